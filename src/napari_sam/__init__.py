@@ -1,0 +1,40 @@
+"""Segment Anything for images too large for memory: a napari plugin, a scripting API and a command."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_sam.core.geometry import Box as Box
+    from napari_sam.core.geometry import Plane as Plane
+    from napari_sam.core.masks import Mask as Mask
+    from napari_sam.core.prompts import rasterize_polygon as rasterize_polygon
+    from napari_sam.errors import NapariSamError as NapariSamError
+    from napari_sam.segmenter import Candidates as Candidates
+    from napari_sam.segmenter import Segmenter as Segmenter
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Box": "core.geometry",
+    "Plane": "core.geometry",
+    "Mask": "core.masks",
+    "rasterize_polygon": "core.prompts",
+    "NapariSamError": "errors",
+    "Candidates": "segmenter",
+    "Segmenter": "segmenter",
+}
+
+__all__ = ["Box", "Candidates", "Mask", "NapariSamError", "Plane", "Segmenter", "__version__", "rasterize_polygon"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names on first use, so that importing the package brings neither torch nor napari nor Qt."""
+    if name in _HOMES:
+        return getattr(import_module(f"napari_sam.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'napari_sam' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

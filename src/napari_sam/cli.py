@@ -1,0 +1,315 @@
+"""The command `napari-sam`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from napari_sam import __version__
+from napari_sam.errors import LabelsError, NapariSamError, PromptError
+from napari_sam.export import LABEL_SUFFIXES, as_label_dtype, check_output, write_json, write_labels
+
+if TYPE_CHECKING:
+    from napari_sam.segmenter import Segmenter
+
+app = typer.Typer(
+    name="napari-sam",
+    help="Segment Anything for images too large for memory.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+console = Console()
+messages = Console(stderr=True)
+
+ModelOption = Annotated[str, typer.Option("--model", help="A name from `napari-sam models`, or a checkpoint file.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
+
+# The middles of most coins of skimage.data.coins; one of the others is left for the live preview.
+DEMO_POINTS = (
+    *((43, 335), (51, 155), (53, 277), (54, 45), (56, 99), (119, 271), (124, 44), (124, 205), (125, 336), (125, 102)),
+    *((127, 153), (186, 348), (193, 212), (192, 272), (196, 102), (198, 44), (260, 46), (261, 169), (264, 300)),
+    *((265, 114), (268, 358)),
+)
+
+
+class CandidateChoice(StrEnum):
+    """Which of the three candidates to write."""
+
+    best = "best"
+    small = "small"
+    medium = "medium"
+    large = "large"
+
+
+@app.command()
+def segment(
+    image: Annotated[Path, typer.Argument(help="A .tif, .png, .jpg or .zarr.")],
+    out: Annotated[Path, typer.Option(help="Label image of the plane to write: .tif or .zarr.")],
+    point: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROW,COL[,+|-]", help="A point on (+) or off (-) the object; all points are one object."),
+    ] = None,
+    box: Annotated[
+        list[str] | None, typer.Option(metavar="R0,C0,R1,C1", help="A box, half-open; each box is one object.")
+    ] = None,
+    plane: Annotated[
+        str | None, typer.Option(metavar="Z[,..]", help="Position along the leading axes of an nD image.")
+    ] = None,
+    model: ModelOption = "compact",
+    device: DeviceOption = "auto",
+    candidate: Annotated[CandidateChoice, typer.Option(help="Which of the three masks.")] = CandidateChoice.best,
+    json: Annotated[Path | None, typer.Option(help="Also write the objects with their boxes and scores.")] = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Segment objects of an image by points and boxes and write a label image."""
+    prompts: list[dict[str, Any]] = []
+    if point:
+        parsed = [_parse_point(text) for text in point]
+        prompts.append({"points": [at for at, _ in parsed], "labels": [sign for _, sign in parsed]})
+    prompts += [{"box": _parse_numbers(text, 4, "--box", "R0,C0,R1,C1")} for text in box or []]
+    if not prompts:
+        raise PromptError("There is no prompt: give at least one --point ROW,COL or --box R0,C0,R1,C1.")
+    where = (
+        None
+        if plane is None
+        else [int(value) for value in _parse_numbers(plane, None, "--plane", "Z[,..]", whole=True)]
+    )
+    check_output(out, LABEL_SUFFIXES, overwrite)
+    if json:
+        check_output(json, (".json",), overwrite)
+
+    from napari_sam.segmenter import Segmenter
+
+    segmenter = Segmenter(image, model=model, device=device)
+    objects = segment_objects(segmenter, prompts, where, candidate.value)
+    labels = objects.pop("label_image")
+    write_labels(out, labels)
+    if json:
+        write_json(json, {"image": str(image), "model": model, **objects})
+    console.print(f"{len(objects['objects'])} object(s) written to {out}", highlight=False, soft_wrap=True)
+
+
+def segment_objects(
+    segmenter: Segmenter, prompts: list[dict[str, Any]], plane: list[int] | None, candidate: str
+) -> dict[str, Any]:
+    """Segment one object for each set of prompts into a label image of the plane.
+
+    Returns
+    -------
+    dict
+        `label_image` (rows, cols), `plane` (list of int) and `objects`, each with label, prompts, box, area,
+        iou_prediction and stability_score.
+
+    Raises
+    ------
+    PromptError
+        None of the prompts gave a mask.
+    """
+    import numpy as np
+
+    from napari_sam.core.geometry import Plane
+    from napari_sam.stores.labels import LabelStore
+
+    where = segmenter.plane(plane)
+    shape = where.shape_in(segmenter.shape)
+    store = LabelStore(np.zeros(shape, np.uint32))
+    objects = []
+    for prompt in prompts:
+        answer = segmenter.segment(**prompt, plane=where)
+        mask = answer.named(candidate)  # type: ignore[arg-type]
+        try:
+            edit = store.write(Plane.of(shape), mask)
+        except LabelsError as error:
+            messages.print(f"Left out {prompt}: {error}", highlight=False, soft_wrap=True)
+            continue
+        objects.append(
+            {
+                "label": edit.label,
+                "prompts": prompt,
+                "box": [int(edge) for edge in mask.box.as_tuple()],
+                "area": edit.area,
+                "iou_prediction": round(mask.iou_prediction, 4),
+                "stability_score": round(mask.stability_score, 4),
+            }
+        )
+    if not objects:
+        raise PromptError("None of the prompts gave a mask, so nothing was written: move them onto the objects.")
+    index = [position for axis, position in enumerate(where.index) if axis not in where.axes]
+    return {"label_image": as_label_dtype(np.asarray(store.array)), "plane": index, "objects": objects}
+
+
+@app.command()
+def evaluate(
+    manifest: Annotated[Path, typer.Argument(help="JSON list of labelled images.")],
+    json: Annotated[Path, typer.Option(help="Where to write the table.")],
+    model: ModelOption = "compact",
+    device: DeviceOption = "auto",
+    max_clicks: Annotated[int, typer.Option(min=1, help="Points for each object.")] = 8,
+    objects_per_subset: Annotated[int, typer.Option(min=1, help="How many objects to draw from each subset.")] = 12,
+    seed: Annotated[int, typer.Option(help="Fixes which objects are drawn.")] = 0,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Measure a model on labelled images by simulated clicks and boxes."""
+    check_output(json, (".json",), overwrite)
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from napari_sam.evaluation import Evaluation, read_manifest
+    from napari_sam.evaluation import evaluate as run
+    from napari_sam.models import load_predictor
+    from napari_sam.segmenter import Segmenter
+
+    images = read_manifest(manifest)
+    predictor = load_predictor(model, device)
+    total = objects_per_subset * len({image.subset for image in images})
+    evaluation = Evaluation(model)
+    columns = (TextColumn("{task.description:28s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=messages) as progress:
+        task = progress.add_task("", total=total)
+        for subset, evaluation in run(
+            images,
+            lambda path: Segmenter(path, model=predictor),
+            model=model,
+            max_clicks=max_clicks,
+            objects_per_subset=objects_per_subset,
+            seed=seed,
+        ):
+            progress.update(task, description=subset, advance=1)
+        progress.update(task, completed=total, description="done")
+    table = evaluation.table()
+    write_json(json, table)
+    console.print(_evaluation_table(table))
+
+
+@app.command()
+def models() -> None:
+    """List the models that can be asked for by name."""
+    from napari_sam.models.registry import REGISTRY
+
+    table = Table("name", "family", "size", "licence", "good for")
+    for entry in REGISTRY.values():
+        size = f"{entry.path.stat().st_size / 2**20:.0f} MiB"
+        table.add_row(entry.name, entry.family, size, entry.licence, entry.summary)
+    console.print(table)
+
+
+@app.command()
+def info() -> None:
+    """Show versions, devices and the cache."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from napari_sam.models.device import available_devices
+    from napari_sam.stores.embeddings import DEFAULT_CAPACITY
+
+    table = Table("", "", show_header=False)
+    table.add_row("napari-sam", __version__)
+    table.add_row("python", platform.python_version())
+    for package in ("torch", "numpy", "zarr", "scikit-image", "tifffile", "napari", "PySide6", "PyQt6"):
+        try:
+            table.add_row(package, version(package))
+        except PackageNotFoundError:
+            table.add_row(package, "not installed")
+    table.add_row("devices", ", ".join(available_devices()))
+    table.add_row("embedding cache", f"in memory, up to {DEFAULT_CAPACITY // 2**20} MiB")
+    console.print(table)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo_output"),
+    device: DeviceOption = "auto",
+) -> None:
+    """Segment a real image with the embedded model, then show it in napari (or write a screenshot, without a screen)."""
+    check_output(out / "labels.tif", LABEL_SUFFIXES, overwrite=True)
+    from skimage.data import coins
+
+    from napari_sam.segmenter import Segmenter
+
+    prompts = [{"points": [list(point)], "labels": [1]} for point in DEMO_POINTS]
+    result = segment_objects(Segmenter(coins(), device=device), prompts, None, "best")
+    write_labels(out / "labels.tif", result.pop("label_image"))
+    write_json(out / "objects.json", {"image": "skimage.data.coins", "model": "compact", **result})
+    console.print(f"{len(result['objects'])} objects written to {out}", highlight=False)
+    _show_demo(out)
+
+
+def _show_demo(out: Path) -> None:
+    """Open napari where there is a screen; else take a picture of it on a virtual one."""
+    from importlib.util import find_spec
+
+    if find_spec("napari") is None:
+        messages.print(
+            "napari is not installed, so there is no picture: pip install 'napari-sam[gui]'.", highlight=False
+        )
+        return
+    command = [sys.executable, "-m", "napari_sam.plugin.show_demo", str(out)]
+    has_screen = sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    if not has_screen:
+        xvfb = shutil.which("xvfb-run")
+        if xvfb is None:
+            messages.print(
+                "There is no screen and no xvfb-run, so there is no picture: apt-get install xvfb xauth.",
+                highlight=False,
+            )
+            return
+        command = [xvfb, "-a", "-s", "-screen 0 1920x1080x24", *command, "--screenshot"]
+    if subprocess.run(command, check=False).returncode != 0:
+        raise typer.Exit(1)
+
+
+def _parse_point(text: str) -> tuple[list[float], int]:
+    """Read ROW,COL, ROW,COL,+ or ROW,COL,-; return the point and its label."""
+    numbers, sign = text, "+"
+    head, _, tail = text.rpartition(",")
+    if tail.strip() in ("+", "-"):
+        numbers, sign = head, tail.strip()
+    return _parse_numbers(numbers, 2, "--point", "ROW,COL, ROW,COL,+ or ROW,COL,-"), int(sign == "+")
+
+
+def _parse_numbers(text: str, count: int | None, option: str, form: str, whole: bool = False) -> list[float]:
+    try:
+        numbers = [int(part) if whole else float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or (count is not None and len(numbers) != count):
+        raise PromptError(f"{option} {text!r} is not understood: write {form}, for example {option} {_example(count)}.")
+    return numbers
+
+
+def _example(count: int | None) -> str:
+    return {2: "120,45", 4: "100,30,160,90"}.get(count or 0, "12")
+
+
+def _evaluation_table(table: dict[str, Any]) -> Table:
+    clicks = len(table["mean"].get("miou", []))
+    shown = sorted({1, 3, clicks} & set(range(1, clicks + 1)))
+    view = Table("subset", "n", *(f"{k} click{'s' * (k > 1)}" for k in shown), "best of 3", "box", "NoC80", "NoC90")
+    for name, row in [*table["subsets"].items(), ("mean", table["mean"])]:
+        scores = [f"{row['miou'][k - 1]:.3f}" for k in shown]
+        noc = [f"{row['noc80']:.2f}", f"{row['noc90']:.2f}"]
+        view.add_row(name, str(row["n"]), *scores, f"{row['best_of_3']:.3f}", f"{row['box_miou']:.3f}", *noc)
+    return view
+
+
+def main() -> None:
+    """Run the command; what the user can mend is told in one sentence, without a traceback."""
+    try:
+        app()
+    except NapariSamError as error:
+        messages.print(f"Error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""Boxes, planes of nD arrays, and the one interpolation that pixels and logits share.
+
+Coordinates are (row, col) in level-0 data pixels. A *point* (r, c) names the centre of pixel [r, c], as in numpy and
+napari; a *box* is half-open and counts pixel edges, so the box (0, 0, 2, 2) holds the pixels 0 and 1 of each axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.errors import ImageError
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A half-open rectangle, (top, left) included and (bottom, right) excluded, in level-0 pixel edges."""
+
+    top: float
+    left: float
+    bottom: float
+    right: float
+
+    @classmethod
+    def of_shape(cls, shape: Sequence[int]) -> Box:
+        """Return the box of a whole plane of `shape` (rows, cols)."""
+        return cls(0, 0, shape[0], shape[1])
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def extent(self) -> float:
+        """The longer side, in level-0 pixels."""
+        return max(self.height, self.width)
+
+    @property
+    def is_empty(self) -> bool:
+        return self.height <= 0 or self.width <= 0
+
+    @property
+    def center(self) -> tuple[float, float]:
+        """The centre (row, col), in pixel edges."""
+        return (self.top + self.bottom) / 2, (self.left + self.right) / 2
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Row and column slices of the pixels inside; meant for boxes with whole edges."""
+        return slice(int(self.top), int(self.bottom)), slice(int(self.left), int(self.right))
+
+    @property
+    def pixel_shape(self) -> tuple[int, int]:
+        return int(self.bottom) - int(self.top), int(self.right) - int(self.left)
+
+    def as_tuple(self) -> tuple[float, float, float, float]:
+        return self.top, self.left, self.bottom, self.right
+
+    def contains(self, other: Box) -> bool:
+        return (
+            self.top <= other.top
+            and self.left <= other.left
+            and self.bottom >= other.bottom
+            and self.right >= other.right
+        )
+
+    def contains_point(self, row: float, col: float) -> bool:
+        """Say whether the pixel that the point (row, col) falls on lies in the box."""
+        return self.top <= row + 0.5 < self.bottom and self.left <= col + 0.5 < self.right
+
+    def intersection(self, other: Box) -> Box:
+        """Return the common part; it is empty, possibly with negative sides, when the two do not meet."""
+        return Box(
+            max(self.top, other.top),
+            max(self.left, other.left),
+            min(self.bottom, other.bottom),
+            min(self.right, other.right),
+        )
+
+    def union(self, other: Box) -> Box:
+        """Return the smallest box that holds both."""
+        return Box(
+            min(self.top, other.top),
+            min(self.left, other.left),
+            max(self.bottom, other.bottom),
+            max(self.right, other.right),
+        )
+
+    def grown(self, margin: float) -> Box:
+        return Box(self.top - margin, self.left - margin, self.bottom + margin, self.right + margin)
+
+    def rounded_out(self) -> Box:
+        """Return the smallest box with whole edges that holds this one."""
+        return Box(math.floor(self.top), math.floor(self.left), math.ceil(self.bottom), math.ceil(self.right))
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One 2-D section of an nD array: which two axes are its rows and columns, and where the others stand.
+
+    Parameters
+    ----------
+    axes
+        The array axes of the plane's rows and columns, in that order; the row axis may come after the column axis.
+    index
+        One entry for each axis of the array; the entries of the two plane axes are 0 and mean nothing.
+    """
+
+    axes: tuple[int, int]
+    index: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, shape: Sequence[int], index: int | Sequence[int] | None = None, axes: Sequence[int] = (-2, -1)
+    ) -> Plane:
+        """Return the plane of an array of `shape` whose other axes stand at `index`.
+
+        Parameters
+        ----------
+        shape
+            The array's shape without a channel axis, in pixels.
+        index
+            A position for each axis that is not in `axes`, in axis order. May be left out where these axes have
+            length one. Negative positions count from the end.
+        axes
+            The row axis and the column axis.
+
+        Raises
+        ------
+        ImageError
+            The array has fewer than two axes, or `index` does not name one plane of it.
+        """
+        ndim = len(shape)
+        if ndim < 2:
+            raise ImageError(
+                f"An image needs at least two axes and this one has shape {tuple(shape)}: give a 2-D array."
+            )
+        row, col = (axis + ndim if axis < 0 else axis for axis in axes)
+        if not (0 <= row < ndim and 0 <= col < ndim) or row == col:
+            raise ImageError(f"The axes {tuple(axes)} are not two different axes of an array of shape {tuple(shape)}.")
+        others = [axis for axis in range(ndim) if axis not in (row, col)]
+        if index is None and all(shape[axis] == 1 for axis in others):
+            index = (0,) * len(others)
+        if index is None:
+            example = ", ".join(str(shape[axis] // 2) for axis in others)
+            raise ImageError(
+                f"An image of shape {tuple(shape)} has many planes: say which one by {len(others)} "
+                f"number{'s' * (len(others) > 1)}, for example plane=({example}{',' * (len(others) == 1)}) or --plane {example.replace(' ', '')}."
+            )
+        given = (index,) if isinstance(index, (int, np.integer)) else tuple(index)
+        if len(given) != len(others):
+            raise ImageError(
+                f"An image of shape {tuple(shape)} needs {len(others)} plane number(s) and {len(given)} came: {given}."
+            )
+        full = [0] * ndim
+        for axis, position in zip(others, given, strict=True):
+            if not -shape[axis] <= position < shape[axis]:
+                raise ImageError(
+                    f"Plane {position} does not exist: axis {axis} of the image has the planes 0 to {shape[axis] - 1}."
+                )
+            full[axis] = int(position) % shape[axis]
+        return cls((row, col), tuple(full))
+
+    def shape_in(self, shape: Sequence[int]) -> tuple[int, int]:
+        """Return (rows, cols) of this plane in an array of `shape`."""
+        return shape[self.axes[0]], shape[self.axes[1]]
+
+    def slicer(self, box: Box) -> tuple[int | slice, ...]:
+        """Return the index expression of `box` in the whole array; apply `oriented` to what it gives."""
+        rows, cols = box.slices
+        where: list[int | slice] = list(self.index)
+        where[self.axes[0]] = rows
+        where[self.axes[1]] = cols
+        return tuple(where)
+
+    def oriented(self, block: NDArray[Any]) -> NDArray[Any]:
+        """Turn a block read by `slicer` (or one about to be written) so that its first two axes are (row, col)."""
+        return block if self.axes[0] < self.axes[1] else block.swapaxes(0, 1)
+
+
+def interpolation_matrix(source_length: int, positions: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the matrix that interpolates linearly between samples at pixel centres.
+
+    Parameters
+    ----------
+    source_length
+        The number of samples; sample i stands at i + 0.5.
+    positions
+        Shape (n,): where to evaluate, in the same unit. Positions beyond the outermost centres take their value.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, source_length), float32; each row sums to one.
+    """
+    at = np.clip(positions - 0.5, 0, source_length - 1)
+    low = np.minimum(np.floor(at).astype(np.intp), max(source_length - 2, 0))
+    high = np.minimum(low + 1, source_length - 1)
+    weight = (at - low).astype(np.float32)
+    matrix = np.zeros((len(positions), source_length), np.float32)
+    rows = np.arange(len(positions))
+    matrix[rows, low] = 1 - weight
+    matrix[rows, high] += weight
+    return matrix

@@ -1,0 +1,164 @@
+"""Masks: a box and the pixels in it, never an array of the whole image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.core.geometry import Box, interpolation_matrix
+from napari_sam.core.tiles import Tile
+
+STABILITY_OFFSET = 1.0
+
+Overlap = Literal["keep", "overwrite"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mask:
+    """One answer for one object.
+
+    Parameters
+    ----------
+    box
+        Half-open, whole level-0 pixels; where `pixels` lie.
+    pixels
+        Shape (box height, box width), bool.
+    iou_prediction
+        The decoder's own estimate of the mask's IoU with the object, 0 to 1; NaN for a mask that no decoder made.
+    stability_score
+        IoU of the mask cut at logit +1 with the one cut at -1, 0 to 1 (Kirillov et al. 2023); NaN likewise.
+    low_res_logits
+        Shape (side / 4, side / 4), float32: the decoder's output before the threshold, over `tile`; or None.
+    tile
+        The tile that was decoded, or None.
+    """
+
+    box: Box
+    pixels: NDArray[np.bool_] = field(repr=False)
+    iou_prediction: float = float("nan")
+    stability_score: float = float("nan")
+    low_res_logits: NDArray[np.float32] | None = field(default=None, repr=False)
+    tile: Tile | None = field(default=None, repr=False)
+
+    @property
+    def area(self) -> int:
+        """Number of pixels."""
+        return int(np.count_nonzero(self.pixels))
+
+    def tightened(self) -> Mask:
+        """Return the same mask in the smallest box that holds it; an empty mask gets an empty box."""
+        rows, cols = np.flatnonzero(self.pixels.any(axis=1)), np.flatnonzero(self.pixels.any(axis=0))
+        if len(rows) == 0:
+            top, left = self.box.top, self.box.left
+            return replace(self, box=Box(top, left, top, left), pixels=np.zeros((0, 0), bool))
+        top, bottom, left, right = rows[0], rows[-1] + 1, cols[0], cols[-1] + 1
+        box = Box(
+            *(int(v) for v in (self.box.top + top, self.box.left + left, self.box.top + bottom, self.box.left + right))
+        )
+        return replace(self, box=box, pixels=self.pixels[top:bottom, left:right])
+
+    def to_array(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return the mask as a boolean array of a whole plane of `shape`."""
+        array = np.zeros(shape, bool)
+        array[self.box.slices] = self.pixels
+        return array
+
+
+def mask_from_logits(logits: NDArray[np.float32], tile: Tile, iou_prediction: float = float("nan")) -> Mask:
+    """Turn a decoder's logits into a mask at level-0 resolution, computing only the pixels near the object.
+
+    Parameters
+    ----------
+    logits
+        Shape (side / 4, side / 4), float32, over the whole tile, padding included.
+    tile
+        The tile that was decoded.
+    iou_prediction
+        The decoder's estimate for this mask.
+
+    Returns
+    -------
+    Mask
+        Tight around its pixels; empty when no logit is positive.
+    """
+    stability = stability_score(logits)
+    cells = np.argwhere(logits > 0)
+    empty = Mask(
+        Box(tile.read.top, tile.read.left, tile.read.top, tile.read.left),
+        np.zeros((0, 0), bool),
+        iou_prediction,
+        stability,
+        logits,
+        tile,
+    )
+    if len(cells) == 0:
+        return empty
+    cell = tile.downsample * 4
+    low, high = cells.min(axis=0) - 1, cells.max(axis=0) + 2
+    box = Box(
+        tile.read.top + low[0] * cell,
+        tile.read.left + low[1] * cell,
+        tile.read.top + high[0] * cell,
+        tile.read.left + high[1] * cell,
+    )
+    box = box.rounded_out().intersection(tile.read)
+    if box.is_empty:
+        return empty
+    rows, cols = box.pixel_shape
+    by_row = interpolation_matrix(logits.shape[0], (box.top + np.arange(rows) + 0.5 - tile.read.top) / cell)
+    by_col = interpolation_matrix(logits.shape[1], (box.left + np.arange(cols) + 0.5 - tile.read.left) / cell)
+    return replace(empty, box=box, pixels=by_row @ logits @ by_col.T > 0).tightened()
+
+
+def stability_score(logits: NDArray[np.float32]) -> float:
+    """Return the IoU of the mask cut at logit +1 with the one cut at -1; 0 for an empty mask."""
+    loose = int(np.count_nonzero(logits > -STABILITY_OFFSET))
+    return float(np.count_nonzero(logits > STABILITY_OFFSET) / loose) if loose else 0.0
+
+
+def touches_border(mask: Mask, shape: tuple[int, int]) -> bool:
+    """Say whether a mask runs into a border of its tile that is not the image's own."""
+    if mask.tile is None or mask.area == 0:
+        return False
+    read, margin = mask.tile.read, max(mask.tile.downsample, 1)
+    return (
+        (mask.box.top < read.top + margin and read.top > 0)
+        or (mask.box.left < read.left + margin and read.left > 0)
+        or (mask.box.bottom > read.bottom - margin and read.bottom < shape[0])
+        or (mask.box.right > read.right - margin and read.right < shape[1])
+    )
+
+
+def paste(region: NDArray[Any], mask: Mask, label: int, overlap: Overlap = "keep") -> NDArray[np.bool_]:
+    """Write a mask into the labels under its box, in place.
+
+    Parameters
+    ----------
+    region
+        Integer labels of `mask.box`, shape (rows, cols); changed in place.
+    mask
+        What to write.
+    label
+        The value to write.
+    overlap
+        "keep" leaves the pixels of other labels alone, "overwrite" takes them.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (rows, cols), bool: the pixels that now hold the label because of this call.
+    """
+    written = mask.pixels.copy()
+    if overlap == "keep":
+        written &= region == 0
+    region[written] = label
+    return written
+
+
+def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Return intersection over union of two boolean arrays of one shape; 1 when both are empty."""
+    union = np.count_nonzero(a | b)
+    return float(np.count_nonzero(a & b) / union) if union else 1.0

@@ -1,0 +1,29 @@
+"""Everything that can go wrong and is the caller's to mend.
+
+Each message is one sentence that says what is wrong and names the mend; the CLI prints it, napari shows it as a
+notification, and a script catches `NapariSamError`.
+"""
+
+
+class NapariSamError(Exception):
+    """The base of every error that napari-sam raises on purpose."""
+
+
+class ImageError(NapariSamError):
+    """The image cannot be read, or a plane of it cannot be shown to the encoder."""
+
+
+class PromptError(NapariSamError):
+    """The prompts are empty, contradictory or outside the image."""
+
+
+class ModelError(NapariSamError):
+    """The model, its weights or the device cannot be used."""
+
+
+class LabelsError(NapariSamError):
+    """The mask cannot be written into the labels."""
+
+
+class OutputError(NapariSamError):
+    """A result cannot be written to disk."""

@@ -1,0 +1,340 @@
+"""How good is a model? Simulated clicks on labelled images, through the Segmenter on the full image, as a user would."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+from skimage.measure import label as connected_components
+
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.masks import Mask
+from napari_sam.errors import ImageError
+from napari_sam.segmenter import Segmenter
+from napari_sam.volume import Volume
+
+MIN_AREA = 40
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImage:
+    """One entry of a manifest.
+
+    Parameters
+    ----------
+    image, mask
+        Files: the pixels and the labels, 0 being background.
+    subset
+        Which data set it belongs to; results are given for each.
+    kind
+        "instance" (a label is an object), "semantic" (a connected part of a class is an object) or "volume" (axes
+        z, y, x; a label is an object, looked at in the plane where it is largest).
+    ignore_label
+        Label of pixels that count neither as object nor as background, or None.
+    """
+
+    image: Path
+    mask: Path
+    subset: str
+    kind: str
+    ignore_label: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """One object that clicks should find.
+
+    Parameters
+    ----------
+    plane
+        The plane it is looked at in.
+    truth
+        Shape of the plane, bool: the object.
+    ignored
+        Shape of the plane, bool: pixels that do not count; or None.
+    """
+
+    plane: Plane
+    truth: NDArray[np.bool_]
+    ignored: NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Clicks:
+    """What a model made of one object.
+
+    Parameters
+    ----------
+    ious
+        IoU after 1, 2 ... clicks.
+    best_of_3
+        IoU of the best of the three candidates at the first click.
+    box_iou
+        IoU from the object's box alone.
+    """
+
+    ious: tuple[float, ...]
+    best_of_3: float
+    box_iou: float
+
+    def noc(self, goal: float) -> int:
+        """Return the number of clicks to reach an IoU; one more than all when they do not suffice."""
+        reached = [count for count, iou in enumerate(self.ious, 1) if iou >= goal]
+        return reached[0] if reached else len(self.ious) + 1
+
+
+@dataclass
+class Evaluation:
+    """Results of a model on a manifest, growing object by object."""
+
+    model: str
+    clicks: dict[str, list[Clicks]] = field(default_factory=lambda: defaultdict(list))
+
+    def table(self) -> dict[str, Any]:
+        """Return the results as plain data: for each subset and for their mean, n, miou, best_of_3, box_miou, noc80, noc90."""
+        subsets = {name: _summary(results) for name, results in sorted(self.clicks.items())}
+        mean: dict[str, Any] = {}
+        if subsets:
+            rows = list(subsets.values())
+            mean = {key: _rounded(np.mean([row[key] for row in rows], axis=0)) for key in rows[0] if key != "n"}
+            mean["n"] = sum(row["n"] for row in rows)
+        return {"model": self.model, "subsets": subsets, "mean": mean}
+
+
+def read_manifest(path: Path) -> list[LabelledImage]:
+    """Read a manifest: a JSON list of objects with `image`, `mask`, `subset`, `kind`, and perhaps `ignore_label`.
+
+    Paths in it are relative to its folder.
+
+    Raises
+    ------
+    ImageError
+        The file is missing or has another form.
+    """
+    try:
+        entries = json.loads(path.read_text())
+        return [
+            LabelledImage(
+                image=path.parent / entry["image"],
+                mask=path.parent / entry["mask"],
+                subset=str(entry["subset"]),
+                kind=str(entry["kind"]),
+                ignore_label=entry.get("ignore_label"),
+            )
+            for entry in entries
+        ]
+    except OSError as error:
+        raise ImageError(f"The manifest {path} cannot be read ({error.strerror}): check the path.") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise ImageError(
+            f"The manifest {path} has an unknown form ({error}): it must be a JSON list of objects with image, mask, subset and kind."
+        ) from error
+
+
+def targets_of(image: LabelledImage, shape: tuple[int, ...]) -> list[Callable[[], Target]]:
+    """Return the objects of a labelled image, each as a function that makes its target.
+
+    Parameters
+    ----------
+    image
+        Where the labels are.
+    shape
+        Shape of the image without colours, which the labels must have.
+
+    Raises
+    ------
+    ImageError
+        The labels have another shape, or cannot be read.
+    """
+    labels = np.asarray(Volume.of(image.mask, rgb=False).array)
+    if labels.shape != shape:
+        raise ImageError(f"{image.mask} has shape {labels.shape} and its image {shape}: correct the manifest.")
+    if image.kind == "volume":
+        return _volume_targets(labels, image.ignore_label)
+    plane = Plane.of(labels.shape)
+    ignored = None if image.ignore_label is None else labels == image.ignore_label
+    objects = labels.astype(np.int64)
+    if ignored is not None:
+        objects[ignored] = 0
+    if image.kind == "semantic":
+        objects = connected_components(objects, connectivity=2)
+    values, areas = np.unique(objects, return_counts=True)
+    return [
+        lambda value=value: Target(plane, objects == value, ignored)  # type: ignore[misc]
+        for value, area in zip(values, areas, strict=True)
+        if value != 0 and area >= MIN_AREA
+    ]
+
+
+def _volume_targets(labels: NDArray[Any], ignore_label: int | None) -> list[Callable[[], Target]]:
+    largest: dict[int, tuple[int, int]] = {}
+    for z, section in enumerate(labels):
+        for value, area in zip(*np.unique(section, return_counts=True), strict=True):
+            if value not in (0, ignore_label) and area > largest.get(int(value), (0, 0))[0]:
+                largest[int(value)] = (int(area), z)
+
+    def target(value: int, z: int) -> Target:
+        ignored = None if ignore_label is None else labels[z] == ignore_label
+        return Target(Plane.of(labels.shape, z), labels[z] == value, ignored)
+
+    return [
+        lambda value=value, z=z: target(value, z)  # type: ignore[misc]
+        for value, (area, z) in sorted(largest.items())
+        if area >= MIN_AREA
+    ]
+
+
+def evaluate(
+    images: list[LabelledImage],
+    segmenter_of: Callable[[Path], Segmenter],
+    *,
+    model: str,
+    max_clicks: int = 8,
+    objects_per_subset: int = 12,
+    seed: int = 0,
+) -> Iterator[tuple[str, Evaluation]]:
+    """Click on sampled objects of every subset.
+
+    The objects of a subset are drawn from its images in turn, in an order that `seed` fixes.
+
+    Parameters
+    ----------
+    images
+        The manifest.
+    segmenter_of
+        Makes a segmenter of an image file.
+    model
+        Name for the table.
+    max_clicks
+        Points for each object.
+    objects_per_subset
+        How many objects to draw.
+    seed
+        Fixes which.
+
+    Yields
+    ------
+    subset : str
+        The subset of the object that was just done.
+    evaluation : Evaluation
+        All results so far.
+    """
+    evaluation = Evaluation(model)
+    by_subset: dict[str, list[LabelledImage]] = defaultdict(list)
+    for image in images:
+        by_subset[image.subset].append(image)
+    for subset, members in sorted(by_subset.items()):
+        for segmenter, target in _draw(members, segmenter_of, objects_per_subset, random.Random(f"{seed}/{subset}")):
+            evaluation.clicks[subset].append(click_through(segmenter, target, max_clicks))
+            yield subset, evaluation
+
+
+def _draw(
+    images: list[LabelledImage], segmenter_of: Callable[[Path], Segmenter], count: int, rng: random.Random
+) -> Iterator[tuple[Segmenter, Target]]:
+    """Draw objects from the images in turn; an image is open only while its objects are used."""
+    order = rng.sample(images, len(images))
+    share, extra = divmod(count, len(order))
+    left = count
+    for position, image in enumerate(order):
+        if left <= 0:
+            return
+        segmenter = segmenter_of(image.image)
+        targets = targets_of(image, segmenter.shape)
+        rest = len(order) - position - 1
+        wanted = max(share + (position < extra), left - rest * max(share + 1, 1) if rest == 0 else 0)
+        for make in rng.sample(targets, min(max(wanted, 0), len(targets), left)):
+            left -= 1
+            yield segmenter, make()
+
+
+def click_through(segmenter: Segmenter, target: Target, max_clicks: int) -> Clicks:
+    """Click on an object until `max_clicks`, each time into the middle of the larger error, and box it once.
+
+    Parameters
+    ----------
+    segmenter
+        Of the object's image.
+    target
+        The object.
+    max_clicks
+        Number of points.
+    """
+    points, signs, ious = [most_interior(target.truth)], [1], []
+    best_of_3 = 0.0
+    for click in range(max_clicks):
+        candidates = segmenter.segment(points=points, labels=signs, plane=target.plane)
+        if click == 0:
+            best_of_3 = max(_iou(candidate, target) for candidate in candidates)
+        ious.append(_iou(candidates.best, target))
+        answer = candidates.best.to_array(target.truth.shape)
+        point, sign = next_click(answer, target)
+        points.append(point)
+        signs.append(sign)
+    rows, cols = np.flatnonzero(target.truth.any(1)), np.flatnonzero(target.truth.any(0))
+    box = Box(rows[0], cols[0], rows[-1] + 1, cols[-1] + 1)
+    boxed = segmenter.segment(box=box, plane=target.plane)
+    return Clicks(tuple(ious), best_of_3, _iou(boxed.best, target))
+
+
+def next_click(answer: NDArray[np.bool_], target: Target) -> tuple[tuple[int, int], int]:
+    """Return where to click next, and with which sign: the most interior pixel of the larger error region.
+
+    The larger region is the one with the pixel farthest from its border. Without any error, a positive point in the
+    middle of the object.
+    """
+    counted = True if target.ignored is None else ~target.ignored
+    missed, surplus = target.truth & ~answer & counted, answer & ~target.truth & counted
+    depth = {}
+    for sign, region in ((1, missed), (0, surplus)):
+        if region.any():
+            depth[sign] = _depth(region)
+    if not depth:
+        return most_interior(target.truth), 1
+    sign = max(depth, key=lambda s: depth[s][0])
+    return depth[sign][1], sign
+
+
+def most_interior(region: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return the pixel of a region that is farthest from its border; the border of the image is one too."""
+    return _depth(region)[1]
+
+
+def _depth(region: NDArray[np.bool_]) -> tuple[float, tuple[int, int]]:
+    rows, cols = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    inside = np.pad(region[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1], 1)
+    distance = distance_transform_edt(inside)
+    row, col = np.unravel_index(int(distance.argmax()), distance.shape)
+    return float(distance.max()), (int(row + rows[0] - 1), int(col + cols[0] - 1))
+
+
+def _iou(mask: Mask, target: Target) -> float:
+    answer = mask.to_array(target.truth.shape)
+    truth = target.truth
+    if target.ignored is not None:
+        answer &= ~target.ignored
+    union = np.count_nonzero(answer | truth)
+    return float(np.count_nonzero(answer & truth) / union) if union else 1.0
+
+
+def _summary(results: list[Clicks]) -> dict[str, Any]:
+    return {
+        "n": len(results),
+        "miou": _rounded(np.mean([result.ious for result in results], axis=0)),
+        "best_of_3": _rounded(np.mean([result.best_of_3 for result in results])),
+        "box_miou": _rounded(np.mean([result.box_iou for result in results])),
+        "noc80": _rounded(np.mean([result.noc(0.8) for result in results])),
+        "noc90": _rounded(np.mean([result.noc(0.9) for result in results])),
+    }
+
+
+def _rounded(value: Any) -> Any:
+    return np.round(value, 4).tolist()

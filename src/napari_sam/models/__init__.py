@@ -1,0 +1,54 @@
+"""Networks behind one protocol. torch lives here and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_sam.errors import ModelError
+from napari_sam.models.registry import DEFAULT_MODEL, REGISTRY
+
+if TYPE_CHECKING:
+    from napari_sam.models.predictor import Predictor
+
+__all__ = ["DEFAULT_MODEL", "REGISTRY", "load_predictor"]
+
+
+def load_predictor(model: str | Path = DEFAULT_MODEL, device: str = "auto", threads: int | None = None) -> Predictor:
+    """Load a model by its name or from a checkpoint.
+
+    Parameters
+    ----------
+    model
+        A name of the registry, or the path of a .safetensors, .pth or .pt file of a known architecture.
+    device
+        "auto", "cpu", "cuda", "cuda:1" or "mps".
+    threads
+        Processor threads for torch in the whole process; its own choice when left out.
+
+    Raises
+    ------
+    ModelError
+        The name or file is unknown, damaged, unsafe or of an architecture that napari-sam does not have, or the
+        device is not there.
+    """
+    import torch
+
+    from napari_sam.models.compact import CompactPredictor
+    from napari_sam.models.device import resolve_device
+    from napari_sam.models.weights import check_architecture, load_weights, sha256_of
+
+    where = resolve_device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    entry = REGISTRY.get(str(model))
+    path = entry.path if entry else Path(model)
+    if entry is None and not path.exists():
+        names = ", ".join(REGISTRY)
+        raise ModelError(f"There is no model {str(model)!r}: use one of {names}, or the path of a checkpoint.")
+    state = load_weights(path)
+    digest = sha256_of(path)
+    if entry and digest != entry.sha256:
+        raise ModelError(f"The weights of {entry.name} are damaged ({path}): install napari-sam again.")
+    check_architecture(state, path)
+    return CompactPredictor(state, name=str(model), digest=digest, device=where)

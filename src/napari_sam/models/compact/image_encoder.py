@@ -1,0 +1,68 @@
+"""The image encoder: a plain convolutional network with a feature pyramid."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_sam.models.compact.layers import ResidualBlock, enlarge
+
+
+def _down(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+    )
+
+
+class ImageEncoder(nn.Module):
+    """Five strides down to 32, and back up to 4 with lateral connections (Lin et al. 2017).
+
+    Parameters
+    ----------
+    width
+        Channels of the stride-16 output, on which the prompts' attention works.
+    widths
+        Channels at strides 2, 4, 8, 16 and 32 on the way down.
+    """
+
+    def __init__(self, *, width: int = 128, widths: tuple[int, int, int, int, int] = (32, 48, 96, 192, 256)) -> None:
+        super().__init__()
+        w2, w4, w8, w16, w32 = widths
+        self.stem = nn.Sequential(_down(3, w2), _down(w2, w4), ResidualBlock(w4), ResidualBlock(w4))
+        self.stage8 = nn.Sequential(_down(w4, w8), *(ResidualBlock(w8) for _ in range(2)))
+        self.stage16 = nn.Sequential(_down(w8, w16), *(ResidualBlock(w16) for _ in range(4)))
+        self.stage32 = nn.Sequential(_down(w16, w32), *(ResidualBlock(w32) for _ in range(3)))
+        self.lateral32 = nn.Conv2d(w32, width, 1)
+        self.lateral16 = nn.Conv2d(w16, width, 1)
+        self.out16 = ResidualBlock(width)
+        self.lateral8 = nn.Conv2d(w8, 64, 1)
+        self.top8 = nn.Conv2d(width, 64, 1)
+        self.out8 = ResidualBlock(64)
+        self.lateral4 = nn.Conv2d(w4, 32, 1)
+        self.top4 = nn.Conv2d(64, 32, 1)
+        self.out4 = ResidualBlock(32)
+        self.pixel_proj = nn.Conv2d(32, 32, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Encode normalised images.
+
+        Parameters
+        ----------
+        x
+            Shape (n, 3, side, side), float.
+
+        Returns
+        -------
+        tuple of torch.Tensor
+            Features of shape (n, width, side/16, side/16), (n, 64, side/8, side/8) and (n, 32, side/4, side/4), and
+            pixel embeddings of unit length, (n, 32, side/4, side/4).
+        """
+        x4 = self.stem(x)
+        x8 = self.stage8(x4)
+        x16 = self.stage16(x8)
+        x32 = self.stage32(x16)
+        f16: Tensor = self.out16(self.lateral16(x16) + enlarge(self.lateral32(x32)))
+        f8: Tensor = self.out8(self.lateral8(x8) + enlarge(self.top8(f16)))
+        f4: Tensor = self.out4(self.lateral4(x4) + enlarge(self.top4(f8)))
+        pixels = F.normalize(self.pixel_proj(f4).float(), dim=1)
+        return f16, f8, f4, pixels

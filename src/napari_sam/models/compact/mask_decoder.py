@@ -1,0 +1,90 @@
+"""The mask decoder: SAM's two-way transformer on the stride-16 grid, then up to stride 4 with the encoder's features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from napari_sam.models.compact.layers import Attention, ChannelLayerNorm, ResidualBlock, enlarge
+from napari_sam.models.compact.prompt_encoder import EncodedPrompts
+
+
+class TwoWayBlock(nn.Module):
+    """Tokens attend to themselves and to the image, then the image to the tokens (Kirillov et al. 2023, appendix A)."""
+
+    def __init__(self, width: int, hidden: int = 512) -> None:
+        super().__init__()
+        self.self_attention = Attention(width)
+        self.token_to_image = Attention(width)
+        self.image_to_token = Attention(width)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(4))
+
+    def forward(self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor) -> tuple[Tensor, Tensor]:
+        q = tokens + token_pe
+        tokens = self.norms[0](tokens + self.self_attention(q, q, tokens))
+        tokens = self.norms[1](tokens + self.token_to_image(tokens + token_pe, image + image_pe, image))
+        tokens = self.norms[2](tokens + self.mlp(tokens))
+        image = self.norms[3](image + self.image_to_token(image + image_pe, tokens + token_pe, tokens))
+        return tokens, image
+
+
+class MaskDecoder(nn.Module):
+    """Three candidate masks and their predicted IoUs.
+
+    Parameters
+    ----------
+    width
+        Token width.
+    candidates
+        Number of masks.
+    """
+
+    def __init__(self, *, width: int = 128, candidates: int = 3) -> None:
+        super().__init__()
+        self.output_tokens = nn.Embedding(candidates + 1, width)
+        self.blocks = nn.ModuleList(TwoWayBlock(width) for _ in range(2))
+        self.final_attention = Attention(width)
+        self.final_norm = nn.LayerNorm(width)
+        self.top8 = nn.Conv2d(width, 64, 1)
+        self.out8 = ResidualBlock(64, norm=ChannelLayerNorm)
+        self.top4 = nn.Conv2d(64, 32, 1)
+        self.out4 = nn.Sequential(*(ResidualBlock(32, norm=ChannelLayerNorm) for _ in range(2)))
+        self.hypernetworks = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 32)) for _ in range(candidates)
+        )
+        self.bias = nn.Linear(width, candidates)
+        self.iou_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, candidates))
+
+    def forward(self, f16: Tensor, f8: Tensor, f4: Tensor, prompts: EncodedPrompts) -> tuple[Tensor, Tensor]:
+        """Decode n objects.
+
+        Parameters
+        ----------
+        f16, f8, f4
+            The image encoder's features of each object's tile; the first dimension is n, or 1 for one common tile.
+        prompts
+            The encoded prompts of the n objects.
+
+        Returns
+        -------
+        logits : torch.Tensor
+            Shape (n, candidates, side/4, side/4), float32.
+        iou_prediction : torch.Tensor
+            Shape (n, candidates), float32.
+        """
+        n, rows = len(prompts.tokens), f16.shape[-1]
+        outputs = self.output_tokens.weight[None].expand(n, -1, -1)
+        token_pe = tokens = torch.cat([outputs, prompts.tokens], 1)
+        image = (f16 + prompts.dense16).flatten(2).transpose(1, 2)
+        image_pe = prompts.position16
+        for block in self.blocks:
+            tokens, image = block(tokens, image, token_pe, image_pe)
+        tokens = self.final_norm(tokens + self.final_attention(tokens + token_pe, image + image_pe, image))
+
+        x = image.transpose(1, 2).unflatten(2, (rows, rows))
+        x = self.out8(f8 + enlarge(self.top8(x)))
+        x = self.out4(f4 + prompts.dense4 + enlarge(self.top4(x)))
+        weights = torch.stack([head(tokens[:, i + 1]) for i, head in enumerate(self.hypernetworks)], 1)
+        logits = torch.einsum("nmc,nchw->nmhw", weights, x) + self.bias(tokens[:, 0])[..., None, None]
+        return logits.float(), self.iou_head(tokens[:, 0]).float()

@@ -1,0 +1,78 @@
+"""The compact network behind the Predictor protocol."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_sam.core.prompts import TilePrompts
+from napari_sam.models.compact.network import Compact
+from napari_sam.models.compact.prompt_encoder import BOTTOM_RIGHT, NEGATIVE, NOT_A_POINT, POSITIVE, TOP_LEFT
+from napari_sam.models.predictor import Decoded, Embedding
+
+PIXEL_MEAN, PIXEL_STD = 0.45, 0.25
+
+
+class CompactPredictor:
+    """Encode and decode with a trained `Compact`, in float32.
+
+    Parameters
+    ----------
+    state
+        The network's state dict; half precision is widened.
+    name
+        What the user calls the model.
+    digest
+        Hash of the weights.
+    device
+        Where to run.
+    """
+
+    input_side = 256
+    object_fraction = 1 / 3
+
+    def __init__(self, state: dict[str, Tensor], *, name: str, digest: str, device: torch.device) -> None:
+        network = Compact()
+        network.load_state_dict({key: value.float() for key, value in state.items()})
+        network.eval().requires_grad_(False)
+        network.fold_batch_norms()
+        self.name = name
+        self.digest = f"{digest}/float32"
+        self._device = device
+        self._network = network.to(device, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
+        """Encode tiles of shape (n, 256, 256, 3), uint8 RGB; see `Predictor`."""
+        images = torch.from_numpy(tiles).to(self._device).permute(0, 3, 1, 2)
+        images = (images.float() / 255 - PIXEL_MEAN) / PIXEL_STD
+        features = self._network.image_encoder(images.contiguous(memory_format=torch.channels_last))
+        return [Embedding(tuple(feature[i : i + 1] for feature in features)) for i in range(len(tiles))]
+
+    @torch.inference_mode()
+    def decode(self, embedding: Embedding, prompts: TilePrompts) -> Decoded:
+        """Decode the prompts of one object; see `Predictor`."""
+        coords, types = _tokens(prompts)
+        count = self.input_side // 4
+        logits = np.zeros((count, count), np.float32) if prompts.mask_logits is None else prompts.mask_logits
+        f16, f8, f4, pixels = embedding.tensors
+        encoded = self._network.prompt_encoder(
+            pixels,
+            torch.from_numpy(coords)[None].to(self._device),
+            torch.from_numpy(types)[None].to(self._device),
+            torch.from_numpy(np.ascontiguousarray(logits))[None].to(self._device),
+        )
+        masks, iou_prediction = self._network.mask_decoder(f16, f8, f4, encoded)
+        return Decoded(masks[0].cpu().numpy(), iou_prediction[0].clamp(0, 1).cpu().numpy())
+
+
+def _tokens(prompts: TilePrompts) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return (x, y) coordinates and types: the box's corners, or a token that says there is none, then the points."""
+    box = prompts.box
+    corners = [(box.left, box.top), (box.right, box.bottom)] if box else [(0.0, 0.0)]
+    kinds = [TOP_LEFT, BOTTOM_RIGHT] if box else [NOT_A_POINT]
+    coords = np.concatenate([np.array(corners, np.float32), prompts.points[:, ::-1]]).astype(np.float32)
+    types = np.concatenate([np.array(kinds), np.where(prompts.labels, POSITIVE, NEGATIVE)]).astype(np.int64)
+    return coords, types

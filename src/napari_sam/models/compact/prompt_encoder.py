@@ -1,0 +1,136 @@
+"""The prompt encoder: tokens as in SAM, and dense maps that say where the prompts are and what looks like them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_sam.models.compact.layers import ChannelLayerNorm, grid_centers
+
+NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT, NOT_A_POINT = range(5)
+DISK_SIGMA = 5.0
+DISTANCE_UNIT = 64.0
+TRAINED_SIDE = 256.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedPrompts:
+    """What the mask decoder gets.
+
+    Parameters
+    ----------
+    tokens
+        Shape (n, prompts, width).
+    dense16
+        Shape (n, width, side/16, side/16): added to the image features.
+    dense4
+        Shape (n, 32, side/4, side/4): added on the way up.
+    position16
+        Shape (1, (side/16)**2, width): position of each stride-16 cell.
+    """
+
+    tokens: Tensor
+    dense16: Tensor
+    dense4: Tensor
+    position16: Tensor
+
+
+class PromptEncoder(nn.Module):
+    """Random-Fourier positions and type embeddings for points and boxes (Kirillov et al. 2023), eight dense maps at
+    stride 4: earlier logits, positive and negative disks, box, likeness to the positive points, to the negative
+    points and to the box's mean, and nearness to a positive point.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, *, width: int = 128) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.randn(2, width // 2))
+        self.types = nn.Embedding(5, width)
+        self.dense4 = nn.Sequential(
+            nn.Conv2d(8, 32, 3, padding=1), ChannelLayerNorm(32), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1)
+        )
+        self.dense16 = nn.Sequential(
+            nn.Conv2d(32, 64, 3, 2, 1), ChannelLayerNorm(64), nn.ReLU(), nn.Conv2d(64, width, 3, 2, 1)
+        )
+
+    def forward(self, pixels: Tensor, coords: Tensor, types: Tensor, mask_logits: Tensor) -> EncodedPrompts:
+        """Encode the prompts of n objects, each with the same number of points.
+
+        Parameters
+        ----------
+        pixels
+            Shape (n, 32, side/4, side/4): unit pixel embeddings of each object's tile.
+        coords
+            Shape (n, prompts, 2), float32, (x, y) in tile pixels.
+        types
+            Shape (n, prompts), int64: NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT or NOT_A_POINT; a TOP_LEFT is
+            followed by its BOTTOM_RIGHT.
+        mask_logits
+            Shape (n, side/4, side/4): earlier logits, zero where there are none.
+        """
+        side = pixels.shape[-1] * 4
+        known = (types != NOT_A_POINT)[..., None]
+        tokens = self._position(coords / TRAINED_SIDE) * known + self.types(types)
+        dense4 = self.dense4(self._maps(pixels, coords, types, mask_logits))
+        dense16 = self.dense16(dense4)
+        cells = grid_centers(side // 16, 16 / TRAINED_SIDE, pixels)
+        grid = torch.stack(torch.meshgrid(cells, cells, indexing="xy"), -1).reshape(1, -1, 2)
+        return EncodedPrompts(tokens, dense16, dense4, self._position(grid))
+
+    def _position(self, xy: Tensor) -> Tensor:
+        angle = 2 * math.pi * ((xy * 2 - 1) @ self.frequencies)
+        return torch.cat([angle.sin(), angle.cos()], -1)
+
+    @staticmethod
+    def _maps(pixels: Tensor, coords: Tensor, types: Tensor, mask_logits: Tensor) -> Tensor:
+        """Return the dense maps, shape (n, 8, side/4, side/4)."""
+        count = pixels.shape[-1]
+        center = grid_centers(count, 4.0, pixels)
+        x, y = coords[..., 0, None, None], coords[..., 1, None, None]
+        squared = (center[None, None, None, :] - x) ** 2 + (center[None, None, :, None] - y) ** 2
+        positive, negative = ((types == kind)[..., None, None] for kind in (POSITIVE, NEGATIVE))
+        disks = torch.exp(-squared / (2 * DISK_SIGMA**2))
+        nearest = torch.where(positive, squared, torch.full_like(squared, 1e6)).amin(1).sqrt()
+
+        at = F.grid_sample(pixels, (coords / (count * 4) * 2 - 1)[:, :, None], align_corners=False)[..., 0]
+        likeness = torch.einsum("ncp,nchw->nphw", at, pixels)
+        alike = [torch.where(kind, likeness, torch.full_like(likeness, -1.0)).amax(1) for kind in (positive, negative)]
+
+        box = _box_map(coords, types, count)
+        share = box / (box.sum((1, 2), keepdim=True) + 1e-3)
+        mean = F.normalize(torch.einsum("nchw,nhw->nc", pixels, share), dim=1)
+        box_alike = torch.einsum("nc,nchw->nhw", mean, pixels) * (box.amax((1, 2)) > 0)[:, None, None]
+        return torch.stack(
+            [
+                torch.tanh(mask_logits / 4),
+                (disks * positive).amax(1),
+                (disks * negative).amax(1),
+                box,
+                *alike,
+                box_alike,
+                torch.exp(-nearest / DISTANCE_UNIT),
+            ],
+            1,
+        )
+
+
+def _box_map(coords: Tensor, types: Tensor, count: int) -> Tensor:
+    """Return 1 in the stride-4 cells that each object's box meets, 0 elsewhere; shape (n, count, count)."""
+    is_corner = types == TOP_LEFT
+    has_box = is_corner.any(1)
+    first = is_corner.int().argmax(1)
+    rows = torch.arange(len(types), device=types.device)
+    top_left = torch.floor(coords[rows, first] / 4)
+    bottom_right = torch.ceil(coords[rows, (first + 1).clamp(max=types.shape[1] - 1)] / 4)
+    cell = torch.arange(count, device=coords.device)
+
+    def inside(axis: int) -> Tensor:
+        return (cell >= top_left[:, axis, None]) & (cell < bottom_right[:, axis, None])
+
+    box = inside(1)[:, :, None] & inside(0)[:, None, :] & has_box[:, None, None]
+    return box.to(coords.dtype)

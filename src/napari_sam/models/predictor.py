@@ -1,0 +1,74 @@
+"""The Predictor protocol: what a model must offer to be used on tiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_sam.core.prompts import TilePrompts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedding:
+    """What the image encoder makes of one tile; only its own predictor knows what the tensors mean.
+
+    Parameters
+    ----------
+    tensors
+        On the predictor's device, each of shape (1, channels, rows, cols).
+    """
+
+    tensors: tuple[torch.Tensor, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """The mask decoder's answer for one tile.
+
+    Parameters
+    ----------
+    logits
+        Shape (3, side / 4, side / 4), float32; positive inside. Over the whole tile, padding included.
+    iou_prediction
+        Shape (3,), float32: the decoder's estimate of each mask's IoU with the object, 0 to 1.
+    """
+
+    logits: NDArray[np.float32]
+    iou_prediction: NDArray[np.float32]
+
+
+class Predictor(Protocol):
+    """A promptable model, split where SAM is: encode a tile once, decode prompts on it many times.
+
+    Attributes
+    ----------
+    name
+        The model's name or the path of its weights.
+    input_side
+        Side s of the encoder's square input, in tile pixels.
+    object_fraction
+        Share of the tile's side at which the model segments objects best.
+    digest
+        Hash of the weights and the precision; embeddings of different digests never mix.
+    """
+
+    name: str
+    input_side: int
+    object_fraction: float
+    digest: str
+
+    def encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
+        """Encode tiles of shape (n, side, side, 3), uint8 RGB, into n embeddings."""
+        ...
+
+    def decode(self, embedding: Embedding, prompts: TilePrompts) -> Decoded:
+        """Decode the prompts of one object on an encoded tile into three candidates."""
+        ...

@@ -1,0 +1,97 @@
+"""Weight files: verified by sha256, loaded without ever executing anything from them, recognised by their keys."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from napari_sam.errors import ModelError
+
+SAFETENSORS = ".safetensors"
+TORCH = (".pth", ".pt")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file, as 64 hexadecimal digits.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"The model file {path} cannot be read ({error.strerror}): check the path.") from error
+
+
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Load a checkpoint as a plain dictionary of tensors.
+
+    Parameters
+    ----------
+    path
+        A .safetensors, .pth or .pt file.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, of another kind, truncated, or holds code instead of weights.
+    """
+    if not path.is_file():
+        raise ModelError(
+            f"There is no model file {path}: give the name of a model (napari-sam models) or a checkpoint."
+        )
+    if path.suffix == SAFETENSORS:
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ModelError(f"{path} is no complete safetensors file ({error}): download or save it again.") from error
+    if path.suffix not in TORCH:
+        raise ModelError(f"{path} is no checkpoint: model files end in .safetensors, .pth or .pt.")
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path} holds something other than weights, which is never executed here: use a checkpoint that contains "
+            "only tensors, best as .safetensors."
+        ) from error
+    except Exception as error:
+        raise ModelError(f"{path} is no complete torch checkpoint: download or save it again.") from error
+    state = loaded.get("model_state", loaded.get("state_dict", loaded)) if isinstance(loaded, dict) else loaded
+    tensors = isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values())
+    if not tensors or not state:
+        raise ModelError(f"{path} holds no dictionary of tensors: give a checkpoint saved from a model's state_dict().")
+    return {str(key): value for key, value in state.items()}
+
+
+def check_architecture(state: dict[str, torch.Tensor], path: Path) -> None:
+    """Refuse a state dict that does not fit the compact network exactly.
+
+    Raises
+    ------
+    ModelError
+        The weights are of another architecture; the message names the one they look like, where that is known.
+    """
+    from napari_sam.models.compact import Compact
+
+    with torch.device("meta"):
+        expected = {
+            key: value.shape for key, value in Compact().state_dict().items() if not key.endswith("num_batches_tracked")
+        }
+    shapes = {key: value.shape for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    if shapes == expected:
+        return
+    looks_like_sam = any(
+        key.startswith(("image_encoder.blocks.", "sam.image_encoder.", "image_encoder.trunk.")) for key in shapes
+    )
+    known = "of a SAM model, which this version cannot run yet" if looks_like_sam else "of an unknown architecture"
+    raise ModelError(
+        f"The weights in {path} are {known}: use a checkpoint of the compact model, or the name 'compact'."
+    )

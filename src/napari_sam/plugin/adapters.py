@@ -1,0 +1,188 @@
+"""napari's layers and dims <-> volumes, planes and prompts. World coordinates end here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.masks import Mask
+from napari_sam.core.prompts import rasterize_polygon
+from napari_sam.errors import ImageError, PromptError
+from napari_sam.volume import Volume
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Layer, Points, Shapes
+
+LABEL_FEATURE = "label"
+ELLIPSE_VERTICES = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerPrompts:
+    """The prompts that two layers hold for one plane of an image; the arguments of `Segmenter.segment`."""
+
+    points: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    box: Box | None
+    mask: Mask | None
+
+    @property
+    def is_empty(self) -> bool:
+        return len(self.points) == 0 and self.box is None and self.mask is None
+
+
+def volume_of(layer: Image) -> Volume:
+    """Return the pixels of an image layer; of a multiscale one, its finest level."""
+    return Volume.of(layer.data[0] if layer.multiscale else layer.data, rgb=bool(layer.rgb))
+
+
+def shape_of(layer: Image) -> tuple[int, ...]:
+    """Return the length of every axis of an image layer in level-0 pixels, without colours."""
+    shape = tuple(layer.data[0].shape if layer.multiscale else layer.data.shape)
+    return shape[:-1] if layer.rgb else shape
+
+
+def plane_of(viewer: ViewerModel, layer: Image) -> Plane:
+    """Return the plane of a layer that the viewer shows.
+
+    Raises
+    ------
+    ImageError
+        The viewer shows three dimensions, a plane beside the layer, or one that cuts it obliquely.
+    """
+    if viewer.dims.ndisplay != 2:
+        raise ImageError("Prompts work on planes: switch the viewer back to 2-D.")
+    offset = viewer.dims.ndim - layer.ndim
+    rows, cols = (axis - offset for axis in viewer.dims.displayed)
+    if rows < 0 or cols < 0:
+        raise ImageError(f"The view shows an axis that {layer.name!r} does not have: change the order of the axes.")
+    _check_not_oblique(layer, (rows, cols))
+    position = np.rint(np.asarray(layer.world_to_data(viewer.dims.point))).astype(int)
+    shape = shape_of(layer)
+    index = [0 if axis in (rows, cols) else int(position[axis]) for axis in range(layer.ndim)]
+    if not all(0 <= at < length for at, length in zip(index, shape, strict=True)):
+        raise ImageError(f"The view stands outside {layer.name!r}: move the slider to one of its planes.")
+    return Plane((rows, cols), tuple(index))
+
+
+def _check_not_oblique(layer: Layer, displayed: tuple[int, int]) -> None:
+    origin = np.asarray(layer.data_to_world(np.zeros(layer.ndim)))
+    steps = np.array([np.asarray(layer.data_to_world(unit)) - origin for unit in np.eye(layer.ndim)])
+    hidden = [axis for axis in range(layer.ndim) if axis not in displayed]
+    mixed = max(
+        float(np.abs(steps[np.ix_(displayed, hidden)]).max(initial=0)),
+        float(np.abs(steps[np.ix_(hidden, displayed)]).max(initial=0)),
+    )
+    if mixed > 1e-6 * float(np.abs(steps).max()):
+        raise ImageError(
+            f"{layer.name!r} is turned against the view, so its planes are cut obliquely: remove that rotation."
+        )
+
+
+def downsample_of(viewer: ViewerModel, layer: Image, plane: Plane) -> float:
+    """Return how many pixels of a layer one pixel of the screen shows, as a power of two."""
+    origin = np.asarray(layer.data_to_world(np.zeros(layer.ndim)))
+    units = np.eye(layer.ndim)[list(plane.axes)]
+    size = max(float(np.linalg.norm(np.asarray(layer.data_to_world(unit)) - origin)) for unit in units)
+    return float(2.0 ** np.rint(np.log2(1 / max(viewer.camera.zoom * size, 1e-12))))
+
+
+def prompts_of(points: Points | None, shapes: Shapes | None, image: Image, plane: Plane) -> LayerPrompts:
+    """Return the prompts that lie in a plane.
+
+    Points carry their sign in the feature "label" (1 or 0). The last rectangle is the box; ellipses and polygons
+    together are the mask.
+
+    Raises
+    ------
+    PromptError
+        A shape is a line or a path, or a mask lies outside the image.
+    """
+    hidden = [axis for axis in range(image.ndim) if axis not in plane.axes]
+    at, labels = np.zeros((0, 2)), np.zeros(0, int)
+    if points is not None and len(points.data):
+        position = _to_image(points, np.asarray(points.data, float), image)
+        here = _in_plane(position, hidden, plane)
+        at = position[here][:, plane.axes]
+        labels = np.asarray(points.features[LABEL_FEATURE], int)[here]
+    box: Box | None = None
+    mask: Mask | None = None
+    if shapes is not None:
+        shape = plane.shape_in(shape_of(image))
+        for data, kind in zip(shapes.data, shapes.shape_type, strict=True):
+            vertices = _to_image(shapes, np.asarray(data, float), image)
+            if not _in_plane(vertices, hidden, plane).all():
+                continue
+            corners = vertices[:, plane.axes]
+            if kind == "rectangle":
+                box = _box_of(corners)
+            elif kind in ("ellipse", "polygon"):
+                part = rasterize_polygon(_ellipse(corners) if kind == "ellipse" else corners, shape)
+                mask = part if mask is None else _union(mask, part)
+            else:
+                raise PromptError(f"A {kind} is no prompt: draw a rectangle, an ellipse or a polygon instead.")
+    return LayerPrompts(at, labels, box, mask)
+
+
+def _to_image(layer: Layer, data: NDArray[np.float64], image: Image) -> NDArray[np.float64]:
+    """Turn data coordinates of one layer into those of the image, shape (n, image.ndim)."""
+    return np.array([np.asarray(image.world_to_data(layer.data_to_world(row))) for row in data])
+
+
+def _in_plane(position: NDArray[np.float64], hidden: list[int], plane: Plane) -> NDArray[np.bool_]:
+    return np.asarray((np.rint(position[:, hidden]).astype(int) == np.array(plane.index)[hidden]).all(axis=1), bool)
+
+
+def _box_of(corners: NDArray[np.float64]) -> Box:
+    """Return the box of a rectangle's corners; napari's whole numbers are pixel centres, a box counts edges."""
+    low, high = corners.min(axis=0) + 0.5, corners.max(axis=0) + 0.5
+    return Box(float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+
+
+def _ellipse(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the outline of the ellipse inside a rectangle of four corners."""
+    center = corners.mean(axis=0)
+    a, b = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
+    angle = np.linspace(0, 2 * np.pi, ELLIPSE_VERTICES, endpoint=False)[:, None]
+    return np.asarray(center + np.cos(angle) * a + np.sin(angle) * b)
+
+
+def _union(a: Mask, b: Mask) -> Mask:
+    box = a.box.union(b.box)
+    pixels = np.zeros(box.pixel_shape, bool)
+    for mask in (a, b):
+        top, left = int(mask.box.top - box.top), int(mask.box.left - box.left)
+        pixels[top : top + mask.pixels.shape[0], left : left + mask.pixels.shape[1]] |= mask.pixels
+    return Mask(box, pixels)
+
+
+def transform_of(layer: Layer) -> dict[str, Any]:
+    """Return the arguments that give a new layer the place of another in the world."""
+    return {
+        "scale": layer.scale,
+        "translate": layer.translate,
+        "rotate": layer.rotate,
+        "shear": layer.shear,
+        "affine": layer.affine,
+        "units": layer.units,
+        "axis_labels": layer.axis_labels,
+    }
+
+
+def translate_to(layer: Layer, position: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the `translate` of a layer whose first pixel lies on the pixel `position` of `layer`, all else equal."""
+    from napari.utils.transforms import Affine
+
+    linear = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear, ndim=layer.ndim)
+    return np.asarray(layer.translate) + np.asarray(linear(position))
+
+
+def same_place(a: Layer, b: Layer) -> bool:
+    """Say whether two layers of the same number of axes map pixels to the world alike."""
+    probes = np.vstack([np.zeros(a.ndim), np.eye(a.ndim)])
+    return a.ndim == b.ndim and all(np.allclose(a.data_to_world(p), b.data_to_world(p)) for p in probes)

@@ -1,0 +1,559 @@
+"""Events of layers and dims -> Segmenter -> preview and labels. Knows napari's models, but no widget."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Labels, Points, Shapes
+from napari.utils.colormaps import DirectLabelColormap
+from psygnal import Signal
+
+from napari_sam.core.geometry import Plane
+from napari_sam.core.masks import Mask
+from napari_sam.errors import LabelsError, NapariSamError, PromptError
+from napari_sam.plugin import adapters, labels_layer
+from napari_sam.plugin.adapters import LABEL_FEATURE, LayerPrompts
+from napari_sam.segmenter import Candidates, Segmenter
+from napari_sam.stores.labels import Edit
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_sam.plugin.workers import Report, Runner
+
+SIGN_COLORS = {1: "#2ca02c", 0: "#d62728"}
+PREVIEW_COLOR = "#00bfff"
+FREE_CORES = max(1, (os.cpu_count() or 1) - 1)
+MODE_OF_TOOL = {"points": "add", "box": "add_rectangle", "polygon": "add_polygon", "ellipse": "add_ellipse"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Request:
+    """One question to the segmenter, complete in itself: the worker reads no layer."""
+
+    image: Any
+    plane: Plane
+    prompts: LayerPrompts
+    previous: Mask | None
+    downsample: float
+
+
+class Controller:
+    """Keeps prompt layers, preview and labels of one viewer in step.
+
+    Parameters
+    ----------
+    viewer
+        The viewer's model.
+    runner
+        Runs jobs off the GUI thread.
+    notify
+        Shows one sentence to the user.
+
+    Attributes
+    ----------
+    changed
+        Emitted whenever `candidates`, `selected`, `sign` or `status` may have changed.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: ViewerModel, runner: Runner, notify: Callable[[str], None]) -> None:
+        self.viewer = viewer
+        self.image: Image | None = None
+        self.target: Labels | None = None
+        self.points: Points | None = None
+        self.shapes: Shapes | None = None
+        self.preview: Labels | None = None
+        self.candidates: Candidates | None = None
+        self.selected = 0
+        self.status = ""
+        self.busy = False
+        self._runner = runner
+        self._notify = notify
+        self._model, self._device = "compact", "auto"
+        self._segmenter: Segmenter | None = None
+        self._segmenter_key: tuple[Any, ...] = ()
+        self._answered: LayerPrompts | None = None
+        self._chosen: Mask | None = None
+        self._downsample: float | None = None
+        self._accept_next = False
+        self._highest: dict[Labels, int] = {}
+        self._edits: list[tuple[Labels, Edit]] = []
+        self._watched: set[Labels] = set()
+        self._quiet = False
+        self._latest: _Request | None = None
+        viewer.layers.events.removed.connect(self._on_removed)
+        viewer.layers.selection.events.active.connect(self._on_tool)
+        viewer.dims.events.current_step.connect(self._on_plane)
+        viewer.dims.events.order.connect(self._on_plane)
+        viewer.dims.events.ndisplay.connect(self._on_plane)
+
+    # -- what the user chooses -------------------------------------------------------------------------------------
+
+    def set_image(self, image: Image | None) -> None:
+        """Work on another image layer: the prompts of the old one are cleared, its labels stay."""
+        if image is self.image:
+            return
+        self.clear()
+        for event in self._image_events():
+            event.disconnect(self._on_rendering)
+        self.image = image
+        for event in self._image_events():
+            event.connect(self._on_rendering)
+        for layer in (self.points, self.shapes, self.preview):
+            if layer is not None and layer in self.viewer.layers:
+                self.viewer.layers.remove(layer)
+        self._set_status("")
+        if image is not None:
+            self.activate("points")
+            self._warm_up()
+
+    def set_model(self, model: str, device: str) -> None:
+        """Use another model or device from now on."""
+        if (model, device) != (self._model, self._device):
+            self._model, self._device = model, device
+            self._answered = self._chosen = None
+            self._warm_up()
+            self.request()
+
+    def set_target(self, target: Labels | None) -> None:
+        """Write into another Labels layer; None makes a new one at the next accept."""
+        self.target = target
+        if target is not None and target not in self._watched:
+            self._watched.add(target)
+            target.events.paint.connect(self._on_paint)
+            target.events.data.connect(self._on_labels_replaced)
+
+    def activate(self, tool: str) -> None:
+        """Take up a tool ("points", "box", "polygon" or "ellipse"), making its layer where it is missing."""
+        if self.image is None:
+            self._notify("There is no image: open one, or choose an image layer.")
+            return
+        layer = self._points_layer() if tool == "points" else self._shapes_layer()
+        self.viewer.layers.selection.active = layer
+        layer.mode = MODE_OF_TOOL[tool]
+
+    @property
+    def tool(self) -> str | None:
+        """The tool in hand, by the active layer and its mode."""
+        active = self.viewer.layers.selection.active
+        if active is None or active not in (self.points, self.shapes):
+            return None
+        return next((tool for tool, mode in MODE_OF_TOOL.items() if mode == str(active.mode)), None)
+
+    @property
+    def sign(self) -> int:
+        """Whether the next point is on the object (1) or off it (0)."""
+        if self.points is None:
+            return 1
+        return int(np.asarray(self.points.feature_defaults[LABEL_FEATURE])[0])
+
+    def toggle_sign(self) -> None:
+        """Flip the selected points while selecting, else the sign of the next point."""
+        points = self.points
+        if points is None:
+            return
+        if str(points.mode) == "select" and points.selected_data:
+            signs = np.asarray(points.features[LABEL_FEATURE], int).copy()
+            chosen = sorted(points.selected_data)
+            signs[chosen] = 1 - signs[chosen]
+            points.features = points.features.assign(**{LABEL_FEATURE: signs})
+        else:
+            sign = 1 - self.sign
+            points.selected_data = set()
+            points.feature_defaults = {LABEL_FEATURE: sign}
+        self.changed.emit()
+
+    def cycle(self, step: int = 1) -> None:
+        """Show the next (or the previous) candidate; the next prompts go on from it."""
+        if self.candidates:
+            self.selected = (self.selected + step) % len(self.candidates)
+            self._chosen = self.candidates[self.selected]
+            self._show()
+
+    def clear(self) -> None:
+        """Remove all prompts and the preview."""
+        self._quiet = True
+        try:
+            if self.points is not None:
+                self.points.data = np.zeros((0, self.points.ndim))
+            if self.shapes is not None:
+                self.shapes.data = []
+        finally:
+            self._quiet = False
+        self._forget_answer()
+
+    def accept(self) -> None:
+        """Write the shown candidate into the labels under the next free label and clear the prompts."""
+        if self.busy:
+            self._accept_next = True
+            return
+        if self.candidates is None or self.image is None:
+            self._notify("There is no mask to accept: click an object first.")
+            return
+        try:
+            mask = self.candidates[self.selected]
+            target = self._target_layer(self.image)
+            label = self._next_label(target)
+            edit = labels_layer.write(target, self.candidates.plane, mask, label)
+        except NapariSamError as error:
+            self._notify(str(error))
+            return
+        self._edits.append((target, edit))
+        self._highest[target] = label
+        self.clear()
+        self._set_status(f"Accepted as label {label} ({edit.area} px).")
+
+    def undo(self) -> None:
+        """Take back the last accept whose Labels layer is still there."""
+        while self._edits:
+            layer, edit = self._edits.pop()
+            if layer in self.viewer.layers:
+                labels_layer.revert(layer, edit)
+                if self._highest.get(layer) == edit.label:
+                    self._highest[layer] = edit.label - 1
+                self._set_status(f"Label {edit.label} was taken back.")
+                return
+        self._notify("There is nothing to undo: no mask was accepted, or its Labels layer is gone.")
+
+    def close(self) -> None:
+        """Let go of the viewer; layers stay, except the preview."""
+        self._runner.close()
+        self.viewer.layers.events.removed.disconnect(self._on_removed)
+        self.viewer.layers.selection.events.active.disconnect(self._on_tool)
+        for event in (
+            self.viewer.dims.events.current_step,
+            self.viewer.dims.events.order,
+            self.viewer.dims.events.ndisplay,
+        ):
+            event.disconnect(self._on_plane)
+        for event in self._image_events():
+            event.disconnect(self._on_rendering)
+        if self.preview is not None and self.preview in self.viewer.layers:
+            self.viewer.layers.remove(self.preview)
+
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    def _on_prompt(self, event: Any = None) -> None:
+        action = str(getattr(event, "action", "changed"))
+        if not self._quiet and not action.endswith("ing"):
+            self.request()
+
+    def _on_features(self, event: Any = None) -> None:
+        if not self._quiet:
+            self.request()
+            self.changed.emit()
+
+    def _on_tool(self, event: Any = None) -> None:
+        self.changed.emit()
+
+    def _on_plane(self, event: Any = None) -> None:
+        if self.points is not None or self.shapes is not None:
+            self._downsample = None
+            self.request()
+
+    def _on_rendering(self, event: Any = None) -> None:
+        self._answered = self._chosen = None
+        self.request()
+
+    def _on_paint(self, event: Any) -> None:
+        layer = event.source
+        if layer in self._highest:
+            self._highest[layer] = max(self._highest[layer], int(layer.selected_label))
+
+    def _on_labels_replaced(self, event: Any) -> None:
+        self._highest.pop(event.source, None)
+
+    def _on_removed(self, event: Any) -> None:
+        layer = event.value
+        self._highest.pop(layer, None)
+        if layer in self._watched:
+            self._watched.remove(layer)
+            layer.events.paint.disconnect(self._on_paint)
+            layer.events.data.disconnect(self._on_labels_replaced)
+        if layer is self.preview:
+            self.preview = None
+        elif layer is self.target:
+            self.target = None
+        elif layer is self.points:
+            self.points = None
+            self.request()
+        elif layer is self.shapes:
+            self.shapes = None
+            self.request()
+        elif layer is self.image:
+            self.set_image(None)
+
+    def _image_events(self) -> list[Any]:
+        if self.image is None:
+            return []
+        events = self.image.events
+        return [events.data, events.contrast_limits, events.gamma]
+
+    # -- asking and answering --------------------------------------------------------------------------------------
+
+    def request(self) -> None:
+        """Ask for the masks of the prompts as they are now; an older answer that is still to come is dropped."""
+        if self.image is None:
+            return
+        try:
+            plane = adapters.plane_of(self.viewer, self.image)
+            prompts = adapters.prompts_of(self.points, self.shapes, self.image, plane)
+        except NapariSamError as error:
+            self._forget_answer()
+            self._notify(str(error))
+            return
+        if prompts.is_empty:
+            self._forget_answer()
+            return
+        if self._downsample is None:
+            self._downsample = adapters.downsample_of(self.viewer, self.image, plane)
+        request = _Request(self.image, plane, prompts, self._previous(prompts), self._downsample)
+        try:
+            job = self._job(request)
+        except NapariSamError as error:
+            self._forget_answer()
+            self._notify(str(error))
+            return
+        self.busy = True
+        self._set_status("Segmenting ...")
+        self._latest = request
+        self._runner.submit(
+            job,
+            lambda candidates: self._on_answer(request, candidates),
+            lambda error: self._on_error(request, error),
+            self._set_status,
+        )
+
+    def _previous(self, prompts: LayerPrompts) -> Mask | None:
+        """Return the candidate that the user chose, if the prompts only go on from those that it answered."""
+        before, count = self._answered, 0 if self._answered is None else len(self._answered.points)
+        if before is None or self._chosen is None:
+            return None
+        goes_on = (
+            len(prompts.points) > count
+            and np.array_equal(prompts.points[:count], before.points)
+            and np.array_equal(prompts.labels[:count], before.labels)
+            and prompts.box == before.box
+        )
+        return self._chosen if goes_on else None
+
+    def _builder(self, image: Image) -> Callable[[Report], Segmenter]:
+        """Return what makes the segmenter of an image in the worker; all it needs is taken from the layer here."""
+        volume = adapters.volume_of(image)
+        limits = None if image.rgb else tuple(float(limit) for limit in image.contrast_limits)
+        gamma = 1.0 if image.rgb else float(image.gamma)
+        model, device = self._model, self._device
+        key = (id(volume.array), model, device, limits, gamma)
+
+        def build(report: Report) -> Segmenter:
+            if self._segmenter is None or self._segmenter_key != key:
+                known = self._segmenter if self._segmenter_key[1:3] == key[1:3] else None
+                if known is None:
+                    report("Loading the model ...")
+                self._segmenter = Segmenter(
+                    volume,
+                    model=known.predictor if known else model,
+                    device=device,
+                    threads=FREE_CORES,
+                    contrast_limits=limits,
+                    gamma=gamma,
+                )
+                self._segmenter_key = key
+            self._segmenter.progress = report
+            return self._segmenter
+
+        return build
+
+    def _warm_up(self) -> None:
+        """Load the model before the first click asks for it; should that fail, the click will tell."""
+        if self.image is not None:
+            try:
+                build = self._builder(self.image)
+            except NapariSamError:
+                return
+            self._runner.submit(build, lambda _: self._set_status(""), lambda _: self._set_status(""), self._set_status)
+
+    def _job(self, request: _Request) -> Callable[[Report], tuple[Candidates, int | None]]:
+        """Return what the worker does to answer a request."""
+        build = self._builder(request.image)
+        target = self.target if self.target is not None and self.target not in self._highest else None
+
+        def job(report: Report) -> tuple[Candidates, int | None]:
+            prompts = request.prompts
+            candidates = build(report).segment(
+                points=prompts.points,
+                labels=prompts.labels,
+                box=prompts.box,
+                mask=prompts.mask,
+                plane=request.plane,
+                previous=request.previous,
+                downsample=request.downsample,
+            )
+            return candidates, None if target is None else labels_layer.find_highest(target)
+
+        return job
+
+    def _on_answer(self, request: _Request, answer: tuple[Candidates, int | None]) -> None:
+        if request is not self._latest:
+            return
+        candidates, highest = answer
+        self.busy = False
+        if highest is not None and self.target is not None:
+            self._highest.setdefault(self.target, highest)
+        self.candidates = candidates
+        self._answered = request.prompts
+        self._chosen = candidates.best if request.previous is not None else None
+        self.selected = candidates.best_index
+        self._show()
+        self._set_status("" if candidates.best.area else "Nothing was found there: add a point or draw a box.")
+        if self._accept_next:
+            self._accept_next = False
+            self.accept()
+
+    def _on_error(self, request: _Request, error: Exception) -> None:
+        if request is not self._latest:
+            return
+        self._forget_answer()
+        if isinstance(error, NapariSamError):
+            self._notify(str(error))
+        else:
+            self._notify(
+                f"Something went wrong that should not have ({type(error).__name__}: {error}): please report it."
+            )
+
+    def _forget_answer(self) -> None:
+        self._latest = None
+        self.busy = self._accept_next = False
+        self.candidates = self._answered = self._chosen = None
+        self._downsample = None
+        if self.preview is not None:
+            self.preview.visible = False
+        self._set_status("")
+
+    # -- layers ----------------------------------------------------------------------------------------------------
+
+    def _show(self) -> None:
+        """Draw the selected candidate into the preview layer, which is as small as the mask."""
+        image, candidates = self.image, self.candidates
+        if image is None or candidates is None:
+            return
+        mask, plane = candidates[self.selected], candidates.plane
+        if mask.area == 0:
+            if self.preview is not None:
+                self.preview.visible = False
+            self.changed.emit()
+            return
+        position = np.array(plane.index, float)
+        position[list(plane.axes)] = mask.box.top, mask.box.left
+        shape = [1] * image.ndim
+        shape[plane.axes[0]], shape[plane.axes[1]] = mask.pixels.shape
+        pixels = plane.oriented(mask.pixels).astype(np.uint8).reshape(shape)
+        translate = adapters.translate_to(image, position)
+        if self.preview is None:
+            place = {**adapters.transform_of(image), "translate": translate}
+            colormap = DirectLabelColormap(color_dict={None: "transparent", 1: PREVIEW_COLOR})
+            layer = Labels(pixels, name="SAM preview", opacity=0.5, colormap=colormap, **place)
+            self.preview = layer
+            self._add_below_prompts(layer)
+            layer.editable = False
+        else:
+            self.preview.visible = False
+            self.preview.data = pixels
+            self.preview.translate = translate
+            self.preview.visible = True
+        self.changed.emit()
+
+    def _points_layer(self) -> Points:
+        if self.points is None:
+            assert self.image is not None
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Feature 'label' looks like categorical")
+                points = Points(
+                    ndim=self.image.ndim,
+                    name="SAM points",
+                    features={LABEL_FEATURE: np.zeros(0, int)},
+                    feature_defaults={LABEL_FEATURE: 1},
+                    face_color=LABEL_FEATURE,
+                    face_color_cycle=SIGN_COLORS,
+                    border_color="white",
+                    size=10,
+                    canvas_size_limits=(6, 12),
+                    **adapters.transform_of(self.image),
+                )
+            points.events.data.connect(self._on_prompt)
+            points.events.features.connect(self._on_features)
+            points.events.feature_defaults.connect(self._on_tool)
+            points.events.mode.connect(self._on_tool)
+            self.viewer.add_layer(points)
+            self.points = points
+            self._bind_keys(points)
+            points.bind_key("T", lambda _: self.toggle_sign())
+        return self.points
+
+    def _shapes_layer(self) -> Shapes:
+        if self.shapes is None:
+            assert self.image is not None
+            shapes = Shapes(
+                ndim=self.image.ndim,
+                name="SAM shapes",
+                face_color="transparent",
+                edge_color="#ffbf00",
+                edge_width=2,
+                **adapters.transform_of(self.image),
+            )
+            shapes.events.data.connect(self._on_prompt)
+            shapes.events.mode.connect(self._on_tool)
+            self.viewer.add_layer(shapes)
+            self.shapes = shapes
+            self._bind_keys(shapes)
+        return self.shapes
+
+    def _bind_keys(self, layer: Points | Shapes) -> None:
+        layer.bind_key("C", lambda _: self.accept())
+        layer.bind_key("Shift-C", lambda _: self.clear())
+        layer.bind_key("N", lambda _: self.cycle())
+        layer.bind_key("Shift-N", lambda _: self.cycle(-1))
+        layer.bind_key("Control-Z", lambda _: self.undo())
+
+    def _target_layer(self, image: Image) -> Labels:
+        """Return the layer to write into, made anew where there is none."""
+        if self.target is None:
+            try:
+                data = np.zeros(adapters.shape_of(image), np.uint16)
+            except MemoryError as error:
+                raise LabelsError(
+                    "There is no memory for labels of this image: add a Labels layer of a zarr array and choose it as output."
+                ) from error
+            layer = Labels(data, name="SAM labels", **adapters.transform_of(image))
+            self._add_below_prompts(layer)
+            self._highest[layer] = 0
+            self.set_target(layer)
+            self.changed.emit()
+        labels_layer.check_target(self.target, image)
+        return self.target
+
+    def _next_label(self, layer: Labels) -> int:
+        if layer not in self._highest:
+            self._highest[layer] = labels_layer.find_highest(layer)
+        return self._highest[layer] + 1
+
+    def _add_below_prompts(self, layer: Layer) -> None:
+        """Add a layer under the prompt layers and leave the active layer active."""
+        active = self.viewer.layers.selection.active
+        places = [self.viewer.layers.index(prompts) for prompts in (self.points, self.shapes) if prompts is not None]
+        if self.preview is not None and self.preview in self.viewer.layers:
+            places.append(self.viewer.layers.index(self.preview))
+        self.viewer.layers.insert(min(places, default=len(self.viewer.layers)), layer)
+        self.viewer.layers.selection.active = active
+
+    def _set_status(self, status: str) -> None:
+        self.status = status
+        self.changed.emit()

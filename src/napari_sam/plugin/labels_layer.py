@@ -1,0 +1,71 @@
+"""Masks into napari's Labels layers, and back out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.core.masks import Mask, Overlap
+from napari_sam.core.geometry import Plane
+from napari_sam.errors import LabelsError
+from napari_sam.plugin.adapters import same_place, shape_of
+from napari_sam.stores.labels import Edit, check_labels, highest_label, plan_edit, reverted
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+
+
+def check_target(layer: Labels, image: Image) -> None:
+    """Refuse a Labels layer that masks of an image cannot be written into.
+
+    Raises
+    ------
+    LabelsError
+        It is multiscale, lazy or of floats, or has another shape or place than the image.
+    """
+    if layer.multiscale:
+        raise LabelsError(f"{layer.name!r} is a multiscale layer, which napari cannot edit: choose a single-scale one.")
+    check_labels(layer.data)
+    if tuple(layer.data.shape) != shape_of(image):
+        raise LabelsError(
+            f"{layer.name!r} has shape {tuple(layer.data.shape)} and the image {shape_of(image)}: choose labels of the image's shape."
+        )
+    if not same_place(layer, image):
+        raise LabelsError(
+            f"{layer.name!r} lies elsewhere than {image.name!r}: give it the image's scale and translate."
+        )
+
+
+def find_highest(layer: Labels) -> int:
+    """Return the largest label of a layer; reads all of it, so call it off the GUI thread."""
+    return highest_label(layer.data)
+
+
+def write(layer: Labels, plane: Plane, mask: Mask, label: int, overlap: Overlap = "keep") -> Edit:
+    """Write a mask into a layer and return what that changed.
+
+    Raises
+    ------
+    LabelsError
+        The mask is empty, no pixel of it is free, or the label does not fit the layer's type.
+    """
+    edit = plan_edit(layer.data, plane, mask, label, overlap)
+    _set(layer, edit, edit.written, np.full(edit.area, edit.label, edit.before.dtype))
+    return edit
+
+
+def revert(layer: Labels, edit: Edit) -> None:
+    """Put back what a write replaced, where the layer still holds the label that it wrote."""
+    changed, values = reverted(layer.data, edit)
+    if changed.any():
+        _set(layer, edit, changed, values[changed])
+
+
+def _set(layer: Labels, edit: Edit, where: NDArray[np.bool_], values: NDArray[Any]) -> None:
+    rows, cols = np.nonzero(where)
+    indices: list[NDArray[np.intp]] = [np.full(len(rows), at, np.intp) for at in edit.plane.index]
+    indices[edit.plane.axes[0]] = rows + int(edit.box.top)
+    indices[edit.plane.axes[1]] = cols + int(edit.box.left)
+    layer.data_setitem(tuple(indices), values)

@@ -1,0 +1,362 @@
+"""Segmenter: an image, a model, prompts in and masks out. The scripting API; the plugin and the CLI are faces of it."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.masks import Mask, Overlap, mask_from_logits, touches_border
+from napari_sam.core.prompts import Prompts, TilePrompts
+from napari_sam.core.rendering import Rendering, render_tile
+from napari_sam.core.tiles import Tile, TileGrid
+from napari_sam.errors import LabelsError, PromptError
+from napari_sam.stores.embeddings import EmbeddingStore
+from napari_sam.stores.labels import Edit, LabelStore, WritableArray
+from napari_sam.volume import ArrayLike, Volume
+
+if TYPE_CHECKING:
+    from napari_sam.models.predictor import Embedding, Predictor
+
+CandidateName = Literal["best", "small", "medium", "large"]
+CANDIDATE_NAMES: tuple[CandidateName, ...] = ("best", "small", "medium", "large")
+
+ANSWERS_KEPT = 64
+MAX_REFINEMENTS = 2
+COARSEST_PROBE = 3
+
+
+def model_names() -> list[str]:
+    """Return the models that can be asked for by name, the default one first."""
+    from napari_sam.models.registry import REGISTRY
+
+    return list(REGISTRY)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates(Sequence[Mask]):
+    """The three answers to one set of prompts, ordered small to large.
+
+    Parameters
+    ----------
+    masks
+        Three masks by rising area; each carries its `iou_prediction` and `stability_score`.
+    best_index
+        Which of them has the highest predicted IoU.
+    plane
+        The plane that they lie in.
+    """
+
+    masks: tuple[Mask, ...]
+    best_index: int
+    plane: Plane
+
+    @overload
+    def __getitem__(self, index: int) -> Mask: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Mask, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Mask | tuple[Mask, ...]:
+        return self.masks[index]
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    @property
+    def best(self) -> Mask:
+        """The mask with the highest predicted IoU."""
+        return self.masks[self.best_index]
+
+    def named(self, name: CandidateName) -> Mask:
+        """Return the candidate called "best", "small", "medium" or "large"."""
+        return self.best if name == "best" else self.masks[CANDIDATE_NAMES.index(name) - 1]
+
+
+class Segmenter:
+    """Segment objects of an image by prompts.
+
+    Parameters
+    ----------
+    image
+        A numpy or zarr array of two or more axes, or the path of a .tif, .png, .jpg or .zarr.
+    model
+        A name (see `napari-sam models`), the path of a checkpoint, or a predictor that is loaded already.
+    device
+        "auto" (the fastest there is), "cpu", "cuda", "cuda:1" or "mps".
+    threads
+        Processor threads that the model may use; torch's own choice when left out.
+    labels
+        Integer array of the image's shape that accepted masks are written into; a new uint16 array when left out.
+    rgb
+        Whether the last axis of the image holds colours; guessed when left out.
+    axes
+        The row and the column axis of the planes that `plane=` numbers name.
+    contrast_limits
+        (low, high) data values that become black and white; percentiles of the whole image when left out.
+    gamma
+        Exponent applied after the contrast stretch.
+
+    Raises
+    ------
+    ImageError, ModelError, LabelsError
+        The image, the model or the labels cannot be used.
+
+    Examples
+    --------
+    >>> from napari_sam import Segmenter
+    >>> from skimage.data import coins
+    >>> segmenter = Segmenter(coins())
+    >>> candidates = segmenter.segment(points=[(178, 116)])
+    >>> segmenter.accept(candidates.best)
+    1
+    >>> segmenter.labels.max()
+    1
+    """
+
+    def __init__(
+        self,
+        image: Volume | ArrayLike | str | Path,
+        *,
+        model: str | Path | Predictor = "compact",
+        device: str = "auto",
+        threads: int | None = None,
+        labels: WritableArray | None = None,
+        rgb: bool | None = None,
+        axes: Sequence[int] = (-2, -1),
+        contrast_limits: Sequence[float] | None = None,
+        gamma: float = 1.0,
+    ) -> None:
+        self.volume = Volume.of(image, rgb)
+        self._axes = tuple(axes)
+        self._limits, self._gamma = contrast_limits, gamma
+        self._rendering: Rendering | None = None
+        if labels is not None and tuple(labels.shape) != self.volume.shape:
+            raise LabelsError(
+                f"The labels have shape {tuple(labels.shape)} and the image {self.volume.shape}: make them equal."
+            )
+        self._label_store = None if labels is None else LabelStore(labels)
+        self._embeddings: EmbeddingStore[Embedding] = EmbeddingStore()
+        self._answers: OrderedDict[tuple[object, ...], Candidates] = OrderedDict()
+        self._last_plane: Plane | None = None
+        self.progress: Callable[[str], None] | None = None
+        if isinstance(model, (str, Path)):
+            from napari_sam.models import load_predictor
+
+            model = load_predictor(model, device, threads)
+        self.predictor: Predictor = model
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of every axis of the image, without colours."""
+        return self.volume.shape
+
+    @property
+    def labels(self) -> WritableArray:
+        """The labels that accepted masks are written into, of the image's shape."""
+        return self._store().array
+
+    def plane(self, index: Plane | int | Sequence[int] | None = None) -> Plane:
+        """Return the plane at a position along the axes that are not its own; see `Plane.of`."""
+        return index if isinstance(index, Plane) else Plane.of(self.shape, index, self._axes)
+
+    def segment(
+        self,
+        *,
+        points: npt.ArrayLike | None = None,
+        labels: npt.ArrayLike | None = None,
+        box: Box | Sequence[float] | None = None,
+        mask: Mask | npt.ArrayLike | None = None,
+        plane: Plane | int | Sequence[int] | None = None,
+        previous: Mask | None = None,
+        downsample: float | None = None,
+    ) -> Candidates:
+        """Segment one object.
+
+        The answer depends on the prompts and their order only: several points are decoded one after the other, each
+        time with the last answer fed back, and what was decoded before is remembered.
+
+        Parameters
+        ----------
+        points
+            Shape (n, 2), (row, col) in pixels of the plane.
+        labels
+            Shape (n,): 1 for a point on the object, 0 for one on something else; all 1 when left out.
+        box
+            (top, left, bottom, right), half-open, around the object.
+        mask
+            A rough mask of the object: boolean, of the plane's shape.
+        plane
+            Position along the other axes of an nD image: a number, several, or a `Plane`.
+        previous
+            The earlier answer to go on from; by default the best one for the points before the last.
+        downsample
+            How many pixels of the image one pixel of the screen shows, if there is a screen; a first guess of the
+            object's size for a single point.
+
+        Returns
+        -------
+        Candidates
+            Three masks, small to large.
+
+        Raises
+        ------
+        PromptError
+            The prompts are empty, contradictory or outside the image.
+        ImageError
+            There is no such plane, or it cannot be read.
+        """
+        where = self.plane(plane)
+        shape = where.shape_in(self.shape)
+        if min(shape) < 2:
+            raise PromptError(
+                f"A plane of {shape[0]} x {shape[1]} pixels has nothing to segment: choose other axes or another image."
+            )
+        prompts = Prompts.of(points, labels, box, mask, shape=shape)
+        self._last_plane = where
+        if previous is not None:
+            return self._answer(where, prompts, previous, downsample)
+        candidates: Candidates | None = None
+        for step in prompts.steps():
+            key = (where, step.key, downsample)
+            known = self._answers.get(key)
+            candidates = known or self._answer(where, step, candidates.best if candidates else None, downsample)
+            self._answers[key] = candidates
+            self._answers.move_to_end(key)
+            if len(self._answers) > ANSWERS_KEPT:
+                self._answers.popitem(last=False)
+        assert candidates is not None
+        return candidates
+
+    def accept(
+        self,
+        mask: Mask | Candidates,
+        *,
+        label: int | None = None,
+        plane: Plane | int | Sequence[int] | None = None,
+        overlap: Overlap = "keep",
+    ) -> int:
+        """Write a mask into the labels.
+
+        Parameters
+        ----------
+        mask
+            A mask, or candidates, of which the best is taken.
+        label
+            Its value; the next free one when left out.
+        plane
+            Where to write; by default the plane of the candidates or of the last `segment`.
+        overlap
+            "keep" leaves pixels of other labels alone, "overwrite" takes them.
+
+        Returns
+        -------
+        int
+            The label.
+
+        Raises
+        ------
+        LabelsError
+            The mask is empty, no pixel of it is free, or the label does not fit the labels' type.
+        """
+        if plane is not None:
+            where = self.plane(plane)
+        elif isinstance(mask, Candidates):
+            where = mask.plane
+        else:
+            where = self._last_plane or self.plane()
+        return self._store().write(where, mask.best if isinstance(mask, Candidates) else mask, label, overlap).label
+
+    def undo(self) -> Edit | None:
+        """Take back the last `accept` and return what it was; None when there is none left."""
+        return self._store().undo()
+
+    def _store(self) -> LabelStore:
+        if self._label_store is None:
+            self._label_store = LabelStore(np.zeros(self.shape, np.uint16))
+        return self._label_store
+
+    def _grid(self, plane: Plane) -> TileGrid:
+        return TileGrid(plane.shape_in(self.shape), self.predictor.input_side)
+
+    def _answer(self, plane: Plane, prompts: Prompts, previous: Mask | None, downsample: float | None) -> Candidates:
+        """Decode one round of prompts at the level that suits the object."""
+        grid = self._grid(plane)
+        if previous is None and prompts.box is None and prompts.bounds.extent < 2:
+            found = self._probe(plane, grid, prompts, downsample)
+        else:
+            bounds = _bounds(prompts, previous)
+            found = self._decode(plane, self._tile(grid, bounds, previous), prompts, previous)
+        return self._refine(plane, grid, prompts, found)
+
+    def _tile(self, grid: TileGrid, bounds: Box, previous: Mask | None) -> Tile:
+        """Return the tile for an object inside `bounds`: the one of the last answer as long as that suits."""
+        tile = previous.tile if previous else None
+        if tile and tile.read.contains(bounds) and 0.1 < bounds.extent / grid.span(tile.level) < 0.75:
+            return tile
+        return grid.tile_at(grid.level_for(bounds.extent, self.predictor.object_fraction), *bounds.center)
+
+    def _probe(self, plane: Plane, grid: TileGrid, prompts: Prompts, downsample: float | None) -> Candidates:
+        """Decode a single point, which says nothing of size, at several levels and return the most convincing answer."""
+        if downsample:
+            middle = round(math.log2(downsample))
+            levels = range(middle - 2, middle + 3)
+        else:
+            levels = range(grid.min_level, COARSEST_PROBE + 1)
+        answers = [
+            self._decode(plane, grid.tile_at(level, *prompts.bounds.center), prompts, None)
+            for level in sorted({grid.clamp(level) for level in levels})
+        ]
+        return max(answers, key=lambda answer: answer.best.iou_prediction if answer.best.area else -1.0)
+
+    def _refine(self, plane: Plane, grid: TileGrid, prompts: Prompts, found: Candidates) -> Candidates:
+        """Decode again where the mask's own extent asks for another level, with that mask as prompt."""
+        seen = {found.best.tile}
+        for _ in range(MAX_REFINEMENTS):
+            mask = found.best
+            assert mask.tile is not None
+            if mask.area == 0:
+                break
+            bounds = _bounds(prompts, mask)
+            if touches_border(mask, grid.shape):
+                tile = grid.tile_at(grid.clamp(mask.tile.level + 1), *bounds.center)
+            else:
+                tile = self._tile(grid, bounds, mask)
+            if tile in seen:
+                break
+            seen.add(tile)
+            found = self._decode(plane, tile, prompts, mask)
+        return found
+
+    def _decode(self, plane: Plane, tile: Tile, prompts: Prompts, previous: Mask | None) -> Candidates:
+        decoded = self.predictor.decode(self._embedding(plane, tile), TilePrompts.on(tile, prompts, previous))
+        masks = [
+            mask_from_logits(logits, tile, float(iou))
+            for logits, iou in zip(decoded.logits, decoded.iou_prediction, strict=True)
+        ]
+        order = sorted(range(len(masks)), key=lambda i: masks[i].area)
+        best = int(np.argmax(decoded.iou_prediction))
+        return Candidates(tuple(masks[i] for i in order), order.index(best), plane)
+
+    def _embedding(self, plane: Plane, tile: Tile) -> Embedding:
+        if self._rendering is None:
+            self._rendering = self.volume.rendering(plane, self._limits, self._gamma)
+        rendered = render_tile(self.volume.read(plane, tile.read), tile, self._rendering)
+
+        def encode() -> Embedding:
+            if self.progress:
+                self.progress(f"Encoding {tile.read.height:g} x {tile.read.width:g} pixels ...")
+            return self.predictor.encode(rendered[None])[0]
+
+        return self._embeddings.get(rendered, self.predictor.digest, encode)
+
+
+def _bounds(prompts: Prompts, mask: Mask | None) -> Box:
+    return prompts.bounds if mask is None or mask.area == 0 else prompts.bounds.union(mask.box)

@@ -1,0 +1,1 @@
+"""What is kept: embeddings of tiles, and the labels that masks are written into."""
