@@ -176,7 +176,7 @@ def evaluate(
     columns = (TextColumn("{task.description:28s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=messages) as progress:
         task = progress.add_task("", total=total)
-        for subset, evaluation in run(
+        for subset, evaluation in run(  # noqa: B007
             images,
             lambda path: Segmenter(path, model=predictor),
             model=model,
@@ -230,7 +230,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo_output"),
     device: DeviceOption = "auto",
 ) -> None:
-    """Segment a real image with the embedded model, then show it in napari (or write a screenshot, without a screen)."""
+    """Segment a real image with the embedded model and show it in napari; without a screen, write a picture of that."""
     check_output(out / "labels.tif", LABEL_SUFFIXES, overwrite=True)
     from skimage.data import coins
 
@@ -264,7 +264,7 @@ def _show_demo(out: Path) -> None:
             )
             return
         command = [xvfb, "-a", "-s", "-screen 0 1920x1080x24", *command, "--screenshot"]
-    if subprocess.run(command, check=False).returncode != 0:
+    if subprocess.run(command, check=False).returncode != 0:  # noqa: S603
         raise typer.Exit(1)
 
 

@@ -1,8 +1,9 @@
-"""How good is a model? Simulated clicks on labelled images, through the Segmenter on the full image, as a user would."""
+"""How good is a model? Simulated clicks on labelled images, through the Segmenter on the full image."""
 
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -99,7 +100,7 @@ class Evaluation:
     clicks: dict[str, list[Clicks]] = field(default_factory=lambda: defaultdict(list))
 
     def table(self) -> dict[str, Any]:
-        """Return the results as plain data: for each subset and for their mean, n, miou, best_of_3, box_miou, noc80, noc90."""
+        """Return the results of each subset, and their mean, as plain data that JSON can hold."""
         subsets = {name: _summary(results) for name, results in sorted(self.clicks.items())}
         mean: dict[str, Any] = {}
         if subsets:
@@ -135,7 +136,8 @@ def read_manifest(path: Path) -> list[LabelledImage]:
         raise ImageError(f"The manifest {path} cannot be read ({error.strerror}): check the path.") from error
     except (ValueError, TypeError, KeyError) as error:
         raise ImageError(
-            f"The manifest {path} has an unknown form ({error}): it must be a JSON list of objects with image, mask, subset and kind."
+            f"The manifest {path} has an unknown form ({error}): it must be a JSON list of objects with image, mask, "
+            "subset and kind."
         ) from error
 
 
@@ -240,20 +242,26 @@ def evaluate(
 def _draw(
     images: list[LabelledImage], segmenter_of: Callable[[Path], Segmenter], count: int, rng: random.Random
 ) -> Iterator[tuple[Segmenter, Target]]:
-    """Draw objects from the images in turn; an image is open only while its objects are used."""
-    order = rng.sample(images, len(images))
-    share, extra = divmod(count, len(order))
+    """Draw objects from the images in turn, evenly as long as each has enough; an image is open while it is used."""
     left = count
-    for position, image in enumerate(order):
-        if left <= 0:
-            return
-        segmenter = segmenter_of(image.image)
-        targets = targets_of(image, segmenter.shape)
-        rest = len(order) - position - 1
-        wanted = max(share + (position < extra), left - rest * max(share + 1, 1) if rest == 0 else 0)
-        for make in rng.sample(targets, min(max(wanted, 0), len(targets), left)):
-            left -= 1
-            yield segmenter, make()
+    rest: list[tuple[LabelledImage, int]] = [(image, 0) for image in rng.sample(images, len(images))]
+    order_seed = rng.random()
+    while rest and left > 0:
+        again: list[tuple[LabelledImage, int]] = []
+        for position, (image, used) in enumerate(rest):
+            quota = math.ceil(left / (len(rest) - position))
+            if quota == 0:
+                return
+            segmenter = segmenter_of(image.image)
+            targets = targets_of(image, segmenter.shape)
+            random.Random(f"{order_seed}/{image.image.name}").shuffle(targets)
+            chosen = targets[used : used + quota]
+            if used + quota < len(targets):
+                again.append((image, used + quota))
+            for make in chosen:
+                left -= 1
+                yield segmenter, make()
+        rest = again
 
 
 def click_through(segmenter: Segmenter, target: Target, max_clicks: int) -> Clicks:

@@ -89,7 +89,7 @@ def _replacing(path: Path) -> Iterator[Path]:
         yield temporary
         if path.is_dir():
             shutil.rmtree(path)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written ({error.strerror or error}): is the disk full or the folder read-only?"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -18,7 +18,7 @@ from napari_sam.core.prompts import Prompts, TilePrompts
 from napari_sam.core.rendering import Rendering, render_tile
 from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.errors import LabelsError, PromptError
-from napari_sam.stores.embeddings import EmbeddingStore
+from napari_sam.stores.embeddings import EmbeddingStore, tile_digest
 from napari_sam.stores.labels import Edit, LabelStore, WritableArray
 from napari_sam.volume import ArrayLike, Volume
 
@@ -144,6 +144,7 @@ class Segmenter:
             )
         self._label_store = None if labels is None else LabelStore(labels)
         self._embeddings: EmbeddingStore[Embedding] = EmbeddingStore()
+        self._digests: dict[tuple[Plane, Tile], str] = {}
         self._answers: OrderedDict[tuple[object, ...], Candidates] = OrderedDict()
         self._last_plane: Plane | None = None
         self.progress: Callable[[str], None] | None = None
@@ -278,6 +279,12 @@ class Segmenter:
         """Take back the last `accept` and return what it was; None when there is none left."""
         return self._store().undo()
 
+    def refresh(self) -> None:
+        """Forget what the image looked like; call it after changing pixels in place."""
+        self._rendering = None
+        self._digests.clear()
+        self._answers.clear()
+
     def _store(self) -> LabelStore:
         if self._label_store is None:
             self._label_store = LabelStore(np.zeros(self.shape, np.uint16))
@@ -304,7 +311,7 @@ class Segmenter:
         return grid.tile_at(grid.level_for(bounds.extent, self.predictor.object_fraction), *bounds.center)
 
     def _probe(self, plane: Plane, grid: TileGrid, prompts: Prompts, downsample: float | None) -> Candidates:
-        """Decode a single point, which says nothing of size, at several levels and return the most convincing answer."""
+        """Decode a single point, which says nothing of size, at several levels and return the best answer."""
         if downsample:
             middle = round(math.log2(downsample))
             levels = range(middle - 2, middle + 3)
@@ -346,16 +353,23 @@ class Segmenter:
         return Candidates(tuple(masks[i] for i in order), order.index(best), plane)
 
     def _embedding(self, plane: Plane, tile: Tile) -> Embedding:
+        """Return the embedding of a tile; one that is kept is neither read nor encoded again."""
+        digest = self._digests.get((plane, tile))
+        kept = self._embeddings.get(digest) if digest else None
+        if kept is not None:
+            return kept
         if self._rendering is None:
             self._rendering = self.volume.rendering(plane, self._limits, self._gamma)
         rendered = render_tile(self.volume.read(plane, tile.read), tile, self._rendering)
-
-        def encode() -> Embedding:
+        digest = tile_digest(rendered, self.predictor.digest)
+        self._digests[plane, tile] = digest
+        embedding = self._embeddings.get(digest)
+        if embedding is None:
             if self.progress:
                 self.progress(f"Encoding {tile.read.height:g} x {tile.read.width:g} pixels ...")
-            return self.predictor.encode(rendered[None])[0]
-
-        return self._embeddings.get(rendered, self.predictor.digest, encode)
+            (embedding,) = self.predictor.encode(rendered[None])
+            self._embeddings.put(digest, embedding)
+        return embedding
 
 
 def _bounds(prompts: Prompts, mask: Mask | None) -> Box:

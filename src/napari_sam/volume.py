@@ -119,7 +119,7 @@ class Volume:
             raise ImageError(f"The pixels of {box} cannot be read ({error}): check the file or the store.") from error
         if block.dtype.kind == "f" and not np.isfinite(block).all():
             raise ImageError(
-                "The image holds NaN or infinite pixels near the prompt: replace them first, for example with numpy.nan_to_num."
+                "The image holds NaN or infinite pixels: replace them first, for example with numpy.nan_to_num."
             )
         return plane.oriented(block)
 
@@ -150,7 +150,7 @@ class Volume:
         return Rendering((percentile_limits(self._sample(plane)),), gamma)
 
     def _sample(self, plane: Plane) -> NDArray[Any]:
-        """Read up to 8 planes, in each up to 4 x 4 blocks of at most 512 x 512 pixels; whole planes where they are small."""
+        """Read a few planes, and of large planes only 4 x 4 blocks."""
         rows, cols = (_spread(length, SAMPLE_BLOCKS, SAMPLE_BLOCK_SIDE) for length in plane.shape_in(self.shape))
         blocks = [
             self.read(section, Box(top, left, bottom, right)).ravel()
@@ -228,7 +228,7 @@ def _open_zarr(path: Path) -> ArrayLike:
     node = zarr.open(path, mode="r")
     if isinstance(node, zarr.Array):
         return node
-    attributes = node.attrs.asdict()
+    attributes: dict[str, Any] = dict(node.attrs)
     multiscales = attributes.get("ome", attributes).get("multiscales")
     if multiscales:
         return _member(node, str(multiscales[0]["datasets"][0]["path"]), path)

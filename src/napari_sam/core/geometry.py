@@ -151,10 +151,11 @@ class Plane:
         if index is None and all(shape[axis] == 1 for axis in others):
             index = (0,) * len(others)
         if index is None:
-            example = ", ".join(str(shape[axis] // 2) for axis in others)
+            numbers = [str(shape[axis] // 2) for axis in others]
+            as_tuple = f"({', '.join(numbers)}{',' * (len(numbers) == 1)})"
             raise ImageError(
-                f"An image of shape {tuple(shape)} has many planes: say which one by {len(others)} "
-                f"number{'s' * (len(others) > 1)}, for example plane=({example}{',' * (len(others) == 1)}) or --plane {example.replace(' ', '')}."
+                f"An image of shape {tuple(shape)} has many planes: say which one by {len(numbers)} number(s), "
+                f"for example plane={as_tuple} in a script or --plane {','.join(numbers)} on the command line."
             )
         given = (index,) if isinstance(index, (int, np.integer)) else tuple(index)
         if len(given) != len(others):
@@ -187,7 +188,7 @@ class Plane:
         return block if self.axes[0] < self.axes[1] else block.swapaxes(0, 1)
 
 
-def interpolation_matrix(source_length: int, positions: NDArray[np.float64]) -> NDArray[np.float32]:
+def interpolation_matrix(source_length: int, positions: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Return the matrix that interpolates linearly between samples at pixel centres.
 
     Parameters

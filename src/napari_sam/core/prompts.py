@@ -204,7 +204,7 @@ def logits_on(tile: Tile, mask: Mask) -> NDArray[np.float32]:
         by_row = interpolation_matrix(source.shape[0], (rows - at.read.top) / source_cell)
         by_col = interpolation_matrix(source.shape[1], (cols - at.read.left) / source_cell)
         values = by_row @ source @ by_col.T
-        inside = np.outer(_within(rows, at.read.top, at.read.bottom), _within(cols, at.read.left, at.read.right))
+        inside = _within(rows, at.read.top, at.read.bottom)[:, None] & _within(cols, at.read.left, at.read.right)
         return np.asarray(np.where(inside, values, -MASK_PROMPT_LOGIT), np.float32)
     return (_coverage(mask, rows, cols, cell) * 2 - 1) * np.float32(MASK_PROMPT_LOGIT)
 
@@ -252,7 +252,7 @@ def _checked_box(box: Box | Sequence[float] | None, plane: Box) -> Box | None:
     checked = Box(*values)
     if checked.height < 0 or checked.width < 0:
         raise PromptError(
-            f"The box {_short(values)} is upside down: give (top, left, bottom, right) with top < bottom and left < right."
+            f"The box {_short(values)} is upside down: give (top, left, bottom, right), top < bottom and left < right."
         )
     if checked.is_empty:
         raise PromptError(f"The box {_short(values)} has no area: draw it around the object.")
@@ -260,7 +260,8 @@ def _checked_box(box: Box | Sequence[float] | None, plane: Box) -> Box | None:
         inside = checked.intersection(plane)
         if inside.is_empty:
             raise PromptError(
-                f"The box {_short(values)} lies outside the image of {plane.bottom:g} x {plane.right:g} pixels: put it inside."
+                f"The box {_short(values)} lies outside the image of {plane.bottom:g} x {plane.right:g} pixels: "
+                "put it inside."
             )
         checked = inside
     return checked
@@ -285,18 +286,21 @@ def _short(values: Sequence[float]) -> str:
     return "(" + ", ".join(f"{value:g}" for value in values) + ")"
 
 
-def _within(positions: NDArray[np.float64], low: float, high: float) -> NDArray[np.bool_]:
+def _within(positions: NDArray[np.floating[Any]], low: float, high: float) -> NDArray[np.bool_]:
     return (positions >= low) & (positions < high)
 
 
-def _coverage(mask: Mask, rows: NDArray[np.float64], cols: NDArray[np.float64], cell: float) -> NDArray[np.float32]:
+def _coverage(
+    mask: Mask, rows: NDArray[np.floating[Any]], cols: NDArray[np.floating[Any]], cell: float
+) -> NDArray[np.float32]:
     """Return the share of each cell (centres rows x cols, side `cell`) that the mask's pixels cover."""
     by_row = _overlap_matrix(rows, cell, mask.box.top, mask.pixels.shape[0])
     by_col = _overlap_matrix(cols, cell, mask.box.left, mask.pixels.shape[1])
     return np.asarray(by_row @ mask.pixels.astype(np.float32) @ by_col.T, np.float32)
 
 
-def _overlap_matrix(centers: NDArray[np.float64], cell: float, start: float, count: int) -> NDArray[np.float32]:
+def _overlap_matrix(centers: NDArray[np.floating[Any]], cell: float, start: float, count: int) -> NDArray[np.float32]:
     low, high = centers[:, None] - cell / 2, centers[:, None] + cell / 2
     pixel = start + np.arange(count)[None]
-    return (np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0, None) / cell).astype(np.float32)
+    shared = np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0, None) / cell
+    return np.asarray(shared, np.float32)

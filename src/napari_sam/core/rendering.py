@@ -1,4 +1,4 @@
-"""From raw pixels to what the image encoder sees: uint8 RGB, stretched once for the whole image, resampled to a tile."""
+"""From raw pixels to what the image encoder sees: uint8 RGB, stretched once for the image, resampled to a tile."""
 
 from __future__ import annotations
 

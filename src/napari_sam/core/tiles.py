@@ -115,11 +115,11 @@ class TileGrid:
         )
 
     def tile_at(self, level: int, row: float, col: float) -> Tile:
-        """Return the tile that owns the position (row, col), given in level-0 pixel edges and moved inside the plane."""
+        """Return the tile that owns the position (row, col), in level-0 pixel edges; outside ones are moved in."""
         return self.tile(level, self._owner(0, level, row), self._owner(1, level, col))
 
     def level_for(self, extent: float, fraction: float) -> int:
-        """Return the level at which an object of `extent` level-0 pixels comes nearest to `fraction` of the tile's side.
+        """Return the level at which an object of `extent` level-0 pixels comes nearest to `fraction` of a tile.
 
         It is never so fine that the object could be cut: the extent is at most half the tile.
         """

@@ -35,6 +35,22 @@ class LayerPrompts:
     def is_empty(self) -> bool:
         return len(self.points) == 0 and self.box is None and self.mask is None
 
+    def goes_on_from(self, earlier: LayerPrompts) -> bool:
+        """Say whether these are the earlier prompts, with or without further points."""
+        count = len(earlier.points)
+        return (
+            np.array_equal(self.points[:count], earlier.points)
+            and np.array_equal(self.labels[:count], earlier.labels)
+            and self.box == earlier.box
+            and _same_mask(self.mask, earlier.mask)
+        )
+
+
+def _same_mask(a: Mask | None, b: Mask | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.box == b.box and np.array_equal(a.pixels, b.pixels)
+
 
 def volume_of(layer: Image) -> Volume:
     """Return the pixels of an image layer; of a multiscale one, its finest level."""
@@ -89,7 +105,7 @@ def downsample_of(viewer: ViewerModel, layer: Image, plane: Plane) -> float:
     origin = np.asarray(layer.data_to_world(np.zeros(layer.ndim)))
     units = np.eye(layer.ndim)[list(plane.axes)]
     size = max(float(np.linalg.norm(np.asarray(layer.data_to_world(unit)) - origin)) for unit in units)
-    return float(2.0 ** np.rint(np.log2(1 / max(viewer.camera.zoom * size, 1e-12))))
+    return float(2.0 ** np.rint(np.log2(1 / max(viewer.scene.camera.zoom * size, 1e-12))))
 
 
 def prompts_of(points: Points | None, shapes: Shapes | None, image: Image, plane: Plane) -> LayerPrompts:
@@ -131,7 +147,9 @@ def prompts_of(points: Points | None, shapes: Shapes | None, image: Image, plane
 
 def _to_image(layer: Layer, data: NDArray[np.float64], image: Image) -> NDArray[np.float64]:
     """Turn data coordinates of one layer into those of the image, shape (n, image.ndim)."""
-    return np.array([np.asarray(image.world_to_data(layer.data_to_world(row))) for row in data])
+    moved = [np.asarray(image.world_to_data(layer.data_to_world(row)), float) for row in data]
+    result: NDArray[np.float64] = np.array(moved, np.float64)
+    return result
 
 
 def _in_plane(position: NDArray[np.float64], hidden: list[int], plane: Plane) -> NDArray[np.bool_]:
@@ -179,7 +197,8 @@ def translate_to(layer: Layer, position: NDArray[np.float64]) -> NDArray[np.floa
     from napari.utils.transforms import Affine
 
     linear = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear, ndim=layer.ndim)
-    return np.asarray(layer.translate) + np.asarray(linear(position))
+    translate: NDArray[np.float64] = np.asarray(layer.translate, float) + np.asarray(linear(position), float)
+    return translate
 
 
 def same_place(a: Layer, b: Layer) -> bool:

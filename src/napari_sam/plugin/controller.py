@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels, Points, Shapes
-from napari.utils.colormaps import DirectLabelColormap
 from psygnal import Signal
 
 from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask
-from napari_sam.errors import LabelsError, NapariSamError, PromptError
-from napari_sam.plugin import adapters, labels_layer
+from napari_sam.errors import NapariSamError
+from napari_sam.plugin import adapters, labels_layer, own_layers
 from napari_sam.plugin.adapters import LABEL_FEATURE, LayerPrompts
 from napari_sam.segmenter import Candidates, Segmenter
 from napari_sam.stores.labels import Edit
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Layer
 
     from napari_sam.plugin.workers import Report, Runner
 
-SIGN_COLORS = {1: "#2ca02c", 0: "#d62728"}
-PREVIEW_COLOR = "#00bfff"
 FREE_CORES = max(1, (os.cpu_count() or 1) - 1)
 MODE_OF_TOOL = {"points": "add", "box": "add_rectangle", "polygon": "add_polygon", "ellipse": "add_ellipse"}
 
@@ -42,6 +37,15 @@ class _Request:
     prompts: LayerPrompts
     previous: Mask | None
     downsample: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answer:
+    """What the worker found: the candidates, and the highest label of a target that had not been looked through."""
+
+    candidates: Candidates
+    target: Labels | None = None
+    highest: int = 0
 
 
 class Controller:
@@ -59,7 +63,15 @@ class Controller:
     Attributes
     ----------
     changed
-        Emitted whenever `candidates`, `selected`, `sign` or `status` may have changed.
+        Emitted whenever what the other attributes say may have changed.
+    candidates, selected
+        The three masks that wait to be accepted, and which of them is shown.
+    busy
+        Whether an answer is under way.
+    warming
+        Whether the model is being loaded ahead of the first prompt.
+    status
+        One line for the user.
     """
 
     changed = Signal()
@@ -75,12 +87,13 @@ class Controller:
         self.selected = 0
         self.status = ""
         self.busy = False
+        self.warming = False
         self._runner = runner
         self._notify = notify
         self._model, self._device = "compact", "auto"
         self._segmenter: Segmenter | None = None
         self._segmenter_key: tuple[Any, ...] = ()
-        self._answered: LayerPrompts | None = None
+        self._answered: _Request | None = None
         self._chosen: Mask | None = None
         self._downsample: float | None = None
         self._accept_next = False
@@ -119,12 +132,18 @@ class Controller:
         """Use another model or device from now on."""
         if (model, device) != (self._model, self._device):
             self._model, self._device = model, device
-            self._answered = self._chosen = None
             self._warm_up()
-            self.request()
+            self._ask_again()
 
     def set_target(self, target: Labels | None) -> None:
         """Write into another Labels layer; None makes a new one at the next accept."""
+        if target is not None and self.image is not None:
+            try:
+                labels_layer.check_target(target, self.image)
+            except NapariSamError as error:
+                self._notify(str(error))
+                self.changed.emit()
+                return
         self.target = target
         if target is not None and target not in self._watched:
             self._watched.add(target)
@@ -136,7 +155,7 @@ class Controller:
         if self.image is None:
             self._notify("There is no image: open one, or choose an image layer.")
             return
-        layer = self._points_layer() if tool == "points" else self._shapes_layer()
+        layer = self._points_layer(self.image) if tool == "points" else self._shapes_layer(self.image)
         self.viewer.layers.selection.active = layer
         layer.mode = MODE_OF_TOOL[tool]
 
@@ -184,6 +203,7 @@ class Controller:
         try:
             if self.points is not None:
                 self.points.data = np.zeros((0, self.points.ndim))
+                self.points.feature_defaults = {LABEL_FEATURE: 1}
             if self.shapes is not None:
                 self.shapes.data = []
         finally:
@@ -260,8 +280,7 @@ class Controller:
             self.request()
 
     def _on_rendering(self, event: Any = None) -> None:
-        self._answered = self._chosen = None
-        self.request()
+        self._ask_again()
 
     def _on_paint(self, event: Any) -> None:
         layer = event.source
@@ -297,53 +316,61 @@ class Controller:
         events = self.image.events
         return [events.data, events.contrast_limits, events.gamma]
 
+    def _ask_again(self) -> None:
+        """Ask for the same prompts, because what answers them has changed."""
+        self._latest = self._answered = self._chosen = None
+        self.request()
+
     # -- asking and answering --------------------------------------------------------------------------------------
 
     def request(self) -> None:
         """Ask for the masks of the prompts as they are now; an older answer that is still to come is dropped."""
         if self.image is None:
             return
+        if not any(len(layer.data) for layer in (self.points, self.shapes) if layer is not None):
+            self._forget_answer()
+            return
         try:
             plane = adapters.plane_of(self.viewer, self.image)
             prompts = adapters.prompts_of(self.points, self.shapes, self.image, plane)
-        except NapariSamError as error:
-            self._forget_answer()
-            self._notify(str(error))
-            return
-        if prompts.is_empty:
-            self._forget_answer()
-            return
-        if self._downsample is None:
-            self._downsample = adapters.downsample_of(self.viewer, self.image, plane)
-        request = _Request(self.image, plane, prompts, self._previous(prompts), self._downsample)
-        try:
+            if prompts.is_empty:
+                self._forget_answer()
+                return
+            if self._is_known(plane, prompts):
+                return
+            if self._downsample is None:
+                self._downsample = adapters.downsample_of(self.viewer, self.image, plane)
+            request = _Request(self.image, plane, prompts, self._previous(prompts), self._downsample)
             job = self._job(request)
         except NapariSamError as error:
             self._forget_answer()
             self._notify(str(error))
             return
-        self.busy = True
+        self.busy, self.warming = True, False
         self._set_status("Segmenting ...")
         self._latest = request
         self._runner.submit(
             job,
-            lambda candidates: self._on_answer(request, candidates),
+            lambda answer: self._on_answer(request, answer),
             lambda error: self._on_error(request, error),
             self._set_status,
         )
 
     def _previous(self, prompts: LayerPrompts) -> Mask | None:
         """Return the candidate that the user chose, if the prompts only go on from those that it answered."""
-        before, count = self._answered, 0 if self._answered is None else len(self._answered.points)
-        if before is None or self._chosen is None:
+        if self._answered is None or self._chosen is None or not prompts.goes_on_from(self._answered.prompts):
             return None
-        goes_on = (
-            len(prompts.points) > count
-            and np.array_equal(prompts.points[:count], before.points)
-            and np.array_equal(prompts.labels[:count], before.labels)
-            and prompts.box == before.box
+        return self._chosen
+
+    def _is_known(self, plane: Plane, prompts: LayerPrompts) -> bool:
+        """Say whether the same was asked last: napari tells of one click by several events."""
+        last = self._latest or self._answered
+        return (
+            last is not None
+            and last.plane == plane
+            and len(last.prompts.points) == len(prompts.points)
+            and prompts.goes_on_from(last.prompts)
         )
-        return self._chosen if goes_on else None
 
     def _builder(self, image: Image) -> Callable[[Report], Segmenter]:
         """Return what makes the segmenter of an image in the worker; all it needs is taken from the layer here."""
@@ -379,14 +406,19 @@ class Controller:
                 build = self._builder(self.image)
             except NapariSamError:
                 return
-            self._runner.submit(build, lambda _: self._set_status(""), lambda _: self._set_status(""), self._set_status)
+            self.warming = True
+            self._runner.submit(build, self._on_warm, self._on_warm, self._set_status)
 
-    def _job(self, request: _Request) -> Callable[[Report], tuple[Candidates, int | None]]:
+    def _on_warm(self, _: Any) -> None:
+        self.warming = False
+        self._set_status("")
+
+    def _job(self, request: _Request) -> Callable[[Report], _Answer]:
         """Return what the worker does to answer a request."""
         build = self._builder(request.image)
-        target = self.target if self.target is not None and self.target not in self._highest else None
+        target = None if self.target in self._highest else self.target
 
-        def job(report: Report) -> tuple[Candidates, int | None]:
+        def job(report: Report) -> _Answer:
             prompts = request.prompts
             candidates = build(report).segment(
                 points=prompts.points,
@@ -397,19 +429,22 @@ class Controller:
                 previous=request.previous,
                 downsample=request.downsample,
             )
-            return candidates, None if target is None else labels_layer.find_highest(target)
+            if target is None or target.multiscale:
+                return _Answer(candidates)
+            return _Answer(candidates, target, labels_layer.find_highest(target))
 
         return job
 
-    def _on_answer(self, request: _Request, answer: tuple[Candidates, int | None]) -> None:
+    def _on_answer(self, request: _Request, answer: _Answer) -> None:
         if request is not self._latest:
             return
-        candidates, highest = answer
+        candidates = answer.candidates
         self.busy = False
-        if highest is not None and self.target is not None:
-            self._highest.setdefault(self.target, highest)
+        if answer.target is not None and answer.target in self._watched:
+            self._highest.setdefault(answer.target, answer.highest)
         self.candidates = candidates
-        self._answered = request.prompts
+        self._answered = request
+        self._latest = None
         self._chosen = candidates.best if request.previous is not None else None
         self.selected = candidates.best_index
         self._show()
@@ -425,9 +460,7 @@ class Controller:
         if isinstance(error, NapariSamError):
             self._notify(str(error))
         else:
-            self._notify(
-                f"Something went wrong that should not have ({type(error).__name__}: {error}): please report it."
-            )
+            self._notify(f"Something went wrong that should not ({type(error).__name__}: {error}): please report it.")
 
     def _forget_answer(self) -> None:
         self._latest = None
@@ -441,82 +474,35 @@ class Controller:
     # -- layers ----------------------------------------------------------------------------------------------------
 
     def _show(self) -> None:
-        """Draw the selected candidate into the preview layer, which is as small as the mask."""
-        image, candidates = self.image, self.candidates
-        if image is None or candidates is None:
-            return
-        mask, plane = candidates[self.selected], candidates.plane
-        if mask.area == 0:
-            if self.preview is not None:
-                self.preview.visible = False
-            self.changed.emit()
-            return
-        position = np.array(plane.index, float)
-        position[list(plane.axes)] = mask.box.top, mask.box.left
-        shape = [1] * image.ndim
-        shape[plane.axes[0]], shape[plane.axes[1]] = mask.pixels.shape
-        pixels = plane.oriented(mask.pixels).astype(np.uint8).reshape(shape)
-        translate = adapters.translate_to(image, position)
-        if self.preview is None:
-            place = {**adapters.transform_of(image), "translate": translate}
-            colormap = DirectLabelColormap(color_dict={None: "transparent", 1: PREVIEW_COLOR})
-            layer = Labels(pixels, name="SAM preview", opacity=0.5, colormap=colormap, **place)
-            self.preview = layer
-            self._add_below_prompts(layer)
-            layer.editable = False
-        else:
-            self.preview.visible = False
-            self.preview.data = pixels
-            self.preview.translate = translate
-            self.preview.visible = True
+        """Draw the selected candidate into the preview layer."""
+        if self.image is not None and self.candidates is not None:
+            if self.preview is None:
+                self.preview = own_layers.make_preview(self.image)
+                own_layers.insert_below(self.viewer, self.preview, self.points, self.shapes)
+            own_layers.show_mask(self.preview, self.image, self.candidates.plane, self.candidates[self.selected])
         self.changed.emit()
 
-    def _points_layer(self) -> Points:
+    def _points_layer(self, image: Image) -> Points:
         if self.points is None:
-            assert self.image is not None
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Feature 'label' looks like categorical")
-                points = Points(
-                    ndim=self.image.ndim,
-                    name="SAM points",
-                    features={LABEL_FEATURE: np.zeros(0, int)},
-                    feature_defaults={LABEL_FEATURE: 1},
-                    face_color=LABEL_FEATURE,
-                    face_color_cycle=SIGN_COLORS,
-                    border_color="white",
-                    size=10,
-                    canvas_size_limits=(6, 12),
-                    **adapters.transform_of(self.image),
-                )
+            self.points = points = own_layers.make_points(image)
             points.events.data.connect(self._on_prompt)
             points.events.features.connect(self._on_features)
             points.events.feature_defaults.connect(self._on_tool)
-            points.events.mode.connect(self._on_tool)
-            self.viewer.add_layer(points)
-            self.points = points
             self._bind_keys(points)
             points.bind_key("T", lambda _: self.toggle_sign())
+            self.viewer.add_layer(points)
         return self.points
 
-    def _shapes_layer(self) -> Shapes:
+    def _shapes_layer(self, image: Image) -> Shapes:
         if self.shapes is None:
-            assert self.image is not None
-            shapes = Shapes(
-                ndim=self.image.ndim,
-                name="SAM shapes",
-                face_color="transparent",
-                edge_color="#ffbf00",
-                edge_width=2,
-                **adapters.transform_of(self.image),
-            )
+            self.shapes = shapes = own_layers.make_shapes(image)
             shapes.events.data.connect(self._on_prompt)
-            shapes.events.mode.connect(self._on_tool)
-            self.viewer.add_layer(shapes)
-            self.shapes = shapes
             self._bind_keys(shapes)
+            self.viewer.add_layer(shapes)
         return self.shapes
 
     def _bind_keys(self, layer: Points | Shapes) -> None:
+        layer.events.mode.connect(self._on_tool)
         layer.bind_key("C", lambda _: self.accept())
         layer.bind_key("Shift-C", lambda _: self.clear())
         layer.bind_key("N", lambda _: self.cycle())
@@ -526,17 +512,12 @@ class Controller:
     def _target_layer(self, image: Image) -> Labels:
         """Return the layer to write into, made anew where there is none."""
         if self.target is None:
-            try:
-                data = np.zeros(adapters.shape_of(image), np.uint16)
-            except MemoryError as error:
-                raise LabelsError(
-                    "There is no memory for labels of this image: add a Labels layer of a zarr array and choose it as output."
-                ) from error
-            layer = Labels(data, name="SAM labels", **adapters.transform_of(image))
-            self._add_below_prompts(layer)
+            layer = own_layers.make_labels(image)
+            own_layers.insert_below(self.viewer, layer, self.preview, self.points, self.shapes)
             self._highest[layer] = 0
             self.set_target(layer)
             self.changed.emit()
+        assert self.target is not None
         labels_layer.check_target(self.target, image)
         return self.target
 
@@ -544,15 +525,6 @@ class Controller:
         if layer not in self._highest:
             self._highest[layer] = labels_layer.find_highest(layer)
         return self._highest[layer] + 1
-
-    def _add_below_prompts(self, layer: Layer) -> None:
-        """Add a layer under the prompt layers and leave the active layer active."""
-        active = self.viewer.layers.selection.active
-        places = [self.viewer.layers.index(prompts) for prompts in (self.points, self.shapes) if prompts is not None]
-        if self.preview is not None and self.preview in self.viewer.layers:
-            places.append(self.viewer.layers.index(self.preview))
-        self.viewer.layers.insert(min(places, default=len(self.viewer.layers)), layer)
-        self.viewer.layers.selection.active = active
 
     def _set_status(self, status: str) -> None:
         self.status = status

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.geometry import Plane
+from napari_sam.core.masks import Mask, Overlap
 from napari_sam.errors import LabelsError
 from napari_sam.plugin.adapters import same_place, shape_of
 from napari_sam.stores.labels import Edit, check_labels, highest_label, plan_edit, reverted
@@ -30,7 +30,8 @@ def check_target(layer: Labels, image: Image) -> None:
     check_labels(layer.data)
     if tuple(layer.data.shape) != shape_of(image):
         raise LabelsError(
-            f"{layer.name!r} has shape {tuple(layer.data.shape)} and the image {shape_of(image)}: choose labels of the image's shape."
+            f"{layer.name!r} has shape {tuple(layer.data.shape)} and the image {shape_of(image)}: "
+            "choose labels of the image's shape."
         )
     if not same_place(layer, image):
         raise LabelsError(

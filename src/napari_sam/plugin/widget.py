@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox, Container, FileEdit
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QCloseEvent, QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QButtonGroup,
     QGroupBox,
@@ -22,7 +23,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_sam.plugin.controller import SIGN_COLORS, Controller
+from napari_sam.plugin.controller import Controller
+from napari_sam.plugin.own_layers import SIGN_COLORS
 from napari_sam.plugin.workers import LatestRunner
 from napari_sam.segmenter import CANDIDATE_NAMES, model_names
 
@@ -201,7 +203,7 @@ class SamWidget(QWidget):
     def _choose_model(self, _: Any = None) -> None:
         own = self.model.value == CHECKPOINT
         self.checkpoint.visible = own
-        path = Path(self.checkpoint.value) if self.checkpoint.value else None
+        path = Path(str(self.checkpoint.value)) if self.checkpoint.value else None
         if not own:
             self.controller.set_model(str(self.model.value), str(self.device.value))
         elif path is not None and path.is_file():
@@ -243,12 +245,12 @@ class SamWidget(QWidget):
             mask = candidates[controller.selected]
             self.scores.setText(f"stability {mask.stability_score:.2f}, {mask.area} px")
         self.accept.setEnabled(candidates is not None or controller.busy)
-        self.progress.setVisible(controller.busy)
+        self.progress.setVisible(controller.busy or controller.warming)
         self.status.setText(controller.status)
         if self.output.value is not controller.target:
             self.reset_choices()
 
-    def closeEvent(self, event: QEvent) -> None:
+    def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802
         """Let go of the viewer when the dock is closed for good."""
         self.controller.close()
         super().closeEvent(event)
@@ -273,7 +275,7 @@ def _push_button(text: str, tip: str) -> QPushButton:
     return button
 
 
-def _group(title: str, rows: list[list[QWidget]]) -> QGroupBox:
+def _group(title: str, rows: Sequence[Sequence[QWidget]]) -> QGroupBox:
     box = QGroupBox(title)
     column = QVBoxLayout(box)
     for row in rows:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 from superqt.utils import FunctionWorker, create_worker
 
 Report = Callable[[str], None]

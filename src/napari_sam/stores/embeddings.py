@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
 from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
@@ -50,31 +49,23 @@ class EmbeddingStore(Generic[T]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, rendered: NDArray[np.uint8], predictor_digest: str, encode: Callable[[], T]) -> T:
-        """Return the embedding of a rendered tile, calling `encode` only when it is not there.
+    def get(self, digest: str) -> T | None:
+        """Return the embedding of a digest (see `tile_digest`), or None when it is not kept."""
+        with self._lock:
+            if digest not in self._entries:
+                return None
+            self._entries.move_to_end(digest)
+            return self._entries[digest]
 
-        Parameters
-        ----------
-        rendered
-            Shape (side, side, 3), uint8: what the encoder would see.
-        predictor_digest
-            Digest of weights and precision.
-        encode
-            Makes the embedding.
-        """
-        key = tile_digest(rendered, predictor_digest)
+    def put(self, digest: str, entry: T) -> None:
+        """Keep an embedding, at the cost of those that were not used for longest."""
         with self._lock:
-            if key in self._entries:
-                self._entries.move_to_end(key)
-                return self._entries[key]
-        entry = encode()
-        with self._lock:
-            if key not in self._entries:
-                self._entries[key] = entry
-                self._nbytes += entry.nbytes
+            if digest in self._entries:
+                self._nbytes -= self._entries.pop(digest).nbytes
+            self._entries[digest] = entry
+            self._nbytes += entry.nbytes
             while self._nbytes > self.capacity and len(self._entries) > 1:
                 self._nbytes -= self._entries.popitem(last=False)[1].nbytes
-        return entry
 
 
 def tile_digest(rendered: NDArray[np.uint8], predictor_digest: str) -> str:

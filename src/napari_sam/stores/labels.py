@@ -135,7 +135,7 @@ def check_labels(array: WritableArray) -> None:
     dtype = np.dtype(array.dtype)
     if dtype.kind not in "ui":
         raise LabelsError(
-            f"Labels must be whole numbers and this target holds {dtype}: convert it, for example with .astype('uint16')."
+            f"Labels must be whole numbers and this target holds {dtype}: convert it, for example by .astype('uint16')."
         )
     writable = array.flags.writeable if isinstance(array, np.ndarray) else hasattr(array, "__setitem__")
     if not writable or type(array).__module__.startswith("dask"):

@@ -55,7 +55,7 @@ class Attention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         def split(x: Tensor) -> Tensor:
-            return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
         mixed = F.scaled_dot_product_attention(split(self.q_proj(q)), split(self.k_proj(k)), split(self.v_proj(v)))
         out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))

@@ -1,4 +1,4 @@
-"""The mask decoder: SAM's two-way transformer on the stride-16 grid, then up to stride 4 with the encoder's features."""
+"""The mask decoder: SAM's two-way transformer at stride 16, then up to stride 4 with the encoder's features."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class MaskDecoder(nn.Module):
             tokens, image = block(tokens, image, token_pe, image_pe)
         tokens = self.final_norm(tokens + self.final_attention(tokens + token_pe, image + image_pe, image))
 
-        x = image.transpose(1, 2).unflatten(2, (rows, rows))
+        x = image.transpose(1, 2).reshape(n, -1, rows, rows)
         x = self.out8(f8 + enlarge(self.top8(x)))
         x = self.out4(f4 + prompts.dense4 + enlarge(self.top4(x)))
         weights = torch.stack([head(tokens[:, i + 1]) for i, head in enumerate(self.hypernetworks)], 1)

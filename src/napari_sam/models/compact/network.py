@@ -55,6 +55,7 @@ class Compact(nn.Module):
                 module[0], module[1] = _folded(module[0], module[1])
 
 
-def _folded(conv: nn.Module, norm: nn.Module) -> tuple[nn.Module, nn.Module]:
-    assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+def _folded(conv: nn.Module, norm: nn.Module) -> tuple[nn.Conv2d, nn.Module]:
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
     return fuse_conv_bn_eval(conv, norm), nn.Identity()

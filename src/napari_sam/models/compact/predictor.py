@@ -41,7 +41,8 @@ class CompactPredictor:
         self.name = name
         self.digest = f"{digest}/float32"
         self._device = device
-        self._network = network.to(device, memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network.to(device)
 
     @torch.inference_mode()
     def encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:

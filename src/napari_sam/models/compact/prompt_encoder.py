@@ -40,8 +40,9 @@ class EncodedPrompts:
 
 
 class PromptEncoder(nn.Module):
-    """Random-Fourier positions and type embeddings for points and boxes (Kirillov et al. 2023), eight dense maps at
-    stride 4: earlier logits, positive and negative disks, box, likeness to the positive points, to the negative
+    """Random-Fourier positions and type embeddings (Kirillov et al. 2023), and eight dense maps at stride 4.
+
+    The maps are: earlier logits, positive and negative disks, box, likeness to the positive points, to the negative
     points and to the box's mean, and nearness to a positive point.
     """
 

@@ -1,0 +1,94 @@
+"""Fixtures for the plugin: skipped where napari or a screen is missing, with the reason."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari", reason="napari is not installed: pip install '.[gui,test]'")
+
+from napari_sam.plugin.controller import Controller
+
+
+class NowRunner:
+    """Runs jobs at once, in the calling thread."""
+
+    def __init__(self):
+        self.messages = []
+        self.closed = False
+
+    def submit(self, job, done, failed, report):
+        try:
+            result = job(self.messages.append)
+        except Exception as error:
+            failed(error)
+        else:
+            done(result)
+
+    def close(self):
+        self.closed = True
+
+
+class HeldRunner(NowRunner):
+    """Keeps jobs until `release`, so that tests can act while they wait."""
+
+    def __init__(self):
+        super().__init__()
+        self.jobs = []
+
+    def submit(self, job, done, failed, report):
+        self.jobs.append((job, done, failed, report))
+
+    def release(self, index=0):
+        super().submit(*self.jobs.pop(index))
+
+
+@pytest.fixture(scope="session")
+def coins():
+    from skimage.data import coins
+
+    return coins()
+
+
+@pytest.fixture(scope="session")
+def coin_labels(coins):
+    """A reference for skimage's coins, by the watershed of scikit-image's own example."""
+    from scipy import ndimage
+    from skimage.filters import sobel
+    from skimage.segmentation import watershed
+
+    markers = np.zeros(coins.shape, np.int32)
+    markers[coins < 30] = 1
+    markers[coins > 150] = 2
+    filled = ndimage.binary_fill_holes(watershed(sobel(coins), markers) == 2)
+    return ndimage.label(ndimage.binary_opening(filled, iterations=3))[0]
+
+
+@pytest.fixture
+def notes():
+    """What the user was told."""
+    return []
+
+
+@pytest.fixture
+def make_controller(notes):
+    """Make controllers on viewer models and close them at the end."""
+    made = []
+
+    def make(viewer, runner=None):
+        controller = Controller(viewer, runner or NowRunner(), notes.append)
+        made.append(controller)
+        return controller
+
+    yield make
+    for controller in made:
+        controller.close()
+
+
+@pytest.fixture
+def screen():
+    if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        pytest.skip("needs a screen: run the tests with `make test`, or under xvfb-run")

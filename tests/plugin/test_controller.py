@@ -1,0 +1,408 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import zarr
+from napari.components import ViewerModel
+from napari.layers import Labels
+
+from napari_sam.plugin import labels_layer, own_layers
+from napari_sam.plugin.adapters import transform_of
+
+COIN = (51, 155)
+OTHER_COIN = (125, 102)
+
+
+def iou(a, b):
+    return np.count_nonzero(a & b) / np.count_nonzero(a | b)
+
+
+def coin_at(coin_labels, point):
+    return coin_labels == coin_labels[point]
+
+
+@pytest.fixture
+def viewer(coins):
+    viewer = ViewerModel()
+    viewer.add_image(coins, name="coins")
+    return viewer
+
+
+@pytest.fixture
+def controller(viewer, make_controller):
+    controller = make_controller(viewer)
+    controller.set_image(viewer.layers["coins"])
+    return controller
+
+
+def click(controller, *points, sign=1):
+    if controller.sign != sign:
+        controller.toggle_sign()
+    for point in points:
+        controller.points.add(np.array([point], float))
+
+
+def test_choosing_an_image_takes_up_the_points_tool(viewer, controller):
+    assert viewer.layers.selection.active is controller.points
+    assert controller.tool == "points"
+    controller.activate("box")
+    assert (controller.tool, controller.shapes.mode) == ("box", "add_rectangle")
+
+
+def test_a_click_shows_three_candidates_small_to_large_in_a_preview_of_the_masks_size(viewer, controller, coin_labels):
+    click(controller, COIN)
+    areas = [mask.area for mask in controller.candidates]
+    assert areas == sorted(areas)
+    preview = controller.preview
+    mask = controller.candidates[controller.selected]
+    assert preview.data.shape == mask.pixels.shape
+    np.testing.assert_allclose(preview.data_to_world((0, 0)), (mask.box.top, mask.box.left))
+    assert viewer.layers.selection.active is controller.points
+    assert iou(mask.to_array(coin_labels.shape), coin_at(coin_labels, COIN)) > 0.85
+
+
+def test_cycling_shows_the_other_candidates_and_the_next_point_goes_on_from_the_chosen_one(controller):
+    click(controller, COIN)
+    shown = []
+    for _ in range(3):
+        shown.append(controller.preview.data.sum())
+        controller.cycle()
+    assert sorted(shown) == [mask.area for mask in controller.candidates]
+    chosen = controller.candidates[0]
+    controller.cycle(0 - controller.selected)
+    click(controller, (45, 150))
+    expected = controller._segmenter.segment(points=[COIN, (45, 150)], previous=chosen)
+    np.testing.assert_array_equal(controller.candidates.best.pixels, expected.best.pixels)
+
+
+def test_accept_writes_under_the_next_free_label_and_clears_the_prompts(viewer, controller, coin_labels):
+    for label, point in enumerate((COIN, OTHER_COIN), 1):
+        click(controller, point)
+        controller.accept()
+        assert len(controller.points.data) == 0
+        assert controller.candidates is None
+        assert not controller.preview.visible
+        assert iou(controller.target.data == label, coin_at(coin_labels, point)) > 0.85
+    assert controller.target.data.dtype == np.uint16
+    assert viewer.layers.selection.active is controller.points
+
+
+def test_undo_takes_back_accepts_one_by_one_and_frees_their_labels(controller, notes):
+    states = []
+    for point in (COIN, OTHER_COIN):
+        click(controller, point)
+        controller.accept()
+        states.append(controller.target.data.copy())
+    controller.undo()
+    np.testing.assert_array_equal(controller.target.data, states[0])
+    click(controller, OTHER_COIN)
+    controller.accept()
+    np.testing.assert_array_equal(controller.target.data, states[1])
+    controller.undo()
+    controller.undo()
+    assert not controller.target.data.any()
+    assert notes == []
+    controller.undo()
+    assert "nothing to undo" in notes[0]
+
+
+def test_undo_leaves_what_was_painted_since(controller):
+    click(controller, COIN)
+    controller.accept()
+    target = controller.target
+    target.selected_label = 7
+    target.data_setitem((np.array([51]), np.array([155])), 7)
+    controller.undo()
+    assert np.unique(target.data).tolist() == [0, 7]
+
+
+def test_an_existing_layer_keeps_its_objects_and_the_next_label_lies_above_them(viewer, controller, coins):
+    data = np.zeros(coins.shape, np.uint8)
+    data[40:60, 150:160] = 5
+    target = viewer.add_labels(data.copy())
+    controller.set_target(target)
+    click(controller, COIN)
+    controller.accept()
+    assert (target.data[data == 5] == 5).all()
+    assert set(np.unique(target.data)) == {0, 5, 6}
+
+
+def test_a_painted_label_is_not_used_again(viewer, controller, coins):
+    target = viewer.add_labels(np.zeros(coins.shape, np.uint16))
+    controller.set_target(target)
+    click(controller, COIN)
+    target.selected_label = 12
+    target.paint((5, 5), 12)
+    controller.accept()
+    assert target.data[COIN] == 13
+
+
+def test_a_zarr_array_can_be_the_output(viewer, controller, coins, tmp_path):
+    array = zarr.create_array(tmp_path / "labels.zarr", shape=coins.shape, chunks=(64, 64), dtype="uint16")
+    controller.set_target(viewer.add_labels(array))
+    click(controller, COIN)
+    controller.accept()
+    on_disk = zarr.open_array(tmp_path / "labels.zarr", mode="r")[:]
+    assert on_disk[COIN] == 1
+    controller.undo()
+    assert not zarr.open_array(tmp_path / "labels.zarr", mode="r")[:].any()
+
+
+@pytest.mark.parametrize("kind", ["shape", "place", "multiscale", "dask"])
+def test_unfit_outputs_are_refused_and_nothing_is_written(viewer, controller, coins, notes, kind):
+    data = np.zeros(coins.shape, np.uint16)
+    if kind == "shape":
+        target = viewer.add_labels(data[1:])
+    elif kind == "place":
+        target = viewer.add_labels(data, translate=(4, 4))
+    elif kind == "multiscale":
+        target = viewer.add_labels([data, data[::2, ::2]], multiscale=True)
+    else:
+        dask = pytest.importorskip("dask.array")
+        target = viewer.add_labels(dask.from_array(data))
+    controller.set_target(target)
+    assert len(notes) == 1
+    assert notes[0].endswith(".")
+    assert controller.target is None
+
+
+def test_a_negative_point_removes_what_it_hits(controller, coin_labels):
+    click(controller, COIN, OTHER_COIN)
+    before = controller.candidates.best.to_array(coin_labels.shape)
+    hit = (51, 215) if before[51, 215] else tuple(np.argwhere(before)[0])
+    click(controller, hit, sign=0)
+    assert not controller.candidates.best.to_array(coin_labels.shape)[hit]
+
+
+def test_boxes_ellipses_and_moved_deleted_or_flipped_prompts_change_the_answer(controller, coin_labels):
+    controller.activate("box")
+    controller.shapes.add_rectangles(np.array([[28, 132], [28, 179], [74, 179], [74, 132]], float))
+    boxed = controller.candidates.best.to_array(coin_labels.shape)
+    assert iou(boxed, coin_at(coin_labels, COIN)) > 0.85
+    controller.shapes.data = []
+    assert controller.candidates is None
+    controller.activate("ellipse")
+    controller.shapes.add_ellipses(np.array([[51, 155], [26, 26]], float))
+    assert iou(controller.candidates.best.to_array(coin_labels.shape), coin_at(coin_labels, COIN)) > 0.85
+    controller.clear()
+    click(controller, COIN)
+    controller.points.data = np.array([OTHER_COIN], float)
+    assert iou(controller.candidates.best.to_array(coin_labels.shape), coin_at(coin_labels, OTHER_COIN)) > 0.85
+    click(controller, (100, 100))
+    before = controller.candidates
+    controller.points.mode = "select"
+    controller.points.selected_data = {1}
+    controller.toggle_sign()
+    assert controller.points.features["label"].tolist() == [1, 0]
+    assert controller.candidates is not before
+    controller.points.selected_data = {0, 1}
+    controller.points.remove_selected()
+    assert controller.candidates is None
+
+
+def test_only_negative_points_and_clicks_outside_are_told_and_change_nothing(controller, notes):
+    click(controller, COIN, sign=0)
+    assert "at least one positive point" in notes[-1]
+    controller.clear()
+    assert controller.sign == 1
+    click(controller, (-20, 10))
+    assert "outside the image" in notes[-1]
+    assert controller.candidates is None
+    assert controller.target is None
+
+
+def test_without_prompts_or_image_the_keys_explain_themselves(make_controller, controller, notes):
+    controller.accept()
+    assert "click an object first" in notes[-1]
+    empty = make_controller(ViewerModel())
+    empty.activate("points")
+    assert "open one" in notes[-1]
+
+
+def test_nan_pixels_are_told_and_the_labels_stay(make_controller, coins, notes):
+    viewer = ViewerModel()
+    broken = coins.astype(np.float32)
+    broken[50, 150] = np.nan
+    image = viewer.add_image(broken, contrast_limits=(0, 255))
+    controller = make_controller(viewer)
+    controller.set_image(image)
+    click(controller, COIN)
+    assert "nan_to_num" in notes[-1]
+    controller.accept()
+    assert controller.target is None
+
+
+def test_an_unknown_model_is_told_in_one_sentence(controller, notes, tmp_path):
+    bad = tmp_path / "model.pth"
+    bad.write_text("not a model")
+    controller.set_model(str(bad), "cpu")
+    click(controller, COIN)
+    assert "model.pth" in notes[-1]
+    controller.set_model("compact", "cpu")
+    assert controller.candidates is not None
+
+
+def test_deleting_layers_never_breaks_anything(viewer, controller, coins, notes):
+    click(controller, COIN)
+    viewer.layers.remove(controller.preview)
+    controller.cycle()
+    assert controller.preview in viewer.layers
+    viewer.layers.remove(controller.points)
+    assert controller.candidates is None
+    controller.activate("points")
+    click(controller, COIN)
+    controller.accept()
+    viewer.layers.remove(controller.target)
+    controller.undo()
+    assert "its Labels layer is gone" in notes[-1]
+    click(controller, COIN)
+    viewer.layers.remove("coins")
+    assert controller.image is None
+    assert controller.candidates is None
+    controller.accept()
+    assert [layer.name for layer in viewer.layers] == []
+    controller.set_image(viewer.add_image(coins, name="again"))
+    click(controller, COIN)
+    assert controller.candidates.best.area > 0
+
+
+def test_the_newest_request_wins_and_an_early_accept_waits_for_it(viewer, make_controller, coin_labels):
+    from tests.plugin.conftest import HeldRunner
+
+    runner = HeldRunner()
+    controller = make_controller(viewer, runner)
+    controller.set_image(viewer.layers["coins"])
+    runner.release()
+    click(controller, (10, 10))
+    controller.points.data = np.array([COIN], float)
+    controller.accept()
+    assert controller.target is None
+    runner.release(1)
+    assert iou(controller.target.data == 1, coin_at(coin_labels, COIN)) > 0.85
+    before = controller.target.data.copy()
+    runner.release(0)
+    assert controller.candidates is None
+    np.testing.assert_array_equal(controller.target.data, before)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (1, 2, 0)])
+def test_any_plane_of_a_volume_in_any_order_of_axes(make_controller, coins, order):
+    volume = np.zeros((4, *coins.shape), np.uint8)
+    volume[2] = coins
+    volume = np.moveaxis(volume, (0, 1, 2), order)
+    viewer = ViewerModel()
+    scale, translate = np.array([5.0, 0.5, 0.5]), np.array([1.0, 20.0, 30.0])
+    place = {"scale": np.empty(3), "translate": np.empty(3)}
+    for axis, source in zip(order, range(3), strict=True):
+        place["scale"][axis], place["translate"][axis] = scale[source], translate[source]
+    image = viewer.add_image(volume, contrast_limits=(0, 255), **place)
+    viewer.dims.order = order
+    hidden = order[0]
+    viewer.dims.set_point(hidden, place["translate"][hidden] + 2 * place["scale"][hidden])
+    controller = make_controller(viewer)
+    controller.set_image(image)
+    point = np.empty(3)
+    point[list(order)] = (2, *COIN)
+    controller.points.add(point[None])
+    mask = controller.candidates.best
+    corner = np.empty(3)
+    corner[list(order)] = (2, mask.box.top, mask.box.left)
+    np.testing.assert_allclose(
+        controller.preview.data_to_world((0, 0, 0)), image.data_to_world(corner), err_msg="the preview lies elsewhere"
+    )
+    controller.accept()
+    section = np.moveaxis(controller.target.data, order, (0, 1, 2))
+    assert not section[[0, 1, 3]].any()
+    np.testing.assert_array_equal(section[2] == 1, mask.to_array(coins.shape))
+    viewer.dims.set_point(hidden, place["translate"][hidden])
+    assert controller.candidates is None
+    controller.undo()
+    assert not controller.target.data.any()
+
+
+def test_prompts_belong_to_their_plane(make_controller, coins):
+    viewer = ViewerModel()
+    image = viewer.add_image(np.stack([coins, coins[::-1]]))
+    controller = make_controller(viewer)
+    controller.set_image(image)
+    viewer.dims.set_point(0, 0)
+    controller.points.add(np.array([[0, *COIN]], float))
+    first = controller.candidates.best.box
+    viewer.dims.set_point(0, 1)
+    assert controller.candidates is None
+    viewer.dims.set_point(0, 0)
+    assert controller.candidates.best.box == first
+
+
+def test_contrast_limits_decide_what_the_encoder_sees(viewer, controller):
+    click(controller, COIN)
+    before = controller.candidates
+    viewer.layers["coins"].contrast_limits = (100, 101)
+    assert controller.candidates is not before
+    assert controller._segmenter._rendering.limits == ((100.0, 101.0),)
+
+
+def test_another_image_starts_afresh(viewer, controller):
+    click(controller, COIN)
+    other = viewer.add_image(np.zeros((3, 40, 50), np.uint8), name="other")
+    controller.set_image(other)
+    assert controller.points.ndim == 3
+    assert controller.candidates is None
+    assert sum(isinstance(layer, type(controller.points)) for layer in viewer.layers) == 1
+
+
+def test_rgb_images_and_large_masks_are_written_as_wholes(make_controller):
+    from skimage.data import immunohistochemistry
+
+    viewer = ViewerModel()
+    image = viewer.add_image(immunohistochemistry(), rgb=True)
+    controller = make_controller(viewer)
+    controller.set_image(image)
+    controller.points.add(np.array([[256, 256]], float))
+    area = controller.candidates[controller.selected].area
+    controller.accept()
+    assert np.count_nonzero(controller.target.data) == area
+    assert controller.target.data.shape == (512, 512)
+
+
+def test_a_turned_image_gets_turned_labels(make_controller, coins):
+    viewer = ViewerModel()
+    image = viewer.add_image(coins, rotate=30, scale=(2, 2), translate=(7, -3))
+    controller = make_controller(viewer)
+    controller.set_image(image)
+    click(controller, COIN)
+    controller.accept()
+    np.testing.assert_allclose(controller.target.data_to_world((9, 4)), image.data_to_world((9, 4)))
+    assert controller.target.data[COIN] == 1
+
+
+def test_writing_and_reverting_is_byte_equal_and_only_touches_the_box():
+    rng = np.random.default_rng(0)
+    from napari_sam.core.geometry import Box, Plane
+    from napari_sam.core.masks import Mask
+
+    data = rng.integers(0, 3, (3, 40, 50)).astype(np.uint16)
+    layer = Labels(data.copy())
+    mask = Mask(Box(5, 6, 15, 30), rng.random((10, 24)) > 0.5)
+    for plane in (Plane((1, 2), (1, 0, 0)), Plane((2, 1), (2, 0, 0))):
+        edit = labels_layer.write(layer, plane, mask, 9, "overwrite")
+        section = layer.data[plane.index[0]]
+        section = section if plane.axes == (1, 2) else section.T
+        np.testing.assert_array_equal(section == 9, mask.to_array(section.shape))
+        labels_layer.revert(layer, edit)
+        np.testing.assert_array_equal(layer.data, data)
+
+
+def test_labels_of_an_image_too_large_for_memory_name_the_mend(monkeypatch):
+    from napari.layers import Image
+
+    from napari_sam.errors import LabelsError
+
+    def no_memory(*args):
+        raise MemoryError
+
+    image = Image(np.zeros((10, 10), np.uint8))
+    monkeypatch.setattr(own_layers.np, "zeros", no_memory)
+    with pytest.raises(LabelsError, match="zarr"):
+        own_layers.make_labels(image)
+    assert transform_of(image)["scale"].tolist() == [1, 1]

@@ -1,0 +1,304 @@
+"""The real widget in a real window: mouse and keys as Qt delivers them, and a picture that is looked at."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+
+from napari_sam.plugin.widget import CHECKPOINT
+from napari_sam.plugin.workers import LatestRunner
+
+pytestmark = pytest.mark.usefixtures("screen")
+
+COIN, NEIGHBOUR = (51, 155), (56, 99)
+ANSWER_WITHIN = 30_000
+
+
+class Window:
+    """A napari window with the widget, driven by its canvas."""
+
+    def __init__(self, qtbot, viewer, widget):
+        self.qtbot, self.viewer, self.widget = qtbot, viewer, widget
+        self.controller = widget.controller
+
+    @property
+    def canvas(self):
+        return self.viewer.window._qt_viewer.canvas.native
+
+    def pixel(self, point):
+        """Where a data position of the image lies on the canvas."""
+        image = self.controller.image
+        camera = self.viewer.scene.camera
+        world = np.asarray(image.data_to_world(point))[list(self.viewer.dims.displayed)]
+        middle = np.array([self.canvas.height(), self.canvas.width()]) / 2
+        row, col = (world - np.asarray(camera.center)[-2:]) * camera.zoom + middle
+        return QPoint(round(col), round(row))
+
+    def click(self, point):
+        count = len(self.controller.points.data)
+        QTest.mouseMove(self.canvas, self.pixel(point))
+        QTest.mouseClick(self.canvas, Qt.MouseButton.LeftButton, pos=self.pixel(point))
+        self.qtbot.waitUntil(lambda: len(self.controller.points.data) == count + 1)
+        self.wait()
+
+    def drag(self, start, end):
+        QTest.mouseMove(self.canvas, self.pixel(start))
+        QTest.mousePress(self.canvas, Qt.MouseButton.LeftButton, pos=self.pixel(start))
+        for share in (0.3, 0.6, 1.0):
+            between = tuple(np.array(start) + share * (np.array(end) - np.array(start)))
+            QTest.mouseMove(self.canvas, self.pixel(between))
+            QTest.qWait(20)
+        QTest.mouseRelease(self.canvas, Qt.MouseButton.LeftButton, pos=self.pixel(end))
+        self.wait()
+
+    def key(self, key, modifier=Qt.KeyboardModifier.NoModifier):
+        QTest.keyClick(self.canvas, key, modifier)
+        QTest.qWait(20)
+        self.wait()
+
+    def wait(self):
+        self.qtbot.waitUntil(lambda: not self.controller.busy, timeout=ANSWER_WITHIN)
+
+
+@pytest.fixture
+def open_window(make_napari_viewer, qtbot, monkeypatch):
+    def open_on(image, **kwargs):
+        viewer = make_napari_viewer(show=True)
+        viewer.window.resize(1200, 800)
+        viewer.add_image(image, **kwargs)
+        _, widget = viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
+        window = Window(qtbot, viewer, widget)
+        qtbot.waitExposed(viewer.window._qt_window)
+        viewer.reset_view()
+        QTest.qWait(50)
+        return window
+
+    return open_on
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """The notifications that the widget shows."""
+    messages = []
+    monkeypatch.setattr("napari_sam.plugin.widget.show_warning", messages.append)
+    return messages
+
+
+def iou(a, b):
+    return np.count_nonzero(a & b) / np.count_nonzero(a | b)
+
+
+def test_click_accept_box_negative_point_and_undo(open_window, coins, coin_labels, told):
+    window = open_window(coins, name="coins")
+    controller = window.controller
+
+    window.click(COIN)
+    assert controller.preview.visible
+    window.key(Qt.Key.Key_C)
+    labels = controller.target.data
+    assert iou(labels == 1, coin_labels == coin_labels[COIN]) >= 0.8
+    assert len(controller.points.data) == 0
+
+    window.widget.tools["box"].click()
+    window.drag((36, 78), (77, 122))
+    assert controller.shapes.shape_type == ["rectangle"]
+    window.widget.accept.click()
+    assert iou(labels == 2, coin_labels == coin_labels[NEIGHBOUR]) >= 0.8
+
+    window.widget.tools["box"].click()
+    window.drag((92, 78), (148, 180))
+    window.widget.tools["points"].click()
+    both = controller.candidates.best.to_array(coins.shape)
+    hit = (127, 153) if both[127, 153] else (125, 102)
+    assert both[hit]
+    window.key(Qt.Key.Key_T)
+    assert "OFF" in window.widget.sign.text()
+    window.click(hit)
+    assert controller.points.features["label"].tolist() == [0]
+    assert not controller.candidates.best.to_array(coins.shape)[hit]
+    window.key(Qt.Key.Key_C, Qt.KeyboardModifier.ShiftModifier)
+    assert len(controller.points.data) == len(controller.shapes.data) == 0
+
+    assert np.unique(labels).tolist() == [0, 1, 2]
+    window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert np.unique(labels).tolist() == [0, 1]
+    window.widget.undo.click()
+    assert not labels.any()
+    assert told == []
+
+
+def test_a_cell_under_the_microscope(open_window):
+    from skimage.data import cell
+    from skimage.filters import gaussian, threshold_otsu
+    from skimage.measure import label
+
+    image = cell()
+    bright = label(gaussian(image, 2) > threshold_otsu(gaussian(image, 2)))
+    reference = bright == np.argmax(np.bincount(bright.ravel())[1:]) + 1
+    window = open_window(image, name="cell")
+    rows, cols = np.nonzero(reference)
+    window.widget.tools["box"].click()
+    window.drag((rows.min() - 3, cols.min() - 3), (rows.max() + 3, cols.max() + 3))
+    window.key(Qt.Key.Key_C)
+    assert iou(window.controller.target.data == 1, reference) >= 0.8
+
+
+def test_the_picture_shows_the_image_the_mask_and_the_widget(open_window, coins):
+    window = open_window(coins, name="coins")
+    before = window.viewer.screenshot(canvas_only=True, flash=False)
+    assert before[..., :3].std() > 10
+    window.click(COIN)
+    QTest.qWait(200)
+    after = window.viewer.screenshot(canvas_only=True, flash=False)
+    spot = window.pixel((45, 150))
+    red, _, blue = after[spot.y(), spot.x(), :3].astype(int)
+    assert blue > red + 20
+    whole = window.viewer.screenshot(canvas_only=False, flash=False)
+    assert whole.shape[1] > after.shape[1] + 200
+
+
+def test_candidates_are_buttons_with_their_scores_and_n_cycles_them(open_window, coins):
+    window = open_window(coins, name="coins")
+    widget, controller = window.widget, window.controller
+    assert not any(button.isEnabled() for button in widget.candidates)
+    window.click(COIN)
+    for button, mask in zip(widget.candidates, controller.candidates, strict=True):
+        assert f"{mask.iou_prediction:.2f}" in button.text()
+    widget.candidates[0].click()
+    assert controller.selected == 0
+    assert f"{controller.candidates[0].area} px" in widget.scores.text()
+    window.key(Qt.Key.Key_N)
+    assert controller.selected == 1
+    assert widget.candidates[1].isChecked()
+    window.key(Qt.Key.Key_N, Qt.KeyboardModifier.ShiftModifier)
+    assert controller.selected == 0
+
+
+def test_layers_come_and_go_in_the_choices_and_the_preview_is_no_output(open_window, coins):
+    window = open_window(coins, name="coins")
+    widget, viewer = window.widget, window.viewer
+    window.click(COIN)
+    assert [name for name, _ in widget._target_choices()] == ["new layer"]
+    other = viewer.add_image(coins[::-1], name="other")
+    mine = viewer.add_labels(np.zeros(coins.shape, np.uint32), name="mine")
+    assert widget.image.value is viewer.layers["coins"]
+    widget.output.value = mine
+    assert window.controller.target is mine
+    mine.name = "renamed"
+    assert "renamed" in [name for name, _ in widget._target_choices()]
+    assert widget.output.value is mine
+    viewer.layers.remove(mine)
+    assert widget.output.value is None
+    viewer.layers.remove("coins")
+    assert widget.image.value is other
+    assert window.controller.image is other
+
+
+def test_a_widget_opened_before_any_image_takes_the_first_one(make_napari_viewer, qtbot, coins):
+    viewer = make_napari_viewer()
+    _, widget = viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
+    assert widget.controller.image is None
+    image = viewer.add_image(coins)
+    assert widget.controller.image is image
+
+
+def test_a_bad_checkpoint_is_told_and_the_compact_model_still_works(open_window, coins, told, tmp_path):
+    bad = tmp_path / "weights.safetensors"
+    bad.write_text("nothing of the kind")
+    window = open_window(coins, name="coins")
+    window.widget.model.value = CHECKPOINT
+    assert window.widget.checkpoint.visible
+    window.widget.checkpoint.value = bad
+    window.click(COIN)
+    assert len(told) == 1
+    assert "weights.safetensors" in told[0]
+    window.widget.model.value = "compact"
+    window.wait()
+    assert window.controller.candidates is not None
+
+
+def test_an_unfit_output_is_told_and_the_choice_goes_back(open_window, coins, told):
+    window = open_window(coins, name="coins")
+    small = window.viewer.add_labels(np.zeros((5, 5), np.uint8))
+    window.widget.output.value = small
+    assert "choose labels of the image's shape" in told[0]
+    assert window.widget.output.value is None
+
+
+@pytest.mark.parametrize("how", ["dock", "viewer"])
+def test_closing_in_mid_work_leaves_nothing_behind(open_window, coins, how):
+    window = open_window(coins, name="coins")
+    viewer, widget = window.viewer, window.widget
+    window.controller.points.add(np.array([COIN], float))
+    assert window.controller.busy
+    if how == "viewer":
+        viewer.close()
+        return
+    viewer.window.remove_dock_widget(widget)
+    QTest.qWait(100)
+    viewer.add_image(coins, name="after")
+    viewer.layers.remove("coins")
+    QTest.qWait(500)
+    assert "SAM preview" not in viewer.layers
+
+
+def test_two_widgets_in_two_viewers_do_not_mix(open_window, coins):
+    first, second = open_window(coins, name="a"), open_window(coins, name="b")
+    first.controller.points.add(np.array([COIN], float))
+    second.controller.points.add(np.array([NEIGHBOUR], float))
+    first.wait()
+    second.wait()
+    first.controller.accept()
+    assert first.controller.target.data[COIN] == 1
+    assert second.controller.target is None
+    assert second.controller.candidates.best.to_array(coins.shape)[NEIGHBOUR]
+
+
+def test_the_runner_works_elsewhere_and_skips_all_but_the_newest(qtbot):
+    runner = LatestRunner()
+    gate, threads, results, reports = threading.Event(), [], [], []
+
+    def job(value):
+        def run(report):
+            threads.append(threading.current_thread())
+            report(f"job {value}")
+            gate.wait(5)
+            if value == 3:
+                raise ValueError(value)
+            return value
+
+        return run
+
+    for value in range(4):
+        runner.submit(job(value), results.append, results.append, reports.append)
+    assert runner.busy
+    gate.set()
+    qtbot.waitUntil(lambda: len(results) == 2)
+    assert results[0] == 0
+    assert isinstance(results[1], ValueError)
+    assert all(thread is not threading.main_thread() for thread in threads)
+    qtbot.waitUntil(lambda: reports[-1] == "job 3")
+    runner.close()
+    runner.submit(job(9), results.append, results.append, reports.append)
+    assert not runner.busy
+    assert len(threads) == 2
+
+
+def test_sample_images_open(make_napari_viewer):
+    viewer = make_napari_viewer()
+    viewer.open_sample("napari-sam", "coins")
+    viewer.open_sample("napari-sam", "tissue")
+    assert [layer.data.shape for layer in viewer.layers] == [(303, 384), (512, 512, 3)]
+
+
+def test_the_widget_stands_in_the_plugins_and_the_segment_menu(make_napari_viewer):
+    from napari._app_model import get_app_model
+
+    make_napari_viewer()
+    menus = get_app_model().menus
+    titles = [getattr(item.command, "title", "") for item in menus.get_menu("napari/layers/segment")]
+    assert any("Segment Anything" in title for title in titles)
