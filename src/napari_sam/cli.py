@@ -229,6 +229,7 @@ def info() -> None:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo_output"),
     device: DeviceOption = "auto",
+    show: Annotated[bool, typer.Option(help="Show the result in napari, or take a picture of that.")] = True,
 ) -> None:
     """Segment a real image with the embedded model and show it in napari; without a screen, write a picture of that."""
     check_output(out / "labels.tif", LABEL_SUFFIXES, overwrite=True)
@@ -241,7 +242,8 @@ def demo(
     write_labels(out / "labels.tif", result.pop("label_image"))
     write_json(out / "objects.json", {"image": "skimage.data.coins", "model": "compact", **result})
     console.print(f"{len(result['objects'])} objects written to {out}", highlight=False)
-    _show_demo(out)
+    if show:
+        _show_demo(out)
 
 
 def _show_demo(out: Path) -> None:

@@ -59,8 +59,8 @@ class Volume:
         image
             A numpy or zarr array, or the path of a .tif, .png, .jpg or .zarr.
         rgb
-            Whether the last axis holds colour channels; left out, it does where it has length 3 or 4, the pixels are
-            uint8 and the two axes before it are longer than that.
+            Whether the last axis holds colour channels; left out, it does where it has length 3 or 4 and the two axes
+            before it are longer than that (longer than 30 where the pixels are not uint8).
 
         Raises
         ------
@@ -77,7 +77,8 @@ class Volume:
             raise ImageError(f"Pixels of type {dtype} are no image: give whole or real numbers.")
         shape = tuple(array.shape)
         if rgb is None:
-            rgb = len(shape) > 2 and shape[-1] in (3, 4) and dtype == np.uint8 and min(shape[-3:-1]) > 4
+            shortest = 4 if dtype == np.uint8 else 30
+            rgb = len(shape) > 2 and shape[-1] in (3, 4) and min(shape[-3:-1]) > shortest
         if rgb and len(shape) < 3:
             raise ImageError(f"An RGB image needs a channel axis at the end and this one has shape {shape}.")
         volume = cls(array, rgb)
@@ -211,8 +212,10 @@ def open_image(path: Path) -> ArrayLike:
         from PIL import Image
 
         with Image.open(path) as image:
-            palette = image.mode in ("P", "CMYK", "YCbCr", "HSV", "LAB")
-            return np.asarray(image.convert("RGB") if palette else image)
+            mode = {"LA": "L", "La": "L", "RGBa": "RGB"}.get(image.mode, image.mode)
+            if mode in ("P", "PA", "CMYK", "YCbCr", "HSV", "LAB"):
+                mode = "RGB"
+            return np.asarray(image if mode == image.mode else image.convert(mode))
     except ImageError:
         raise
     except Exception as error:

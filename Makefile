@@ -1,0 +1,66 @@
+# `make demo` and `make test` do everything on a fresh Debian or Ubuntu, as root or as a user who may use sudo.
+# Elsewhere, install as the README says; the targets then use what they find.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+XVFB = $(shell command -v xvfb-run >/dev/null 2>&1 && echo 'xvfb-run -a -s "-screen 0 1920x1080x24"')
+
+# What Qt needs to open a window, and the virtual screen that tests and screenshots use.
+PACKAGES := xvfb xauth libgl1 libegl1 libxkbcommon0 libfontconfig1 libdbus-1-3 libxcb-cursor0 libxkbcommon-x11-0 \
+	libxcb-icccm4 libxcb-keysyms1 libxcb-image0 libxcb-render-util0 libxcb-shape0 fonts-dejavu-core
+
+.PHONY: demo test lint format screenshots benchmark clean system
+
+demo: $(READY)
+	$(BIN)/napari-sam demo --out demo_output
+
+test: $(READY)
+	$(XVFB) $(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+screenshots: $(READY)
+	$(XVFB) $(BIN)/python docs/make_screenshots.py
+
+benchmark: $(READY)
+	$(BIN)/python benchmarks/compact.py
+
+$(READY): pyproject.toml constraints.txt | system
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "napari-sam needs Python 3.11 or newer: install it, then run make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gui,test]'
+	@touch $(READY)
+
+# Installs what is missing, and only on systems with apt.
+system:
+	@command -v apt-get >/dev/null 2>&1 || exit 0; \
+	missing=""; \
+	for package in $(PACKAGES); do \
+		dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	done; \
+	ldconfig -p | grep -q libglib-2.0.so.0 || missing="$$missing libglib2.0-0"; \
+	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	[ -z "$$missing" ] && exit 0; \
+	if [ "$$(id -u)" = 0 ]; then sudo=""; else sudo="sudo"; fi; \
+	if [ -n "$$sudo" ] && ! command -v sudo >/dev/null 2>&1; then \
+		echo "Ask an administrator to run: apt-get install$$missing"; exit 0; \
+	fi; \
+	echo "Installing$$missing"; \
+	$$sudo apt-get update -qq && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+
+clean:
+	rm -rf $(VENV) demo_output

@@ -1,0 +1,23 @@
+"""Make the pictures of the README and the docs from the real program: run `make screenshots`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+IMAGES = Path(__file__).parent / "images"
+
+
+def main() -> None:
+    IMAGES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-m", "napari_sam.cli", "demo", "--out", folder, "--no-show"], check=True)
+        show = [sys.executable, "-m", "napari_sam.plugin.show_demo", folder, "--screenshot"]
+        subprocess.run(show, check=True)
+        (IMAGES / "napari-sam.png").write_bytes((Path(folder) / "screenshot.png").read_bytes())
+
+
+if __name__ == "__main__":
+    main()
