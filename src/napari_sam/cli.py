@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from napari_sam import __version__
-from napari_sam.errors import LabelsError, NapariSamError, PromptError
+from napari_sam.errors import ImageError, LabelsError, NapariSamError, PromptError
 from napari_sam.export import LABEL_SUFFIXES, as_label_dtype, check_output, write_json, write_labels
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def segment_objects(
             {
                 "label": edit.label,
                 "prompts": prompt,
-                "box": [int(edge) for edge in mask.box.as_tuple()],
+                "box": [int(edge) for edge in edit.written_box.as_tuple()],
                 "area": edit.area,
                 "iou_prediction": round(mask.iou_prediction, 4),
                 "stability_score": round(mask.stability_score, 4),
@@ -164,7 +164,7 @@ def evaluate(
     check_output(json, (".json",), overwrite)
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from napari_sam.evaluation import Evaluation, read_manifest
+    from napari_sam.evaluation import MIN_AREA, Evaluation, read_manifest
     from napari_sam.evaluation import evaluate as run
     from napari_sam.models import load_predictor
     from napari_sam.segmenter import Segmenter
@@ -187,6 +187,8 @@ def evaluate(
             progress.update(task, description=subset, advance=1)
         progress.update(task, completed=total, description="done")
     table = evaluation.table()
+    if not table["subsets"]:
+        raise ImageError(f"The manifest {manifest} names no object of {MIN_AREA} pixels or more: add images to it.")
     write_json(json, table)
     console.print(_evaluation_table(table))
 

@@ -23,6 +23,7 @@ from napari_sam.segmenter import Segmenter
 from napari_sam.volume import Volume
 
 MIN_AREA = 40
+KINDS = ("instance", "semantic", "volume")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def read_manifest(path: Path) -> list[LabelledImage]:
     try:
         entries = json.loads(path.read_text())
         return [
-            LabelledImage(
+            _entry(
                 image=path.parent / entry["image"],
                 mask=path.parent / entry["mask"],
                 subset=str(entry["subset"]),
@@ -139,6 +140,12 @@ def read_manifest(path: Path) -> list[LabelledImage]:
             f"The manifest {path} has an unknown form ({error}): it must be a JSON list of objects with image, mask, "
             "subset and kind."
         ) from error
+
+
+def _entry(*, kind: str, **rest: Any) -> LabelledImage:
+    if kind not in KINDS:
+        raise ValueError(f"kind {kind!r} is none of {', '.join(KINDS)}")
+    return LabelledImage(kind=kind, **rest)
 
 
 def targets_of(image: LabelledImage, shape: tuple[int, ...]) -> list[Callable[[], Target]]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from napari_sam.errors import OutputError
 
+ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
 LABEL_SUFFIXES = (".tif", ".tiff", ".zarr")
 
 
@@ -31,6 +32,7 @@ def check_output(path: Path, suffixes: tuple[str, ...] = (), overwrite: bool = F
         raise OutputError(f"{path.name} has an unknown ending: use one of {', '.join(suffixes)}.")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already: choose another name, or pass --overwrite.")
+    _check_replaceable(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
@@ -39,6 +41,13 @@ def check_output(path: Path, suffixes: tuple[str, ...] = (), overwrite: bool = F
         raise OutputError(
             f"The folder {path.parent} cannot be written to ({error.strerror}): choose another one."
         ) from error
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse to put a file in the place of a folder, or a zarr array in the place of a folder that is none."""
+    is_zarr = path.suffix.lower() == ".zarr" and any((path / name).exists() for name in ZARR_FILES)
+    if path.is_dir() and not is_zarr:
+        raise OutputError(f"{path} is a folder that is no zarr array, and it is not replaced: choose another name.")
 
 
 def write_labels(path: Path, labels: NDArray[Any]) -> None:
@@ -66,7 +75,7 @@ def write_labels(path: Path, labels: NDArray[Any]) -> None:
         else:
             import tifffile
 
-            tifffile.imwrite(temporary, labels, compression="zlib")
+            tifffile.imwrite(temporary, labels, compression="zlib", photometric="minisblack")
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -84,12 +93,20 @@ def write_json(path: Path, data: Any) -> None:
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` and move what was written there into place only when all went well."""
+    _check_replaceable(path)
     temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
         yield temporary
+        older = path.with_name(f"{temporary.name}.old")
         if path.is_dir():
-            shutil.rmtree(path)
-        temporary.replace(path)
+            path.rename(older)
+        try:
+            temporary.replace(path)
+        except OSError:
+            if older.exists():
+                older.rename(path)
+            raise
+        shutil.rmtree(older, ignore_errors=True)
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written ({error.strerror or error}): is the disk full or the folder read-only?"

@@ -359,7 +359,7 @@ class Segmenter:
         if kept is not None:
             return kept
         if self._rendering is None:
-            self._rendering = self.volume.rendering(plane, self._limits, self._gamma)
+            self._rendering = self.volume.rendering(self._limits, self._gamma)
         rendered = render_tile(self.volume.read(plane, tile.read), tile, self._rendering)
         digest = tile_digest(rendered, self.predictor.digest)
         self._digests[plane, tile] = digest

@@ -6,7 +6,10 @@ under its tile and no others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,13 +127,11 @@ class Volume:
             )
         return plane.oriented(block)
 
-    def rendering(self, plane: Plane, limits: Sequence[float] | None = None, gamma: float = 1.0) -> Rendering:
+    def rendering(self, limits: Sequence[float] | None = None, gamma: float = 1.0) -> Rendering:
         """Return how the whole volume is stretched to 8 bits.
 
         Parameters
         ----------
-        plane
-            The orientation in which planes will be read, and the first one to be looked at.
         limits
             Contrast limits (low, high); left out, they are 0 and 255 for 8-bit RGB and else the 0.5 and 99.5
             percentiles of a few blocks spread over a few planes.
@@ -148,31 +149,22 @@ class Volume:
             return Rendering(((float(limits[0]), float(limits[1])),), gamma)
         if self.rgb and np.dtype(self.array.dtype) == np.uint8:
             return Rendering(((0.0, 255.0),), gamma)
-        return Rendering((percentile_limits(self._sample(plane)),), gamma)
+        return Rendering((percentile_limits(self._sample()),), gamma)
 
-    def _sample(self, plane: Plane) -> NDArray[Any]:
-        """Read a few planes, and of large planes only 4 x 4 blocks."""
-        rows, cols = (_spread(length, SAMPLE_BLOCKS, SAMPLE_BLOCK_SIDE) for length in plane.shape_in(self.shape))
+    def _sample(self) -> NDArray[Any]:
+        """Read a few planes of the last two axes, spread over the others, and of large planes only 4 x 4 blocks."""
+        *others, height, width = self.shape
+        rows, cols = (_spread(length, SAMPLE_BLOCKS, SAMPLE_BLOCK_SIDE) for length in (height, width))
+        count = math.prod(others)
+        colours = (..., slice(3)) if self.rgb else ...
+        chosen = np.unique(np.linspace(0, count - 1, min(count, SAMPLE_PLANES)).astype(int))
         blocks = [
-            self.read(section, Box(top, left, bottom, right)).ravel()
-            for section in _sections(plane, self.shape)
+            self.read(Plane.of(self.shape, [int(at) for at in index]), Box(top, left, bottom, right))[colours].ravel()
+            for index in (zip(*np.unravel_index(chosen, others), strict=True) if others else [()])
             for top, bottom in rows
             for left, right in cols
         ]
         return np.concatenate(blocks)
-
-
-def _sections(plane: Plane, shape: tuple[int, ...]) -> list[Plane]:
-    """Return a few planes spread along the longest axis that is not the plane's own."""
-    others = [axis for axis in range(len(shape)) if axis not in plane.axes]
-    if not others:
-        return [plane]
-    axis = max(others, key=lambda a: shape[a])
-    step = max(1, shape[axis] // SAMPLE_PLANES)
-    return [
-        Plane(plane.axes, (*plane.index[:axis], position, *plane.index[axis + 1 :]))
-        for position in range(0, shape[axis], step)[: SAMPLE_PLANES + 1]
-    ]
 
 
 def _spread(length: int, count: int, side: int) -> list[tuple[int, int]]:
@@ -208,7 +200,8 @@ def open_image(path: Path) -> ArrayLike:
         if path.suffix.lower() in (".tif", ".tiff"):
             import tifffile
 
-            return tifffile.imread(path)
+            with _complete_tiff():
+                return tifffile.imread(path)
         from PIL import Image
 
         with Image.open(path) as image:
@@ -225,6 +218,23 @@ def open_image(path: Path) -> ArrayLike:
         ) from error
 
 
+@contextmanager
+def _complete_tiff() -> Iterator[None]:
+    """Refuse a TIFF of which pages are missing: tifffile only logs that, and returns what there is."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = records.append  # type: ignore[assignment, method-assign]
+    logger = logging.getLogger("tifffile")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+    for record in records:
+        if any(sign in record.getMessage() for sign in ("invalid page offset", "failed to reshape")):
+            raise ValueError("pages are missing")
+
+
 def _open_zarr(path: Path) -> ArrayLike:
     import zarr
 
@@ -239,9 +249,7 @@ def _open_zarr(path: Path) -> ArrayLike:
     if len(names) == 1:
         return _member(node, names[0], path)
     listed = ", ".join(names[:5]) or "none"
-    raise ImageError(
-        f"{path} is a zarr group and not one image; its arrays are: {listed}. Give the path of one of them."
-    )
+    raise ImageError(f"{path} is a zarr group and not one image: give the path of one of its arrays ({listed}).")
 
 
 def _member(group: Any, name: str, path: Path) -> ArrayLike:

@@ -69,7 +69,7 @@ class Prompts:
         PromptError
             Nothing was given, only negative points were, or something lies outside the plane or is empty.
         """
-        at = np.zeros((0, 2)) if points is None else np.asarray(points, np.float64)
+        at = np.zeros((0, 2)) if points is None else _numbers(points, "Points", "one (row, col) each")
         at = at.reshape(1, 2) if at.shape == (2,) else at.reshape(0, 2) if at.size == 0 else at
         if at.ndim != 2 or at.shape[1] != 2:
             raise PromptError(f"Points must have shape (n, 2), one (row, col) each, and these have {at.shape}.")
@@ -133,7 +133,11 @@ class Prompts:
     @property
     def key(self) -> tuple[Any, ...]:
         """A hashable value that is equal for equal prompts."""
-        mask = None if self.mask is None else (self.mask.box.as_tuple(), self.mask.pixels.tobytes())
+        mask: tuple[Any, ...] | None = None
+        if self.mask is not None:
+            logits = self.mask.low_res_logits
+            known = None if logits is None else (logits.tobytes(), self.mask.tile)
+            mask = self.mask.box.as_tuple(), self.mask.pixels.tobytes(), known
         return self.points.tobytes(), self.labels.tobytes(), self.box and self.box.as_tuple(), mask
 
 
@@ -222,9 +226,13 @@ def rasterize_polygon(vertices: ArrayLike, shape: tuple[int, int]) -> Mask:
     Raises
     ------
     PromptError
-        Nothing of the polygon lies inside the plane.
+        These are no corners of a polygon, or nothing of it lies inside the plane.
     """
-    corners = np.asarray(vertices, np.float64)
+    corners = _numbers(vertices, "A polygon's corners", "one (row, col) each")
+    if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3 or not np.isfinite(corners).all():
+        raise PromptError(
+            f"A polygon needs at least three corners (row, col), and these are {corners.tolist()}: add some."
+        )
     low, high = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0)) + 1
     box = Box(low[0], low[1], high[0], high[1]).intersection(Box.of_shape(shape))
     if not box.is_empty:
@@ -234,6 +242,13 @@ def rasterize_polygon(vertices: ArrayLike, shape: tuple[int, int]) -> Mask:
         if pixels.any():
             return Mask(box, pixels).tightened()
     raise PromptError("The shape covers no pixel of the image: draw it over the object.")
+
+
+def _numbers(values: ArrayLike, what: str, form: str) -> NDArray[np.float64]:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise PromptError(f"{what} must be numbers, {form}, and these are {values!r}: correct them.") from error
 
 
 def _signs(labels: ArrayLike) -> NDArray[np.bool_]:

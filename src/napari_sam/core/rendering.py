@@ -39,9 +39,10 @@ class Rendering:
         values = pixels[..., None] if pixels.ndim == 2 else pixels
         channels = values.shape[-1]
         values = values[..., [0, 1, 0]] if channels == 2 else values[..., :3]
-        low, high = np.array([self.limits[min(i, len(self.limits) - 1)] for i in range(values.shape[-1])], np.float32).T
-        scaled = (values.astype(np.float32) - low) / np.maximum(high - low, np.finfo(np.float32).tiny)
-        np.clip(scaled, 0, 1, out=scaled)
+        low, high = np.array([self.limits[min(i, len(self.limits) - 1)] for i in range(values.shape[-1])], np.float64).T
+        above, span = values.astype(np.float64) - low, high - low
+        flat = np.where(span > 0, span, 1)
+        scaled = np.where(span > 0, np.clip(above, 0, flat) / flat, above > 0)
         if self.gamma != 1.0:
             np.power(scaled, self.gamma, out=scaled)
         rendered = (scaled * 255 + 0.5).astype(np.uint8)
@@ -50,7 +51,7 @@ class Rendering:
 
 def percentile_limits(sample: NDArray[Any]) -> tuple[float, float]:
     """Return the contrast limits of a grey sample of any shape: its 0.5 and 99.5 percentiles."""
-    low, high = np.percentile(sample, PERCENTILES)
+    low, high = np.percentile(sample.astype(np.uint8) if sample.dtype == bool else sample, PERCENTILES)
     return float(low), float(high)
 
 
@@ -87,7 +88,7 @@ def render_tile(pixels: NDArray[Any], tile: Tile, rendering: Rendering) -> NDArr
 
 
 def area_average(pixels: NDArray[Any], factor: int) -> NDArray[np.float32]:
-    """Average blocks of factor x factor pixels; the last ones hold what there is.
+    """Average blocks of factor x factor pixels; the last ones of each axis average what they have.
 
     Parameters
     ----------
@@ -101,11 +102,11 @@ def area_average(pixels: NDArray[Any], factor: int) -> NDArray[np.float32]:
     numpy.ndarray
         Shape (ceil(rows / factor), ceil(cols / factor)[, channels]), float32.
     """
-    rows, cols = (math.ceil(n / factor) * factor for n in pixels.shape[:2])
-    pad = [(0, rows - pixels.shape[0]), (0, cols - pixels.shape[1])] + [(0, 0)] * (pixels.ndim - 2)
-    whole = np.pad(pixels, pad, mode="edge") if any(after for _, after in pad) else pixels
-    blocks = (factor, factor) + (1,) * (pixels.ndim - 2)
-    return np.asarray(downscale_local_mean(whole, blocks), np.float32)
+    more = (1,) * (pixels.ndim - 2)
+    mean = np.asarray(downscale_local_mean(pixels.astype(np.float64), (factor, factor, *more)))
+    rows, cols = (np.minimum(factor, n - factor * np.arange(math.ceil(n / factor))) for n in pixels.shape[:2])
+    share = np.outer(rows, cols) / factor**2  # scikit-image counts what is missing as zeros
+    return np.asarray(mean / share.reshape(*share.shape, *more), np.float32)
 
 
 def _magnify(rendered: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:

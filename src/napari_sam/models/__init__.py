@@ -46,9 +46,9 @@ def load_predictor(model: str | Path = DEFAULT_MODEL, device: str = "auto", thre
     if entry is None and not path.exists():
         names = ", ".join(REGISTRY)
         raise ModelError(f"There is no model {str(model)!r}: use one of {names}, or the path of a checkpoint.")
-    state = load_weights(path)
-    digest = sha256_of(path)
-    if entry and digest != entry.sha256:
+    if entry and sha256_of(path) != entry.sha256:
         raise ModelError(f"The weights of {entry.name} are damaged ({path}): install napari-sam again.")
+    state = load_weights(path)
+    digest = entry.sha256 if entry else sha256_of(path)
     check_architecture(state, path)
     return CompactPredictor(state, name=str(model), digest=digest, device=where)

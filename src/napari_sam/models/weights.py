@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 from pathlib import Path
 
 import torch
@@ -56,7 +57,9 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix not in TORCH:
         raise ModelError(f"{path} is no checkpoint: model files end in .safetensors, .pth or .pt.")
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path} holds something other than weights, which is never executed here: use a checkpoint that contains "

@@ -56,6 +56,11 @@ class Edit:
         """Number of pixels that the write changed."""
         return int(np.count_nonzero(self.written))
 
+    @property
+    def written_box(self) -> Box:
+        """The smallest box that holds the pixels that the write changed."""
+        return Mask(self.box, self.written).tightened().box
+
 
 class LabelStore:
     """Labels of a whole volume, changed only under the boxes of masks.
@@ -137,8 +142,12 @@ def check_labels(array: WritableArray) -> None:
         raise LabelsError(
             f"Labels must be whole numbers and this target holds {dtype}: convert it, for example by .astype('uint16')."
         )
-    writable = array.flags.writeable if isinstance(array, np.ndarray) else hasattr(array, "__setitem__")
-    if not writable or type(array).__module__.startswith("dask"):
+    if isinstance(array, np.ndarray):
+        writable = bool(array.flags.writeable)
+    else:
+        lazy = type(array).__module__.startswith("dask")
+        writable = hasattr(array, "__setitem__") and not lazy and not getattr(array, "read_only", False)
+    if not writable:
         raise LabelsError(
             "This labels target cannot be written to: give a numpy array or a zarr array opened with mode='r+'."
         )
@@ -159,11 +168,12 @@ def plan_edit(array: WritableArray, plane: Plane, mask: Mask, label: int, overla
         raise LabelsError(
             f"Label {label} does not fit into {array.dtype} labels (1 to {limit}): use labels of a larger type."
         )
-    before = plane.oriented(np.array(array[plane.slicer(mask.box)]))
-    if before.shape != mask.pixels.shape:
+    if len(plane.index) != len(array.shape) or not Box.of_shape(plane.shape_in(array.shape)).contains(mask.box):
         raise LabelsError(
-            f"The labels have shape {tuple(array.shape)}, which is not that of the image: make them equal."
+            f"The mask at {mask.box.as_tuple()} reaches outside the labels of shape {tuple(array.shape)}: "
+            "use labels of the image's shape."
         )
+    before = plane.oriented(np.array(array[plane.slicer(mask.box)]))
     written = paste(before.copy(), mask, label, overlap)
     if not written.any():
         raise LabelsError(
