@@ -22,6 +22,7 @@ from napari_sam.models import load_predictor
 
 
 def measure(work: Callable[[], object], repetitions: int) -> str:
+    """Return the median of some work's times and their 10th and 90th percentiles, in milliseconds."""
     for _ in range(3):
         work()
     times = []
@@ -34,6 +35,7 @@ def measure(work: Callable[[], object], repetitions: int) -> str:
 
 
 def main() -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=30)

@@ -11,6 +11,7 @@ IMAGES = Path(__file__).parent / "images"
 
 
 def main() -> None:
+    """Write docs/images/napari-sam.png."""
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "napari_sam.cli", "demo", "--out", folder, "--no-show"], check=True)

@@ -17,4 +17,5 @@ with tempfile.TemporaryDirectory() as folder:
     candidates = segmenter.segment(box=(28, 132, 74, 179), plane=20)
     label = segmenter.accept(candidates)
 
-    print(f"label {label}: {np.count_nonzero(labels[20] == label)} px in plane 20, nothing elsewhere: {not labels[19].any()}")
+    area = np.count_nonzero(labels[20] == label)
+    print(f"label {label}: {area} px in plane 20, and nothing in plane 19: {not labels[19].any()}")

@@ -166,10 +166,11 @@ def test_a_folder_is_not_taken_for_an_older_tif(tmp_path: Path) -> None:
 # Places
 
 
-def test_missing_folders_are_made(tmp_path: Path) -> None:
+def test_missing_folders_are_made_when_writing_and_not_before(tmp_path: Path) -> None:
     check_output(tmp_path / "a" / "b" / "labels.tif", LABEL_SUFFIXES)
-    assert (tmp_path / "a" / "b").is_dir()
-    assert names(tmp_path / "a" / "b") == []
+    assert names(tmp_path) == []
+    write_labels(tmp_path / "a" / "b" / "labels.tif", LABELS)
+    np.testing.assert_array_equal(read(tmp_path / "a" / "b" / "labels.tif"), LABELS)
 
 
 @pytest.mark.parametrize("name", ["labels.png", "labels", "labels.tif.bak", ".zarr"])

@@ -21,25 +21,26 @@ LABEL_SUFFIXES = (".tif", ".tiff", ".zarr")
 
 
 def check_output(path: Path, suffixes: tuple[str, ...] = (), overwrite: bool = False) -> None:
-    """Refuse a place that cannot be written to, before any work is done for it; missing folders are made.
+    """Refuse a place that cannot be written to, before any work is done for it; nothing is made yet.
 
     Raises
     ------
     OutputError
-        The suffix is unknown, the path exists and may not be overwritten, or its folder cannot be made or written to.
+        The suffix is unknown, the path exists and may not be overwritten, or its folder (the nearest that exists)
+        cannot be written to.
     """
     if suffixes and path.suffix.lower() not in suffixes:
         raise OutputError(f"{path.name} has an unknown ending: use one of {', '.join(suffixes)}.")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already: choose another name, or pass --overwrite.")
     _check_replaceable(path)
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise OutputError(
-            f"The folder {path.parent} cannot be written to ({error.strerror}): choose another one."
+            f"The folder {folder} cannot be written to ({error.strerror}): choose another one."
         ) from error
 
 
@@ -96,6 +97,7 @@ def _replacing(path: Path) -> Iterator[Path]:
     _check_replaceable(path)
     temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         older = path.with_name(f"{temporary.name}.old")
         if path.is_dir():

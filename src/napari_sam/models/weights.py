@@ -49,12 +49,12 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         raise ModelError(
             f"There is no model file {path}: give the name of a model (napari-sam models) or a checkpoint."
         )
-    if path.suffix == SAFETENSORS:
+    if path.suffix.lower() == SAFETENSORS:
         try:
             return load_file(path)
         except (SafetensorError, OSError, ValueError) as error:
             raise ModelError(f"{path} is no complete safetensors file ({error}): download or save it again.") from error
-    if path.suffix not in TORCH:
+    if path.suffix.lower() not in TORCH:
         raise ModelError(f"{path} is no checkpoint: model files end in .safetensors, .pth or .pt.")
     try:
         with warnings.catch_warnings():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,6 +43,8 @@ class Edit:
         Shape (rows, cols), bool: the pixels that changed.
     before
         Shape (rows, cols): all labels of the box before the write.
+    highest_before
+        The highest label in use before the write, where that was known.
     """
 
     plane: Plane
@@ -50,6 +52,7 @@ class Edit:
     label: int
     written: NDArray[np.bool_]
     before: NDArray[Any]
+    highest_before: int | None = None
 
     @property
     def area(self) -> int:
@@ -84,7 +87,7 @@ class LabelStore:
 
     @property
     def next_label(self) -> int:
-        """The smallest label above all that are in use; the whole array is looked through once, block by block."""
+        """A label above all that are in use; the whole array is looked through once, block by block."""
         if self._highest is None:
             self._highest = highest_label(self.array)
         return self._highest + 1
@@ -108,21 +111,25 @@ class LabelStore:
         LabelsError
             The mask is empty, nothing of it is free, or the label does not fit the array's type.
         """
-        edit = plan_edit(self.array, plane, mask, self.next_label if label is None else label, overlap)
+        value = self.next_label if label is None else label
+        edit = replace(plan_edit(self.array, plane, mask, value, overlap), highest_before=self._highest)
         after = edit.before.copy()
         after[edit.written] = edit.label
         self._put(edit, after)
         self._edits.append(edit)
-        self._highest = max(self._highest or 0, edit.label) if self._highest is not None or label is None else None
+        if self._highest is not None:
+            self._highest = max(self._highest, edit.label)
         return edit
 
     def undo(self) -> Edit | None:
         """Put back what the last write replaced and return that write; None when there is none left."""
         if not self._edits:
             return None
-        edit = self._edits.pop()
+        edit = self._edits[-1]
         self._put(edit, reverted(self.array, edit)[1])
-        self._highest = None
+        self._edits.pop()
+        if self._highest == edit.label:
+            self._highest = edit.highest_before
         return edit
 
     def _put(self, edit: Edit, values: NDArray[Any]) -> None:
