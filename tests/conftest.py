@@ -29,6 +29,8 @@ class FakePredictor:
     name = "fake"
     input_side = SIDE
     object_fraction = 1 / 3
+    object_range = (0.1, 0.75)
+    probe_reach = 2
     digest = "fake/1"
 
     def __init__(self) -> None:

@@ -282,6 +282,7 @@ class Boundless:
     """A model to which everything is the object."""
 
     name, input_side, object_fraction, digest = "boundless", 64, 1 / 3, "boundless"
+    object_range, probe_reach = (0.1, 0.75), 2
 
     def __init__(self, make_predictor):
         self._fake = make_predictor()

@@ -30,7 +30,6 @@ CANDIDATE_NAMES: tuple[CandidateName, ...] = ("best", "small", "medium", "large"
 
 ANSWERS_KEPT = 64
 MAX_REFINEMENTS = 2
-COARSEST_PROBE = 3
 
 
 def model_names() -> list[str]:
@@ -306,17 +305,18 @@ class Segmenter:
     def _tile(self, grid: TileGrid, bounds: Box, previous: Mask | None) -> Tile:
         """Return the tile for an object inside `bounds`: the one of the last answer as long as that suits."""
         tile = previous.tile if previous else None
-        if tile and tile.read.contains(bounds) and 0.1 < bounds.extent / grid.span(tile.level) < 0.75:
+        least, most = self.predictor.object_range
+        if tile and tile.read.contains(bounds) and least < bounds.extent / grid.span(tile.level) < most:
             return tile
         return grid.tile_at(grid.level_for(bounds.extent, self.predictor.object_fraction), *bounds.center)
 
     def _probe(self, plane: Plane, grid: TileGrid, prompts: Prompts, downsample: float | None) -> Candidates:
         """Decode a single point, which says nothing of size, at several levels and return the best answer."""
-        if downsample:
-            middle = round(math.log2(downsample))
-            levels = range(middle - 2, middle + 3)
-        else:
-            levels = range(grid.min_level, COARSEST_PROBE + 1)
+        reach = self.predictor.probe_reach
+        if downsample is None and reach:
+            reach += 1  # A script has no zoom to guess from.
+        middle = round(math.log2(downsample or 1))
+        levels = range(middle - reach, middle + reach + 1)
         answers = [
             self._decode(plane, grid.tile_at(level, *prompts.bounds.center), prompts, None)
             for level in sorted({grid.clamp(level) for level in levels})

@@ -34,14 +34,15 @@ def load_predictor(model: str | Path = DEFAULT_MODEL, device: str = "auto", thre
     Raises
     ------
     ModelError
-        The name or file is unknown, damaged, unsafe or of an architecture that napari-sam does not have, or the
+        The name or file is unknown, damaged, unsafe or of an architecture that napari-sam does not know, or the
         device is not there.
     """
     import torch
 
     from napari_sam.models.compact import CompactPredictor
     from napari_sam.models.device import resolve_device
-    from napari_sam.models.weights import check_architecture, load_weights, sha256_of
+    from napari_sam.models.sam import SamPredictor
+    from napari_sam.models.weights import load_weights, recognise, sha256_of
 
     where = resolve_device(device)
     if threads is not None:
@@ -55,5 +56,7 @@ def load_predictor(model: str | Path = DEFAULT_MODEL, device: str = "auto", thre
         raise ModelError(f"The weights of {entry.name} are damaged ({path}): install napari-sam again.")
     state = load_weights(path)
     digest = entry.sha256 if entry else sha256_of(path)
-    check_architecture(state, path)
-    return CompactPredictor(state, name=str(model), digest=digest, device=where)
+    family, state = recognise(state, path)
+    if family == "compact":
+        return CompactPredictor(state, name=str(model), digest=digest, device=where)
+    return SamPredictor(state, family, name=str(model), digest=digest, device=where)

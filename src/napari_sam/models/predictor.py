@@ -56,6 +56,10 @@ class Predictor(Protocol):
         Side s of the encoder's square input, in tile pixels.
     object_fraction
         Share of the tile's side at which the model segments objects best.
+    object_range
+        Shares of the tile's side, (least, most), at which it segments them well enough to leave the tile as it is.
+    probe_reach
+        How many levels finer and coarser than a guess are tried for a lone point; 0 where encoding is too slow for it.
     digest
         Hash of the weights and the precision; embeddings of different digests never mix.
     """
@@ -63,6 +67,8 @@ class Predictor(Protocol):
     name: str
     input_side: int
     object_fraction: float
+    object_range: tuple[float, float]
+    probe_reach: int
     digest: str
 
     def encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:

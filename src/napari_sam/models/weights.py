@@ -74,27 +74,54 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     return {str(key): value for key, value in state.items()}
 
 
-def check_architecture(state: dict[str, torch.Tensor], path: Path) -> None:
-    """Refuse a state dict that does not fit the compact network exactly.
+def recognise(state: dict[str, torch.Tensor], path: Path) -> tuple[str, dict[str, torch.Tensor]]:
+    """Say which network a state dict is of, by its keys and shapes, whatever the file is called.
+
+    Parameters
+    ----------
+    state
+        The state dict, perhaps with a "sam." or "module." before every key, as trainers save it.
+    path
+        Where it came from, for the message.
+
+    Returns
+    -------
+    family : str
+        "compact", "vit_b", "vit_l" or "vit_h".
+    state : dict
+        The state dict with the network's own keys.
 
     Raises
     ------
     ModelError
-        The weights are of another architecture; the message names the one they look like, where that is known.
+        It is of another architecture, or of this one with parts missing or of another shape.
     """
     from napari_sam.models.compact import Compact
+    from napari_sam.models.sam import SIZES, Sam, size_of
 
+    for prefix in ("module.", "sam."):
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    state = {
+        key: value
+        for key, value in state.items()
+        if not key.endswith(("num_batches_tracked", "pixel_mean", "pixel_std"))
+    }
+    size = size_of(state)
     with torch.device("meta"):
-        expected = {
-            key: value.shape for key, value in Compact().state_dict().items() if not key.endswith("num_batches_tracked")
-        }
-    shapes = {key: value.shape for key, value in state.items() if not key.endswith("num_batches_tracked")}
-    if shapes == expected:
-        return
-    looks_like_sam = any(
-        key.startswith(("image_encoder.blocks.", "sam.image_encoder.", "image_encoder.trunk.")) for key in shapes
-    )
-    known = "of a SAM model, which this version cannot run yet" if looks_like_sam else "of an unknown architecture"
+        network = Sam(SIZES[size]) if size else Compact()
+    expected = {
+        key: value.shape for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")
+    }
+    wrong = sorted(key for key in {*expected, *state} if key not in state or state[key].shape != expected.get(key))
+    if not wrong:
+        return size or "compact", state
+    if size:
+        raise ModelError(
+            f"The weights in {path} look like SAM {size} and differ from it in {len(wrong)} entries ({wrong[0]} ...): "
+            "use a complete checkpoint of SAM ViT-B, ViT-L or ViT-H."
+        )
     raise ModelError(
-        f"The weights in {path} are {known}: use a checkpoint of the compact model, or the name 'compact'."
+        f"The weights in {path} are of an architecture that napari-sam does not know: "
+        "use a checkpoint of SAM (ViT-B, ViT-L, ViT-H) or of the compact model, or the name 'compact'."
     )

@@ -32,6 +32,8 @@ class CompactPredictor:
 
     input_side = 256
     object_fraction = 1 / 3
+    object_range = (0.1, 0.75)
+    probe_reach = 2
 
     def __init__(self, state: dict[str, Tensor], *, name: str, digest: str, device: torch.device) -> None:
         network = Compact()
