@@ -194,6 +194,29 @@ def evaluate(
 
 
 @app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML file; see configs/compact.toml.")],
+) -> None:
+    """Train the compact model, or fine-tune any model, by simulated prompts; goes on where a run was stopped."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from napari_sam.training.train import read_config
+    from napari_sam.training.train import train as run
+
+    options = read_config(config)
+    columns = (TextColumn("{task.description:40s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=messages) as progress:
+        task = progress.add_task("reading the images", total=options.steps)
+
+        def report(step: int, figures: dict[str, Any]) -> None:
+            shown = [f"{name} {figures[name]:.3f}" for name in ("loss", "iou_first", "iou_last") if name in figures]
+            progress.update(task, completed=step, description=", ".join(shown))
+
+        weights = run(options, report)
+    console.print(f"weights written to {weights}", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def models() -> None:
     """List the models that can be asked for by name."""
     from napari_sam.models.registry import REGISTRY

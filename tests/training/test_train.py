@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from skimage.draw import disk
+
+from napari_sam.errors import ImageError, ModelError, OutputError
+from napari_sam.models import load_predictor
+from napari_sam.training import train as training
+from napari_sam.training.data import CropOptions, draw_crop, load_sources
+from napari_sam.training.losses import dense_targets, mask_losses
+from napari_sam.training.simulate import BOTTOM_RIGHT, POINT_OFF, POINT_ON, TOP_LEFT, first_prompts, next_points
+from napari_sam.training.train import TrainOptions, read_config, train
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Ten images of bright discs on a noisy ground, with their labels."""
+    folder, rng = tmp_path_factory.mktemp("pairs"), np.random.default_rng(0)
+    made = []
+    for index in range(10):
+        labels = np.zeros((120, 140), np.uint8)
+        for label, (row, col) in enumerate(((35, 40), (80, 100), (90, 30)), 1):
+            labels[disk((row, col), rng.integers(10, 18), shape=labels.shape)] = label
+        pixels = rng.normal(60, 10, labels.shape) + 110 * (labels > 0)
+        files = folder / f"image{index}.tif", folder / f"labels{index}.tif"
+        for file, array in zip(files, (pixels.clip(0, 255).astype(np.uint8), labels), strict=True):
+            tifffile.imwrite(file, array)
+        made.append(files)
+    return tuple(made)
+
+
+@pytest.fixture
+def options(pairs, tmp_path):
+    return TrainOptions(
+        out=tmp_path / "run", pairs=pairs, steps=6, batch=2, objects=2, side=64, warmup=1, save_every=2, augment=False
+    )
+
+
+def test_ten_images_are_learnt_by_heart(options):
+    long = replace(options, steps=150, batch=4, objects=3, learning_rate=3e-3, warmup=20, save_every=150, average=0.9)
+    curve = []
+    train(long, lambda step, figures: curve.append(figures))
+    late = [figures["iou_first"] for figures in curve[-20:]]
+    assert np.mean([figures["iou_first"] for figures in curve[:5]]) < 0.5
+    assert np.mean(late) >= 0.9
+    assert np.mean([figures["loss"] for figures in curve[-20:]]) < 0.5 * curve[0]["loss"]
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_weights(options, monkeypatch):
+    straight = train(replace(options, out=options.out / "straight"))
+
+    class Killed(BaseException):
+        pass
+
+    def kill(step, figures):
+        if step == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(replace(options, out=options.out / "killed"), kill)
+    saved = torch.load(options.out / "killed" / "state.pt", weights_only=True)
+    assert saved["step"] == 4
+    steps = []
+    resumed = train(replace(options, out=options.out / "killed"), lambda step, figures: steps.append(step))
+    assert steps == [5, 6]
+    assert resumed.read_bytes() == straight.read_bytes()
+    curves = [json.loads((file.parent / "curve.json").read_text()) for file in (straight, resumed)]
+    assert curves[0] == curves[1]
+
+
+def test_the_weights_load_as_a_model_of_half_precision(options):
+    weights = train(options)
+    predictor = load_predictor(weights, "cpu")
+    assert len(predictor.encode(np.zeros((1, 256, 256, 3), np.uint8))) == 1
+
+
+def test_training_goes_on_from_given_weights(options, tmp_path):
+    weights = train(options)
+    curve = []
+    train(replace(options, out=tmp_path / "next", init=weights, steps=1), lambda step, figures: curve.append(figures))
+    fresh = []
+    train(replace(options, out=tmp_path / "fresh", steps=1), lambda step, figures: fresh.append(figures))
+    assert curve[0]["loss"] != fresh[0]["loss"]
+
+
+def test_a_loss_that_is_no_number_stops_with_a_sentence_and_keeps_the_last_state(options, monkeypatch):
+    real = training.mask_losses
+    calls = []
+
+    def broken(*args, **kwargs):
+        calls.append(1)
+        loss, iou = real(*args, **kwargs)
+        return (loss * float("nan") if len(calls) > 9 else loss), iou
+
+    monkeypatch.setattr(training, "mask_losses", broken)
+    with pytest.raises(ModelError, match="not a number: lower the learning rate"):
+        train(replace(options, steps=50))
+    saved = torch.load(options.out / "state.pt", weights_only=True)
+    assert saved["step"] % options.save_every == 0
+    assert all(torch.isfinite(value).all() for value in saved["averaged"].values())
+
+
+def test_a_full_disk_stops_with_a_sentence_and_keeps_the_last_state(options, monkeypatch):
+    train(replace(options, steps=2))
+    before = (options.out / "state.pt").read_bytes()
+
+    def full(value, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(training.torch, "save", full)
+    with pytest.raises(OutputError, match="make room"):
+        train(replace(options, steps=4))
+    assert (options.out / "state.pt").read_bytes() == before
+    assert sorted(path.name for path in options.out.iterdir()) == ["curve.json", "state.pt", "weights.safetensors"]
+
+
+def test_a_state_of_another_run_is_refused(options):
+    train(replace(options, steps=2))
+    (options.out / "state.pt").write_bytes(b"nothing of the kind")
+    with pytest.raises(ModelError, match="choose another folder"):
+        train(options)
+
+
+def test_kept_out_images_are_not_read(pairs, tmp_path, options):
+    entries = []
+    for image, labels in pairs:
+        for file in (image, labels):
+            shutil.copy(file, tmp_path / file.name)
+        entries.append({"image": image.name, "mask": labels.name, "subset": "discs", "kind": "instance"})
+    (tmp_path / "manifest.json").write_text(json.dumps(entries))
+    (tmp_path / "split.json").write_text(json.dumps({"kept_out": [pairs[0][0].name]}))
+    (tmp_path / pairs[0][0].name).write_text("no image: reading it would fail")
+    train(replace(options, pairs=(), manifest=tmp_path / "manifest.json", split=tmp_path / "split.json", steps=1))
+    with pytest.raises(ImageError):
+        train(replace(options, pairs=(), manifest=tmp_path / "manifest.json", out=tmp_path / "other", steps=1))
+
+
+def test_step_and_seed_alone_decide_what_is_drawn(pairs):
+    from napari_sam.evaluation import LabelledImage
+
+    images = [LabelledImage(image, labels, "discs", "instance") for image, labels in pairs]
+    sources = load_sources(images, np.random.default_rng(0))
+    first, again, other = (
+        draw_crop(sources, {}, CropOptions(side=64), np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first.pixels, again.pixels)
+    np.testing.assert_array_equal(first.objects, again.objects)
+    assert not np.array_equal(first.pixels, other.pixels)
+    for crop in (first, other):
+        assert crop.pixels.shape == (64, 64, 3)
+        assert set(crop.values) <= set(np.unique(crop.objects))
+
+
+def test_first_prompts_lie_in_the_object_or_around_it():
+    masks = np.zeros((40, 64, 64), bool)
+    masks[:, 20:40, 10:30] = True
+    prompts = first_prompts(masks, 0.5, np.random.default_rng(0))
+    boxes = prompts.types[:, 0] == TOP_LEFT
+    assert 5 < boxes.sum() < 35
+    assert (prompts.types[boxes, 1] == BOTTOM_RIGHT).all()
+    for x, y in prompts.coords[~boxes, 0].long().tolist():
+        assert masks[0, y, x]
+    edges = torch.tensor([10.0, 20, 30, 40])
+    assert (prompts.coords[boxes].flatten(1) - edges).abs().max() < 10
+    assert (prompts.coords[boxes].flatten(1) - edges).abs().mean() > 0.5
+
+
+def test_corrections_go_into_the_larger_error_with_its_sign():
+    truth, answer = np.zeros((2, 32, 32), bool), np.zeros((2, 32, 32), bool)
+    truth[:, 4:20, 4:20] = True
+    answer[0, 4:20, 4:8] = True
+    answer[1] = True
+    points, types = next_points(answer, truth, np.random.default_rng(0))
+    assert types.tolist() == [POINT_ON, POINT_OFF]
+    for (x, y), wrong in zip(points.astype(int), (truth[0] & ~answer[0], answer[1] & ~truth[1]), strict=True):
+        assert wrong[y, x]
+
+
+def test_the_loss_is_small_for_the_truth_and_the_iou_is_right():
+    truth = torch.zeros(1, 16, 16)
+    truth[:, 4:12, 4:12] = 1
+    logits = torch.stack([truth[0] * 20 - 10, 10 - truth[0] * 20])[None]
+    loss, iou = mask_losses(logits, truth, focal_weight=8, gamma=1)
+    assert loss[0, 0] < 0.01 < 1 < loss[0, 1]
+    assert iou.tolist() == [[1, 0]]
+
+
+def test_dense_targets_point_to_the_middle():
+    objects = np.zeros((20, 20), np.int32)
+    objects[5:14, 3:12] = 7
+    inside, border, down, right = dense_targets(objects)
+    np.testing.assert_array_equal(inside, objects == 7)
+    assert border[5, 7] == border[4, 7] == 1
+    assert border[9, 7] == border[0, 0] == 0
+    assert down[5, 7] > 0 > down[13, 7]
+    assert right[9, 3] > 0 > right[9, 11]
+    assert down[9, 7] == right[9, 7] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("steps = 5", "where to write"),
+        ('out = "a"\nstep = 5', "unknown entry 'step'"),
+        ('out = "a"\nsteps = "many"', "must be a number"),
+        ("out = ", "no valid TOML"),
+    ],
+)
+def test_a_wrong_configuration_names_the_mend(tmp_path, text, words):
+    (tmp_path / "config.toml").write_text(text)
+    with pytest.raises(ModelError, match=words):
+        read_config(tmp_path / "config.toml")
+
+
+def test_the_shipped_configuration_is_valid_and_its_split_is_of_the_manifest():
+    root = Path(__file__).parent.parent.parent
+    options = read_config(root / "configs" / "compact.toml")
+    kept_out = json.loads(options.split.read_text())["kept_out"]
+    assert len(kept_out) == len(set(kept_out)) > 50
+    if not options.manifest.exists():
+        pytest.skip("the labelled development images are not here")
+    names = {entry["image"] for entry in json.loads(options.manifest.read_text())}
+    assert set(kept_out) <= names
+
+
+def test_a_sam_with_a_frozen_encoder_learns_its_decoder(options, pairs, monkeypatch, tmp_path):
+    from safetensors.torch import save_file
+
+    from napari_sam.models.sam import SIZES, Sam, ViTSize
+
+    monkeypatch.setitem(SIZES, "vit_b", ViTSize(96, 2, 3, (1,)))
+    torch.manual_seed(0)
+    sam = Sam(SIZES["vit_b"])
+    save_file(sam.state_dict(), tmp_path / "sam.safetensors")
+    curve = []
+    tuned = replace(options, init=tmp_path / "sam.safetensors", steps=2, batch=1, side=None, rounds=2)
+    weights = train(tuned, lambda step, figures: curve.append(figures))
+    from safetensors.torch import load_file
+
+    after = load_file(weights)
+    before = {key: value.half() for key, value in sam.state_dict().items()}
+    changed = {key.split(".")[0] for key in after if not torch.equal(after[key], before[key])}
+    assert changed == {"prompt_encoder", "mask_decoder"} or changed == {"mask_decoder"}
