@@ -8,7 +8,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Points, Shapes
 
 from napari_sam.core.geometry import Plane
-from napari_sam.errors import ImageError, PromptError
+from napari_sam.errors import ImageError
 from napari_sam.plugin import adapters
 
 SCALE = (3.0, 0.5, 2.0)
@@ -144,11 +144,19 @@ def test_polygons_together_are_one_mask():
     assert mask.to_array((60, 60))[[5, 35], [5, 45]].all()
 
 
-def test_a_path_is_refused_with_the_mend():
+def test_prompts_that_cannot_count_are_left_out_with_a_sentence_and_the_others_stay():
     image = Image(np.zeros((60, 60), np.uint8))
-    shapes = Shapes([np.array([[1, 1], [5, 9], [20, 9]])], shape_type="path")
-    with pytest.raises(PromptError, match="rectangle, an ellipse or a polygon"):
-        adapters.prompts_of(None, shapes, image, Plane((0, 1), (0, 0)))
+    points = points_at(image, (5, 6), (5, -3.14159), (70, 2))
+    square = np.array([[0, 0], [0, 1], [1, 1], [1, 0]], float)
+    shapes = Shapes([square * 20 + 4, square * 0.3 + 9, square * 9 + 100], shape_type="rectangle")
+    shapes.add_paths(np.array([[1, 1], [5, 9], [20, 9]]))
+    prompts = adapters.prompts_of(points, shapes, image, Plane((0, 1), (0, 0)))
+    assert prompts.points.tolist() == [[5, 6]]
+    assert prompts.box.as_tuple() == (4.5, 4.5, 24.5, 24.5)
+    assert len(prompts.ignored) == 5
+    assert "(5.0, -3.1) lies outside the image: move it" in prompts.ignored[0]
+    assert "too small" in prompts.ignored[2]
+    assert "rectangle, an ellipse or a polygon" in prompts.ignored[4]
 
 
 @pytest.mark.parametrize("rotate", [0, 25])

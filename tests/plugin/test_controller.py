@@ -406,3 +406,61 @@ def test_labels_of_an_image_too_large_for_memory_name_the_mend(monkeypatch):
     with pytest.raises(LabelsError, match="zarr"):
         own_layers.make_labels(image)
     assert transform_of(image)["scale"].tolist() == [1, 1]
+
+
+def test_accepting_before_the_answer_comes_keeps_objects_apart(viewer, make_controller, coin_labels):
+    from tests.plugin.conftest import HeldRunner
+
+    runner = HeldRunner()
+    controller = make_controller(viewer, runner)
+    controller.set_image(viewer.layers["coins"])
+    runner.release()
+    click(controller, COIN)
+    controller.accept()
+    click(controller, OTHER_COIN)
+    controller.accept()
+    third = (127, 153)
+    click(controller, third)
+    while runner.jobs:
+        runner.release()
+    labels = controller.target.data
+    assert np.unique(labels).tolist() == [0, 1, 2]
+    for label, point in ((1, COIN), (2, OTHER_COIN)):
+        assert iou(labels == label, coin_at(coin_labels, point)) > 0.85
+    assert controller.points.data.tolist() == [list(third)]
+    assert iou(controller.candidates.best.to_array(labels.shape), coin_at(coin_labels, third)) > 0.85
+
+
+def test_a_prompt_that_cannot_count_is_told_once_and_the_mask_stays(controller, notes):
+    click(controller, COIN)
+    before = controller.candidates.best.box
+    click(controller, (-6, 20))
+    assert controller.candidates.best.box == before
+    assert len(notes) == 1
+    assert controller.status == notes[0]
+    click(controller, (48, 150))
+    assert len(notes) == 1
+    controller.accept()
+    assert controller.target.data.any()
+    assert len(controller.points.data) == 0
+
+
+def test_another_image_lets_go_of_an_output_that_does_not_fit(viewer, controller):
+    click(controller, COIN)
+    controller.accept()
+    first = controller.target
+    controller.set_image(viewer.add_image(np.zeros((50, 60), np.uint8)))
+    assert controller.target is None
+    controller.set_image(viewer.layers["coins"])
+    controller.set_target(first)
+    assert controller.target is first
+
+
+def test_masks_that_overlap_tell_how_much_of_them_was_written(viewer, controller, coins):
+    data = np.zeros(coins.shape, np.uint16)
+    data[:51] = 3
+    controller.set_target(viewer.add_labels(data))
+    click(controller, COIN)
+    controller.accept()
+    assert "belongs to other labels" in controller.status
+    assert (controller.target.data[:51] == 3).all()

@@ -156,7 +156,7 @@ def test_the_picture_shows_the_image_the_mask_and_the_widget(open_window, coins)
     after = window.viewer.screenshot(canvas_only=True, flash=False)
     spot = window.pixel((45, 150))
     red, _, blue = after[spot.y(), spot.x(), :3].astype(int)
-    assert blue > red + 20
+    assert red > blue + 60
     whole = window.viewer.screenshot(canvas_only=False, flash=False)
     assert whole.shape[1] > after.shape[1] + 200
 
@@ -302,3 +302,46 @@ def test_the_widget_stands_in_the_plugins_and_the_segment_menu(make_napari_viewe
     menus = get_app_model().menus
     titles = [getattr(item.command, "title", "") for item in menus.get_menu("napari/layers/segment")]
     assert any("Segment Anything" in title for title in titles)
+
+
+def test_a_widget_opened_before_its_image_has_the_points_tool_in_hand(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer(show=True)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
+    viewer.open_sample("napari-sam", "coins")
+    window = Window(qtbot, viewer, widget)
+    QTest.qWait(200)
+    assert widget.tools["points"].isChecked()
+    window.click(COIN)
+    assert window.controller.candidates is not None
+
+
+def test_closing_the_dock_by_its_button_and_opening_it_again_leaves_one_of_everything(open_window, coins):
+    window = open_window(coins, name="coins")
+    window.click(COIN)
+    window.key(Qt.Key.Key_C)
+    window.widget.parent().title.close_button.click()
+    QTest.qWait(100)
+    assert [layer.name for layer in window.viewer.layers] == ["coins", "SAM labels"]
+    _, again = window.viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
+    QTest.qWait(100)
+    assert [layer.name for layer in window.viewer.layers] == ["coins", "SAM labels", "SAM points"]
+    window.widget, window.controller = again, again.controller
+    window.click(NEIGHBOUR)
+    assert again.controller.candidates is not None
+
+
+def test_long_layer_names_do_not_push_buttons_out_of_the_widget(open_window, coins):
+    window = open_window(coins, name="a name that a microscope gives " * 4)
+    QTest.qWait(100)
+    widget = window.widget
+    for button in (*widget.candidates, *widget.tools.values(), widget.accept, widget.undo):
+        right = button.mapTo(widget, QPoint(button.width(), 0)).x()
+        assert right <= widget.width()
+
+
+def test_t_flips_the_sign_with_any_tool_in_hand(open_window, coins):
+    window = open_window(coins, name="coins")
+    window.widget.tools["box"].click()
+    window.key(Qt.Key.Key_T)
+    assert window.controller.sign == 0
+    assert window.controller.tool == "box"

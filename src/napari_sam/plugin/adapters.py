@@ -20,16 +20,21 @@ if TYPE_CHECKING:
 
 LABEL_FEATURE = "label"
 ELLIPSE_VERTICES = 64
+SMALLEST_BOX = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerPrompts:
-    """The prompts that two layers hold for one plane of an image; the arguments of `Segmenter.segment`."""
+    """The prompts that two layers hold for one plane of an image; the arguments of `Segmenter.segment`.
+
+    `ignored` holds a sentence for each prompt that cannot count.
+    """
 
     points: NDArray[np.float64]
     labels: NDArray[np.int64]
     box: Box | None
     mask: Mask | None
+    ignored: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -108,41 +113,55 @@ def downsample_of(viewer: ViewerModel, layer: Image, plane: Plane) -> float:
     return float(2.0 ** np.rint(np.log2(1 / max(viewer.scene.camera.zoom * size, 1e-12))))
 
 
-def prompts_of(points: Points | None, shapes: Shapes | None, image: Image, plane: Plane) -> LayerPrompts:
-    """Return the prompts that lie in a plane.
+def prompts_of(
+    points: Points | None,
+    shapes: Shapes | None,
+    image: Image,
+    plane: Plane,
+    first: tuple[int, int] | None = None,
+) -> LayerPrompts:
+    """Return the prompts that lie in a plane; with `first`, only of so many points and shapes from the start.
 
     Points carry their sign in the feature "label" (1 or 0). The last rectangle is the box; ellipses and polygons
-    together are the mask.
-
-    Raises
-    ------
-    PromptError
-        A shape is a line or a path, or a mask lies outside the image.
+    together are the mask. Prompts that cannot count (outside the image, a path, a rectangle without extent) are left
+    out, and a sentence says why.
     """
     hidden = [axis for axis in range(image.ndim) if axis not in plane.axes]
+    shape = plane.shape_in(shape_of(image))
+    ignored: list[str] = []
+    most_points, most_shapes = first or (None, None)
     at, labels = np.zeros((0, 2)), np.zeros(0, int)
     if points is not None and len(points.data):
-        position = _to_image(points, np.asarray(points.data, float), image)
+        position = _to_image(points, np.asarray(points.data, float)[:most_points], image)
         here = _in_plane(position, hidden, plane)
         at = position[here][:, plane.axes]
-        labels = np.asarray(points.features[LABEL_FEATURE], int)[here]
+        labels = np.asarray(points.features[LABEL_FEATURE], int)[:most_points][here]
+        inside = np.array([Box.of_shape(shape).contains_point(*point) for point in at], bool)
+        ignored += [f"The point at {_place(point)} lies outside the image: move it inside." for point in at[~inside]]
+        at, labels = at[inside], labels[inside]
     box: Box | None = None
     mask: Mask | None = None
     if shapes is not None:
-        shape = plane.shape_in(shape_of(image))
-        for data, kind in zip(shapes.data, shapes.shape_type, strict=True):
+        for data, kind in list(zip(shapes.data, shapes.shape_type, strict=True))[:most_shapes]:
             vertices = _to_image(shapes, np.asarray(data, float), image)
             if not _in_plane(vertices, hidden, plane).all():
                 continue
             corners = vertices[:, plane.axes]
-            if kind == "rectangle":
-                box = _box_of(corners)
-            elif kind in ("ellipse", "polygon"):
-                part = rasterize_polygon(_ellipse(corners) if kind == "ellipse" else corners, shape)
-                mask = part if mask is None else _union(mask, part)
-            else:
-                raise PromptError(f"A {kind} is no prompt: draw a rectangle, an ellipse or a polygon instead.")
-    return LayerPrompts(at, labels, box, mask)
+            try:
+                if kind == "rectangle":
+                    box = _box_of(corners, shape)
+                elif kind in ("ellipse", "polygon"):
+                    part = rasterize_polygon(_ellipse(corners) if kind == "ellipse" else corners, shape)
+                    mask = part if mask is None else _union(mask, part)
+                else:
+                    ignored.append(f"A {kind} is no prompt: draw a rectangle, an ellipse or a polygon instead.")
+            except PromptError as error:
+                ignored.append(str(error))
+    return LayerPrompts(at, labels, box, mask, tuple(ignored))
+
+
+def _place(point: NDArray[np.float64]) -> str:
+    return f"({point[0]:.1f}, {point[1]:.1f})"
 
 
 def _to_image(layer: Layer, data: NDArray[np.float64], image: Image) -> NDArray[np.float64]:
@@ -156,10 +175,22 @@ def _in_plane(position: NDArray[np.float64], hidden: list[int], plane: Plane) ->
     return np.asarray((np.rint(position[:, hidden]).astype(int) == np.array(plane.index)[hidden]).all(axis=1), bool)
 
 
-def _box_of(corners: NDArray[np.float64]) -> Box:
-    """Return the box of a rectangle's corners; napari's whole numbers are pixel centres, a box counts edges."""
+def _box_of(corners: NDArray[np.float64], shape: tuple[int, int]) -> Box:
+    """Return the part of a rectangle inside the plane; napari's whole numbers are pixel centres, a box counts edges.
+
+    Raises
+    ------
+    PromptError
+        It has no extent, or lies outside the plane.
+    """
     low, high = corners.min(axis=0) + 0.5, corners.max(axis=0) + 0.5
-    return Box(float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+    box = Box(float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+    if min(box.height, box.width) < SMALLEST_BOX:
+        raise PromptError("The rectangle is too small to be a box: drag it around the object.")
+    inside = box.intersection(Box.of_shape(shape))
+    if inside.is_empty:
+        raise PromptError("The rectangle lies outside the image: draw it around the object.")
+    return inside
 
 
 def _ellipse(corners: NDArray[np.float64]) -> NDArray[np.float64]:

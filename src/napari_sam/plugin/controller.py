@@ -96,11 +96,12 @@ class Controller:
         self._answered: _Request | None = None
         self._chosen: Mask | None = None
         self._downsample: float | None = None
-        self._accept_next = False
+        self._to_accept: list[tuple[int, int]] = []
         self._highest: dict[Labels, int] = {}
         self._edits: list[tuple[Labels, Edit]] = []
         self._watched: set[Labels] = set()
-        self._quiet = False
+        self._quiet = self._closed = False
+        self._told: tuple[str, ...] = ()
         self._latest: _Request | None = None
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_tool)
@@ -125,6 +126,8 @@ class Controller:
                 self.viewer.layers.remove(layer)
         self._set_status("")
         if image is not None:
+            if self.target is not None and not labels_layer.fits(self.target, image):
+                self.target = None
             self.activate("points")
             self._warm_up()
 
@@ -141,7 +144,7 @@ class Controller:
             try:
                 labels_layer.check_target(target, self.image)
             except NapariSamError as error:
-                self._notify(str(error))
+                self._tell(str(error))
                 self.changed.emit()
                 return
         self.target = target
@@ -153,7 +156,7 @@ class Controller:
     def activate(self, tool: str) -> None:
         """Take up a tool ("points", "box", "polygon" or "ellipse"), making its layer where it is missing."""
         if self.image is None:
-            self._notify("There is no image: open one, or choose an image layer.")
+            self._tell("There is no image: open one, or choose an image layer.")
             return
         layer = self._points_layer(self.image) if tool == "points" else self._shapes_layer(self.image)
         self.viewer.layers.selection.active = layer
@@ -199,52 +202,70 @@ class Controller:
 
     def clear(self) -> None:
         """Remove all prompts and the preview."""
+        self._remove_prompts(_count(self.points), _count(self.shapes))
+        self._forget_answer()
+
+    def _remove_prompts(self, points: int, shapes: int) -> None:
+        """Remove the first prompts of each layer and tell nobody."""
         self._quiet = True
         try:
+            for layer, count in ((self.points, points), (self.shapes, shapes)):
+                if layer is not None and count:
+                    layer.selected_data = set(range(min(count, len(layer.data))))
+                    layer.remove_selected()
             if self.points is not None:
-                self.points.data = np.zeros((0, self.points.ndim))
                 self.points.feature_defaults = {LABEL_FEATURE: 1}
-            if self.shapes is not None:
-                self.shapes.data = []
         finally:
             self._quiet = False
-        self._forget_answer()
 
     def accept(self) -> None:
         """Write the shown candidate into the labels under the next free label and clear the prompts."""
         if self.busy:
-            self._accept_next = True
-            return
+            # The answer to come belongs to the prompts that there are now; later ones are the next object's.
+            now = _count(self.points), _count(self.shapes)
+            if now not in self._to_accept:
+                self._to_accept.append(now)
+        elif self._commit():
+            status = self.status
+            self.clear()
+            self._set_status(status)
+
+    def _commit(self) -> bool:
+        """Write the shown candidate and say whether that went well; the status tells what was written."""
         if self.candidates is None or self.image is None:
-            self._notify("There is no mask to accept: click an object first.")
-            return
+            self._tell("There is no mask to accept: click an object first.")
+            return False
+        mask = self.candidates[self.selected]
         try:
-            mask = self.candidates[self.selected]
             target = self._target_layer(self.image)
             label = self._next_label(target)
             edit = labels_layer.write(target, self.candidates.plane, mask, label)
         except NapariSamError as error:
-            self._notify(str(error))
-            return
+            self._tell(str(error))
+            return False
         self._edits.append((target, edit))
         self._highest[target] = label
-        self.clear()
-        self._set_status(f"Accepted as label {label} ({edit.area} px).")
+        rest = "" if edit.area == mask.area else f" of {mask.area}, the rest belongs to other labels"
+        self._set_status(f"Accepted as label {label} ({edit.area} px{rest}).")
+        return True
 
     def undo(self) -> None:
         """Take back the last accept whose Labels layer is still there."""
         while self._edits:
             layer, edit = self._edits.pop()
             if layer in self.viewer.layers:
-                labels_layer.revert(layer, edit)
+                changed = labels_layer.revert(layer, edit)
                 if self._highest.get(layer) == edit.label:
                     self._highest[layer] = edit.label - 1
-                self._set_status(f"Label {edit.label} was taken back.")
+                self._set_status(f"Label {edit.label} was {'taken back' if changed else 'gone already'}.")
                 return
-        self._notify("There is nothing to undo: no mask was accepted, or its Labels layer is gone.")
+        self._tell("There is nothing to undo: no mask was accepted, or its Labels layer is gone.")
 
     def close(self) -> None:
-        """Let go of the viewer; layers stay, except the preview."""
+        """Let go of the viewer: labels stay, the layers of prompts and the preview go; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         self._runner.close()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.viewer.layers.selection.events.active.disconnect(self._on_tool)
@@ -256,8 +277,10 @@ class Controller:
             event.disconnect(self._on_plane)
         for event in self._image_events():
             event.disconnect(self._on_rendering)
-        if self.preview is not None and self.preview in self.viewer.layers:
-            self.viewer.layers.remove(self.preview)
+        self._quiet, self.image = True, None
+        for layer in (self.points, self.shapes, self.preview):
+            if layer is not None and layer in self.viewer.layers:
+                self.viewer.layers.remove(layer)
 
     # -- events ----------------------------------------------------------------------------------------------------
 
@@ -325,16 +348,20 @@ class Controller:
 
     def request(self) -> None:
         """Ask for the masks of the prompts as they are now; an older answer that is still to come is dropped."""
-        if self.image is None:
+        if self.image is None or (self.busy and self._to_accept):
             return
         if not any(len(layer.data) for layer in (self.points, self.shapes) if layer is not None):
             self._forget_answer()
             return
         try:
             plane = adapters.plane_of(self.viewer, self.image)
-            prompts = adapters.prompts_of(self.points, self.shapes, self.image, plane)
+            accepted = self._to_accept[0] if self._to_accept else None
+            prompts = adapters.prompts_of(self.points, self.shapes, self.image, plane, accepted)
+            self._tell_ignored(prompts.ignored)
             if prompts.is_empty:
+                status = self.status
                 self._forget_answer()
+                self._set_status(status)
                 return
             if self._is_known(plane, prompts):
                 return
@@ -344,7 +371,7 @@ class Controller:
             job = self._job(request)
         except NapariSamError as error:
             self._forget_answer()
-            self._notify(str(error))
+            self._tell(str(error))
             return
         self.busy, self.warming = True, False
         self._set_status("Segmenting ...")
@@ -355,6 +382,13 @@ class Controller:
             lambda error: self._on_error(request, error),
             self._set_status,
         )
+
+    def _tell_ignored(self, sentences: tuple[str, ...]) -> None:
+        """Say once why a prompt does not count; the others go on counting."""
+        for sentence in sentences:
+            if sentence not in self._told:
+                self._tell(sentence)
+        self._told = sentences
 
     def _previous(self, prompts: LayerPrompts) -> Mask | None:
         """Return the candidate that the user chose, if the prompts only go on from those that it answered."""
@@ -449,22 +483,33 @@ class Controller:
         self.selected = candidates.best_index
         self._show()
         self._set_status("" if candidates.best.area else "Nothing was found there: add a point or draw a box.")
-        if self._accept_next:
-            self._accept_next = False
-            self.accept()
+        if self._to_accept:
+            self._accept_late()
+
+    def _accept_late(self) -> None:
+        """Accept what was accepted before its answer came; prompts that were added since are the next object's."""
+        (points, shapes), *others = self._to_accept
+        self._to_accept = []
+        if self._commit():
+            self._remove_prompts(points, shapes)
+            status = self.status
+            self._forget_answer()
+            self._set_status(status)
+            self._to_accept = [(p - points, s - shapes) for p, s in others]
+        self.request()
 
     def _on_error(self, request: _Request, error: Exception) -> None:
         if request is not self._latest:
             return
         self._forget_answer()
         if isinstance(error, NapariSamError):
-            self._notify(str(error))
+            self._tell(str(error))
         else:
-            self._notify(f"Something went wrong that should not ({type(error).__name__}: {error}): please report it.")
+            self._tell(f"Something went wrong that should not ({type(error).__name__}: {error}): please report it.")
 
     def _forget_answer(self) -> None:
         self._latest = None
-        self.busy = self._accept_next = False
+        self.busy, self._to_accept = False, []
         self.candidates = self._answered = self._chosen = None
         self._downsample = None
         if self.preview is not None:
@@ -489,7 +534,6 @@ class Controller:
             points.events.features.connect(self._on_features)
             points.events.feature_defaults.connect(self._on_tool)
             self._bind_keys(points)
-            points.bind_key("T", lambda _: self.toggle_sign())
             self.viewer.add_layer(points)
         return self.points
 
@@ -503,6 +547,7 @@ class Controller:
 
     def _bind_keys(self, layer: Points | Shapes) -> None:
         layer.events.mode.connect(self._on_tool)
+        layer.bind_key("T", lambda _: self.toggle_sign(), overwrite=True)
         layer.bind_key("C", lambda _: self.accept())
         layer.bind_key("Shift-C", lambda _: self.clear())
         layer.bind_key("N", lambda _: self.cycle())
@@ -526,6 +571,15 @@ class Controller:
             self._highest[layer] = labels_layer.find_highest(layer)
         return self._highest[layer] + 1
 
+    def _tell(self, sentence: str) -> None:
+        """Tell the user a sentence: napari's notification cuts long ones, the status shows them whole."""
+        self._notify(sentence)
+        self._set_status(sentence)
+
     def _set_status(self, status: str) -> None:
         self.status = status
         self.changed.emit()
+
+
+def _count(layer: Points | Shapes | None) -> int:
+    return 0 if layer is None else len(layer.data)

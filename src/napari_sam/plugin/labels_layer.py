@@ -39,6 +39,15 @@ def check_target(layer: Labels, image: Image) -> None:
         )
 
 
+def fits(layer: Labels, image: Image) -> bool:
+    """Say whether masks of an image can be written into a Labels layer; see `check_target`."""
+    try:
+        check_target(layer, image)
+    except LabelsError:
+        return False
+    return True
+
+
 def find_highest(layer: Labels) -> int:
     """Return the largest label of a layer; reads all of it, so call it off the GUI thread."""
     return highest_label(layer.data)
@@ -57,11 +66,13 @@ def write(layer: Labels, plane: Plane, mask: Mask, label: int, overlap: Overlap 
     return edit
 
 
-def revert(layer: Labels, edit: Edit) -> None:
-    """Put back what a write replaced, where the layer still holds the label that it wrote."""
+def revert(layer: Labels, edit: Edit) -> bool:
+    """Put back what a write replaced, where the layer still holds its label; say whether it does anywhere."""
     changed, values = reverted(layer.data, edit)
-    if changed.any():
-        _set(layer, edit, changed, values[changed])
+    if not changed.any():
+        return False
+    _set(layer, edit, changed, values[changed])
+    return True
 
 
 def _set(layer: Labels, edit: Edit, where: NDArray[np.bool_], values: NDArray[Any]) -> None:

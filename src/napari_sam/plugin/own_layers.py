@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
 SIGN_COLORS = {1: "#2ca02c", 0: "#d62728"}
-PREVIEW_COLOR = "#00bfff"
+PREVIEW_COLOR = "#ffe119"
 
 
 def make_points(image: Image) -> Points:

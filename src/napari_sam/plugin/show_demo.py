@@ -39,6 +39,8 @@ def open_demo(folder: Path, size: tuple[int, int] = WINDOW_SIZE) -> tuple[napari
     labels = viewer.add_labels(tifffile.imread(folder / "labels.tif"), name="SAM labels", opacity=0.6)
     _, widget = viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
     widget.output.value = labels
+    QApplication.processEvents()
+    viewer.reset_view()
     assert widget.controller.points is not None
     widget.controller.points.add(np.array([LIVE_POINT], float))
     return viewer, widget

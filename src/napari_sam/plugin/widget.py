@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import ComboBox, Container, FileEdit
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QCloseEvent, QColor, QIcon, QPainter, QPixmap
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QButtonGroup,
+    QComboBox,
     QGroupBox,
     QHBoxLayout,
     QLabel,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint file ..."
 TOOLS = {
     "points": ("Points", "Click on the object; T flips between points on it and points off it."),
-    "box": ("Box", "Draw a rectangle around the object."),
+    "box": ("Box", "Draw a rectangle around the object; the last one counts. Then add points, or accept."),
     "polygon": ("Polygon", "Outline the object roughly; press Esc or double-click to finish."),
     "ellipse": ("Ellipse", "Draw an ellipse over the object."),
 }
@@ -54,7 +55,7 @@ class SamWidget(QWidget):
         self._viewer: Viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self._runner = LatestRunner(self)
         self.controller = Controller(self._viewer, self._runner, show_warning)
-        self._updating = False
+        self._updating = self._was_docked = False
         self._build_form()
         self._build_prompts()
         self._build_candidates()
@@ -89,6 +90,9 @@ class SamWidget(QWidget):
             choices=self._target_choices,
             tooltip="The Labels layer that accepted masks are written into; a new one is made when none is chosen.",
         )
+        for choice in (self.image, self.model, self.device, self.output):
+            choice.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            choice.native.setMinimumContentsLength(8)
         self.form = Container(widgets=[self.image, self.model, self.checkpoint, self.device, self.output])
         self.checkpoint.visible = False
         self.image.changed.connect(self._choose_image)
@@ -159,7 +163,7 @@ class SamWidget(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
-        self.setMinimumWidth(280)
+        self.setMinimumWidth(300)
 
     # -- choices ---------------------------------------------------------------------------------------------------
 
@@ -194,6 +198,12 @@ class SamWidget(QWidget):
         images = self._images()
         if self.image.value is None and images:
             self.image.value = images[-1]
+            # napari makes a layer active after it has told of it: take up the tool once that is done.
+            QTimer.singleShot(0, self._take_up_points)
+
+    def _take_up_points(self) -> None:
+        if self.controller.image is not None:
+            self.controller.activate("points")
 
     def _choose_image(self, _: Any = None) -> None:
         if not self._updating:
@@ -250,10 +260,21 @@ class SamWidget(QWidget):
         if self.output.value is not controller.target:
             self.reset_choices()
 
-    def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802
-        """Let go of the viewer when the dock is closed for good."""
+    def event(self, event: QEvent) -> bool:
+        """Let go of the viewer when the dock is closed: napari takes the widget out of it, and closes nothing."""
+        if event.type() == QEvent.Type.ParentChange:
+            if self.parent() is not None:
+                self._was_docked = True
+            elif self._was_docked:
+                self._let_go()
+        return bool(super().event(event))
+
+    def _let_go(self) -> None:
+        events = self._viewer.layers.events
+        for emitter in (events.inserted, events.removed, events.renamed):
+            emitter.disconnect(self.reset_choices)
+        self.controller.changed.disconnect(self._refresh)
         self.controller.close()
-        super().closeEvent(event)
 
 
 def _dot(color: str) -> QIcon:
