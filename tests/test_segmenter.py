@@ -11,7 +11,7 @@ from skimage.segmentation import watershed
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, iou, touches_border
 from napari_sam.core.tiles import TileGrid
-from napari_sam.errors import ImageError, LabelsError, PromptError
+from napari_sam.errors import ImageError, LabelsError, NapariSamError, PromptError
 from napari_sam.models.predictor import Decoded
 from napari_sam.segmenter import ANSWERS_KEPT, MAX_REFINEMENTS, Candidates, Segmenter
 
@@ -580,3 +580,50 @@ def test_the_embedded_model_answers_the_same_each_time(compact, coin_segmenter):
     question = {"box": (100, 75, 150, 130), "points": [COINS[1], (118, 95)]}
     coin_segmenter.segment(points=[COINS[0]])
     assert same(Segmenter(coins(), model=compact).segment(**question), coin_segmenter.segment(**question))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"box": "abcd"}, "must be numbers"),
+        ({"box": 5}, "needs four numbers"),
+        ({"box": [[1, 2], [3, 4]]}, "needs four numbers"),
+        ({"points": [(5, 5)], "plane": 1.5}, "whole numbers"),
+        ({"points": [(5, 5)], "plane": (1.5,)}, "whole numbers"),
+        ({"points": [(5, 5)], "plane": "a"}, "whole numbers"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_one_sentence(fake_predictor, arguments, words):
+    segmenter = Segmenter(np.zeros((3, 40, 50), np.uint8), model=fake_predictor)
+    with pytest.raises(NapariSamError, match=words):
+        segmenter.segment(**{"plane": 0, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"axes": (0,)}, "two different axes"),
+        ({"contrast_limits": 5}, "two numbers"),
+        ({"gamma": -1}, "above 0"),
+        ({"labels": [[0, 0], [0, 0]]}, "numpy or zarr array"),
+    ],
+)
+def test_a_segmenter_made_with_the_wrong_kind_says_so(fake_predictor, arguments, words):
+    with pytest.raises(NapariSamError, match=words):
+        Segmenter(np.zeros((40, 50), np.uint8), model=fake_predictor, **arguments).segment(points=[(5, 5)])
+
+
+def test_accept_says_what_it_can_take(fake_predictor, discs):
+    segmenter = Segmenter(discs, model=fake_predictor)
+    found = segmenter.segment(points=[(200, 232)])
+    for wrong, words in (
+        ({"mask": np.ones((4, 4), bool)}, "pass candidates"),
+        ({"mask": found, "label": 0}, "0 is background"),
+        ({"mask": found, "label": 1.5}, "whole number"),
+        ({"mask": found, "overlap": "x"}, "keep or overwrite"),
+    ):
+        with pytest.raises(NapariSamError, match=words):
+            segmenter.accept(**wrong)
+    with pytest.raises(NapariSamError, match="no candidate"):
+        found.named("foo")
+    assert not segmenter.labels.any()

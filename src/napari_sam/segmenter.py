@@ -76,6 +76,8 @@ class Candidates(Sequence[Mask]):
 
     def named(self, name: CandidateName) -> Mask:
         """Return the candidate called "best", "small", "medium" or "large"."""
+        if name not in CANDIDATE_NAMES:
+            raise PromptError(f"There is no candidate called {name!r}: use {', '.join(CANDIDATE_NAMES)}.")
         return self.best if name == "best" else self.masks[CANDIDATE_NAMES.index(name) - 1]
 
 
@@ -137,6 +139,8 @@ class Segmenter:
         self._axes = tuple(axes)
         self._limits, self._gamma = contrast_limits, gamma
         self._rendering: Rendering | None = None
+        if labels is not None and not hasattr(labels, "shape"):
+            raise LabelsError(f"Labels must be a numpy or zarr array and are a {type(labels).__name__}: convert them.")
         if labels is not None and tuple(labels.shape) != self.volume.shape:
             raise LabelsError(
                 f"The labels have shape {tuple(labels.shape)} and the image {self.volume.shape}: make them equal."
@@ -266,6 +270,8 @@ class Segmenter:
         LabelsError
             The mask is empty, no pixel of it is free, or the label does not fit the labels' type.
         """
+        if not isinstance(mask, (Mask, Candidates)):
+            raise LabelsError("Only a mask that segment() gave can be accepted: pass candidates, or one of them.")
         if plane is not None:
             where = self.plane(plane)
         elif isinstance(mask, Candidates):

@@ -141,12 +141,15 @@ class Volume:
         Raises
         ------
         ImageError
-            The limits are not two finite numbers in rising order.
+            The limits are not two finite numbers in rising order, or gamma is not above 0.
         """
+        if not gamma > 0:
+            raise ImageError(f"Gamma must be above 0 and is {gamma}: 1 leaves the image as it is.")
         if limits is not None:
-            if len(limits) != 2 or not np.isfinite(limits).all() or limits[0] >= limits[1]:
-                raise ImageError(f"Contrast limits must be two numbers, low < high, and these are {tuple(limits)}.")
-            return Rendering(((float(limits[0]), float(limits[1])),), gamma)
+            pair = np.atleast_1d(np.asarray(limits, np.float64))
+            if pair.shape != (2,) or not np.isfinite(pair).all() or pair[0] >= pair[1]:
+                raise ImageError(f"Contrast limits must be two numbers, low < high, and these are {limits}.")
+            return Rendering(((float(pair[0]), float(pair[1])),), gamma)
         if self.rgb and np.dtype(self.array.dtype) == np.uint8:
             return Rendering(((0.0, 255.0),), gamma)
         return Rendering((percentile_limits(self._sample()),), gamma)

@@ -7,6 +7,7 @@ napari; a *box* is half-open and counts pixel edges, so the box (0, 0, 2, 2) hol
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,6 +97,7 @@ class Box:
         )
 
     def grown(self, margin: float) -> Box:
+        """Return the box with `margin` more on every side."""
         return Box(self.top - margin, self.left - margin, self.bottom + margin, self.right + margin)
 
     def rounded_out(self) -> Box:
@@ -144,7 +146,8 @@ class Plane:
             raise ImageError(
                 f"An image needs at least two axes and this one has shape {tuple(shape)}: give a 2-D array."
             )
-        row, col = (axis + ndim if axis < 0 else axis for axis in axes)
+        row, col = (_whole(axis) for axis in axes) if len(axes) == 2 else (ndim, ndim)
+        row, col = (axis + ndim if axis < 0 else axis for axis in (row, col))
         if not (0 <= row < ndim and 0 <= col < ndim) or row == col:
             raise ImageError(f"The axes {tuple(axes)} are not two different axes of an array of shape {tuple(shape)}.")
         others = [axis for axis in range(ndim) if axis not in (row, col)]
@@ -157,10 +160,11 @@ class Plane:
                 f"An image of shape {tuple(shape)} has many planes: say which one by {len(numbers)} number(s), "
                 f"for example plane={as_tuple} in a script or --plane {','.join(numbers)} on the command line."
             )
-        given = (index,) if isinstance(index, (int, np.integer)) else tuple(index)
+        given = [_whole(at) for at in (index if isinstance(index, (Sequence, np.ndarray)) else (index,))]
         if len(given) != len(others):
             raise ImageError(
-                f"An image of shape {tuple(shape)} needs {len(others)} plane number(s) and {len(given)} came: {given}."
+                f"An image of shape {tuple(shape)} needs {len(others)} plane number(s) and {len(given)} came: "
+                f"{tuple(given)}."
             )
         full = [0] * ndim
         for axis, position in zip(others, given, strict=True):
@@ -186,6 +190,13 @@ class Plane:
     def oriented(self, block: NDArray[Any]) -> NDArray[Any]:
         """Turn a block read by `slicer` (or one about to be written) so that its first two axes are (row, col)."""
         return block if self.axes[0] < self.axes[1] else block.swapaxes(0, 1)
+
+
+def _whole(value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise ImageError(f"Planes and axes are named by whole numbers, and {value!r} is none: correct it.") from error
 
 
 def interpolation_matrix(source_length: int, positions: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

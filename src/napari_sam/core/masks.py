@@ -97,14 +97,9 @@ def mask_from_logits(logits: NDArray[np.float32], tile: Tile, iou_prediction: fl
     if len(cells) == 0:
         return empty
     cell = tile.downsample * 4
-    low, high = cells.min(axis=0) - 1, cells.max(axis=0) + 2
-    box = Box(
-        tile.read.top + low[0] * cell,
-        tile.read.left + low[1] * cell,
-        tile.read.top + high[0] * cell,
-        tile.read.left + high[1] * cell,
-    )
-    box = box.rounded_out().intersection(tile.read)
+    (top, left), (bottom, right) = cells.min(axis=0) * cell, (cells.max(axis=0) + 1) * cell
+    near = Box(tile.read.top + top, tile.read.left + left, tile.read.top + bottom, tile.read.left + right).grown(cell)
+    box = near.rounded_out().intersection(tile.read)
     if box.is_empty:
         return empty
     rows, cols = box.pixel_shape

@@ -261,9 +261,10 @@ def _signs(labels: ArrayLike) -> NDArray[np.bool_]:
 def _checked_box(box: Box | Sequence[float] | None, plane: Box) -> Box | None:
     if box is None:
         return None
-    values = box.as_tuple() if isinstance(box, Box) else tuple(float(value) for value in box)
-    if len(values) != 4 or not np.isfinite(values).all():
-        raise PromptError(f"A box needs four numbers, top, left, bottom, right, and this one is {values}.")
+    numbers = _numbers(box.as_tuple() if isinstance(box, Box) else box, "A box's edges", "top, left, bottom, right")
+    if numbers.shape != (4,) or not np.isfinite(numbers).all():
+        raise PromptError(f"A box needs four numbers, top, left, bottom, right, and this one is {numbers.tolist()}.")
+    values = numbers.tolist()
     checked = Box(*values)
     if checked.height < 0 or checked.width < 0:
         raise PromptError(

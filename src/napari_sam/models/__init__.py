@@ -45,6 +45,8 @@ def load_predictor(model: str | Path = DEFAULT_MODEL, device: str = "auto", thre
     from napari_sam.models.weights import load_weights, recognise, sha256_of
 
     where = resolve_device(device)
+    if threads is not None and threads < 1:
+        raise ModelError(f"The model needs at least one thread and was given {threads}: leave the number out.")
     if threads is not None:
         torch.set_num_threads(threads)
     entry = REGISTRY.get(str(model))
@@ -57,6 +59,10 @@ def load_predictor(model: str | Path = DEFAULT_MODEL, device: str = "auto", thre
     state = load_weights(path)
     digest = entry.sha256 if entry else sha256_of(path)
     family, state = recognise(state, path)
+    if not all(bool(torch.isfinite(value).all()) for value in state.values()):
+        raise ModelError(
+            f"The weights in {path} hold NaN or infinite values: use a checkpoint of an intact training run."
+        )
     if family == "compact":
         return CompactPredictor(state, name=str(model), digest=digest, device=where)
     return SamPredictor(state, family, name=str(model), digest=digest, device=where)

@@ -45,6 +45,8 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     ModelError
         The file is missing, of another kind, truncated, or holds code instead of weights.
     """
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder: give the checkpoint in it, a .safetensors, .pth or .pt file.")
     if not path.is_file():
         raise ModelError(
             f"There is no model file {path}: give the name of a model (napari-sam models) or a checkpoint."

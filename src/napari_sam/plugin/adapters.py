@@ -167,8 +167,7 @@ def _place(point: NDArray[np.float64]) -> str:
 def _to_image(layer: Layer, data: NDArray[np.float64], image: Image) -> NDArray[np.float64]:
     """Turn data coordinates of one layer into those of the image, shape (n, image.ndim)."""
     moved = [np.asarray(image.world_to_data(layer.data_to_world(row)), float) for row in data]
-    result: NDArray[np.float64] = np.array(moved, np.float64)
-    return result
+    return np.array(moved, np.float64).reshape(-1, image.ndim)
 
 
 def _in_plane(position: NDArray[np.float64], hidden: list[int], plane: Plane) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,7 +171,11 @@ def plan_edit(array: WritableArray, plane: Plane, mask: Mask, label: int, overla
     if mask.area == 0:
         raise LabelsError("The mask is empty, so there is nothing to accept: move or add a prompt.")
     limit = np.iinfo(np.dtype(array.dtype)).max
-    if not 1 <= label <= limit:
+    if overlap not in get_args(Overlap):
+        raise LabelsError(f"The overlap policy {overlap!r} does not exist: use {' or '.join(get_args(Overlap))}.")
+    if not isinstance(label, (int, np.integer)) or label < 1:
+        raise LabelsError(f"A label is a whole number from 1 on, and {label!r} is none: 0 is background.")
+    if label > limit:
         raise LabelsError(
             f"Label {label} does not fit into {array.dtype} labels (1 to {limit}): use labels of a larger type."
         )
@@ -184,7 +188,7 @@ def plan_edit(array: WritableArray, plane: Plane, mask: Mask, label: int, overla
     written = paste(before.copy(), mask, label, overlap)
     if not written.any():
         raise LabelsError(
-            "Every pixel of the mask belongs to other objects already: allow overwriting, or undo one of them."
+            "Every pixel of the mask belongs to other objects already: choose another candidate, or undo one of them."
         )
     return Edit(plane, mask.box, label, written, before)
 
