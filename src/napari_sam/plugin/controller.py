@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,36 +14,16 @@ from napari_sam.core.masks import Mask
 from napari_sam.errors import NapariSamError
 from napari_sam.plugin import adapters, labels_layer, own_layers
 from napari_sam.plugin.adapters import LABEL_FEATURE, LayerPrompts
-from napari_sam.segmenter import Candidates, Segmenter
+from napari_sam.plugin.jobs import Answer, Jobs, Request
+from napari_sam.segmenter import Candidates
 from napari_sam.stores.labels import Edit
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_sam.plugin.workers import Report, Runner
+    from napari_sam.plugin.workers import Runner
 
-FREE_CORES = max(1, (os.cpu_count() or 1) - 1)
 MODE_OF_TOOL = {"points": "add", "box": "add_rectangle", "polygon": "add_polygon", "ellipse": "add_ellipse"}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Request:
-    """One question to the segmenter, complete in itself: the worker reads no layer."""
-
-    image: Any
-    plane: Plane
-    prompts: LayerPrompts
-    previous: Mask | None
-    downsample: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Answer:
-    """What the worker found: the candidates, and the highest label of a target that had not been looked through."""
-
-    candidates: Candidates
-    target: Labels | None = None
-    highest: int = 0
 
 
 class Controller:
@@ -90,10 +68,8 @@ class Controller:
         self.warming = False
         self._runner = runner
         self._notify = notify
-        self._model, self._device = "compact", "auto"
-        self._segmenter: Segmenter | None = None
-        self._segmenter_key: tuple[Any, ...] = ()
-        self._answered: _Request | None = None
+        self._jobs = Jobs()
+        self._answered: Request | None = None
         self._chosen: Mask | None = None
         self._downsample: float | None = None
         self._to_accept: list[tuple[int, int]] = []
@@ -102,7 +78,7 @@ class Controller:
         self._watched: set[Labels] = set()
         self._quiet = self._closed = False
         self._told: tuple[str, ...] = ()
-        self._latest: _Request | None = None
+        self._latest: Request | None = None
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_tool)
         viewer.dims.events.current_step.connect(self._on_plane)
@@ -133,8 +109,8 @@ class Controller:
 
     def set_model(self, model: str, device: str) -> None:
         """Use another model or device from now on."""
-        if (model, device) != (self._model, self._device):
-            self._model, self._device = model, device
+        if (model, device) != (self._jobs.model, self._jobs.device):
+            self._jobs.model, self._jobs.device = model, device
             self._warm_up()
             self._ask_again()
 
@@ -367,8 +343,8 @@ class Controller:
                 return
             if self._downsample is None:
                 self._downsample = adapters.downsample_of(self.viewer, self.image, plane)
-            request = _Request(self.image, plane, prompts, self._previous(prompts), self._downsample)
-            job = self._job(request)
+            request = Request(self.image, plane, prompts, self._previous(prompts), self._downsample)
+            job = self._jobs.answer(request, None if self.target in self._highest else self.target)
         except NapariSamError as error:
             self._forget_answer()
             self._tell(str(error))
@@ -406,38 +382,11 @@ class Controller:
             and prompts.goes_on_from(last.prompts)
         )
 
-    def _builder(self, image: Image) -> Callable[[Report], Segmenter]:
-        """Return what makes the segmenter of an image in the worker; all it needs is taken from the layer here."""
-        volume = adapters.volume_of(image)
-        limits = None if image.rgb else tuple(float(limit) for limit in image.contrast_limits)
-        gamma = 1.0 if image.rgb else float(image.gamma)
-        model, device = self._model, self._device
-        key = (id(volume.array), model, device, limits, gamma)
-
-        def build(report: Report) -> Segmenter:
-            if self._segmenter is None or self._segmenter_key != key:
-                known = self._segmenter if self._segmenter_key[1:3] == key[1:3] else None
-                if known is None:
-                    report("Loading the model ...")
-                self._segmenter = Segmenter(
-                    volume,
-                    model=known.predictor if known else model,
-                    device=device,
-                    threads=FREE_CORES,
-                    contrast_limits=limits,
-                    gamma=gamma,
-                )
-                self._segmenter_key = key
-            self._segmenter.progress = report
-            return self._segmenter
-
-        return build
-
     def _warm_up(self) -> None:
         """Load the model before the first click asks for it; should that fail, the click will tell."""
         if self.image is not None:
             try:
-                build = self._builder(self.image)
+                build = self._jobs.builder(self.image)
             except NapariSamError:
                 return
             self.warming = True
@@ -447,29 +396,7 @@ class Controller:
         self.warming = False
         self._set_status("")
 
-    def _job(self, request: _Request) -> Callable[[Report], _Answer]:
-        """Return what the worker does to answer a request."""
-        build = self._builder(request.image)
-        target = None if self.target in self._highest else self.target
-
-        def job(report: Report) -> _Answer:
-            prompts = request.prompts
-            candidates = build(report).segment(
-                points=prompts.points,
-                labels=prompts.labels,
-                box=prompts.box,
-                mask=prompts.mask,
-                plane=request.plane,
-                previous=request.previous,
-                downsample=request.downsample,
-            )
-            if target is None or target.multiscale:
-                return _Answer(candidates)
-            return _Answer(candidates, target, labels_layer.find_highest(target))
-
-        return job
-
-    def _on_answer(self, request: _Request, answer: _Answer) -> None:
+    def _on_answer(self, request: Request, answer: Answer) -> None:
         if request is not self._latest:
             return
         candidates = answer.candidates
@@ -498,7 +425,7 @@ class Controller:
             self._to_accept = [(p - points, s - shapes) for p, s in others]
         self.request()
 
-    def _on_error(self, request: _Request, error: Exception) -> None:
+    def _on_error(self, request: Request, error: Exception) -> None:
         if request is not self._latest:
             return
         self._forget_answer()

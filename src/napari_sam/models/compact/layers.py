@@ -42,26 +42,6 @@ class ResidualBlock(nn.Module):
         return F.relu(x + inner)
 
 
-class Attention(nn.Module):
-    """Multi-head attention with separate inputs for queries, keys and values, all of shape (n, tokens, width)."""
-
-    def __init__(self, width: int, heads: int = 4) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(width, width)
-        self.v_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        def split(x: Tensor) -> Tensor:
-            return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
-
-        mixed = F.scaled_dot_product_attention(split(self.q_proj(q)), split(self.k_proj(k)), split(self.v_proj(v)))
-        out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
-        return out
-
-
 def enlarge(x: Tensor) -> Tensor:
     """Double rows and columns by linear interpolation."""
     return F.interpolate(x, scale_factor=2.0, mode="bilinear")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from napari_sam.models.compact.layers import Attention, ChannelLayerNorm, ResidualBlock, enlarge
+from napari_sam.models.compact.layers import ChannelLayerNorm, ResidualBlock, enlarge
 from napari_sam.models.compact.prompt_encoder import EncodedPrompts
+from napari_sam.models.sam.transformer import Attention
+
+HEADS = 4
 
 
 class TwoWayBlock(nn.Module):
@@ -14,9 +17,9 @@ class TwoWayBlock(nn.Module):
 
     def __init__(self, width: int, hidden: int = 512) -> None:
         super().__init__()
-        self.self_attention = Attention(width)
-        self.token_to_image = Attention(width)
-        self.image_to_token = Attention(width)
+        self.self_attention = Attention(width, HEADS)
+        self.token_to_image = Attention(width, HEADS)
+        self.image_to_token = Attention(width, HEADS)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(4))
 
@@ -44,7 +47,7 @@ class MaskDecoder(nn.Module):
         super().__init__()
         self.output_tokens = nn.Embedding(candidates + 1, width)
         self.blocks = nn.ModuleList(TwoWayBlock(width) for _ in range(2))
-        self.final_attention = Attention(width)
+        self.final_attention = Attention(width, HEADS)
         self.final_norm = nn.LayerNorm(width)
         self.top8 = nn.Conv2d(width, 64, 1)
         self.out8 = ResidualBlock(64, norm=ChannelLayerNorm)
