@@ -15,8 +15,8 @@ from napari_sam.errors import NapariSamError
 from napari_sam.plugin import adapters, labels_layer, own_layers
 from napari_sam.plugin.adapters import LABEL_FEATURE, LayerPrompts
 from napari_sam.plugin.jobs import Answer, Jobs, Request
+from napari_sam.plugin.output import Output
 from napari_sam.segmenter import Candidates
-from napari_sam.stores.labels import Edit
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -73,9 +73,7 @@ class Controller:
         self._chosen: Mask | None = None
         self._downsample: float | None = None
         self._to_accept: list[tuple[int, int]] = []
-        self._highest: dict[Labels, int] = {}
-        self._edits: list[tuple[Labels, Edit]] = []
-        self._watched: set[Labels] = set()
+        self._output = Output()
         self._quiet = self._closed = False
         self._told: tuple[str, ...] = ()
         self._latest: Request | None = None
@@ -124,10 +122,8 @@ class Controller:
                 self.changed.emit()
                 return
         self.target = target
-        if target is not None and target not in self._watched:
-            self._watched.add(target)
-            target.events.paint.connect(self._on_paint)
-            target.events.data.connect(self._on_labels_replaced)
+        if target is not None:
+            self._output.watch(target)
 
     def activate(self, tool: str) -> None:
         """Take up a tool ("points", "box", "polygon" or "ellipse"), making its layer where it is missing."""
@@ -213,29 +209,22 @@ class Controller:
             return False
         mask = self.candidates[self.selected]
         try:
-            target = self._target_layer(self.image)
-            label = self._next_label(target)
-            edit = labels_layer.write(target, self.candidates.plane, mask, label)
+            edit = self._output.write(self._target_layer(self.image), self.candidates.plane, mask)
         except NapariSamError as error:
             self._tell(str(error))
             return False
-        self._edits.append((target, edit))
-        self._highest[target] = label
         rest = "" if edit.area == mask.area else f" of {mask.area}, the rest belongs to other labels"
-        self._set_status(f"Accepted as label {label} ({edit.area} px{rest}).")
+        self._set_status(f"Accepted as label {edit.label} ({edit.area} px{rest}).")
         return True
 
     def undo(self) -> None:
         """Take back the last accept whose Labels layer is still there."""
-        while self._edits:
-            layer, edit = self._edits.pop()
-            if layer in self.viewer.layers:
-                changed = labels_layer.revert(layer, edit)
-                if self._highest.get(layer) == edit.label:
-                    self._highest[layer] = edit.label - 1
-                self._set_status(f"Label {edit.label} was {'taken back' if changed else 'gone already'}.")
-                return
-        self._tell("There is nothing to undo: no mask was accepted, or its Labels layer is gone.")
+        undone = self._output.undo(self.viewer.layers)
+        if undone is None:
+            self._tell("There is nothing to undo: no mask was accepted, or its Labels layer is gone.")
+        else:
+            edit, changed = undone
+            self._set_status(f"Label {edit.label} was {'taken back' if changed else 'gone already'}.")
 
     def close(self) -> None:
         """Let go of the viewer: labels stay, the layers of prompts and the preview go; a second call does nothing."""
@@ -243,6 +232,7 @@ class Controller:
             return
         self._closed = True
         self._runner.close()
+        self._output.close()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.viewer.layers.selection.events.active.disconnect(self._on_tool)
         for event in (
@@ -281,21 +271,9 @@ class Controller:
     def _on_rendering(self, event: Any = None) -> None:
         self._ask_again()
 
-    def _on_paint(self, event: Any) -> None:
-        layer = event.source
-        if layer in self._highest:
-            self._highest[layer] = max(self._highest[layer], int(layer.selected_label))
-
-    def _on_labels_replaced(self, event: Any) -> None:
-        self._highest.pop(event.source, None)
-
     def _on_removed(self, event: Any) -> None:
         layer = event.value
-        self._highest.pop(layer, None)
-        if layer in self._watched:
-            self._watched.remove(layer)
-            layer.events.paint.disconnect(self._on_paint)
-            layer.events.data.disconnect(self._on_labels_replaced)
+        self._output.forget(layer)
         if layer is self.preview:
             self.preview = None
         elif layer is self.target:
@@ -344,7 +322,8 @@ class Controller:
             if self._downsample is None:
                 self._downsample = adapters.downsample_of(self.viewer, self.image, plane)
             request = Request(self.image, plane, prompts, self._previous(prompts), self._downsample)
-            job = self._jobs.answer(request, None if self.target in self._highest else self.target)
+            unsearched = self.target is not None and not self._output.is_searched(self.target)
+            job = self._jobs.answer(request, self.target if unsearched else None)
         except NapariSamError as error:
             self._forget_answer()
             self._tell(str(error))
@@ -401,8 +380,8 @@ class Controller:
             return
         candidates = answer.candidates
         self.busy = False
-        if answer.target is not None and answer.target in self._watched:
-            self._highest.setdefault(answer.target, answer.highest)
+        if answer.target is not None and answer.target in self.viewer.layers:
+            self._output.watch(answer.target, answer.highest)
         self.candidates = candidates
         self._answered = request
         self._latest = None
@@ -486,17 +465,12 @@ class Controller:
         if self.target is None:
             layer = own_layers.make_labels(image)
             own_layers.insert_below(self.viewer, layer, self.preview, self.points, self.shapes)
-            self._highest[layer] = 0
+            self._output.watch(layer, 0)
             self.set_target(layer)
             self.changed.emit()
         assert self.target is not None
         labels_layer.check_target(self.target, image)
         return self.target
-
-    def _next_label(self, layer: Labels) -> int:
-        if layer not in self._highest:
-            self._highest[layer] = labels_layer.find_highest(layer)
-        return self._highest[layer] + 1
 
     def _tell(self, sentence: str) -> None:
         """Tell the user a sentence: napari's notification cuts long ones, the status shows them whole."""
