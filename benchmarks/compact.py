@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from skimage.data import coins
 
 from napari_sam import Segmenter
@@ -40,8 +39,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=30)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    predictor = load_predictor("compact")
+    predictor = load_predictor("compact", threads=arguments.threads)
+    import torch  # After the models, which tell its threads not to spin before it is imported.
+
     image = np.tile(coins(), (4, 4))
     grid = TileGrid(image.shape, predictor.input_side)
     tile = grid.tile_at(0, 51, 155)
