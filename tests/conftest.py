@@ -120,3 +120,12 @@ def compact() -> Iterator[Predictor]:
     threads = torch.get_num_threads()
     yield load_predictor("compact", "cpu", threads=1)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Do not let torch's threads wait for each other on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -6,13 +6,11 @@ quality fails here. Better weights may raise them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from scipy import ndimage
 from skimage.data import cell, coins
 from skimage.filters import gaussian, sobel, threshold_otsu
@@ -29,13 +27,7 @@ from napari_sam.models.predictor import Predictor
 MANIFEST = Path(__file__).parents[2] / "shared" / "data" / "manifest.json"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Do not let torch's threads wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

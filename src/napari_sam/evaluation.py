@@ -17,7 +17,7 @@ from scipy.ndimage import distance_transform_edt
 from skimage.measure import label as connected_components
 
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.core.masks import Mask
+from napari_sam.core.masks import Mask, iou
 from napari_sam.errors import ImageError
 from napari_sam.segmenter import Segmenter
 from napari_sam.volume import Volume
@@ -89,7 +89,7 @@ class Clicks:
 
     def noc(self, goal: float) -> int:
         """Return the number of clicks to reach an IoU; one more than all when they do not suffice."""
-        reached = [count for count, iou in enumerate(self.ious, 1) if iou >= goal]
+        reached = [count for count, reached_iou in enumerate(self.ious, 1) if reached_iou >= goal]
         return reached[0] if reached else len(self.ious) + 1
 
 
@@ -148,6 +148,31 @@ def _entry(*, kind: str, **rest: Any) -> LabelledImage:
     return LabelledImage(kind=kind, **rest)
 
 
+def read_labels(image: LabelledImage, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Read the labels of an image of `shape`, without colours.
+
+    Raises
+    ------
+    ImageError
+        They have another shape, or cannot be read.
+    """
+    labels = np.asarray(Volume.of(image.mask, rgb=False).array)
+    if labels.shape != shape:
+        raise ImageError(f"{image.mask} has shape {labels.shape} and its image {shape}: correct the manifest.")
+    return labels
+
+
+def objects_of(labels: NDArray[Any], image: LabelledImage) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
+    """Return the labels of the single objects in a plane, 0 where there is none, and the pixels that do not count."""
+    ignored = None if image.ignore_label is None else labels == image.ignore_label
+    objects = labels.astype(np.int64)
+    if ignored is not None:
+        objects[ignored] = 0
+    if image.kind == "semantic":
+        objects = np.asarray(connected_components(objects, connectivity=2), np.int64)
+    return objects, ignored
+
+
 def targets_of(image: LabelledImage, shape: tuple[int, ...]) -> list[Callable[[], Target]]:
     """Return the objects of a labelled image, each as a function that makes its target.
 
@@ -163,18 +188,11 @@ def targets_of(image: LabelledImage, shape: tuple[int, ...]) -> list[Callable[[]
     ImageError
         The labels have another shape, or cannot be read.
     """
-    labels = np.asarray(Volume.of(image.mask, rgb=False).array)
-    if labels.shape != shape:
-        raise ImageError(f"{image.mask} has shape {labels.shape} and its image {shape}: correct the manifest.")
+    labels = read_labels(image, shape)
     if image.kind == "volume":
         return _volume_targets(labels, image.ignore_label)
     plane = Plane.of(labels.shape)
-    ignored = None if image.ignore_label is None else labels == image.ignore_label
-    objects = labels.astype(np.int64)
-    if ignored is not None:
-        objects[ignored] = 0
-    if image.kind == "semantic":
-        objects = connected_components(objects, connectivity=2)
+    objects, ignored = objects_of(labels, image)
     values, areas = np.unique(objects, return_counts=True)
     return [
         lambda value=value: Target(plane, objects == value, ignored)  # type: ignore[misc]
@@ -333,11 +351,9 @@ def _depth(region: NDArray[np.bool_]) -> tuple[float, tuple[int, int]]:
 
 def _iou(mask: Mask, target: Target) -> float:
     answer = mask.to_array(target.truth.shape)
-    truth = target.truth
     if target.ignored is not None:
         answer &= ~target.ignored
-    union = np.count_nonzero(answer | truth)
-    return float(np.count_nonzero(answer & truth) / union) if union else 1.0
+    return iou(answer, target.truth)
 
 
 def _summary(results: list[Clicks]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def write_labels(path: Path, labels: NDArray[Any]) -> None:
     OutputError
         The file cannot be written; whatever stood there before still does.
     """
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         if path.suffix.lower() == ".zarr":
             import zarr
 
@@ -87,13 +87,19 @@ def write_json(path: Path, data: Any) -> None:
     OutputError
         The file cannot be written; whatever stood there before still does.
     """
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(data, indent=2) + "\n")
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` and move what was written there into place only when all went well."""
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` and move what was written there into place only when all went well.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written or moved; whatever stood there before still does.
+    """
     _check_replaceable(path)
     temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:

@@ -464,3 +464,25 @@ def test_masks_that_overlap_tell_how_much_of_them_was_written(viewer, controller
     controller.accept()
     assert "belongs to other labels" in controller.status
     assert (controller.target.data[:51] == 3).all()
+
+
+@pytest.mark.parametrize("change", ["contrast", "model"])
+def test_what_was_accepted_is_written_though_the_view_or_the_model_changes_before_its_answer(
+    viewer, make_controller, coin_labels, change
+):
+    from tests.plugin.conftest import HeldRunner
+
+    runner = HeldRunner()
+    controller = make_controller(viewer, runner)
+    controller.set_image(viewer.layers["coins"])
+    runner.release()
+    click(controller, COIN)
+    controller.accept()
+    if change == "contrast":
+        viewer.layers["coins"].contrast_limits = (0, 300)
+    else:
+        controller.set_model("compact", "cpu")
+    assert len(runner.jobs) == 1
+    runner.release()
+    assert iou(controller.target.data == 1, coin_at(coin_labels, COIN)) > 0.85
+    assert not controller.busy

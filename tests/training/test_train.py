@@ -19,13 +19,7 @@ from napari_sam.training.losses import dense_targets, mask_losses
 from napari_sam.training.simulate import BOTTOM_RIGHT, POINT_OFF, POINT_ON, TOP_LEFT, first_prompts, next_points
 from napari_sam.training.train import TrainOptions, read_config, train
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

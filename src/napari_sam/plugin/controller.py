@@ -109,8 +109,9 @@ class Controller:
         """Use another model or device from now on."""
         if (model, device) != (self._jobs.model, self._jobs.device):
             self._jobs.model, self._jobs.device = model, device
-            self._warm_up()
-            self._ask_again()
+            if not self._must_wait:
+                self._warm_up()
+                self._ask_again()
 
     def set_target(self, target: Labels | None) -> None:
         """Write into another Labels layer; None makes a new one at the next accept."""
@@ -119,7 +120,6 @@ class Controller:
                 labels_layer.check_target(target, self.image)
             except NapariSamError as error:
                 self._tell(str(error))
-                self.changed.emit()
                 return
         self.target = target
         if target is not None:
@@ -197,13 +197,11 @@ class Controller:
             now = _count(self.points), _count(self.shapes)
             if now not in self._to_accept:
                 self._to_accept.append(now)
-        elif self._commit():
-            status = self.status
-            self.clear()
-            self._set_status(status)
+        else:
+            self._commit(_count(self.points), _count(self.shapes))
 
-    def _commit(self) -> bool:
-        """Write the shown candidate and say whether that went well; the status tells what was written."""
+    def _commit(self, points: int, shapes: int) -> bool:
+        """Write the shown candidate and remove the first prompts, which it answers; say whether that went well."""
         if self.candidates is None or self.image is None:
             self._tell("There is no mask to accept: click an object first.")
             return False
@@ -213,8 +211,9 @@ class Controller:
         except NapariSamError as error:
             self._tell(str(error))
             return False
+        self._remove_prompts(points, shapes)
         rest = "" if edit.area == mask.area else f" of {mask.area}, the rest belongs to other labels"
-        self._set_status(f"Accepted as label {edit.label} ({edit.area} px{rest}).")
+        self._forget_answer(f"Accepted as label {edit.label} ({edit.area} px{rest}).")
         return True
 
     def undo(self) -> None:
@@ -295,14 +294,21 @@ class Controller:
 
     def _ask_again(self) -> None:
         """Ask for the same prompts, because what answers them has changed."""
+        if self._must_wait:
+            return
         self._latest = self._answered = self._chosen = None
         self.request()
+
+    @property
+    def _must_wait(self) -> bool:
+        """Whether an answer is under way that was accepted already: nothing may take its place."""
+        return self.busy and bool(self._to_accept)
 
     # -- asking and answering --------------------------------------------------------------------------------------
 
     def request(self) -> None:
         """Ask for the masks of the prompts as they are now; an older answer that is still to come is dropped."""
-        if self.image is None or (self.busy and self._to_accept):
+        if self.image is None or self._must_wait:
             return
         if not any(len(layer.data) for layer in (self.points, self.shapes) if layer is not None):
             self._forget_answer()
@@ -313,9 +319,7 @@ class Controller:
             prompts = adapters.prompts_of(self.points, self.shapes, self.image, plane, accepted)
             self._tell_ignored(prompts.ignored)
             if prompts.is_empty:
-                status = self.status
-                self._forget_answer()
-                self._set_status(status)
+                self._forget_answer(self.status)
                 return
             if self._is_known(plane, prompts):
                 return
@@ -396,11 +400,7 @@ class Controller:
         """Accept what was accepted before its answer came; prompts that were added since are the next object's."""
         (points, shapes), *others = self._to_accept
         self._to_accept = []
-        if self._commit():
-            self._remove_prompts(points, shapes)
-            status = self.status
-            self._forget_answer()
-            self._set_status(status)
+        if self._commit(points, shapes):
             self._to_accept = [(p - points, s - shapes) for p, s in others]
         self.request()
 
@@ -413,14 +413,14 @@ class Controller:
         else:
             self._tell(f"Something went wrong that should not ({type(error).__name__}: {error}): please report it.")
 
-    def _forget_answer(self) -> None:
+    def _forget_answer(self, status: str = "") -> None:
         self._latest = None
         self.busy, self._to_accept = False, []
         self.candidates = self._answered = self._chosen = None
         self._downsample = None
         if self.preview is not None:
             self.preview.visible = False
-        self._set_status("")
+        self._set_status(status)
 
     # -- layers ----------------------------------------------------------------------------------------------------
 

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from skimage.measure import label as connected_components
 from skimage.transform import resize
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.rendering import area_average
 from napari_sam.errors import ImageError
-from napari_sam.evaluation import MIN_AREA, LabelledImage
+from napari_sam.evaluation import MIN_AREA, LabelledImage, objects_of, read_labels
 from napari_sam.volume import Volume
 
 PLANES_OF_A_VOLUME = 24
@@ -87,11 +86,7 @@ def load_sources(images: list[LabelledImage], rng: np.random.Generator) -> dict[
     sources: dict[str, list[Source]] = defaultdict(list)
     for image in images:
         volume = Volume.of(image.image)
-        labels = np.asarray(Volume.of(image.mask, rgb=False).array)
-        if labels.shape != volume.shape:
-            raise ImageError(
-                f"{image.mask} has shape {labels.shape} and its image {volume.shape}: correct the manifest."
-            )
+        labels = read_labels(image, volume.shape)
         rendering = volume.rendering()
         for plane, section in _planes(labels, image.kind, rng):
             pixels = rendering(volume.read(plane, Box.of_shape(section.shape)))
@@ -112,16 +107,12 @@ def _planes(labels: NDArray[Any], kind: str, rng: np.random.Generator) -> list[t
 
 
 def _source(pixels: NDArray[np.uint8], section: NDArray[Any], image: LabelledImage) -> Source:
-    objects = section.astype(np.int32)
-    ignored = None if image.ignore_label is None else section == image.ignore_label
-    if ignored is not None:
-        objects[ignored] = 0
-    if image.kind == "semantic":
-        objects = np.asarray(connected_components(objects, connectivity=2), np.int32)
+    objects, ignored = objects_of(section, image)
     values, areas = np.unique(objects, return_counts=True)
     if ignored is not None:
         objects[ignored] = -1
-    return Source(pixels, objects, values[(values > 0) & (areas >= MIN_AREA)])
+    large = values[(values > 0) & (areas >= MIN_AREA)]
+    return Source(pixels, objects.astype(np.int32), large.astype(np.int32))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from napari_sam.models.compact import Compact
 from napari_sam.models.compact import predictor as compact
+from napari_sam.models.compact.prompt_encoder import NOT_A_POINT
 from napari_sam.models.sam import Sam
 from napari_sam.models.sam import predictor as sam
-from napari_sam.training.simulate import NOTHING, PromptBatch
+from napari_sam.training.simulate import PromptBatch
 
 
 class CompactGame:
@@ -74,7 +75,7 @@ class SamGame:
 
     def decode(self, features: tuple[Tensor, ...], owner: Tensor, prompts: PromptBatch) -> tuple[Tensor, Tensor]:
         """Decode objects, `owner` (n,) being their images; return logits (n, masks, side/4, side/4) and IoUs."""
-        types = torch.where(prompts.types == NOTHING, -1, prompts.types)
+        types = torch.where(prompts.types == NOT_A_POINT, -1, prompts.types)
         # As in training of SAM: the first round has no mask, the others have the last answer.
         masks = prompts.logits[:, None] if bool(prompts.logits.any()) else None
         sparse, dense = self.network.prompt_encoder(prompts.coords, types, masks)

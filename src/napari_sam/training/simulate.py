@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-POINT_OFF, POINT_ON, TOP_LEFT, BOTTOM_RIGHT, NOTHING = range(5)
+from napari_sam.models.compact.prompt_encoder import BOTTOM_RIGHT, TOP_LEFT
+from napari_sam.models.compact.prompt_encoder import NEGATIVE as POINT_OFF
+from napari_sam.models.compact.prompt_encoder import NOT_A_POINT as NOTHING
+from napari_sam.models.compact.prompt_encoder import POSITIVE as POINT_ON
+
 CENTRE_BIAS = 0.5
 JITTER, MAX_JITTER = 0.1, 20.0
 

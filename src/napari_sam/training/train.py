@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from napari_sam.errors import ModelError, OutputError
 from napari_sam.evaluation import LabelledImage, evaluate, read_manifest
+from napari_sam.export import replacing
 from napari_sam.models.compact import Compact, CompactPredictor
 from napari_sam.models.device import resolve_device
 from napari_sam.models.sam import SIZES, Sam, SamPredictor
@@ -420,19 +421,14 @@ def _save(state: _State, folder: Path) -> None:
         if value.dtype.is_floating_point
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, write in (
             (CURVE_FILE, lambda path: path.write_text(json.dumps(state.curve))),
             (WEIGHTS_FILE, lambda path: save_file(half, path)),
             (STATE_FILE, lambda path: torch.save(saved, path)),
         ):
-            temporary = folder / f".{name}"
-            try:
+            with replacing(folder / name) as temporary:
                 write(temporary)
-                temporary.replace(folder / name)
-            finally:
-                temporary.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:
+    except (OutputError, RuntimeError) as error:
         raise OutputError(
             f"The state of step {state.step} cannot be written to {folder} ({error}): make room there and start again; "
             "the state before it is intact."
