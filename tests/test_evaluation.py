@@ -23,10 +23,13 @@ from napari_sam.evaluation import (
     LabelledImage,
     Target,
     click_through,
+    divide,
     evaluate,
     most_interior,
     next_click,
+    rank_correlation,
     read_manifest,
+    read_split,
     targets_of,
 )
 from napari_sam.segmenter import Candidates
@@ -361,17 +364,59 @@ def test_noc_is_the_first_click_that_reaches_the_goal_and_a_miss_costs_one_more(
 
 def test_the_table_holds_the_mean_of_each_subset_and_the_mean_over_subsets() -> None:
     evaluation = Evaluation("mine")
-    evaluation.clicks["cells"] += [Clicks((0.5, 0.9), 0.6, 0.7), Clicks((0.7, 0.7), 0.8, 0.9)]
-    evaluation.clicks["brain"] += [Clicks((0.2, 1.0), 0.4, 0.2)]
+    evaluation.clicks["cells"] += [
+        Clicks((0.5, 0.9), 0.6, 0.7, (0.6, 0.8)),
+        Clicks((0.7, 0.7), 0.8, 0.9, (0.7, 0.5)),
+    ]
+    evaluation.clicks["brain"] += [Clicks((0.2, 1.0), 0.4, 0.2, (0.1, 0.9))]
     table = evaluation.table()
     json.dumps(table)
     assert table["model"] == "mine"
     assert table["subsets"] == {
-        "brain": {"n": 1, "miou": [0.2, 1.0], "best_of_3": 0.4, "box_miou": 0.2, "noc80": 2.0, "noc90": 2.0},
-        "cells": {"n": 2, "miou": [0.6, 0.8], "best_of_3": 0.7, "box_miou": 0.8, "noc80": 2.5, "noc90": 2.5},
+        "brain": {
+            **{"n": 1, "miou": [0.2, 1.0], "best_of_3": 0.4, "box_miou": 0.2, "noc80": 2.0, "noc90": 2.0},
+            "predicted_miou": [0.1, 0.9],
+        },
+        "cells": {
+            **{"n": 2, "miou": [0.6, 0.8], "best_of_3": 0.7, "box_miou": 0.8, "noc80": 2.5, "noc90": 2.5},
+            "predicted_miou": [0.65, 0.65],
+        },
     }
-    mean = {key: value for key, value in table["mean"].items() if key != "n"}
-    assert mean == {"miou": [0.4, 0.9], "best_of_3": 0.55, "box_miou": 0.5, "noc80": 2.25, "noc90": 2.25}
+    mean = table["mean"]
+    assert mean.pop("n") == 3
+    assert mean.pop("iou_spearman_first") == 1.0
+    # True 0.5 0.9 0.7 0.7 0.2 1.0 against said 0.6 0.8 0.7 0.5 0.1 0.9: by hand, with the tie at 3.5.
+    assert mean.pop("iou_spearman") == pytest.approx(1 - 6 * 3.5 / 210, abs=0.01)
+    assert mean == {
+        **{"miou": [0.4, 0.9], "best_of_3": 0.55, "box_miou": 0.5, "noc80": 2.25, "noc90": 2.25},
+        "predicted_miou": [0.375, 0.775],
+    }
+
+
+def test_a_correlation_needs_two_different_values() -> None:
+    assert rank_correlation([Clicks((0.5, 0.5), 0.5, 0.5, (0.2, 0.3))]) is None
+    assert rank_correlation([Clicks((0.5, 0.6), 0.5, 0.5)]) is None
+
+
+# The split
+
+
+def test_a_split_divides_the_images_by_their_paths_in_the_manifest(tmp_path: Path) -> None:
+    images = [LabelledImage(tmp_path / "a" / f"{i}.png", tmp_path / "m.png", "x", "instance") for i in range(3)]
+    elsewhere = LabelledImage(Path("/elsewhere/1.png"), tmp_path / "m.png", "x", "instance")
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"kept_out": ["a/1.png"]}))
+    rest, kept = divide([*images, elsewhere], read_split(split), tmp_path)
+    assert kept == [images[1]]
+    assert rest == [images[0], images[2], elsewhere]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"out": []}', '{"kept_out": 3}'])
+def test_a_split_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(text)
+    with pytest.raises(ImageError, match="must hold a list named kept_out"):
+        read_split(path)
 
 
 # Which objects are drawn
@@ -477,7 +522,10 @@ def test_a_perfect_segmenter_on_a_whole_manifest(labelled: Callable[..., Labelle
     assert subsets == ("deep",) * 4 + ("flat",) * 4
     table = results[-1].table()
     whole = {"n": 4, "miou": [1.0] * 3, "best_of_3": 1.0, "box_miou": 1.0, "noc80": 1.0, "noc90": 1.0}
-    assert table["subsets"] == {"deep": whole, "flat": whole}
+    assert [row | {"predicted_miou": None} for row in table["subsets"].values()] == [
+        whole | {"predicted_miou": None},
+        whole | {"predicted_miou": None},
+    ]
 
 
 def test_results_come_object_by_object(study: Callable[..., Study]) -> None:

@@ -9,21 +9,34 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
+from scipy.stats import spearmanr
 from skimage.measure import label as connected_components
 
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.core.masks import Mask, iou
+from napari_sam.core.masks import iou
 from napari_sam.errors import ImageError
 from napari_sam.segmenter import Segmenter
 from napari_sam.volume import Volume
 
 MIN_AREA = 40
 KINDS = ("instance", "semantic", "volume")
+
+
+class HasShape(Protocol):
+    """An image that was opened."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of every axis, without colours."""
+        ...
+
+
+Opened = TypeVar("Opened", bound=HasShape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +94,14 @@ class Clicks:
         IoU of the best of the three candidates at the first click.
     box_iou
         IoU from the object's box alone.
+    predicted
+        What the model said of its own IoU after 1, 2 ... clicks; empty where it says nothing.
     """
 
     ious: tuple[float, ...]
     best_of_3: float
     box_iou: float
+    predicted: tuple[float, ...] = ()
 
     def noc(self, goal: float) -> int:
         """Return the number of clicks to reach an IoU; one more than all when they do not suffice."""
@@ -106,8 +122,11 @@ class Evaluation:
         mean: dict[str, Any] = {}
         if subsets:
             rows = list(subsets.values())
-            mean = {key: _rounded(np.mean([row[key] for row in rows], axis=0)) for key in rows[0] if key != "n"}
+            mean = mean_row(rows)
             mean["n"] = sum(row["n"] for row in rows)
+            everything = [result for results in self.clicks.values() for result in results]
+            mean["iou_spearman"] = rank_correlation(everything)
+            mean["iou_spearman_first"] = rank_correlation(everything, first_only=True)
         return {"model": self.model, "subsets": subsets, "mean": mean}
 
 
@@ -140,6 +159,42 @@ def read_manifest(path: Path) -> list[LabelledImage]:
             f"The manifest {path} has an unknown form ({error}): it must be a JSON list of objects with image, mask, "
             "subset and kind."
         ) from error
+
+
+def read_split(path: Path) -> frozenset[str]:
+    """Return the images that a split file keeps out of training: {"kept_out": [paths as the manifest has them]}.
+
+    Raises
+    ------
+    ImageError
+        The file is missing or has another form.
+    """
+    try:
+        return frozenset(str(name) for name in json.loads(path.read_text())["kept_out"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ImageError(f"The split {path} cannot be used ({error}): it must hold a list named kept_out.") from error
+
+
+def divide(
+    images: list[LabelledImage], kept_out: frozenset[str], folder: Path
+) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    """Return the images to train on and those that are kept out.
+
+    Parameters
+    ----------
+    images
+        All of them.
+    kept_out
+        Paths relative to `folder`, or as they are; see `read_split`.
+    folder
+        The manifest's.
+    """
+
+    def held(image: LabelledImage) -> bool:
+        inside = image.image.is_relative_to(folder)
+        return (image.image.relative_to(folder).as_posix() if inside else str(image.image)) in kept_out
+
+    return [image for image in images if not held(image)], [image for image in images if held(image)]
 
 
 def _entry(*, kind: str, **rest: Any) -> LabelledImage:
@@ -255,18 +310,26 @@ def evaluate(
         All results so far.
     """
     evaluation = Evaluation(model)
+    for subset, segmenter, target in drawn_targets(images, segmenter_of, objects_per_subset, seed):
+        evaluation.clicks[subset].append(click_through(segmenter, target, max_clicks))
+        yield subset, evaluation
+
+
+def drawn_targets(
+    images: list[LabelledImage], opened: Callable[[Path], Opened], objects_per_subset: int, seed: int
+) -> Iterator[tuple[str, Opened, Target]]:
+    """Yield the objects that `seed` draws from every subset, each with its subset and its opened image."""
     by_subset: dict[str, list[LabelledImage]] = defaultdict(list)
     for image in images:
         by_subset[image.subset].append(image)
     for subset, members in sorted(by_subset.items()):
-        for segmenter, target in _draw(members, segmenter_of, objects_per_subset, random.Random(f"{seed}/{subset}")):
-            evaluation.clicks[subset].append(click_through(segmenter, target, max_clicks))
-            yield subset, evaluation
+        for at_hand, target in _draw(members, opened, objects_per_subset, random.Random(f"{seed}/{subset}")):
+            yield subset, at_hand, target
 
 
 def _draw(
-    images: list[LabelledImage], segmenter_of: Callable[[Path], Segmenter], count: int, rng: random.Random
-) -> Iterator[tuple[Segmenter, Target]]:
+    images: list[LabelledImage], opened: Callable[[Path], Opened], count: int, rng: random.Random
+) -> Iterator[tuple[Opened, Target]]:
     """Draw objects from the images in turn, evenly as long as each has enough; an image is open while it is used."""
     left = count
     rest: list[tuple[LabelledImage, int]] = [(image, 0) for image in rng.sample(images, len(images))]
@@ -277,15 +340,15 @@ def _draw(
             quota = math.ceil(left / (len(rest) - position))
             if quota == 0:
                 return
-            segmenter = segmenter_of(image.image)
-            targets = targets_of(image, segmenter.shape)
+            at_hand = opened(image.image)
+            targets = targets_of(image, at_hand.shape)
             random.Random(f"{order_seed}/{image.image.name}").shuffle(targets)
             chosen = targets[used : used + quota]
             if used + quota < len(targets):
                 again.append((image, used + quota))
             for make in chosen:
                 left -= 1
-                yield segmenter, make()
+                yield at_hand, make()
         rest = again
 
 
@@ -301,21 +364,23 @@ def click_through(segmenter: Segmenter, target: Target, max_clicks: int) -> Clic
     max_clicks
         Number of points.
     """
-    points, signs, ious = [most_interior(target.truth)], [1], []
+    points, signs, ious, predicted = [most_interior(target.truth)], [1], [], []
     best_of_3 = 0.0
     for click in range(max_clicks):
         candidates = segmenter.segment(points=points, labels=signs, plane=target.plane)
         if click == 0:
-            best_of_3 = max(_iou(candidate, target) for candidate in candidates)
-        ious.append(_iou(candidates.best, target))
+            best_of_3 = max(iou_of(candidate.to_array(target.truth.shape), target) for candidate in candidates)
+        predicted.append(candidates.best.iou_prediction)
         answer = candidates.best.to_array(target.truth.shape)
+        ious.append(iou_of(answer.copy(), target))
         point, sign = next_click(answer, target)
         points.append(point)
         signs.append(sign)
     rows, cols = np.flatnonzero(target.truth.any(1)), np.flatnonzero(target.truth.any(0))
     box = Box(rows[0], cols[0], rows[-1] + 1, cols[-1] + 1)
     boxed = segmenter.segment(box=box, plane=target.plane)
-    return Clicks(tuple(ious), best_of_3, _iou(boxed.best, target))
+    box_iou = iou_of(boxed.best.to_array(target.truth.shape), target)
+    return Clicks(tuple(ious), best_of_3, box_iou, tuple(predicted))
 
 
 def next_click(answer: NDArray[np.bool_], target: Target) -> tuple[tuple[int, int], int]:
@@ -349,23 +414,40 @@ def _depth(region: NDArray[np.bool_]) -> tuple[float, tuple[int, int]]:
     return float(distance.max()), (int(row + rows[0] - 1), int(col + cols[0] - 1))
 
 
-def _iou(mask: Mask, target: Target) -> float:
-    answer = mask.to_array(target.truth.shape)
+def iou_of(answer: NDArray[np.bool_], target: Target) -> float:
+    """Return the IoU of an answer, of the plane's shape, with the truth, where pixels count."""
     if target.ignored is not None:
-        answer &= ~target.ignored
+        answer = answer & ~target.ignored
     return iou(answer, target.truth)
+
+
+def rank_correlation(results: list[Clicks], *, first_only: bool = False) -> float | None:
+    """Return Spearman's correlation of predicted and true IoUs, over all clicks or the first ones; None without any."""
+    last = 1 if first_only else None
+    said = [value for result in results for value in result.predicted[:last]]
+    true = [value for result in results for value in result.ious[: len(result.predicted)][:last]]
+    if len(set(said)) < 2 or len(set(true)) < 2:
+        return None
+    return float(np.round(spearmanr(said, true).statistic, 4))
+
+
+def mean_row(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the mean of every figure over the rows of a table, all but the number of objects."""
+    return {key: rounded(np.mean([row[key] for row in rows], axis=0)) for key in rows[0] if key != "n"}
 
 
 def _summary(results: list[Clicks]) -> dict[str, Any]:
     return {
         "n": len(results),
-        "miou": _rounded(np.mean([result.ious for result in results], axis=0)),
-        "best_of_3": _rounded(np.mean([result.best_of_3 for result in results])),
-        "box_miou": _rounded(np.mean([result.box_iou for result in results])),
-        "noc80": _rounded(np.mean([result.noc(0.8) for result in results])),
-        "noc90": _rounded(np.mean([result.noc(0.9) for result in results])),
+        "miou": rounded(np.mean([result.ious for result in results], axis=0)),
+        "best_of_3": rounded(np.mean([result.best_of_3 for result in results])),
+        "box_miou": rounded(np.mean([result.box_iou for result in results])),
+        "noc80": rounded(np.mean([result.noc(0.8) for result in results])),
+        "predicted_miou": rounded(np.mean([result.predicted for result in results], axis=0)),
+        "noc90": rounded(np.mean([result.noc(0.9) for result in results])),
     }
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Return figures as plain numbers and lists, with four decimals."""
     return np.round(value, 4).tolist()

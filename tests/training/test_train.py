@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from scipy.ndimage import binary_dilation, binary_erosion
 from skimage.draw import disk
 
 from napari_sam.errors import ImageError, ModelError, OutputError
+from napari_sam.evaluation import LabelledImage
 from napari_sam.models import load_predictor
 from napari_sam.training import train as training
-from napari_sam.training.data import CropOptions, draw_crop, load_sources
-from napari_sam.training.losses import dense_targets, mask_losses
+from napari_sam.training.data import CropOptions, _sample, _turned, draw_crop, load_sources
+from napari_sam.training.losses import dense_targets, likeness_loss, mask_losses, sample_cells
 from napari_sam.training.simulate import BOTTOM_RIGHT, POINT_OFF, POINT_ON, TOP_LEFT, first_prompts, next_points
 from napari_sam.training.train import TrainOptions, read_config, train
 
@@ -47,7 +49,8 @@ def options(pairs, tmp_path):
 
 
 def test_ten_images_are_learnt_by_heart(options):
-    long = replace(options, steps=150, batch=4, objects=3, learning_rate=3e-3, warmup=20, save_every=150, average=0.9)
+    long = replace(options, steps=190, batch=4, objects=3, learning_rate=3e-3, warmup=20, save_every=190, average=0.9)
+    long = replace(long, every_candidate=0.3)
     curve = []
     train(long, lambda step, figures: curve.append(figures))
     late = [figures["iou_first"] for figures in curve[-20:]]
@@ -122,7 +125,9 @@ def test_a_full_disk_stops_with_a_sentence_and_keeps_the_last_state(options, mon
     with pytest.raises(OutputError, match="make room"):
         train(replace(options, steps=4))
     assert (options.out / "state.pt").read_bytes() == before
-    assert sorted(path.name for path in options.out.iterdir()) == ["curve.json", "state.pt", "weights.safetensors"]
+    assert sorted(path.name for path in options.out.iterdir()) == [
+        *("curve.json", "curve.png", "state.pt", "weights.safetensors")
+    ]
 
 
 def test_a_state_of_another_run_is_refused(options):
@@ -147,8 +152,6 @@ def test_kept_out_images_are_not_read(pairs, tmp_path, options):
 
 
 def test_step_and_seed_alone_decide_what_is_drawn(pairs):
-    from napari_sam.evaluation import LabelledImage
-
     images = [LabelledImage(image, labels, "discs", "instance") for image, labels in pairs]
     sources = load_sources(images, np.random.default_rng(0))
     first, again, other = (
@@ -199,13 +202,76 @@ def test_the_loss_is_small_for_the_truth_and_the_iou_is_right():
 def test_dense_targets_point_to_the_middle():
     objects = np.zeros((20, 20), np.int32)
     objects[5:14, 3:12] = 7
-    inside, border, down, right = dense_targets(objects)
+    inside, border, right, down, log_radius = dense_targets(objects, 4)
     np.testing.assert_array_equal(inside, objects == 7)
     assert border[5, 7] == border[4, 7] == 1
     assert border[9, 7] == border[0, 0] == 0
     assert down[5, 7] > 0 > down[13, 7]
     assert right[9, 3] > 0 > right[9, 11]
     assert down[9, 7] == right[9, 7] == 0
+    assert right[9, 3] == pytest.approx(4 / 9)
+    np.testing.assert_allclose(np.exp(log_radius[objects == 7]), 36, rtol=1e-6)
+    assert not log_radius[objects == 0].any()
+
+
+def test_cells_are_drawn_on_objects_and_every_object_counts_alike():
+    objects = np.full((40, 40), -1, np.int32)
+    objects[:, 20:] = 0
+    objects[5:35, 2:18], objects[10:12, 30:32] = 3, 9
+    cells, values = sample_cells(objects, 400, np.random.default_rng(0))
+    np.testing.assert_array_equal(objects.ravel()[cells], values)
+    assert 140 < np.count_nonzero(values == 9) < 260
+    none, labels = sample_cells(np.minimum(objects, 0), 5, np.random.default_rng(0))
+    assert none.tolist() == [0] * 5
+    assert labels.tolist() == [-2] * 5
+
+
+def test_the_likeness_loss_wants_one_object_alike_and_leaves_ignored_cells_alone():
+    objects = torch.tensor([[[1, 1, 0, -1], [1, 1, 2, 2]]])
+    cells, values = torch.tensor([[0, 6]]), torch.tensor([[1, 2]])
+    contrast = torch.tensor([20.0, -10.0])
+    axes = torch.eye(4)
+    good = torch.stack([axes[max(value, 0)] for value in objects.flatten().tolist()], 1).reshape(1, 4, 2, 4)
+    assert likeness_loss(good, objects, cells, values, contrast) < 1e-3
+    ignored = good.clone()
+    ignored[0, :, 0, 3] = axes[1]  # Like object 1, but nobody knows what it is.
+    assert likeness_loss(ignored, objects, cells, values, contrast) == likeness_loss(
+        good, objects, cells, values, contrast
+    )
+    mixed = good.clone()
+    mixed[0, :, 0, 2] = axes[1]  # Background like object 1.
+    assert likeness_loss(mixed, objects, cells, values, contrast) > 0.5
+    torn = good.clone()
+    torn[0, :, 1, 0] = axes[3]  # A part of object 1 unlike the rest.
+    assert likeness_loss(torn, objects, cells, values, contrast) > 0.5
+
+
+def test_a_crop_shows_the_object_under_its_label_whatever_is_turned_and_stretched(pairs):
+    """The discs are bright on a dark ground: pixels and labels must move together."""
+    images = [LabelledImage(image, labels, "discs", "instance") for image, labels in pairs]
+    sources = load_sources(images, np.random.default_rng(0))
+    seen = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        source = sources["discs"][seed % 10]
+        linear = _turned(np.eye(2) * rng.uniform(0.3, 3), rng)
+        pixels, objects = _sample(source, np.array([78.0, 95.0]), linear, 64)
+        assert pixels.shape == (64, 64, 3)
+        inner = binary_erosion(objects > 0, iterations=2)
+        outer = ~binary_dilation(objects > 0, iterations=2) & (pixels[..., 0] > 0)
+        if inner.any() and outer.any():
+            seen += 1
+            assert np.percentile(pixels[inner], 5) > np.percentile(pixels[outer], 95)
+    assert seen > 10
+
+
+def test_a_window_beyond_the_image_is_black_and_without_objects(pairs):
+    image, labels = pairs[0]
+    sources = load_sources([LabelledImage(image, labels, "discs", "instance")], np.random.default_rng(0))
+    pixels, objects = _sample(sources["discs"][0], np.array([0.0, 0.0]), np.eye(2), 64)
+    assert not pixels[:31, :31].any()
+    assert not objects[:32, :32].any()
+    assert pixels[33:, 33:].any()
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from skimage.transform import resize
+from torch.nn import functional as F
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.rendering import area_average
@@ -40,6 +39,21 @@ class Source:
     pixels: NDArray[np.uint8]
     objects: NDArray[np.int32]
     values: NDArray[np.int32]
+    _levels: dict[int, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
+
+    @property
+    def halvings(self) -> int:
+        """How often the plane can be halved and still be worth looking at."""
+        return max(0, int(np.log2(min(self.objects.shape) / 8)))
+
+    def level(self, halvings: int) -> NDArray[np.uint8]:
+        """Return the pixels averaged over squares of 2 ** halvings; computed once."""
+        if halvings == 0:
+            return self.pixels
+        if halvings not in self._levels:
+            averaged = area_average(self.pixels, 2**halvings).round().astype(np.uint8)
+            self._levels[halvings] = averaged
+        return self._levels[halvings]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,20 +73,6 @@ class Crop:
     pixels: NDArray[np.uint8]
     objects: NDArray[np.int32]
     values: NDArray[np.int32]
-
-
-def read_split(path: Path) -> frozenset[str]:
-    """Return the images that a split file keeps out of training: {"kept_out": [paths as the manifest has them]}.
-
-    Raises
-    ------
-    ImageError
-        The file is missing or has another form.
-    """
-    try:
-        return frozenset(str(name) for name in json.loads(path.read_text())["kept_out"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ImageError(f"The split {path} cannot be used ({error}): it must hold a list named kept_out.") from error
 
 
 def load_sources(images: list[LabelledImage], rng: np.random.Generator) -> dict[str, list[Source]]:
@@ -158,49 +158,70 @@ def _crop(source: Source, value: int, options: CropOptions, rng: np.random.Gener
     extent = max(int((high - low).max()), 4)
     shape = np.array(source.objects.shape)
     wanted = extent / np.exp(rng.uniform(np.log(options.smallest), np.log(options.largest)))
-    span = int(np.clip(wanted, MIN_CROP, max(shape.max() * 1.2, MIN_CROP)))
+    span = float(np.clip(wanted, MIN_CROP, max(shape.max() * 1.2, MIN_CROP)))
     center = (low + high) / 2 + rng.uniform(-0.5, 0.5, 2) * max(span - extent, 0)
-    start = np.clip((center - span / 2).astype(int), 0, np.maximum(shape - span, 0))
-    where = tuple(slice(int(a), int(a) + span) for a in start)
-    pixels, objects = _fit(source.pixels[where], source.objects[where], span, options.side)
+    center = np.clip(center, np.minimum(span / 2, shape / 2), np.maximum(shape - span / 2, shape / 2))
+    linear = np.eye(2) * (span / options.side)
     if options.augment:
-        pixels, objects = _turn(pixels, objects, rng)
+        linear = _turned(linear, rng)
+    pixels, objects = _sample(source, center, linear, options.side)
+    if options.augment:
         pixels = _tint(pixels, rng)
-    seen, areas = np.unique(objects, return_counts=True)
-    large = seen[(seen > 0) & (areas >= MIN_AREA)]
+    large = np.flatnonzero(np.bincount(objects[objects > 0]) >= MIN_AREA)
     if value not in large:
         return None
     others = rng.permutation(large[large != value])[: options.objects - 1]
     chosen = np.concatenate([[value], others]).astype(np.int32)
-    return Crop(np.ascontiguousarray(pixels), np.ascontiguousarray(objects), np.resize(chosen, options.objects))
+    return Crop(pixels, objects, np.resize(chosen, options.objects))
 
 
-def _fit(
-    pixels: NDArray[np.uint8], objects: NDArray[np.int32], span: int, side: int
+def _turned(linear: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Turn and mirror what a crop shows: half of the time by quarters, else by any angle and a little stretched."""
+    angle = rng.integers(4) * np.pi / 2
+    if rng.random() < 0.5:
+        angle += rng.uniform(-np.pi / 4, np.pi / 4)
+        stretch = np.exp(rng.uniform(-0.2, 0.2))
+        linear = linear @ np.diag([stretch, 1 / stretch])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return np.asarray(turn @ linear @ np.diag([1, rng.choice([-1, 1])]))
+
+
+def _sample(
+    source: Source, center: NDArray[np.float64], linear: NDArray[np.float64], side: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Scale a crop of `span` pixels to `side`; what the image does not fill is black, as in a tile."""
-    scale = side / span
-    rows, cols = (max(1, round(n * scale)) for n in objects.shape)
-    if scale <= 0.5:
-        pixels = area_average(pixels, int(1 / scale)).round().astype(np.uint8)
-    scaled = resize(pixels, (rows, cols), order=1, preserve_range=True, anti_aliasing=False).round().astype(np.uint8)
-    at = [
-        np.minimum(((np.arange(n) + 0.5) / n * m).astype(int), m - 1)
-        for n, m in zip((rows, cols), objects.shape, strict=True)
-    ]
-    out, labels = np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.int32)
-    rows, cols = min(rows, side), min(cols, side)
-    out[:rows, :cols] = scaled[:rows, :cols]
-    labels[:rows, :cols] = objects[np.ix_(*at)][:rows, :cols]
-    return out, labels
+    """Look at a source through an affine window; what it does not fill is black, as in a tile.
 
-
-def _turn(
-    pixels: NDArray[np.uint8], objects: NDArray[np.int32], rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-    pixels, objects = np.rot90(pixels, turns), np.rot90(objects, turns)
-    return (pixels[::-1], objects[::-1]) if flip else (pixels, objects)
+    Parameters
+    ----------
+    source
+        Where to look.
+    center
+        (row, col) of the window's middle.
+    linear
+        Shape (2, 2): (row, col) in the source that a step of one pixel in the window makes.
+    side
+        Side of the window.
+    """
+    step = np.sqrt(abs(np.linalg.det(linear)))
+    halvings = max(0, min(int(np.log2(step)), source.halvings)) if step >= 2 else 0
+    pixels, scale = source.level(halvings), 2**halvings
+    window = (np.indices((side, side)).reshape(2, -1) + 0.5) - side / 2
+    at = (linear @ window + center[:, None]).astype(np.float32)
+    shape = np.array(source.objects.shape)
+    # grid_sample takes (x, y) from -1 to 1 over the whole of its input.
+    grid = at[::-1].T / (np.array(pixels.shape[1::-1]) * scale) * 2 - 1
+    seen = F.grid_sample(
+        torch.from_numpy(pixels).permute(2, 0, 1)[None].float(),
+        torch.from_numpy(grid.astype(np.float32)).reshape(1, side, side, 2),
+        padding_mode="zeros",
+        align_corners=False,
+    )
+    cell = np.floor(at).astype(np.int64)
+    inside = ((cell >= 0) & (cell < shape[:, None])).all(0)
+    row, col = np.clip(cell, 0, shape[:, None] - 1)
+    objects = np.where(inside, source.objects[row, col], 0).reshape(side, side)
+    rendered = seen[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
+    return np.ascontiguousarray(rendered), objects.astype(np.int32)
 
 
 def _tint(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

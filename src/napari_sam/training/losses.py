@@ -42,19 +42,21 @@ def mask_losses(logits: Tensor, masks: Tensor, *, focal_weight: float, gamma: fl
     return focal_weight * focal + dice, iou
 
 
-def dense_targets(objects: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Return what every pixel could know of its object: foreground, border, and the way to the object's centre.
+def dense_targets(objects: NDArray[np.int32], stride: int) -> NDArray[np.float32]:
+    """Return what every cell could know of its object: foreground, border, the way to the centre, and the radius.
 
     Parameters
     ----------
     objects
-        Shape (rows, cols), int: labels, 0 or less for what is no object.
+        Shape (rows, cols), int: labels of the cells, 0 or less for what is no object.
+    stride
+        Side of a cell, in pixels.
 
     Returns
     -------
     numpy.ndarray
-        Shape (4, rows, cols), float32: foreground and border, 0 or 1; then rows and cols to the centre, in units of the
-        object's radius, -1.5 to 1.5.
+        Shape (5, rows, cols), float32: foreground and border, 0 or 1; then x and y to the centre, in units of the
+        object's radius, -3 to 3, and the logarithm of that radius (the root of the area) in pixels; 0 outside objects.
     """
     inside = objects > 0
     border = np.zeros(objects.shape, bool)
@@ -67,13 +69,76 @@ def dense_targets(objects: NDArray[np.int32]) -> NDArray[np.float32]:
     count = np.bincount(index.ravel())
     radius = np.sqrt(count)[index]
     ways = []
-    for position in np.indices(objects.shape):
+    for position in np.indices(objects.shape)[::-1]:
         center = np.bincount(index.ravel(), position.ravel()) / count
-        ways.append(np.clip((center[index] - position) / radius, -1.5, 1.5) * inside)
-    return np.stack([inside, border, *ways]).astype(np.float32)
+        ways.append(np.clip((center[index] - position) / radius, -3, 3) * inside)
+    return np.stack([inside, border, *ways, np.log(radius * stride) * inside]).astype(np.float32)
 
 
-def dense_loss(predicted: Tensor, targets: Tensor) -> Tensor:
-    """Compare dense predictions (n, 4, rows, cols) with `dense_targets`; return the mean loss."""
-    seen = F.binary_cross_entropy_with_logits(predicted[:, :2], targets[:, :2])
-    return seen + 2 * F.smooth_l1_loss(predicted[:, 2:], targets[:, 2:])
+def dense_loss(seen: Tensor, centers: Tensor, targets: Tensor) -> Tensor:
+    """Compare dense predictions with `dense_targets`.
+
+    Parameters
+    ----------
+    seen
+        Shape (n, 2, rows, cols): logits of foreground and border.
+    centers
+        Shape (n, 3, rows, cols): way to the centre, x and y, and logarithm of the radius; only objects count.
+    targets
+        Shape (n, 5, rows, cols).
+
+    Returns
+    -------
+    torch.Tensor
+        The loss, a scalar.
+    """
+    inside = targets[:, :1]
+    off = F.smooth_l1_loss(centers, targets[:, 2:], reduction="none", beta=0.5) * inside
+    return F.binary_cross_entropy_with_logits(seen, targets[:, :2]) + off.sum() / (inside.sum() + 1)
+
+
+def sample_cells(
+    objects: NDArray[np.int32], count: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Draw cells on objects, each object alike however large; return their flat indices and labels, both (count,).
+
+    Without any object the indices are 0 and the labels -2, which no cell has.
+    """
+    flat = objects.ravel()
+    order = np.argsort(flat, kind="stable")
+    values, first, size = np.unique(flat[order], return_index=True, return_counts=True)
+    chosen = np.flatnonzero(values > 0)
+    if not len(chosen):
+        return np.zeros(count, np.int64), np.full(count, -2, np.int32)
+    pick = rng.choice(chosen, count)
+    return order[first[pick] + rng.integers(0, size[pick])], values[pick].astype(np.int32)
+
+
+def likeness_loss(pixels: Tensor, objects: Tensor, cells: Tensor, values: Tensor, contrast: Tensor) -> Tensor:
+    """Ask of unit pixel embeddings that cells of one object are alike and others are not.
+
+    Parameters
+    ----------
+    pixels
+        Shape (n, channels, rows, cols), of unit length over the channels.
+    objects
+        Shape (n, rows, cols), int: labels; -1 does not count.
+    cells, values
+        Shape (n, count): flat indices of drawn cells, and the labels of their objects; see `sample_cells`.
+    contrast
+        Shape (2,): factor and offset that make a logit of a cosine.
+
+    Returns
+    -------
+    torch.Tensor
+        The loss, a scalar: the same object and everything else weigh alike.
+    """
+    flat = pixels.flatten(2)
+    at = flat.gather(2, cells[:, None].expand(-1, flat.shape[1], -1))
+    logits = torch.einsum("ncp,ncx->npx", at, flat) * contrast[0] + contrast[1]
+    labels = objects.flatten(1)[:, None]
+    same = (labels == values[..., None]).float()
+    other = ((labels != values[..., None]) & (labels >= 0) & (values[..., None] > 0)).float()
+    attracted = (F.softplus(-logits) * same).sum() / (same.sum() + 1)
+    repelled = (F.softplus(logits) * other).sum() / (other.sum() + 1)
+    return attracted + repelled

@@ -9,6 +9,7 @@ import math
 import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,22 +19,25 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from napari_sam.errors import ModelError, OutputError
-from napari_sam.evaluation import LabelledImage, evaluate, read_manifest
+from napari_sam.evaluation import LabelledImage, divide, evaluate, read_manifest, read_split
 from napari_sam.export import replacing
 from napari_sam.models.compact import Compact, CompactPredictor
 from napari_sam.models.device import resolve_device
 from napari_sam.models.sam import SIZES, Sam, SamPredictor
 from napari_sam.models.weights import load_weights, recognise
 from napari_sam.segmenter import Segmenter
-from napari_sam.training.data import Crop, CropOptions, Source, draw_crop, load_sources, read_split
+from napari_sam.training.curve import can_draw, draw_curve
+from napari_sam.training.data import Crop, CropOptions, Source, draw_crop, load_sources
 from napari_sam.training.games import CompactGame, Game, SamGame
-from napari_sam.training.losses import dense_loss, dense_targets, mask_losses
+from napari_sam.training.losses import mask_losses
 from napari_sam.training.simulate import PromptBatch, first_prompts, next_points
 
-STATE_FILE, CURVE_FILE, WEIGHTS_FILE = "state.pt", "curve.json", "weights.safetensors"
+STATE_FILE, CURVE_FILE, WEIGHTS_FILE, PICTURE_FILE = "state.pt", "curve.json", "weights.safetensors", "curve.png"
 PREFETCH = 4
+LONG_GAME = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +59,18 @@ class TrainOptions:
     steps, batch, objects
         Optimiser steps, crops in a step, objects asked for in a crop.
     rounds
-        Most rounds of a game; each step plays one to that many. From the fourth on, one of them and the last bring
-        no new point, as in the paper's eleven.
+        Most rounds of a game; each step plays one to that many. Of four or more, one brings no new point, of eight or
+        more the last one neither, as in the paper's eleven.
+    learned_rounds
+        How many rounds of a game cost a gradient, the first and the last ones; the others are only played. 0: all.
     pretext_steps
         Steps at the start in which only the image encoder learns, from dense targets.
-    learning_rate, warmup, weight_decay, clip
-        Of AdamW with a cosine schedule, and the gradient's largest norm.
-    focal_weight, gamma, dense_weight, every_candidate
-        Of the focal loss (dice has 1), of the dense loss, and of the mean over candidates beside their minimum in the
-        first round.
+    learning_rate, warmup, decay, weight_decay, clip
+        Of AdamW: the rate, the steps in which it rises, the share of all steps at the end in which it falls like a
+        cosine (before that it stays), the weight decay, and the gradient's largest norm.
+    focal_weight, gamma, dense_weight, every_candidate, chosen_candidate
+        Of the focal loss (dice has 1), of the dense loss, and, beside the minimum over the candidates in the first
+        round, of their mean and of the one that the model itself likes best.
     box_share
         Probability that a game starts with a box.
     average
@@ -95,15 +102,18 @@ class TrainOptions:
     batch: int = 8
     objects: int = 4
     rounds: int = 3
+    learned_rounds: int = 0
     pretext_steps: int = 0
     learning_rate: float = 2e-3
     warmup: int = 100
+    decay: float = 1.0
     weight_decay: float = 0.02
     clip: float = 1.0
     focal_weight: float = 8.0
     gamma: float = 1.0
     dense_weight: float = 0.5
     every_candidate: float = 0.05
+    chosen_candidate: float = 0.0
     box_share: float = 0.4
     average: float = 0.999
     side: int | None = None
@@ -207,13 +217,7 @@ def _images(options: TrainOptions, kept_out: frozenset[str]) -> tuple[list[Label
     images = [LabelledImage(image, labels, "pairs", "instance") for image, labels in options.pairs]
     if options.manifest:
         images += read_manifest(options.manifest)
-    root = options.manifest.parent if options.manifest else Path()
-    names = [image.image.relative_to(root).as_posix() if options.manifest else str(image.image) for image in images]
-    held = [name in kept_out for name in names]
-    return (
-        [image for image, out in zip(images, held, strict=True) if not out],
-        [image for image, out in zip(images, held, strict=True) if out],
-    )
+    return divide(images, kept_out, options.manifest.parent if options.manifest else Path())
 
 
 def _fresh(options: TrainOptions, device: torch.device) -> _State:
@@ -267,17 +271,15 @@ def _step(state: _State, options: TrainOptions, batch: list[Crop], step: int, de
         group["lr"] = options.learning_rate * _schedule(step, options)
     state.game.network.train()
     pixels = torch.from_numpy(np.stack([crop.pixels for crop in batch])).to(device).permute(0, 3, 1, 2)
-    with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
+    # Few tokens attend to few cells here: on a processor the plain formula is faster backwards than the fused one.
+    attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    with attention, torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
         features = state.game.encode(pixels)
         loss, figures = torch.zeros((), device=device), {}
-        dense = state.game.dense(features)
+        dense = state.game.dense(features, np.stack([crop.objects for crop in batch]), rng)
         if dense is not None:
-            stride = pixels.shape[-1] // dense.shape[-1]
-            targets = np.stack(
-                [dense_targets(crop.objects[stride // 2 :: stride, stride // 2 :: stride]) for crop in batch]
-            )
-            loss = options.dense_weight * dense_loss(dense, torch.from_numpy(targets).to(device))
-            figures["dense"] = float(loss.detach())
+            loss = options.dense_weight * dense
+            figures["dense"] = float(dense.detach())
         if dense is None or step >= options.pretext_steps:
             played, iou = _play(state.game, features, batch, options, rng)
             loss = loss + played
@@ -302,35 +304,41 @@ def _play(
     """Play one to `options.rounds` rounds for every object of the batch; return the mean loss of the rounds."""
     device = features[0].device
     masks = np.concatenate([crop.objects[None] == crop.values[:, None, None] for crop in batch])
-    owner = torch.arange(len(batch), device=device).repeat_interleave(options.objects)
     truth = F.avg_pool2d(torch.from_numpy(masks).to(device).float()[:, None], 2)[:, 0]
     prompts = _on(first_prompts(masks, options.box_share, rng), device)
     rounds = int(rng.integers(1, options.rounds + 1))
-    blind = {rounds - 1, int(rng.integers(1, rounds))} if rounds > 3 else set()
+    blind = {int(rng.integers(1, rounds))} if rounds > 3 else set()
+    if rounds >= LONG_GAME:
+        blind.add(rounds - 1)
     total, figures = torch.zeros((), device=device), {}
+    every = torch.arange(len(masks), device=device)
+    silent = range(1, rounds - max(options.learned_rounds - 1, 1)) if options.learned_rounds else range(0)
     for turn in range(rounds):
-        logits, predicted = game.decode(features, owner, prompts)
+        with torch.set_grad_enabled(turn not in silent):
+            logits, predicted = game.decode(features, options.objects, prompts)
         finer = F.interpolate(logits, size=truth.shape[-2:], mode="bilinear")
         losses, iou = mask_losses(finer, truth, focal_weight=options.focal_weight, gamma=options.gamma)
+        chosen = predicted.argmax(1)
         if turn == 0:
             total = total + losses.amin(1).mean() + options.every_candidate * losses.mean()
-        else:
+            total = total + options.chosen_candidate * losses[every, chosen].mean()
+        elif turn not in silent:
             total = total + losses.mean()
-        total = total + F.mse_loss(predicted, iou)
-        chosen = predicted.argmax(1)
+        if turn not in silent:
+            total = total + F.mse_loss(predicted, iou)
         figures["iou_first" if turn == 0 else "iou_last"] = float(iou.gather(1, chosen[:, None]).mean())
         if turn == 0:
             figures["iou_best"] = float(iou.amax(1).mean())
         if turn + 1 < rounds:
             # Go on from what the user would see: the mask that the model itself likes best.
-            shown = logits.detach()[torch.arange(len(owner), device=device), chosen].float()
+            shown = logits.detach()[every, chosen].float()
             if turn + 1 in blind:
                 prompts = prompts.again(shown)
             else:
                 answers = F.interpolate(shown[:, None], scale_factor=2.0, mode="bilinear")[:, 0] > 0
                 points, types = next_points(answers.cpu().numpy(), masks[:, ::2, ::2], rng)
                 prompts = prompts.followed_by(points * 2, types, shown)
-    return total / rounds, figures
+    return total / (rounds - len(silent)), figures
 
 
 def _on(prompts: PromptBatch, device: torch.device) -> PromptBatch:
@@ -339,7 +347,9 @@ def _on(prompts: PromptBatch, device: torch.device) -> PromptBatch:
 
 def _schedule(step: int, options: TrainOptions) -> float:
     rise = min(1.0, (step + 1) / max(options.warmup, 1))
-    return rise * (0.02 + 0.49 * (1 + math.cos(math.pi * min(1.0, step / max(options.steps, 1)))))
+    falling = max(options.steps * options.decay, 1)
+    fallen = min(1.0, max(0.0, (step - options.steps + falling) / falling))
+    return rise * (0.02 + 0.49 * (1 + math.cos(math.pi * fallen)))
 
 
 @torch.no_grad()
@@ -420,12 +430,15 @@ def _save(state: _State, folder: Path) -> None:
         for key, value in state.averaged.state_dict().items()
         if value.dtype.is_floating_point
     }
+    writers: list[tuple[str, Callable[[Path], object]]] = [
+        (CURVE_FILE, lambda path: path.write_text(json.dumps(state.curve))),
+        (WEIGHTS_FILE, lambda path: save_file(half, path)),
+        (STATE_FILE, lambda path: torch.save(saved, path)),
+    ]
+    if can_draw():
+        writers.append((PICTURE_FILE, lambda path: draw_curve(state.curve, path)))
     try:
-        for name, write in (
-            (CURVE_FILE, lambda path: path.write_text(json.dumps(state.curve))),
-            (WEIGHTS_FILE, lambda path: save_file(half, path)),
-            (STATE_FILE, lambda path: torch.save(saved, path)),
-        ):
+        for name, write in writers:
             with replacing(folder / name) as temporary:
                 write(temporary)
     except (OutputError, RuntimeError) as error:

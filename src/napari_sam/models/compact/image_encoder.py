@@ -1,4 +1,4 @@
-"""The image encoder: a plain convolutional network with a feature pyramid."""
+"""The image encoder: a convolutional network with a feature pyramid, and attention where the grid is coarsest."""
 
 from __future__ import annotations
 
@@ -6,12 +6,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_sam.models.compact.layers import ResidualBlock, enlarge
+from napari_sam.models.sam.transformer import Attention
+
+HEADS = 4
 
 
 def _down(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
     )
+
+
+class GlobalBlock(nn.Module):
+    """Every stride-32 cell looks at all the others: what the object is made of, and what lies around it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.attention = Attention(channels, HEADS)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        cells = x.flatten(2).transpose(1, 2)
+        normed = self.norm1(cells)
+        cells = cells + self.attention(normed, normed, normed)
+        cells = cells + self.mlp(self.norm2(cells))
+        out: Tensor = cells.transpose(1, 2).reshape(x.shape)
+        return out
 
 
 class ImageEncoder(nn.Module):
@@ -31,7 +53,8 @@ class ImageEncoder(nn.Module):
         self.stem = nn.Sequential(_down(3, w2), _down(w2, w4), ResidualBlock(w4), ResidualBlock(w4))
         self.stage8 = nn.Sequential(_down(w4, w8), *(ResidualBlock(w8) for _ in range(2)))
         self.stage16 = nn.Sequential(_down(w8, w16), *(ResidualBlock(w16) for _ in range(4)))
-        self.stage32 = nn.Sequential(_down(w16, w32), *(ResidualBlock(w32) for _ in range(3)))
+        self.stage32 = nn.Sequential(_down(w16, w32), *(ResidualBlock(w32) for _ in range(2)))
+        self.context = nn.Sequential(*(GlobalBlock(w32) for _ in range(2)))
         self.lateral32 = nn.Conv2d(w32, width, 1)
         self.lateral16 = nn.Conv2d(w16, width, 1)
         self.out16 = ResidualBlock(width)
@@ -42,8 +65,9 @@ class ImageEncoder(nn.Module):
         self.top4 = nn.Conv2d(64, 32, 1)
         self.out4 = ResidualBlock(32)
         self.pixel_proj = nn.Conv2d(32, 32, 1)
+        self.center_proj = nn.Conv2d(32, 3, 1)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Encode normalised images.
 
         Parameters
@@ -54,15 +78,16 @@ class ImageEncoder(nn.Module):
         Returns
         -------
         tuple of torch.Tensor
-            Features of shape (n, width, side/16, side/16), (n, 64, side/8, side/8) and (n, 32, side/4, side/4), and
-            pixel embeddings of unit length, (n, 32, side/4, side/4).
+            Features of shape (n, width, side/16, side/16), (n, 64, side/8, side/8) and (n, 32, side/4, side/4),
+            pixel embeddings of unit length, (n, 32, side/4, side/4), and what each pixel thinks of its object, (n, 3,
+            side/4, side/4): the way to its centre, x and y, in radii, and the logarithm of its radius in tile pixels.
         """
         x4 = self.stem(x)
         x8 = self.stage8(x4)
         x16 = self.stage16(x8)
-        x32 = self.stage32(x16)
+        x32 = self.context(self.stage32(x16))
         f16: Tensor = self.out16(self.lateral16(x16) + enlarge(self.lateral32(x32)))
         f8: Tensor = self.out8(self.lateral8(x8) + enlarge(self.top8(f16)))
         f4: Tensor = self.out4(self.lateral4(x4) + enlarge(self.top4(f8)))
         pixels = F.normalize(self.pixel_proj(f4).float(), dim=1)
-        return f16, f8, f4, pixels
+        return f16, f8, f4, pixels, self.center_proj(f4).float()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from napari_sam.models.compact.layers import ChannelLayerNorm, ResidualBlock, enlarge
 from napari_sam.models.compact.prompt_encoder import EncodedPrompts
 from napari_sam.models.sam.transformer import Attention
 
 HEADS = 4
+SHAPE_FIGURES = 5
 
 
 class TwoWayBlock(nn.Module):
@@ -52,12 +54,18 @@ class MaskDecoder(nn.Module):
         self.top8 = nn.Conv2d(width, 64, 1)
         self.out8 = ResidualBlock(64, norm=ChannelLayerNorm)
         self.top4 = nn.Conv2d(64, 32, 1)
-        self.out4 = nn.Sequential(*(ResidualBlock(32, norm=ChannelLayerNorm) for _ in range(2)))
+        self.out4 = ResidualBlock(32, norm=ChannelLayerNorm)
         self.hypernetworks = nn.ModuleList(
             nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 32)) for _ in range(candidates)
         )
         self.bias = nn.Linear(width, candidates)
-        self.iou_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, candidates))
+        self.iou_head = nn.Sequential(
+            nn.Linear(2 * width + 64 + SHAPE_FIGURES, width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Linear(width, 1),
+        )
 
     def forward(self, f16: Tensor, f8: Tensor, f4: Tensor, prompts: EncodedPrompts) -> tuple[Tensor, Tensor]:
         """Decode n objects.
@@ -90,4 +98,33 @@ class MaskDecoder(nn.Module):
         x = self.out4(f4 + prompts.dense4 + enlarge(self.top4(x)))
         weights = torch.stack([head(tokens[:, i + 1]) for i, head in enumerate(self.hypernetworks)], 1)
         logits = torch.einsum("nmc,nchw->nmhw", weights, x) + self.bias(tokens[:, 0])[..., None, None]
-        return logits.float(), self.iou_head(tokens[:, 0]).float()
+        logits = logits.float()
+        return logits, self._predicted_iou(logits.detach(), x.detach(), tokens)
+
+    def _predicted_iou(self, logits: Tensor, x: Tensor, tokens: Tensor) -> Tensor:
+        """Judge each candidate by its token, by what lies inside and around it, and by how sure its border is."""
+        count = logits.shape[1]
+        share = logits.sigmoid()
+        near = F.avg_pool2d(share, 9, stride=1, padding=4) * (1 - share)
+        inside, around = (
+            torch.einsum("nmhw,nchw->nmc", part, x.float()) / (part.sum((2, 3))[..., None] + 1.0)
+            for part in (share, near)
+        )
+        cells = float(logits.shape[-2] * logits.shape[-1])
+        area = (logits > 0).sum((2, 3)).float()
+        larger, smaller = ((logits > level).sum((2, 3)).float() for level in (-1.0, 1.0))
+        border = torch.cat([share[..., 0, :], share[..., -1, :], share[..., 0], share[..., -1]], -1).mean(-1)
+        figures = torch.stack(
+            [
+                torch.log((area + 1) / cells),
+                (smaller + 1) / (larger + 1),
+                (share * (1 - share)).sum((2, 3)) / (area + 1),
+                (share * (logits > 0)).sum((2, 3)) / (area + 1),
+                border,
+            ],
+            -1,
+        )
+        own = tokens[:, 1 : count + 1]
+        common = tokens[:, :1].expand_as(own)
+        predicted: Tensor = self.iou_head(torch.cat([common, own, inside, around, figures], -1).to(tokens.dtype))
+        return predicted[..., 0].float().sigmoid()

@@ -41,8 +41,9 @@ class Compact(nn.Module):
         logits, iou_prediction : torch.Tensor
             As in `MaskDecoder.forward`.
         """
-        f16, f8, f4, pixels = self.image_encoder(images)
-        logits, iou_prediction = self.mask_decoder(f16, f8, f4, self.prompt_encoder(pixels, coords, types, mask_logits))
+        f16, f8, f4, pixels, centers = self.image_encoder(images)
+        prompts = self.prompt_encoder(pixels, centers, coords, types, mask_logits)
+        logits, iou_prediction = self.mask_decoder(f16, f8, f4, prompts)
         return logits, iou_prediction
 
     def fold_batch_norms(self) -> None:

@@ -60,9 +60,10 @@ class CompactPredictor:
         coords, types = _tokens(prompts)
         count = self.input_side // 4
         logits = np.zeros((count, count), np.float32) if prompts.mask_logits is None else prompts.mask_logits
-        f16, f8, f4, pixels = embedding.tensors
+        f16, f8, f4, pixels, centers = embedding.tensors
         encoded = self._network.prompt_encoder(
             pixels,
+            centers,
             torch.from_numpy(coords)[None].to(self._device),
             torch.from_numpy(types)[None].to(self._device),
             torch.from_numpy(np.ascontiguousarray(logits))[None].to(self._device),

@@ -15,6 +15,8 @@ NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT, NOT_A_POINT = range(5)
 DISK_SIGMA = 5.0
 DISTANCE_UNIT = 64.0
 TRAINED_SIDE = 256.0
+MAPS = 10
+LEAST_LOG_RADIUS, MOST_LOG_RADIUS = 0.0, 6.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,10 +42,11 @@ class EncodedPrompts:
 
 
 class PromptEncoder(nn.Module):
-    """Random-Fourier positions and type embeddings (Kirillov et al. 2023), and eight dense maps at stride 4.
+    """Random-Fourier positions and type embeddings (Kirillov et al. 2023), and ten dense maps at stride 4.
 
     The maps are: earlier logits, positive and negative disks, box, likeness to the positive points, to the negative
-    points and to the box's mean, and nearness to a positive point.
+    points and to the box's mean, nearness to a positive point, and agreement with the positive and with the negative
+    points on where the object's centre is.
     """
 
     frequencies: Tensor
@@ -53,19 +56,23 @@ class PromptEncoder(nn.Module):
         self.register_buffer("frequencies", torch.randn(2, width // 2))
         self.types = nn.Embedding(5, width)
         self.dense4 = nn.Sequential(
-            nn.Conv2d(8, 32, 3, padding=1), ChannelLayerNorm(32), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1)
+            nn.Conv2d(MAPS, 32, 3, padding=1), ChannelLayerNorm(32), nn.ReLU(), nn.Conv2d(32, 32, 1)
         )
         self.dense16 = nn.Sequential(
             nn.Conv2d(32, 64, 3, 2, 1), ChannelLayerNorm(64), nn.ReLU(), nn.Conv2d(64, width, 3, 2, 1)
         )
 
-    def forward(self, pixels: Tensor, coords: Tensor, types: Tensor, mask_logits: Tensor) -> EncodedPrompts:
+    def forward(
+        self, pixels: Tensor, centers: Tensor, coords: Tensor, types: Tensor, mask_logits: Tensor
+    ) -> EncodedPrompts:
         """Encode the prompts of n objects, each with the same number of points.
 
         Parameters
         ----------
         pixels
             Shape (n, 32, side/4, side/4): unit pixel embeddings of each object's tile.
+        centers
+            Shape (n, 3, side/4, side/4): way to the object's centre and logarithm of its radius; see `ImageEncoder`.
         coords
             Shape (n, prompts, 2), float32, (x, y) in tile pixels.
         types
@@ -77,7 +84,7 @@ class PromptEncoder(nn.Module):
         side = pixels.shape[-1] * 4
         known = (types != NOT_A_POINT)[..., None]
         tokens = self._position(coords / TRAINED_SIDE) * known + self.types(types)
-        dense4 = self.dense4(self._maps(pixels, coords, types, mask_logits))
+        dense4 = self.dense4(self._maps(pixels, centers, coords, types, mask_logits))
         dense16 = self.dense16(dense4)
         cells = grid_centers(side // 16, 16 / TRAINED_SIDE, pixels)
         grid = torch.stack(torch.meshgrid(cells, cells, indexing="xy"), -1).reshape(1, -1, 2)
@@ -88,8 +95,8 @@ class PromptEncoder(nn.Module):
         return torch.cat([angle.sin(), angle.cos()], -1)
 
     @staticmethod
-    def _maps(pixels: Tensor, coords: Tensor, types: Tensor, mask_logits: Tensor) -> Tensor:
-        """Return the dense maps, shape (n, 8, side/4, side/4)."""
+    def _maps(pixels: Tensor, centers: Tensor, coords: Tensor, types: Tensor, mask_logits: Tensor) -> Tensor:
+        """Return the dense maps, shape (n, MAPS, side/4, side/4)."""
         count = pixels.shape[-1]
         center = grid_centers(count, 4.0, pixels)
         x, y = coords[..., 0, None, None], coords[..., 1, None, None]
@@ -98,9 +105,13 @@ class PromptEncoder(nn.Module):
         disks = torch.exp(-squared / (2 * DISK_SIGMA**2))
         nearest = torch.where(positive, squared, torch.full_like(squared, 1e6)).amin(1).sqrt()
 
-        at = F.grid_sample(pixels, (coords / (count * 4) * 2 - 1)[:, :, None], align_corners=False)[..., 0]
+        sampled_at = (coords / (count * 4) * 2 - 1)[:, :, None]
+        at = F.grid_sample(pixels, sampled_at, align_corners=False)[..., 0]
         likeness = torch.einsum("ncp,nchw->nphw", at, pixels)
         alike = [torch.where(kind, likeness, torch.full_like(likeness, -1.0)).amax(1) for kind in (positive, negative)]
+
+        agreement = _agreement(centers, sampled_at)
+        agree = [torch.where(kind, agreement, torch.zeros_like(agreement)).amax(1) for kind in (positive, negative)]
 
         box = _box_map(coords, types, count)
         share = box / (box.sum((1, 2), keepdim=True) + 1e-3)
@@ -115,9 +126,35 @@ class PromptEncoder(nn.Module):
                 *alike,
                 box_alike,
                 torch.exp(-nearest / DISTANCE_UNIT),
+                *agree,
             ],
-            1,
-        )
+            -1,
+        ).permute(0, 3, 1, 2)
+
+
+def _agreement(centers: Tensor, at: Tensor) -> Tensor:
+    """Return how well each pixel and each prompt agree on the centre of their object, 0 to 1.
+
+    Parameters
+    ----------
+    centers
+        Shape (n, 3, rows, cols), as `ImageEncoder` gives them.
+    at
+        Shape (n, prompts, 1, 2): the prompts for `grid_sample`.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (n, prompts, rows, cols).
+    """
+    rows = centers.shape[-1]
+    cell = grid_centers(rows, 4.0, centers)
+    radius = centers[:, 2].clamp(LEAST_LOG_RADIUS, MOST_LOG_RADIUS).exp()
+    x = cell[None, None, :] + centers[:, 0] * radius
+    y = cell[None, :, None] + centers[:, 1] * radius
+    x0, y0, radius0 = F.grid_sample(torch.stack([x, y, radius], 1), at, align_corners=False)[..., 0].unbind(1)
+    squared = (x[:, None] - x0[..., None, None]) ** 2 + (y[:, None] - y0[..., None, None]) ** 2
+    return torch.exp(-2 * squared / radius0[..., None, None].clamp(min=2.0) ** 2)
 
 
 def _box_map(coords: Tensor, types: Tensor, count: int) -> Tensor:
