@@ -11,7 +11,7 @@ XVFB = $(shell command -v xvfb-run >/dev/null 2>&1 && echo 'xvfb-run -a -s "-scr
 PACKAGES := xvfb xauth libgl1 libegl1 libxkbcommon0 libfontconfig1 libdbus-1-3 libxcb-cursor0 libxkbcommon-x11-0 \
 	libxcb-icccm4 libxcb-keysyms1 libxcb-image0 libxcb-render-util0 libxcb-shape0 fonts-dejavu-core
 
-.PHONY: demo test lint format screenshots benchmark clean system
+.PHONY: demo test lint format screenshots model-card benchmark clean system
 
 demo: $(READY)
 	$(BIN)/napari-sam demo --out demo_output
@@ -31,6 +31,10 @@ format: $(READY)
 
 screenshots: $(READY)
 	$(XVFB) $(BIN)/python docs/make_screenshots.py
+
+# The table of the model card from docs/results, and its pictures.
+model-card: $(READY)
+	$(BIN)/python docs/make_model_card.py
 
 benchmark: $(READY)
 	$(BIN)/python benchmarks/compact.py

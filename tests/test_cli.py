@@ -562,7 +562,7 @@ def test_demo_into_a_folder_that_cannot_be_made(run: Run, image: Path, tmp_path:
 
 # evaluate
 
-SUBSET_KEYS = {"n", "miou", "best_of_3", "box_miou", "noc80", "noc90"}
+SUBSET_KEYS = {"n", "miou", "best_of_3", "box_miou", "noc80", "noc90", "predicted_miou"}
 
 
 def _manifest(folder: Path, entries: Any) -> Path:
@@ -627,6 +627,37 @@ def test_evaluate_writes_the_table_in_the_agreed_form(run: Run, labelled: Path, 
     assert refused.code != 0
     assert "--overwrite" in assert_one_sentence(refused.err)
     assert json.loads(out.read_text()) == table
+
+
+def test_evaluate_measures_only_what_a_split_keeps_out_with_baselines_beside_it(
+    run: Run, labelled: Path, tmp_path: Path
+) -> None:
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"kept_out": ["volume.tif"]}))
+    (tmp_path / "image.png").unlink()  # What is not kept out is not even read.
+    out = tmp_path / "table.json"
+    arguments = ("--max-clicks", 1, "--objects-per-subset", 2, "--split", split, "--baselines")
+    result = run("evaluate", labelled, "--json", out, *arguments)
+    assert result.code == 0, result.err
+    table = json.loads(out.read_text())
+    assert table["subsets"].keys() == table["baselines"]["subsets"].keys() == {"volume"}
+    classical = table["baselines"]["subsets"]["volume"]
+    assert classical["n"] == table["subsets"]["volume"]["n"] == 2
+    assert classical["flood_miou"] > 0.5, "a coin is brighter than its ground"
+    assert table["baselines"]["mean"]["flood_miou"] == classical["flood_miou"]
+    assert "walker" in result.out
+
+
+def test_a_split_of_other_images_is_refused(run: Run, labelled: Path, tmp_path: Path) -> None:
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"kept_out": ["other.png"]}))
+    result = run("evaluate", labelled, "--json", tmp_path / "table.json", "--split", split)
+    assert result.code != 0
+    assert "its paths must be the manifest's" in assert_one_sentence(result.err)
+    missing = run("evaluate", labelled, "--json", tmp_path / "table.json", "--split", tmp_path / "none.json")
+    assert missing.code != 0
+    assert "kept_out" in assert_one_sentence(missing.err)
+    assert not (tmp_path / "table.json").exists()
 
 
 def _wrong_shape(folder: Path) -> Path:

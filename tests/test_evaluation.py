@@ -374,11 +374,21 @@ def test_the_table_holds_the_mean_of_each_subset_and_the_mean_over_subsets() -> 
     assert table["model"] == "mine"
     assert table["subsets"] == {
         "brain": {
-            **{"n": 1, "miou": [0.2, 1.0], "best_of_3": 0.4, "box_miou": 0.2, "noc80": 2.0, "noc90": 2.0},
+            "n": 1,
+            "miou": [0.2, 1.0],
+            "best_of_3": 0.4,
+            "box_miou": 0.2,
+            "noc80": 2.0,
+            "noc90": 2.0,
             "predicted_miou": [0.1, 0.9],
         },
         "cells": {
-            **{"n": 2, "miou": [0.6, 0.8], "best_of_3": 0.7, "box_miou": 0.8, "noc80": 2.5, "noc90": 2.5},
+            "n": 2,
+            "miou": [0.6, 0.8],
+            "best_of_3": 0.7,
+            "box_miou": 0.8,
+            "noc80": 2.5,
+            "noc90": 2.5,
             "predicted_miou": [0.65, 0.65],
         },
     }
@@ -388,7 +398,11 @@ def test_the_table_holds_the_mean_of_each_subset_and_the_mean_over_subsets() -> 
     # True 0.5 0.9 0.7 0.7 0.2 1.0 against said 0.6 0.8 0.7 0.5 0.1 0.9: by hand, with the tie at 3.5.
     assert mean.pop("iou_spearman") == pytest.approx(1 - 6 * 3.5 / 210, abs=0.01)
     assert mean == {
-        **{"miou": [0.4, 0.9], "best_of_3": 0.55, "box_miou": 0.5, "noc80": 2.25, "noc90": 2.25},
+        "miou": [0.4, 0.9],
+        "best_of_3": 0.55,
+        "box_miou": 0.5,
+        "noc80": 2.25,
+        "noc90": 2.25,
         "predicted_miou": [0.375, 0.775],
     }
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -15,7 +16,9 @@ from skimage.draw import disk
 from napari_sam.errors import ImageError, ModelError, OutputError
 from napari_sam.evaluation import LabelledImage
 from napari_sam.models import load_predictor
+from napari_sam.models.registry import REGISTRY
 from napari_sam.training import train as training
+from napari_sam.training.curve import draw_curve
 from napari_sam.training.data import CropOptions, _sample, _turned, draw_crop, load_sources
 from napari_sam.training.losses import dense_targets, likeness_loss, mask_losses, sample_cells
 from napari_sam.training.simulate import BOTTOM_RIGHT, POINT_OFF, POINT_ON, TOP_LEFT, first_prompts, next_points
@@ -287,6 +290,78 @@ def test_a_wrong_configuration_names_the_mend(tmp_path, text, words):
     (tmp_path / "config.toml").write_text(text)
     with pytest.raises(ModelError, match=words):
         read_config(tmp_path / "config.toml")
+
+
+def test_a_configuration_may_start_from_a_model_by_name(tmp_path):
+    (tmp_path / "config.toml").write_text('out = "run"\ninit = "compact"')
+    assert read_config(tmp_path / "config.toml").init == REGISTRY["compact"].path
+    (tmp_path / "config.toml").write_text('out = "run"\ninit = "mine.pth"')
+    assert read_config(tmp_path / "config.toml").init == tmp_path / "mine.pth"
+
+
+def test_the_example_of_fine_tuning_is_valid_and_starts_from_the_embedded_model():
+    options = read_config(Path(__file__).parent.parent.parent / "configs" / "finetune.toml")
+    assert options.init.exists()
+    assert options.pairs
+    assert all(len(pair) == 2 for pair in options.pairs)
+
+
+def test_only_the_learned_rounds_cost_a_gradient(options, monkeypatch):
+    """The first and the last of five rounds; those between are played for the prompts that they lead to."""
+    seen = []
+    real = training.CompactGame.decode
+
+    def watched(self, features, each, prompts):
+        seen.append((torch.is_grad_enabled(), prompts.types.shape[1]))
+        return real(self, features, each, prompts)
+
+    monkeypatch.setattr(training.CompactGame, "decode", watched)
+    monkeypatch.setattr(training, "PREFETCH", 1)
+    for seed in range(40):
+        seen.clear()
+        train(replace(options, out=options.out / str(seed), steps=1, rounds=5, learned_rounds=2, seed=seed))
+        if len(seen) == 5:
+            break
+    assert [learning for learning, _ in seen] == [True, False, False, False, True]
+    tokens = [count for _, count in seen]
+    assert sorted(tokens) == tokens
+    assert tokens[-1] == tokens[0] + 3, "one of five rounds brings no new point"
+
+
+def test_the_learning_rate_stays_and_then_falls(options):
+    plan = replace(options, steps=100, warmup=10, decay=0.4)
+    rates = [training._schedule(step, plan) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9:61] == pytest.approx([1.0] * 52)
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[61:]))
+    assert rates[-1] < 0.03
+
+
+def test_the_picture_of_the_curve_is_drawn_with_what_there_is(options, tmp_path):
+    import matplotlib.image
+
+    train(replace(options, validate_every=0))
+    assert matplotlib.image.imread(options.out / "curve.png").std() > 0.01
+    curve = json.loads((options.out / "curve.json").read_text())
+    curve[-1]["validation"] = {"miou": [0.5, 0.6, 0.7]}
+    draw_curve(curve, tmp_path / "more.png")
+    assert matplotlib.image.imread(tmp_path / "more.png").std() > 0.01
+    assert (tmp_path / "more.png").read_bytes() != (options.out / "curve.png").read_bytes()
+
+
+def test_training_does_without_matplotlib(options, monkeypatch):
+    monkeypatch.setattr(training, "can_draw", lambda: False)
+    train(replace(options, steps=1))
+    assert not (options.out / "curve.png").exists()
+
+
+def test_a_variance_beyond_half_precision_survives_saving(options):
+    """Such a variance was seen after 3700 steps: as half it became infinite and the weights were refused."""
+    state = training._fresh(options, torch.device("cpu"))
+    state.averaged.image_encoder.out16.norm1.running_var.fill_(188701.0)
+    training._save(state, options.out)
+    predictor = load_predictor(options.out / "weights.safetensors", "cpu")
+    assert torch.isfinite(predictor.encode(np.zeros((1, 256, 256, 3), np.uint8))[0].tensors[0]).all()
 
 
 def test_the_shipped_configuration_is_valid_and_its_split_is_of_the_manifest():

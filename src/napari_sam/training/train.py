@@ -26,6 +26,7 @@ from napari_sam.evaluation import LabelledImage, divide, evaluate, read_manifest
 from napari_sam.export import replacing
 from napari_sam.models.compact import Compact, CompactPredictor
 from napari_sam.models.device import resolve_device
+from napari_sam.models.registry import REGISTRY
 from napari_sam.models.sam import SIZES, Sam, SamPredictor
 from napari_sam.models.weights import load_weights, recognise
 from napari_sam.segmenter import Segmenter
@@ -55,7 +56,7 @@ class TrainOptions:
     split
         File with the images that are kept out of training and used for validation.
     init
-        Checkpoint to start from; random weights when left out.
+        Checkpoint to start from, in a configuration also the name of a model; random weights when left out.
     steps, batch, objects
         Optimiser steps, crops in a step, objects asked for in a crop.
     rounds
@@ -150,6 +151,8 @@ def read_config(path: Path) -> TrainOptions:
     if unknown or "out" not in entries:
         wrong = f"has the unknown entry {unknown[0]!r}" if unknown else "does not say where to write (out)"
         raise ModelError(f"The configuration {path} {wrong}: it may hold {', '.join(sorted(known))}.")
+    if entries.get("init") in REGISTRY:
+        entries["init"] = REGISTRY[entries["init"]].path
     for name in ("out", "manifest", "split", "init"):
         if name in entries:
             entries[name] = path.parent / str(entries[name])
@@ -426,7 +429,8 @@ def _save(state: _State, folder: Path) -> None:
         "step": state.step,
     }
     half = {
-        key: value.detach().cpu().half().contiguous()
+        # Running variances can exceed what half precision holds; they are few.
+        key: value.detach().cpu().to(torch.float32 if "running_" in key else torch.float16).contiguous()
         for key, value in state.averaged.state_dict().items()
         if value.dtype.is_floating_point
     }
