@@ -48,7 +48,7 @@ REGISTRY: dict[str, ModelEntry] = {
             name="compact",
             family="compact",
             file="compact/compact.safetensors",
-            sha256="8e7809ecdaaea57b11820613dc5a605f0677a23f09aa294242ee188a5de6d932",
+            sha256="be09d9c5bc25bed7893eaffac57af1dbcf7824348a9f7632db3681604b8fde1e",
             licence="BSD-3-Clause",
             summary="Ships with napari-sam: small, works offline, fast on a laptop's processor.",
         ),
