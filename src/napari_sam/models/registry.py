@@ -48,7 +48,7 @@ REGISTRY: dict[str, ModelEntry] = {
             name="compact",
             family="compact",
             file="compact/compact.safetensors",
-            sha256="be09d9c5bc25bed7893eaffac57af1dbcf7824348a9f7632db3681604b8fde1e",
+            sha256="711730b5c66b4f0ef14a44d882b7b850637286f46d5121e8c3ed3fbeb750f815",
             licence="BSD-3-Clause",
             summary="Ships with napari-sam: small, works offline, fast on a laptop's processor.",
         ),
