@@ -58,11 +58,11 @@ def shots() -> list[Shot]:
     ihc, retina = data.immunohistochemistry(), data.retina()
     return [
         Shot("coin, 1 click", data.coins(), ((127, 153),)),
-        Shot("cell, 1 click", data.cell(), ((330, 280),)),
+        Shot("cell, 1 click", data.cell(), ((374, 428),)),
         Shot("cup, 1 click", data.coffee(), ((200, 300),)),
-        Shot("optic disc, 1 click", retina, ((665, 1105),)),
-        Shot("galaxy, 1 click", data.hubble_deep_field(), ((303, 357),)),
-        Shot("stained nucleus, 1 click", ihc, ((190, 331),)),
+        Shot("optic disc, 1 click", retina, ((653, 194),)),
+        Shot("galaxy, 1 click", data.hubble_deep_field(), ((300, 350),)),
+        Shot("stained gland, 1 click", ihc, ((190, 331),)),
         Shot("vessels, 1 click", retina, ((460, 870),)),
         Shot("cat, 1 click", data.chelsea(), ((180, 220),)),
         Shot("cat, 3 clicks", data.chelsea(), ((180, 220), (80, 130), (250, 60)), (1, 1, 1)),
@@ -92,7 +92,7 @@ def picture() -> None:
         )
         for (row, col), label in zip(shot.points, shot.labels, strict=True):
             axes.plot(col, row, "o", color="lime" if label else "red", markeredgecolor="black", markersize=7)
-        axes.set_title(f"{shot.title}: predicted IoU {best.iou_prediction:.2f}", fontsize=9)
+        axes.set_title(f"{shot.title}\npredicted IoU {best.iou_prediction:.2f}", fontsize=9)
         axes.set(xticks=[], yticks=[])
     figure.savefig(PICTURE, dpi=110)
 

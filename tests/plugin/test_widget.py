@@ -119,7 +119,8 @@ def test_click_accept_box_negative_point_and_undo(open_window, coins, coin_label
     assert "OFF" in window.widget.sign.text()
     window.click(hit)
     assert controller.points.features["label"].tolist() == [0]
-    assert not controller.candidates.best.to_array(coins.shape)[hit]
+    fewer = controller.candidates.best.to_array(coins.shape)
+    assert np.count_nonzero(fewer) < 0.95 * np.count_nonzero(both)
     window.key(Qt.Key.Key_C, Qt.KeyboardModifier.ShiftModifier)
     assert len(controller.points.data) == len(controller.shapes.data) == 0
 
