@@ -646,6 +646,8 @@ def test_evaluate_measures_only_what_a_split_keeps_out_with_baselines_beside_it(
     assert classical["flood_miou"] > 0.5, "a coin is brighter than its ground"
     assert table["baselines"]["mean"]["flood_miou"] == classical["flood_miou"]
     assert "walker" in result.out
+    assert f"{classical['flood_miou']:.3f}" in result.out, "no figure is cut, however narrow the terminal"
+    assert "\u2026" not in result.out
 
 
 def test_a_split_of_other_images_is_refused(run: Run, labelled: Path, tmp_path: Path) -> None:

@@ -209,7 +209,9 @@ def evaluate(
     if baselines:
         table["baselines"] = classical
     write_json(json, table)
-    console.print(_evaluation_table(table))
+    view = _evaluation_table(table)
+    # A narrow terminal may break the lines, but no figure is cut.
+    console.print(view, width=max(console.width, Console(width=1000).measure(view).maximum), crop=False)
     correlation = table["mean"]["iou_spearman"]
     if correlation is not None:
         console.print(f"Spearman correlation of predicted and true IoU over all clicks: {correlation:.2f}")
