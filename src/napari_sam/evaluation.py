@@ -122,7 +122,7 @@ class Evaluation:
         mean: dict[str, Any] = {}
         if subsets:
             rows = list(subsets.values())
-            mean = mean_row(rows)
+            mean = {key: rounded(np.mean([row[key] for row in rows], axis=0)) for key in rows[0] if key != "n"}
             mean["n"] = sum(row["n"] for row in rows)
             everything = [result for results in self.clicks.values() for result in results]
             mean["iou_spearman"] = rank_correlation(everything)
@@ -372,7 +372,7 @@ def click_through(segmenter: Segmenter, target: Target, max_clicks: int) -> Clic
             best_of_3 = max(iou_of(candidate.to_array(target.truth.shape), target) for candidate in candidates)
         predicted.append(candidates.best.iou_prediction)
         answer = candidates.best.to_array(target.truth.shape)
-        ious.append(iou_of(answer.copy(), target))
+        ious.append(iou_of(answer, target))
         point, sign = next_click(answer, target)
         points.append(point)
         signs.append(sign)
@@ -429,11 +429,6 @@ def rank_correlation(results: list[Clicks], *, first_only: bool = False) -> floa
     if len(set(said)) < 2 or len(set(true)) < 2:
         return None
     return float(np.round(spearmanr(said, true).statistic, 4))
-
-
-def mean_row(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the mean of every figure over the rows of a table, all but the number of objects."""
-    return {key: rounded(np.mean([row[key] for row in rows], axis=0)) for key in rows[0] if key != "n"}
 
 
 def _summary(results: list[Clicks]) -> dict[str, Any]:

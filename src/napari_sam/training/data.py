@@ -203,7 +203,7 @@ def _sample(
         Side of the window.
     """
     step = np.sqrt(abs(np.linalg.det(linear)))
-    halvings = max(0, min(int(np.log2(step)), source.halvings)) if step >= 2 else 0
+    halvings = max(0, min(int(np.log2(step)), source.halvings))
     pixels, scale = source.level(halvings), 2**halvings
     window = (np.indices((side, side)).reshape(2, -1) + 0.5) - side / 2
     at = (linear @ window + center[:, None]).astype(np.float32)

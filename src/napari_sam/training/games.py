@@ -26,12 +26,10 @@ class DenseHead(nn.Module):
         self.seen = nn.Conv2d(channels, 2, 1)
         self.contrast = nn.Parameter(torch.tensor([8.0, -4.0]))
 
-    def forward(
-        self, features: tuple[Tensor, ...], objects: NDArray[np.int32], side: int, rng: np.random.Generator
-    ) -> Tensor:
+    def forward(self, features: tuple[Tensor, ...], objects: NDArray[np.int32], rng: np.random.Generator) -> Tensor:
         """Return the dense loss of the compact model's features; see `CompactGame.dense`."""
         _, _, f4, pixels, centers = features
-        stride = side // f4.shape[-1]
+        stride = objects.shape[-1] // f4.shape[-1]
         cells = np.ascontiguousarray(objects[:, stride // 2 :: stride, stride // 2 :: stride])
         targets = torch.from_numpy(np.stack([dense_targets(one, stride) for one in cells])).to(f4.device)
         drawn = [sample_cells(one, LIKENESS_CELLS, rng) for one in cells]
@@ -72,7 +70,7 @@ class CompactGame:
         self, features: tuple[Tensor, ...], objects: NDArray[np.int32], rng: np.random.Generator
     ) -> Tensor | None:
         """Return the auxiliary loss against labels of shape (n, side, side), or None where a model has none."""
-        loss: Tensor = self.head(features, objects, objects.shape[-1], rng)
+        loss: Tensor = self.head(features, objects, rng)
         return loss
 
     def parameters(self) -> list[nn.Parameter]:
