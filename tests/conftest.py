@@ -41,6 +41,12 @@ class FakePredictor:
         self.encoded += list(tiles)
         return [Embedding((torch.from_numpy(tile.copy()).permute(2, 0, 1)[None],)) for tile in tiles]
 
+    def pack(self, embedding: Embedding) -> np.ndarray:
+        return embedding.tensors[0].numpy().astype(np.float16).ravel()
+
+    def unpack(self, values: np.ndarray) -> Embedding:
+        return Embedding((torch.from_numpy(values.astype(np.uint8)).reshape(1, 3, SIDE, SIDE),))
+
     def decode(self, embedding: Embedding, prompts: TilePrompts) -> Decoded:
         self.decoded.append(prompts)
         cells = embedding.tensors[0][0].float().mean(0).reshape(SIDE // 4, 4, SIDE // 4, 4).mean((1, 3)).numpy()

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import Mask as Mask
     from napari_sam.core.prompts import rasterize_polygon as rasterize_polygon
     from napari_sam.errors import NapariSamError as NapariSamError
+    from napari_sam.lazy import LazyLevel as LazyLevel
     from napari_sam.segmenter import Candidates as Candidates
     from napari_sam.segmenter import Segmenter as Segmenter
+    from napari_sam.stores.pyramid import LabelPyramid as LabelPyramid
+    from napari_sam.volume import Volume as Volume
 
 __version__ = "0.1.0"
 
@@ -24,9 +27,24 @@ _HOMES = {
     "NapariSamError": "errors",
     "Candidates": "segmenter",
     "Segmenter": "segmenter",
+    "LabelPyramid": "stores.pyramid",
+    "LazyLevel": "lazy",
+    "Volume": "volume",
 }
 
-__all__ = ["Box", "Candidates", "Mask", "NapariSamError", "Plane", "Segmenter", "__version__", "rasterize_polygon"]
+__all__ = [
+    "Box",
+    "Candidates",
+    "LabelPyramid",
+    "LazyLevel",
+    "Mask",
+    "NapariSamError",
+    "Plane",
+    "Segmenter",
+    "Volume",
+    "__version__",
+    "rasterize_polygon",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,12 +14,32 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from napari_sam import __version__
+from napari_sam import __version__, cli_encode
+from napari_sam.cli_encode import (
+    DEFAULT_AXES,
+    AxesOption,
+    ChannelsOption,
+    ContrastOption,
+    ImageArgument,
+    NodataOption,
+    SpacingOption,
+    image_options,
+    parse_numbers,
+)
 from napari_sam.errors import ImageError, LabelsError, NapariSamError, PromptError
-from napari_sam.export import LABEL_SUFFIXES, as_label_dtype, check_output, write_json, write_labels
+from napari_sam.export import LABEL_SUFFIXES, as_label_dtype, write_json, write_labels
+from napari_sam.files import check_output
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_sam.core.masks import Overlap
     from napari_sam.segmenter import Segmenter
+    from napari_sam.stores.labels import LabelStore
+
+# A label image that is made in memory has at most so many pixels (a gigabyte).
+MOST_PIXELS = 2**28
+PYRAMID_SUFFIX = ".ome.zarr"
 
 app = typer.Typer(
     name="napari-sam",
@@ -43,6 +63,14 @@ DEMO_POINTS = (
 )
 
 
+class OverlapChoice(StrEnum):
+    """What happens where a mask meets other labels."""
+
+    keep = "keep"
+    overwrite = "overwrite"
+    empty = "empty"
+
+
 class CandidateChoice(StrEnum):
     """Which of the three candidates to write."""
 
@@ -52,10 +80,17 @@ class CandidateChoice(StrEnum):
     large = "large"
 
 
+app.command()(cli_encode.encode)
+app.command()(cli_encode.cache)
+
+
 @app.command()
 def segment(
-    image: Annotated[Path, typer.Argument(help="A .tif, .png, .jpg or .zarr.")],
-    out: Annotated[Path, typer.Option(help="Label image of the plane to write: .tif or .zarr.")],
+    image: ImageArgument,
+    out: Annotated[
+        Path,
+        typer.Option(help="Label image of the plane, .tif or .zarr; or of the whole image, .ome.zarr, of any size."),
+    ],
     point: Annotated[
         list[str] | None,
         typer.Option(metavar="ROW,COL[,+|-]", help="A point on (+) or off (-) the object; all points are one object."),
@@ -69,7 +104,17 @@ def segment(
     model: ModelOption = "compact",
     device: DeviceOption = "auto",
     candidate: Annotated[CandidateChoice, typer.Option(help="Which of the three masks.")] = CandidateChoice.best,
+    overlap: Annotated[
+        OverlapChoice, typer.Option(help="Other labels keep their pixels, are overwritten, or forbid the mask.")
+    ] = OverlapChoice.keep,
     json: Annotated[Path | None, typer.Option(help="Also write the objects with their boxes and scores.")] = None,
+    store: Annotated[str | None, typer.Option("--store", help="Folder or URL of embeddings to use and fill.")] = None,
+    channels: ChannelsOption = None,
+    nodata: NodataOption = None,
+    spacing: SpacingOption = None,
+    contrast: ContrastOption = None,
+    axes: AxesOption = DEFAULT_AXES,
+    append: Annotated[bool, typer.Option("--append", help="Add to an .ome.zarr label image that exists.")] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Segment objects of an image by points and boxes and write a label image."""
@@ -77,42 +122,81 @@ def segment(
     if point:
         parsed = [_parse_point(text) for text in point]
         prompts.append({"points": [at for at, _ in parsed], "labels": [sign for _, sign in parsed]})
-    prompts += [{"box": _parse_numbers(text, 4, "--box", "R0,C0,R1,C1")} for text in box or []]
+    prompts += [{"box": parse_numbers(text, 4, "--box", "R0,C0,R1,C1")} for text in box or []]
     if not prompts:
         raise PromptError("There is no prompt: give at least one --point ROW,COL or --box R0,C0,R1,C1.")
     where = (
-        None
-        if plane is None
-        else [int(value) for value in _parse_numbers(plane, None, "--plane", "Z[,..]", whole=True)]
+        None if plane is None else [int(value) for value in parse_numbers(plane, None, "--plane", "Z[,..]", whole=True)]
     )
-    check_output(out, LABEL_SUFFIXES, overwrite)
+    options = image_options(channels, nodata, spacing, contrast, axes)
+    in_pyramid = out.name.endswith(PYRAMID_SUFFIX)
+    if append and not in_pyramid:
+        raise PromptError(f"{out.name} cannot be added to: --append goes with labels that end in {PYRAMID_SUFFIX}.")
+    if not (append and out.exists()):
+        check_output(out, LABEL_SUFFIXES, overwrite and not in_pyramid)
     if json:
         check_output(json, (".json",), overwrite)
 
     from napari_sam.segmenter import Segmenter
 
-    segmenter = Segmenter(image, model=model, device=device)
-    objects = segment_objects(segmenter, prompts, where, candidate.value)
+    segmenter = Segmenter(image, model=model, device=device, store=store, **options)
+    target = _label_pyramid(out, segmenter) if in_pyramid else None
+    objects = segment_objects(segmenter, prompts, where, candidate.value, overlap.value, target)
     labels = objects.pop("label_image")
-    write_labels(out, labels)
+    if labels is not None:
+        _write_plane(out, labels, segmenter)
     if json:
         write_json(json, {"image": str(image), "model": model, **objects})
     console.print(f"{len(objects['objects'])} object(s) written to {out}", highlight=False, soft_wrap=True)
 
 
+def _label_pyramid(path: Path, segmenter: Segmenter) -> LabelStore:
+    """Return a store of a label image on disk of the image's shape, made where there is none."""
+    from napari_sam.stores.labels import LabelStore
+    from napari_sam.stores.pyramid import LabelPyramid
+
+    if path.exists():
+        pyramid = LabelPyramid.open(path)
+        if tuple(pyramid.shape) != segmenter.shape:
+            raise LabelsError(
+                f"{path} has shape {tuple(pyramid.shape)} and the image {segmenter.shape}: choose labels of its shape."
+            )
+    else:
+        pyramid = LabelPyramid.create(path, segmenter.shape, spacing=segmenter.volume.spacing)
+    return LabelStore(pyramid)
+
+
+def _write_plane(path: Path, labels: NDArray[Any], segmenter: Segmenter) -> None:
+    """Write the labels of a plane; as a GeoTIFF where the image lies on a map."""
+    place = segmenter.volume.georeference
+    if place is not None and place.transform is not None and path.suffix.lower() in (".tif", ".tiff"):
+        from napari_sam.geo import write_labels_geotiff
+
+        write_labels_geotiff(path, labels, place)
+    else:
+        write_labels(path, labels)
+
+
 def segment_objects(
-    segmenter: Segmenter, prompts: list[dict[str, Any]], plane: list[int] | None, candidate: str
+    segmenter: Segmenter,
+    prompts: list[dict[str, Any]],
+    plane: list[int] | None,
+    candidate: str,
+    overlap: Overlap = "keep",
+    target: LabelStore | None = None,
 ) -> dict[str, Any]:
-    """Segment one object for each set of prompts into a label image of the plane.
+    """Segment one object for each set of prompts into a label image of the plane, or into `target`.
 
     Returns
     -------
     dict
-        `label_image` (rows, cols), `plane` (list of int) and `objects`, each with label, prompts, box, area,
+        `label_image` (rows, cols) or None, `plane` (list of int) and `objects`, each with label, prompts, box, area,
         iou_prediction and stability_score.
 
     Raises
     ------
+    LabelsError
+        The plane is too large for an image in memory.
     PromptError
         None of the prompts gave a mask.
     """
@@ -123,13 +207,17 @@ def segment_objects(
 
     where = segmenter.plane(plane)
     shape = where.shape_in(segmenter.shape)
-    store = LabelStore(np.zeros(shape, np.uint32))
+    if target is None and shape[0] * shape[1] > MOST_PIXELS:
+        raise LabelsError(
+            f"Labels of {shape[0]} x {shape[1]} pixels do not fit in memory: let --out end in {PYRAMID_SUFFIX}."
+        )
+    store = LabelStore(np.zeros(shape, np.uint32)) if target is None else target
     objects = []
     for prompt in prompts:
         answer = segmenter.segment(**prompt, plane=where)
         mask = answer.named(candidate)  # type: ignore[arg-type]
         try:
-            edit = store.write(Plane.of(shape), mask)
+            edit = store.write(Plane.of(shape) if target is None else where, mask, None, overlap)
         except LabelsError as error:
             messages.print(f"Left out {prompt}: {error}", highlight=False, soft_wrap=True)
             continue
@@ -146,7 +234,8 @@ def segment_objects(
     if not objects:
         raise PromptError("None of the prompts gave a mask, so nothing was written: move them onto the objects.")
     index = [position for axis, position in enumerate(where.index) if axis not in where.axes]
-    return {"label_image": as_label_dtype(np.asarray(store.array)), "plane": index, "objects": objects}
+    labels = as_label_dtype(np.asarray(store.array)) if target is None else None
+    return {"label_image": labels, "plane": index, "objects": objects}
 
 
 @app.command()
@@ -260,6 +349,7 @@ def info() -> None:
 
     from napari_sam.models.device import available_devices
     from napari_sam.stores.embeddings import DEFAULT_CAPACITY
+    from napari_sam.stores.locations import cache_folder
 
     table = Table("", "", show_header=False)
     table.add_row("napari-sam", __version__)
@@ -270,7 +360,8 @@ def info() -> None:
         except PackageNotFoundError:
             table.add_row(package, "not installed")
     table.add_row("devices", ", ".join(available_devices()))
-    table.add_row("embedding cache", f"in memory, up to {DEFAULT_CAPACITY // 2**20} MiB")
+    table.add_row("embeddings in memory", f"up to {DEFAULT_CAPACITY // 2**20} MiB")
+    table.add_row("cache folder", str(cache_folder()))
     console.print(table)
 
 
@@ -325,21 +416,7 @@ def _parse_point(text: str) -> tuple[list[float], int]:
     head, _, tail = text.rpartition(",")
     if tail.strip() in ("+", "-"):
         numbers, sign = head, tail.strip()
-    return _parse_numbers(numbers, 2, "--point", "ROW,COL, ROW,COL,+ or ROW,COL,-"), int(sign == "+")
-
-
-def _parse_numbers(text: str, count: int | None, option: str, form: str, whole: bool = False) -> list[float]:
-    try:
-        numbers = [int(part) if whole else float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or (count is not None and len(numbers) != count):
-        raise PromptError(f"{option} {text!r} is not understood: write {form}, for example {option} {_example(count)}.")
-    return numbers
-
-
-def _example(count: int | None) -> str:
-    return {2: "120,45", 4: "100,30,160,90"}.get(count or 0, "12")
+    return parse_numbers(numbers, 2, "--point", "ROW,COL, ROW,COL,+ or ROW,COL,-"), int(sign == "+")
 
 
 def _evaluation_table(table: dict[str, Any]) -> Table:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
@@ -15,15 +16,16 @@ import numpy.typing as npt
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap, mask_from_logits, touches_border
 from napari_sam.core.prompts import Prompts, TilePrompts
-from napari_sam.core.rendering import Rendering, render_tile
 from napari_sam.core.tiles import Tile, TileGrid
-from napari_sam.errors import LabelsError, PromptError
-from napari_sam.stores.embeddings import EmbeddingStore, tile_digest
+from napari_sam.encoding import EncodeProgress, TileEncoder, places_of
+from napari_sam.errors import ImageError, LabelsError, PromptError
+from napari_sam.opening import ArrayLike
+from napari_sam.stores.embedding_disk import DiskStore
 from napari_sam.stores.labels import Edit, LabelStore, WritableArray
-from napari_sam.volume import ArrayLike, Volume
+from napari_sam.volume import Volume
 
 if TYPE_CHECKING:
-    from napari_sam.models.predictor import Embedding, Predictor
+    from napari_sam.models.predictor import Predictor
 
 CandidateName = Literal["best", "small", "medium", "large"]
 CANDIDATE_NAMES: tuple[CandidateName, ...] = ("best", "small", "medium", "large")
@@ -87,7 +89,8 @@ class Segmenter:
     Parameters
     ----------
     image
-        A numpy or zarr array of two or more axes, or the path of a .tif, .png, .jpg or .zarr.
+        An array of two or more axes that can be sliced (numpy, zarr, dask, tensorstore ...), the levels of a pyramid
+        from fine to coarse, or the path or URL of an image (TIFF, OME-Zarr, whole-slide formats, PNG ...).
     model
         A name (see `napari-sam models`), the path of a checkpoint, or a predictor that is loaded already.
     device
@@ -97,13 +100,25 @@ class Segmenter:
     labels
         Integer array of the image's shape that accepted masks are written into; a new uint16 array when left out.
     rgb
-        Whether the last axis of the image holds colours; guessed when left out.
+        Whether the last axis of the image holds colours; the file tells, or it is guessed, when left out.
+    channel_axis
+        The axis of an array that holds channels; the file tells where it can.
+    channels
+        Which channels count, at most three; the first three when left out.
+    spacing
+        Size of a pixel along each axis, in any common unit; the file tells, or all are equal, when left out. The
+        encoder sees square pixels.
+    nodata
+        The value of pixels that hold nothing; NaN and infinite pixels hold nothing anyway.
     axes
         The row and the column axis of the planes that `plane=` numbers name.
     contrast_limits
-        (low, high) data values that become black and white; percentiles of the whole image when left out.
+        (low, high) data values that become black and white, or a pair for each channel; left out, what the file
+        suggests, or percentiles of a few blocks of the whole image.
     gamma
         Exponent applied after the contrast stretch.
+    store
+        Folder or URL of a store of embeddings, which is read and filled; left out, they live in memory only.
 
     Raises
     ------
@@ -124,21 +139,26 @@ class Segmenter:
 
     def __init__(
         self,
-        image: Volume | ArrayLike | str | Path,
+        image: Volume | ArrayLike | Sequence[ArrayLike] | str | Path,
         *,
         model: str | Path | Predictor = "compact",
         device: str = "auto",
         threads: int | None = None,
         labels: WritableArray | None = None,
         rgb: bool | None = None,
+        channel_axis: int | None = None,
+        channels: Sequence[int] | None = None,
+        spacing: Sequence[float] | None = None,
+        nodata: float | None = None,
         axes: Sequence[int] = (-2, -1),
-        contrast_limits: Sequence[float] | None = None,
-        gamma: float = 1.0,
+        contrast_limits: Sequence[float] | Sequence[Sequence[float]] | None = None,
+        gamma: float | Sequence[float] = 1.0,
+        store: DiskStore | Path | str | None = None,
     ) -> None:
-        self.volume = Volume.of(image, rgb)
+        self.volume = volume = Volume.of(
+            image, rgb, channel_axis=channel_axis, channels=channels, spacing=spacing, nodata=nodata
+        )
         self._axes = tuple(axes)
-        self._limits, self._gamma = contrast_limits, gamma
-        self._rendering: Rendering | None = None
         if labels is not None and not hasattr(labels, "shape"):
             raise LabelsError(f"Labels must be a numpy or zarr array and are a {type(labels).__name__}: convert them.")
         if labels is not None and tuple(labels.shape) != self.volume.shape:
@@ -146,16 +166,15 @@ class Segmenter:
                 f"The labels have shape {tuple(labels.shape)} and the image {self.volume.shape}: make them equal."
             )
         self._label_store = None if labels is None else LabelStore(labels)
-        self._embeddings: EmbeddingStore[Embedding] = EmbeddingStore()
-        self._digests: dict[tuple[Plane, Tile], str] = {}
         self._answers: OrderedDict[tuple[object, ...], Candidates] = OrderedDict()
         self._last_plane: Plane | None = None
-        self.progress: Callable[[str], None] | None = None
         if isinstance(model, (str, Path)):
             from napari_sam.models import load_predictor
 
             model = load_predictor(model, device, threads)
         self.predictor: Predictor = model
+        kept = store if store is None or isinstance(store, DiskStore) else DiskStore(store)
+        self.encoder = TileEncoder(volume, model, lambda: volume.rendering(contrast_limits, gamma), kept)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -286,9 +305,49 @@ class Segmenter:
 
     def refresh(self) -> None:
         """Forget what the image looked like; call it after changing pixels in place."""
-        self._rendering = None
-        self._digests.clear()
+        self.encoder.refresh()
         self._answers.clear()
+
+    def encode(
+        self,
+        *,
+        planes: Sequence[Plane | int | Sequence[int]] | None = None,
+        levels: Sequence[int] = (0,),
+        box: Box | Sequence[float] | None = None,
+    ) -> Iterator[EncodeProgress]:
+        """Encode all tiles of planes ahead of time, into the store; run it again to go on where it was stopped.
+
+        Parameters
+        ----------
+        planes
+            Which ones, each as in `segment`; all of the volume when left out.
+        levels
+            Zoom steps: at level L a pixel of the encoder's input covers 2**L pixels of the image.
+        box
+            (top, left, bottom, right): only what lies there.
+
+        Yields
+        ------
+        EncodeProgress
+            After every tile.
+
+        Raises
+        ------
+        ImageError, OutputError
+            There is no store, a tile cannot be read, or the store cannot be written to; what was done is kept.
+        """
+        store = self.encoder.store
+        if store is None:
+            raise ImageError("There is no store to encode into: give store=PATH when the Segmenter is made.")
+        whole = None if box is None else box if isinstance(box, Box) else Box(*(float(edge) for edge in box))
+        chosen = self.planes() if planes is None else [self.plane(plane) for plane in planes]
+        return self.encoder.encode_all(store, places_of(self.encoder, chosen, levels, whole))
+
+    def planes(self) -> list[Plane]:
+        """Return all planes of the volume, in order."""
+        row, col = (axis % len(self.shape) for axis in self._axes)
+        others = [range(length) for axis, length in enumerate(self.shape) if axis not in (row, col)]
+        return [self.plane(index) for index in itertools.product(*others)]
 
     def _store(self) -> LabelStore:
         if self._label_store is None:
@@ -296,7 +355,7 @@ class Segmenter:
         return self._label_store
 
     def _grid(self, plane: Plane) -> TileGrid:
-        return TileGrid(plane.shape_in(self.shape), self.predictor.input_side)
+        return self.encoder.grid(plane)
 
     def _answer(self, plane: Plane, prompts: Prompts, previous: Mask | None, downsample: float | None) -> Candidates:
         """Decode one round of prompts at the level that suits the object."""
@@ -312,9 +371,9 @@ class Segmenter:
         """Return the tile for an object inside `bounds`: the one of the last answer as long as that suits."""
         tile = previous.tile if previous else None
         least, most = self.predictor.object_range
-        if tile and tile.read.contains(bounds) and least < bounds.extent / grid.span(tile.level) < most:
+        if tile and tile.read.contains(bounds) and least < grid.extent(bounds) / grid.span(tile.level) < most:
             return tile
-        return grid.tile_at(grid.level_for(bounds.extent, self.predictor.object_fraction), *bounds.center)
+        return grid.tile_at(grid.level_for(grid.extent(bounds), self.predictor.object_fraction), *bounds.center)
 
     def _probe(self, plane: Plane, grid: TileGrid, prompts: Prompts, downsample: float | None) -> Candidates:
         """Decode a single point, which says nothing of size, at several levels and return the best answer."""
@@ -323,10 +382,10 @@ class Segmenter:
             reach += 1  # A script has no zoom to guess from.
         middle = round(math.log2(downsample or 1))
         levels = range(middle - reach, middle + reach + 1)
-        answers = [
-            self._decode(plane, grid.tile_at(level, *prompts.bounds.center), prompts, None)
-            for level in sorted({grid.clamp(level) for level in levels})
-        ]
+        center = prompts.bounds.center
+        tiles = [grid.tile_at(level, *center) for level in sorted({grid.clamp(level) for level in levels})]
+        self.volume.read_ahead(plane, [tile for tile in tiles if not self.encoder.is_ready(plane, tile)])
+        answers = [self._decode(plane, tile, prompts, None) for tile in tiles]
         return max(answers, key=lambda answer: answer.best.iou_prediction if answer.best.area else -1.0)
 
     def _refine(self, plane: Plane, grid: TileGrid, prompts: Prompts, found: Candidates) -> Candidates:
@@ -349,7 +408,7 @@ class Segmenter:
         return found
 
     def _decode(self, plane: Plane, tile: Tile, prompts: Prompts, previous: Mask | None) -> Candidates:
-        decoded = self.predictor.decode(self._embedding(plane, tile), TilePrompts.on(tile, prompts, previous))
+        decoded = self.predictor.decode(self.encoder.embedding(plane, tile), TilePrompts.on(tile, prompts, previous))
         masks = [
             mask_from_logits(logits, tile, float(iou))
             for logits, iou in zip(decoded.logits, decoded.iou_prediction, strict=True)
@@ -357,25 +416,6 @@ class Segmenter:
         order = sorted(range(len(masks)), key=lambda i: masks[i].area)
         best = int(np.argmax(decoded.iou_prediction))
         return Candidates(tuple(masks[i] for i in order), order.index(best), plane)
-
-    def _embedding(self, plane: Plane, tile: Tile) -> Embedding:
-        """Return the embedding of a tile; one that is kept is neither read nor encoded again."""
-        digest = self._digests.get((plane, tile))
-        kept = self._embeddings.get(digest) if digest else None
-        if kept is not None:
-            return kept
-        if self._rendering is None:
-            self._rendering = self.volume.rendering(self._limits, self._gamma)
-        rendered = render_tile(self.volume.read(plane, tile.read), tile, self._rendering)
-        digest = tile_digest(rendered, self.predictor.digest)
-        self._digests[plane, tile] = digest
-        embedding = self._embeddings.get(digest)
-        if embedding is None:
-            if self.progress:
-                self.progress(f"Encoding {tile.read.height:g} x {tile.read.width:g} pixels ...")
-            (embedding,) = self.predictor.encode(rendered[None])
-            self._embeddings.put(digest, embedding)
-        return embedding
 
 
 def _bounds(prompts: Prompts, mask: Mask | None) -> Box:

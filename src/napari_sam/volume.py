@@ -1,4 +1,4 @@
-"""Volume: one way to read pixels from numpy arrays, zarr arrays and image files.
+"""Volume: one way to read pixels from arrays, pyramids and image files of any size.
 
 The only module that touches lazy arrays: it slices first and converts to numpy afterwards, so a click reads the chunks
 under its tile and no others.
@@ -6,259 +6,553 @@ under its tile and no others.
 
 from __future__ import annotations
 
-import logging
 import math
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.core.rendering import Rendering, percentile_limits
+from napari_sam.core.rendering import Rendering, percentile_limits, render_tile
+from napari_sam.core.tiles import Tile
 from napari_sam.errors import ImageError
+from napari_sam.geo import Georeference
+from napari_sam.opening import ArrayLike, Opened, open_image
 
-SAMPLE_PLANES = 8
-SAMPLE_BLOCKS = 4
-SAMPLE_BLOCK_SIDE = 512
-
-
-class ArrayLike(Protocol):
-    """What an image must offer: numpy, zarr and dask arrays all do."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> Any: ...
-
-    def __getitem__(self, key: Any, /) -> Any: ...
+SAMPLE_PIXELS = 2**22
+SAMPLE_PLANES = 32
+SAMPLE_BLOCKS = 24
+SAMPLE_BLOCK_SIDE = 256
+KEPT_BYTES = 64 * 2**20
+MOST_CHANNELS = 3
+PRIMARIES = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Volume:
-    """An image of any number of axes, read plane by plane and box by box.
+    """An image of any number of axes, read plane by plane and box by box, from its own levels where it has some.
 
     Parameters
     ----------
-    array
-        The pixels; numpy or zarr.
+    levels
+        The pixels, finest level first: anything that can be sliced.
+    factors
+        For each level, how many level-0 pixels one of its pixels covers along each axis, channels not counted.
+    spacing
+        Size of a pixel along each axis, in any common unit, channels not counted.
     rgb
-        Whether the last axis holds channels (RGB or RGBA) and does not count as an axis of the volume.
+        Whether the channel axis holds the colours of a photograph.
+    channel_axis
+        The array axis that holds colours or channels and does not count as an axis of the volume, or None.
+    channels
+        Which channels count, in this order.
+    windows
+        Contrast limits of every channel that the file itself suggests, or nothing.
+    colors
+        (red, green, blue) from 0 to 1 of every channel that the file itself suggests, or nothing.
+    nodata
+        The value of pixels that hold nothing, or None; NaN and infinite ones hold nothing anyway.
+    georeference
+        Where a map would show the image, or None.
     """
 
-    array: ArrayLike
+    levels: tuple[ArrayLike, ...]
+    factors: tuple[tuple[float, ...], ...]
+    spacing: tuple[float, ...]
     rgb: bool = False
+    channel_axis: int | None = None
+    channels: tuple[int, ...] = ()
+    windows: tuple[tuple[float, float] | None, ...] = ()
+    colors: tuple[tuple[float, float, float], ...] = ()
+    nodata: float | None = None
+    georeference: Georeference | None = None
+    _blocks: BlockCache = field(default_factory=lambda: BlockCache(KEPT_BYTES), repr=False)
 
     @classmethod
-    def of(cls, image: Volume | ArrayLike | str | Path, rgb: bool | None = None) -> Volume:
-        """Return a volume of an array or of an image file.
+    def of(
+        cls,
+        image: Volume | ArrayLike | Sequence[ArrayLike] | str | Path,
+        rgb: bool | None = None,
+        *,
+        channel_axis: int | None = None,
+        channels: Sequence[int] | None = None,
+        spacing: Sequence[float] | None = None,
+        nodata: float | None = None,
+    ) -> Volume:
+        """Return a volume of an array, of the levels of a pyramid, or of an image file.
 
         Parameters
         ----------
         image
-            A numpy or zarr array, or the path of a .tif, .png, .jpg or .zarr.
+            A numpy, zarr, dask or tensorstore array, a sequence of them from fine to coarse, or the path or URL of a
+            file or store (see `open_image`).
         rgb
-            Whether the last axis holds colour channels; left out, it does where it has length 3 or 4 and the two axes
-            before it are longer than that (longer than 30 where the pixels are not uint8).
+            Whether the last axis holds colours; left out, the file tells, or else it does where it has length 3 or 4
+            and the two axes before it are longer than that (longer than 30 where the pixels are not uint8).
+        channel_axis
+            The axis of the array that holds channels; the file tells where it can.
+        channels
+            Which channels count, at most three; the first three when left out.
+        spacing
+            Size of a pixel along each axis, channels not counted; the file tells, or else all are equal.
+        nodata
+            The value of pixels that hold nothing; the file tells, or else there is none.
 
         Raises
         ------
         ImageError
-            The file is missing or no image, or the array is no image (complex, text, fewer than two axes).
+            The file is missing or no image, the levels do not match, or the array is no image (complex, text, fewer
+            than two axes).
         """
         if isinstance(image, Volume):
             return image
-        array = open_image(Path(image)) if isinstance(image, (str, Path)) else image
-        if not hasattr(array, "shape") or not hasattr(array, "dtype"):
-            array = np.asarray(array)
-        dtype = np.dtype(array.dtype)
-        if dtype.kind not in "buif":
-            raise ImageError(f"Pixels of type {dtype} are no image: give whole or real numbers.")
-        shape = tuple(array.shape)
-        if rgb is None:
-            shortest = 4 if dtype == np.uint8 else 30
-            rgb = len(shape) > 2 and shape[-1] in (3, 4) and min(shape[-3:-1]) > shortest
-        if rgb and len(shape) < 3:
-            raise ImageError(f"An RGB image needs a channel axis at the end and this one has shape {shape}.")
-        volume = cls(array, rgb)
-        if len(volume.shape) < 2:
-            raise ImageError(f"An image needs at least two axes and this one has shape {shape}: give a 2-D array.")
-        if 0 in shape:
-            raise ImageError(f"The image is empty, its shape is {shape}: give one with pixels.")
-        return volume
+        opened = _opened(image)
+        first = opened.levels[0]
+        shape = tuple(int(length) for length in first.shape)
+        _check_image(shape, np.dtype(first.dtype))
+        axis = _channel_axis(opened, shape, rgb, channel_axis)
+        is_rgb = axis is not None and (axis == len(shape) - 1 and (bool(rgb) or _is_colour(opened, shape, rgb)))
+        if axis is not None and len(shape) < 3:
+            raise ImageError(f"An image with channels needs two more axes and this one has shape {shape}.")
+        count = 0 if axis is None else shape[axis]
+        return cls(
+            levels=opened.levels,
+            factors=tuple(_without(level, axis) for level in _factors(opened)),
+            spacing=_spacing(spacing, opened, len(shape), axis),
+            rgb=is_rgb,
+            channel_axis=axis,
+            channels=_channels(channels, count, rgb=is_rgb),
+            windows=opened.windows if len(opened.windows) == count else (),
+            colors=_colors(opened.colors) if len(opened.colors) == count and not is_rgb else (),
+            nodata=opened.nodata if nodata is None else float(nodata),
+            georeference=opened.georeference,
+        )
+
+    @property
+    def array(self) -> ArrayLike:
+        """The pixels of the finest level."""
+        return self.levels[0]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = np.dtype(self.levels[0].dtype)
+        return dtype
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Length of every axis in pixels, without the channel axis."""
-        shape = tuple(self.array.shape)
-        return shape[:-1] if self.rgb else shape
+        """Length of every axis in level-0 pixels, without the channel axis."""
+        return tuple(int(n) for n in _without(self.levels[0].shape, self.channel_axis))
 
-    def read(self, plane: Plane, box: Box) -> NDArray[Any]:
+    def pixel_size(self, plane: Plane) -> tuple[float, float]:
+        """Return the size of a pixel along rows and columns of a plane, the smaller being 1."""
+        rows, cols = (self.spacing[axis] for axis in plane.axes)
+        smaller = min(rows, cols)
+        return rows / smaller, cols / smaller
+
+    def read(self, plane: Plane, box: Box, level: int = 0) -> NDArray[Any]:
         """Read the pixels of a box of a plane.
 
         Parameters
         ----------
         plane
-            Which section of the volume.
+            Which section of the volume, in level-0 pixels.
         box
-            Whole level-0 pixels, inside the plane.
+            Whole pixels of the level, inside the plane.
+        level
+            Which level of the data.
 
         Returns
         -------
         numpy.ndarray
-            Shape (rows, cols), or (rows, cols, channels) for RGB, in the dtype of the array.
+            Shape (rows, cols), or (rows, cols, channels), in the dtype of the array; in float32 where pixels hold
+            nothing, and those are NaN.
 
         Raises
         ------
         ImageError
-            The box holds NaN or infinite pixels, or cannot be read.
+            It cannot be read.
         """
-        try:
-            block = np.asarray(self.array[plane.slicer(box)])
-        except (OSError, RuntimeError, ValueError) as error:
-            raise ImageError(f"The pixels of {box} cannot be read ({error}): check the file or the store.") from error
-        if block.dtype.kind == "f" and not np.isfinite(block).all():
-            raise ImageError(
-                "The image holds NaN or infinite pixels: replace them first, for example with numpy.nan_to_num."
-            )
-        return plane.oriented(block)
+        array = self.levels[level]
+        block = self._blocks.get(level, plane, box)
+        if block is None:
+            wanted = _to_chunks(array, self._array_axes(plane), box, plane.shape_in(self._shape_of(level)))
+            block = self._fetch(array, plane, wanted, level)
+            if not isinstance(array, np.ndarray):
+                self._blocks.put(level, plane, wanted, block)
+            block = block[box.moved(-wanted.top, -wanted.left).slices]
+        return self._without_nodata(block)
 
-    def rendering(self, limits: Sequence[float] | None = None, gamma: float = 1.0) -> Rendering:
+    def read_tile(self, plane: Plane, tile: Tile) -> tuple[NDArray[Any], tuple[float, float], tuple[float, float]]:
+        """Read what a tile needs from the coarsest level of the data that is fine enough for it.
+
+        Returns
+        -------
+        pixels : numpy.ndarray
+            As `read` gives them.
+        origin : tuple of float
+            (row, col) of their first edge, in level-0 pixels.
+        size : tuple of float
+            Height and width of one of them, in level-0 pixels.
+        """
+        level = self.level_for(plane, tile)
+        size = self.factors[level][plane.axes[0]], self.factors[level][plane.axes[1]]
+        rows, cols = plane.shape_in(self._shape_of(level))
+        read = tile.read
+        box = Box(read.top / size[0], read.left / size[1], read.bottom / size[0], read.right / size[1])
+        inside = box.rounded_out().intersection(Box(0, 0, rows, cols))
+        if inside.is_empty:  # Levels are cut instead of rounded up now and then: take their last pixels.
+            top, left = min(int(inside.top), rows - 1), min(int(inside.left), cols - 1)
+            inside = Box(top, left, max(int(inside.bottom), top + 1), max(int(inside.right), left + 1))
+        return self.read(plane, inside, level), (inside.top * size[0], inside.left * size[1]), size
+
+    def render(self, plane: Plane, tile: Tile, rendering: Rendering) -> NDArray[np.uint8]:
+        """Read a tile and render it into the encoder's input, shape (side, side, 3)."""
+        pixels, origin, size = self.read_tile(plane, tile)
+        return render_tile(pixels, tile, rendering, origin, size)
+
+    def level_for(self, plane: Plane, tile: Tile) -> int:
+        """Return the coarsest level of the data whose pixels are no larger than those of a tile, on any axis."""
+        wanted = dict(zip(plane.axes, tile.step, strict=True))
+        most = [wanted.get(axis, max(1.0, *tile.step)) for axis in range(len(self.shape))]
+        fine = [
+            level
+            for level, factors in enumerate(self.factors)
+            if all(factor <= limit * (1 + 1e-6) for factor, limit in zip(factors, most, strict=True))
+        ]
+        return max(fine, default=0)
+
+    def read_ahead(self, plane: Plane, tiles: Sequence[Tile]) -> None:
+        """Read what several tiles need at once, where they lie over each other and the pixels are not in memory."""
+        by_level: dict[int, list[Tile]] = {}
+        for tile in tiles:
+            by_level.setdefault(self.level_for(plane, tile), []).append(tile)
+        for level, members in by_level.items():
+            if len(members) < 2 or isinstance(self.levels[level], np.ndarray):
+                continue
+            union = members[0].read
+            for tile in members[1:]:
+                union = union.union(tile.read)
+            size = self.factors[level][plane.axes[0]], self.factors[level][plane.axes[1]]
+            box = Box(union.top / size[0], union.left / size[1], union.bottom / size[0], union.right / size[1])
+            inside = box.rounded_out().intersection(Box.of_shape(plane.shape_in(self._shape_of(level))))
+            if not inside.is_empty:
+                self.read(plane, inside, level)
+
+    def forget(self) -> None:
+        """Forget the pixels that are kept in memory; call it after changing them in place."""
+        self._blocks.clear()
+
+    def rendering(
+        self,
+        limits: Sequence[float] | Sequence[Sequence[float]] | None = None,
+        gamma: float | Sequence[float] = 1.0,
+    ) -> Rendering:
         """Return how the whole volume is stretched to 8 bits.
 
         Parameters
         ----------
         limits
-            Contrast limits (low, high); left out, they are 0 and 255 for 8-bit RGB and else the 0.5 and 99.5
-            percentiles of a few blocks spread over a few planes.
+            Contrast limits (low, high), or a pair for each channel; left out, they are what the file suggests, 0 and
+            255 for 8-bit RGB, and else the 0.5 and 99.5 percentiles of a few blocks spread over the volume.
         gamma
-            As in napari.
+            As in napari; one for all channels, or one for each.
 
         Raises
         ------
         ImageError
             The limits are not two finite numbers in rising order, or gamma is not above 0.
         """
-        if not gamma > 0:
+        powers = (gamma,) if isinstance(gamma, (int, float)) else tuple(gamma)
+        if not all(power > 0 for power in powers) or len(powers) not in (1, len(self.channels)):
             raise ImageError(f"Gamma must be above 0 and is {gamma}: 1 leaves the image as it is.")
+        gamma = float(powers[0]) if len(powers) == 1 else tuple(float(power) for power in powers)
+        colors = tuple(self.colors[i] for i in self.channels) if self.colors else None
+        if colors is None and len(self.channels) > 1 and not self.rgb:
+            colors = PRIMARIES[: len(self.channels)]
         if limits is not None:
-            pair = np.atleast_1d(np.asarray(limits, np.float64))
-            if pair.shape != (2,) or not np.isfinite(pair).all() or pair[0] >= pair[1]:
-                raise ImageError(f"Contrast limits must be two numbers, low < high, and these are {limits}.")
-            return Rendering(((float(pair[0]), float(pair[1])),), gamma)
-        if self.rgb and np.dtype(self.array.dtype) == np.uint8:
+            return Rendering(_pairs(limits, max(len(self.channels), 1)), gamma, colors)
+        if self.rgb and self.dtype == np.uint8:
             return Rendering(((0.0, 255.0),), gamma)
-        return Rendering((percentile_limits(self._sample()),), gamma)
+        suggested = [self.windows[i] for i in self.channels] if self.windows else []
+        if suggested and all(window is not None for window in suggested):
+            return Rendering(tuple(window for window in suggested if window is not None), gamma, colors)
+        sample = self._sample()
+        if self.rgb or self.channel_axis is None:
+            return Rendering((self._limits(sample[..., :MOST_CHANNELS] if self.rgb else sample),), gamma)
+        return Rendering(tuple(self._limits(sample[..., i]) for i in range(sample.shape[-1])), gamma, colors)
+
+    def _limits(self, sample: NDArray[Any]) -> tuple[float, float]:
+        low, high = percentile_limits(sample)
+        if low == high and self.dtype.kind in "ui" and sample.size and sample.min() == sample.max():
+            # Blocks of a sparsely filled image that all hold the same say nothing: take what the type can hold.
+            info = np.iinfo(self.dtype)
+            return (float(info.min), float(info.max)) if math.prod(self.shape) > SAMPLE_PIXELS else (low, high)
+        return low, high
 
     def _sample(self) -> NDArray[Any]:
-        """Read a few planes of the last two axes, spread over the others, and of large planes only 4 x 4 blocks."""
+        """Read a few blocks spread over the volume, along the last two axes; of small volumes a few whole planes.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n,), or (n, channels).
+        """
         *others, height, width = self.shape
-        rows, cols = (_spread(length, SAMPLE_BLOCKS, SAMPLE_BLOCK_SIDE) for length in (height, width))
         count = math.prod(others)
-        colours = (..., slice(3)) if self.rgb else ...
-        chosen = np.unique(np.linspace(0, count - 1, min(count, SAMPLE_PLANES)).astype(int))
+        if count * height * width <= SAMPLE_PIXELS:
+            chosen = np.unique(np.linspace(0, count - 1, min(count, SAMPLE_PLANES)).astype(int))
+            spots = [(int(at), Box(0, 0, height, width)) for at in chosen]
+        else:
+            spots = list(_spread(count, height, width))
         blocks = [
-            self.read(Plane.of(self.shape, [int(at) for at in index]), Box(top, left, bottom, right))[colours].ravel()
-            for index in (zip(*np.unravel_index(chosen, others), strict=True) if others else [()])
-            for top, bottom in rows
-            for left, right in cols
+            self.read(Plane.of(self.shape, [int(i) for i in np.unravel_index(at, others)] if others else None), box)
+            for at, box in spots
         ]
-        return np.concatenate(blocks)
+        depth = () if self.channel_axis is None else (blocks[0].shape[-1],)
+        return np.concatenate([block.reshape(-1, *depth) for block in blocks])
+
+    # -- arrays ----------------------------------------------------------------------------------------------------
+
+    def _shape_of(self, level: int) -> tuple[int, ...]:
+        return tuple(int(n) for n in _without(self.levels[level].shape, self.channel_axis))
+
+    def _array_axes(self, plane: Plane) -> tuple[int, int]:
+        """Return the axes of the arrays that are the rows and columns of a plane."""
+        rows, cols = (axis + (self.channel_axis is not None and axis >= self.channel_axis) for axis in plane.axes)
+        return rows, cols
+
+    def _fetch(self, array: ArrayLike, plane: Plane, box: Box, level: int) -> NDArray[Any]:
+        """Read a box of a level; the first axes of what it gives are (row, col), the last one the channels."""
+        index = tuple(
+            min(int((at + 0.5) / factor), length - 1)
+            for at, factor, length in zip(plane.index, self.factors[level], self._shape_of(level), strict=True)
+        )
+        key: list[Any] = list(Plane(plane.axes, index).slicer(box))
+        picked: list[int] | None = None
+        if self.channel_axis is not None:
+            chosen = self.channels
+            # A slice is what every kind of array can do; the channels are picked from what it gives.
+            key.insert(self.channel_axis, slice(min(chosen), max(chosen) + 1))
+            picked = [channel - min(chosen) for channel in chosen]
+        try:
+            block = np.asarray(array[tuple(key)])
+        except Exception as error:  # Stores, codecs and file systems each raise their own.
+            raise ImageError(
+                f"The pixels of {_edges(box)} cannot be read ({_first_line(error)}): the file or store is damaged, "
+                "incomplete or out of reach; mend it, or work elsewhere in the image."
+            ) from error
+        if picked is not None:
+            at = sum(not isinstance(part, int) for part in key[: self.channel_axis])
+            block = np.moveaxis(block, at, -1)
+            if picked != list(range(block.shape[-1])):
+                block = block[..., picked]
+        return plane.oriented(block)
+
+    def _without_nodata(self, block: NDArray[Any]) -> NDArray[Any]:
+        if self.nodata is not None and math.isfinite(self.nodata):
+            nothing = block == self.nodata
+            if nothing.any():
+                return np.where(nothing, np.float32(np.nan), block.astype(np.float32))
+        return block
 
 
-def _spread(length: int, count: int, side: int) -> list[tuple[int, int]]:
-    if length <= count * side:
-        return [(0, length)]
-    starts = np.linspace(0, length - side, count).astype(int)
-    return [(int(start), int(start) + side) for start in starts]
+class BlockCache:
+    """The blocks that were read last, up to a number of bytes, so that tiles over each other read no chunk twice."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._blocks: OrderedDict[tuple[int, Plane, Box], NDArray[Any]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, level: int, plane: Plane, box: Box) -> NDArray[Any] | None:
+        """Return the pixels of a box if one block that is kept holds all of them."""
+        with self._lock:
+            for key, block in reversed(self._blocks.items()):
+                if key[0] == level and key[1] == plane and key[2].contains(box):
+                    self._blocks.move_to_end(key)
+                    return block[box.moved(-key[2].top, -key[2].left).slices]
+        return None
+
+    def put(self, level: int, plane: Plane, box: Box, block: NDArray[Any]) -> None:
+        """Keep a block, unless it alone is larger than half of what may be kept."""
+        if block.nbytes > self._capacity / 2:
+            return
+        with self._lock:
+            self._blocks[level, plane, box] = block
+            while sum(kept.nbytes for kept in self._blocks.values()) > self._capacity:
+                self._blocks.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._blocks.clear()
 
 
-def open_image(path: Path) -> ArrayLike:
-    """Open an image file or a zarr array.
+def _opened(image: ArrayLike | Sequence[ArrayLike] | str | Path) -> Opened:
+    if isinstance(image, (str, Path)):
+        return open_image(image)
+    if isinstance(image, Sequence) and len(image) and all(hasattr(level, "shape") for level in image):
+        levels: tuple[Any, ...] = tuple(image)
+        if len(levels) == 1 or len({tuple(level.shape) for level in levels}) > 1:
+            return Opened(levels)
+    if not hasattr(image, "shape") or not hasattr(image, "dtype"):
+        return Opened((np.asarray(image),))
+    return Opened((image,))
 
-    Parameters
-    ----------
-    path
-        A .tif or .tiff, a folder of a zarr array or OME-Zarr image, or anything that Pillow reads (.png, .jpg ...).
 
-    Returns
-    -------
-    ArrayLike
-        A numpy array, or a lazy zarr array.
+def _factors(opened: Opened) -> tuple[tuple[float, ...], ...]:
+    """Return how many pixels of the finest level one pixel of each level covers, along every axis.
 
     Raises
     ------
     ImageError
-        The path does not exist or holds no image.
+        The levels are no pyramid: their axes or types differ, or they do not shrink from one to the next.
     """
-    if not path.exists():
-        raise ImageError(f"There is no file {path}: check the path.")
-    try:
-        if path.is_dir():
-            return _open_zarr(path)
-        if path.suffix.lower() in (".tif", ".tiff"):
-            import tifffile
+    first = opened.levels[0]
+    found: list[tuple[float, ...]] = []
+    for number, level in enumerate(opened.levels):
+        if len(level.shape) != len(first.shape) or np.dtype(level.dtype) != np.dtype(first.dtype):
+            raise ImageError(
+                f"Level {number} of the pyramid has shape {tuple(level.shape)} and type {level.dtype}, and level 0 has "
+                f"{tuple(first.shape)} and {first.dtype}: give levels of one image, or the finest one alone."
+            )
+        ratios = opened.factors[number] if opened.factors else _ratios(first.shape, level.shape)
+        if any(ratio < before - 1e-6 for ratio, before in zip(ratios, found[-1] if found else ratios, strict=True)):
+            raise ImageError(
+                f"Level {number} of the pyramid, of shape {tuple(level.shape)}, is larger than the one before it: give "
+                "levels from fine to coarse, or the finest one alone."
+            )
+        found.append(ratios)
+    return tuple(found)
 
-            with _complete_tiff():
-                return tifffile.imread(path)
-        from PIL import Image
 
-        with Image.open(path) as image:
-            mode = {"LA": "L", "La": "L", "RGBa": "RGB"}.get(image.mode, image.mode)
-            if mode in ("P", "PA", "CMYK", "YCbCr", "HSV", "LAB"):
-                mode = "RGB"
-            return np.asarray(image if mode == image.mode else image.convert(mode))
-    except ImageError:
-        raise
-    except Exception as error:
-        first = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+def _ratios(fine: Sequence[int], coarse: Sequence[int]) -> tuple[float, ...]:
+    """Return the factor along each axis; a whole one where the shapes allow it, since levels are cut or rounded up."""
+    ratios = []
+    for long, short in zip(fine, coarse, strict=True):
+        ratio = long / max(short, 1)
+        whole = max(round(ratio), 1)
+        ratios.append(float(whole) if abs(long / whole - short) < 1 else ratio)
+    return tuple(ratios)
+
+
+def _check_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "buif":
+        raise ImageError(f"Pixels of type {dtype} are no image: give whole or real numbers.")
+    if len(shape) < 2:
+        raise ImageError(f"An image needs at least two axes and this one has shape {shape}: give a 2-D array.")
+    if 0 in shape:
+        raise ImageError(f"The image is empty, its shape is {shape}: give one with pixels.")
+
+
+def _is_colour(opened: Opened, shape: tuple[int, ...], rgb: bool | None) -> bool:
+    if rgb is not None or opened.axes is not None:
+        return bool(rgb) if rgb is not None else opened.axes is not None and opened.axes.endswith("s")
+    shortest = 4 if np.dtype(opened.levels[0].dtype) == np.uint8 else 30
+    return len(shape) > 2 and shape[-1] in (3, 4) and min(shape[-3:-1]) > shortest
+
+
+def _channel_axis(opened: Opened, shape: tuple[int, ...], rgb: bool | None, channel_axis: int | None) -> int | None:
+    if channel_axis is not None:
+        if not -len(shape) <= channel_axis < len(shape):
+            raise ImageError(f"There is no axis {channel_axis} in an image of shape {shape}: name another one.")
+        return channel_axis % len(shape)
+    if rgb:
+        if len(shape) < 3:
+            raise ImageError(f"An RGB image needs a channel axis at the end and this one has shape {shape}.")
+        return len(shape) - 1
+    if rgb is None and opened.axes is not None:
+        found = [axis for axis, letter in enumerate(opened.axes) if letter in "cs"]
+        return found[-1] if found else None
+    return len(shape) - 1 if _is_colour(opened, shape, rgb) else None
+
+
+def _channels(channels: Sequence[int] | None, count: int, *, rgb: bool) -> tuple[int, ...]:
+    if channels is None:
+        return tuple(range(count if rgb else min(count, MOST_CHANNELS)))
+    chosen = tuple(int(channel) for channel in channels)
+    if not 1 <= len(chosen) <= MOST_CHANNELS or not all(0 <= channel < count for channel in chosen):
         raise ImageError(
-            f"{path} cannot be read as an image ({first}): is it complete, and a .tif, .png, .jpg or .zarr?"
-        ) from error
+            f"Channels {chosen} cannot be shown: name one to three of the image's {count} channels, counted from 0."
+        )
+    return chosen
 
 
-@contextmanager
-def _complete_tiff() -> Iterator[None]:
-    """Refuse a TIFF of which pages are missing: tifffile only logs that, and returns what there is."""
-    records: list[logging.LogRecord] = []
-    handler = logging.Handler(logging.ERROR)
-    handler.emit = records.append  # type: ignore[assignment, method-assign]
-    logger = logging.getLogger("tifffile")
-    logger.addHandler(handler)
+def _spacing(spacing: Sequence[float] | None, opened: Opened, ndim: int, channel_axis: int | None) -> tuple[float, ...]:
+    count = ndim - (channel_axis is not None)
+    if spacing is None:
+        if opened.spacing is None or opened.axes is None:
+            return (1.0,) * count
+        known = _without(opened.spacing, channel_axis)
+        # Time has no length: its steps say nothing of the shape of pixels.
+        letters = _without(tuple(opened.axes), channel_axis)
+        return tuple(1.0 if letter == "t" else float(size) for size, letter in zip(known, letters, strict=True))
+    sizes = tuple(float(size) for size in spacing)
+    if len(sizes) != count or not all(math.isfinite(size) and size > 0 for size in sizes):
+        raise ImageError(f"The spacing {sizes} does not fit: give {count} numbers above 0, one for each axis.")
+    return sizes
+
+
+def _without(values: Sequence[Any], axis: int | None) -> tuple[Any, ...]:
+    return tuple(value for i, value in enumerate(values) if i != axis)
+
+
+def _colors(names: Sequence[str]) -> tuple[tuple[float, float, float], ...]:
+    """Turn "RRGGBB", with or without a hash, into numbers; white where it is none."""
+    found = []
+    for name in names:
+        digits = name.lstrip("#")[:6]
+        try:
+            red, green, blue = (int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4))
+        except ValueError:
+            red = green = blue = 1.0
+        found.append((red, green, blue))
+    return tuple(found)
+
+
+def _pairs(limits: Sequence[Any], channels: int) -> tuple[tuple[float, float], ...]:
     try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-    for record in records:
-        if any(sign in record.getMessage() for sign in ("invalid page offset", "failed to reshape")):
-            raise ValueError("pages are missing")
+        pairs = np.atleast_2d(np.asarray(limits, np.float64))
+    except (TypeError, ValueError):
+        pairs = np.zeros((0, 0))
+    if pairs.shape not in {(1, 2), (channels, 2)} or not np.isfinite(pairs).all() or (pairs[:, 0] >= pairs[:, 1]).any():
+        raise ImageError(f"Contrast limits must be two numbers, low < high, and these are {limits}.")
+    return tuple((float(low), float(high)) for low, high in pairs)
 
 
-def _open_zarr(path: Path) -> ArrayLike:
-    import zarr
-
-    node = zarr.open(path, mode="r")
-    if isinstance(node, zarr.Array):
-        return node
-    attributes: dict[str, Any] = dict(node.attrs)
-    multiscales = attributes.get("ome", attributes).get("multiscales")
-    if multiscales:
-        return _member(node, str(multiscales[0]["datasets"][0]["path"]), path)
-    names = sorted(node.array_keys())
-    if len(names) == 1:
-        return _member(node, names[0], path)
-    listed = ", ".join(names[:5]) or "none"
-    raise ImageError(f"{path} is a zarr group and not one image: give the path of one of its arrays ({listed}).")
+def _to_chunks(array: ArrayLike, axes: tuple[int, int], box: Box, shape: tuple[int, int]) -> Box:
+    """Return a box grown to the borders of the chunks under it: reading those costs nothing more."""
+    chunks = getattr(array, "chunks", None)
+    if isinstance(array, np.ndarray) or not isinstance(chunks, tuple) or len(chunks) != len(array.shape):
+        return box
+    rows, cols = (int(chunks[axis] if np.ndim(chunks[axis]) == 0 else max(chunks[axis])) for axis in axes)
+    grown = Box(
+        box.top // rows * rows, box.left // cols * cols, -(-box.bottom // rows) * rows, -(-box.right // cols) * cols
+    ).intersection(Box.of_shape(shape))
+    size = np.dtype(array.dtype).itemsize * grown.height * grown.width
+    return grown if size <= KEPT_BYTES / 4 else box
 
 
-def _member(group: Any, name: str, path: Path) -> ArrayLike:
-    import zarr
+def _spread(count: int, height: int, width: int) -> Iterator[tuple[int, Box]]:
+    """Yield blocks spread evenly, and the same each time, over all planes: (plane number, box)."""
+    rows, cols = min(height, SAMPLE_BLOCK_SIDE), min(width, SAMPLE_BLOCK_SIDE)
+    # The plastic number's powers (Roberts 2018): points of a sequence that leaves no large hole in three dimensions.
+    steps = 1 / 1.2207440846057596 ** np.arange(1, 4)
+    for number in range(SAMPLE_BLOCKS):
+        z, y, x = (0.5 + number * steps) % 1
+        top, left = round(y * (height - rows)), round(x * (width - cols))
+        yield int(z * count), Box(top, left, top + rows, left + cols)
 
-    member = group[name]
-    if not isinstance(member, zarr.Array):
-        raise ImageError(f"{path} says that its image is {name!r}, which is no array: check the store.")
-    return member
+
+def _edges(box: Box) -> str:
+    return f"rows {box.top:g} to {box.bottom:g}, columns {box.left:g} to {box.right:g}"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

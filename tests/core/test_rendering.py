@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from napari_sam.core.geometry import Box
 from napari_sam.core.rendering import Rendering, area_average, percentile_limits, render_tile
 from napari_sam.core.tiles import Tile, TileGrid
 
@@ -200,3 +203,83 @@ def test_a_pixel_appears_where_its_coordinates_say(row, col, level):
     expected = tile.point_to_tile(row, col)
     tolerance = 0.5 if level >= 0 else 0.5 / tile.downsample
     assert np.abs(np.subtract(centre, expected)).max() <= tolerance
+
+
+def waves(rows, cols, row_period, col_period):
+    row, col = np.indices((rows, cols)) + 0.5
+    return 128 + 60 * np.sin(2 * np.pi * row / row_period) + 60 * np.sin(2 * np.pi * col / col_period)
+
+
+@pytest.mark.parametrize("thick", [2.0, 3.7, 8.0])
+def test_pixels_that_are_not_square_are_shown_as_the_square_world_they_lie_in(thick):
+    square = waves(2000, 900, 160, 120)
+    shape = (int(2000 / thick), 900)
+    flat = waves(*shape, 160 / thick, 120)
+    for level in (0, 1):
+        tile = TileGrid(shape, 64, (thick, 1.0)).tile(level, 2, 3)
+        world = TileGrid(square.shape, 64).tile(level, 0, 3)
+        top = tile.read.top * thick
+        moved = replace(world, read=Box(top, tile.read.left, top + 64 * 2**level, tile.read.right))
+        expected = square[int(top) : int(top) + 64 * 2**level, moved.read.slices[1]]
+        rows = expected.reshape(64, 2**level, 64, 2**level).mean((1, 3))
+        shown = render_tile(flat[tile.read.slices], tile, AS_IT_IS)
+        assert np.abs(shown[..., 0].astype(float) - rows).mean() < 4
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+@pytest.mark.parametrize("at", [(0, 0), (3, 2), (4, 5)])
+def test_a_coarser_level_of_the_data_gives_the_same_tile_as_the_finest(level, at):
+    pixels = waves(601, 523, 37, 23)
+    grid = TileGrid(pixels.shape, 64)
+    tile = grid.tile(level, *(min(i, n - 1) for i, n in zip(at, grid.count(level), strict=True)))
+    fine = render_tile(pixels[tile.read.slices], tile, AS_IT_IS)
+    half = area_average(pixels, 2)
+    top, left = int(tile.read.top // 2), int(tile.read.left // 2)
+    bottom, right = -int(-tile.read.bottom // 2), -int(-tile.read.right // 2)
+    coarse = render_tile(half[top:bottom, left:right], tile, AS_IT_IS, (top * 2.0, left * 2.0), (2.0, 2.0))
+    on_grid = tile.read.top % 2 == 0 and tile.read.left % 2 == 0
+    assert np.abs(fine.astype(int) - coarse.astype(int)).max() <= (1 if on_grid else 12)
+
+
+def test_a_level_that_was_cut_instead_of_rounded_up_still_fills_the_tile():
+    pixels = np.full((601, 601), 200.0)
+    tile = TileGrid(pixels.shape, 64).tile(2, 3, 3)
+    cut = np.full((150, 150), 200.0)  # 601 / 4, rounded down
+    top = int(tile.read.top // 4)
+    shown = render_tile(cut[top:, top:], tile, AS_IT_IS, (top * 4.0, top * 4.0), (4.0, 4.0))
+    assert (shown == 200).all()
+
+
+def test_pixels_without_a_value_do_not_darken_their_neighbours():
+    pixels = np.full((64, 64), 100.0)
+    pixels[::2, ::2] = np.nan
+    pixels[:8, :8] = np.nan
+    tile = TileGrid((64, 64), 32).tile(1, 0, 0)
+    shown = render_tile(pixels, tile, AS_IT_IS)[..., 0]
+    assert (shown[:4, :4] == 0).all()
+    shown[:4, :4] = 100
+    assert (shown == 100).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_none_is_black_at_every_level(value):
+    pixels = np.full((64, 64), 200.0, np.float32)
+    pixels[5, 7] = value
+    for level in (-1, 0):
+        tile = TileGrid((64, 64), 32).tile(level, 0, 0)
+        row, col = (round(at) for at in tile.point_to_tile(5, 7))
+        assert render_tile(pixels[tile.read.slices], tile, AS_IT_IS)[row, col, 0] < 150
+    assert Rendering(((0.0, 1.0),))(pixels)[5, 7].tolist() == [0, 0, 0]
+
+
+def test_channels_are_added_in_their_colours_each_with_its_own_contrast():
+    pixels = np.zeros((2, 2, 3))
+    pixels[0, 0] = 10, 0, 0
+    pixels[0, 1] = 0, 1000, 0
+    pixels[1, 0] = 5, 500, 4
+    colors = ((1.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 1.0, 1.0))
+    shown = Rendering(((0.0, 10.0), (0.0, 1000.0), (0.0, 4.0)), (1.0, 1.0, 2.0), colors)(pixels)
+    assert shown[0, 0].tolist() == [255, 0, 255]
+    assert shown[0, 1].tolist() == [0, 255, 0]
+    assert shown[1, 0].tolist() == [255, 255, 255]
+    assert shown[1, 1].tolist() == [0, 0, 0]

@@ -29,13 +29,16 @@ def intervals(grid: TileGrid, level: int, axis: int) -> list[tuple[Tile, float, 
     return [(t, t.owned.as_tuple()[axis], t.owned.as_tuple()[axis + 2]) for t in tiles]
 
 
+PIXEL_SIZES = st.sampled_from([(1.0, 1.0), (2.0, 1.0), (1.0, 3.7), (12.5, 1.0)])
+
+
 @st.composite
-def grids(draw, most=2000, sides=SIDES):
-    return TileGrid((draw(lengths(most)), draw(lengths(most))), draw(sides))
+def grids(draw, most=2000, sides=SIDES, pixel_sizes=st.just((1.0, 1.0))):
+    return TileGrid((draw(lengths(most)), draw(lengths(most))), draw(sides), draw(pixel_sizes))
 
 
 @settings(max_examples=60)
-@given(grids(most=90, sides=ANY_SIDE))
+@given(grids(most=90, sides=ANY_SIDE, pixel_sizes=PIXEL_SIZES))
 def test_every_pixel_has_exactly_one_owner_at_every_level(grid):
     for level in levels_of(grid):
         owners = np.zeros(grid.shape, int)
@@ -47,7 +50,7 @@ def test_every_pixel_has_exactly_one_owner_at_every_level(grid):
 
 
 @settings(max_examples=60)
-@given(grids(sides=ANY_SIDE))
+@given(grids(sides=ANY_SIDE, pixel_sizes=PIXEL_SIZES))
 def test_owned_intervals_follow_each_other_without_gap_on_large_planes(grid):
     for level in levels_of(grid):
         for axis in (0, 1):
@@ -214,3 +217,30 @@ def test_what_a_tile_reads_fills_it_from_its_first_corner(grid, data):
     assert (whole.top, whole.left) == (0, 0)
     assert whole.height == pytest.approx(min(tile.side, grid.shape[0] / tile.downsample))
     assert tile.box_to_tile(tile.read.grown(grid.span(level))) == Box(0, 0, tile.side, tile.side)
+
+
+@given(grids(pixel_sizes=PIXEL_SIZES), st.data())
+def test_a_tile_is_a_square_of_the_world_whatever_the_shape_of_pixels(grid, data):
+    level = data.draw(st.sampled_from(levels_of(grid)))
+    tile = grid.tile_at(level, data.draw(st.integers(0, grid.shape[0])), data.draw(st.integers(0, grid.shape[1])))
+    for axis, (step, size) in enumerate(zip(tile.step, grid.pixel_size, strict=True)):
+        assert step * tile.side == grid.spans(level)[axis]
+        # Spans are whole pixels, so where one pixel is a good part of a tile the square is only nearly one.
+        assert abs(step * size / tile.downsample - 1) <= size / grid.span(level)
+
+
+@given(grids(pixel_sizes=PIXEL_SIZES))
+def test_the_coarsest_level_covers_the_plane_with_one_tile_and_no_finer_one_does(grid):
+    assert grid.count(grid.max_level) == (1, 1)
+    assert grid.max_level == grid.min_level or grid.count(grid.max_level - 1) != (1, 1)
+
+
+@given(grids(most=600, pixel_sizes=PIXEL_SIZES), st.data())
+def test_tiles_over_a_box_are_those_that_own_its_pixels(grid, data):
+    level = data.draw(st.sampled_from([one for one in levels_of(grid) if np.prod(grid.count(one)) < 500] or [0]))
+    top, left = data.draw(st.integers(0, grid.shape[0] - 1)), data.draw(st.integers(0, grid.shape[1] - 1))
+    box = Box(top, left, data.draw(st.integers(top + 1, grid.shape[0])), data.draw(st.integers(left + 1, grid.shape[1])))
+    found = {(tile.row, tile.col) for tile in grid.tiles_over(level, box)}
+    rows, cols = grid.count(level)
+    every = [grid.tile(level, row, col) for row in range(rows) for col in range(cols)]
+    assert found == {(tile.row, tile.col) for tile in every if not tile.owned.intersection(box).is_empty}

@@ -14,11 +14,12 @@ from napari_sam.plugin.controller import Controller
 
 
 class NowRunner:
-    """Runs jobs at once, in the calling thread."""
+    """Runs jobs at once, in the calling thread; those that can wait only when it is told to `work_off` them."""
 
     def __init__(self):
         self.messages = []
         self.closed = False
+        self.idle = lambda: None
 
     def submit(self, job, done, failed, report):
         try:
@@ -27,6 +28,22 @@ class NowRunner:
             failed(error)
         else:
             done(result)
+
+    def submit_write(self, work):
+        NowRunner.submit(self, work.job, work.done, work.failed, work.report)
+
+    def set_idle(self, source):
+        self.idle = source
+
+    def wake(self):
+        pass
+
+    def work_off(self, most=1000):
+        done = 0
+        while done < most and (work := self.idle()) is not None:
+            NowRunner.submit(self, work.job, work.done, work.failed, work.report)
+            done += 1
+        return done
 
     def close(self):
         self.closed = True
@@ -41,6 +58,9 @@ class HeldRunner(NowRunner):
 
     def submit(self, job, done, failed, report):
         self.jobs.append((job, done, failed, report))
+
+    def submit_write(self, work):
+        self.jobs.append((work.job, work.done, work.failed, work.report))
 
     def release(self, index=0):
         super().submit(*self.jobs.pop(index))

@@ -32,7 +32,7 @@ def test_every_order_of_axes_shows_the_plane_that_napari_slices(order):
     plane = adapters.plane_of(viewer, image)
     assert plane.axes == order[1:]
     assert plane.index[hidden] == 4
-    ours = adapters.volume_of(image).read(plane, _whole(plane, PIXELS.shape))
+    ours = adapters.shown([image]).volume.read(plane, _whole(plane, PIXELS.shape))
     expected = PIXELS.take(4, axis=hidden)
     np.testing.assert_array_equal(ours, expected if order[1] < order[2] else expected.T)
 
@@ -183,6 +183,6 @@ def test_zoom_tells_how_many_pixels_a_screen_pixel_shows():
 
 def test_rgb_and_multiscale_layers_give_their_finest_pixels():
     rgb = Image(np.zeros((20, 30, 3), np.uint8), rgb=True)
-    assert adapters.volume_of(rgb).shape == adapters.shape_of(rgb) == (20, 30)
+    assert adapters.shown([rgb]).volume.shape == adapters.shape_of(rgb) == (20, 30)
     pyramid = Image([np.ones((64, 64), np.uint8), np.ones((32, 32), np.uint8)], multiscale=True)
-    assert adapters.volume_of(pyramid).shape == adapters.shape_of(pyramid) == (64, 64)
+    assert adapters.shown([pyramid]).volume.shape == adapters.shape_of(pyramid) == (64, 64)

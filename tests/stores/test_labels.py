@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import zarr
@@ -36,20 +38,23 @@ def writes(draw):
         plane,
         Mask(box, pixels),
         draw(st.sampled_from([None, 1, 2, 5])),
-        draw(st.sampled_from(["keep", "overwrite"])),
+        draw(st.sampled_from(["keep", "overwrite", "empty"])),
     )
 
 
-def expected_after(labels: np.ndarray, plane: Plane, mask: Mask, label: int, overlap: str) -> np.ndarray:
-    """Write pixel by pixel, into a copy."""
-    after = labels.copy()
+def expected_after(labels: np.ndarray, plane: Plane, mask: Mask, label: int, overlap: str) -> np.ndarray | None:
+    """Write pixel by pixel, into a copy; None where nothing may be written."""
+    after, written, others = labels.copy(), 0, 0
     for row, col in np.argwhere(mask.pixels):
         where = list(plane.index)
         where[plane.axes[0]] = int(mask.box.top) + int(row)
         where[plane.axes[1]] = int(mask.box.left) + int(col)
-        if overlap == "overwrite" or after[tuple(where)] == 0:
+        free = after[tuple(where)] in (0, label)
+        others += not free
+        if overlap == "overwrite" or free:
             after[tuple(where)] = label
-    return after
+            written += 1
+    return after if written and not (overlap == "empty" and others) else None
 
 
 def play(array, actions) -> None:
@@ -64,8 +69,7 @@ def play(array, actions) -> None:
             plane, mask, asked, overlap = action
             label = store.next_label if asked is None else asked
             after = expected_after(history[-1], plane, mask, label, overlap)
-            possible = mask.area and (overlap == "overwrite" or (after != history[-1]).any())
-            if not possible:
+            if after is None:
                 with pytest.raises(LabelsError):
                     store.write(*action)
             else:
@@ -171,15 +175,77 @@ def test_an_empty_mask_is_refused():
             LabelStore(labels).write(flat(labels), mask)
 
 
-def test_the_256th_object_does_not_fit_8_bit_labels():
+@pytest.mark.parametrize("overlap", ["keep", "empty", "overwrite"])
+def test_an_object_may_grow_over_its_own_pixels_under_every_policy(overlap):
+    store = LabelStore(np.zeros((6, 6), np.uint8))
+    store.write(flat(store.array), solid(0, 0, 3, 3))
+    edit = store.write(flat(store.array), solid(0, 0, 3, 5), label=1, overlap=overlap)
+    assert edit.area == 15
+    assert np.count_nonzero(store.array == 1) == 15
+    store.undo()
+    assert np.count_nonzero(store.array == 1) == 9
+
+
+def test_empty_refuses_a_mask_of_which_one_pixel_belongs_to_another_object():
+    labels = np.zeros((6, 6), np.uint8)
+    labels[3, 3] = 5
+    store = LabelStore(labels)
+    with pytest.raises(LabelsError, match=r"part of the mask belongs to another object.*'keep' or 'overwrite'"):
+        store.write(flat(labels), solid(1, 1, 4, 4), overlap="empty")
+    assert np.count_nonzero(labels) == 1
+    ring = solid(1, 1, 4, 4)
+    ring.pixels[2, 2] = False
+    assert store.write(flat(labels), ring, overlap="empty").area == 8
+    with pytest.raises(LabelsError, match=r"'all'.*use keep or overwrite or empty"):
+        store.write(flat(labels), ring, overlap="all")
+
+
+def test_the_256th_object_makes_8_bit_labels_wider():
     labels = np.zeros((6, 6), np.uint8)
     labels[5, 5] = 254
     store = LabelStore(labels)
     assert store.write(flat(labels), solid(0, 0, 1, 1)).label == 255
+    with pytest.raises(LabelsError, match="belongs to other objects"):
+        store.write(flat(labels), solid(0, 0, 1, 1))
+    assert store.array is labels
     before = labels.copy()
-    with pytest.raises(LabelsError, match=r"Label 256 does not fit into uint8.*1 to 255.*larger type"):
-        store.write(flat(labels), solid(2, 2, 4, 4))
+    assert store.write(flat(labels), solid(2, 2, 4, 4)).label == 256
+    assert store.array.dtype == np.uint32
+    assert np.count_nonzero(store.array == 256) == 4
     np.testing.assert_array_equal(labels, before)
+    store.undo()
+    np.testing.assert_array_equal(store.array, before)
+    store.undo()
+    assert store.next_label == 255
+
+
+def test_signed_labels_keep_their_sign_when_they_are_made_wider():
+    labels = np.full((4, 4), -1, np.int8)
+    labels[0, 0], labels[2:, 2:] = 127, 0
+    store = LabelStore(labels)
+    store.write(flat(labels), solid(2, 2, 4, 4))
+    assert store.array.dtype == np.int32
+    assert sorted(np.unique(store.array)) == [-1, 127, 128]
+
+
+def test_labels_in_files_and_of_32_bits_are_not_made_wider(tmp_path):
+    in_file = np.memmap(tmp_path / "labels.raw", np.uint8, "w+", shape=(4, 4))
+    in_zarr = zarr.array(np.zeros((4, 4), np.uint8))
+    for array in (in_file, in_zarr):
+        array[0, 0] = 255
+        with pytest.raises(LabelsError, match=r"uint8 can hold are in use: copy them into labels of uint32"):
+            LabelStore(array).write(flat(array), solid(1, 1, 3, 3))
+        assert np.count_nonzero(array[...]) == 1
+    full = np.array([[2**32 - 1, 0]], np.uint32)
+    with pytest.raises(LabelsError, match="as wide as labels get"):
+        LabelStore(full).write(flat(full), solid(0, 1, 1, 2))
+
+
+def test_a_label_that_is_asked_for_and_does_not_fit_is_refused():
+    labels = np.zeros((6, 6), np.uint8)
+    with pytest.raises(LabelsError, match=r"Label 256 does not fit into uint8.*1 to 255.*larger type"):
+        LabelStore(labels).write(flat(labels), solid(2, 2, 4, 4), label=256)
+    assert not labels.any()
 
 
 @pytest.mark.parametrize("label", [0, -1, 70000])
@@ -222,8 +288,133 @@ def test_a_zarr_array_opened_for_reading_is_refused(tmp_path):
 
 def test_a_dask_array_is_refused():
     dask = pytest.importorskip("dask.array")
-    with pytest.raises(LabelsError, match="cannot be written to"):
+    with pytest.raises(LabelsError, match=r"cannot be written to: compute it.*or store it as zarr"):
         LabelStore(dask.zeros((4, 4), dtype=np.uint16))
+
+
+class TensorStore:
+    """Behaves as tensorstore does: own types, views that are read by numpy alone, synchronous assignment."""
+
+    class Type:
+        numpy_dtype = np.dtype(np.uint16)
+
+    def __init__(self, pixels: np.ndarray, writable: bool = True) -> None:
+        self._pixels, self.writable = pixels, writable
+        self.shape, self.dtype = pixels.shape, self.Type()
+
+    def __getitem__(self, key):
+        return TensorStore(self._pixels[key])
+
+    def __setitem__(self, key, values):
+        self._pixels[key] = np.asarray(values)
+
+    def __array__(self, dtype=None, copy=None):
+        return self._pixels.copy()
+
+
+@settings(max_examples=12)
+@given(ACTIONS)
+def test_a_tensorstore_goes_the_same_way(actions):
+    pixels = np.zeros(SHAPE, np.uint16)
+    play(TensorStore(pixels), actions)
+    assert not pixels.any()
+
+
+def test_a_tensorstore_opened_for_reading_is_refused():
+    with pytest.raises(LabelsError, match="cannot be written to"):
+        LabelStore(TensorStore(np.zeros((4, 4), np.uint16), writable=False))
+
+
+class Broken(TensorStore):
+    """A store of which the disk fails after a part of a write, for so many writes."""
+
+    failures = 0
+
+    def __setitem__(self, key, values):
+        if self.failures:
+            self.failures -= 1
+            self._pixels[key][:1] = np.asarray(values)[:1]
+            raise RuntimeError("INTERNAL: disk\nis broken.")
+        super().__setitem__(key, values)
+
+    def __array__(self, dtype=None, copy=None):
+        if self.failures < 0:
+            raise RuntimeError("DATA_LOSS: chunk is corrupt")
+        return super().__array__()
+
+
+@pytest.mark.parametrize(("failures", "state"), [(1, "are as they were"), (2, "may be half written")])
+def test_a_failing_write_is_one_sentence_and_is_taken_back(failures, state):
+    store = LabelStore(Broken(np.zeros((6, 6), np.uint16)))
+    store.write(flat(store.array), solid(0, 0, 2, 2))
+    store.array.failures = failures
+    with pytest.raises(LabelsError, match=rf"cannot be written \(INTERNAL: disk is broken\) and {state}"):
+        store.write(flat(store.array), solid(1, 1, 5, 5), overlap="overwrite")
+    if failures == 1:
+        assert np.count_nonzero(store.array) == 4
+    assert store.undo().label == 1
+    assert store.undo() is None
+
+
+def test_labels_that_cannot_be_read_are_refused_in_one_sentence():
+    broken = Broken(np.zeros((6, 6), np.uint16))
+    Broken.__getitem__ = lambda self, key: self
+    broken.failures = -1
+    try:
+        for read in (highest_label, lambda array: plan_edit(array, flat(array), solid(0, 0, 2, 2), 1, "keep")):
+            with pytest.raises(LabelsError, match=r"cannot be read \(DATA_LOSS: chunk is corrupt\): check that"):
+                read(broken)
+    finally:
+        del Broken.__getitem__
+
+
+@pytest.mark.parametrize("codecs", [{}, {"compressors": None}])
+def test_a_full_disk_leaves_a_zarr_array_as_it_was(tmp_path, monkeypatch, codecs):
+    array = zarr.create_array(tmp_path / "labels.zarr", shape=(9, 9), dtype="uint16", chunks=(3, 3), **codecs)
+    store = LabelStore(array)
+    store.write(flat(array), solid(0, 0, 9, 5))
+    before, count, real = array[...], 0, os.replace
+
+    def replace(*args):
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise OSError(28, "No space left on device")
+        real(*args)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(LabelsError, match=r"No space left.*as they were: make space"):
+        store.write(flat(array), solid(0, 0, 9, 9), overlap="overwrite")
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "labels.zarr", mode="r")[...], before)
+    assert store.write(flat(array), solid(0, 0, 9, 9)).area == 36
+
+
+def test_a_damaged_chunk_of_a_zarr_array_is_named(tmp_path):
+    array = zarr.create_array(tmp_path / "labels.zarr", shape=(9, 9), dtype="uint16", chunks=(3, 3))
+    array[...] = 1
+    (tmp_path / "labels.zarr/c/1/1").write_bytes(b"garbage")
+    with pytest.raises(LabelsError, match=r"cannot be read"):
+        LabelStore(array).write(flat(array), solid(0, 0, 9, 9), 2, "overwrite")
+    with pytest.raises(LabelsError, match=r"labels\.zarr/c/1/1 cannot be read .*delete it"):
+        highest_label(array)
+    assert set(np.unique(array[:3])) == {1}
+
+
+def test_of_a_zarr_array_only_chunks_that_exist_are_searched(tmp_path):
+    array = zarr.create_array(tmp_path / "labels.zarr", shape=(10**6, 10**6), dtype="uint32", chunks=(64, 64))
+    assert highest_label(array) == 0
+    array[123_456, 654_321] = 31
+    array[999_999, 999_999] = 30
+    assert highest_label(array) == 31
+
+
+def test_a_zarr_store_that_cannot_list_is_searched_block_by_block():
+    class Unlisted(zarr.storage.MemoryStore):
+        supports_listing = False
+
+    array = zarr.create_array(Unlisted(), shape=(50, 70), dtype="uint16", chunks=(16, 16))
+    array[49, 69] = 12
+    assert highest_label(array) == 12
 
 
 def test_planning_an_edit_changes_nothing_and_reverting_it_later_keeps_newer_pixels():

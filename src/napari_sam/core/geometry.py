@@ -100,6 +100,10 @@ class Box:
         """Return the box with `margin` more on every side."""
         return Box(self.top - margin, self.left - margin, self.bottom + margin, self.right + margin)
 
+    def moved(self, rows: float, cols: float) -> Box:
+        """Return the box shifted by so many rows and columns."""
+        return Box(self.top + rows, self.left + cols, self.bottom + rows, self.right + cols)
+
     def rounded_out(self) -> Box:
         """Return the smallest box with whole edges that holds this one."""
         return Box(math.floor(self.top), math.floor(self.left), math.ceil(self.bottom), math.ceil(self.right))
@@ -223,3 +227,28 @@ def interpolation_matrix(source_length: int, positions: NDArray[np.floating[Any]
     matrix[rows, low] = 1 - weight
     matrix[rows, high] += weight
     return matrix
+
+
+def overlap_matrix(
+    centers: NDArray[np.floating[Any]], length: float, start: float, count: int, size: float = 1.0
+) -> NDArray[np.float32]:
+    """Return which share of each target interval every source cell covers.
+
+    Parameters
+    ----------
+    centers
+        Shape (n,): the middles of the target intervals.
+    length
+        Their length, in the same unit.
+    start, count, size
+        Where the source cells begin, how many there are, and how long each is.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, count), float32; a row sums to one where the source covers all of its interval.
+    """
+    low, high = centers[:, None] - length / 2, centers[:, None] + length / 2
+    cell = start + size * np.arange(count)[None]
+    shared = np.clip(np.minimum(high, cell + size) - np.maximum(low, cell), 0, None) / length
+    return np.asarray(shared, np.float32)

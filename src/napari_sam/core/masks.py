@@ -13,7 +13,7 @@ from napari_sam.core.tiles import Tile
 
 STABILITY_OFFSET = 1.0
 
-Overlap = Literal["keep", "overwrite"]
+Overlap = Literal["keep", "overwrite", "empty"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,15 +96,17 @@ def mask_from_logits(logits: NDArray[np.float32], tile: Tile, iou_prediction: fl
     )
     if len(cells) == 0:
         return empty
-    cell = tile.downsample * 4
-    (top, left), (bottom, right) = cells.min(axis=0) * cell, (cells.max(axis=0) + 1) * cell
-    near = Box(tile.read.top + top, tile.read.left + left, tile.read.top + bottom, tile.read.left + right).grown(cell)
+    cell_height, cell_width = (step * 4 for step in tile.step)
+    cell = np.array([cell_height, cell_width])
+    # One cell more on every side: interpolation can bring the border up to there.
+    (top, left), (bottom, right) = (cells.min(axis=0) - 1) * cell, (cells.max(axis=0) + 2) * cell
+    near = Box(tile.read.top + top, tile.read.left + left, tile.read.top + bottom, tile.read.left + right)
     box = near.rounded_out().intersection(tile.read)
     if box.is_empty:
         return empty
     rows, cols = box.pixel_shape
-    by_row = interpolation_matrix(logits.shape[0], (box.top + np.arange(rows) + 0.5 - tile.read.top) / cell)
-    by_col = interpolation_matrix(logits.shape[1], (box.left + np.arange(cols) + 0.5 - tile.read.left) / cell)
+    by_row = interpolation_matrix(logits.shape[0], (box.top + np.arange(rows) + 0.5 - tile.read.top) / cell_height)
+    by_col = interpolation_matrix(logits.shape[1], (box.left + np.arange(cols) + 0.5 - tile.read.left) / cell_width)
     return replace(empty, box=box, pixels=by_row @ logits @ by_col.T > 0).tightened()
 
 
@@ -118,12 +120,13 @@ def touches_border(mask: Mask, shape: tuple[int, int]) -> bool:
     """Say whether a mask runs into a border of its tile that is not the image's own."""
     if mask.tile is None or mask.area == 0:
         return False
-    read, margin = mask.tile.read, max(mask.tile.downsample, 1)
+    read = mask.tile.read
+    height, width = (max(step, 1) for step in mask.tile.step)
     return (
-        (mask.box.top < read.top + margin and read.top > 0)
-        or (mask.box.left < read.left + margin and read.left > 0)
-        or (mask.box.bottom > read.bottom - margin and read.bottom < shape[0])
-        or (mask.box.right > read.right - margin and read.right < shape[1])
+        (mask.box.top < read.top + height and read.top > 0)
+        or (mask.box.left < read.left + width and read.left > 0)
+        or (mask.box.bottom > read.bottom - height and read.bottom < shape[0])
+        or (mask.box.right > read.right - width and read.right < shape[1])
     )
 
 
@@ -139,16 +142,18 @@ def paste(region: NDArray[Any], mask: Mask, label: int, overlap: Overlap = "keep
     label
         The value to write.
     overlap
-        "keep" leaves the pixels of other labels alone, "overwrite" takes them.
+        "keep" leaves the pixels of other labels alone, "overwrite" takes them, "empty" writes nothing at all where the
+        mask has a single one of them.
 
     Returns
     -------
     numpy.ndarray
-        Shape (rows, cols), bool: the pixels that now hold the label because of this call.
+        Shape (rows, cols), bool: the pixels of the mask that hold the label now.
     """
     written = mask.pixels.copy()
-    if overlap == "keep":
-        written &= region == 0
+    if overlap != "overwrite":
+        others = (region != 0) & (region != label)
+        written &= ~others if overlap == "keep" else not (others & mask.pixels).any()
     region[written] = label
     return written
 

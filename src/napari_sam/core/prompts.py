@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from skimage.draw import polygon as fill_polygon
 
-from napari_sam.core.geometry import Box, interpolation_matrix
+from napari_sam.core.geometry import Box, interpolation_matrix, overlap_matrix
 from napari_sam.core.masks import Mask
 from napari_sam.core.tiles import Tile
 from napari_sam.errors import PromptError
@@ -199,18 +199,18 @@ def logits_on(tile: Tile, mask: Mask) -> NDArray[np.float32]:
         Shape (side / 4, side / 4), float32.
     """
     side = tile.side // 4
-    cell = tile.downsample * 4
-    rows = tile.read.top + (np.arange(side) + 0.5) * cell
-    cols = tile.read.left + (np.arange(side) + 0.5) * cell
+    cell_height, cell_width = (step * 4 for step in tile.step)
+    rows = tile.read.top + (np.arange(side) + 0.5) * cell_height
+    cols = tile.read.left + (np.arange(side) + 0.5) * cell_width
     if mask.low_res_logits is not None and mask.tile is not None:
         source, at = mask.low_res_logits, mask.tile
-        source_cell = at.downsample * 4
-        by_row = interpolation_matrix(source.shape[0], (rows - at.read.top) / source_cell)
-        by_col = interpolation_matrix(source.shape[1], (cols - at.read.left) / source_cell)
+        by_row = interpolation_matrix(source.shape[0], (rows - at.read.top) / (at.step[0] * 4))
+        by_col = interpolation_matrix(source.shape[1], (cols - at.read.left) / (at.step[1] * 4))
         values = by_row @ source @ by_col.T
         inside = _within(rows, at.read.top, at.read.bottom)[:, None] & _within(cols, at.read.left, at.read.right)
         return np.asarray(np.where(inside, values, -MASK_PROMPT_LOGIT), np.float32)
-    return (_coverage(mask, rows, cols, cell) * 2 - 1) * np.float32(MASK_PROMPT_LOGIT)
+    covered = _coverage(mask, rows, cols, (cell_height, cell_width))
+    return (covered * 2 - 1) * np.float32(MASK_PROMPT_LOGIT)
 
 
 def rasterize_polygon(vertices: ArrayLike, shape: tuple[int, int]) -> Mask:
@@ -307,16 +307,9 @@ def _within(positions: NDArray[np.floating[Any]], low: float, high: float) -> ND
 
 
 def _coverage(
-    mask: Mask, rows: NDArray[np.floating[Any]], cols: NDArray[np.floating[Any]], cell: float
+    mask: Mask, rows: NDArray[np.floating[Any]], cols: NDArray[np.floating[Any]], cell: tuple[float, float]
 ) -> NDArray[np.float32]:
-    """Return the share of each cell (centres rows x cols, side `cell`) that the mask's pixels cover."""
-    by_row = _overlap_matrix(rows, cell, mask.box.top, mask.pixels.shape[0])
-    by_col = _overlap_matrix(cols, cell, mask.box.left, mask.pixels.shape[1])
+    """Return the share of each cell (centres rows x cols, height and width `cell`) that the mask's pixels cover."""
+    by_row = overlap_matrix(rows, cell[0], mask.box.top, mask.pixels.shape[0])
+    by_col = overlap_matrix(cols, cell[1], mask.box.left, mask.pixels.shape[1])
     return np.asarray(by_row @ mask.pixels.astype(np.float32) @ by_col.T, np.float32)
-
-
-def _overlap_matrix(centers: NDArray[np.floating[Any]], cell: float, start: float, count: int) -> NDArray[np.float32]:
-    low, high = centers[:, None] - cell / 2, centers[:, None] + cell / 2
-    pixel = start + np.arange(count)[None]
-    shared = np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0, None) / cell
-    return np.asarray(shared, np.float32)

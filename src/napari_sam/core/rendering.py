@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.transform import downscale_local_mean
 
-from napari_sam.core.geometry import interpolation_matrix
+from napari_sam.core.geometry import interpolation_matrix, overlap_matrix
 from napari_sam.core.tiles import Tile
 
 PERCENTILES = (0.5, 99.5)
@@ -25,93 +26,188 @@ class Rendering:
     limits
         (low, high) data values that become black and white, for each channel; one entry for a grey image.
     gamma
-        Exponent applied after the stretch, as in napari.
+        Exponent applied after the stretch, as in napari; one for all channels, or one for each.
+    colors
+        (red, green, blue) from 0 to 1 for each channel: channels are added in these colours, as a viewer does. Left
+        out, one channel is grey and several are red, green and blue as they come.
     """
 
     limits: tuple[tuple[float, float], ...]
-    gamma: float = 1.0
+    gamma: float | tuple[float, ...] = 1.0
+    colors: tuple[tuple[float, float, float], ...] | None = None
 
     def __call__(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:
-        """Render pixels of shape (rows, cols) or (rows, cols, channels) to (rows, cols, 3) uint8.
+        """Render pixels of shape (rows, cols) or (rows, cols, channels) to (rows, cols, 3) uint8; NaN is black.
 
-        One channel is repeated three times; of two, the first is repeated; of more than three, the first three count.
+        Without colours, one channel is repeated three times; of two, the first is repeated; of more than three, the
+        first three count.
         """
         values = pixels[..., None] if pixels.ndim == 2 else pixels
-        channels = values.shape[-1]
-        values = values[..., [0, 1, 0]] if channels == 2 else values[..., :3]
-        low, high = np.array([self.limits[min(i, len(self.limits) - 1)] for i in range(values.shape[-1])], np.float64).T
-        above, span = values.astype(np.float64) - low, high - low
-        flat = np.where(span > 0, span, 1)
-        scaled = np.where(span > 0, np.clip(above, 0, flat) / flat, above > 0)
-        if self.gamma != 1.0:
-            np.power(scaled, self.gamma, out=scaled)
+        if self.colors is not None:
+            values = values[..., : len(self.colors)]
+        elif values.shape[-1] == 2:
+            values = values[..., [0, 1, 0]]
+        else:
+            values = values[..., :3]
+        scaled = self._stretched(values)
+        if self.colors is not None:
+            scaled = np.minimum(scaled @ np.array(self.colors, np.float64), 1)
         rendered = (scaled * 255 + 0.5).astype(np.uint8)
         return np.repeat(rendered, 3, axis=-1) if rendered.shape[-1] == 1 else rendered
 
+    def _stretched(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        channels = range(values.shape[-1])
+        low, high = np.array([self.limits[min(i, len(self.limits) - 1)] for i in channels], np.float64).T
+        above, span = values.astype(np.float64) - low, high - low
+        flat = np.where(span > 0, span, 1)
+        scaled = np.where(span > 0, np.clip(above, 0, flat) / flat, above > 0)
+        if values.dtype.kind == "f":
+            scaled = np.where(np.isfinite(values), scaled, 0)
+        gamma = np.array(self.gamma, np.float64)
+        if (gamma != 1.0).any():
+            np.power(scaled, gamma, out=scaled)
+        return np.asarray(scaled)
+
 
 def percentile_limits(sample: NDArray[Any]) -> tuple[float, float]:
-    """Return the contrast limits of a grey sample of any shape: its 0.5 and 99.5 percentiles."""
-    low, high = np.percentile(sample.astype(np.uint8) if sample.dtype == bool else sample, PERCENTILES)
+    """Return the contrast limits of a grey sample of any shape: its 0.5 and 99.5 percentiles; (0, 1) without values."""
+    values = sample.astype(np.uint8) if sample.dtype == bool else sample
+    if values.dtype.kind == "f":
+        values = values[np.isfinite(values)]
+    if values.size == 0:
+        return 0.0, 1.0
+    low, high = np.percentile(values, PERCENTILES)
     return float(low), float(high)
 
 
-def render_tile(pixels: NDArray[Any], tile: Tile, rendering: Rendering) -> NDArray[np.uint8]:
-    """Render the level-0 pixels of a tile into the encoder's input.
+def render_tile(
+    pixels: NDArray[Any],
+    tile: Tile,
+    rendering: Rendering,
+    origin: tuple[float, float] | None = None,
+    size: tuple[float, float] = (1.0, 1.0),
+) -> NDArray[np.uint8]:
+    """Render the pixels under a tile into the encoder's input.
 
-    Coarse levels are area averages, magnified ones are interpolated linearly; what the image does not fill is black,
-    at the bottom and at the right.
+    What is coarser than the pixels is averaged by area, what is finer is interpolated linearly; what the image does
+    not fill is black, at the bottom and at the right.
 
     Parameters
     ----------
     pixels
-        Shape (rows, cols) or (rows, cols, channels): the level-0 pixels of `tile.read`.
+        Shape (rows, cols) or (rows, cols, channels), covering `tile.read`; NaN has no value and does not count.
     tile
         The tile that they belong to.
     rendering
         How to stretch them.
+    origin
+        (row, col) of their first edge, in level-0 pixels; that of `tile.read` when left out.
+    size
+        Height and width of one of them, in level-0 pixels: those of the data's own coarser level.
 
     Returns
     -------
     numpy.ndarray
         Shape (side, side, 3), uint8.
     """
-    factor = int(tile.downsample) if tile.level > 0 else 1
-    if factor > 1:
-        pixels = area_average(pixels, factor)
-    rendered = rendering(pixels)
-    if tile.level < 0:
-        rendered = _magnify(rendered, round(1 / tile.downsample))
+    starts = (tile.read.top, tile.read.left) if origin is None else origin
+    counts = [
+        min(tile.side, math.ceil(length / step - 1e-9))
+        for length, step in zip((tile.read.height, tile.read.width), tile.step, strict=True)
+    ]
+    offsets = (tile.read.top - starts[0]) / size[0], (tile.read.left - starts[1]) / size[1]
+    steps = tile.step[0] / size[0], tile.step[1] / size[1]
+    reduced = _reduce(pixels, offsets, steps, counts)
+    rendered = _magnify(rendering(reduced), offsets, steps, counts)
     out = np.zeros((tile.side, tile.side, 3), np.uint8)
-    rows, cols = (min(n, tile.side) for n in rendered.shape[:2])
-    out[:rows, :cols] = rendered[:rows, :cols]
+    out[: counts[0], : counts[1]] = rendered
     return out
 
 
-def area_average(pixels: NDArray[Any], factor: int) -> NDArray[np.float32]:
-    """Average blocks of factor x factor pixels; the last ones of each axis average what they have.
+def _reduce(
+    pixels: NDArray[Any], offsets: Sequence[float], steps: Sequence[float], counts: Sequence[int]
+) -> NDArray[Any]:
+    """Average by area along the axes in which a tile pixel holds more than one pixel."""
+    if all(_is_whole(offset, step) for offset, step in zip(offsets, steps, strict=True)):
+        factors = [max(1, round(step)) for step in steps]
+        begin = [round(offset) if step >= 1 else 0 for offset, step in zip(offsets, steps, strict=True)]
+        inside = pixels[begin[0] :, begin[1] :]
+        for axis, (step, factor, count) in enumerate(zip(steps, factors, counts, strict=True)):
+            if step >= 1:
+                inside = inside[(slice(None),) * axis + (slice(count * factor),)]
+        return inside if factors == [1, 1] else area_average(inside, factors)
+    return _average(pixels, lambda values: _weighted(values, offsets, steps, counts))
+
+
+def _is_whole(offset: float, step: float) -> bool:
+    return step < 1 or (abs(offset - round(offset)) < 1e-9 and abs(step - round(step)) < 1e-9)
+
+
+def _weighted(
+    values: NDArray[np.float64], offsets: Sequence[float], steps: Sequence[float], counts: Sequence[int]
+) -> NDArray[np.float64]:
+    for axis, (offset, step, count) in enumerate(zip(offsets, steps, counts, strict=True)):
+        if step >= 1:
+            length = values.shape[axis]
+            # Beyond the last pixel its value goes on, where a coarser level was cut instead of rounded up.
+            centers = np.minimum(offset + (np.arange(count) + 0.5) * step, length - 0.5)
+            weights = overlap_matrix(centers, step, 0, length).astype(np.float64)
+            weights /= weights.sum(1, keepdims=True)
+            values = np.moveaxis(np.tensordot(weights, values, (1, axis)), 0, axis)
+    return values
+
+
+def _average(pixels: NDArray[Any], mean: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> NDArray[np.float32]:
+    """Apply a linear mean over the pixels that have a value; where none has, the result is NaN."""
+    values = pixels.astype(np.float64)
+    known = np.isfinite(values) if pixels.dtype.kind == "f" else None
+    if known is None or known.all():
+        return np.asarray(mean(values), np.float32)
+    share = mean(known.astype(np.float64))
+    total = mean(np.where(known, values, 0))
+    return np.asarray(np.where(share > 1e-6, total / np.maximum(share, 1e-6), np.nan), np.float32)
+
+
+def area_average(pixels: NDArray[Any], factors: int | Sequence[int]) -> NDArray[np.float32]:
+    """Average blocks of pixels; the last ones of each axis average what they have, and NaN does not count.
 
     Parameters
     ----------
     pixels
         Shape (rows, cols) or (rows, cols, channels).
-    factor
-        Block side in pixels.
+    factors
+        Rows and columns of a block in pixels; one number for a square.
 
     Returns
     -------
     numpy.ndarray
         Shape (ceil(rows / factor), ceil(cols / factor)[, channels]), float32.
     """
-    more = (1,) * (pixels.ndim - 2)
-    mean = np.asarray(downscale_local_mean(pixels.astype(np.float64), (factor, factor, *more)))
-    rows, cols = (np.minimum(factor, n - factor * np.arange(math.ceil(n / factor))) for n in pixels.shape[:2])
-    share = np.outer(rows, cols) / factor**2  # scikit-image counts what is missing as zeros
-    return np.asarray(mean / share.reshape(*share.shape, *more), np.float32)
+    by = (factors, factors) if isinstance(factors, int) else tuple(factors)
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        averaged = np.asarray(downscale_local_mean(values, (*by, *(1,) * (values.ndim - 2))))
+        rows, cols = (
+            np.minimum(factor, length - factor * np.arange(math.ceil(length / factor)))
+            for factor, length in zip(by, values.shape[:2], strict=True)
+        )
+        share = np.outer(rows, cols) / (by[0] * by[1])  # scikit-image counts what is missing as zeros
+        return np.asarray(averaged / share.reshape(*share.shape, *(1,) * (values.ndim - 2)))
+
+    return _average(pixels, mean)
 
 
-def _magnify(rendered: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    rows, cols = ((np.arange(n * factor) + 0.5) / factor for n in rendered.shape[:2])
-    by_row = interpolation_matrix(rendered.shape[0], rows)
-    by_col = interpolation_matrix(rendered.shape[1], cols)
-    planes = by_row @ rendered.astype(np.float32).transpose(2, 0, 1) @ by_col.T
+def _magnify(
+    rendered: NDArray[np.uint8], offsets: Sequence[float], steps: Sequence[float], counts: Sequence[int]
+) -> NDArray[np.uint8]:
+    """Interpolate linearly along the axes in which a tile pixel is smaller than a pixel."""
+    if all(step >= 1 for step in steps):
+        return rendered
+    matrices = [
+        interpolation_matrix(length, offset + (np.arange(count) + 0.5) * step)
+        if step < 1
+        else np.eye(length, dtype=np.float32)
+        for length, offset, step, count in zip(rendered.shape[:2], offsets, steps, counts, strict=True)
+    ]
+    planes = matrices[0] @ rendered.astype(np.float32).transpose(2, 0, 1) @ matrices[1].T
     return np.asarray((planes.transpose(1, 2, 0) + 0.5).astype(np.uint8))

@@ -5,11 +5,16 @@ its neighbours stand s*d/2 away, so wherever an object of up to s*d/2 lies, one 
 magnify: they are for objects of a few pixels. At the image's edge a tile is moved inside instead of being padded; only
 an image smaller than the tile is padded. Each tile *owns* its central half (the outer ones up to the image's edge),
 so every pixel has one owner at every level.
+
+Where pixels are not square (a plane through slices that stand far apart), tiles are: a tile then reads fewer pixels
+along the axis whose pixels are larger. Lengths that both axes share are in *units*, the side of a pixel along the finer
+axis.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from napari_sam.core.geometry import Box
@@ -33,6 +38,8 @@ class Tile:
         The level-0 pixels to read: s*d on a side, less where the image itself is smaller.
     owned
         The level-0 pixels that no other tile of the level owns.
+    step
+        Level-0 pixels for each tile pixel, along rows and columns; both are `downsample` where pixels are square.
     """
 
     level: int
@@ -41,25 +48,26 @@ class Tile:
     side: int
     read: Box
     owned: Box
+    step: tuple[float, float]
 
     @property
     def downsample(self) -> float:
-        """Level-0 pixels for each tile pixel."""
+        """Units for each tile pixel."""
         return 2.0**self.level
 
     def point_to_tile(self, row: float, col: float) -> tuple[float, float]:
         """Turn a level-0 point into tile pixels, where again whole numbers are pixel centres."""
-        d = self.downsample
-        return (row + 0.5 - self.read.top) / d - 0.5, (col + 0.5 - self.read.left) / d - 0.5
+        by_row, by_col = self.step
+        return (row + 0.5 - self.read.top) / by_row - 0.5, (col + 0.5 - self.read.left) / by_col - 0.5
 
     def box_to_tile(self, box: Box) -> Box:
         """Turn a level-0 box into tile pixel edges, cut to the tile."""
-        d = self.downsample
+        by_row, by_col = self.step
         edges = Box(
-            (box.top - self.read.top) / d,
-            (box.left - self.read.left) / d,
-            (box.bottom - self.read.top) / d,
-            (box.right - self.read.left) / d,
+            (box.top - self.read.top) / by_row,
+            (box.left - self.read.left) / by_col,
+            (box.bottom - self.read.top) / by_row,
+            (box.right - self.read.left) / by_col,
         )
         return edges.intersection(Box(0, 0, self.side, self.side))
 
@@ -74,37 +82,53 @@ class TileGrid:
         Rows and columns of the plane at level 0.
     side
         The encoder's input side s, in tile pixels.
+    pixel_size
+        Size of a pixel along rows and columns, in units: the smaller one is 1.
     """
 
     shape: tuple[int, int]
     side: int
+    pixel_size: tuple[float, float] = (1.0, 1.0)
 
     @property
     def min_level(self) -> int:
-        """The finest level: magnified as long as a tile still covers at least 8 pixels."""
+        """The finest level: magnified as long as a tile still covers at least 8 units."""
         return max(MAX_MAGNIFICATION_LEVEL, 3 - int(math.log2(self.side)))
 
     @property
     def max_level(self) -> int:
         """The first level at which one tile covers the whole plane."""
-        return max(self.min_level, math.ceil(math.log2(max(self.shape) / self.side)))
+        longest = max(length * size for length, size in zip(self.shape, self.pixel_size, strict=True))
+        level = max(self.min_level, math.ceil(math.log2(longest / self.side)))
+        # Spans are whole pixels: where those are large, rounding can leave the last one uncovered.
+        return level if self.count(level) == (1, 1) else level + 1
 
     def clamp(self, level: int) -> int:
         return min(max(level, self.min_level), self.max_level)
 
     def span(self, level: int) -> int:
-        """Return the side of a tile of this level, in level-0 pixels."""
+        """Return the side of a tile of this level, in units."""
         return int(self.side * 2.0**level)
+
+    def spans(self, level: int) -> tuple[int, int]:
+        """Return the rows and columns of a tile of this level, in level-0 pixels."""
+        rows, cols = (max(1, int(self.side * 2.0**level / size)) for size in self.pixel_size)
+        return rows, cols
+
+    def extent(self, box: Box) -> float:
+        """Return the longer side of a box, in units."""
+        return max(box.height * self.pixel_size[0], box.width * self.pixel_size[1])
 
     def count(self, level: int) -> tuple[int, int]:
         """Return how many tiles the level has along rows and columns."""
-        rows, cols = (len(self._origins(length, level)) for length in self.shape)
+        rows, cols = (len(self._origins(axis, level)) for axis in (0, 1))
         return rows, cols
 
     def tile(self, level: int, row: int, col: int) -> Tile:
         """Return the tile at a grid position."""
         (top, bottom, own_top, own_bottom) = self._interval(0, level, row)
         (left, right, own_left, own_right) = self._interval(1, level, col)
+        rows, cols = self.spans(level)
         return Tile(
             level,
             row,
@@ -112,14 +136,25 @@ class TileGrid:
             self.side,
             read=Box(top, left, bottom, right),
             owned=Box(own_top, own_left, own_bottom, own_right),
+            step=(rows / self.side, cols / self.side),
         )
 
     def tile_at(self, level: int, row: float, col: float) -> Tile:
         """Return the tile that owns the position (row, col), in level-0 pixel edges; outside ones are moved in."""
         return self.tile(level, self._owner(0, level, row), self._owner(1, level, col))
 
+    def tiles_over(self, level: int, box: Box) -> Iterator[Tile]:
+        """Yield the tiles that own the pixels of a box, row by row."""
+        (top, left), (bottom, right) = (
+            (self._owner(0, level, row), self._owner(1, level, col))
+            for row, col in ((box.top, box.left), (box.bottom - 1e-6, box.right - 1e-6))
+        )
+        for row in range(top, bottom + 1):
+            for col in range(left, right + 1):
+                yield self.tile(level, row, col)
+
     def level_for(self, extent: float, fraction: float) -> int:
-        """Return the level at which an object of `extent` level-0 pixels comes nearest to `fraction` of a tile.
+        """Return the level at which an object of `extent` units comes nearest to `fraction` of a tile.
 
         It is never so fine that the object could be cut: the extent is at most half the tile.
         """
@@ -127,33 +162,33 @@ class TileGrid:
         whole = math.ceil(math.log2(max(extent, 1e-3) / (0.5 * self.side)))
         return self.clamp(max(round(wanted), whole))
 
-    def _origins(self, length: int, level: int) -> range:
-        span = self.span(level)
+    def _origins(self, axis: int, level: int) -> range:
+        length, span = self.shape[axis], self.spans(level)[axis]
         stride = max(span // 2, 1)
         return range(0, max(length - span, 0) + stride, stride) if length > span else range(1)
 
     def _origin(self, axis: int, level: int, position: int) -> int:
-        length, span = self.shape[axis], self.span(level)
-        return min(self._origins(length, level)[position], max(length - span, 0))
+        last = max(self.shape[axis] - self.spans(level)[axis], 0)
+        return min(self._origins(axis, level)[position], last)
 
     def _border(self, axis: int, level: int, position: int) -> int:
         """Return where tile `position` hands over to the next: the middle of what both read."""
         here = self._origin(axis, level, position)
         after = self._origin(axis, level, position + 1)
-        return (here + after + self.span(level)) // 2
+        return (here + after + self.spans(level)[axis]) // 2
 
     def _interval(self, axis: int, level: int, position: int) -> tuple[int, int, int, int]:
         length = self.shape[axis]
-        last = len(self._origins(length, level)) - 1
+        last = len(self._origins(axis, level)) - 1
         start = self._origin(axis, level, position)
-        stop = min(start + self.span(level), length)
+        stop = min(start + self.spans(level)[axis], length)
         own_start = 0 if position == 0 else self._border(axis, level, position - 1)
         own_stop = length if position == last else self._border(axis, level, position)
         return start, stop, own_start, own_stop
 
     def _owner(self, axis: int, level: int, at: float) -> int:
-        last = len(self._origins(self.shape[axis], level)) - 1
-        span = self.span(level)
+        last = len(self._origins(axis, level)) - 1
+        span = self.spans(level)[axis]
         position = min(max(int((at - span / 4) // max(span // 2, 1)), 0), last)
         while position > 0 and at < self._border(axis, level, position - 1):
             position -= 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from napari_sam.core.prompts import TilePrompts
+
+HALF_MOST = 65504.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,9 +76,37 @@ class Predictor(Protocol):
     digest: str
 
     def encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
-        """Encode tiles of shape (n, side, side, 3), uint8 RGB, into n embeddings."""
+        """Encode tiles of shape (n, side, side, 3), uint8 RGB, into n embeddings, rounded to half precision."""
         ...
 
     def decode(self, embedding: Embedding, prompts: TilePrompts) -> Decoded:
         """Decode the prompts of one object on an encoded tile into three candidates."""
         ...
+
+    def pack(self, embedding: Embedding) -> NDArray[np.float16]:
+        """Return what must be kept of an embedding, shape (n,); `unpack` makes the very same embedding of it."""
+        ...
+
+    def unpack(self, values: NDArray[np.float16]) -> Embedding:
+        """Return the embedding that `pack` was given."""
+        ...
+
+
+def halved(tensor: torch.Tensor) -> torch.Tensor:
+    """Round a feature to what half precision holds, so that an embedding is the same whether it was kept or not."""
+    return tensor.clamp(-HALF_MOST, HALF_MOST).half().float()
+
+
+def packed(tensors: Sequence[torch.Tensor]) -> NDArray[np.float16]:
+    """Return tensors that were `halved` as one flat array."""
+    flat = torch.cat([tensor.half().flatten() for tensor in tensors])
+    return np.asarray(flat.cpu().numpy(), np.float16)
+
+
+def unpacked(
+    values: NDArray[np.float16], shapes: Sequence[Sequence[int]], device: torch.device
+) -> tuple[torch.Tensor, ...]:
+    """Return the tensors of these shapes, in float32, that `packed` made a flat array of."""
+    sizes = [math.prod(shape) for shape in shapes]
+    parts = torch.split(torch.from_numpy(np.array(values)).to(device).float(), sizes)
+    return tuple(part.reshape(*shape) for part, shape in zip(parts, shapes, strict=True))

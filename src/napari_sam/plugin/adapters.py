@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.core.prompts import rasterize_polygon
 from napari_sam.errors import ImageError, PromptError
-from napari_sam.volume import Volume
+from napari_sam.lazy import Stacked
+from napari_sam.volume import MOST_CHANNELS, Volume
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -57,9 +59,106 @@ def _same_mask(a: Mask | None, b: Mask | None) -> bool:
     return a.box == b.box and np.array_equal(a.pixels, b.pixels)
 
 
-def volume_of(layer: Image) -> Volume:
-    """Return the pixels of an image layer; of a multiscale one, its finest level."""
-    return Volume.of(layer.data[0] if layer.multiscale else layer.data, rgb=bool(layer.rgb))
+def channels_with(viewer: ViewerModel, image: Image) -> list[Image]:
+    """Return the visible image layers that lie over each other as channels of one image, the given one among them.
+
+    At most three, from the bottom up; an RGB image stands alone.
+    """
+    if image.rgb:
+        return [image]
+    from napari.layers import Image as ImageLayer
+
+    others = [
+        layer
+        for layer in viewer.layers
+        if isinstance(layer, ImageLayer)
+        and layer is not image
+        and not layer.rgb
+        and layer.visible
+        and shape_of(layer) == shape_of(image)
+        and _level_shapes(layer) == _level_shapes(image)
+        and same_place(layer, image)
+    ]
+    chosen = [image, *others[: MOST_CHANNELS - 1]]
+    return [layer for layer in viewer.layers if layer in chosen]
+
+
+def _level_shapes(layer: Image) -> list[tuple[int, ...]]:
+    return [tuple(level.shape) for level in (layer.data if layer.multiscale else [layer.data])]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """An image as the viewer shows it: its pixels, and how they are stretched.
+
+    Parameters
+    ----------
+    volume
+        The pixels of one layer, or of several as channels in their colours.
+    limits
+        Contrast limits, a pair for each channel; None for colours as they are.
+    gamma
+        One for each channel.
+    """
+
+    volume: Volume
+    limits: tuple[tuple[float, float], ...] | None
+    gamma: tuple[float, ...]
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells it from others."""
+        arrays = getattr(self.volume.array, "arrays", (self.volume.array,))
+        return (*map(id, arrays), self.volume.spacing, self.volume.colors, self.limits, self.gamma)
+
+
+def shown(layers: Sequence[Image]) -> Shown:
+    """Return what one image layer, or several as channels, show; of multiscale ones all levels.
+
+    Raises
+    ------
+    ImageError
+        The pixels are no image.
+    """
+    first = layers[0]
+    sizes = np.abs(np.asarray(first.scale, float)) * _unit_lengths(first)
+    spacing = [float(size) for size in sizes]
+    levels = [list(layer.data) if layer.multiscale else [layer.data] for layer in layers]
+    if len(layers) == 1:
+        volume = Volume.of(levels[0], rgb=bool(first.rgb), spacing=spacing)
+    else:
+        stacked = [Stacked(level) for level in zip(*levels, strict=True)]
+        colors = tuple(_color(layer) for layer in layers)
+        volume = replace(Volume.of(stacked, rgb=False, channel_axis=0, spacing=spacing), colors=colors)
+    if first.rgb:
+        return Shown(volume, None, (1.0,))
+    limits = tuple((float(layer.contrast_limits[0]), float(layer.contrast_limits[1])) for layer in layers)
+    return Shown(volume, limits, tuple(float(layer.gamma) for layer in layers))
+
+
+def _color(layer: Image) -> tuple[float, float, float]:
+    """Return the colour of a layer's brightest pixels."""
+    red, green, blue = np.asarray(layer.colormap.map(np.array([1.0])), float)[0, :3]
+    return float(red), float(green), float(blue)
+
+
+def _unit_lengths(layer: Layer) -> NDArray[np.float64]:
+    """Return how long the unit of each axis is, in base units; all alike where some are of another kind."""
+    bases = [unit._REGISTRY.Quantity(1, unit).to_base_units() for unit in layer.units]
+    if len({str(base.units) for base in bases}) > 1:
+        return np.ones(len(bases))
+    return np.array([float(base.magnitude) for base in bases])
+
+
+def view_of(viewer: ViewerModel, layer: Image, plane: Plane) -> Box:
+    """Return the box of a plane that the canvas shows, in level-0 pixels; all of the plane before it was drawn."""
+    shape = plane.shape_in(shape_of(layer))
+    corners = np.asarray(layer.corner_pixels, float)
+    if layer.multiscale:
+        corners = corners * np.asarray(layer.downsample_factors[layer.data_level])
+    (top, left), (bottom, right) = corners[0, list(plane.axes)], corners[1, list(plane.axes)] + 1
+    seen = Box(float(top), float(left), float(bottom), float(right)).rounded_out().intersection(Box.of_shape(shape))
+    return Box.of_shape(shape) if seen.is_empty or min(seen.height, seen.width) < 2 else seen
 
 
 def shape_of(layer: Image) -> tuple[int, ...]:
@@ -109,7 +208,7 @@ def downsample_of(viewer: ViewerModel, layer: Image, plane: Plane) -> float:
     """Return how many pixels of a layer one pixel of the screen shows, as a power of two."""
     origin = np.asarray(layer.data_to_world(np.zeros(layer.ndim)))
     units = np.eye(layer.ndim)[list(plane.axes)]
-    size = max(float(np.linalg.norm(np.asarray(layer.data_to_world(unit)) - origin)) for unit in units)
+    size = min(float(np.linalg.norm(np.asarray(layer.data_to_world(unit)) - origin)) for unit in units)
     return float(2.0 ** np.rint(np.log2(1 / max(viewer.scene.camera.zoom * size, 1e-12))))
 
 

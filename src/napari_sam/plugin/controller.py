@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,13 +11,17 @@ from napari.layers import Image, Labels, Points, Shapes
 from psygnal import Signal
 
 from napari_sam.core.geometry import Plane
-from napari_sam.core.masks import Mask
+from napari_sam.core.masks import Mask, Overlap
 from napari_sam.errors import NapariSamError
 from napari_sam.plugin import adapters, labels_layer, own_layers
 from napari_sam.plugin.adapters import LABEL_FEATURE, LayerPrompts
+from napari_sam.plugin.ahead import Ahead
 from napari_sam.plugin.jobs import Answer, Jobs, Request
 from napari_sam.plugin.output import Output
+from napari_sam.plugin.workers import Work
 from napari_sam.segmenter import Candidates
+from napari_sam.stores.labels import Edit
+from napari_sam.stores.pyramid import LabelPyramid
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -69,10 +74,14 @@ class Controller:
         self._runner = runner
         self._notify = notify
         self._jobs = Jobs()
+        self.ahead = Ahead(viewer, self._jobs, runner, self._tell)
         self._answered: Request | None = None
         self._chosen: Mask | None = None
         self._downsample: float | None = None
         self._to_accept: list[tuple[int, int]] = []
+        self._writing: tuple[int, int] | None = None
+        self.overlap: Overlap = "keep"
+        self.compose = False
         self._output = Output()
         self._quiet = self._closed = False
         self._told: tuple[str, ...] = ()
@@ -92,7 +101,9 @@ class Controller:
         self.clear()
         for event in self._image_events():
             event.disconnect(self._on_rendering)
-        self.image = image
+        self.image = self.ahead.image = image
+        self.ahead.cancel()
+        self.ahead.rested()
         for event in self._image_events():
             event.connect(self._on_rendering)
         for layer in (self.points, self.shapes, self.preview):
@@ -112,6 +123,13 @@ class Controller:
             if not self._must_wait:
                 self._warm_up()
                 self._ask_again()
+
+    def set_store(self, store: str | None) -> None:
+        """Keep embeddings in another folder or at a URL from now on; None leaves that to the model."""
+        if store != self._jobs.store:
+            self._jobs.store = store
+            if not self._must_wait:
+                self._warm_up()
 
     def set_target(self, target: Labels | None) -> None:
         """Write into another Labels layer; None makes a new one at the next accept."""
@@ -192,32 +210,63 @@ class Controller:
 
     def accept(self) -> None:
         """Write the shown candidate into the labels under the next free label and clear the prompts."""
-        if self.busy:
+        now = _count(self.points), _count(self.shapes)
+        if not self.busy and self._writing is None:
+            self._commit(now)
+        elif now not in (*self._to_accept, self._writing):
             # The answer to come belongs to the prompts that there are now; later ones are the next object's.
-            now = _count(self.points), _count(self.shapes)
-            if now not in self._to_accept:
-                self._to_accept.append(now)
-        else:
-            self._commit(_count(self.points), _count(self.shapes))
+            self._to_accept.append(now)
 
-    def _commit(self, points: int, shapes: int) -> bool:
-        """Write the shown candidate and remove the first prompts, which it answers; say whether that went well."""
+    def _commit(self, counts: tuple[int, int]) -> None:
+        """Write the shown candidate and remove the first prompts (points, shapes), which it answers."""
         if self.candidates is None or self.image is None:
             self._tell("There is no mask to accept: click an object first.")
-            return False
-        mask = self.candidates[self.selected]
+            return
+        plane, mask = self.candidates.plane, self.candidates[self.selected]
         try:
-            edit = self._output.write(self._target_layer(self.image), self.candidates.plane, mask)
+            target = self._target_layer(self.image)
+            if labels_layer.pyramid_of(target) is None:
+                edit = self._output.write(target, plane, mask, self.overlap)
+                self._committed(counts, edit, mask)
+                return
+            job = self._output.write_job(target, plane, mask, self.overlap)
         except NapariSamError as error:
-            self._tell(str(error))
-            return False
-        self._remove_prompts(points, shapes)
+            self._not_committed(error)
+            return
+        self._writing = counts
+        self._set_status("Writing ...")
+        self._runner.submit_write(Work(job, lambda edit: self._on_written(target, edit, mask), self._not_committed))
+
+    def _on_written(self, target: Labels, edit: Edit, mask: Mask) -> None:
+        self._output.written(target, edit)
+        if self._writing is not None:
+            self._committed(self._writing, edit, mask)
+
+    def _committed(self, counts: tuple[int, int], edit: Edit, mask: Mask) -> None:
+        """Forget what was accepted; prompts that were added since are the next object's, accepted or not."""
+        self._writing = None
+        self._remove_prompts(*counts)
         rest = "" if edit.area == mask.area else f" of {mask.area}, the rest belongs to other labels"
+        later = [(points - counts[0], shapes - counts[1]) for points, shapes in self._to_accept]
         self._forget_answer(f"Accepted as label {edit.label} ({edit.area} px{rest}).")
-        return True
+        self._to_accept = later
+        if self._has_prompts:
+            self.request()
+
+    def _not_committed(self, error: Exception) -> None:
+        was_late = self._writing is not None or bool(self._to_accept)
+        self._writing, self._to_accept = None, []
+        self._tell(_sentence(error))
+        if was_late:
+            self.request()
 
     def undo(self) -> None:
         """Take back the last accept whose Labels layer is still there."""
+        layer = self._output.last_pyramid(self.viewer.layers)
+        if layer is not None:
+            work = Work(self._output.undo_job(layer), lambda edit: self._on_undone(layer, edit), self._on_undo_error)
+            self._runner.submit_write(work)
+            return
         undone = self._output.undo(self.viewer.layers)
         if undone is None:
             self._tell("There is nothing to undo: no mask was accepted, or its Labels layer is gone.")
@@ -225,11 +274,35 @@ class Controller:
             edit, changed = undone
             self._set_status(f"Label {edit.label} was {'taken back' if changed else 'gone already'}.")
 
+    def _on_undone(self, layer: Labels, edit: Edit | None) -> None:
+        self._output.undone(layer)
+        if edit is not None:
+            self._set_status(f"Label {edit.label} was taken back.")
+
+    def _on_undo_error(self, error: Exception) -> None:
+        self._tell(_sentence(error))
+
+    def use_label_file(self, path: Path) -> None:
+        """Write into a label pyramid on disk from now on: one that is there, or a new one."""
+        if self.image is None:
+            self._tell("There is no image to label: open one first.")
+            return
+        try:
+            pyramid = LabelPyramid.open(path) if path.exists() else own_layers.create_pyramid(path, self.image)
+            layer = own_layers.labels_of_pyramid(pyramid, self.image)
+        except NapariSamError as error:
+            self._tell(str(error))
+            return
+        own_layers.insert_below(self.viewer, layer, self.preview, self.points, self.shapes)
+        self.set_target(layer)
+        self._set_status(f"Accepted masks go into {path}.")
+
     def close(self) -> None:
         """Let go of the viewer: labels stay, the layers of prompts and the preview go; a second call does nothing."""
         if self._closed:
             return
         self._closed = True
+        self.ahead.close()
         self._runner.close()
         self._output.close()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
@@ -263,6 +336,7 @@ class Controller:
         self.changed.emit()
 
     def _on_plane(self, event: Any = None) -> None:
+        self.ahead.moved()
         if self.points is not None or self.shapes is not None:
             self._downsample = None
             self.request()
@@ -275,6 +349,8 @@ class Controller:
         self._output.forget(layer)
         if layer is self.preview:
             self.preview = None
+        elif layer is self.ahead.coverage:
+            self.ahead.coverage, self.ahead.show = None, False
         elif layer is self.target:
             self.target = None
         elif layer is self.points:
@@ -290,7 +366,22 @@ class Controller:
         if self.image is None:
             return []
         events = self.image.events
-        return [events.data, events.contrast_limits, events.gamma]
+        return [events.data, events.contrast_limits, events.gamma, events.scale, events.colormap]
+
+    @property
+    def channels(self) -> tuple[Image, ...]:
+        """The layers that the encoder sees together: the image, and with `compose` its other visible channels."""
+        if self.image is None:
+            return ()
+        return tuple(adapters.channels_with(self.viewer, self.image)) if self.compose else (self.image,)
+
+    def set_compose(self, compose: bool) -> None:
+        """See the image alone from now on, or together with its other visible channels, in their colours."""
+        if compose != self.compose:
+            self.compose = compose
+            self._ask_again()
+            if not self._must_wait:
+                self._warm_up()
 
     def _ask_again(self) -> None:
         """Ask for the same prompts, because what answers them has changed."""
@@ -302,7 +393,11 @@ class Controller:
     @property
     def _must_wait(self) -> bool:
         """Whether an answer is under way that was accepted already: nothing may take its place."""
-        return self.busy and bool(self._to_accept)
+        return self._writing is not None or (self.busy and bool(self._to_accept))
+
+    @property
+    def _has_prompts(self) -> bool:
+        return _count(self.points) + _count(self.shapes) > 0
 
     # -- asking and answering --------------------------------------------------------------------------------------
 
@@ -310,7 +405,7 @@ class Controller:
         """Ask for the masks of the prompts as they are now; an older answer that is still to come is dropped."""
         if self.image is None or self._must_wait:
             return
-        if not any(len(layer.data) for layer in (self.points, self.shapes) if layer is not None):
+        if not self._has_prompts:
             self._forget_answer()
             return
         try:
@@ -325,7 +420,7 @@ class Controller:
                 return
             if self._downsample is None:
                 self._downsample = adapters.downsample_of(self.viewer, self.image, plane)
-            request = Request(self.image, plane, prompts, self._previous(prompts), self._downsample)
+            request = Request(self.image, self.channels, plane, prompts, self._previous(prompts), self._downsample)
             unsearched = self.target is not None and not self._output.is_searched(self.target)
             job = self._jobs.answer(request, self.target if unsearched else None)
         except NapariSamError as error:
@@ -369,7 +464,7 @@ class Controller:
         """Load the model before the first click asks for it; should that fail, the click will tell."""
         if self.image is not None:
             try:
-                build = self._jobs.builder(self.image)
+                build = self._jobs.builder(self.image, self.channels)
             except NapariSamError:
                 return
             self.warming = True
@@ -378,6 +473,7 @@ class Controller:
     def _on_warm(self, _: Any) -> None:
         self.warming = False
         self._set_status("")
+        self.ahead.rested()
 
     def _on_answer(self, request: Request, answer: Answer) -> None:
         if request is not self._latest:
@@ -394,24 +490,14 @@ class Controller:
         self._show()
         self._set_status("" if candidates.best.area else "Nothing was found there: add a point or draw a box.")
         if self._to_accept:
-            self._accept_late()
-
-    def _accept_late(self) -> None:
-        """Accept what was accepted before its answer came; prompts that were added since are the next object's."""
-        (points, shapes), *others = self._to_accept
-        self._to_accept = []
-        if self._commit(points, shapes):
-            self._to_accept = [(p - points, s - shapes) for p, s in others]
-        self.request()
+            self._commit(self._to_accept.pop(0))
+        self.ahead.redraw()
 
     def _on_error(self, request: Request, error: Exception) -> None:
         if request is not self._latest:
             return
         self._forget_answer()
-        if isinstance(error, NapariSamError):
-            self._tell(str(error))
-        else:
-            self._tell(f"Something went wrong that should not ({type(error).__name__}: {error}): please report it.")
+        self._tell(_sentence(error))
 
     def _forget_answer(self, status: str = "") -> None:
         self._latest = None
@@ -465,7 +551,11 @@ class Controller:
         if self.target is None:
             layer = own_layers.make_labels(image)
             own_layers.insert_below(self.viewer, layer, self.preview, self.points, self.shapes)
-            self._output.watch(layer, 0)
+            pyramid = labels_layer.pyramid_of(layer)
+            if pyramid is None:
+                self._output.watch(layer, 0)
+            else:
+                self._notify(f"The image is large, so its labels are kept on disk, in {pyramid.path}.")
             self.set_target(layer)
             self.changed.emit()
         assert self.target is not None
@@ -480,6 +570,12 @@ class Controller:
     def _set_status(self, status: str) -> None:
         self.status = status
         self.changed.emit()
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, NapariSamError):
+        return str(error)
+    return f"Something went wrong that should not ({type(error).__name__}: {error}): please report it."
 
 
 def _count(layer: Points | Shapes | None) -> int:

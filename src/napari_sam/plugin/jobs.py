@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from napari_sam.core.masks import Mask
 from napari_sam.plugin import adapters, labels_layer
 from napari_sam.plugin.adapters import LayerPrompts
 from napari_sam.segmenter import Candidates, Segmenter
+from napari_sam.stores.embedding_disk import DiskStore
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -26,6 +28,7 @@ class Request:
     """One question to the segmenter, complete in itself: the worker reads no layer."""
 
     image: Image
+    layers: tuple[Image, ...]
     plane: Plane
     prompts: LayerPrompts
     previous: Mask | None
@@ -48,51 +51,75 @@ class Jobs:
     ----------
     model, device
         What the next job uses.
+    store
+        Where the user wants embeddings to be kept; None keeps those of slow models in the cache folder.
     segmenter
         The one that was used last; touched by jobs only, of which one runs at a time.
     """
 
     def __init__(self) -> None:
         self.model, self.device = "compact", "auto"
+        self.store: str | None = None
         self.segmenter: Segmenter | None = None
         self._key: tuple[Any, ...] = ()
+        self._image: Image | None = None
 
-    def builder(self, image: Image) -> Callable[[Report], Segmenter]:
+    def segmenter_of(self, image: Image) -> Segmenter | None:
+        """Return the segmenter of an image if the last job used it."""
+        return self.segmenter if self._image is image else None
+
+    def planes_like(self, plane: Plane) -> list[Plane]:
+        """Return all planes of the last job's volume with the same rows and columns, beginning with this one."""
+        assert self.segmenter is not None
+        hidden = [range(n) if a not in plane.axes else (0,) for a, n in enumerate(self.segmenter.shape)]
+        every = [Plane(plane.axes, index) for index in itertools.product(*hidden)]
+        at = every.index(plane)
+        return every[at:] + every[:at]
+
+    def builder(self, image: Image, layers: Sequence[Image] = ()) -> Callable[[Report], Segmenter]:
         """Return what makes the segmenter of an image; all it needs is taken from the layer here.
+
+        Parameters
+        ----------
+        image
+            The layer that is worked on.
+        layers
+            The layers that show it as its channels; itself alone when empty.
 
         Raises
         ------
         ImageError
             The layer's pixels are no image.
         """
-        volume = adapters.volume_of(image)
-        limits = None if image.rgb else tuple(float(limit) for limit in image.contrast_limits)
-        gamma = 1.0 if image.rgb else float(image.gamma)
-        model, device = self.model, self.device
-        key = (id(volume.array), model, device, limits, gamma)
+        shown = adapters.shown(layers or [image])
+        model, device, store = self.model, self.device, self.store
+        key = (model, device, store, *shown.key)
 
         def build(report: Report) -> Segmenter:
             if self.segmenter is None or self._key != key:
-                known = self.segmenter if self._key[1:3] == key[1:3] else None
+                known = self.segmenter if self._key[:2] == key[:2] else None
                 if known is None:
                     report("Loading the model ...")
                 self.segmenter = Segmenter(
-                    volume,
+                    shown.volume,
                     model=known.predictor if known else model,
                     device=device,
                     threads=FREE_CORES,
-                    contrast_limits=limits,
-                    gamma=gamma,
+                    contrast_limits=shown.limits,
+                    gamma=shown.gamma,
+                    store=store,
                 )
-                self._key = key
-            self.segmenter.progress = report
+                if store is None and self.segmenter.predictor.probe_reach == 0:
+                    self.segmenter.encoder.store = DiskStore.default()
+                self._key, self._image = key, image
+            self.segmenter.encoder.progress = report
             return self.segmenter
 
         return build
 
     def answer(self, request: Request, target: Labels | None) -> Callable[[Report], Answer]:
         """Return what answers a request, and looks through a target whose highest label is not known yet."""
-        build = self.builder(request.image)
+        build = self.builder(request.image, request.layers)
 
         def job(report: Report) -> Answer:
             prompts = request.prompts

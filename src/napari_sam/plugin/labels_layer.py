@@ -11,7 +11,9 @@ from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask, Overlap
 from napari_sam.errors import LabelsError
 from napari_sam.plugin.adapters import same_place, shape_of
+from napari_sam.plugin.own_layers import PYRAMID
 from napari_sam.stores.labels import Edit, check_labels, highest_label, plan_edit, reverted
+from napari_sam.stores.pyramid import LabelPyramid
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -23,11 +25,15 @@ def check_target(layer: Labels, image: Image) -> None:
     Raises
     ------
     LabelsError
-        It is multiscale, lazy or of floats, or has another shape or place than the image.
+        It is lazy or of floats, multiscale but not ours, or has another shape or place than the image.
     """
-    if layer.multiscale:
-        raise LabelsError(f"{layer.name!r} is a multiscale layer, which napari cannot edit: choose a single-scale one.")
-    check_labels(layer.data)
+    if pyramid_of(layer) is None:
+        if layer.multiscale:
+            raise LabelsError(
+                f"{layer.name!r} is a multiscale layer that cannot be written to: open its file by 'Open labels ...', "
+                "or choose a single-scale layer."
+            )
+        check_labels(layer.data)
     if tuple(layer.data.shape) != shape_of(image):
         raise LabelsError(
             f"{layer.name!r} has shape {tuple(layer.data.shape)} and the image {shape_of(image)}: "
@@ -37,6 +43,12 @@ def check_target(layer: Labels, image: Image) -> None:
         raise LabelsError(
             f"{layer.name!r} lies elsewhere than {image.name!r}: give it the image's scale and translate."
         )
+
+
+def pyramid_of(layer: Labels) -> LabelPyramid | None:
+    """Return the label pyramid on disk that a layer shows, or None."""
+    found = layer.metadata.get(PYRAMID)
+    return found if isinstance(found, LabelPyramid) else None
 
 
 def fits(layer: Labels, image: Image) -> bool:
@@ -51,6 +63,11 @@ def fits(layer: Labels, image: Image) -> bool:
 def find_highest(layer: Labels) -> int:
     """Return the largest label of a layer; reads all of it, so call it off the GUI thread."""
     return highest_label(layer.data)
+
+
+def widen(layer: Labels) -> None:
+    """Give a layer of a numpy array room for more labels, uint32."""
+    layer.data = layer.data.astype(np.uint32)
 
 
 def write(layer: Labels, plane: Plane, mask: Mask, label: int, overlap: Overlap = "keep") -> Edit:

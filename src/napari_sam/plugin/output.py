@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_sam.core.geometry import Plane
-from napari_sam.core.masks import Mask
+from napari_sam.core.masks import Mask, Overlap
+from napari_sam.lazy import LazyLevel
 from napari_sam.plugin import labels_layer
-from napari_sam.stores.labels import Edit
+from napari_sam.stores.labels import Edit, LabelStore
 
 if TYPE_CHECKING:
     from napari.layers import Labels
+
+    from napari_sam.plugin.workers import Report
 
 
 class Output:
@@ -23,6 +29,7 @@ class Output:
         self._highest: dict[Labels, int] = {}
         self._watched: set[Labels] = set()
         self._edits: list[tuple[Labels, Edit]] = []
+        self._stores: dict[Labels, LabelStore] = {}
 
     def watch(self, layer: Labels, highest: int | None = None) -> None:
         """Follow a layer's labels from now on; `highest` is its highest one, where that is known."""
@@ -36,6 +43,7 @@ class Output:
     def forget(self, layer: Labels) -> None:
         """Stop following a layer."""
         self._highest.pop(layer, None)
+        self._stores.pop(layer, None)
         if layer in self._watched:
             self._watched.remove(layer)
             layer.events.paint.disconnect(self._on_paint)
@@ -48,10 +56,10 @@ class Output:
 
     def is_searched(self, layer: Labels) -> bool:
         """Say whether the highest label of a layer is known, so that a write need not look for it."""
-        return layer in self._highest
+        return layer in self._highest or labels_layer.pyramid_of(layer) is not None
 
-    def write(self, layer: Labels, plane: Plane, mask: Mask) -> Edit:
-        """Write a mask under the layer's next free label.
+    def write(self, layer: Labels, plane: Plane, mask: Mask, overlap: Overlap = "keep") -> Edit:
+        """Write a mask under the next free label of a layer that napari can edit.
 
         Raises
         ------
@@ -60,13 +68,43 @@ class Output:
         """
         if layer not in self._highest:
             self._highest[layer] = labels_layer.find_highest(layer)
-        edit = labels_layer.write(layer, plane, mask, self._highest[layer] + 1)
+        label = self._highest[layer] + 1
+        if isinstance(layer.data, np.ndarray) and label > np.iinfo(layer.data.dtype).max:
+            labels_layer.widen(layer)
+        edit = labels_layer.write(layer, plane, mask, label, overlap)
         self._highest[layer] = edit.label
         self._edits.append((layer, edit))
         return edit
 
+    def write_job(self, layer: Labels, plane: Plane, mask: Mask, overlap: Overlap) -> Callable[[Report], Edit]:
+        """Return what writes a mask under the next free label of a pyramid; `written` is told afterwards."""
+        store = self._store_of(layer)
+        return lambda _: store.write(plane, mask, None, overlap)
+
+    def written(self, layer: Labels, edit: Edit) -> None:
+        """Show what a job wrote into a pyramid, and remember it."""
+        self._edits.append((layer, edit))
+        self._show(layer)
+
+    def last_pyramid(self, layers: Any) -> Labels | None:
+        """Return the layer of the last write if that went into a pyramid, which takes a job to undo; else None."""
+        while self._edits and self._edits[-1][0] not in layers:
+            self._edits.pop()
+        layer = self._edits[-1][0] if self._edits else None
+        return layer if layer is not None and layer in self._stores else None
+
+    def undo_job(self, layer: Labels) -> Callable[[Report], Edit | None]:
+        """Return what takes back the last write into a pyramid; `undone` is told afterwards."""
+        self._edits.pop()
+        store = self._stores[layer]
+        return lambda _: store.undo()
+
+    def undone(self, layer: Labels) -> None:
+        """Show what a job took back."""
+        self._show(layer)
+
     def undo(self, layers: Any) -> tuple[Edit, bool] | None:
-        """Take back the last write into one of `layers`.
+        """Take back the last write into one of `layers` that napari can edit.
 
         Returns
         -------
@@ -81,6 +119,19 @@ class Output:
                     self._highest[layer] = edit.label - 1
                 return edit, changed
         return None
+
+    def _store_of(self, layer: Labels) -> LabelStore:
+        if layer not in self._stores:
+            pyramid = labels_layer.pyramid_of(layer)
+            assert pyramid is not None
+            self._stores[layer] = LabelStore(pyramid)
+        return self._stores[layer]
+
+    def _show(self, layer: Labels) -> None:
+        pyramid = labels_layer.pyramid_of(layer)
+        if pyramid is not None and np.dtype(layer.dtype) != np.dtype(pyramid.dtype):
+            layer.data = [LazyLevel(level) for level in pyramid.levels]  # It was given room for more labels.
+        layer.refresh()
 
     def _on_paint(self, event: Any) -> None:
         layer = event.source

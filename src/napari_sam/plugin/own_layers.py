@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import math
+import os
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Labels, Points, Shapes
 from napari.utils.colormaps import DirectLabelColormap
+from numpy.typing import NDArray
 
-from napari_sam.core.geometry import Plane
+from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
+from napari_sam.lazy import LazyLevel
 from napari_sam.plugin.adapters import LABEL_FEATURE, shape_of, transform_of, translate_to
+from napari_sam.stores.locations import label_folder
+from napari_sam.stores.pyramid import LabelPyramid
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -20,6 +29,12 @@ if TYPE_CHECKING:
 
 SIGN_COLORS = {1: "#2ca02c", 0: "#d62728"}
 PREVIEW_COLOR = "#ffe119"
+COVERAGE_COLOR = "#4aa3df"
+# Labels of more bytes, or longer than a texture of the graphics card can be, live on disk.
+MOST_IN_MEMORY = 512 * 2**20
+MOST_TEXTURE = 16384
+# Where a layer's metadata keep the pyramid that it shows.
+PYRAMID = "napari-sam pyramid"
 
 
 def make_points(image: Image) -> Points:
@@ -80,20 +95,129 @@ def show_mask(preview: Labels, image: Image, plane: Plane, mask: Mask) -> None:
 
 
 def make_labels(image: Image) -> Labels:
-    """Return new labels for an image, uint16.
+    """Return new labels for an image: uint16 in memory, or for a large one a pyramid on disk.
+
+    Raises
+    ------
+    LabelsError, OutputError
+        There is no place for them.
+    """
+    shape = shape_of(image)
+    if math.prod(shape) * 2 <= MOST_IN_MEMORY and max(shape) <= MOST_TEXTURE:
+        with contextlib.suppress(MemoryError):
+            return Labels(np.zeros(shape, np.uint16), name="SAM labels", **transform_of(image))
+    return labels_of_pyramid(create_pyramid(label_path(image), image), image)
+
+
+def label_path(image: Image) -> Path:
+    """Return where new labels of an image go: beside its file where that can be written, else the user's data folder.
+
+    The first name that nothing has yet: NAME_labels.ome.zarr, NAME_labels_2.ome.zarr ...
+    """
+    source = None if image.source.path is None else Path(str(image.source.path))
+    name = (source.name.split(".")[0] if source else "") or image.name.split(".")[0] or "image"
+    if source is not None and source.exists() and os.access(source.parent, os.W_OK):
+        folder = source.parent
+    else:
+        folder = label_folder()
+    numbers = itertools.chain([""], (f"_{number}" for number in itertools.count(2)))
+    return next(path for number in numbers if not (path := folder / f"{_plain(name)}_labels{number}.ome.zarr").exists())
+
+
+def _plain(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_ " else "_" for letter in name).strip() or "image"
+
+
+def create_pyramid(path: Path, image: Image) -> LabelPyramid:
+    """Make an empty label pyramid on disk in the shape and place of an image.
+
+    Raises
+    ------
+    LabelsError, OutputError
+        It cannot be made there.
+    """
+    count = image.ndim
+    letters = [str(label).lower() for label in image.axis_labels]
+    named = all(letter in set("tczyx") for letter in letters) and len(set(letters)) == count
+    units = {str(unit) for unit in image.units[-2:]}
+    return LabelPyramid.create(
+        path,
+        shape_of(image),
+        axes="".join(letters) if named else None,
+        spacing=tuple(float(size) for size in image.scale),
+        translation=tuple(float(offset) for offset in image.translate),
+        unit=units.pop() if len(units) == 1 and units != {"pixel"} else None,
+        name=path.name.removesuffix(".ome.zarr"),
+    )
+
+
+def labels_of_pyramid(pyramid: LabelPyramid, image: Image) -> Labels:
+    """Return a multiscale layer that shows a label pyramid in the place of an image.
 
     Raises
     ------
     LabelsError
-        There is no memory for them.
+        The pyramid has another shape.
     """
-    try:
-        data = np.zeros(shape_of(image), np.uint16)
-    except MemoryError as error:
+    if tuple(pyramid.shape) != shape_of(image):
         raise LabelsError(
-            "There is no memory for labels of this image: add a Labels layer of a zarr array and choose it as output."
-        ) from error
-    return Labels(data, name="SAM labels", **transform_of(image))
+            f"{pyramid.path} has shape {tuple(pyramid.shape)} and the image {shape_of(image)}: choose labels of the "
+            "image's shape."
+        )
+    layer = Labels(
+        [LazyLevel(level) for level in pyramid.levels],
+        name=Path(str(pyramid.path)).name.removesuffix(".zarr").removesuffix(".ome"),
+        multiscale=True,
+        metadata={PYRAMID: pyramid},
+        **transform_of(image),
+    )
+    layer.editable = False
+    return layer
+
+
+def make_coverage(image: Image) -> Labels:
+    """Return a layer that outlines which tiles are encoded; `show_coverage` fills it."""
+    layer = Labels(
+        np.zeros((1,) * image.ndim, np.uint8),
+        name="SAM coverage",
+        opacity=0.5,
+        colormap=DirectLabelColormap(color_dict={None: "transparent", 1: COVERAGE_COLOR}),
+        **transform_of(image),
+    )
+    layer.editable = False
+    layer.contour = 1
+    return layer
+
+
+def show_coverage(
+    layer: Labels,
+    image: Image,
+    plane: Plane,
+    coverage: tuple[Box, NDArray[np.uint8], tuple[float, float]] | None,
+) -> None:
+    """Draw which tiles are encoded; see `coverage_of`."""
+    if coverage is None:
+        layer.data = np.zeros((1,) * image.ndim, np.uint8)
+        return
+    box, cells, size = coverage
+    # A border of nothing, so that the outline is closed.
+    cells = np.pad(cells, 1)
+    position, factor = np.array(plane.index, float), np.ones(image.ndim)
+    for axis, start, step in zip(plane.axes, (box.top, box.left), size, strict=True):
+        # The middle of the first cell, which lies outside of the box.
+        position[axis], factor[axis] = start - step / 2 - 0.5, step
+    shape = [1] * image.ndim
+    shape[plane.axes[0]], shape[plane.axes[1]] = cells.shape
+    layer.data = plane.oriented(cells).reshape(shape)
+    layer.scale = np.asarray(image.scale, float) * factor
+    layer.translate = translate_to(image, position)
+
+
+def insert_above(viewer: ViewerModel, layer: Layer, below: Layer) -> None:
+    """Add a layer just over another one and leave the active layer active."""
+    active = viewer.layers.selection.active
+    viewer.layers.insert(viewer.layers.index(below) + 1, layer)
+    viewer.layers.selection.active = active
 
 
 def insert_below(viewer: ViewerModel, layer: Layer, *above: Layer | None) -> None:

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import ComboBox, Container, FileEdit
+from magicgui.types import FileDialogMode
+from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QButtonGroup,
+    QCheckBox,
     QComboBox,
+    QFileDialog,
     QGroupBox,
     QHBoxLayout,
     QLabel,
@@ -24,6 +27,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_sam.core.masks import Overlap
+from napari_sam.plugin.ahead import Extent
 from napari_sam.plugin.controller import Controller
 from napari_sam.plugin.own_layers import SIGN_COLORS
 from napari_sam.plugin.workers import LatestRunner
@@ -33,6 +38,17 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 CHECKPOINT = "checkpoint file ..."
+REST_MS = 300
+OVERLAPS: dict[Overlap, tuple[str, str]] = {
+    "keep": ("keep others", "they keep their pixels, the mask gets the rest"),
+    "overwrite": ("overwrite", "the mask takes their pixels"),
+    "empty": ("only where empty", "a mask that meets another label is not written at all"),
+}
+EXTENTS: dict[Extent, str] = {
+    "view": "Encode all tiles in view at this zoom, into the store on disk.",
+    "plane": "Encode the whole plane at this zoom, into the store on disk.",
+    "volume": "Encode every plane at this zoom, beginning with this one, into the store on disk.",
+}
 TOOLS = {
     "points": ("Points", "Click on the object; T flips between points on it and points off it."),
     "box": ("Box", "Draw a rectangle around the object; the last one counts. Then add points, or accept."),
@@ -59,9 +75,17 @@ class SamWidget(QWidget):
         self._build_form()
         self._build_prompts()
         self._build_candidates()
+        self._build_large()
         self._build_status()
         self._lay_out()
+        self._rest = QTimer(self)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(REST_MS)
+        self._rest.timeout.connect(self.controller.ahead.rested)
+        for emitter in self._view_events():
+            emitter.connect(self._on_view)
         self.controller.changed.connect(self._refresh)
+        self.controller.ahead.changed.connect(self._refresh_large)
         self._viewer.layers.events.inserted.connect(self.reset_choices)
         self._viewer.layers.events.removed.connect(self.reset_choices)
         self._viewer.layers.events.renamed.connect(self.reset_choices)
@@ -90,16 +114,32 @@ class SamWidget(QWidget):
             choices=self._target_choices,
             tooltip="The Labels layer that accepted masks are written into; a new one is made when none is chosen.",
         )
-        for choice in (self.image, self.model, self.device, self.output):
+        self.overlap = ComboBox(
+            label="Overlap",
+            choices=[(text, policy) for policy, (text, _) in OVERLAPS.items()],
+            tooltip="Where a mask meets others: " + "; ".join(f"{text}: {tip}" for text, tip in OVERLAPS.values()),
+        )
+        for choice in (self.image, self.model, self.device, self.output, self.overlap):
             choice.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             choice.native.setMinimumContentsLength(8)
-        self.form = Container(widgets=[self.image, self.model, self.checkpoint, self.device, self.output])
+        self.compose = CheckBox(
+            text="With its other visible channels",
+            tooltip="The encoder sees all visible channels of the image in their colours (at most three), as you do.",
+        )
+        self.compose.changed.connect(lambda on: self.controller.set_compose(on))
+        fields = [self.image, self.compose, self.model, self.checkpoint, self.device, self.output, self.overlap]
+        self.form = Container(widgets=fields)
         self.checkpoint.visible = False
         self.image.changed.connect(self._choose_image)
         self.model.changed.connect(self._choose_model)
         self.checkpoint.changed.connect(self._choose_model)
         self.device.changed.connect(self._choose_model)
         self.output.changed.connect(self._choose_target)
+        self.overlap.changed.connect(self._choose_overlap)
+        self.new_labels = _push_button("New file ...", "Keep accepted masks in a new label image on disk (OME-Zarr).")
+        self.open_labels = _push_button("Open labels ...", "Go on with a label image on disk (OME-Zarr or zarr).")
+        self.new_labels.clicked.connect(self._ask_new_labels)
+        self.open_labels.clicked.connect(self._ask_open_labels)
 
     def _build_prompts(self) -> None:
         self.tools: dict[str, QPushButton] = {}
@@ -126,6 +166,32 @@ class SamWidget(QWidget):
             self.candidates.append(button)
         self.scores = QLabel()
 
+    def _build_large(self) -> None:
+        self.extents: dict[Extent, QPushButton] = {}
+        for extent, tip in EXTENTS.items():
+            button = _push_button(extent.capitalize(), tip)
+            button.clicked.connect(lambda _=False, extent=extent: self.controller.ahead.start(extent))
+            self.extents[extent] = button
+        self.cancel = _push_button("Cancel", "Stop after the tile in hand; what was encoded is kept.")
+        self.cancel.clicked.connect(lambda: self.controller.ahead.cancel())
+        self.ahead = QCheckBox("Encode what is in view")
+        self.ahead.setToolTip("While nothing else is to be done, encode the tiles in view, then those around it.")
+        self.ahead.setChecked(True)
+        self.coverage = QCheckBox("Outline what is encoded")
+        self.coverage.setToolTip("A thin line around the tiles in view that a click need not wait for.")
+        for box in (self.ahead, self.coverage):
+            box.toggled.connect(self._choose_ahead)
+        self.store = FileEdit(
+            label="Store",
+            mode=FileDialogMode.EXISTING_DIRECTORY,
+            nullable=True,
+            tooltip="Folder where embeddings are kept and found again; empty: the cache folder, for slow models and "
+            "for what you encode here.",
+        )
+        self.store.changed.connect(self._choose_store)
+        self.encoding = QLabel()
+        self.encoding.setWordWrap(True)
+
     def _build_status(self) -> None:
         self.accept = _push_button("Accept (C)", "Write the mask into the output under the next free label. Key: C.")
         self.clear = _push_button("Clear (⇧C)", "Remove the prompts of this object. Key: Shift+C.")
@@ -149,11 +215,24 @@ class SamWidget(QWidget):
         column = QVBoxLayout(content)
         column.setContentsMargins(4, 4, 4, 4)
         column.addWidget(self.form.native)
+        files = QHBoxLayout()
+        files.addWidget(self.new_labels)
+        files.addWidget(self.open_labels)
+        column.addLayout(files)
         column.addWidget(_group("Prompts", [tools[:2], tools[2:], [self.sign]]))
         column.addWidget(_group("Candidates", [list(self.candidates), [self.scores]]))
         column.addWidget(_group("Object", [[self.accept], [self.clear, self.undo]]))
         column.addWidget(self.progress)
         column.addWidget(self.status)
+        stored = Container(widgets=[self.store]).native
+        rows: list[list[QWidget]] = [
+            [self.ahead],
+            [self.coverage],
+            [*self.extents.values(), self.cancel],
+            [self.encoding],
+            [stored],
+        ]
+        column.addWidget(_group("Encode ahead", rows))
         column.addStretch()
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
@@ -171,8 +250,8 @@ class SamWidget(QWidget):
         return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
 
     def _targets(self) -> list[Labels]:
-        preview = self.controller.preview
-        return [layer for layer in self._viewer.layers if isinstance(layer, Labels) and layer is not preview]
+        own = (self.controller.preview, self.controller.ahead.coverage)
+        return [layer for layer in self._viewer.layers if isinstance(layer, Labels) and layer not in own]
 
     def _image_choices(self, _: Any = None) -> list[tuple[str, Image | None]]:
         return [("no image", None), *((layer.name, layer) for layer in self._images())]
@@ -223,6 +302,37 @@ class SamWidget(QWidget):
         if not self._updating:
             self.controller.set_target(self.output.value)
 
+    def _choose_overlap(self, _: Any = None) -> None:
+        self.controller.overlap = self.overlap.value
+
+    def _choose_ahead(self, _: Any = None) -> None:
+        self.controller.ahead.enabled = self.ahead.isChecked()
+        self.controller.ahead.show = self.coverage.isChecked()
+        self.controller.ahead.rested()
+
+    def _choose_store(self, _: Any = None) -> None:
+        path = str(self.store.value) if self.store.value else ""
+        self.controller.set_store(path if path not in ("", ".") else None)
+
+    def _ask_new_labels(self) -> None:
+        name, _ = QFileDialog.getSaveFileName(self, "New label image", "labels.ome.zarr", "OME-Zarr (*.zarr)")
+        if name:
+            self.controller.use_label_file(Path(name if name.endswith(".zarr") else f"{name}.ome.zarr"))
+
+    def _ask_open_labels(self) -> None:
+        name = QFileDialog.getExistingDirectory(self, "Label image (a .zarr folder)")
+        if name:
+            self.controller.use_label_file(Path(name))
+
+    def _view_events(self) -> list[Any]:
+        camera, dims = self._viewer.scene.camera.events, self._viewer.dims.events
+        return [camera.zoom, camera.center, dims.current_step, dims.order, dims.ndisplay]
+
+    def _on_view(self, _: Any = None) -> None:
+        """Drop what was planned for the view before, and plan anew once it rests."""
+        self.controller.ahead.moved()
+        self._rest.start()
+
     def _choose_tool(self, tool: str) -> None:
         self.controller.activate(tool)
         self._refresh()
@@ -255,10 +365,24 @@ class SamWidget(QWidget):
             mask = candidates[controller.selected]
             self.scores.setText(f"stability {mask.stability_score:.2f}, {mask.area} px")
         self.accept.setEnabled(candidates is not None or controller.busy)
+        self._refresh_large()
         self.progress.setVisible(controller.busy or controller.warming)
         self.status.setText(controller.status)
         if self.output.value is not controller.target:
             self.reset_choices()
+
+    def _refresh_large(self) -> None:
+        ahead = self.controller.ahead
+        running, ready = ahead.progress is not None, self.controller.image is not None
+        for extent, button in self.extents.items():
+            button.setEnabled(ready and not running)
+            button.setToolTip(EXTENTS[extent] if ready else "There is no image yet: open one first.")
+        self.cancel.setEnabled(running)
+        now = ahead.progress
+        self.encoding.setText(
+            "" if now is None else f"{now.done} of {now.total} tiles ({now.known} were there, {now.empty} empty)"
+        )
+        self.coverage.setChecked(ahead.show)
 
     def event(self, event: QEvent) -> bool:
         """Let go of the viewer when the dock is closed: napari takes the widget out of it, and closes nothing."""
@@ -273,6 +397,9 @@ class SamWidget(QWidget):
         events = self._viewer.layers.events
         for emitter in (events.inserted, events.removed, events.renamed):
             emitter.disconnect(self.reset_choices)
+        for emitter in self._view_events():
+            emitter.disconnect(self._on_view)
+        self._rest.stop()
         self.controller.changed.disconnect(self._refresh)
         self.controller.close()
 

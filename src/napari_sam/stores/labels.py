@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, get_args
+from typing import Any, TypeGuard, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,20 +11,12 @@ from numpy.typing import NDArray
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap, paste
 from napari_sam.errors import LabelsError
-
-
-class WritableArray(Protocol):
-    """A numpy or zarr array of labels."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> Any: ...
-
-    def __getitem__(self, key: Any, /) -> Any: ...
-
-    def __setitem__(self, key: Any, value: Any, /) -> None: ...
+from napari_sam.stores.boxes import (
+    WritableArray as WritableArray,
+)
+from napari_sam.stores.boxes import blocks, check_whole, dtype_of, fitting, loaded, region_of, wider
+from napari_sam.stores.levels import Levels, not_written
+from napari_sam.stores.pyramid import LabelPyramid
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +32,7 @@ class Edit:
     label
         The value written.
     written
-        Shape (rows, cols), bool: the pixels that changed.
+        Shape (rows, cols), bool: the pixels that got the label, or had it already.
     before
         Shape (rows, cols): all labels of the box before the write.
     highest_before
@@ -56,12 +48,12 @@ class Edit:
 
     @property
     def area(self) -> int:
-        """Number of pixels that the write changed."""
+        """Number of pixels that hold the label since the write."""
         return int(np.count_nonzero(self.written))
 
     @property
     def written_box(self) -> Box:
-        """The smallest box that holds the pixels that the write changed."""
+        """The smallest box that holds the pixels of `area`."""
         return Mask(self.box, self.written).tightened().box
 
 
@@ -71,7 +63,8 @@ class LabelStore:
     Parameters
     ----------
     array
-        Integer labels with the volume's shape; 0 is background.
+        Integer labels with the volume's shape; 0 is background. Read them from `LabelStore.array` again after a write:
+        where the next free label does not fit into a numpy array, a wider copy takes its place.
 
     Raises
     ------
@@ -82,6 +75,7 @@ class LabelStore:
     def __init__(self, array: WritableArray) -> None:
         check_labels(array)
         self.array = array
+        self._levels = Levels((array,)) if _is_zarr(array) else None
         self._edits: list[Edit] = []
         self._highest: int | None = None
 
@@ -102,20 +96,26 @@ class LabelStore:
         mask
             What to write.
         label
-            The value; the next free one when left out.
+            The value; the next free one when left out, for which the labels are given more bits where it needs them.
         overlap
-            "keep" leaves pixels of other labels alone, "overwrite" takes them.
+            "keep" leaves pixels of other labels alone, "overwrite" takes them, "empty" refuses the mask where there are
+            any.
 
         Raises
         ------
         LabelsError
-            The mask is empty, nothing of it is free, or the label does not fit the array's type.
+            The mask is empty, nothing of it may be written, the label does not fit the array's type, or the array
+            cannot be written to; the labels are as they were.
         """
         value = self.next_label if label is None else label
+        if label is None and value > np.iinfo(dtype_of(self.array)).max:
+            # Before the work of widening: is this mask one that can be written at all?
+            plan_edit(self.array, plane, mask, 1, overlap)
+            self._widen()
         edit = replace(plan_edit(self.array, plane, mask, value, overlap), highest_before=self._highest)
         after = edit.before.copy()
         after[edit.written] = edit.label
-        self._put(edit, after)
+        self._put(edit, after, edit.before)
         self._edits.append(edit)
         if self._highest is not None:
             self._highest = max(self._highest, edit.label)
@@ -126,14 +126,47 @@ class LabelStore:
         if not self._edits:
             return None
         edit = self._edits[-1]
-        self._put(edit, reverted(self.array, edit)[1])
+        now = _read(self.array, edit.plane, edit.box)
+        self._put(edit, _reverted(edit, now)[1], now)
         self._edits.pop()
         if self._highest == edit.label:
             self._highest = edit.highest_before
         return edit
 
-    def _put(self, edit: Edit, values: NDArray[Any]) -> None:
-        self.array[edit.plane.slicer(edit.box)] = edit.plane.oriented(values)
+    def _put(self, edit: Edit, values: NDArray[Any], now: NDArray[Any]) -> None:
+        key = edit.plane.slicer(edit.box)
+        if self._levels is not None:
+            region, kept = region_of(key, self.array.shape)
+            block = fitting(edit.plane.oriented(values), region, kept, dtype_of(self.array))
+            self._levels.write(region, block)
+            return
+        try:
+            self.array[key] = edit.plane.oriented(values)
+        except LabelsError:
+            raise
+        except Exception as error:
+            try:
+                self.array[key] = edit.plane.oriented(now)
+            except Exception:
+                raise not_written(error, "may be half written") from error
+            raise not_written(error) from error
+
+    def _widen(self) -> None:
+        array = self.array
+        if isinstance(array, LabelPyramid):
+            array.widen()
+            return
+        dtype = wider(dtype_of(array))
+        if not isinstance(array, np.ndarray) or isinstance(array, np.memmap):
+            raise LabelsError(
+                f"All labels that {dtype_of(array)} can hold are in use: copy them into labels of {dtype}, and go on."
+            )
+        try:
+            self.array = array.astype(dtype)
+        except MemoryError as error:
+            raise LabelsError(
+                f"There is no memory for labels of {dtype}, which the next label needs: write into a LabelPyramid."
+            ) from error
 
 
 def check_labels(array: WritableArray) -> None:
@@ -144,16 +177,17 @@ def check_labels(array: WritableArray) -> None:
     LabelsError
         It does not hold whole numbers, or it is read-only or lazy.
     """
-    dtype = np.dtype(array.dtype)
-    if dtype.kind not in "ui":
+    check_whole(dtype_of(array))
+    if type(array).__module__.partition(".")[0] == "dask":
         raise LabelsError(
-            f"Labels must be whole numbers and this target holds {dtype}: convert it, for example by .astype('uint16')."
+            "A dask array cannot be written to: compute it into memory (.compute()), or store it as zarr and give that."
         )
     if isinstance(array, np.ndarray):
         writable = bool(array.flags.writeable)
     else:
-        lazy = type(array).__module__.startswith("dask")
-        writable = hasattr(array, "__setitem__") and not lazy and not getattr(array, "read_only", False)
+        # zarr says `read_only`, tensorstore `writable`.
+        closed = getattr(array, "read_only", False) or not getattr(array, "writable", True)
+        writable = hasattr(array, "__setitem__") and not closed
     if not writable:
         raise LabelsError(
             "This labels target cannot be written to: give a numpy array or a zarr array opened with mode='r+'."
@@ -166,27 +200,32 @@ def plan_edit(array: WritableArray, plane: Plane, mask: Mask, label: int, overla
     Raises
     ------
     LabelsError
-        The mask is empty, no pixel of it is free, or the label does not fit.
+        The mask is empty, nothing of it may be written, the label does not fit, or the labels cannot be read.
     """
     if mask.area == 0:
         raise LabelsError("The mask is empty, so there is nothing to accept: move or add a prompt.")
-    limit = np.iinfo(np.dtype(array.dtype)).max
+    limit = np.iinfo(dtype_of(array)).max
     if overlap not in get_args(Overlap):
         raise LabelsError(f"The overlap policy {overlap!r} does not exist: use {' or '.join(get_args(Overlap))}.")
     if not isinstance(label, (int, np.integer)) or label < 1:
         raise LabelsError(f"A label is a whole number from 1 on, and {label!r} is none: 0 is background.")
     if label > limit:
         raise LabelsError(
-            f"Label {label} does not fit into {array.dtype} labels (1 to {limit}): use labels of a larger type."
+            f"Label {label} does not fit into {dtype_of(array)} labels (1 to {limit}): use labels of a larger type."
         )
     if len(plane.index) != len(array.shape) or not Box.of_shape(plane.shape_in(array.shape)).contains(mask.box):
         raise LabelsError(
             f"The mask at {mask.box.as_tuple()} reaches outside the labels of shape {tuple(array.shape)}: "
             "use labels of the image's shape."
         )
-    before = plane.oriented(np.array(array[plane.slicer(mask.box)]))
+    before = _read(array, plane, mask.box)
     written = paste(before.copy(), mask, label, overlap)
     if not written.any():
+        if overlap == "empty":
+            raise LabelsError(
+                "A part of the mask belongs to another object, and only empty places may be written to: choose another "
+                "candidate, or the policy 'keep' or 'overwrite'."
+            )
         raise LabelsError(
             "Every pixel of the mask belongs to other objects already: choose another candidate, or undo one of them."
         )
@@ -205,16 +244,37 @@ def reverted(array: WritableArray, edit: Edit) -> tuple[NDArray[np.bool_], NDArr
     values : numpy.ndarray
         Shape (rows, cols): the labels of the whole box.
     """
-    values = edit.plane.oriented(np.array(array[edit.plane.slicer(edit.box)]))
+    return _reverted(edit, _read(array, edit.plane, edit.box))
+
+
+def _reverted(edit: Edit, now: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    values = now.copy()
     changed = edit.written & (values == edit.label)
     values[changed] = edit.before[changed]
     return changed, values
 
 
 def highest_label(array: WritableArray) -> int:
-    """Return the largest value of an integer array, reading one slab of its first axis at a time."""
+    """Return a number that no label of an array is above; of zarr arrays only the chunks that exist are read.
+
+    Raises
+    ------
+    LabelsError
+        The array cannot be read.
+    """
+    if isinstance(array, LabelPyramid):
+        return array.highest_label()
     if isinstance(array, np.ndarray):
         return max(int(array.max(initial=0)), 0)
-    step = max(1, int(2**24 // max(int(np.prod(array.shape[1:], dtype=np.int64)), 1)))
-    slabs = range(0, array.shape[0], step)
-    return max((int(np.asarray(array[start : start + step]).max(initial=0)) for start in slabs), default=0)
+    if _is_zarr(array):
+        return Levels((array,)).highest()
+    return max((int(loaded(array, block).max(initial=0)) for block in blocks(array)), default=0)
+
+
+def _read(array: WritableArray, plane: Plane, box: Box) -> NDArray[Any]:
+    """Return a copy of the labels of a box, rows first."""
+    return plane.oriented(loaded(array, plane.slicer(box)))
+
+
+def _is_zarr(array: Any) -> TypeGuard[Any]:
+    return not isinstance(array, (np.ndarray, LabelPyramid)) and type(array).__module__.partition(".")[0] == "zarr"

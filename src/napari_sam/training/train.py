@@ -23,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from napari_sam.errors import ModelError, OutputError
 from napari_sam.evaluation import LabelledImage, divide, evaluate, read_manifest, read_split
-from napari_sam.export import replacing
+from napari_sam.files import replacing
 from napari_sam.models.compact import Compact, CompactPredictor
 from napari_sam.models.device import resolve_device
 from napari_sam.models.registry import REGISTRY

@@ -82,6 +82,11 @@ class ImageEncoder(nn.Module):
             pixel embeddings of unit length, (n, 32, side/4, side/4), and what each pixel thinks of its object, (n, 3,
             side/4, side/4): the way to its centre, x and y, in radii, and the logarithm of its radius in tile pixels.
         """
+        f16, f8, f4 = self.features(x)
+        return f16, f8, f4, *self.guesses(f4)
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the features of strides 16, 8 and 4; all else follows from them."""
         x4 = self.stem(x)
         x8 = self.stage8(x4)
         x16 = self.stage16(x8)
@@ -89,5 +94,8 @@ class ImageEncoder(nn.Module):
         f16: Tensor = self.out16(self.lateral16(x16) + enlarge(self.lateral32(x32)))
         f8: Tensor = self.out8(self.lateral8(x8) + enlarge(self.top8(f16)))
         f4: Tensor = self.out4(self.lateral4(x4) + enlarge(self.top4(f8)))
-        pixels = F.normalize(self.pixel_proj(f4).float(), dim=1)
-        return f16, f8, f4, pixels, self.center_proj(f4).float()
+        return f16, f8, f4
+
+    def guesses(self, f4: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the pixel embeddings and what each pixel thinks of its object; see `forward`."""
+        return F.normalize(self.pixel_proj(f4).float(), dim=1), self.center_proj(f4).float()

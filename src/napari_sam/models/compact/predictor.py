@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,9 +12,11 @@ from torch import Tensor
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.models.compact.network import Compact
 from napari_sam.models.compact.prompt_encoder import BOTTOM_RIGHT, NEGATIVE, NOT_A_POINT, POSITIVE, TOP_LEFT
-from napari_sam.models.predictor import Decoded, Embedding
+from napari_sam.models.predictor import Decoded, Embedding, halved, packed, unpacked
 
 PIXEL_MEAN, PIXEL_STD = 0.45, 0.25
+# Channels and strides of what the image encoder is asked for.
+FEATURES = ((128, 16), (64, 8), (32, 4))
 
 
 class CompactPredictor:
@@ -49,10 +53,30 @@ class CompactPredictor:
     @torch.inference_mode()
     def encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
         """Encode tiles of shape (n, 256, 256, 3), uint8 RGB; see `Predictor`."""
+        # One by one on a processor: a batch is no faster there, and its last bits would depend on its company.
+        each = len(tiles) if self._device.type == "cuda" else 1
+        return [one for start in range(0, len(tiles), each) for one in self._encode(tiles[start : start + each])]
+
+    def _encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
         images = torch.from_numpy(tiles).to(self._device).permute(0, 3, 1, 2)
         images = (images.float() / 255 - PIXEL_MEAN) / PIXEL_STD
-        features = self._network.image_encoder(images.contiguous(memory_format=torch.channels_last))
-        return [Embedding(tuple(feature[i : i + 1] for feature in features)) for i in range(len(tiles))]
+        features = self._network.image_encoder.features(images.contiguous(memory_format=torch.channels_last))
+        halves = [halved(feature) for feature in features]
+        return [self._embedding([half[i : i + 1] for half in halves]) for i in range(len(tiles))]
+
+    def _embedding(self, features: Sequence[Tensor]) -> Embedding:
+        last = [feature.contiguous(memory_format=torch.channels_last) for feature in features]
+        return Embedding((*last, *self._network.image_encoder.guesses(last[-1])))
+
+    def pack(self, embedding: Embedding) -> NDArray[np.float16]:
+        """Return the features; what each pixel thinks of its object follows from the finest; see `Predictor`."""
+        return packed(embedding.tensors[:3])
+
+    @torch.inference_mode()
+    def unpack(self, values: NDArray[np.float16]) -> Embedding:
+        """Return the embedding of packed values; see `Predictor`."""
+        shapes = [(1, channels, self.input_side // stride, self.input_side // stride) for channels, stride in FEATURES]
+        return self._embedding(unpacked(values, shapes, self._device))
 
     @torch.inference_mode()
     def decode(self, embedding: Embedding, prompts: TilePrompts) -> Decoded:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_sam.core.prompts import TilePrompts
-from napari_sam.models.predictor import Decoded, Embedding
+from napari_sam.models.predictor import Decoded, Embedding, halved, packed, unpacked
 from napari_sam.models.sam.network import SIZES, Sam
 from napari_sam.models.sam.prompt_encoder import BOTTOM_RIGHT, NEGATIVE, NOT_A_POINT, POSITIVE, TOP_LEFT
 
@@ -53,7 +53,16 @@ class SamPredictor:
     def encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
         """Encode tiles of shape (n, 1024, 1024, 3), uint8 RGB; see `Predictor`."""
         images = (torch.from_numpy(tiles).to(self._device).permute(0, 3, 1, 2).float() - self._mean) / self._std
-        return [Embedding((self._network.image_encoder(image[None]),)) for image in images]
+        return [Embedding((halved(self._network.image_encoder(image[None])),)) for image in images]
+
+    def pack(self, embedding: Embedding) -> NDArray[np.float16]:
+        """Return the features; see `Predictor`."""
+        return packed(embedding.tensors)
+
+    def unpack(self, values: NDArray[np.float16]) -> Embedding:
+        """Return the embedding of packed values; see `Predictor`."""
+        side = self.input_side // 16
+        return Embedding(unpacked(values, [(1, 256, side, side)], self._device))
 
     @torch.inference_mode()
     def decode(self, embedding: Embedding, prompts: TilePrompts) -> Decoded:

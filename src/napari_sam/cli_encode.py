@@ -1,0 +1,180 @@
+"""The commands around embeddings: `napari-sam encode` and `napari-sam cache`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from napari_sam.errors import PromptError
+
+if TYPE_CHECKING:
+    from napari_sam.segmenter import Segmenter
+
+console = Console()
+messages = Console(stderr=True)
+
+ImageArgument = Annotated[str, typer.Argument(help="An image file, an OME-Zarr folder, or a URL.")]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="Folder or URL of the embeddings. Default: the cache folder.")
+]
+ChannelsOption = Annotated[str | None, typer.Option("--channels", metavar="C[,..]", help="Which channels count.")]
+NodataOption = Annotated[float | None, typer.Option("--nodata", help="The value of pixels that hold nothing.")]
+SpacingOption = Annotated[
+    str | None, typer.Option("--spacing", metavar="Z,Y,X", help="Size of a pixel along each axis.")
+]
+ContrastOption = Annotated[
+    str | None,
+    typer.Option("--contrast", metavar="LOW,HIGH", help="Data values that are black and white; else percentiles."),
+]
+AxesOption = Annotated[
+    str, typer.Option("--axes", metavar="ROW,COL", help="Axes of the planes: -2,-1 is yx, -3,-1 is zx.")
+]
+DEFAULT_AXES = "-2,-1"
+
+
+def parse_numbers(text: str, count: int | None, option: str, form: str, whole: bool = False) -> list[float]:
+    """Read numbers that commas divide.
+
+    Raises
+    ------
+    PromptError
+        They are none, or not `count`.
+    """
+    try:
+        numbers = [int(part) if whole else float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or (count is not None and len(numbers) != count):
+        example = {2: "120,45", 4: "100,30,160,90"}.get(count or 0, "12")
+        raise PromptError(f"{option} {text!r} is not understood: write {form}, for example {option} {example}.")
+    return numbers
+
+
+def image_options(
+    channels: str | None, nodata: float | None, spacing: str | None, contrast: str | None, axes: str
+) -> dict[str, Any]:
+    """Return the arguments of a Segmenter that say how an image is to be read.
+
+    Raises
+    ------
+    PromptError
+        One of them is not understood.
+    """
+    whole = None if channels is None else parse_numbers(channels, None, "--channels", "C[,..]", whole=True)
+    return {
+        "channels": None if whole is None else [int(channel) for channel in whole],
+        "nodata": nodata,
+        "spacing": None if spacing is None else parse_numbers(spacing, None, "--spacing", "Z,Y,X"),
+        "contrast_limits": None if contrast is None else parse_numbers(contrast, 2, "--contrast", "LOW,HIGH"),
+        "axes": [int(axis) for axis in parse_numbers(axes, 2, "--axes", "ROW,COL", whole=True)],
+    }
+
+
+def encode(
+    image: ImageArgument,
+    store: StoreOption = None,
+    plane: Annotated[
+        str | None, typer.Option(metavar="A[:B]", help="A plane, or planes A to B - 1; all when left out.")
+    ] = None,
+    level: Annotated[
+        str, typer.Option(metavar="L[:M]", help="Zoom steps, pixels averaged over 2**L: one, or L to M - 1.")
+    ] = "0",
+    box: Annotated[
+        str | None, typer.Option(metavar="R0,C0,R1,C1", help="Only what lies there, in pixels of the image.")
+    ] = None,
+    model: Annotated[str, typer.Option("--model", help="A name, or a checkpoint file.")] = "compact",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    channels: ChannelsOption = None,
+    nodata: NodataOption = None,
+    spacing: SpacingOption = None,
+    contrast: ContrastOption = None,
+    axes: AxesOption = DEFAULT_AXES,
+) -> None:
+    """Encode the tiles of an image ahead of time; run it again to go on where it was stopped."""
+    options = image_options(channels, nodata, spacing, contrast, axes)
+    levels = _parse_range(level, "--level")
+    where = None if box is None else parse_numbers(box, 4, "--box", "R0,C0,R1,C1")
+    numbers = None if plane is None else _parse_range(plane, "--plane")
+    from napari_sam.segmenter import Segmenter
+    from napari_sam.stores.embedding_disk import DiskStore
+
+    kept = DiskStore(store) if store else DiskStore.default()
+    segmenter = Segmenter(image, model=model, device=device, store=kept, **options)
+    _run(segmenter, numbers, levels, where)
+    kept.tidy()
+
+
+def _run(segmenter: Segmenter, numbers: range | None, levels: range, where: list[float] | None) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    planes = segmenter.planes()
+    if numbers is not None:
+        if numbers.start < 0 or numbers.stop > len(planes):
+            raise PromptError(f"There are {len(planes)} planes, counted from 0: name some of them with --plane.")
+        planes = planes[numbers.start : numbers.stop]
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    now = None
+    with Progress(*columns, console=messages) as progress:
+        task = progress.add_task("tiles", total=None, rate="")
+        for now in segmenter.encode(planes=planes, levels=list(levels), box=where):
+            speed = progress.tasks[0].speed
+            rate = "" if not speed else f"{speed:.1f} tiles/s"
+            progress.update(task, completed=now.done, total=now.total, rate=rate)
+    if now is not None:
+        console.print(
+            f"{now.encoded} of {now.total} tiles encoded; {now.known} were there, {now.empty} are empty.",
+            highlight=False,
+        )
+
+
+def _parse_range(text: str, option: str) -> range:
+    parts = text.split(":")
+    try:
+        bounds = [int(part) for part in parts]
+    except ValueError:
+        bounds = []
+    if not 1 <= len(bounds) <= 2 or (len(bounds) == 2 and bounds[0] >= bounds[1]):
+        raise PromptError(f"{option} {text!r} is not understood: write one number, or A:B with A < B.")
+    return range(bounds[0], bounds[-1] if len(bounds) == 2 else bounds[0] + 1)
+
+
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Delete the embeddings that are kept there.")] = False,
+    store: Annotated[Path | None, typer.Option("--store", help="Another folder than the cache folder.")] = None,
+) -> None:
+    """Show where embeddings are kept and how many, or clear them."""
+    from napari_sam.stores.embedding_disk import DiskStore
+    from napari_sam.stores.locations import cache_capacity
+
+    kept = DiskStore(store) if store else DiskStore.default()
+    if clear:
+        size = kept.nbytes
+        kept.clear()
+        console.print(f"{_size(size)} of embeddings deleted from {kept.path}", highlight=False, soft_wrap=True)
+        return
+    table = Table("", "", show_header=False)
+    table.add_row("folder", str(kept.path))
+    table.add_row("embeddings", f"{kept.count}")
+    limit = "" if store else f" of {_size(cache_capacity())} (NAPARI_SAM_CACHE_SIZE)"
+    table.add_row("size", _size(kept.nbytes) + limit)
+    for name, (count, nbytes) in kept.by_predictor().items():
+        table.add_row(f"model {name}", f"{count} embeddings, {_size(nbytes)}")
+    console.print(table)
+
+
+def _size(nbytes: float) -> str:
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if nbytes < 1000 or unit == "GB":
+            break
+        nbytes /= 1000
+    return f"{nbytes:.0f} {unit}" if unit == "bytes" else f"{nbytes:.1f} {unit}"

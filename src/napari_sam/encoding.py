@@ -1,0 +1,240 @@
+"""TileEncoder: from a tile of a volume to its embedding, each step at most once; and many tiles in a row."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.rendering import Rendering
+from napari_sam.core.tiles import Tile, TileGrid
+from napari_sam.errors import OutputError
+from napari_sam.stores.embedding_disk import DiskStore
+from napari_sam.stores.embeddings import EmbeddingStore, tile_digest
+from napari_sam.volume import Volume
+
+if TYPE_CHECKING:
+    from napari_sam.models.predictor import Embedding, Predictor
+
+READERS = 2
+READ_AHEAD = 6
+Place = tuple[Plane, Tile]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeProgress:
+    """How far a run over many tiles has come.
+
+    Parameters
+    ----------
+    total, done
+        Tiles of the run, and those that are dealt with.
+    encoded, known, empty
+        Of those: encoded now, found in the store, and skipped because every pixel is the same.
+    """
+
+    total: int
+    done: int = 0
+    encoded: int = 0
+    known: int = 0
+    empty: int = 0
+
+
+class TileEncoder:
+    """Makes the embeddings of a volume's tiles and keeps them in memory and, with a store, on disk.
+
+    Parameters
+    ----------
+    volume
+        Where the pixels are.
+    predictor
+        What encodes them.
+    rendering
+        Makes the rendering of the whole volume when it is first needed.
+    store
+        Where embeddings are kept beyond this process, or None.
+
+    Attributes
+    ----------
+    progress
+        Called with one sentence before a tile is encoded for an interaction, or None.
+    trouble
+        Why nothing more is written to the store, or None: an interaction goes on without it.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        predictor: Predictor,
+        rendering: Callable[[], Rendering],
+        store: DiskStore | None = None,
+    ) -> None:
+        self.volume = volume
+        self.predictor = predictor
+        self.store = store
+        self.progress: Callable[[str], None] | None = None
+        self.trouble: str | None = None
+        self._make_rendering = rendering
+        self._rendering: Rendering | None = None
+        self._memory: EmbeddingStore[Embedding] = EmbeddingStore()
+        self._digests: dict[Place, str] = {}
+
+    @property
+    def rendering(self) -> Rendering:
+        """How the whole volume is stretched; sampled once."""
+        if self._rendering is None:
+            self._rendering = self._make_rendering()
+        return self._rendering
+
+    def grid(self, plane: Plane) -> TileGrid:
+        """Return the tiles of a plane."""
+        shape, size = plane.shape_in(self.volume.shape), self.volume.pixel_size(plane)
+        return TileGrid(shape, self.predictor.input_side, size)
+
+    def is_ready(self, plane: Plane, tile: Tile) -> bool:
+        """Say whether the embedding of a tile is at hand: asking reads and encodes nothing."""
+        digest = self._digests.get((plane, tile))
+        if digest is None:
+            return False
+        in_memory = self._memory.get(digest) is not None
+        return in_memory or (self.store is not None and self.store.has(digest, self.predictor.digest))
+
+    def embedding(self, plane: Plane, tile: Tile) -> Embedding:
+        """Return the embedding of a tile; one that is kept is neither read nor encoded again."""
+        digest = self._digests.get((plane, tile))
+        kept = self._kept(digest) if digest else None
+        if kept is not None:
+            return kept
+        rendered, digest = self._rendered(plane, tile)
+        kept = self._kept(digest)
+        if kept is not None:
+            return kept
+        if self.progress:
+            self.progress(f"Encoding {tile.read.height:g} x {tile.read.width:g} pixels ...")
+        (embedding,) = self.predictor.encode(rendered[None])
+        self._memory.put(digest, embedding)
+        if self.store is not None and self.trouble is None:
+            try:
+                self.store.put(digest, self.predictor.digest, self.predictor.pack(embedding))
+            except OutputError as error:
+                self.trouble = str(error)
+        return embedding
+
+    def refresh(self) -> None:
+        """Forget what the image looked like."""
+        self._rendering = None
+        self._digests.clear()
+        self.volume.forget()
+
+    def encode_all(self, store: DiskStore, places: Sequence[Place]) -> Iterator[EncodeProgress]:
+        """Encode many tiles into a store, skipping what it holds and tiles whose pixels are all the same.
+
+        Reading runs ahead of encoding in other threads; memory is bounded by that, not by the number of tiles. Several
+        processes may work on one store: a tile that another one has in hand is looked at again at the end.
+
+        Parameters
+        ----------
+        store
+            Where the embeddings go.
+        places
+            Planes and their tiles, in the order of work.
+
+        Yields
+        ------
+        EncodeProgress
+            After every tile; close the generator to stop.
+
+        Raises
+        ------
+        ImageError, OutputError
+            A tile cannot be read, or the store cannot be written to; what was encoded is kept.
+        """
+        progress = EncodeProgress(len(places))
+        left: Sequence[Place] = places
+        while left:
+            claimed_by_others: list[Place] = []
+            for place, rendered, digest in self._read_all(left):
+                kind = self._encode_one(store, rendered, digest)
+                if kind is None:
+                    claimed_by_others.append(place)
+                    continue
+                progress = _counted(progress, kind)
+                yield progress
+            if len(claimed_by_others) == len(left):
+                store.wait_for_others()
+            left = claimed_by_others
+
+    def _encode_one(self, store: DiskStore, rendered: NDArray[np.uint8], digest: str) -> str | None:
+        """Deal with one tile; return what became of it, or None when another process has it in hand."""
+        if rendered.min() == rendered.max():
+            return "empty"
+        predictor = self.predictor
+        if store.has(digest, predictor.digest):
+            return "known"
+        with store.claim(digest) as is_mine:
+            if not is_mine:
+                return None
+            if store.has(digest, predictor.digest):  # It was finished between the look and the claim.
+                return "known"
+            (embedding,) = predictor.encode(rendered[None])
+            store.put(digest, predictor.digest, predictor.pack(embedding))
+        return "encoded"
+
+    def _read_all(self, places: Sequence[Place]) -> Iterator[tuple[Place, NDArray[np.uint8], str]]:
+        """Yield rendered tiles in order, read a few ahead in other threads."""
+        _ = self.rendering  # Sampled once, not by every reader.
+        waiting: deque[tuple[Place, Future[tuple[NDArray[np.uint8], str]]]] = deque()
+        with ThreadPoolExecutor(READERS) as pool:
+            try:
+                for place in places:
+                    waiting.append((place, pool.submit(self._rendered, *place)))
+                    if len(waiting) > READ_AHEAD:
+                        first, result = waiting.popleft()
+                        yield first, *result.result()
+                while waiting:
+                    first, result = waiting.popleft()
+                    yield first, *result.result()
+            finally:
+                for _place, result in waiting:
+                    result.cancel()
+
+    def _rendered(self, plane: Plane, tile: Tile) -> tuple[NDArray[np.uint8], str]:
+        rendered = self.volume.render(plane, tile, self.rendering)
+        digest = tile_digest(rendered, self.predictor.digest)
+        self._digests[plane, tile] = digest
+        return rendered, digest
+
+    def _kept(self, digest: str) -> Embedding | None:
+        kept = self._memory.get(digest)
+        if kept is None and self.store is not None:
+            values = self.store.get(digest, self.predictor.digest)
+            if values is not None:
+                kept = self.predictor.unpack(values)
+                self._memory.put(digest, kept)
+        return kept
+
+
+def places_of(
+    encoder: TileEncoder, planes: Sequence[Plane], levels: Sequence[int], box: Box | None = None
+) -> list[Place]:
+    """Return the tiles that own a box of some planes at some levels, plane by plane, coarse levels first."""
+    places = []
+    for plane in planes:
+        grid = encoder.grid(plane)
+        whole = Box.of_shape(grid.shape)
+        inside = whole if box is None else box.intersection(whole)
+        for level in sorted({grid.clamp(level) for level in levels}, reverse=True):
+            places += [(plane, tile) for tile in grid.tiles_over(level, inside)]
+    return places
+
+
+def _counted(progress: EncodeProgress, kind: str) -> EncodeProgress:
+    counts = {name: getattr(progress, name) for name in ("encoded", "known", "empty")}
+    counts[kind] += 1
+    return EncodeProgress(progress.total, progress.done + 1, **counts)

@@ -1,0 +1,72 @@
+"""Opens OME-Zarr and whole-slide files as lazy layers: what is shown is read, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_sam.errors import ImageError
+from napari_sam.lazy import LazyLevel
+from napari_sam.opening import Opened, open_image
+
+LayerTuple = tuple[Any, dict[str, Any], str]
+
+
+def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerTuple]] | None:
+    """Return the reader of an image file or store, or None where it cannot be read; napari asks."""
+    if not isinstance(path, str):
+        return None
+    try:
+        opened = open_image(path)
+    except ImageError:
+        return None
+    return lambda _: layers_of(opened, Path(path.rstrip("/")).name.split(".")[0])
+
+
+def layers_of(opened: Opened, name: str) -> list[LayerTuple]:
+    """Return an opened image as napari layers: one, or one for each channel."""
+    levels = [LazyLevel(level) for level in opened.levels]
+    ndim = levels[0].ndim
+    letters = opened.axes or ""
+    rgb = letters.endswith("s")
+    channel = letters.find("c")
+    kept = [axis for axis in range(ndim) if axis != channel and not (rgb and axis == ndim - 1)]
+    options: dict[str, Any] = {"multiscale": len(levels) > 1}
+    if opened.spacing is not None:
+        options["scale"] = [opened.spacing[axis] for axis in kept]
+    if opened.axes is not None:
+        options["axis_labels"] = [letters[axis] for axis in kept]
+        space = opened.unit or "pixel"
+        options["units"] = [space if letters[axis] in "zyx" else "pixel" for axis in kept]
+    if channel < 0 or rgb:
+        limits = {} if rgb else {"contrast_limits": _limits(levels[-1], opened.windows[:1])}
+        return [(_data(levels), {**options, **limits, "rgb": rgb, "name": name}, "image")]
+    found = []
+    for number in range(levels[0].shape[channel]):
+        part = [level[(*(slice(None),) * channel, number)] for level in levels]
+        named = opened.channel_names[number] if number < len(opened.channel_names) else f"channel {number}"
+        one = {**options, "name": f"{name} {named}", "blending": "additive"}
+        one["contrast_limits"] = _limits(part[-1], opened.windows[number : number + 1])
+        if number < len(opened.colors):
+            one["colormap"] = f"#{opened.colors[number].lstrip('#')[:6]}"
+        found.append((_data(part), one, "image"))
+    return found
+
+
+def _data(levels: list[LazyLevel]) -> LazyLevel | list[LazyLevel]:
+    return levels if len(levels) > 1 else levels[0]
+
+
+def _limits(coarse: LazyLevel, windows: Sequence[tuple[float, float] | None]) -> tuple[float, float]:
+    """Return the file's own contrast limits, or the range of a middle plane of the coarsest level."""
+    if windows and windows[0] is not None and windows[0][0] < windows[0][1]:
+        return windows[0]
+    middle = [length // 2 for length in coarse.shape[:-2]]
+    spread = [slice(max((n - 1024) // 2, 0), max((n - 1024) // 2, 0) + 1024) for n in coarse.shape[-2:]]
+    seen = np.asarray(coarse[(*middle, *spread)])
+    seen = seen[np.isfinite(seen)] if seen.dtype.kind == "f" else seen
+    low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 1.0)
+    return (low, high) if low < high else (low, low + 1)

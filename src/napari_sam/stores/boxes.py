@@ -1,0 +1,178 @@
+"""Boxes of arrays of any number of axes, and the whole numbers that may be written into them."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.errors import LabelsError
+
+Region = tuple[slice, ...]
+"""A box of an array of any number of axes: one slice for each, with a start, a stop and step 1."""
+
+
+READ_LENGTH = 2**24
+
+
+class WritableArray(Protocol):
+    """An array of labels: numpy, zarr, tensorstore, or a `LabelPyramid`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+    def __setitem__(self, key: Any, value: Any, /) -> None: ...
+
+
+def region_of(key: Any, shape: Sequence[int]) -> tuple[Region, list[bool]]:
+    """Return the region that an index expression names, and for each axis whether it stays one.
+
+    Parameters
+    ----------
+    key
+        A whole number or a slice of step 1 for each axis, as in numpy; `...` stands for those left out.
+    shape
+        Of the array.
+
+    Raises
+    ------
+    LabelsError
+        It is another kind of index, or outside the array.
+    """
+    parts = list(key) if isinstance(key, tuple) else [key]
+    left_out = len(shape) - sum(part is not ... for part in parts)
+    at = next((number for number, part in enumerate(parts) if part is ...), len(parts))
+    parts[at : at + 1] = [slice(None)] * left_out
+    refusal = LabelsError(
+        f"{key!r} names no box of labels of shape {tuple(shape)}: give one whole number inside, or one slice of step "
+        "1, for each axis."
+    )
+    region = []
+    if len(parts) != len(shape):
+        raise refusal
+    for part, length in zip(parts, shape, strict=True):
+        try:
+            start, stop, step = (part if isinstance(part, slice) else _single(part, length)).indices(length)
+        except (TypeError, IndexError) as error:
+            raise refusal from error
+        if step != 1:
+            raise refusal
+        region.append(slice(start, max(start, stop)))
+    return tuple(region), [isinstance(part, slice) for part in parts]
+
+
+def intersection(a: Region, b: Region) -> Region:
+    """Return the common part of two regions; where they do not meet, some stop is not above its start."""
+    return tuple(slice(max(x.start, y.start), min(x.stop, y.stop)) for x, y in zip(a, b, strict=True))
+
+
+def relative(region: Region, whole: Region) -> Region:
+    """Return where a region lies in the block that was read of `whole`."""
+    return tuple(slice(x.start - y.start, x.stop - y.start) for x, y in zip(region, whole, strict=True))
+
+
+def fitting(values: Any, region: Region, kept: Sequence[bool], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return values as a block of a region, in the labels' type."""
+    block = np.asarray(values)
+    if block.dtype.kind != "b":
+        check_whole(block.dtype)
+    lengths = [at.stop - at.start for at in region]
+    wanted = tuple(length for length, keep in zip(lengths, kept, strict=True) if keep)
+    try:
+        block = np.broadcast_to(block, wanted)
+    except ValueError as error:
+        raise LabelsError(
+            f"Values of shape {block.shape} do not fill a box of shape {wanted}: make them equal."
+        ) from error
+    limits = np.iinfo(dtype)
+    if block.size and not limits.min <= int(block.min()) <= int(block.max()) <= limits.max:
+        raise LabelsError(
+            f"Values from {block.min()} to {block.max()} do not fit into {dtype} labels: use labels of a larger type."
+        )
+    return block.reshape(lengths).astype(dtype)
+
+
+def check_whole(dtype: np.dtype[Any]) -> None:
+    """Refuse labels that are no whole numbers.
+
+    Raises
+    ------
+    LabelsError
+        The type is neither signed nor unsigned integers.
+    """
+    if dtype.kind not in "ui":
+        raise LabelsError(
+            f"Labels must be whole numbers and this target holds {dtype}: convert it, for example by .astype('uint16')."
+        )
+
+
+def wider(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the 32-bit type of 8- or 16-bit labels.
+
+    Raises
+    ------
+    LabelsError
+        The labels have 32 bits or more already.
+    """
+    if dtype.itemsize >= 4:
+        raise LabelsError(f"Labels of {dtype} are as wide as labels get: write into new ones, or under labels in use.")
+    return np.dtype(np.uint32 if dtype.kind == "u" else np.int32)
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says, on one line and without the full stop, to be put into a sentence."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def _single(position: Any, length: int) -> slice:
+    at = operator.index(position)
+    if not -length <= at < length:
+        raise IndexError
+    return slice(at % length, at % length + 1)
+
+
+def blocks(array: WritableArray) -> Iterator[tuple[slice, ...]]:
+    """Yield regions that cover an array, of whole chunks where it tells of them, each small enough for memory."""
+    chunks = getattr(array, "chunks", None) or (1,) * len(array.shape)
+    sides = list(chunks)
+    for axis in reversed(range(len(sides))):
+        fitting_chunks = READ_LENGTH // math.prod(sides)
+        sides[axis] = min(array.shape[axis], max(fitting_chunks, 1) * sides[axis])
+    starts = (range(0, length, side) for length, side in zip(array.shape, sides, strict=True))
+    for corner in product(*starts):
+        yield tuple(slice(start, start + side) for start, side in zip(corner, sides, strict=True))
+
+
+def loaded(array: WritableArray, key: tuple[int | slice, ...]) -> NDArray[Any]:
+    """Return a copy of a region of any kind of array.
+
+    Raises
+    ------
+    LabelsError
+        It cannot be read.
+    """
+    try:
+        return np.array(array[key])
+    except LabelsError:
+        raise
+    except Exception as error:
+        raise LabelsError(
+            f"The labels cannot be read ({one_line(error)}): check that their file or store is complete and open."
+        ) from error
+
+
+def dtype_of(array: WritableArray) -> np.dtype[Any]:
+    """Return the type of an array as numpy calls it."""
+    # tensorstore has types of its own.
+    dtype: np.dtype[Any] = np.dtype(getattr(array.dtype, "numpy_dtype", array.dtype))
+    return dtype

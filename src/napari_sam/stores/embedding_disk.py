@@ -1,0 +1,245 @@
+"""DiskStore: embeddings that outlive the process, safe with several processes and whatever moment one is killed at."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.errors import OutputError
+from napari_sam.stores.claims import claim, forget_ended
+from napari_sam.stores.embedding_arrays import ARRAY, CHUNK, CLAIMS, PARTIAL, EmbeddingArrays, predictor_of, reason
+from napari_sam.stores.locations import cache_capacity, embedding_folder
+
+PARTIAL_SECONDS = 300.0
+WAIT_SECONDS = 0.05
+# Looking through the folder for what to delete takes long: only when a part of the capacity was written.
+LOOK_SHARE = 0.05
+KEEP_SHARE = 0.9
+
+
+class DiskStore:
+    """Embeddings on disk, by the digest of the rendered tile, the weights and the precision.
+
+    Parameters
+    ----------
+    path
+        A folder, made at the first write, or the URL of any fsspec file system.
+    capacity
+        Bytes to keep in a folder, at the cost of what was not used for longest; no limit when left out. It is looked
+        after once in a while, so up to a twentieth more may be there for a time.
+    read_only
+        Never write: `put` does nothing.
+
+    Raises
+    ------
+    OutputError
+        The place holds something else, or embeddings of another version, or cannot be reached.
+    """
+
+    def __init__(self, path: Path | str, *, capacity: int | None = None, read_only: bool = False) -> None:
+        self.path = _place(path)
+        self.capacity = capacity
+        self.read_only = read_only
+        # Processes that start together look at other times, and of many that write little, some look.
+        self._unseen = random.random() * LOOK_SHARE * (capacity or 0)
+        self._arrays = EmbeddingArrays(self.path, read_only)
+        self._arrays.check()
+
+    @classmethod
+    def default(cls) -> DiskStore:
+        """Return the store in the cache folder, with the capacity that is set for it."""
+        return cls(embedding_folder(), capacity=cache_capacity())
+
+    def get(self, digest: str, predictor: str) -> NDArray[np.float16] | None:
+        """Return the values of an embedding, shape (n,), or None where there is none or it is damaged.
+
+        Parameters
+        ----------
+        digest
+            Of the tile: 40 hexadecimal digits, see `tile_digest`.
+        predictor
+            The predictor's own digest, any text.
+        """
+        for name in self._arrays.holding(digest, predictor):
+            values = self._arrays.read(name, digest)
+            if values is not None:
+                if isinstance(self.path, Path) and not self.read_only:
+                    with contextlib.suppress(OSError):
+                        os.utime(self._arrays.file(name, digest))
+                return values
+        return None
+
+    def has(self, digest: str, predictor: str) -> bool:
+        """Say whether an embedding is there, without reading it."""
+        return any(True for _ in self._arrays.holding(digest, predictor))
+
+    def put(self, digest: str, predictor: str, values: NDArray[np.float16]) -> None:
+        """Write an embedding, of any number of values; the same one again changes nothing.
+
+        Raises
+        ------
+        OutputError
+            The disk is full, or the store cannot be written to; what is there is kept.
+        """
+        if self.read_only:
+            return
+        flat = np.asarray(values, np.float16).ravel()
+        try:
+            self._arrays.write(digest, predictor, flat)
+        except OutputError:
+            raise
+        except OSError as error:
+            raise OutputError(
+                f"Embeddings cannot be written to {self.path} ({reason(error)}): make room, check its permissions, or "
+                "name another place."
+            ) from error
+        except Exception as error:
+            raise OutputError(
+                f"The embeddings in {self.path} are damaged ({reason(error)}): clear them, or name another place."
+            ) from error
+        self._unseen += flat.nbytes
+        if self.capacity is not None and self._unseen >= self.capacity * LOOK_SHARE:
+            self._unseen = 0
+            self.evict()
+
+    @contextlib.contextmanager
+    def claim(self, digest: str) -> Iterator[bool]:
+        """Say to other processes that a tile is being encoded; gives False where another one said so before.
+
+        At a URL there are no claims: two processes may encode the same tile there, to the same end.
+        """
+        if not isinstance(self.path, Path) or self.read_only:
+            yield True
+            return
+        with claim(self.path / CLAIMS / digest) as mine:
+            yield mine
+
+    def wait_for_others(self) -> None:
+        """Give another process a moment to finish what it claimed."""
+        time.sleep(WAIT_SECONDS)
+
+    # -- housekeeping, in folders only -----------------------------------------------------------------------------
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all embeddings on disk."""
+        return sum(size for _, size, _ in self._entries())
+
+    @property
+    def count(self) -> int:
+        """Number of embeddings."""
+        return sum(1 for _ in self._entries())
+
+    def by_predictor(self) -> dict[str, tuple[int, int]]:
+        """Return the number of embeddings and their bytes for each model, under what its digest begins with."""
+        found: dict[str, tuple[int, int]] = {}
+        for folder in self._array_folders():
+            sizes = [size for _, size, _ in _chunks_in(folder)]
+            if sizes:
+                name = predictor_of(folder)[:12]
+                count, total = found.get(name, (0, 0))
+                found[name] = count + len(sizes), total + sum(sizes)
+        return found
+
+    def evict(self) -> None:
+        """Delete the embeddings that were not used for longest until a tenth of the capacity is free."""
+        if self.capacity is None or self.read_only or not isinstance(self.path, Path):
+            return
+        self.tidy()
+        entries = sorted(self._entries(), key=lambda entry: entry[2])
+        left = sum(size for _, size, _ in entries)
+        if left <= self.capacity:
+            return
+        for file, size, _ in entries:
+            if left <= self.capacity * KEEP_SHARE:
+                break
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)  # Where another process was first, that makes room as well.
+                left -= size
+
+    def tidy(self, older_than: float = PARTIAL_SECONDS) -> None:
+        """Delete what killed processes left: halves of files that are older than some seconds, and claims."""
+        if self.read_only or not isinstance(self.path, Path):
+            return
+        for folder in (self.path, *self._array_folders()):
+            for entry in _listed(folder):
+                with contextlib.suppress(OSError):
+                    if entry.name.endswith(PARTIAL) and time.time() - entry.stat().st_mtime >= older_than:
+                        Path(entry.path).unlink(missing_ok=True)
+        forget_ended(self.path / CLAIMS)
+
+    def clear(self) -> None:
+        """Delete all embeddings, and the folder where nothing else is in it.
+
+        Raises
+        ------
+        OutputError
+            The folder holds something else, they cannot be deleted, or the store may only be read.
+        """
+        path = self._folder()
+        self._arrays.check()
+        if self.read_only:
+            raise OutputError(f"{path} was opened to be read only: open it for writing to clear it.")
+        try:
+            for folder in self._array_folders():
+                _clear_array(folder)
+            self.tidy(older_than=0)
+            if [entry.name for entry in _listed(path)] == ["zarr.json"]:
+                (path / "zarr.json").unlink()
+                path.rmdir()
+        except OSError as error:
+            raise OutputError(
+                f"The embeddings in {path} cannot be deleted ({reason(error)}): check its permissions."
+            ) from error
+
+    def _folder(self) -> Path:
+        if not isinstance(self.path, Path):
+            raise OutputError(f"{self.path} is no folder of this machine: count and delete embeddings where they are.")
+        return self.path
+
+    def _array_folders(self) -> list[Path]:
+        return [Path(entry.path) for entry in _listed(self._folder()) if ARRAY.fullmatch(entry.name)]
+
+    def _entries(self) -> Iterator[tuple[Path, int, int]]:
+        return itertools.chain.from_iterable(map(_chunks_in, self._array_folders()))
+
+
+def _chunks_in(folder: Path) -> Iterator[tuple[Path, int, int]]:
+    """Yield the files of an array's embeddings with their sizes and the times of their last use."""
+    for entry in _listed(folder):
+        if CHUNK.fullmatch(entry.name):
+            with contextlib.suppress(OSError):
+                stat = entry.stat()
+                yield Path(entry.path), stat.st_size, stat.st_mtime_ns
+
+
+def _clear_array(folder: Path) -> None:
+    """Delete the files of an array, and its folder where nothing else is in it."""
+    for file in list(folder.iterdir()):
+        if CHUNK.fullmatch(file.name) or file.name == "zarr.json" or file.name.endswith(PARTIAL):
+            file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder; none where it is gone or closed to us."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return list(entries)
+    return []
+
+
+def _place(path: Path | str) -> Path | str:
+    if isinstance(path, str) and path.startswith("file://"):
+        return Path(url2pathname(urlparse(path).path))
+    return path if isinstance(path, str) and "://" in path else Path(path)

@@ -1,0 +1,67 @@
+"""Where things are kept on this machine: the cache of embeddings, and labels that have no better place."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import platformdirs
+
+from napari_sam.errors import OutputError
+
+FOLDER_VARIABLE = "NAPARI_SAM_CACHE"
+SIZE_VARIABLE = "NAPARI_SAM_CACHE_SIZE"
+DEFAULT_CAPACITY = "20 GB"
+_UNITS = " KMGT"
+
+
+def cache_folder() -> Path:
+    """Return the folder of the cache: what NAPARI_SAM_CACHE names, else the platform's own.
+
+    Raises
+    ------
+    OutputError
+        NAPARI_SAM_CACHE names a URL.
+    """
+    named = os.environ.get(FOLDER_VARIABLE)
+    if not named:
+        return Path(platformdirs.user_cache_dir("napari-sam", appauthor=False))
+    if "://" in named:
+        raise OutputError(f"{FOLDER_VARIABLE} is {named!r}, which is no folder: set it to one of this machine.")
+    return Path(os.path.expanduser(named))  # noqa: PTH111  An unknown ~user is no error here.
+
+
+def embedding_folder() -> Path:
+    """Return the folder in the cache where embeddings are kept."""
+    return cache_folder() / "embeddings"
+
+
+def label_folder() -> Path:
+    """Return the folder for new labels of an image that has none of its own; labels are work, and no cache."""
+    return Path(platformdirs.user_data_dir("napari-sam", appauthor=False)) / "labels"
+
+
+def cache_capacity() -> int:
+    """Return how many bytes the cache may hold: what NAPARI_SAM_CACHE_SIZE says, else 20 GB.
+
+    Raises
+    ------
+    OutputError
+        It says something that is no size.
+    """
+    return parse_size(os.environ.get(SIZE_VARIABLE) or DEFAULT_CAPACITY)
+
+
+def parse_size(text: str) -> int:
+    """Turn "20 GB", "500M", "1.5TiB" or "1000000" into bytes.
+
+    Raises
+    ------
+    OutputError
+        It is none of these.
+    """
+    match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*(?:([KMGT])(i?))?B?\s*", text, re.IGNORECASE)
+    if match is None:
+        raise OutputError(f"The cache size {text!r} is not understood: write it like 20GB or 500MB.")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** _UNITS.index((match[2] or " ").upper()))

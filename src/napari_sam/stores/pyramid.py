@@ -1,0 +1,292 @@
+"""LabelPyramid: labels that do not fit in memory, as an OME-Zarr image on disk."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from napari_sam.errors import LabelsError
+from napari_sam.stores.boxes import Region, fitting, region_of, wider
+from napari_sam.stores.chunks import write
+from napari_sam.stores.levels import Levels, not_written
+from napari_sam.stores.multiscales import Multiscale, like, make_label_image, open_label_image, renamed
+
+if TYPE_CHECKING:
+    from napari_sam.stores.files import ZarrArray
+
+NAMESPACE = "napari-sam"
+
+
+class LabelPyramid:
+    """Integer labels on disk, with coarser copies that follow every write; made by `create` and `open`.
+
+    Indexing reads and writes level 0 with one whole number, or slice of step 1, for each axis. Before a write its box
+    is noted in the store, so that `open` mends the coarser levels after a crash; see `Levels` for what a write does.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    multiscale
+        What is in it, opened for writing.
+    """
+
+    def __init__(self, path: Path, multiscale: Multiscale) -> None:
+        self.path = path
+        self._multiscale = multiscale
+        self._levels = Levels(multiscale.levels, multiscale.steps)
+        noted = multiscale.node.attrs.asdict().get(NAMESPACE)
+        self._noted: dict[str, Any] = noted if isinstance(noted, dict) else {}
+        highest = self._noted.get("highest_label")
+        self._highest = highest if isinstance(highest, int) and highest >= 0 else None
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        shape: Sequence[int],
+        *,
+        axes: str | Sequence[str] | None = None,
+        spacing: Sequence[float] | None = None,
+        translation: Sequence[float] | None = None,
+        unit: str | None = None,
+        chunks: Sequence[int] | None = None,
+        dtype: DTypeLike = "uint16",
+        name: str | None = None,
+        source: str | None = None,
+    ) -> LabelPyramid:
+        """Make an empty label image on disk (OME-Zarr 0.5) and open it.
+
+        Parameters
+        ----------
+        path
+            The folder to make.
+        shape
+            Length of each axis in pixels, two to five of them; levels are halved along the last two.
+        axes
+            One letter for each axis, of t, c, z, y and x; by default "yx", "zyx", "tzyx" or "tczyx".
+        spacing, translation
+            Size of a level-0 pixel, and where the centre of the first one lies; by default 1 and 0.
+        unit
+            Of the space axes, for example "micrometer".
+        chunks
+            By default 512 along the last two axes and 1 along the others.
+        dtype
+            Whole numbers.
+        name
+            By default the folder's name.
+        source
+            The image that the labels are for, as a path from the folder.
+
+        Raises
+        ------
+        LabelsError
+            The path exists or cannot be made, or an argument is wrong; nothing is left behind.
+        """
+        notes = {NAMESPACE: {"highest_label": 0}}
+        make_label_image(Path(path), shape, axes, spacing, translation, unit, chunks, dtype, name, source, notes)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> LabelPyramid:
+        """Open labels for writing: an OME-Zarr label image (0.4 or 0.5) or a single zarr array (v2 or v3).
+
+        Raises
+        ------
+        LabelsError
+            The path is missing, no zarr or read-only, or does not hold whole numbers at levels that are whole steps
+            through each other.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise LabelsError(f"There are no labels at {path}: check the path, or make them with LabelPyramid.create.")
+        multiscale = open_label_image(path)
+        if not all(os.access(place, os.W_OK) for place in (path, *(path / name for name in multiscale.names))):
+            raise LabelsError(
+                f"{path} cannot be written to: change its permissions, or copy it to where you may write."
+            )
+        pyramid = cls(path, multiscale)
+        pyramid._recover()
+        return pyramid
+
+    @property
+    def levels(self) -> tuple[ZarrArray, ...]:
+        """The zarr arrays, finest first; others after `widen`."""
+        return self._levels.arrays
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis of level 0."""
+        return tuple(self.levels[0].shape)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.levels[0].dtype)
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Lengths of the chunks of level 0."""
+        return tuple(self.levels[0].chunks)
+
+    @property
+    def downsample_factors(self) -> tuple[tuple[int, ...], ...]:
+        """How many level-0 pixels one pixel of each level stands for, along each axis."""
+        factors = [(1,) * self.ndim]
+        for step in self._levels.steps:
+            factors.append(tuple(map(operator.mul, factors[-1], step)))
+        return tuple(factors)
+
+    def __getitem__(self, key: Any, /) -> Any:
+        try:
+            return self.levels[0][key]
+        except Exception:
+            # Says which chunk it was; anything else is raised as it came.
+            self._levels.content(0, region_of(key, self.shape)[0])
+            raise
+
+    def __setitem__(self, key: Any, values: Any, /) -> None:
+        self.write_box(key, values)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[...], dtype)
+
+    def highest_label(self) -> int:
+        """Return a number that no label is above.
+
+        It is kept in the store; labels that another program adds later are not known. A store without it is looked
+        through once, and of that only the chunks that were ever written.
+
+        Raises
+        ------
+        LabelsError
+            A chunk cannot be read.
+        """
+        if self._highest is None:
+            self._highest = self._levels.highest()
+        return self._highest
+
+    def write_box(self, key: Any, values: Any) -> None:
+        """Write a box of level 0, and what the coarser levels show of it.
+
+        Parameters
+        ----------
+        key
+            A whole number or a slice of step 1 for each axis, as in numpy; `...` stands for those left out.
+        values
+            Whole numbers of the box's shape, or one for all of it.
+
+        Raises
+        ------
+        LabelsError
+            The values do not fit, or the store cannot be read or written to. The labels are then as they were, unless
+            the message says otherwise: the next write puts them back first.
+        """
+        region, kept = region_of(key, self.shape)
+        block = fitting(values, region, kept, self.dtype)
+        if not block.size:
+            return
+        highest = None if self._highest is None else max(self._highest, int(block.max()))
+        self._levels.settle()
+        try:
+            self._note(highest, region)
+        except OSError as error:
+            raise not_written(error) from error
+        self._levels.write(region, block)
+        self._highest = highest
+        with suppress(OSError):
+            self._note(highest)
+
+    def repair(self, key: Any = ...) -> None:
+        """Make the coarser levels agree with level 0 in a box, by default everywhere.
+
+        Needed only where another program changed level 0 or damaged a coarser level.
+
+        Raises
+        ------
+        LabelsError
+            A chunk of level 0 cannot be read, or the store cannot be written to.
+        """
+        self._levels.repair(region_of(key, self.shape)[0])
+
+    def widen(self) -> None:
+        """Give the labels 32 bits, so that more of them fit; `levels` are other arrays from then on.
+
+        The chunks that were ever written are copied into arrays beside the old ones, and then one small file says which
+        count: stopped at any moment, the store is as it was or as it is to be.
+
+        Raises
+        ------
+        LabelsError
+            The labels have 32 bits already or are a single array, or the disk is full; nothing has changed then.
+        """
+        dtype = wider(self.dtype)
+        node: Any = self._multiscale.node
+        if not self._multiscale.names:
+            raise LabelsError(
+                f"A single zarr array of {self.dtype} cannot be given more bits in place: copy it into labels of "
+                f"{dtype}, for example made with LabelPyramid.create."
+            )
+        names = tuple(f"{name}-{dtype}" for name in self._multiscale.names)
+        before = node.attrs.asdict()
+        noted = self._noted | {"replaced": list(self._multiscale.names)}
+        try:
+            arrays = tuple(self._copy(level, name, dtype) for level, name in enumerate(names))
+            node.update_attributes({**renamed(before, names), NAMESPACE: noted})
+        except (LabelsError, OSError) as error:
+            node.metadata.attributes.update(before)
+            self._remove(names)
+            raise error if isinstance(error, LabelsError) else not_written(error) from error
+        self._noted = noted
+        self._multiscale = replace(self._multiscale, names=names, levels=arrays)
+        self._levels = Levels(arrays, self._levels.steps)
+        self._tidy()
+
+    def _copy(self, level: int, name: str, dtype: np.dtype[Any]) -> ZarrArray:
+        node: Any = self._multiscale.node
+        copy = like(node, name, self.levels[level], dtype)
+        for written in self._levels.written(level):
+            write([(copy, region, block.astype(dtype)) for region, block in written])
+        return copy
+
+    def _note(self, highest: int | None, unfinished: Region | None = None) -> None:
+        """Note in the store what whoever opens it next has to know."""
+        notes: dict[str, Any] = {} if highest is None else {"highest_label": highest}
+        if unfinished is not None and self._levels.steps:
+            notes["unfinished"] = [[at.start, at.stop] for at in unfinished]
+        if notes != self._noted:
+            self._multiscale.node.update_attributes({NAMESPACE: notes})
+            self._noted = notes
+
+    def _recover(self) -> None:
+        """Finish what a crash interrupted."""
+        with suppress(LookupError, TypeError, ValueError):
+            key = tuple(slice(int(start), int(stop)) for start, stop in self._noted["unfinished"])
+            if len(key) == self.ndim:
+                self._levels.sweep(region_of(key, self.shape)[0])
+                self.repair(key)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove levels that wider ones have replaced, and then the note of it."""
+        replaced = self._noted.get("replaced", ())
+        self._remove([name for name in replaced if isinstance(name, str) and name not in self._multiscale.names])
+        with suppress(OSError):
+            self._note(self._highest)
+
+    def _remove(self, names: Sequence[str]) -> None:
+        node: Any = self._multiscale.node
+        for name in names:
+            with suppress(OSError, LookupError, ValueError):
+                del node[name]
