@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -150,7 +149,7 @@ def _parse_range(text: str, option: str) -> range:
 
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete the embeddings that are kept there.")] = False,
-    store: Annotated[Path | None, typer.Option("--store", help="Another folder than the cache folder.")] = None,
+    store: Annotated[str | None, typer.Option("--store", help="Another folder than the cache folder.")] = None,
 ) -> None:
     """Show where embeddings are kept and how many, or clear them."""
     from napari_sam.stores.embedding_disk import DiskStore
@@ -164,10 +163,11 @@ def cache(
         return
     table = Table("", "", show_header=False)
     table.add_row("folder", str(kept.path))
-    table.add_row("embeddings", f"{kept.count}")
+    models = kept.by_predictor()
     limit = "" if store else f" of {_size(cache_capacity())} (NAPARI_SAM_CACHE_SIZE)"
-    table.add_row("size", _size(kept.nbytes) + limit)
-    for name, (count, nbytes) in kept.by_predictor().items():
+    table.add_row("embeddings", f"{sum(count for count, _ in models.values())}")
+    table.add_row("size", _size(sum(nbytes for _, nbytes in models.values())) + limit)
+    for name, (count, nbytes) in models.items():
         table.add_row(f"model {name}", f"{count} embeddings, {_size(nbytes)}")
     console.print(table)
 

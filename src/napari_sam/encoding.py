@@ -155,6 +155,8 @@ class TileEncoder:
         ImageError, OutputError
             A tile cannot be read, or the store cannot be written to; what was encoded is kept.
         """
+        if store.read_only:
+            raise OutputError(f"{store.path} was opened to be read only: open it for writing to encode into it.")
         progress = EncodeProgress(len(places))
         left: Sequence[Place] = places
         while left:

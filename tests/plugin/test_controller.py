@@ -400,7 +400,9 @@ def test_labels_of_a_large_image_are_a_pyramid_on_disk_in_its_place(monkeypatch,
     monkeypatch.setattr(own_layers, "label_folder", lambda: tmp_path / "made")
     monkeypatch.setattr(own_layers, "MOST_IN_MEMORY", 1000)
     image = Image(np.zeros((3, 600, 700), np.uint8), name="brain.1", scale=(4, 0.5, 0.5), translate=(1, 2, 3))
-    first, second = own_layers.make_labels(image), own_layers.make_labels(image)
+    assert own_layers.make_labels(image) is None
+    made = [own_layers.pyramid_maker(own_layers.label_path(image), image)() for _ in range(2)]
+    first, second = (own_layers.labels_of_pyramid(pyramid, image) for pyramid in made)
     assert first.multiscale
     assert first.data[0].shape == (3, 600, 700)
     assert adapters.same_place(first, image)

@@ -338,12 +338,32 @@ def test_a_single_array_is_a_pyramid_of_one_level(tmp_path, zarr_format):
     assert LabelPyramid.open(tmp_path / "a.zarr").highest_label() == 8
 
 
-def test_levels_whose_metadata_say_no_scale_are_told_by_their_shapes(tmp_path):
-    labels = foreign(tmp_path / "a.zarr", (13, 9), [(2, 3), (3, 1)], scales=False)
+def test_numbers_of_either_byte_order_are_written(tmp_path):
+    zarr.create_array(tmp_path / "a.zarr", shape=(9, 9), chunks=(4, 4), dtype=">u2")[:, 3:] = 258
     pyramid = LabelPyramid.open(tmp_path / "a.zarr")
-    assert pyramid.downsample_factors == ((1, 1), (2, 3), (6, 3)) or pyramid.downsample_factors[1] == (2, 3)
-    pyramid[...] = labels
-    assert [level.shape for level in pyramid.levels] == [(13, 9), (7, 3), (3, 3)]
+    assert pyramid.highest_label() == 258
+    pyramid[2:7, 2:7] = 515
+    labels = zarr.open_array(tmp_path / "a.zarr", mode="r")[...]
+    assert [np.count_nonzero(labels == label) for label in (258, 515)] == [34, 25]
+
+
+def test_the_scale_decides_where_lengths_leave_a_choice_of_steps(tmp_path):
+    """9 pixels of which 3 are left may be every third, or every fourth rounded up."""
+    labels = foreign(tmp_path / "a.zarr", (9, 9), [(4, 3)])
+    assert LabelPyramid.open(tmp_path / "a.zarr").downsample_factors == ((1, 1), (4, 3))
+    assert_agrees(LabelPyramid.open(tmp_path / "a.zarr"), labels)
+    foreign(tmp_path / "a.zarr", (9, 9), [(3, 3)], scales=False)
+    assert LabelPyramid.open(tmp_path / "a.zarr").downsample_factors == ((1, 1), (3, 3))
+
+
+def test_attributes_that_were_consolidated_before_ours_were_noted_do_not_hide_them(tmp_path):
+    foreign(tmp_path / "a.zarr", (9, 9), [(2, 2)], zarr_format=2)
+    zarr.consolidate_metadata(tmp_path / "a.zarr", zarr_format=2)
+    pyramid = LabelPyramid.open(tmp_path / "a.zarr")
+    assert pyramid.highest_label() == 4
+    pyramid[0, 0] = 9
+    (tmp_path / "a.zarr/s0/0.0").write_bytes(b"broken")
+    assert LabelPyramid.open(tmp_path / "a.zarr").highest_label() == 9
 
 
 def test_shards_are_written_as_wholes(tmp_path):
@@ -462,7 +482,7 @@ def test_notes_that_make_no_sense_are_no_hindrance(tmp_path, note):
 
 @pytest.mark.parametrize("times", [1, 10**9])
 def test_a_full_disk_is_one_sentence_and_the_levels_agree(small_levels, tmp_path, fail, times):
-    shape, plane = (7, 9), Plane.of((7, 9))
+    shape, plane = (7, 8), Plane.of((7, 8))
     for start in range(100):
         path = tmp_path / f"{start}.zarr"
         store = LabelStore(LabelPyramid.create(path, shape, chunks=(4, 4)))
@@ -470,7 +490,7 @@ def test_a_full_disk_is_one_sentence_and_the_levels_agree(small_levels, tmp_path
         before = store.array[...]
         files = fail(start, NO_SPACE, times)
         try:
-            store.write(plane, solid(3, 2, 7, 9), overlap="overwrite")
+            store.write(plane, solid(3, 2, 7, 8), overlap="overwrite")
         except LabelsError as error:
             message = str(error)
         else:
@@ -519,8 +539,8 @@ def test_a_crash_in_the_middle_of_a_write_is_mended_when_the_labels_are_opened(
 ):
     for start in range(100):
         path = tmp_path / f"{start}.zarr"
-        pyramid = LabelPyramid.create(path, (9, 9), chunks=(4, 4))
-        pyramid[2:8, 2:8] = 1
+        pyramid = LabelPyramid.create(path, (7, 7), chunks=(4, 4))
+        pyramid[2:6, 2:6] = 1
         before = pyramid[...]
         finest, *coarse = (level.nchunks for level in pyramid.levels)
         fail(start, Killed())
@@ -645,10 +665,10 @@ def widened_until(path, fail, start, error):
 
 
 def test_stopped_at_any_moment_widening_leaves_the_old_labels_or_the_new(small_levels, tmp_path, fail, monkeypatch):
-    labels = np.random.default_rng(0).integers(0, 200, (9, 9)).astype(np.uint8)
+    labels = np.random.default_rng(0).integers(0, 200, (7, 7)).astype(np.uint8)
     for start in range(100):
         path = tmp_path / f"{start}.zarr"
-        LabelPyramid.create(path, (9, 9), chunks=(4, 4), dtype="uint8")[...] = labels
+        LabelPyramid.create(path, (7, 7), chunks=(4, 4), dtype="uint8")[...] = labels
         try:
             widened_until(path, fail, start, Killed())
         except Killed:
@@ -663,7 +683,7 @@ def test_stopped_at_any_moment_widening_leaves_the_old_labels_or_the_new(small_l
     assert start > 10
 
     path = tmp_path / "last.zarr"
-    LabelPyramid.create(path, (9, 9), chunks=(4, 4), dtype="uint8")[...] = labels
+    LabelPyramid.create(path, (7, 7), chunks=(4, 4), dtype="uint8")[...] = labels
 
     def killed(*args, **kwargs):
         raise Killed
@@ -683,12 +703,26 @@ def test_stopped_at_any_moment_widening_leaves_the_old_labels_or_the_new(small_l
 
 def test_a_disk_too_full_for_wider_labels_leaves_them_as_they_were(small_levels, tmp_path, fail):
     path = tmp_path / "l.zarr"
-    labels = np.random.default_rng(0).integers(0, 200, (9, 9)).astype(np.uint8)
-    LabelPyramid.create(path, (9, 9), chunks=(4, 4), dtype="uint8")[...] = labels
+    labels = np.random.default_rng(0).integers(0, 200, (7, 7)).astype(np.uint8)
+    LabelPyramid.create(path, (7, 7), chunks=(4, 4), dtype="uint8")[...] = labels
     before = files_in(path)
-    for start in (0, 3, 8):
-        with pytest.raises(LabelsError, match=r"No space left.*as they were: make space"):
-            widened_until(path, fail, start, NO_SPACE)
+    pyramid = LabelPyramid.open(path)
+    for start in range(100):
+        fail(start, NO_SPACE)
+        try:
+            pyramid.widen()
+        except LabelsError as error:
+            message = str(error)
+        else:
+            break
+        finally:
+            fail.stop()
+        assert "No space left" in message
+        assert "as they were: make space" in message
         assert files_in(path) == before
-    pyramid = widened_until(path, fail, 1000, NO_SPACE)
-    assert_agrees(pyramid, labels.astype(np.uint32))
+        pyramid[0, 0] = 7
+        pyramid[0, 0] = labels[0, 0]
+        assert_agrees(LabelPyramid.open(path), labels)
+    assert start > 10
+    assert pyramid.dtype == np.uint32
+    assert_agrees(LabelPyramid.open(path), labels)

@@ -230,7 +230,7 @@ class Ahead:
         if self.coverage is None:
             self.coverage = own_layers.make_coverage(self.image)
             own_layers.insert_above(self.viewer, self.coverage, self.image)
-        own_layers.show_coverage(self.coverage, self.image, view.plane, coverage_of(ready))
+        own_layers.show_coverage(self.coverage, self.image, view.plane, coverage_of(tiles, ready))
 
     def _remove_coverage(self) -> None:
         if self.coverage is not None and self.coverage in self.viewer.layers:
@@ -300,8 +300,8 @@ def _slice_of(bulk: Iterator[EncodeProgress]) -> Callable[[Report], EncodeProgre
     return job
 
 
-def coverage_of(tiles: list[Tile]) -> tuple[Box, NDArray[np.uint8], tuple[float, float]] | None:
-    """Return where tiles own pixels: a box, the cells of it (1 where one owns them), and a cell's height and width."""
+def coverage_of(tiles: list[Tile], ready: list[Tile]) -> tuple[Box, NDArray[np.uint8], tuple[float, float]] | None:
+    """Return which tiles are ready: the box of all, its cells (1 where a ready one owns them), and a cell's size."""
     if not tiles:
         return None
     box = tiles[0].owned
@@ -309,7 +309,7 @@ def coverage_of(tiles: list[Tile]) -> tuple[Box, NDArray[np.uint8], tuple[float,
         box = box.union(tile.owned)
     height, width = (max(step * tiles[0].side / CELLS, 1.0) for step in tiles[0].step)
     cells = np.zeros((math.ceil(box.height / height), math.ceil(box.width / width)), np.uint8)
-    for tile in tiles:
+    for tile in ready:
         own = tile.owned.moved(-box.top, -box.left)
         rows = slice(round(own.top / height), max(round(own.bottom / height), 1))
         cols = slice(round(own.left / width), max(round(own.right / width), 1))

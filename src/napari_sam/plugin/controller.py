@@ -20,7 +20,7 @@ from napari_sam.plugin.jobs import Answer, Jobs, Request
 from napari_sam.plugin.output import Output
 from napari_sam.plugin.workers import Work
 from napari_sam.segmenter import Candidates
-from napari_sam.stores.labels import Edit
+from napari_sam.stores.labels import Edit, LabelStore
 from napari_sam.stores.pyramid import LabelPyramid
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class Controller:
             if self.target is not None and not labels_layer.fits(self.target, image):
                 self.target = None
             self.activate("points")
+            self._make_preview(image)
             self._warm_up()
 
     def set_model(self, model: str, device: str) -> None:
@@ -225,17 +226,36 @@ class Controller:
         plane, mask = self.candidates.plane, self.candidates[self.selected]
         try:
             target = self._target_layer(self.image)
-            if labels_layer.pyramid_of(target) is None:
+            if target is not None and labels_layer.pyramid_of(target) is None:
                 edit = self._output.write(target, plane, mask, self.overlap)
                 self._committed(counts, edit, mask)
                 return
-            job = self._output.write_job(target, plane, mask, self.overlap)
+            work = self._write_work(self.image, target, plane, mask)
         except NapariSamError as error:
             self._not_committed(error)
             return
         self._writing = counts
         self._set_status("Writing ...")
-        self._runner.submit_write(Work(job, lambda edit: self._on_written(target, edit, mask), self._not_committed))
+        self._runner.submit_write(work)
+
+    def _write_work(self, image: Image, target: Labels | None, plane: Plane, mask: Mask) -> Work:
+        """Return what writes into a pyramid, and makes it where there is none."""
+        if target is not None:
+            job = self._output.write_job(target, plane, mask, self.overlap)
+            return Work(job, lambda edit: self._on_written(target, edit, mask), self._not_committed)
+        make = own_layers.pyramid_maker(own_layers.label_path(image), image)
+        create = self._output.create_job(make, plane, mask, self.overlap)
+        return Work(create, lambda made: self._on_created(image, made, mask), self._not_committed)
+
+    def _on_created(self, image: Image, made: tuple[LabelPyramid, LabelStore, Edit], mask: Mask) -> None:
+        pyramid, store, edit = made
+        layer = own_layers.labels_of_pyramid(pyramid, image)
+        own_layers.insert_below(self.viewer, layer, self.preview, self.points, self.shapes)
+        self._output.created(layer, store, edit)
+        self.set_target(layer)
+        self._notify(f"The image is large, so its labels are kept on disk, in {pyramid.path}.")
+        if self._writing is not None:
+            self._committed(self._writing, edit, mask)
 
     def _on_written(self, target: Labels, edit: Edit, mask: Mask) -> None:
         self._output.written(target, edit)
@@ -288,7 +308,7 @@ class Controller:
             self._tell("There is no image to label: open one first.")
             return
         try:
-            pyramid = LabelPyramid.open(path) if path.exists() else own_layers.create_pyramid(path, self.image)
+            pyramid = LabelPyramid.open(path) if path.exists() else own_layers.pyramid_maker(path, self.image)()
             layer = own_layers.labels_of_pyramid(pyramid, self.image)
         except NapariSamError as error:
             self._tell(str(error))
@@ -513,11 +533,16 @@ class Controller:
     def _show(self) -> None:
         """Draw the selected candidate into the preview layer."""
         if self.image is not None and self.candidates is not None:
-            if self.preview is None:
-                self.preview = own_layers.make_preview(self.image)
-                own_layers.insert_below(self.viewer, self.preview, self.points, self.shapes)
+            self._make_preview(self.image)
+            assert self.preview is not None
             own_layers.show_mask(self.preview, self.image, self.candidates.plane, self.candidates[self.selected])
         self.changed.emit()
+
+    def _make_preview(self, image: Image) -> None:
+        """Add the preview's layer where there is none: early, because napari works on a new layer for a while."""
+        if self.preview is None:
+            self.preview = own_layers.make_preview(image)
+            own_layers.insert_below(self.viewer, self.preview, self.points, self.shapes)
 
     def _points_layer(self, image: Image) -> Points:
         if self.points is None:
@@ -546,16 +571,14 @@ class Controller:
         layer.bind_key("Shift-N", lambda _: self.cycle(-1))
         layer.bind_key("Control-Z", lambda _: self.undo())
 
-    def _target_layer(self, image: Image) -> Labels:
-        """Return the layer to write into, made anew where there is none."""
+    def _target_layer(self, image: Image) -> Labels | None:
+        """Return the layer to write into, made anew where there is none; None where labels are to be on disk."""
         if self.target is None:
             layer = own_layers.make_labels(image)
+            if layer is None:
+                return None
             own_layers.insert_below(self.viewer, layer, self.preview, self.points, self.shapes)
-            pyramid = labels_layer.pyramid_of(layer)
-            if pyramid is None:
-                self._output.watch(layer, 0)
-            else:
-                self._notify(f"The image is large, so its labels are kept on disk, in {pyramid.path}.")
+            self._output.watch(layer, 0)
             self.set_target(layer)
             self.changed.emit()
         assert self.target is not None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_sam.plugin.workers import Report
+    from napari_sam.stores.pyramid import LabelPyramid
 
 
 class Output:
@@ -75,6 +76,23 @@ class Output:
         self._highest[layer] = edit.label
         self._edits.append((layer, edit))
         return edit
+
+    def create_job(
+        self, make: Callable[[], LabelPyramid], plane: Plane, mask: Mask, overlap: Overlap
+    ) -> Callable[[Report], tuple[LabelPyramid, LabelStore, Edit]]:
+        """Return what makes a pyramid and writes the first mask into it; `created` is told afterwards."""
+
+        def job(_: Report) -> tuple[LabelPyramid, LabelStore, Edit]:
+            pyramid = make()
+            store = LabelStore(pyramid)
+            return pyramid, store, store.write(plane, mask, None, overlap)
+
+        return job
+
+    def created(self, layer: Labels, store: LabelStore, edit: Edit) -> None:
+        """Remember the layer of a pyramid that a job made, and its first write."""
+        self._stores[layer] = store
+        self._edits.append((layer, edit))
 
     def write_job(self, layer: Labels, plane: Plane, mask: Mask, overlap: Overlap) -> Callable[[Report], Edit]:
         """Return what writes a mask under the next free label of a pyramid; `written` is told afterwards."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import math
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,8 +84,8 @@ def make_preview(image: Image) -> Labels:
 
 def show_mask(preview: Labels, image: Image, plane: Plane, mask: Mask) -> None:
     """Put a mask into the preview, which becomes as small as the mask and lies where it lies in the image."""
-    preview.visible = False
     if mask.area == 0:
+        preview.visible = False
         return
     position = np.array(plane.index, float)
     position[list(plane.axes)] = mask.box.top, mask.box.left
@@ -91,22 +93,19 @@ def show_mask(preview: Labels, image: Image, plane: Plane, mask: Mask) -> None:
     shape[plane.axes[0]], shape[plane.axes[1]] = mask.pixels.shape
     preview.data = plane.oriented(mask.pixels).astype(np.uint8).reshape(shape)
     preview.translate = translate_to(image, position)
-    preview.visible = True
+    if not preview.visible:
+        preview.visible = True
 
 
-def make_labels(image: Image) -> Labels:
-    """Return new labels for an image: uint16 in memory, or for a large one a pyramid on disk.
-
-    Raises
-    ------
-    LabelsError, OutputError
-        There is no place for them.
-    """
+def make_labels(image: Image) -> Labels | None:
+    """Return new labels in memory for an image, uint16; None where that is too large, for a pyramid on disk."""
     shape = shape_of(image)
-    if math.prod(shape) * 2 <= MOST_IN_MEMORY and max(shape) <= MOST_TEXTURE:
-        with contextlib.suppress(MemoryError):
-            return Labels(np.zeros(shape, np.uint16), name="SAM labels", **transform_of(image))
-    return labels_of_pyramid(create_pyramid(label_path(image), image), image)
+    if math.prod(shape) * 2 > MOST_IN_MEMORY or max(shape) > MOST_TEXTURE:
+        return None
+    try:
+        return Labels(np.zeros(shape, np.uint16), name="SAM labels", **transform_of(image))
+    except MemoryError:
+        return None
 
 
 def label_path(image: Image) -> Path:
@@ -128,19 +127,14 @@ def _plain(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_ " else "_" for letter in name).strip() or "image"
 
 
-def create_pyramid(path: Path, image: Image) -> LabelPyramid:
-    """Make an empty label pyramid on disk in the shape and place of an image.
-
-    Raises
-    ------
-    LabelsError, OutputError
-        It cannot be made there.
-    """
+def pyramid_maker(path: Path, image: Image) -> Callable[[], LabelPyramid]:
+    """Return what makes an empty label pyramid on disk in the shape and place of an image, in any thread."""
     count = image.ndim
     letters = [str(label).lower() for label in image.axis_labels]
     named = all(letter in set("tczyx") for letter in letters) and len(set(letters)) == count
     units = {str(unit) for unit in image.units[-2:]}
-    return LabelPyramid.create(
+    create = functools.partial(
+        LabelPyramid.create,
         path,
         shape_of(image),
         axes="".join(letters) if named else None,
@@ -149,6 +143,13 @@ def create_pyramid(path: Path, image: Image) -> LabelPyramid:
         unit=units.pop() if len(units) == 1 and units != {"pixel"} else None,
         name=path.name.removesuffix(".ome.zarr"),
     )
+
+    def make() -> LabelPyramid:
+        with contextlib.suppress(OSError):  # `create` says it better.
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return create()
+
+    return make
 
 
 def labels_of_pyramid(pyramid: LabelPyramid, image: Image) -> Labels:
@@ -209,8 +210,10 @@ def show_coverage(
     shape = [1] * image.ndim
     shape[plane.axes[0]], shape[plane.axes[1]] = cells.shape
     layer.data = plane.oriented(cells).reshape(shape)
-    layer.scale = np.asarray(image.scale, float) * factor
-    layer.translate = translate_to(image, position)
+    # napari works on each of them for 10 ms.
+    for name, value in (("scale", np.asarray(image.scale) * factor), ("translate", translate_to(image, position))):
+        if not np.allclose(getattr(layer, name), value, rtol=1e-12):
+            setattr(layer, name, value)
 
 
 def insert_above(viewer: ViewerModel, layer: Layer, below: Layer) -> None:

@@ -76,11 +76,8 @@ class EmbeddingArrays:
         raise OutputError(f"{self.path} holds something else: name an empty or a new folder for embeddings.")
 
     def holding(self, digest: str, predictor: str) -> Iterator[str]:
-        """Yield the names of the model's arrays (one, unless its embeddings have several lengths) that hold a row."""
-        for name in self._names(predictor):
-            with contextlib.suppress(Exception):
-                if self._holds(name, digest):
-                    yield name
+        """Give the names of the model's arrays (one, unless its embeddings have several lengths) that hold a row."""
+        return (name for name in self._names(predictor) if self._holds(name, digest))
 
     def read(self, name: str, digest: str) -> NDArray[np.float16] | None:
         """Return the values of a row, shape (n,), or None where it is damaged or another digest's."""
@@ -90,8 +87,8 @@ class EmbeddingArrays:
             return None
         return row[CHECK_DIGITS:] if np.array_equal(row[:CHECK_DIGITS], _check_values(digest)) else None
 
-    def write(self, digest: str, predictor: str, values: NDArray[np.float16]) -> None:
-        """Write a row of n values, and what it needs where that is not there yet.
+    def write(self, digest: str, predictor: str, values: NDArray[np.float16]) -> str:
+        """Write a row of n values, and what it needs where that is not there yet; return its array's name.
 
         Raises
         ------
@@ -104,6 +101,7 @@ class EmbeddingArrays:
             self.check()
             _make(self.path, name, predictor)
         self._array(name)[_row(digest)] = row
+        return name
 
     def file(self, name: str, digest: str) -> Path:
         """Return the file of a row in a folder."""
@@ -125,12 +123,14 @@ class EmbeddingArrays:
         return known
 
     def _holds(self, name: str, digest: str) -> bool:
-        if isinstance(self.path, Path):
-            # A file that was new when the power failed may be empty.
-            return self.file(name, digest).stat().st_size > 0
-        from zarr.core.sync import sync
+        with contextlib.suppress(Exception):
+            if isinstance(self.path, Path):
+                # A file that was new when the power failed may be empty.
+                return self.file(name, digest).stat().st_size > 0
+            from zarr.core.sync import sync
 
-        return bool(sync((self._array(name).store_path / _chunk(digest)).exists()))
+            return bool(sync((self._array(name).store_path / _chunk(digest)).exists()))
+        return False
 
     def _is_made(self, name: str, predictor: str) -> bool:
         if isinstance(self.path, Path):  # Asked each time: another process may have cleared it.
@@ -141,7 +141,7 @@ class EmbeddingArrays:
         if name not in self._opened:
             import zarr
 
-            array = zarr.open_array(self.path, path=name, mode=self._mode, zarr_format=3)
+            array = zarr.open_array(_inside(self.path, name), mode=self._mode, zarr_format=3)
             if array.dtype != np.float16 or array.shape != _shape(name):
                 raise ValueError(f"{name} is another array")
             self._opened[name] = array
@@ -158,11 +158,11 @@ def _make(path: Path | str, name: str, predictor: str) -> None:
     with contextlib.suppress(ContainsGroupError):
         zarr.open_group(path, mode="a", zarr_format=3, attributes={NOTE_KEY: NOTE})
     with contextlib.suppress(ContainsArrayError):
+        # As a place of its own: inside a group zarr makes hard links, which disks for all systems (exFAT) do not have.
         # Of the 459 KB of a tile of the compact model Zstandard leaves 135 (written in 3.2 ms, read in 1.1), LZ4 with
         # shuffled bits 192 (3.6, 1.4); as they are they take 2.2 and 0.8 ms.
         zarr.create_array(
-            path,
-            name=name,
+            _inside(path, name),
             shape=shape,
             chunks=(1, shape[1]),
             dtype=np.float16,
@@ -171,6 +171,10 @@ def _make(path: Path | str, name: str, predictor: str) -> None:
             chunk_key_encoding={"name": "v2", "separator": "."},
             attributes={"predictor": predictor, "check_digits": CHECK_DIGITS},
         )
+
+
+def _inside(path: Path | str, name: str) -> Path | str:
+    return path / name if isinstance(path, Path) else f"{path.rstrip('/')}/{name}"
 
 
 def predictor_of(folder: Path) -> str:
@@ -192,11 +196,11 @@ def _note_in(folder: Path) -> Any:
     """Return what a folder says of itself, or None where there is nothing yet."""
     try:
         names = os.listdir(folder)  # noqa: PTH208
+        if "zarr.json" in names:
+            found = json.loads((folder / "zarr.json").read_bytes())
+            return found.get("attributes", {}).get(NOTE_KEY, {}) if isinstance(found, dict) else {}
     except FileNotFoundError:
         return None
-    if "zarr.json" in names:
-        found = json.loads((folder / "zarr.json").read_bytes())
-        return found.get("attributes", {}).get(NOTE_KEY, {}) if isinstance(found, dict) else {}
     # All that a process that was killed leaves when it begins a group, or clears one.
     ours = (name == CLAIMS or name.endswith(PARTIAL) or ARRAY.fullmatch(name) for name in names)
     return None if all(ours) else {}

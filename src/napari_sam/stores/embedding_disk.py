@@ -95,7 +95,7 @@ class DiskStore:
             return
         flat = np.asarray(values, np.float16).ravel()
         try:
-            self._arrays.write(digest, predictor, flat)
+            name = self._arrays.write(digest, predictor, flat)
         except OutputError:
             raise
         except OSError as error:
@@ -107,10 +107,12 @@ class DiskStore:
             raise OutputError(
                 f"The embeddings in {self.path} are damaged ({reason(error)}): clear them, or name another place."
             ) from error
-        self._unseen += flat.nbytes
-        if self.capacity is not None and self._unseen >= self.capacity * LOOK_SHARE:
-            self._unseen = 0
-            self.evict()
+        if self.capacity is not None and isinstance(self.path, Path):
+            with contextlib.suppress(OSError):
+                self._unseen += self._arrays.file(name, digest).stat().st_size
+            if self._unseen >= self.capacity * LOOK_SHARE:
+                self._unseen = 0
+                self.evict()
 
     @contextlib.contextmanager
     def claim(self, digest: str) -> Iterator[bool]:
@@ -164,7 +166,7 @@ class DiskStore:
             if left <= self.capacity * KEEP_SHARE:
                 break
             with contextlib.suppress(OSError):
-                file.unlink(missing_ok=True)  # Where another process was first, that makes room as well.
+                Path(file).unlink(missing_ok=True)  # Where another process was first, that makes room as well.
                 left -= size
 
     def tidy(self, older_than: float = PARTIAL_SECONDS) -> None:
@@ -210,17 +212,17 @@ class DiskStore:
     def _array_folders(self) -> list[Path]:
         return [Path(entry.path) for entry in _listed(self._folder()) if ARRAY.fullmatch(entry.name)]
 
-    def _entries(self) -> Iterator[tuple[Path, int, int]]:
+    def _entries(self) -> Iterator[tuple[str, int, int]]:
         return itertools.chain.from_iterable(map(_chunks_in, self._array_folders()))
 
 
-def _chunks_in(folder: Path) -> Iterator[tuple[Path, int, int]]:
+def _chunks_in(folder: Path) -> Iterator[tuple[str, int, int]]:
     """Yield the files of an array's embeddings with their sizes and the times of their last use."""
     for entry in _listed(folder):
         if CHUNK.fullmatch(entry.name):
             with contextlib.suppress(OSError):
                 stat = entry.stat()
-                yield Path(entry.path), stat.st_size, stat.st_mtime_ns
+                yield entry.path, stat.st_size, stat.st_mtime_ns
 
 
 def _clear_array(folder: Path) -> None:

@@ -61,7 +61,7 @@ def parse_size(text: str) -> int:
     OutputError
         It is none of these.
     """
-    match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*(?:([KMGT])(i?))?B?\s*", text, re.IGNORECASE)
+    match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*(?:([KMGT])(i?))?B?\s*", text, re.ASCII | re.IGNORECASE)
     if match is None:
         raise OutputError(f"The cache size {text!r} is not understood: write it like 20GB or 500MB.")
     return int(float(match[1]) * (1024 if match[3] else 1000) ** _UNITS.index((match[2] or " ").upper()))
