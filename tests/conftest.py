@@ -105,6 +105,16 @@ class CountingArray:
         return sum(int(np.prod(lengths)) for lengths in self.reads)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_users_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the cache and new labels of the tests away from the user's own folders."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAPARI_SAM_CACHE", str(folder / "cache"))
+        patch.setenv("XDG_DATA_HOME", str(folder / "data"))
+        yield
+
+
 @pytest.fixture
 def fake_predictor() -> FakePredictor:
     return FakePredictor()

@@ -43,8 +43,7 @@ class LazyLevel:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        dtype: np.dtype[Any] = np.dtype(self._array.dtype)
-        return dtype
+        return dtype_of(self._array)
 
     @property
     def chunks(self) -> tuple[int, ...] | None:
@@ -99,7 +98,7 @@ class Stacked:
     def __init__(self, arrays: Sequence[Any]) -> None:
         self.arrays = tuple(arrays)
         self.shape = (len(self.arrays), *(int(length) for length in self.arrays[0].shape))
-        self.dtype = np.result_type(*(np.dtype(array.dtype) for array in self.arrays))
+        self.dtype = np.result_type(*(dtype_of(array) for array in self.arrays))
 
     @property
     def chunks(self) -> tuple[int, ...] | None:
@@ -111,6 +110,12 @@ class Stacked:
         """Read a part; the first entry of `key` is a slice of channels."""
         first, *rest = key
         return np.stack([np.asarray(array[tuple(rest)]) for array in self.arrays[first]])
+
+
+def dtype_of(array: Any) -> np.dtype[Any]:
+    """Return the numpy type of an array of any kind; tensorstore has types of its own."""
+    dtype: np.dtype[Any] = np.dtype(getattr(array.dtype, "numpy_dtype", array.dtype))
+    return dtype
 
 
 def _plain(part: Any) -> Any:

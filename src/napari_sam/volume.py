@@ -22,6 +22,7 @@ from napari_sam.core.rendering import Rendering, percentile_limits, render_tile
 from napari_sam.core.tiles import Tile
 from napari_sam.errors import ImageError
 from napari_sam.geo import Georeference
+from napari_sam.lazy import dtype_of
 from napari_sam.opening import ArrayLike, Opened, open_image
 
 SAMPLE_PIXELS = 2**22
@@ -114,7 +115,7 @@ class Volume:
         opened = _opened(image)
         first = opened.levels[0]
         shape = tuple(int(length) for length in first.shape)
-        _check_image(shape, np.dtype(first.dtype))
+        _check_image(shape, dtype_of(first))
         axis = _channel_axis(opened, shape, rgb, channel_axis)
         is_rgb = axis is not None and (axis == len(shape) - 1 and (bool(rgb) or _is_colour(opened, shape, rgb)))
         if axis is not None and len(shape) < 3:
@@ -140,8 +141,7 @@ class Volume:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        dtype: np.dtype[Any] = np.dtype(self.levels[0].dtype)
-        return dtype
+        return dtype_of(self.levels[0])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -416,10 +416,10 @@ def _factors(opened: Opened) -> tuple[tuple[float, ...], ...]:
     first = opened.levels[0]
     found: list[tuple[float, ...]] = []
     for number, level in enumerate(opened.levels):
-        if len(level.shape) != len(first.shape) or np.dtype(level.dtype) != np.dtype(first.dtype):
+        if len(level.shape) != len(first.shape) or dtype_of(level) != dtype_of(first):
             raise ImageError(
-                f"Level {number} of the pyramid has shape {tuple(level.shape)} and type {level.dtype}, and level 0 has "
-                f"{tuple(first.shape)} and {first.dtype}: give levels of one image, or the finest one alone."
+                f"Level {number} of the pyramid has shape {tuple(level.shape)} and type {dtype_of(level)}, and level 0 has "
+                f"{tuple(first.shape)} and {dtype_of(first)}: give levels of one image, or the finest one alone."
             )
         ratios = opened.factors[number] if opened.factors else _ratios(first.shape, level.shape)
         if any(ratio < before - 1e-6 for ratio, before in zip(ratios, found[-1] if found else ratios, strict=True)):
@@ -453,7 +453,7 @@ def _check_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
 def _is_colour(opened: Opened, shape: tuple[int, ...], rgb: bool | None) -> bool:
     if rgb is not None or opened.axes is not None:
         return bool(rgb) if rgb is not None else opened.axes is not None and opened.axes.endswith("s")
-    shortest = 4 if np.dtype(opened.levels[0].dtype) == np.uint8 else 30
+    shortest = 4 if dtype_of(opened.levels[0]) == np.uint8 else 30
     return len(shape) > 2 and shape[-1] in (3, 4) and min(shape[-3:-1]) > shortest
 
 
@@ -534,7 +534,7 @@ def _to_chunks(array: ArrayLike, axes: tuple[int, int], box: Box, shape: tuple[i
     grown = Box(
         box.top // rows * rows, box.left // cols * cols, -(-box.bottom // rows) * rows, -(-box.right // cols) * cols
     ).intersection(Box.of_shape(shape))
-    size = np.dtype(array.dtype).itemsize * grown.height * grown.width
+    size = dtype_of(array).itemsize * grown.height * grown.width
     return grown if size <= KEPT_BYTES / 4 else box
 
 

@@ -411,6 +411,7 @@ def test_of_a_zarr_array_only_chunks_that_exist_are_searched(tmp_path):
     array[123_456, 654_321] = 31
     array[999_999, 999_999] = 30
     assert highest_label(array) == 31
+    assert highest_label(zarr.create_array({}, shape=(9, 9), dtype="uint8", fill_value=6)) == 6
 
 
 def test_a_zarr_store_that_cannot_list_is_searched_block_by_block():

@@ -356,16 +356,6 @@ def test_the_scale_decides_where_lengths_leave_a_choice_of_steps(tmp_path):
     assert LabelPyramid.open(tmp_path / "a.zarr").downsample_factors == ((1, 1), (3, 3))
 
 
-def test_attributes_that_were_consolidated_before_ours_were_noted_do_not_hide_them(tmp_path):
-    foreign(tmp_path / "a.zarr", (9, 9), [(2, 2)], zarr_format=2)
-    zarr.consolidate_metadata(tmp_path / "a.zarr", zarr_format=2)
-    pyramid = LabelPyramid.open(tmp_path / "a.zarr")
-    assert pyramid.highest_label() == 4
-    pyramid[0, 0] = 9
-    (tmp_path / "a.zarr/s0/0.0").write_bytes(b"broken")
-    assert LabelPyramid.open(tmp_path / "a.zarr").highest_label() == 9
-
-
 def test_shards_are_written_as_wholes(tmp_path):
     labels = foreign(tmp_path / "a.zarr", (12, 12), [(2, 2)], shards=(6, 6))
     pyramid = LabelPyramid.open(tmp_path / "a.zarr")
@@ -503,7 +493,10 @@ def test_a_full_disk_is_one_sentence_and_the_levels_agree(small_levels, tmp_path
         assert "No space left" in message
         assert "make space" in message
         assert "\n" not in message
-        assert "as they were" in message or (times > 1 and start > 10)
+        # Half written is what was refused a rename, never what had no space.
+        assert "as they were" in message or (
+            times > 1 and start > 1 + sum(level.nchunks for level in store.array.levels)
+        )
         if "as they were" in message:
             np.testing.assert_array_equal(store.array[...], before)
             assert_consistent(store.array)
@@ -636,8 +629,10 @@ def test_the_label_that_does_not_fit_widens_the_labels_first(small_levels, tmp_p
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part")
 def test_labels_of_other_programs_are_widened_too(tmp_path, zarr_format):
     labels = foreign(tmp_path / "a.zarr", (9, 13, 9), [(1, 2, 2)], zarr_format=zarr_format, dtype="int8")
+    zarr.consolidate_metadata(tmp_path / "a.zarr", zarr_format=zarr_format)
     pyramid = LabelPyramid.open(tmp_path / "a.zarr")
     pyramid.widen()
     assert pyramid.dtype == np.int32
@@ -645,6 +640,9 @@ def test_labels_of_other_programs_are_widened_too(tmp_path, zarr_format):
     expected = labels.astype(np.int32)
     expected[2, 3:5, 3:5] += 1000
     assert_agrees(LabelPyramid.open(tmp_path / "a.zarr"), expected)
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    assert sorted(group.array_keys()) == ["s0-int32", "s1-int32"]
+    np.testing.assert_array_equal(group["s0-int32"][...], expected)
 
 
 def test_a_single_array_is_not_widened(tmp_path):

@@ -131,7 +131,7 @@ def open_label_image(path: Path) -> Multiscale:
     try:
         node: Any = zarr.open(path, mode="r+")
         if isinstance(node, zarr.Group):
-            # What was consolidated may be older than what we wrote.
+            # A summary of the metadata does not know of arrays that are added.
             node = zarr.open_group(path, mode="r+", use_consolidated=False)
     except Exception as error:
         raise LabelsError(

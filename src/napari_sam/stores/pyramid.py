@@ -243,6 +243,8 @@ class LabelPyramid:
         noted = self._noted | {"replaced": list(self._multiscale.names)}
         try:
             arrays = tuple(self._copy(level, name, dtype) for level, name in enumerate(names))
+            # A summary of the metadata, where there is one, would go on naming the old arrays.
+            (self.path / ".zmetadata").unlink(missing_ok=True)
             node.update_attributes({**renamed(before, names), NAMESPACE: noted})
         except (LabelsError, OSError) as error:
             node.metadata.attributes.update(before)
