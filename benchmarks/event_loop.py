@@ -1,4 +1,4 @@
-"""How long the plugin holds napari's event loop while it encodes, previews and accepts: in a real window, on a huge image.
+"""How long the plugin holds the event loop while it encodes, previews and accepts: in a real window, on a huge image.
 
 xvfb-run -a -s "-screen 0 1920x1080x24" python benchmarks/event_loop.py [--json FILE] [--screenshot FILE]
 

@@ -25,7 +25,9 @@ from skimage.data import coins
 
 import napari_sam
 from napari_sam import cli, models
+from napari_sam.stores.embedding_disk import DiskStore
 from napari_sam.stores.labels import LabelStore
+from napari_sam.stores.pyramid import LabelPyramid
 
 COIN, OTHER_COIN, BESIDE_THE_COIN = (124, 205), (193, 212), (124, 160)
 COIN_BOX = (102, 182, 146, 227)
@@ -722,3 +724,125 @@ def _segment_exactly_the_box(_: object, *, box: Any, plane: Any) -> Any:
     where = Box(*map(int, box))
     mask = Mask(where, np.ones(where.pixel_shape, bool), iou_prediction=0.9, stability_score=0.8)
     return Candidates((mask, mask, mask), 1, plane)
+
+
+# -- images of any size ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """Three planes of coins as a zarr array."""
+    path = tmp_path / "volume.zarr"
+    array = zarr.create_array(path, shape=(3, *coins().shape), chunks=(1, 128, 128), dtype="u1")
+    array[...] = np.stack([coins()] * 3)
+    return path
+
+
+def test_encode_fills_a_store_goes_on_where_it_was_and_segment_uses_it(
+    run: Run, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    arguments = ["encode", volume, "--store", store, "--plane", "1", "--level", "0:2", "--contrast", "0,255"]
+    first = run(*arguments)
+    assert first.code == 0, first.err
+    done, total = (int(word) for word in re.findall(r"\d+", first.out)[:2])
+    assert 0 < done <= total
+    again = run(*arguments)
+    assert again.out.startswith(f"0 of {total} tiles encoded; {done} were there")
+    used = []
+    monkeypatch.setattr(DiskStore, "get", lambda self, *key: used.append(key))
+    result = run(
+        *("segment", volume, "--plane", "1", "--point", "51,155", "--out", tmp_path / "l.tif"),
+        *("--store", store, "--contrast", "0,255"),
+    )
+    assert result.code == 0, result.err
+    assert used
+
+
+def test_encode_of_a_box_is_less_work_than_of_the_plane(run: Run, volume: Path, tmp_path: Path) -> None:
+    part = run("encode", volume, "--store", tmp_path / "s", "--plane", "0", "--box", "0,0,20,20", "--contrast", "0,255")
+    assert part.out.startswith("1 of 1 tiles encoded")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--plane", "3"), "3 planes"),
+        (("--plane", "2:1"), "A:B with A < B"),
+        (("--level", "fine"), "not understood"),
+        (("--box", "1,2,3"), "not understood"),
+        (("--channels", "0"), "channels"),
+        (("--spacing", "1,1"), "3 numbers"),
+        (("--contrast", "9,3"), "low < high"),
+    ],
+)
+def test_encode_refuses_what_it_does_not_understand_in_one_sentence(
+    run: Run, volume: Path, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    result = run("encode", volume, "--store", tmp_path / "s", *arguments)
+    assert words in assert_one_sentence(result.err)
+    assert result.code == 1
+    assert not (tmp_path / "s").exists()
+
+
+def test_cache_shows_what_is_kept_and_clears_it_and_nothing_else(run: Run, volume: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s"
+    run("encode", volume, "--store", store, "--plane", "0", "--box", "0,0,20,20", "--contrast", "0,255")
+    shown = run("cache", "--store", store)
+    assert "embeddings" in shown.out
+    assert "KB" in shown.out
+    assert run("cache", "--store", store, "--clear").code == 0
+    assert not store.exists()
+    foreign = tmp_path / "photographs"
+    foreign.mkdir()
+    (foreign / "me.jpg").write_bytes(b"dear")
+    result = run("cache", "--store", foreign, "--clear")
+    assert result.code == 1
+    assert_one_sentence(result.err)
+    assert (foreign / "me.jpg").read_bytes() == b"dear"
+
+
+def test_labels_of_the_whole_volume_are_a_pyramid_that_can_be_added_to(run: Run, volume: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels.ome.zarr"
+    first = run("segment", volume, "--plane", "1", "--point", "51,155", "--out", out)
+    assert first.code == 0, first.err
+    assert run("segment", volume, "--plane", "2", "--point", "124,205", "--out", out).code == 1
+    second = run("segment", volume, "--plane", "2", "--point", "124,205", "--out", out, "--append")
+    assert second.code == 0, second.err
+    labels = np.asarray(LabelPyramid.open(out)[...])
+    assert [np.unique(plane).tolist() for plane in labels] == [[0], [0, 1], [0, 2]]
+    assert "--append goes with" in run("segment", volume, "--point", "1,1", "--out", "l.tif", "--append").err
+
+
+def test_a_mask_that_meets_another_is_left_out_where_only_empty_pixels_may_be_taken(
+    run: Run, image: Path, tmp_path: Path
+) -> None:
+    boxes = ("--box", "26,130,78,182", "--box", "30,134,74,178")
+    result = run("segment", image, *boxes, "--overlap", "empty", "--out", tmp_path / "l.tif")
+    assert result.code == 0
+    assert "1 object(s)" in result.out
+    assert "Left out" in result.err
+
+
+def test_a_plane_too_large_for_memory_names_the_mend(run: Run, tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "huge.zarr", shape=(100_000, 100_000), chunks=(512, 512), dtype="u2")
+    result = run("segment", tmp_path / "huge.zarr", "--box", "5000,5000,5100,5100", "--out", tmp_path / "l.tif")
+    assert ".ome.zarr" in assert_one_sentence(result.err)
+    assert not (tmp_path / "l.tif").exists()
+
+
+def test_a_geotiff_gives_labels_that_lie_where_it_lies(run: Run, tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed: pip install '.[geo]'")
+    from affine import Affine
+
+    place = Affine(2.0, 0.0, 500_000.0, 0.0, -2.0, 4_000_000.0)
+    profile = {"driver": "GTiff", "height": 303, "width": 384, "count": 1, "dtype": "uint8", "nodata": 0}
+    with rasterio.open(tmp_path / "g.tif", "w", crs="EPSG:32636", transform=place, **profile) as dataset:
+        dataset.write(coins(), 1)
+    result = run("segment", tmp_path / "g.tif", "--point", "51,155", "--out", tmp_path / "l.tif")
+    assert result.code == 0, result.err
+    with rasterio.open(tmp_path / "l.tif") as labels:
+        assert labels.crs.to_epsg() == 32636
+        assert labels.transform == place
+        assert labels.nodata == 0
+        assert 1000 < np.count_nonzero(labels.read(1)) < 6000

@@ -230,7 +230,7 @@ def test_a_store_for_reading_only_is_refused_before_anything_is_encoded(discs, m
     assert predictor.encoded == []
 
 
-def test_a_click_goes_on_when_the_store_is_full_and_says_why_nothing_is_kept(discs, make_predictor, tmp_path, monkeypatch):
+def test_a_click_goes_on_when_the_store_is_full_and_says_why(discs, make_predictor, tmp_path, monkeypatch):
     def full(*_):
         raise OutputError("Embeddings cannot be written: make room.")
 

@@ -138,9 +138,11 @@ def segment(
         check_output(json, (".json",), overwrite)
 
     from napari_sam.segmenter import Segmenter
+    from napari_sam.stores.labels import LabelStore
 
-    segmenter = Segmenter(image, model=model, device=device, store=store, **options)
-    target = _label_pyramid(out, segmenter) if in_pyramid else None
+    labels_on_disk = out if in_pyramid else None
+    segmenter = Segmenter(image, model=model, device=device, store=store, labels=labels_on_disk, **options)
+    target = LabelStore(segmenter.labels) if in_pyramid else None
     objects = segment_objects(segmenter, prompts, where, candidate.value, overlap.value, target)
     labels = objects.pop("label_image")
     if labels is not None:
@@ -148,22 +150,6 @@ def segment(
     if json:
         write_json(json, {"image": str(image), "model": model, **objects})
     console.print(f"{len(objects['objects'])} object(s) written to {out}", highlight=False, soft_wrap=True)
-
-
-def _label_pyramid(path: Path, segmenter: Segmenter) -> LabelStore:
-    """Return a store of a label image on disk of the image's shape, made where there is none."""
-    from napari_sam.stores.labels import LabelStore
-    from napari_sam.stores.pyramid import LabelPyramid
-
-    if path.exists():
-        pyramid = LabelPyramid.open(path)
-        if tuple(pyramid.shape) != segmenter.shape:
-            raise LabelsError(
-                f"{path} has shape {tuple(pyramid.shape)} and the image {segmenter.shape}: choose labels of its shape."
-            )
-    else:
-        pyramid = LabelPyramid.create(path, segmenter.shape, spacing=segmenter.volume.spacing)
-    return LabelStore(pyramid)
 
 
 def _write_plane(path: Path, labels: NDArray[Any], segmenter: Segmenter) -> None:

@@ -122,6 +122,7 @@ def _run(segmenter: Segmenter, numbers: range | None, levels: range, where: list
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
+    _ = segmenter.encoder.rendering  # What is wrong with the contrast is told before a bar is drawn.
     now = None
     with Progress(*columns, console=messages) as progress:
         task = progress.add_task("tiles", total=None, rate="")

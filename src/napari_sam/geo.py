@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import operator
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,8 @@ from napari_sam.errors import ImageError, OutputError
 from napari_sam.files import replacing
 
 INSTALL = "pip install 'napari-sam[geo]'"
+BLOCK_SIDE = 512
+_OPENING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,25 @@ class Georeference:
         return Georeference(self.crs, (a, b, c + a * col + b * row, d, e, f + d * col + e * row), self.nodata)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Raster:
+    """A raster that GDAL reads: opened, not read.
+
+    Parameters
+    ----------
+    levels
+        Finest first.
+    axes
+        "yx", "yxs" of colours, or "yxc" of other bands.
+    georeference
+        Where it lies, or None.
+    """
+
+    levels: tuple[RasterioArray, ...]
+    axes: str
+    georeference: Georeference | None
+
+
 def has_rasterio() -> bool:
     """Say whether rasterio is installed."""
     return find_spec("rasterio") is not None
@@ -58,11 +79,11 @@ def read_georeference(path: Path) -> Georeference | None:
     import rasterio
 
     try:
-        with _quiet(), rasterio.open(path) as dataset:
+        with _gdal(), _open(path) as dataset:
             transform = None if dataset.transform.is_identity else tuple(dataset.transform)[:6]
             crs = dataset.crs.to_wkt() if dataset.crs else None
             nodata = None if dataset.nodata is None else float(dataset.nodata)
-    except rasterio.errors.RasterioError:
+    except (rasterio.errors.RasterioError, rasterio.errors.CRSError):
         return None
     return None if transform is None and crs is None and nodata is None else Georeference(crs, transform, nodata)
 
@@ -80,66 +101,75 @@ class RasterioArray:
     Attributes
     ----------
     shape
-        (rows, cols), or (bands, rows, cols) of several bands.
+        (rows, cols), or (rows, cols, bands) of several bands.
+    dtype
+        The type that holds the pixels of every band.
+    chunks
+        Shape of what the file stores in one piece.
     """
 
     def __init__(self, path: Path, overview: int | None = None) -> None:
         self._path, self._overview = path, overview
         self._local = threading.local()
         dataset = self._dataset()
-        self._bands = int(dataset.count)
-        plane = (int(dataset.height), int(dataset.width))
-        self.shape = plane if self._bands == 1 else (self._bands, *plane)
-        self.dtype = np.dtype(dataset.dtypes[0])
-        block = tuple(int(n) for n in dataset.block_shapes[0])
-        self.chunks = block if self._bands == 1 else (1, *block)
+        bands = int(dataset.count)
+        self.shape: tuple[int, ...] = (int(dataset.height), int(dataset.width), *([bands] if bands > 1 else []))
+        self.dtype: np.dtype[Any] = np.result_type(*(np.dtype(name) for name in dataset.dtypes))
+        block = (int(n) for n in dataset.block_shapes[0])
+        self.chunks: tuple[int, ...] = (*block, *([1] if bands > 1 else []))
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        """Read a part: whole numbers and slices of step 1, one for each axis."""
-        parts = key if isinstance(key, tuple) else (key,)
-        full = (*parts, *(slice(None),) * (len(self.shape) - len(parts)))
-        ranges = [
-            part.indices(n) if isinstance(part, slice) else (int(part), int(part) + 1, 1)
-            for part, n in zip(full, self.shape, strict=True)
-        ]
-        if any(step != 1 for _, _, step in ranges):
-            raise IndexError("Only slices of step 1 can be read.")
-        (top, bottom, _), (left, right, _) = ranges[-2:]
-        bands = range(*ranges[0]) if self._bands > 1 else range(1)
-        window = ((top, max(bottom, top)), (left, max(right, left)))
-        with _quiet():
-            block = self._dataset().read([band + 1 for band in bands], window=window)
-        inside = block if self._bands > 1 else block[0]
-        return np.asarray(inside[tuple(slice(None) if isinstance(part, slice) else 0 for part in full)])
+        """Read a part: whole numbers and slices, of which no more is read than the window that holds it."""
+        parts = whole_key(key, len(self.shape))
+        ranges = [_range(part, length) for part, length in zip(parts, self.shape, strict=True)]
+        if not all(ranges):
+            lengths = [len(r) for part, r in zip(parts, ranges, strict=True) if isinstance(part, slice)]
+            return np.empty(lengths, self.dtype)
+        rows, cols, *bands = ranges
+        window = tuple((min(r), max(r) + 1) for r in (rows, cols))
+        with _gdal():
+            block = self._dataset().read(
+                [band + 1 for band in bands[0]] if bands else [1], window=window, out_dtype=self.dtype
+            )
+        block = np.moveaxis(block, 0, -1)
+        taken = [slice(None, None, r.step) for r in (rows, cols)] + [slice(None)] * len(bands)
+        picked = tuple(a if isinstance(part, slice) else 0 for part, a in zip(parts, taken, strict=True))
+        return np.asarray((block if bands else block[..., 0])[picked])
 
     def _dataset(self) -> Any:
         """Return this thread's own handle: GDAL's are not to be shared."""
         if not hasattr(self._local, "dataset"):
-            import rasterio
-
-            options = {} if self._overview is None else {"overview_level": self._overview}
-            with _quiet():
-                self._local.dataset = rasterio.open(self._path, **options)
+            options: dict[str, Any] = {} if self._overview is None else {"overview_level": self._overview}
+            with _gdal():
+                self._local.dataset = _open(self._path, **options)
         return self._local.dataset
 
 
-def open_raster(path: Path) -> tuple[tuple[RasterioArray, ...], Georeference | None]:
-    """Open a raster that GDAL reads: its levels, finest first, and where it lies.
+def open_raster(path: Path) -> Raster:
+    """Open a raster that GDAL reads, with its overviews as levels.
 
     Raises
     ------
     ImageError
-        GDAL cannot read it.
+        GDAL cannot read it, or it holds several images or pixels that are no numbers of one kind.
     """
     import rasterio
 
     try:
-        with _quiet(), rasterio.open(path) as dataset:
-            count = len(dataset.overviews(1)) if dataset.count else 0
+        with _gdal(), _open(path) as dataset:
+            if dataset.count == 0:
+                first = next(iter(dataset.subdatasets), "none")
+                raise ImageError(
+                    f"{path} holds several images, such as {first}: write one of them as .tif, with gdal_translate."
+                )
+            count = len(dataset.overviews(1))
+            colours = [band.name for band in dataset.colorinterp]
+            is_colour = colours[:3] == ["red", "green", "blue"] and colours[3:] in ([], ["alpha"])
         levels = [RasterioArray(path), *(RasterioArray(path, level) for level in range(count))]
-    except rasterio.errors.RasterioError as error:
+    except (rasterio.errors.RasterioError, TypeError) as error:
         raise ImageError(f"{path} cannot be read as a raster ({error}): is it complete?") from error
-    return tuple(levels), read_georeference(path)
+    axes = "yx" if len(levels[0].shape) == 2 else "yxs" if is_colour else "yxc"
+    return Raster(tuple(levels), axes, read_georeference(path))
 
 
 def write_labels_geotiff(path: Path, labels: NDArray[Any], place: Georeference) -> None:
@@ -174,25 +204,72 @@ def write_labels_geotiff(path: Path, labels: NDArray[Any], place: Georeference) 
         "nodata": 0,
         "compress": "deflate",
         "bigtiff": "if_safer",
+        "tiled": True,
+        "blockxsize": BLOCK_SIDE,
+        "blockysize": BLOCK_SIDE,
     }
     if place.transform is not None:
         profile["transform"] = Affine(*place.transform)
-    if min(labels.shape) >= 512:
-        profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512}
     with replacing(path) as temporary:
         try:
-            with _quiet(), rasterio.open(temporary, "w", **profile) as dataset:
+            with _gdal(), _open(temporary, "w", **profile) as dataset:
                 dataset.write(labels, 1)
+            _check_written(temporary, labels)
         except rasterio.errors.RasterioError as error:
-            raise OSError(str(error)) from error
+            raise OSError(errno.EIO, str(error).rstrip(".")) from error
+        except rasterio.errors.CRSError as error:
+            raise OutputError(
+                f"{path} cannot be written in the image's coordinate reference system ({error}): write .zarr instead."
+            ) from error
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Say nothing of images that lie nowhere: that is no fault."""
-    from rasterio.errors import NotGeoreferencedWarning
+def whole_key(key: Any, ndim: int) -> tuple[Any, ...]:
+    """Return an index with one entry for each axis, however it was abbreviated.
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    Raises
+    ------
+    IndexError
+        It has more entries than there are axes.
+    """
+    parts = key if isinstance(key, tuple) else (key,)
+    missing = ndim - sum(part is not Ellipsis for part in parts)
+    if missing < 0:
+        raise IndexError(f"{len(parts)} indices were given and there are {ndim} axes.")
+    if not any(part is Ellipsis for part in parts):
+        return (*parts, *(slice(None),) * missing)
+    at = next(i for i, part in enumerate(parts) if part is Ellipsis)
+    return (*parts[:at], *(slice(None),) * missing, *parts[at + 1 :])
+
+
+def _range(part: Any, length: int) -> range:
+    if isinstance(part, slice):
+        return range(*part.indices(length))
+    at = range(length)[operator.index(part)]
+    return range(at, at + 1)
+
+
+def _check_written(path: Path, labels: NDArray[Any]) -> None:
+    """Read back what was written: GDAL says nothing of a disk that is full when it closes a file."""
+    with _gdal(), _open(path) as dataset:
+        for top in range(0, labels.shape[0], BLOCK_SIDE):
+            bottom = min(top + BLOCK_SIDE, labels.shape[0])
+            if not np.array_equal(dataset.read(1, window=((top, bottom), (0, labels.shape[1]))), labels[top:bottom]):
+                raise OSError(errno.EIO, "it cannot be read back")
+
+
+def _gdal() -> Any:
+    """Return an environment in which GDAL runs no code that a file brings along."""
+    import rasterio
+
+    return rasterio.Env(GDAL_VRT_ENABLE_PYTHON="NO")
+
+
+def _open(path: Path, mode: str = "r", **options: Any) -> Any:
+    """Open a raster, and say nothing of one that lies nowhere: that is no fault."""
+    import rasterio
+
+    # Python's warning filters belong to all threads: two that change them at once would leave them changed.
+    with _OPENING, warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         warnings.simplefilter("ignore", PendingDeprecationWarning)
-        yield
+        return rasterio.open(path, mode, **options)

@@ -86,6 +86,12 @@ class LazyLevel:
         return np.asarray(read[tuple(flipped)], dtype)
 
 
+def lazy_levels(levels: Sequence[Any]) -> LazyLevel | list[LazyLevel]:
+    """Return the data of a napari layer that shows the levels of a pyramid: a list, or the only level itself."""
+    lazy = [LazyLevel(level) for level in levels]
+    return lazy if len(lazy) > 1 else lazy[0]
+
+
 class Stacked:
     """Arrays of one shape as the channels of one array, each read only when it is asked for.
 

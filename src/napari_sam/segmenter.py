@@ -22,6 +22,7 @@ from napari_sam.errors import ImageError, LabelsError, PromptError
 from napari_sam.opening import ArrayLike
 from napari_sam.stores.embedding_disk import DiskStore
 from napari_sam.stores.labels import Edit, LabelStore, WritableArray
+from napari_sam.stores.pyramid import LabelPyramid
 from napari_sam.volume import Volume
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ class Segmenter:
     threads
         Processor threads that the model may use; torch's own choice when left out.
     labels
-        Integer array of the image's shape that accepted masks are written into; a new uint16 array when left out.
+        Integer array of the image's shape that accepted masks are written into, a `LabelPyramid`, or the path of one
+        on disk (made where there is none); a new uint16 array in memory when left out.
     rgb
         Whether the last axis of the image holds colours; the file tells, or it is guessed, when left out.
     channel_axis
@@ -144,7 +146,7 @@ class Segmenter:
         model: str | Path | Predictor = "compact",
         device: str = "auto",
         threads: int | None = None,
-        labels: WritableArray | None = None,
+        labels: WritableArray | Path | str | None = None,
         rgb: bool | None = None,
         channel_axis: int | None = None,
         channels: Sequence[int] | None = None,
@@ -159,6 +161,8 @@ class Segmenter:
             image, rgb, channel_axis=channel_axis, channels=channels, spacing=spacing, nodata=nodata
         )
         self._axes = tuple(axes)
+        if isinstance(labels, (str, Path)):
+            labels = _label_pyramid(Path(labels), volume)
         if labels is not None and not hasattr(labels, "shape"):
             raise LabelsError(f"Labels must be a numpy or zarr array and are a {type(labels).__name__}: convert them.")
         if labels is not None and tuple(labels.shape) != self.volume.shape:
@@ -277,7 +281,7 @@ class Segmenter:
         plane
             Where to write; by default the plane of the candidates or of the last `segment`.
         overlap
-            "keep" leaves pixels of other labels alone, "overwrite" takes them.
+            "keep" leaves pixels of other labels alone, "overwrite" takes them, "empty" refuses a mask that meets any.
 
         Returns
         -------
@@ -416,6 +420,10 @@ class Segmenter:
         order = sorted(range(len(masks)), key=lambda i: masks[i].area)
         best = int(np.argmax(decoded.iou_prediction))
         return Candidates(tuple(masks[i] for i in order), order.index(best), plane)
+
+
+def _label_pyramid(path: Path, volume: Volume) -> LabelPyramid:
+    return LabelPyramid.open(path) if path.exists() else LabelPyramid.create(path, volume.shape, spacing=volume.spacing)
 
 
 def _bounds(prompts: Prompts, mask: Mask | None) -> Box:

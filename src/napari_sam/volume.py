@@ -418,8 +418,8 @@ def _factors(opened: Opened) -> tuple[tuple[float, ...], ...]:
     for number, level in enumerate(opened.levels):
         if len(level.shape) != len(first.shape) or dtype_of(level) != dtype_of(first):
             raise ImageError(
-                f"Level {number} of the pyramid has shape {tuple(level.shape)} and type {dtype_of(level)}, and level 0 has "
-                f"{tuple(first.shape)} and {dtype_of(first)}: give levels of one image, or the finest one alone."
+                f"Level {number} of the pyramid has shape {tuple(level.shape)} and type {dtype_of(level)}, and level 0 "
+                f"has {tuple(first.shape)} and {dtype_of(first)}: give levels of one image, or the finest one alone."
             )
         ratios = opened.factors[number] if opened.factors else _ratios(first.shape, level.shape)
         if any(ratio < before - 1e-6 for ratio, before in zip(ratios, found[-1] if found else ratios, strict=True)):

@@ -29,11 +29,12 @@ def intervals(grid: TileGrid, level: int, axis: int) -> list[tuple[Tile, float, 
     return [(t, t.owned.as_tuple()[axis], t.owned.as_tuple()[axis + 2]) for t in tiles]
 
 
+SQUARE = st.just((1.0, 1.0))
 PIXEL_SIZES = st.sampled_from([(1.0, 1.0), (2.0, 1.0), (1.0, 3.7), (12.5, 1.0)])
 
 
 @st.composite
-def grids(draw, most=2000, sides=SIDES, pixel_sizes=st.just((1.0, 1.0))):
+def grids(draw, most=2000, sides=SIDES, pixel_sizes=SQUARE):
     return TileGrid((draw(lengths(most)), draw(lengths(most))), draw(sides), draw(pixel_sizes))
 
 
@@ -239,7 +240,8 @@ def test_the_coarsest_level_covers_the_plane_with_one_tile_and_no_finer_one_does
 def test_tiles_over_a_box_are_those_that_own_its_pixels(grid, data):
     level = data.draw(st.sampled_from([one for one in levels_of(grid) if np.prod(grid.count(one)) < 500] or [0]))
     top, left = data.draw(st.integers(0, grid.shape[0] - 1)), data.draw(st.integers(0, grid.shape[1] - 1))
-    box = Box(top, left, data.draw(st.integers(top + 1, grid.shape[0])), data.draw(st.integers(left + 1, grid.shape[1])))
+    bottom, right = (data.draw(st.integers(at + 1, n)) for at, n in zip((top, left), grid.shape, strict=True))
+    box = Box(top, left, bottom, right)
     found = {(tile.row, tile.col) for tile in grid.tiles_over(level, box)}
     rows, cols = grid.count(level)
     every = [grid.tile(level, row, col) for row in range(rows) for col in range(cols)]

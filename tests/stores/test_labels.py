@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
+from napari_sam.stores import boxes
 from napari_sam.stores.labels import LabelStore, highest_label, plan_edit, reverted
 
 SHAPE = (3, 12, 14)
@@ -323,6 +324,18 @@ def test_a_tensorstore_goes_the_same_way(actions):
 def test_a_tensorstore_opened_for_reading_is_refused():
     with pytest.raises(LabelsError, match="cannot be written to"):
         LabelStore(TensorStore(np.zeros((4, 4), np.uint16), writable=False))
+
+
+@pytest.mark.parametrize("chunks", [None, (2, 3, 4), ((12,), (7,), (9,))])
+@pytest.mark.parametrize("length", [7, 2**24])
+def test_the_highest_label_is_found_block_by_block(monkeypatch, chunks, length):
+    monkeypatch.setattr(boxes, "READ_LENGTH", length)
+    for at in np.ndindex(3, 2, 2):
+        array = TensorStore(np.ones((12, 7, 9), np.uint16))
+        array[tuple(4 * np.array(at) + [3, 2, 4])] = 9
+        array.chunks = chunks
+        assert highest_label(array) == 9
+    assert highest_label(TensorStore(np.zeros((3, 0), np.uint16))) == 0
 
 
 class Broken(TensorStore):

@@ -6,11 +6,13 @@ import shutil
 import tracemalloc
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from zarr.codecs import ZstdCodec
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
@@ -160,7 +162,9 @@ def test_pyramids_of_other_programs_are_written_at_every_level(tmp_path, data):
     ndim = data.draw(st.integers(2, 3))
     shape = tuple(data.draw(st.integers(4, 13)) for _ in range(ndim))
     steps = [tuple(data.draw(st.integers(1, 3)) for _ in shape) for _ in range(data.draw(st.integers(0, 2)))]
-    options = data.draw(st.sampled_from([{}, {"zarr_format": 2}, {"compressors": None}, {"dtype": ">i4"}]))
+    options = data.draw(
+        st.sampled_from([{}, {"zarr_format": 2}, {"compressors": None}, {"compressors": ZstdCodec(checksum=True)}])
+    )
     labels = foreign(tmp_path / "other.zarr", shape, steps, up=data.draw(st.booleans()), **options)
     pyramid = LabelPyramid.open(tmp_path / "other.zarr")
     assert_agrees(pyramid, labels)
@@ -461,7 +465,9 @@ def test_of_other_labels_only_chunks_that_exist_are_searched(tmp_path):
     assert LabelPyramid.open(tmp_path / "a.zarr").highest_label() == 78
 
 
-@pytest.mark.parametrize("note", [5, {"highest_label": "many"}, {"unfinished": [[0]]}, {"unfinished": 3}])
+@pytest.mark.parametrize(
+    "note", [5, {"highest_label": "many"}, {"unfinished": [[0]]}, {"unfinished": 3}, {"replaced": [""]}]
+)
 def test_notes_that_make_no_sense_are_no_hindrance(tmp_path, note):
     labels = foreign(tmp_path / "a.zarr", (9, 9), [(2, 2)])
     zarr.open_group(tmp_path / "a.zarr").attrs["napari-sam"] = note
@@ -561,7 +567,9 @@ def test_a_damaged_chunk_of_level_0_is_named_and_nothing_changes(small_levels, t
     path = tmp_path / "l.zarr"
     pyramid = LabelPyramid.create(path, (12, 12), chunks=(4, 4))
     pyramid[...] = 1
-    for garbage in (b"garbage", b"", (path / "0/c/1/1").read_bytes()[:-3]):
+    sound = (path / "0/c/1/1").read_bytes()
+    too_short, too_long = (imagecodecs.zstd_encode(np.ones(n, np.uint16)) for n in (15, 10**6))
+    for garbage in (b"garbage", b"", sound[:-3], too_short, too_long):
         (path / "0/c/1/1").write_bytes(garbage)
         before = files_in(path)
         store = LabelStore(pyramid)
@@ -643,6 +651,17 @@ def test_labels_of_other_programs_are_widened_too(tmp_path, zarr_format):
     group = zarr.open_group(tmp_path / "a.zarr", mode="r")
     assert sorted(group.array_keys()) == ["s0-int32", "s1-int32"]
     np.testing.assert_array_equal(group["s0-int32"][...], expected)
+
+
+def test_what_a_failed_write_left_is_put_back_before_labels_are_widened(small_levels, tmp_path, fail):
+    pyramid = LabelPyramid.create(tmp_path / "l.zarr", (7, 7), chunks=(4, 4), dtype="uint8")
+    pyramid[...] = 1
+    fail(2 + sum(level.nchunks for level in pyramid.levels), NO_SPACE)
+    with pytest.raises(LabelsError, match="half written"):
+        pyramid[...] = 2
+    fail.stop()
+    pyramid.widen()
+    assert_agrees(pyramid, np.ones((7, 7), np.uint32))
 
 
 def test_a_single_array_is_not_widened(tmp_path):

@@ -161,10 +161,10 @@ class Ahead:
             self._remove_coverage()
             return
         self._view = view
+        self.redraw()  # First: napari tells of a new layer as of a view that moved.
         if self.enabled:
             plan = plan_ahead(encoder.grid(view.plane), view, encoder.volume.shape)
             self._plan = [place for place in plan if not encoder.is_ready(*place)]
-        self.redraw()
         self._runner.wake()
 
     def start(self, extent: Extent) -> None:
@@ -311,7 +311,8 @@ def coverage_of(tiles: list[Tile], ready: list[Tile]) -> tuple[Box, NDArray[np.u
     cells = np.zeros((math.ceil(box.height / height), math.ceil(box.width / width)), np.uint8)
     for tile in ready:
         own = tile.owned.moved(-box.top, -box.left)
-        rows = slice(round(own.top / height), max(round(own.bottom / height), 1))
-        cols = slice(round(own.left / width), max(round(own.right / width), 1))
-        cells[rows, cols] = 1
+        # Rounded alike on both sides, so neighbours share no cell; the last ones take what is left.
+        bottom = None if own.bottom >= box.height else max(round(own.bottom / height), 1)
+        right = None if own.right >= box.width else max(round(own.right / width), 1)
+        cells[round(own.top / height) : bottom, round(own.left / width) : right] = 1
     return box, cells, (height, width)

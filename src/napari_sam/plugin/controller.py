@@ -20,7 +20,9 @@ from napari_sam.plugin.jobs import Answer, Jobs, Request
 from napari_sam.plugin.output import Output
 from napari_sam.plugin.workers import Work
 from napari_sam.segmenter import Candidates
+from napari_sam.stores.embedding_disk import DiskStore
 from napari_sam.stores.labels import Edit, LabelStore
+from napari_sam.stores.locations import embedding_folder
 from napari_sam.stores.pyramid import LabelPyramid
 
 if TYPE_CHECKING:
@@ -128,6 +130,11 @@ class Controller:
     def set_store(self, store: str | None) -> None:
         """Keep embeddings in another folder or at a URL from now on; None leaves that to the model."""
         if store != self._jobs.store:
+            try:
+                DiskStore(store or embedding_folder())
+            except NapariSamError as error:
+                self._tell(str(error))
+                return
             self._jobs.store = store
             if not self._must_wait:
                 self._warm_up()

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask, Overlap
-from napari_sam.lazy import LazyLevel
+from napari_sam.lazy import lazy_levels
 from napari_sam.plugin import labels_layer
 from napari_sam.stores.labels import Edit, LabelStore
 
@@ -148,7 +148,7 @@ class Output:
     def _show(self, layer: Labels) -> None:
         pyramid = labels_layer.pyramid_of(layer)
         if pyramid is not None and np.dtype(layer.dtype) != np.dtype(pyramid.dtype):
-            layer.data = [LazyLevel(level) for level in pyramid.levels]  # It was given room for more labels.
+            layer.data = lazy_levels(pyramid.levels)  # It was given room for more labels.
         layer.refresh()
 
     def _on_paint(self, event: Any) -> None:

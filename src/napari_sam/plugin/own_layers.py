@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
-from napari_sam.lazy import LazyLevel
+from napari_sam.lazy import lazy_levels
 from napari_sam.plugin.adapters import LABEL_FEATURE, shape_of, transform_of, translate_to
 from napari_sam.stores.locations import label_folder
 from napari_sam.stores.pyramid import LabelPyramid
@@ -166,9 +166,9 @@ def labels_of_pyramid(pyramid: LabelPyramid, image: Image) -> Labels:
             "image's shape."
         )
     layer = Labels(
-        [LazyLevel(level) for level in pyramid.levels],
+        lazy_levels(pyramid.levels),
         name=Path(str(pyramid.path)).name.removesuffix(".zarr").removesuffix(".ome"),
-        multiscale=True,
+        multiscale=len(pyramid.levels) > 1,
         metadata={PYRAMID: pyramid},
         **transform_of(image),
     )

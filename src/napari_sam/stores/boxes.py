@@ -16,7 +16,6 @@ from napari_sam.errors import LabelsError
 Region = tuple[slice, ...]
 """A box of an array of any number of axes: one slice for each, with a start, a stop and step 1."""
 
-
 READ_LENGTH = 2**24
 
 
@@ -143,11 +142,11 @@ def _single(position: Any, length: int) -> slice:
 
 def blocks(array: WritableArray) -> Iterator[tuple[slice, ...]]:
     """Yield regions that cover an array, of whole chunks where it tells of them, each small enough for memory."""
-    chunks = getattr(array, "chunks", None) or (1,) * len(array.shape)
-    sides = list(chunks)
+    chunks = getattr(array, "chunks", None) or ()
+    sides = list(chunks) if all(isinstance(side, int) for side in chunks) and chunks else [1] * len(array.shape)
     for axis in reversed(range(len(sides))):
-        fitting_chunks = READ_LENGTH // math.prod(sides)
-        sides[axis] = min(array.shape[axis], max(fitting_chunks, 1) * sides[axis])
+        times = max(READ_LENGTH // math.prod(sides), 1)
+        sides[axis] = max(min(array.shape[axis], times * sides[axis]), 1)
     starts = (range(0, length, side) for length, side in zip(array.shape, sides, strict=True))
     for corner in product(*starts):
         yield tuple(slice(start, start + side) for start, side in zip(corner, sides, strict=True))
@@ -169,10 +168,3 @@ def loaded(array: WritableArray, key: tuple[int | slice, ...]) -> NDArray[Any]:
         raise LabelsError(
             f"The labels cannot be read ({one_line(error)}): check that their file or store is complete and open."
         ) from error
-
-
-def dtype_of(array: WritableArray) -> np.dtype[Any]:
-    """Return the type of an array as numpy calls it."""
-    # tensorstore has types of its own.
-    dtype: np.dtype[Any] = np.dtype(getattr(array.dtype, "numpy_dtype", array.dtype))
-    return dtype

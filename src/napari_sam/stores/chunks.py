@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.stores.boxes import Region, intersection, relative
-from napari_sam.stores.files import Staged, chunk_sides, codec_of, read_file, stage_file
+from napari_sam.stores.files import Staged, chunk_sides, read_file, stage_file, zstd_level
 
 if TYPE_CHECKING:
     from napari_sam.stores.files import ZarrArray
@@ -65,12 +65,13 @@ def batch_length(array: ZarrArray) -> int:
 
 def read(wholes: Sequence[tuple[ZarrArray, Region]]) -> list[Any]:
     """Read whole chunks and return the block, or the error, of each."""
-    codecs = [codec_of(array) for array, _ in wholes]
-    slow = [whole for whole, codec in zip(wholes, codecs, strict=True) if codec is None]
-    by_zarr = iter(_together([array.async_array.getitem(region) for array, region in slow]))
+    plain = [zstd_level(array) is not None for array, _ in wholes]
+    others = [
+        array.async_array.getitem(region) for (array, region), fast in zip(wholes, plain, strict=True) if not fast
+    ]
+    by_zarr = iter(_together(others))
     return [
-        next(by_zarr) if codec is None else _attempt(array, region, codec)
-        for (array, region), codec in zip(wholes, codecs, strict=True)
+        _attempt(array, region) if fast else next(by_zarr) for (array, region), fast in zip(wholes, plain, strict=True)
     ]
 
 
@@ -90,8 +91,8 @@ def stage(writes: Sequence[tuple[ZarrArray, Region, NDArray[Any]]]) -> list[Stag
     staged, slow = [], []
     try:
         for array, region, block in writes:
-            if codec := codec_of(array):
-                staged.append(stage_file(array, region, block, codec))
+            if (level := zstd_level(array)) is not None:
+                staged.append(stage_file(array, region, block, level))
             else:
                 slow.append((array, region, block))
         for result in _together([array.async_array.setitem(region, block) for array, region, block in slow]):
@@ -104,9 +105,9 @@ def stage(writes: Sequence[tuple[ZarrArray, Region, NDArray[Any]]]) -> list[Stag
     return staged
 
 
-def _attempt(array: ZarrArray, region: Region, codec: Any) -> NDArray[Any] | Exception:
+def _attempt(array: ZarrArray, region: Region) -> NDArray[Any] | Exception:
     try:
-        return read_file(array, region, codec)
+        return read_file(array, region)
     except Exception as error:
         return error
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap, paste
 from napari_sam.errors import LabelsError
+from napari_sam.lazy import dtype_of
 from napari_sam.stores.boxes import (
     WritableArray as WritableArray,
 )
-from napari_sam.stores.boxes import blocks, check_whole, dtype_of, fitting, loaded, region_of, wider
+from napari_sam.stores.boxes import blocks, check_whole, fitting, loaded, region_of, wider
 from napari_sam.stores.levels import Levels, not_written
 from napari_sam.stores.pyramid import LabelPyramid
 

@@ -58,7 +58,7 @@ class Levels:
         try:
             chunks.apply(self.arrays, patches, self._way_back, self._rebuilt)
         except Exception as error:
-            state = "are as they were" if self._take_back() else "half written, which the next write mends first"
+            state = "are as they were" if self._take_back() else "are half written, which the next write mends first"
             raise error if isinstance(error, LabelsError) else not_written(error, state) from error
         self._way_back.clear()
 

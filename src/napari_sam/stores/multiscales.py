@@ -66,9 +66,9 @@ def make_label_image(
 ) -> None:
     """Make an empty label image; see `LabelPyramid.create`. `attributes` go beside those of OME."""
     lengths = tuple(operator.index(length) for length in shape)
-    if not 2 <= len(lengths) <= 5 or min(lengths) < 1:
-        raise LabelsError(f"Labels of shape {lengths} cannot be made: give two to five axes of length 1 or more.")
     ndim = len(lengths)
+    if not 2 <= ndim <= 5 or min(lengths) < 1:
+        raise LabelsError(f"Labels of shape {lengths} cannot be made: give two to five axes of length 1 or more.")
     letters = check_axes(axes, ndim)
     scale, origin = _numbers("spacing", spacing, ndim, 1.0), _numbers("translation", translation, ndim, 0.0)
     if min(scale) <= 0:
@@ -77,24 +77,36 @@ def make_label_image(
     if len(sides) != ndim or min(sides) < 1:
         raise LabelsError(f"Chunks of shape {sides} do not suit {ndim} axes: give one length above 0 for each.")
     check_whole(np.dtype(dtype))
-    if path.exists():
-        raise LabelsError(f"{path} exists already: open it, or choose another name.")
     shapes = level_shapes(lengths)
-    names = [str(level) for level in range(len(shapes))]
-    ome = _ome(letters, unit, scale, origin, names, name or path.stem, source)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    ome = _ome(letters, unit, scale, origin, len(shapes), name or path.stem, source)
     try:
-        import zarr
-
-        group = zarr.open_group(beside, mode="w-", zarr_format=3, attributes={"ome": ome, **attributes})
-        for level, level_shape in zip(names, shapes, strict=True):
-            clipped = tuple(min(side, length) for side, length in zip(sides, level_shape, strict=True))
-            create_level(group, level, level_shape, clipped, np.dtype(dtype), dimension_names=list(letters))
-        beside.rename(path)
+        _make_at_once(path, {"ome": ome, **attributes}, shapes, sides, np.dtype(dtype), letters)
     except OSError as error:
         raise LabelsError(
-            f"{path} cannot be made ({error}): choose a folder that exists, may be written to and has space."
+            f"{path} cannot be made ({one_line(error)}): choose a folder that exists, may be written to and has space."
         ) from error
+
+
+def _make_at_once(
+    path: Path,
+    attributes: Mapping[str, Any],
+    shapes: Sequence[tuple[int, ...]],
+    sides: Sequence[int],
+    dtype: np.dtype[Any],
+    axes: str,
+) -> None:
+    """Make a group beside its place and put it there when it is whole."""
+    import zarr
+
+    if path.exists():
+        raise LabelsError(f"{path} exists already: open it, or choose another name.")
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        group = zarr.open_group(beside, mode="w-", zarr_format=3, attributes=dict(attributes))
+        for level, shape in enumerate(shapes):
+            chunks = tuple(min(side, length) for side, length in zip(sides, shape, strict=True))
+            create_level(group, str(level), shape, chunks, dtype, dimension_names=list(axes))
+        beside.rename(path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -220,7 +232,7 @@ def _ome(
     unit: str | None,
     spacing: Sequence[float],
     translation: Sequence[float],
-    names: Sequence[str],
+    levels: int,
     name: str,
     source: str | None,
 ) -> dict[str, Any]:
@@ -230,11 +242,11 @@ def _ome(
         for letter in axes
     ]
     datasets = []
-    for level, path in enumerate(names):
+    for level in range(levels):
         factors = (1,) * (len(axes) - 2) + (2**level,) * 2
         scale = {"type": "scale", "scale": [step * by for step, by in zip(spacing, factors, strict=True)]}
         shift = {"type": "translation", "translation": list(translation)}
-        datasets.append({"path": path, "coordinateTransformations": [scale, shift]})
+        datasets.append({"path": str(level), "coordinateTransformations": [scale, shift]})
     multiscale = {"name": name, "type": "nearest", "axes": described, "datasets": datasets}
     label: dict[str, Any] = {} if source is None else {"source": {"image": source}}
     return {"version": "0.5", "multiscales": [multiscale], "image-label": label}

@@ -106,7 +106,11 @@ class LabelPyramid:
             through each other.
         """
         path = Path(path)
-        if not path.exists():
+        try:
+            exists = path.exists()
+        except OSError:
+            exists = False
+        if not exists:
             raise LabelsError(f"There are no labels at {path}: check the path, or make them with LabelPyramid.create.")
         multiscale = open_label_image(path)
         if not all(os.access(place, os.W_OK) for place in (path, *(path / name for name in multiscale.names))):
@@ -238,9 +242,10 @@ class LabelPyramid:
                 f"A single zarr array of {self.dtype} cannot be given more bits in place: copy it into labels of "
                 f"{dtype}, for example made with LabelPyramid.create."
             )
+        self._levels.settle()
         names = tuple(f"{name}-{dtype}" for name in self._multiscale.names)
         before = node.attrs.asdict()
-        noted = self._noted | {"replaced": list(self._multiscale.names)}
+        noted = self._noted | {"replaced": True}
         try:
             arrays = tuple(self._copy(level, name, dtype) for level, name in enumerate(names))
             # A summary of the metadata, where there is one, would go on naming the old arrays.
@@ -282,8 +287,9 @@ class LabelPyramid:
 
     def _tidy(self) -> None:
         """Remove levels that wider ones have replaced, and then the note of it."""
-        replaced = self._noted.get("replaced", ())
-        self._remove([name for name in replaced if isinstance(name, str) and name not in self._multiscale.names])
+        if "replaced" in self._noted:
+            end = f"-{self.dtype}"
+            self._remove([name.removesuffix(end) for name in self._multiscale.names if name.endswith(end)])
         with suppress(OSError):
             self._note(self._highest)
 
