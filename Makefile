@@ -38,6 +38,8 @@ model-card: $(READY)
 
 benchmark: $(READY)
 	$(BIN)/python benchmarks/compact.py
+	$(BIN)/python benchmarks/large.py
+	$(XVFB) $(BIN)/python benchmarks/event_loop.py
 
 $(READY): pyproject.toml constraints.txt | system
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -121,6 +121,7 @@ def play(path: Path, objects: int, screenshot: Path | None) -> dict[str, dict[st
     viewer = napari.Viewer()
     viewer.window.resize(1400, 900)
     viewer.open(str(path), plugin="napari-sam")
+    viewer.layers[0].contrast_limits = (0, 51_000)
     watch = Watch()
     _, sam = viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
     control, shape = sam.controller, CASES["zarr pyramid 100 000 x 100 000"]
