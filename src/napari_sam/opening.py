@@ -9,7 +9,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -264,6 +264,7 @@ class SamplesLast:
 
     def __init__(self, array: zarr.Array[Any], axis: int) -> None:
         self._array, self._axis = array, axis
+        self.store = array.store
         self.shape = self._last(array.shape)
         self.chunks = self._last(array.chunks)
         self.dtype = array.dtype
@@ -285,25 +286,22 @@ def _open_tiff(path: Path) -> Opened:
     """Open the first series of a TIFF, or the largest one of a slide, with all its levels."""
     import tifffile
 
-    with _complete_tiff():
-        file = tifffile.TiffFile(path)
-        try:
+    with ExitStack() as stack:
+        with _complete_tiff():
+            file = stack.enter_context(tifffile.TiffFile(path))
             series = _main_series(file)
             if _is_decodable(series):
                 opened = _describe_tiff(path, file, series)
             elif has_rasterio():
-                opened = _open_by_gdal(path)
+                return _open_by_gdal(path)
             else:
                 name = getattr(series.keyframe.compression, "name", series.keyframe.compression)
                 raise ImageError(f"{path} is compressed as {name}, which is not known here: save it with DEFLATE.")
-        except BaseException:
-            file.close()
-            raise
-    array = getattr(opened.levels[0], "_array", opened.levels[0])
-    if hasattr(array, "store"):
-        weakref.finalize(array.store, file.close)
-    else:
-        file.close()
+        store = getattr(opened.levels[0], "store", None)
+        if store is not None:
+            # The file is open for as long as its pixels are wanted.
+            weakref.finalize(store, file.close)
+            stack.pop_all()
     return _checked(opened, path)
 
 

@@ -17,11 +17,10 @@ from napari_sam.plugin import adapters, labels_layer, own_layers
 from napari_sam.plugin.adapters import LABEL_FEATURE, LayerPrompts
 from napari_sam.plugin.ahead import Ahead
 from napari_sam.plugin.jobs import Answer, Jobs, Request
-from napari_sam.plugin.output import Output
-from napari_sam.plugin.workers import Work
+from napari_sam.plugin.output import Acceptance, Output
 from napari_sam.segmenter import Candidates
 from napari_sam.stores.embedding_disk import DiskStore
-from napari_sam.stores.labels import Edit, LabelStore
+from napari_sam.stores.labels import Edit
 from napari_sam.stores.locations import embedding_folder
 from napari_sam.stores.pyramid import LabelPyramid
 
@@ -84,7 +83,7 @@ class Controller:
         self._writing: tuple[int, int] | None = None
         self.overlap: Overlap = "keep"
         self.compose = False
-        self._output = Output()
+        self._output = Output(viewer, runner, self._insert_labels, notify)
         self._quiet = self._closed = False
         self._told: tuple[str, ...] = ()
         self._latest: Request | None = None
@@ -231,47 +230,16 @@ class Controller:
             self._tell("There is no mask to accept: click an object first.")
             return
         plane, mask = self.candidates.plane, self.candidates[self.selected]
-        try:
-            target = self._target_layer(self.image)
-            if target is not None and labels_layer.pyramid_of(target) is None:
-                edit = self._output.write(target, plane, mask, self.overlap)
-                self._committed(counts, edit, mask)
-                return
-            work = self._write_work(self.image, target, plane, mask)
-        except NapariSamError as error:
-            self._not_committed(error)
-            return
         self._writing = counts
         self._set_status("Writing ...")
-        self._runner.submit_write(work)
+        done = lambda layer, edit: self._committed(layer, edit, mask)  # noqa: E731
+        self._output.commit(self.image, self.target, Acceptance(plane, mask, self.overlap, done, self._not_committed))
 
-    def _write_work(self, image: Image, target: Labels | None, plane: Plane, mask: Mask) -> Work:
-        """Return what writes into a pyramid, and makes it where there is none."""
-        if target is not None:
-            job = self._output.write_job(target, plane, mask, self.overlap)
-            return Work(job, lambda edit: self._on_written(target, edit, mask), self._not_committed)
-        make = own_layers.pyramid_maker(own_layers.label_path(image), image)
-        create = self._output.create_job(make, plane, mask, self.overlap)
-        return Work(create, lambda made: self._on_created(image, made, mask), self._not_committed)
-
-    def _on_created(self, image: Image, made: tuple[LabelPyramid, LabelStore, Edit], mask: Mask) -> None:
-        pyramid, store, edit = made
-        layer = own_layers.labels_of_pyramid(pyramid, image)
-        own_layers.insert_below(self.viewer, layer, self.preview, self.points, self.shapes)
-        self._output.created(layer, store, edit)
-        self.set_target(layer)
-        self._notify(f"The image is large, so its labels are kept on disk, in {pyramid.path}.")
-        if self._writing is not None:
-            self._committed(self._writing, edit, mask)
-
-    def _on_written(self, target: Labels, edit: Edit, mask: Mask) -> None:
-        self._output.written(target, edit)
-        if self._writing is not None:
-            self._committed(self._writing, edit, mask)
-
-    def _committed(self, counts: tuple[int, int], edit: Edit, mask: Mask) -> None:
+    def _committed(self, layer: Labels, edit: Edit, mask: Mask) -> None:
         """Forget what was accepted; prompts that were added since are the next object's, accepted or not."""
-        self._writing = None
+        if self.target is None:
+            self.set_target(layer)
+        counts, self._writing = self._writing or (0, 0), None
         self._remove_prompts(*counts)
         rest = "" if edit.area == mask.area else f" of {mask.area}, the rest belongs to other labels"
         later = [(points - counts[0], shapes - counts[1]) for points, shapes in self._to_accept]
@@ -281,33 +249,18 @@ class Controller:
             self.request()
 
     def _not_committed(self, error: Exception) -> None:
-        was_late = self._writing is not None or bool(self._to_accept)
         self._writing, self._to_accept = None, []
         self._tell(_sentence(error))
-        if was_late:
-            self.request()
+        if self._has_prompts:
+            self.request()  # Prompts that were added since have had no answer yet.
 
     def undo(self) -> None:
         """Take back the last accept whose Labels layer is still there."""
-        layer = self._output.last_pyramid(self.viewer.layers)
-        if layer is not None:
-            work = Work(self._output.undo_job(layer), lambda edit: self._on_undone(layer, edit), self._on_undo_error)
-            self._runner.submit_write(work)
-            return
-        undone = self._output.undo(self.viewer.layers)
-        if undone is None:
+        if not self._output.undo(self._on_undone, lambda error: self._tell(_sentence(error))):
             self._tell("There is nothing to undo: no mask was accepted, or its Labels layer is gone.")
-        else:
-            edit, changed = undone
-            self._set_status(f"Label {edit.label} was {'taken back' if changed else 'gone already'}.")
 
-    def _on_undone(self, layer: Labels, edit: Edit | None) -> None:
-        self._output.undone(layer)
-        if edit is not None:
-            self._set_status(f"Label {edit.label} was taken back.")
-
-    def _on_undo_error(self, error: Exception) -> None:
-        self._tell(_sentence(error))
+    def _on_undone(self, edit: Edit, changed: bool) -> None:
+        self._set_status(f"Label {edit.label} was {'taken back' if changed else 'gone already'}.")
 
     def use_label_file(self, path: Path) -> None:
         """Write into a label pyramid on disk from now on: one that is there, or a new one."""
@@ -320,7 +273,7 @@ class Controller:
         except NapariSamError as error:
             self._tell(str(error))
             return
-        own_layers.insert_below(self.viewer, layer, self.preview, self.points, self.shapes)
+        self._insert_labels(layer)
         self.set_target(layer)
         self._set_status(f"Accepted masks go into {path}.")
 
@@ -578,19 +531,8 @@ class Controller:
         layer.bind_key("Shift-N", lambda _: self.cycle(-1))
         layer.bind_key("Control-Z", lambda _: self.undo())
 
-    def _target_layer(self, image: Image) -> Labels | None:
-        """Return the layer to write into, made anew where there is none; None where labels are to be on disk."""
-        if self.target is None:
-            layer = own_layers.make_labels(image)
-            if layer is None:
-                return None
-            own_layers.insert_below(self.viewer, layer, self.preview, self.points, self.shapes)
-            self._output.watch(layer, 0)
-            self.set_target(layer)
-            self.changed.emit()
-        assert self.target is not None
-        labels_layer.check_target(self.target, image)
-        return self.target
+    def _insert_labels(self, layer: Labels) -> None:
+        own_layers.insert_below(self.viewer, layer, self.preview, self.points, self.shapes)
 
     def _tell(self, sentence: str) -> None:
         """Tell the user a sentence: napari's notification cuts long ones, the status shows them whole."""

@@ -3,30 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask, Overlap
+from napari_sam.errors import NapariSamError
 from napari_sam.lazy import lazy_levels
-from napari_sam.plugin import labels_layer
+from napari_sam.plugin import labels_layer, own_layers
+from napari_sam.plugin.workers import Work
 from napari_sam.stores.labels import Edit, LabelStore
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
 
-    from napari_sam.plugin.workers import Report
+    from napari_sam.plugin.workers import Report, Runner
     from napari_sam.stores.pyramid import LabelPyramid
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Acceptance:
+    """A mask that the user accepted.
+
+    Parameters
+    ----------
+    plane, mask, overlap
+        What to write, where, and what happens to other labels there.
+    done
+        Called with the layer and the write when it is done.
+    failed
+        Called with the reason when it cannot be.
+    """
+
+    plane: Plane
+    mask: Mask
+    overlap: Overlap
+    done: Callable[[Labels, Edit], None]
+    failed: Callable[[Exception], None]
 
 
 class Output:
     """Writes masks into Labels layers under labels that are free, and takes them back.
 
     A layer is searched for its highest label once; from then on its own events keep the number up to date.
+
+    Parameters
+    ----------
+    viewer
+        The viewer's model.
+    runner
+        Runs what writes on disk.
+    insert
+        Adds a new layer in its place.
+    notify
+        Shows one sentence to the user.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, viewer: ViewerModel, runner: Runner, insert: Callable[[Labels], None], notify: Callable[[str], None]
+    ) -> None:
+        self._viewer, self._runner, self._insert, self._notify = viewer, runner, insert, notify
         self._highest: dict[Labels, int] = {}
         self._watched: set[Labels] = set()
         self._edits: list[tuple[Labels, Edit]] = []
@@ -59,84 +98,121 @@ class Output:
         """Say whether the highest label of a layer is known, so that a write need not look for it."""
         return layer in self._highest or labels_layer.pyramid_of(layer) is not None
 
-    def write(self, layer: Labels, plane: Plane, mask: Mask, overlap: Overlap = "keep") -> Edit:
-        """Write a mask under the next free label of a layer that napari can edit.
+    def commit(self, image: Image, target: Labels | None, acceptance: Acceptance) -> None:
+        """Write a mask under the next free label of a Labels layer, made anew where there is none.
 
-        Raises
-        ------
-        LabelsError
-            The mask is empty, no pixel of it is free, or the label does not fit the layer's type.
+        A layer that napari can edit is written at once; what is kept on disk is written by a job, and before any other.
+
+        Parameters
+        ----------
+        image
+            What the mask is of.
+        target
+            The layer to write into, or None.
+        acceptance
+            What to write, and who is told of the end.
         """
+        try:
+            if target is None:
+                target = self._new_layer(image)
+            if target is None:
+                self._create(image, acceptance)
+            elif labels_layer.pyramid_of(target) is None:
+                labels_layer.check_target(target, image)
+                acceptance.done(target, self._write(target, acceptance))
+            else:
+                labels_layer.check_target(target, image)
+                self._write_on_disk(target, acceptance)
+        except NapariSamError as error:
+            acceptance.failed(error)
+
+    def undo(self, done: Callable[[Edit, bool], None], failed: Callable[[Exception], None]) -> bool:
+        """Take back the last write into a layer that is still there; say whether there is one.
+
+        Parameters
+        ----------
+        done
+            Told of the write, and whether any of it was still there.
+        failed
+            Told why it cannot be taken back.
+        """
+        while self._edits:
+            layer, edit = self._edits.pop()
+            if layer not in self._viewer.layers:
+                continue
+            store = self._stores.get(layer)
+            if store is not None:
+                self._undo_on_disk(layer, store, edit, done, failed)
+                return True
+            changed = labels_layer.revert(layer, edit)
+            if self._highest.get(layer) == edit.label:
+                self._highest[layer] = edit.label - 1
+            done(edit, changed)
+            return True
+        return False
+
+    def _new_layer(self, image: Image) -> Labels | None:
+        layer = own_layers.make_labels(image)
+        if layer is not None:
+            self._insert(layer)
+            self.watch(layer, 0)
+        return layer
+
+    def _write(self, layer: Labels, acceptance: Acceptance) -> Edit:
         if layer not in self._highest:
             self._highest[layer] = labels_layer.find_highest(layer)
         label = self._highest[layer] + 1
         if isinstance(layer.data, np.ndarray) and label > np.iinfo(layer.data.dtype).max:
             labels_layer.widen(layer)
-        edit = labels_layer.write(layer, plane, mask, label, overlap)
+        edit = labels_layer.write(layer, acceptance.plane, acceptance.mask, label, acceptance.overlap)
         self._highest[layer] = edit.label
         self._edits.append((layer, edit))
         return edit
 
-    def create_job(
-        self, make: Callable[[], LabelPyramid], plane: Plane, mask: Mask, overlap: Overlap
-    ) -> Callable[[Report], tuple[LabelPyramid, LabelStore, Edit]]:
-        """Return what makes a pyramid and writes the first mask into it; `created` is told afterwards."""
+    def _write_on_disk(self, layer: Labels, acceptance: Acceptance) -> None:
+        store = self._store_of(layer)
+
+        def done(edit: Edit) -> None:
+            self._edits.append((layer, edit))
+            self._show(layer)
+            acceptance.done(layer, edit)
+
+        job = lambda _: store.write(acceptance.plane, acceptance.mask, None, acceptance.overlap)  # noqa: E731
+        self._runner.submit_write(Work(job, done, acceptance.failed))
+
+    def _create(self, image: Image, acceptance: Acceptance) -> None:
+        """Make a pyramid on disk in a job, write the first mask into it, and show it."""
+        make = own_layers.pyramid_maker(own_layers.label_path(image), image)
 
         def job(_: Report) -> tuple[LabelPyramid, LabelStore, Edit]:
             pyramid = make()
             store = LabelStore(pyramid)
-            return pyramid, store, store.write(plane, mask, None, overlap)
+            return pyramid, store, store.write(acceptance.plane, acceptance.mask, None, acceptance.overlap)
 
-        return job
+        def done(made: tuple[LabelPyramid, LabelStore, Edit]) -> None:
+            pyramid, store, edit = made
+            layer = own_layers.labels_of_pyramid(pyramid, image)
+            self._insert(layer)
+            self._stores[layer] = store
+            self._edits.append((layer, edit))
+            self._notify(f"The image is large, so its labels are kept on disk, in {pyramid.path}.")
+            acceptance.done(layer, edit)
 
-    def created(self, layer: Labels, store: LabelStore, edit: Edit) -> None:
-        """Remember the layer of a pyramid that a job made, and its first write."""
-        self._stores[layer] = store
-        self._edits.append((layer, edit))
+        self._runner.submit_write(Work(job, done, acceptance.failed))
 
-    def write_job(self, layer: Labels, plane: Plane, mask: Mask, overlap: Overlap) -> Callable[[Report], Edit]:
-        """Return what writes a mask under the next free label of a pyramid; `written` is told afterwards."""
-        store = self._store_of(layer)
-        return lambda _: store.write(plane, mask, None, overlap)
+    def _undo_on_disk(
+        self,
+        layer: Labels,
+        store: LabelStore,
+        edit: Edit,
+        done: Callable[[Edit, bool], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        def shown(_: Any) -> None:
+            self._show(layer)
+            done(edit, True)
 
-    def written(self, layer: Labels, edit: Edit) -> None:
-        """Show what a job wrote into a pyramid, and remember it."""
-        self._edits.append((layer, edit))
-        self._show(layer)
-
-    def last_pyramid(self, layers: Any) -> Labels | None:
-        """Return the layer of the last write if that went into a pyramid, which takes a job to undo; else None."""
-        while self._edits and self._edits[-1][0] not in layers:
-            self._edits.pop()
-        layer = self._edits[-1][0] if self._edits else None
-        return layer if layer is not None and layer in self._stores else None
-
-    def undo_job(self, layer: Labels) -> Callable[[Report], Edit | None]:
-        """Return what takes back the last write into a pyramid; `undone` is told afterwards."""
-        self._edits.pop()
-        store = self._stores[layer]
-        return lambda _: store.undo()
-
-    def undone(self, layer: Labels) -> None:
-        """Show what a job took back."""
-        self._show(layer)
-
-    def undo(self, layers: Any) -> tuple[Edit, bool] | None:
-        """Take back the last write into one of `layers` that napari can edit.
-
-        Returns
-        -------
-        tuple or None
-            The write, and whether any of it was still there; None when there is none left.
-        """
-        while self._edits:
-            layer, edit = self._edits.pop()
-            if layer in layers:
-                changed = labels_layer.revert(layer, edit)
-                if self._highest.get(layer) == edit.label:
-                    self._highest[layer] = edit.label - 1
-                return edit, changed
-        return None
+        self._runner.submit_write(Work(lambda _: store.undo(), shown, failed))
 
     def _store_of(self, layer: Labels) -> LabelStore:
         if layer not in self._stores:
