@@ -14,7 +14,7 @@ import zarr
 
 from napari_sam import Segmenter
 from napari_sam.core.geometry import Box
-from napari_sam.encoding import EncodeProgress
+from napari_sam.encoding import EncodeProgress, Sweep
 from napari_sam.errors import ImageError, OutputError
 from napari_sam.stores.embedding_disk import DiskStore
 
@@ -23,7 +23,7 @@ WORKER = """
 import os, sys, time
 import numpy as np, zarr
 from napari_sam import Plane
-from napari_sam.encoding import TileEncoder, places_of
+from napari_sam.encoding import Sweep, TileEncoder
 from napari_sam.stores.embedding_disk import DiskStore
 from napari_sam.volume import Volume
 
@@ -41,7 +41,7 @@ volume = Volume.of(zarr.open(sys.argv[1], mode="r"))
 store = DiskStore(sys.argv[2])
 encoder = TileEncoder(volume, Predictor(), lambda: volume.rendering((0, 255)), store)
 planes = [Plane.of(volume.shape)]
-for progress in encoder.encode_all(store, places_of(encoder, planes, [0, 1])):
+for progress in encoder.encode_all(store, Sweep(encoder, planes, [0, 1])):
     pass
 store.tidy(older_than=0)
 print(progress)
@@ -262,3 +262,19 @@ def test_memory_is_bounded_by_what_is_read_ahead_and_not_by_the_image(make_predi
 
 def test_the_environment_of_tests_keeps_away_from_the_users_cache():
     assert Path(os.environ["NAPARI_SAM_CACHE"]).parent != Path.home()
+
+
+def test_a_sweep_counts_what_it_yields(make_predictor, counting_array):
+    array = counting_array(np.zeros((3, 700, 500), np.uint8))
+    segmenter = Segmenter(array, model=make_predictor(), contrast_limits=(0, 255))
+    for box in (None, Box(100, 90, 400, 91), Box(900, 900, 990, 990)):
+        sweep = Sweep(segmenter.encoder, segmenter.planes(), [-1, 0, 2, 9], box)
+        assert len(list(sweep)) == len(set(sweep)) == len(sweep)
+    assert len(sweep) == 0
+
+
+def test_a_sweep_over_terapixels_is_counted_without_making_its_tiles(make_predictor, counting_array):
+    segmenter = Segmenter(counting_array(shape=(10**6, 10**6)), model=make_predictor(), contrast_limits=(0, 255))
+    sweep = Sweep(segmenter.encoder, segmenter.planes(), [0])
+    assert len(sweep) == len(range(0, 10**6 - 64 + 32, 32)) ** 2
+    assert next(iter(sweep))[1].read == Box(0, 0, 64, 64)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 READERS = 2
 READ_AHEAD = 6
+# A few hundred bytes each: of more tiles than that it is forgotten what they looked like.
+DIGESTS_KEPT = 20_000
 Place = tuple[Plane, Tile]
 
 
@@ -44,6 +47,52 @@ class EncodeProgress:
     encoded: int = 0
     known: int = 0
     empty: int = 0
+
+
+class Sweep:
+    """The tiles that own a box of some planes at some levels: counted at once, made one by one.
+
+    Parameters
+    ----------
+    encoder
+        Knows the planes' tiles.
+    planes
+        In the order of work.
+    levels
+        Of each plane the coarse ones come first.
+    box
+        What is to be covered; all of the planes when left out.
+    """
+
+    def __init__(
+        self, encoder: TileEncoder, planes: Sequence[Plane], levels: Sequence[int], box: Box | None = None
+    ) -> None:
+        self._encoder, self._planes, self._levels, self._box = encoder, planes, levels, box
+
+    def __len__(self) -> int:
+        return sum(
+            (last.row - first.row + 1) * (last.col - first.col + 1)
+            for plane in self._planes
+            for first, last in self._corners(plane)
+        )
+
+    def __iter__(self) -> Iterator[Place]:
+        for plane in self._planes:
+            grid = self._encoder.grid(plane)
+            for first, last in self._corners(plane):
+                for row in range(first.row, last.row + 1):
+                    for col in range(first.col, last.col + 1):
+                        yield plane, grid.tile(first.level, row, col)
+
+    def _corners(self, plane: Plane) -> Iterator[tuple[Tile, Tile]]:
+        """Yield the first and the last tile of each level."""
+        grid = self._encoder.grid(plane)
+        whole = Box.of_shape(grid.shape)
+        inside = whole if self._box is None else self._box.intersection(whole)
+        if inside.is_empty:
+            return
+        for level in sorted({grid.clamp(level) for level in self._levels}, reverse=True):
+            yield grid.corners(level, inside)
 
 
 class TileEncoder:
@@ -83,7 +132,8 @@ class TileEncoder:
         self._make_rendering = rendering
         self._rendering: Rendering | None = None
         self._memory: EmbeddingStore[Embedding] = EmbeddingStore()
-        self._digests: dict[Place, str] = {}
+        self._digests: OrderedDict[Place, str] = OrderedDict()
+        self._lock = Lock()
 
     @property
     def rendering(self) -> Rendering:
@@ -132,7 +182,7 @@ class TileEncoder:
         self._digests.clear()
         self.volume.forget()
 
-    def encode_all(self, store: DiskStore, places: Sequence[Place]) -> Iterator[EncodeProgress]:
+    def encode_all(self, store: DiskStore, places: Sweep) -> Iterator[EncodeProgress]:
         """Encode many tiles into a store, skipping what it holds and tiles whose pixels are all the same.
 
         Reading runs ahead of encoding in other threads; memory is bounded by that, not by the number of tiles. Several
@@ -143,7 +193,7 @@ class TileEncoder:
         store
             Where the embeddings go.
         places
-            Planes and their tiles, in the order of work.
+            The tiles, in the order of work.
 
         Yields
         ------
@@ -158,8 +208,8 @@ class TileEncoder:
         if store.read_only:
             raise OutputError(f"{store.path} was opened to be read only: open it for writing to encode into it.")
         progress = EncodeProgress(len(places))
-        left: Sequence[Place] = places
-        while left:
+        left: Sweep | list[Place] = places
+        while len(left):
             claimed_by_others: list[Place] = []
             for place, rendered, digest in self._read_all(left):
                 kind = self._encode_one(store, rendered, digest)
@@ -188,7 +238,7 @@ class TileEncoder:
             store.put(digest, predictor.digest, predictor.pack(embedding))
         return "encoded"
 
-    def _read_all(self, places: Sequence[Place]) -> Iterator[tuple[Place, NDArray[np.uint8], str]]:
+    def _read_all(self, places: Iterable[Place]) -> Iterator[tuple[Place, NDArray[np.uint8], str]]:
         """Yield rendered tiles in order, read a few ahead in other threads."""
         _ = self.rendering  # Sampled once, not by every reader.
         waiting: deque[tuple[Place, Future[tuple[NDArray[np.uint8], str]]]] = deque()
@@ -209,7 +259,10 @@ class TileEncoder:
     def _rendered(self, plane: Plane, tile: Tile) -> tuple[NDArray[np.uint8], str]:
         rendered = self.volume.render(plane, tile, self.rendering)
         digest = tile_digest(rendered, self.predictor.digest)
-        self._digests[plane, tile] = digest
+        with self._lock:
+            self._digests[plane, tile] = digest
+            if len(self._digests) > DIGESTS_KEPT:
+                self._digests.popitem(last=False)
         return rendered, digest
 
     def _kept(self, digest: str) -> Embedding | None:
@@ -220,20 +273,6 @@ class TileEncoder:
                 kept = self.predictor.unpack(values)
                 self._memory.put(digest, kept)
         return kept
-
-
-def places_of(
-    encoder: TileEncoder, planes: Sequence[Plane], levels: Sequence[int], box: Box | None = None
-) -> list[Place]:
-    """Return the tiles that own a box of some planes at some levels, plane by plane, coarse levels first."""
-    places = []
-    for plane in planes:
-        grid = encoder.grid(plane)
-        whole = Box.of_shape(grid.shape)
-        inside = whole if box is None else box.intersection(whole)
-        for level in sorted({grid.clamp(level) for level in levels}, reverse=True):
-            places += [(plane, tile) for tile in grid.tiles_over(level, inside)]
-    return places
 
 
 def _counted(progress: EncodeProgress, kind: str) -> EncodeProgress:

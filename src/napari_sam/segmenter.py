@@ -17,7 +17,7 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap, mask_from_logits, touches_border
 from napari_sam.core.prompts import Prompts, TilePrompts
 from napari_sam.core.tiles import Tile, TileGrid
-from napari_sam.encoding import EncodeProgress, TileEncoder, places_of
+from napari_sam.encoding import EncodeProgress, Sweep, TileEncoder
 from napari_sam.errors import ImageError, LabelsError, PromptError
 from napari_sam.opening import ArrayLike
 from napari_sam.stores.embedding_disk import DiskStore
@@ -345,7 +345,7 @@ class Segmenter:
             raise ImageError("There is no store to encode into: give store=PATH when the Segmenter is made.")
         whole = None if box is None else box if isinstance(box, Box) else Box(*(float(edge) for edge in box))
         chosen = self.planes() if planes is None else [self.plane(plane) for plane in planes]
-        return self.encoder.encode_all(store, places_of(self.encoder, chosen, levels, whole))
+        return self.encoder.encode_all(store, Sweep(self.encoder, chosen, levels, whole))
 
     def planes(self) -> list[Plane]:
         """Return all planes of the volume, in order."""

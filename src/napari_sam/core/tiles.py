@@ -145,13 +145,15 @@ class TileGrid:
 
     def tiles_over(self, level: int, box: Box) -> Iterator[Tile]:
         """Yield the tiles that own the pixels of a box, row by row."""
-        (top, left), (bottom, right) = (
-            (self._owner(0, level, row), self._owner(1, level, col))
-            for row, col in ((box.top, box.left), (box.bottom - 1e-6, box.right - 1e-6))
-        )
-        for row in range(top, bottom + 1):
-            for col in range(left, right + 1):
+        first, last = self.corners(level, box)
+        for row in range(first.row, last.row + 1):
+            for col in range(first.col, last.col + 1):
                 yield self.tile(level, row, col)
+
+    def corners(self, level: int, box: Box) -> tuple[Tile, Tile]:
+        """Return the tiles that own the first and the last pixel of a box."""
+        # A little inside: at the last edge itself begins what the next tile owns.
+        return self.tile_at(level, box.top, box.left), self.tile_at(level, box.bottom - 1e-6, box.right - 1e-6)
 
     def level_for(self, extent: float, fraction: float) -> int:
         """Return the level at which an object of `extent` units comes nearest to `fraction` of a tile.

@@ -14,7 +14,7 @@ from psygnal import Signal
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.tiles import Tile, TileGrid
-from napari_sam.encoding import EncodeProgress, Place, TileEncoder, places_of
+from napari_sam.encoding import EncodeProgress, Place, Sweep, TileEncoder
 from napari_sam.errors import NapariSamError
 from napari_sam.plugin import adapters, own_layers
 from napari_sam.plugin.workers import Work
@@ -82,8 +82,8 @@ def _from_the_middle(grid: TileGrid, level: int, box: Box) -> list[Tile]:
     inside = box.intersection(Box.of_shape(grid.shape))
     if inside.is_empty:
         return []
-    top, left = grid.tile_at(level, inside.top, inside.left), grid.tile_at(level, inside.bottom - 1, inside.right - 1)
-    if (left.row - top.row + 1) * (left.col - top.col + 1) > MOST_AHEAD:
+    first, last = grid.corners(level, inside)
+    if (last.row - first.row + 1) * (last.col - first.col + 1) > MOST_AHEAD:
         # Far more than will be encoded: only what lies around the middle.
         height, width = (span * math.sqrt(MOST_AHEAD) / 4 for span in grid.spans(level))
         inside = Box(row - height, col - width, row + height, col + width).intersection(inside)
@@ -175,15 +175,14 @@ class Ahead:
             self._tell("There is nothing to encode yet: choose an image and wait until the model is loaded.")
             return
         self.cancel()
-        store = encoder.store or DiskStore.default()
-        encoder.store = store
-        planes = self._jobs.planes_like(view.plane) if extent == "volume" else [view.plane]
-        box = view.box if extent == "view" else None
         try:
-            places = places_of(encoder, planes, [view.level], box)
+            store = encoder.store or DiskStore.default()
         except NapariSamError as error:
             self._tell(str(error))
             return
+        encoder.store = store
+        planes = self._jobs.planes_like(view.plane) if extent == "volume" else [view.plane]
+        places = Sweep(encoder, planes, [view.level], view.box if extent == "view" else None)
         self.progress = EncodeProgress(len(places))
         self._bulk = encoder.encode_all(store, places)
         self.changed.emit()

@@ -322,7 +322,10 @@ class Controller:
             self.request()
 
     def _on_rendering(self, event: Any = None) -> None:
+        self.ahead.moved()
         self._ask_again()
+        if not self._has_prompts:
+            self._warm_up()
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value
@@ -471,7 +474,7 @@ class Controller:
         self._set_status("" if candidates.best.area else "Nothing was found there: add a point or draw a box.")
         if self._to_accept:
             self._commit(self._to_accept.pop(0))
-        self.ahead.redraw()
+        self.ahead.rested()
 
     def _on_error(self, request: Request, error: Exception) -> None:
         if request is not self._latest:
