@@ -43,7 +43,9 @@ def write_ome(path, levels, version="0.5", axes=None, scales=None, translations=
     group = zarr.create_group(path, zarr_format=2 if version == "0.4" else 3, overwrite=True)
     datasets = []
     for number, pixels in enumerate(levels):
-        array = group.create_array(f"s{number}", shape=pixels.shape, dtype=pixels.dtype, chunks=(64,) * pixels.ndim)
+        array = group.create_array(
+            f"s{number}", shape=pixels.shape, dtype=pixels.dtype, chunks=[min(64, n) for n in pixels.shape]
+        )
         array[...] = pixels
         transformations = [] if scales is None else [{"type": "scale", "scale": scales[number]}]
         if translations is not None:
@@ -564,9 +566,9 @@ def test_masks_and_thumbnails_of_another_form_are_no_levels(tmp_path, grey):
     write_pages(
         tmp_path / "a.tif",
         (grey, {"tile": (64, 64)}),
-        (grey, {"tile": (64, 64), "subfiletype": 4}),
+        (grey % 2 == 0, {"subfiletype": 4}),
         (grey[::2, ::2], half),
-        (grey[::2, ::2], half | {"subfiletype": 5}),
+        (grey[::2, ::2] % 2 == 0, {"subfiletype": 5}),
         (grey[:40, :40], {"subfiletype": 1}),
         (grey[::4, ::4].astype(np.uint8), half),
     )
@@ -593,14 +595,12 @@ def test_a_slide_is_its_tissue_and_not_its_label(tmp_path):
 
 def test_the_largest_image_of_a_slide_is_meant_where_an_overview_comes_first(tmp_path):
     tissue = np.random.default_rng(0).integers(0, 255, (400, 300, 3), np.uint8)
-    images = "".join(
-        f'<image name="{name}"><pixels>{"".join(f"""<dimension r="{r}" ifd="{ifd}"/>""" for r, ifd in ifds)}</pixels></image>'
-        for name, ifds in (("macro", [(0, 0)]), ("tissue", [(0, 1), (1, 2)]))
-    )
+    macro = '<image><pixels><dimension r="0" ifd="0"/></pixels></image>'
+    main = '<image><pixels><dimension r="0" ifd="1"/><dimension r="1" ifd="2"/></pixels></image>'
     options = {"photometric": "rgb", "tile": (64, 64)}
     write_pages(
         tmp_path / "a.scn",
-        (tissue[::10, ::10], options | {"description": f"<scn><collection>{images}</collection></scn>"}),
+        (tissue[::10, ::10], options | {"description": f"<scn><collection>{macro}{main}</collection></scn>"}),
         (tissue, options),
         (tissue[::2, ::2], options),
     )
@@ -662,7 +662,7 @@ def test_the_file_is_open_for_as_long_as_its_pixels_and_no_longer(tmp_path, grey
     def is_open():
         return any(os.path.realpath(entry) == str(path) for entry in descriptors.iterdir())
 
-    _, coarse = open_image(path).levels
+    coarse = open_image(path).levels[1]
     gc.collect()
     assert is_open()
     np.testing.assert_array_equal(coarse[...], grey[::2, ::2])
@@ -673,9 +673,9 @@ def test_the_file_is_open_for_as_long_as_its_pixels_and_no_longer(tmp_path, grey
 
 @pytest.mark.usefixtures("nothing_is_small")
 def test_threads_that_read_at_once_read_the_same(tmp_path, grey):
-    tifffile.imwrite(tmp_path / "a.tif", grey, tile=(16, 16), compression="zlib")
+    tifffile.imwrite(tmp_path / "a.tif", grey, tile=(64, 64), compression="zlib")
     array = open_image(tmp_path / "a.tif").levels[0]
-    corners = [(row, col) for row in range(0, 280, 30) for col in range(0, 400, 40)]
+    corners = [(row, col) for row in range(0, 280, 90) for col in range(0, 400, 90)]
     with ThreadPoolExecutor(8) as pool:
         blocks = list(pool.map(lambda corner: array[corner[0] :, corner[1] :], corners))
     for (row, col), block in zip(corners, blocks, strict=True):

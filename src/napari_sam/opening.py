@@ -413,16 +413,16 @@ def _tiff_spacing(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> t
     if file.is_ome and file.ome_metadata:
         return _ome_spacing(file.ome_metadata)
     page = series.keyframe
-    per_x, per_y = (float(value) for value in page.get_resolution())
+    each_x, each_y = (1 / float(count) if count else math.inf for count in page.get_resolution())
     if file.is_imagej:
         metadata = file.imagej_metadata or {}
-        sizes = {"z": _length(metadata.get("spacing")) or 1.0, "y": 1 / per_y, "x": 1 / per_x}
+        sizes = {"z": _length(metadata.get("spacing")) or 1.0, "y": each_y, "x": each_x}
         unit = _unit(metadata.get("unit"))
     else:
         mpp = re.search(r"\|\s*MPP\s*=\s*([\d.]+)", page.description) if series.kind == "svs" else None
         size = _length(mpp[1]) if mpp else None
         scale = {2: 25400.0, 3: 10000.0}.get(page.resolutionunit, math.inf)
-        sizes = {"y": size or scale / per_y, "x": size or scale / per_x}
+        sizes = {"y": size or scale * each_y, "x": size or scale * each_x}
         unit = "micrometer"
         if max(sizes["y"], sizes["x"]) > FINEST_PRINT:
             return {}, None

@@ -432,6 +432,22 @@ def test_an_ome_zarr_folder_is_opened_as_lazy_layers_with_scale_and_colours(tmp_
     assert not isinstance(dna, Labels)
 
 
+def test_a_label_pyramid_that_is_opened_again_is_a_layer_to_go_on_with(viewer, working, tmp_path, coins, notes):
+    controller, _ = working
+    path = tmp_path / "mine.ome.zarr"
+    LabelPyramid.create(path, coins.shape, spacing=(0.5, 0.5), unit="micrometer")
+    ((data, options, kind),) = get_reader(str(path))(str(path))
+    assert kind == "labels"
+    assert options["scale"] == [0.5, 0.5]
+    layer = Labels(data, **options | {"scale": [1, 1], "units": ["pixel", "pixel"]})
+    viewer.add_layer(layer)
+    controller.set_target(layer)
+    click(controller, COIN)
+    controller.accept()
+    assert np.count_nonzero(LabelPyramid.open(path)[...]) > 500
+    assert notes == []
+
+
 def test_what_is_no_image_has_no_reader(tmp_path):
     (tmp_path / "x.zarr").mkdir()
     assert get_reader(str(tmp_path / "x.zarr")) is None

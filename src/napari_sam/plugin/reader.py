@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_sam.errors import ImageError
-from napari_sam.lazy import LazyLevel
+from napari_sam.errors import ImageError, LabelsError
+from napari_sam.lazy import LazyLevel, lazy_levels
 from napari_sam.opening import Opened, open_image
+from napari_sam.plugin.own_layers import PYRAMID
+from napari_sam.stores.pyramid import LabelPyramid, is_label_image
 
 LayerTuple = tuple[Any, dict[str, Any], str]
 
@@ -23,7 +26,32 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], lis
         opened = open_image(path)
     except ImageError:
         return None
-    return lambda _: layers_of(opened, Path(path.rstrip("/")).name.split(".")[0])
+    name = Path(path.rstrip("/")).name.split(".")[0]
+    if is_label_image(path):
+        with contextlib.suppress(LabelsError):  # Read-only labels are shown as any image.
+            pyramid = LabelPyramid.open(path)
+            return lambda _: [_labels_of(pyramid, opened, name)]
+    return lambda _: layers_of(opened, name)
+
+
+def _labels_of(pyramid: LabelPyramid, opened: Opened, name: str) -> LayerTuple:
+    """Return a label pyramid as a layer that accepted masks can be written into."""
+    options: dict[str, Any] = {"name": name, "multiscale": len(pyramid.levels) > 1, "metadata": {PYRAMID: pyramid}}
+    if opened.spacing is not None and opened.axes is not None:
+        options |= _place_of(opened, range(len(opened.axes)))
+    return lazy_levels(pyramid.levels), options, "labels"
+
+
+def _place_of(opened: Opened, axes: Sequence[int]) -> dict[str, Any]:
+    """Return the scale, names and units of some axes."""
+    assert opened.spacing is not None
+    assert opened.axes is not None
+    space = opened.unit or "pixel"
+    return {
+        "scale": [opened.spacing[axis] for axis in axes],
+        "axis_labels": [opened.axes[axis] for axis in axes],
+        "units": [space if opened.axes[axis] in "zyx" else "pixel" for axis in axes],
+    }
 
 
 def layers_of(opened: Opened, name: str) -> list[LayerTuple]:
@@ -35,12 +63,8 @@ def layers_of(opened: Opened, name: str) -> list[LayerTuple]:
     channel = letters.find("c")
     kept = [axis for axis in range(ndim) if axis != channel and not (rgb and axis == ndim - 1)]
     options: dict[str, Any] = {"multiscale": len(levels) > 1}
-    if opened.spacing is not None:
-        options["scale"] = [opened.spacing[axis] for axis in kept]
-    if opened.axes is not None:
-        options["axis_labels"] = [letters[axis] for axis in kept]
-        space = opened.unit or "pixel"
-        options["units"] = [space if letters[axis] in "zyx" else "pixel" for axis in kept]
+    if opened.spacing is not None and opened.axes is not None:
+        options |= _place_of(opened, kept)
     if channel < 0 or rgb:
         limits = {} if rgb else {"contrast_limits": _limits(levels[-1], opened.windows[:1])}
         return [(_data(levels), {**options, **limits, "rgb": rgb, "name": name}, "image")]

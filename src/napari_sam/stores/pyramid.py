@@ -298,3 +298,14 @@ class LabelPyramid:
         for name in names:
             with suppress(OSError, LookupError, ValueError):
                 del node[name]
+
+
+def is_label_image(path: str | Path) -> bool:
+    """Say whether a folder says of itself that it is an OME-Zarr label image."""
+    import zarr
+
+    with suppress(Exception):
+        attributes = dict(zarr.open_group(path, mode="r").attrs)
+        ome = attributes.get("ome", attributes)
+        return isinstance(ome, dict) and "image-label" in ome
+    return False
