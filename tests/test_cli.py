@@ -477,7 +477,7 @@ def test_prompts_without_any_mask_write_nothing(
     monkeypatch.setattr(LabelStore, "write", refuse)
     result = run("segment", image, *box(COIN_BOX), "--out", tmp_path / "labels.tif")
     assert result.code != 0
-    assert "Error: None of the prompts gave a mask" in result.err
+    assert "Error: No prompt gave a mask" in result.err
     assert sorted(contents(tmp_path)) == ["coins.tif"]
 
 
@@ -846,3 +846,71 @@ def test_a_geotiff_gives_labels_that_lie_where_it_lies(run: Run, tmp_path: Path)
         assert labels.transform == place
         assert labels.nodata == 0
         assert 1000 < np.count_nonzero(labels.read(1)) < 6000
+
+
+def test_an_image_is_never_taken_for_labels(run: Run, tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "raw.ome.zarr", mode="w")
+    group.create_array("0", data=coins())
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": [], "datasets": [{"path": "0"}]}]}
+    other = zarr.create_array(tmp_path / "image.zarr", data=coins())
+    before = {path: path.read_bytes() for path in (tmp_path / "raw.ome.zarr").rglob("*") if path.is_file()}
+    for image in ("raw.ome.zarr", "image.zarr"):
+        for how in ("--append", "--overwrite"):
+            arguments = ("--point", "51,155", "--out", tmp_path / "raw.ome.zarr", "--overlap", "overwrite")
+            result = run("segment", tmp_path / image, *arguments, how)
+            assert result.code == 1
+            assert_one_sentence(result.err)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "raw.ome.zarr").rglob("*") if path.is_file()}
+    assert np.array_equal(other[...], coins())
+
+
+def test_a_tif_is_not_replaced_by_its_own_labels(run: Run, image: Path) -> None:
+    before = image.read_bytes()
+    result = run("segment", image, "--point", "51,155", "--out", image, "--overwrite")
+    assert "the image itself" in assert_one_sentence(result.err)
+    assert image.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "bad", [("--point", "900,60"), ("--plane", "99"), ("--box", "30,30,80,80", "--box", "900,900,990,990")]
+)
+def test_labels_on_disk_are_made_only_when_everything_went_well(
+    run: Run, volume: Path, tmp_path: Path, bad: tuple[str, ...]
+) -> None:
+    out = tmp_path / "labels.ome.zarr"
+    plane = () if "--plane" in bad else ("--plane", "1")
+    prompt = ("--point", "51,155") if "--plane" in bad else ()
+    assert run("segment", volume, *plane, *prompt, *bad, "--out", out).code == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["volume.zarr"]
+    good = ("segment", volume, "--plane", "1", "--point", "51,155", "--out", out)
+    assert run(*good).code == 0
+    assert run(*good).code == 1
+    assert run(*good, "--overwrite").code == 0
+    assert np.unique(np.asarray(LabelPyramid.open(out)[1])).tolist() == [0, 1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.ome.zarr", "volume.zarr"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--box", "nan,10,50,50"), "four numbers"),
+        (("--box", "50,50,10,10"), "upside down"),
+        (("--box", "5000,5000,6000,6000"), "outside the image"),
+        (("--level", "20"), "no level 20"),
+    ],
+)
+def test_encode_checks_its_box_and_levels(
+    run: Run, volume: Path, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    result = run("encode", volume, "--store", tmp_path / "s", "--contrast", "0,255", *arguments)
+    assert words in result.err.splitlines()[-1]
+    assert result.code == 1
+
+
+def test_a_click_where_the_image_holds_nothing_says_so(run: Run, tmp_path: Path) -> None:
+    pixels = coins().astype(np.float32)
+    pixels[:30] = np.nan
+    tifffile.imwrite(tmp_path / "nan.tif", pixels)
+    result = run("segment", tmp_path / "nan.tif", "--point", "5,60", "--out", tmp_path / "l.tif")
+    assert "no data at (5, 60)" in assert_one_sentence(result.err)
+    assert run("segment", tmp_path / "nan.tif", "--point", "124,205", "--out", tmp_path / "l.tif").code == 0

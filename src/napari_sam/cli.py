@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,16 +28,16 @@ from napari_sam.cli_encode import (
     image_options,
     parse_numbers,
 )
-from napari_sam.errors import ImageError, LabelsError, NapariSamError, PromptError
+from napari_sam.errors import ImageError, LabelsError, NapariSamError, OutputError, PromptError
 from napari_sam.export import LABEL_SUFFIXES, as_label_dtype, write_json, write_labels
-from napari_sam.files import check_output
+from napari_sam.files import check_output, replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_sam.core.masks import Overlap
     from napari_sam.segmenter import Segmenter
-    from napari_sam.stores.labels import LabelStore
+    from napari_sam.stores.pyramid import LabelPyramid
 
 # A label image that is made in memory has at most so many pixels (a gigabyte).
 MOST_PIXELS = 2**28
@@ -129,24 +131,36 @@ def segment(
         None if plane is None else [int(value) for value in parse_numbers(plane, None, "--plane", "Z[,..]", whole=True)]
     )
     options = image_options(channels, nodata, spacing, contrast, axes)
+    from napari_sam.stores.pyramid import is_label_image
+
     in_pyramid = out.name.endswith(PYRAMID_SUFFIX)
     if append and not in_pyramid:
         raise PromptError(f"{out.name} cannot be added to: --append goes with labels that end in {PYRAMID_SUFFIX}.")
+    if "://" not in image and out.resolve() == Path(image).resolve():
+        raise OutputError(f"{out} is the image itself: choose another name for its labels.")
     if not (append and out.exists()):
-        check_output(out, LABEL_SUFFIXES, overwrite and not in_pyramid)
+        check_output(out, LABEL_SUFFIXES, overwrite)
+    if in_pyramid and out.exists() and not is_label_image(out):
+        raise OutputError(f"{out} holds no labels, and it is not replaced: choose another name.")
     if json:
         check_output(json, (".json",), overwrite)
 
-    from napari_sam.segmenter import Segmenter
-    from napari_sam.stores.labels import LabelStore
+    from napari_sam.encoding import default_store
+    from napari_sam.segmenter import Segmenter, open_labels
 
-    labels_on_disk = out if in_pyramid else None
-    segmenter = Segmenter(image, model=model, device=device, store=store, labels=labels_on_disk, **options)
-    target = LabelStore(segmenter.labels) if in_pyramid else None
-    objects = segment_objects(segmenter, prompts, where, candidate.value, overlap.value, target)
-    labels = objects.pop("label_image")
-    if labels is not None:
-        _write_plane(out, labels, segmenter)
+    segmenter = Segmenter(image, model=model, device=device, store=store, **options)
+    if store is None:
+        segmenter.encoder.store = default_store(segmenter.predictor)
+    run = partial(segment_objects, segmenter, prompts, where, candidate.value, overlap.value)
+    if append and out.exists():
+        objects = run(lambda: open_labels(out, segmenter.volume))
+    elif in_pyramid:
+        with replacing(out) as temporary:
+            objects = run(lambda: open_labels(temporary, segmenter.volume, out.name.removesuffix(PYRAMID_SUFFIX)))
+    else:
+        objects = run()
+        _write_plane(out, objects["label_image"], segmenter)
+    del objects["label_image"]
     if json:
         write_json(json, {"image": str(image), "model": model, **objects})
     console.print(f"{len(objects['objects'])} object(s) written to {out}", highlight=False, soft_wrap=True)
@@ -169,9 +183,11 @@ def segment_objects(
     plane: list[int] | None,
     candidate: str,
     overlap: Overlap = "keep",
-    target: LabelStore | None = None,
+    opened: Callable[[], LabelPyramid] | None = None,
 ) -> dict[str, Any]:
-    """Segment one object for each set of prompts into a label image of the plane, or into `target`.
+    """Segment one object for each set of prompts into a label image of the plane, or into labels on disk.
+
+    All objects are segmented before the first is written; `opened` opens the labels on disk then.
 
     Returns
     -------
@@ -193,17 +209,16 @@ def segment_objects(
 
     where = segmenter.plane(plane)
     shape = where.shape_in(segmenter.shape)
-    if target is None and shape[0] * shape[1] > MOST_PIXELS:
+    if opened is None and shape[0] * shape[1] > MOST_PIXELS:
         raise LabelsError(
             f"Labels of {shape[0]} x {shape[1]} pixels do not fit in memory: let --out end in {PYRAMID_SUFFIX}."
         )
-    store = LabelStore(np.zeros(shape, np.uint32)) if target is None else target
+    masks = [segmenter.segment(**prompt, plane=where).named(candidate) for prompt in prompts]  # type: ignore[arg-type]
+    store = LabelStore(np.zeros(shape, np.uint32) if opened is None else opened())
     objects = []
-    for prompt in prompts:
-        answer = segmenter.segment(**prompt, plane=where)
-        mask = answer.named(candidate)  # type: ignore[arg-type]
+    for prompt, mask in zip(prompts, masks, strict=True):
         try:
-            edit = store.write(Plane.of(shape) if target is None else where, mask, None, overlap)
+            edit = store.write(Plane.of(shape) if opened is None else where, mask, None, overlap)
         except LabelsError as error:
             messages.print(f"Left out {prompt}: {error}", highlight=False, soft_wrap=True)
             continue
@@ -218,9 +233,9 @@ def segment_objects(
             }
         )
     if not objects:
-        raise PromptError("None of the prompts gave a mask, so nothing was written: move them onto the objects.")
+        raise PromptError("No prompt gave a mask that could be written: move them, or choose another --overlap.")
     index = [position for axis, position in enumerate(where.index) if axis not in where.axes]
-    labels = as_label_dtype(np.asarray(store.array)) if target is None else None
+    labels = as_label_dtype(np.asarray(store.array)) if opened is None else None
     return {"label_image": labels, "plane": index, "objects": objects}
 
 

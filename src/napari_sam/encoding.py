@@ -18,6 +18,7 @@ from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.errors import OutputError
 from napari_sam.stores.embedding_disk import DiskStore
 from napari_sam.stores.embeddings import EmbeddingStore, tile_digest
+from napari_sam.stores.locations import embedding_folder
 from napari_sam.volume import Volume
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class TileEncoder:
             self.progress(f"Encoding {tile.read.height:g} x {tile.read.width:g} pixels ...")
         (embedding,) = self.predictor.encode(rendered[None])
         self._memory.put(digest, embedding)
-        if self.store is not None and self.trouble is None:
+        if self.store is not None and not self.store.read_only and self.trouble is None:
             try:
                 self.store.put(digest, self.predictor.digest, self.predictor.pack(embedding))
             except OutputError as error:
@@ -273,6 +274,22 @@ class TileEncoder:
                 kept = self.predictor.unpack(values)
                 self._memory.put(digest, kept)
         return kept
+
+
+def default_store(predictor: Predictor) -> DiskStore | None:
+    """Return the store to use where the user names none.
+
+    What slow models make is kept in the cache folder; for fast ones that is not worth it, but what was encoded ahead
+    into that folder is found there.
+
+    Raises
+    ------
+    OutputError
+        The folder, or what the environment says of it, cannot be used.
+    """
+    if predictor.probe_reach == 0:
+        return DiskStore.default()
+    return DiskStore(embedding_folder(), read_only=True) if embedding_folder().exists() else None
 
 
 def _counted(progress: EncodeProgress, kind: str) -> EncodeProgress:

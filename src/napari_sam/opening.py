@@ -312,10 +312,10 @@ def _main_series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
     if file.series[0].kind in SLIDES:
         return max(file.series, key=lambda series: series.nbytes)
     series, *others = file.series
-    # Overviews by other steps than tifffile looks for; those of a mask, and thumbnails of another form, are none.
+    # Overviews by other steps than tifffile looks for; those of a mask, which is of bits, and thumbnails are none.
     for other in others:
         page = other.keyframe
-        if page.is_reduced and not page.is_mask and (other.axes, other.dtype) == (series.axes, series.dtype):
+        if page.is_reduced and (other.axes, other.dtype) == (series.axes, series.dtype):
             series.levels += [level for level in other.levels if _fits(series.shape, level.shape, series.axes.lower())]
     series.levels.sort(key=lambda level: -level.size)
     _check_extent(series)
@@ -366,7 +366,7 @@ def _tiff_levels(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageS
     if not series.is_pyramidal:
         if series.nbytes <= SMALL_TIFF:
             return (series.asarray(),)
-        if series.keyframe.is_memmappable and not series.is_multifile and series.dataoffset is not None:
+        if series.keyframe.is_memmappable and series.dataoffset is not None:
             dtype = np.dtype(file.byteorder + series.dtype.char)
             return (np.memmap(path, dtype, "r", series.dataoffset, series.shape),)
     opened = zarr.open(series.aszarr(), mode="r")
@@ -560,8 +560,11 @@ def _open_node(node: zarr.Group | zarr.Array[Any], where: str) -> Opened:
     if len(names) == 1:
         return _checked(Opened((_member(node, names[0], where),)), where)
     groups = [] if names else sorted(node.group_keys())
-    listed = ", ".join((names or groups)[:5]) or "none"
-    kind = "groups" if groups else "arrays"
+    if not names and not groups:
+        raise ImageError(
+            f"{where} is a zarr group and holds nothing, none of what an image is made of: check the path."
+        )
+    kind, listed = "groups" if groups else "arrays", ", ".join((names or groups)[:5])
     raise ImageError(f"{where} is a zarr group and not one image: give the path of one of its {kind} ({listed}).")
 
 

@@ -162,7 +162,7 @@ class Segmenter:
         )
         self._axes = tuple(axes)
         if isinstance(labels, (str, Path)):
-            labels = _label_pyramid(Path(labels), volume)
+            labels = open_labels(Path(labels), volume)
         if labels is not None and not hasattr(labels, "shape"):
             raise LabelsError(f"Labels must be a numpy or zarr array and are a {type(labels).__name__}: convert them.")
         if labels is not None and tuple(labels.shape) != self.volume.shape:
@@ -316,7 +316,7 @@ class Segmenter:
         self,
         *,
         planes: Sequence[Plane | int | Sequence[int]] | None = None,
-        levels: Sequence[int] = (0,),
+        levels: int | Sequence[int] = 0,
         box: Box | Sequence[float] | None = None,
     ) -> Iterator[EncodeProgress]:
         """Encode all tiles of planes ahead of time, into the store; run it again to go on where it was stopped.
@@ -326,7 +326,7 @@ class Segmenter:
         planes
             Which ones, each as in `segment`; all of the volume when left out.
         levels
-            Zoom steps: at level L a pixel of the encoder's input covers 2**L pixels of the image.
+            Zoom steps, one or several: at level L a pixel of the encoder's input covers 2**L pixels of the image.
         box
             (top, left, bottom, right): only what lies there.
 
@@ -337,15 +337,24 @@ class Segmenter:
 
         Raises
         ------
-        ImageError, OutputError
-            There is no store, a tile cannot be read, or the store cannot be written to; what was done is kept.
+        ImageError, PromptError, OutputError
+            There is no store, the box or a level does not fit, a tile cannot be read, or the store cannot be written
+            to; what was done is kept.
         """
         store = self.encoder.store
         if store is None:
             raise ImageError("There is no store to encode into: give store=PATH when the Segmenter is made.")
-        whole = None if box is None else box if isinstance(box, Box) else Box(*(float(edge) for edge in box))
         chosen = self.planes() if planes is None else [self.plane(plane) for plane in planes]
-        return self.encoder.encode_all(store, Sweep(self.encoder, chosen, levels, whole))
+        grid = self._grid(chosen[0])
+        numbers = [levels] if isinstance(levels, int) else list(levels)
+        for level in numbers:
+            if not grid.min_level <= level <= grid.max_level:
+                raise PromptError(
+                    f"There is no level {level}: at level 0 a pixel of the encoder's input is one of the image, and "
+                    f"here there are the levels {grid.min_level} to {grid.max_level}."
+                )
+        whole = None if box is None else Prompts.of(box=box, shape=grid.shape).box
+        return self.encoder.encode_all(store, Sweep(self.encoder, chosen, numbers, whole))
 
     def planes(self) -> list[Plane]:
         """Return all planes of the volume, in order."""
@@ -387,10 +396,25 @@ class Segmenter:
         middle = round(math.log2(downsample or 1))
         levels = range(middle - reach, middle + reach + 1)
         center = prompts.bounds.center
+        self._check_value(plane, prompts)
         tiles = [grid.tile_at(level, *center) for level in sorted({grid.clamp(level) for level in levels})]
         self.volume.read_ahead(plane, [tile for tile in tiles if not self.encoder.is_ready(plane, tile)])
         answers = [self._decode(plane, tile, prompts, None) for tile in tiles]
         return max(answers, key=lambda answer: answer.best.iou_prediction if answer.best.area else -1.0)
+
+    def _check_value(self, plane: Plane, prompts: Prompts) -> None:
+        """Refuse a lone point where the image holds nothing.
+
+        Raises
+        ------
+        PromptError
+            It does.
+        """
+        if not self.volume.may_hold_nothing:
+            return
+        row, col = (int(at + 0.5) for at in prompts.positive[0])
+        if not np.isfinite(self.volume.read(plane, Box(row, col, row + 1, col + 1))).any():
+            raise PromptError(f"The image holds no data at ({row}, {col}): click where it does.")
 
     def _refine(self, plane: Plane, grid: TileGrid, prompts: Prompts, found: Candidates) -> Candidates:
         """Decode again where the mask's own extent asks for another level, with that mask as prompt."""
@@ -422,8 +446,26 @@ class Segmenter:
         return Candidates(tuple(masks[i] for i in order), order.index(best), plane)
 
 
-def _label_pyramid(path: Path, volume: Volume) -> LabelPyramid:
-    return LabelPyramid.open(path) if path.exists() else LabelPyramid.create(path, volume.shape, spacing=volume.spacing)
+def open_labels(path: Path, volume: Volume, name: str | None = None) -> LabelPyramid:
+    """Open a label image on disk, or make one in the shape and place of a volume where there is none.
+
+    Raises
+    ------
+    LabelsError
+        The path is no zarr, or holds no labels of the volume's shape.
+    """
+    if path.suffix.lower() != ".zarr":
+        raise LabelsError(f"Labels on disk are a zarr folder: let the name {path.name} end in .ome.zarr.")
+    if not path.exists():
+        return LabelPyramid.create(
+            path, volume.shape, axes=volume.axes, spacing=volume.spacing, unit=volume.unit, name=name
+        )
+    pyramid = LabelPyramid.open(path)
+    if tuple(pyramid.shape) != volume.shape:
+        raise LabelsError(
+            f"{path} has shape {tuple(pyramid.shape)} and the image {volume.shape}: choose labels of its shape."
+        )
+    return pyramid
 
 
 def _bounds(prompts: Prompts, mask: Mask | None) -> Box:

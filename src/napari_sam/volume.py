@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,10 @@ class Volume:
         The value of pixels that hold nothing, or None; NaN and infinite ones hold nothing anyway.
     georeference
         Where a map would show the image, or None.
+    axes
+        One letter for each axis, channels not counted, where the file names them.
+    unit
+        Of the spacing, where the file says it.
     """
 
     levels: tuple[ArrayLike, ...]
@@ -72,6 +76,8 @@ class Volume:
     colors: tuple[tuple[float, float, float], ...] = ()
     nodata: float | None = None
     georeference: Georeference | None = None
+    axes: str | None = None
+    unit: str | None = None
     _blocks: BlockCache = field(default_factory=lambda: BlockCache(KEPT_BYTES), repr=False)
 
     @classmethod
@@ -130,8 +136,10 @@ class Volume:
             channels=_channels(channels, count, rgb=is_rgb),
             windows=opened.windows if len(opened.windows) == count else (),
             colors=_colors(opened.colors) if len(opened.colors) == count and not is_rgb else (),
-            nodata=opened.nodata if nodata is None else float(nodata),
+            nodata=opened.nodata if nodata is None else _number(nodata),
             georeference=opened.georeference,
+            axes="".join(_without(opened.axes, axis)) if opened.axes and opened.spacing else None,
+            unit=opened.unit,
         )
 
     @property
@@ -147,6 +155,11 @@ class Volume:
     def shape(self) -> tuple[int, ...]:
         """Length of every axis in level-0 pixels, without the channel axis."""
         return tuple(int(n) for n in _without(self.levels[0].shape, self.channel_axis))
+
+    @property
+    def may_hold_nothing(self) -> bool:
+        """Whether there can be pixels that hold no value."""
+        return self.nodata is not None or self.dtype.kind == "f"
 
     def pixel_size(self, plane: Plane) -> tuple[float, float]:
         """Return the size of a pixel along rows and columns of a plane, the smaller being 1."""
@@ -400,9 +413,11 @@ def _opened(image: ArrayLike | Sequence[ArrayLike] | str | Path) -> Opened:
         levels: tuple[Any, ...] = tuple(image)
         if len(levels) == 1 or len({tuple(level.shape) for level in levels}) > 1:
             return Opened(levels)
+    if hasattr(image, "array_keys"):
+        raise ImageError("A zarr group is not one image: give its path, or one of its arrays.")
     if not hasattr(image, "shape") or not hasattr(image, "dtype"):
         return Opened((np.asarray(image),))
-    return Opened((image,))
+    return Opened((cast(ArrayLike, image),))
 
 
 def _factors(opened: Opened) -> tuple[tuple[float, ...], ...]:
@@ -496,6 +511,13 @@ def _spacing(spacing: Sequence[float] | None, opened: Opened, ndim: int, channel
     if len(sizes) != count or not all(math.isfinite(size) and size > 0 for size in sizes):
         raise ImageError(f"The spacing {sizes} does not fit: give {count} numbers above 0, one for each axis.")
     return sizes
+
+
+def _number(nodata: Any) -> float:
+    try:
+        return float(nodata)
+    except (TypeError, ValueError) as error:
+        raise ImageError(f"The nodata value {nodata!r} is no number: give one, or leave it out.") from error
 
 
 def _without(values: Sequence[Any], axis: int | None) -> tuple[Any, ...]:

@@ -84,8 +84,9 @@ def test_the_view_is_encoded_while_nothing_else_is_to_be_done_and_outlined(worki
     coverage = controller.ahead.coverage
     assert coverage in viewer.layers
     assert viewer.layers.index(coverage) == viewer.layers.index(viewer.layers["coins"]) + 1
-    assert coverage.data.max() == 1
-    assert (coverage.data[1:-1, 1:-1] == 1).all()
+    assert (coverage.data[1, 1:-1] == 1).all()
+    assert (coverage.data[1:-1, -2] == 1).all()
+    assert not coverage.data[2:-2, 2:-2].any()
     low, high = coverage.data_to_world((0.5, 0.5)), coverage.data_to_world(np.array(coverage.data.shape) - 1.5)
     np.testing.assert_allclose(low, -0.5, atol=0.01)
     np.testing.assert_allclose(high, np.array(encoder.volume.shape) - 0.5, atol=33)
@@ -452,3 +453,110 @@ def test_what_is_no_image_has_no_reader(tmp_path):
     (tmp_path / "x.zarr").mkdir()
     assert get_reader(str(tmp_path / "x.zarr")) is None
     assert get_reader([str(tmp_path), "b"]) is None
+
+
+# -- what a reviewer broke ---------------------------------------------------------------------------------------------
+
+
+def test_an_output_that_is_deleted_while_it_is_written_is_gone_for_good(large, viewer):
+    runner = HeldRunner()
+    controller = large(runner)
+    runner.release()
+    click(controller, COIN)
+    runner.release()
+    controller.accept()
+    runner.release()  # made, written and shown
+    first = controller.target
+    click(controller, OTHER_COIN)
+    runner.release()
+    controller.accept()
+    viewer.layers.remove(first)
+    runner.release()
+    assert controller.target is None
+    assert first not in viewer.layers
+    click(controller, COIN)
+    runner.release()
+    controller.accept()
+    runner.release()
+    assert controller.target in viewer.layers
+    assert controller.target is not first
+    viewer.layers.remove("coins")
+    assert controller.image is None
+
+
+@pytest.mark.parametrize("change", ["compose", "store", "model", "contrast"])
+def test_a_change_while_a_click_waits_does_not_lose_the_click(change, viewer, make_controller, tmp_path):
+    runner = HeldRunner()
+    controller = make_controller(viewer, runner)
+    controller.set_image(viewer.layers["coins"])
+    runner.release()
+    click(controller, COIN)
+    if change == "compose":
+        controller.set_compose(True)
+    elif change == "store":
+        controller.set_store(str(tmp_path / "s"))
+    elif change == "model":
+        controller.set_model("compact", "cpu")
+    else:
+        viewer.layers["coins"].contrast_limits = (10, 200)
+    runner.release(-1)  # of those that wait the newest is the one that runs
+    assert controller.candidates is not None
+    assert not controller.busy
+
+
+def test_the_outline_comes_back_after_a_look_in_three_dimensions(make_controller, coins):
+    viewer = ViewerModel()
+    image = viewer.add_image(np.stack([coins] * 3))
+    runner = NowRunner()
+    controller = make_controller(viewer, runner)
+    controller.set_image(image)
+    runner.work_off()
+    viewer.dims.ndisplay = 3
+    controller.ahead.rested()
+    assert controller.ahead.coverage is None
+    viewer.dims.ndisplay = 2
+    controller.ahead.rested()
+    assert controller.ahead.show
+    assert controller.ahead.coverage in viewer.layers
+
+
+def test_another_contrast_stops_a_bulk_run_and_says_so(working, viewer, tmp_path, notes):
+    controller, runner = working
+    controller.set_store(str(tmp_path / "store"))
+    controller.ahead.start("plane")
+    runner.work_off(most=1)
+    viewer.layers["coins"].contrast_limits = (10, 200)
+    assert controller.ahead.progress is None
+    assert "start it anew" in notes[-1]
+    runner.work_off()
+    assert all(place[0].index == (0, 0) for place in controller._jobs.segmenter.encoder._digests)
+
+
+def test_the_image_itself_is_never_taken_for_its_labels(make_controller, tmp_path, coins, notes):
+    group = zarr.open_group(tmp_path / "scan.ome.zarr", mode="w")
+    group.create_array("0", data=coins)
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [{"path": "0"}]}]}
+    viewer = ViewerModel()
+    controller = make_controller(viewer)
+    controller.open_image(tmp_path / "scan.ome.zarr")
+    controller.set_image(viewer.layers[0])
+    controller.use_label_file(tmp_path / "scan.ome.zarr")
+    assert "image" in notes[-1]
+    assert controller.target is None
+    assert np.array_equal(group["0"][...], coins)
+
+
+def test_prompts_on_another_plane_are_said_to_be_there(make_controller, coins):
+    viewer = ViewerModel()
+    image = viewer.add_image(np.stack([coins] * 3))
+    controller = make_controller(viewer)
+    controller.set_image(image)
+    viewer.dims.set_point(0, 1)
+    controller.points.add(np.array([[1, *COIN]], float))
+    assert controller.candidates is not None
+    viewer.dims.set_point(0, 2)
+    assert controller.candidates is None
+    assert "another plane" in controller.status
+    viewer.dims.set_point(0, 1)
+    assert controller.candidates is not None

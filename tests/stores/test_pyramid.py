@@ -109,6 +109,7 @@ def foreign(path: Path, shape, steps, *, zarr_format=3, dtype="uint16", up=True,
         group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale], "image-label": {}}
     else:
         group.attrs["multiscales"] = [multiscale | {"version": "0.4"}]
+        group.attrs["image-label"] = {"version": "0.4"}
     return labels
 
 

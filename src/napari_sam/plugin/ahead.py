@@ -38,7 +38,7 @@ COARSER = 2
 SLICE_SECONDS = 0.05
 REDRAW_SECONDS = 0.2
 # Of the coverage's picture along a tile.
-CELLS = 8
+CELLS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,9 @@ class Ahead:
             return
         self.cancel()
         try:
-            store = encoder.store or DiskStore.default()
+            store = encoder.store
+            if store is None or store.read_only:
+                store = DiskStore.default()
         except NapariSamError as error:
             self._tell(str(error))
             return
@@ -232,9 +234,9 @@ class Ahead:
         own_layers.show_coverage(self.coverage, self.image, view.plane, coverage_of(tiles, ready))
 
     def _remove_coverage(self) -> None:
-        if self.coverage is not None and self.coverage in self.viewer.layers:
-            self.viewer.layers.remove(self.coverage)
-        self.coverage = None
+        layer, self.coverage = self.coverage, None  # First, or its removal would be taken for the user's.
+        if layer is not None and layer in self.viewer.layers:
+            self.viewer.layers.remove(layer)
 
     def _current_view(self) -> View | None:
         if self.image is None:

@@ -18,6 +18,7 @@ from napari_sam.plugin.adapters import LABEL_FEATURE, LayerPrompts
 from napari_sam.plugin.ahead import Ahead
 from napari_sam.plugin.jobs import Answer, Jobs, Request
 from napari_sam.plugin.output import Acceptance, Output
+from napari_sam.plugin.reader import read_layers
 from napari_sam.segmenter import Candidates
 from napari_sam.stores.embedding_disk import DiskStore
 from napari_sam.stores.labels import Edit
@@ -99,10 +100,10 @@ class Controller:
         """Work on another image layer: the prompts of the old one are cleared, its labels stay."""
         if image is self.image:
             return
-        self.clear()
         for event in self._image_events():
             event.disconnect(self._on_rendering)
         self.image = self.ahead.image = image
+        self.clear()
         self.ahead.cancel()
         self.ahead.rested()
         for event in self._image_events():
@@ -122,9 +123,7 @@ class Controller:
         """Use another model or device from now on."""
         if (model, device) != (self._jobs.model, self._jobs.device):
             self._jobs.model, self._jobs.device = model, device
-            if not self._must_wait:
-                self._warm_up()
-                self._ask_again()
+            self._renew()
 
     def set_store(self, store: str | None) -> None:
         """Keep embeddings in another folder or at a URL from now on; None leaves that to the model."""
@@ -135,8 +134,7 @@ class Controller:
                 self._tell(str(error))
                 return
             self._jobs.store = store
-            if not self._must_wait:
-                self._warm_up()
+            self._renew()
 
     def set_target(self, target: Labels | None) -> None:
         """Write into another Labels layer; None makes a new one at the next accept."""
@@ -237,7 +235,7 @@ class Controller:
 
     def _committed(self, layer: Labels, edit: Edit, mask: Mask) -> None:
         """Forget what was accepted; prompts that were added since are the next object's, accepted or not."""
-        if self.target is None:
+        if self.target is None and layer in self.viewer.layers:
             self.set_target(layer)
         counts, self._writing = self._writing or (0, 0), None
         self._remove_prompts(*counts)
@@ -262,10 +260,22 @@ class Controller:
     def _on_undone(self, edit: Edit, changed: bool) -> None:
         self._set_status(f"Label {edit.label} was {'taken back' if changed else 'gone already'}.")
 
+    def open_image(self, path: Path) -> None:
+        """Add an image file or store of any size as lazy layers."""
+        try:
+            for data, options, kind in read_layers(str(path)):
+                add = self.viewer.add_labels if kind == "labels" else self.viewer.add_image
+                add(data, **options)
+        except NapariSamError as error:
+            self._tell(str(error))
+
     def use_label_file(self, path: Path) -> None:
         """Write into a label pyramid on disk from now on: one that is there, or a new one."""
         if self.image is None:
             self._tell("There is no image to label: open one first.")
+            return
+        if self.image.source.path is not None and path.resolve() == Path(str(self.image.source.path)).resolve():
+            self._tell(f"{path} is the image itself: choose another file for its labels.")
             return
         try:
             pyramid = LabelPyramid.open(path) if path.exists() else own_layers.pyramid_maker(path, self.image)()
@@ -322,10 +332,9 @@ class Controller:
             self.request()
 
     def _on_rendering(self, event: Any = None) -> None:
-        self.ahead.moved()
-        self._ask_again()
-        if not self._has_prompts:
-            self._warm_up()
+        if self.ahead.progress is not None:
+            self._tell("Encoding was stopped, because the image is to be seen otherwise now: start it anew.")
+        self._renew()
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value
@@ -362,16 +371,19 @@ class Controller:
         """See the image alone from now on, or together with its other visible channels, in their colours."""
         if compose != self.compose:
             self.compose = compose
-            self._ask_again()
-            if not self._must_wait:
-                self._warm_up()
+            self._renew()
 
-    def _ask_again(self) -> None:
-        """Ask for the same prompts, because what answers them has changed."""
+    def _renew(self) -> None:
+        """Ask for the same prompts again, because what answers them has changed; without any, get ready for some."""
+        self.ahead.cancel()
+        self.ahead.moved()
         if self._must_wait:
             return
-        self._latest = self._answered = self._chosen = None
-        self.request()
+        if self._has_prompts:
+            self._latest = self._answered = self._chosen = None
+            self.request()
+        else:
+            self._warm_up()
 
     @property
     def _must_wait(self) -> bool:
@@ -397,7 +409,7 @@ class Controller:
             prompts = adapters.prompts_of(self.points, self.shapes, self.image, plane, accepted)
             self._tell_ignored(prompts.ignored)
             if prompts.is_empty:
-                self._forget_answer(self.status)
+                self._forget_answer(self.status if prompts.ignored else "Your prompts lie on another plane.")
                 return
             if self._is_known(plane, prompts):
                 return

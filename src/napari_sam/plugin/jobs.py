@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask
+from napari_sam.encoding import default_store
 from napari_sam.plugin import adapters, labels_layer
 from napari_sam.plugin.adapters import LayerPrompts
 from napari_sam.segmenter import Candidates, Segmenter
-from napari_sam.stores.embedding_disk import DiskStore
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -109,8 +109,8 @@ class Jobs:
                     gamma=shown.gamma,
                     store=store,
                 )
-                if store is None and self.segmenter.predictor.probe_reach == 0:
-                    self.segmenter.encoder.store = DiskStore.default()
+                if store is None:
+                    self.segmenter.encoder.store = default_store(self.segmenter.predictor)
                 self._key, self._image = key, image
             self.segmenter.encoder.progress = report
             return self.segmenter

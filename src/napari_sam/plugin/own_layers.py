@@ -16,6 +16,7 @@ import numpy as np
 from napari.layers import Labels, Points, Shapes
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
@@ -186,7 +187,6 @@ def make_coverage(image: Image) -> Labels:
         **transform_of(image),
     )
     layer.editable = False
-    layer.contour = 1
     return layer
 
 
@@ -201,8 +201,9 @@ def show_coverage(
         layer.data = np.zeros((1,) * image.ndim, np.uint8)
         return
     box, cells, size = coverage
-    # A border of nothing, so that the outline is closed.
+    # Drawn here and not by napari's own contours, of which it complains in three dimensions.
     cells = np.pad(cells, 1)
+    cells = cells & ~binary_erosion(cells)
     position, factor = np.array(plane.index, float), np.ones(image.ndim)
     for axis, start, step in zip(plane.axes, (box.top, box.left), size, strict=True):
         # The middle of the first cell, which lies outside of the box.

@@ -23,15 +23,26 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], lis
     if not isinstance(path, str):
         return None
     try:
-        opened = open_image(path)
+        layers = read_layers(path)
     except ImageError:
         return None
+    return lambda _: layers
+
+
+def read_layers(path: str) -> list[LayerTuple]:
+    """Open an image file or store as napari layers; label images on disk as layers that can be written into.
+
+    Raises
+    ------
+    ImageError
+        It is no image.
+    """
+    opened = open_image(path)
     name = Path(path.rstrip("/")).name.split(".")[0]
     if is_label_image(path):
         with contextlib.suppress(LabelsError):  # Read-only labels are shown as any image.
-            pyramid = LabelPyramid.open(path)
-            return lambda _: [_labels_of(pyramid, opened, name)]
-    return lambda _: layers_of(opened, name)
+            return [_labels_of(LabelPyramid.open(path), opened, name)]
+    return layers_of(opened, name)
 
 
 def _labels_of(pyramid: LabelPyramid, opened: Opened, name: str) -> LayerTuple:

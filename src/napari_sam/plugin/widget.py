@@ -136,7 +136,11 @@ class SamWidget(QWidget):
         self.device.changed.connect(self._choose_model)
         self.output.changed.connect(self._choose_target)
         self.overlap.changed.connect(self._choose_overlap)
-        self.new_labels = _push_button("New file ...", "Keep accepted masks in a new label image on disk (OME-Zarr).")
+        self.open_image = _push_button("Open lazily ...", "Open an image file of any size: only what is shown is read.")
+        self.open_folder = _push_button("Open folder ...", "The same for an OME-Zarr or zarr folder.")
+        self.open_image.clicked.connect(self._ask_image)
+        self.open_folder.clicked.connect(self._ask_image_folder)
+        self.new_labels = _push_button("New labels ...", "Keep accepted masks in a new label image on disk (OME-Zarr).")
         self.open_labels = _push_button("Open labels ...", "Go on with a label image on disk (OME-Zarr or zarr).")
         self.new_labels.clicked.connect(self._ask_new_labels)
         self.open_labels.clicked.connect(self._ask_open_labels)
@@ -215,10 +219,11 @@ class SamWidget(QWidget):
         column = QVBoxLayout(content)
         column.setContentsMargins(4, 4, 4, 4)
         column.addWidget(self.form.native)
-        files = QHBoxLayout()
-        files.addWidget(self.new_labels)
-        files.addWidget(self.open_labels)
-        column.addLayout(files)
+        for pair in ((self.open_image, self.open_folder), (self.new_labels, self.open_labels)):
+            files = QHBoxLayout()
+            for button in pair:
+                files.addWidget(button)
+            column.addLayout(files)
         column.addWidget(_group("Prompts", [tools[:2], tools[2:], [self.sign]]))
         column.addWidget(_group("Candidates", [list(self.candidates), [self.scores]]))
         column.addWidget(_group("Object", [[self.accept], [self.clear, self.undo]]))
@@ -314,6 +319,16 @@ class SamWidget(QWidget):
         path = str(self.store.value) if self.store.value else ""
         self.controller.set_store(path if path not in ("", ".") else None)
 
+    def _ask_image(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(self, "Image")
+        if name:
+            self.controller.open_image(Path(name))
+
+    def _ask_image_folder(self) -> None:
+        name = QFileDialog.getExistingDirectory(self, "Image (a .zarr folder)")
+        if name:
+            self.controller.open_image(Path(name))
+
     def _ask_new_labels(self) -> None:
         name, _ = QFileDialog.getSaveFileName(self, "New label image", "labels.ome.zarr", "OME-Zarr (*.zarr)")
         if name:
@@ -368,7 +383,7 @@ class SamWidget(QWidget):
         self._refresh_large()
         self.progress.setVisible(controller.busy or controller.warming)
         self.status.setText(controller.status)
-        if self.output.value is not controller.target:
+        if self.output.value is not controller.target and not self._updating:
             self.reset_choices()
 
     def _refresh_large(self) -> None:

@@ -152,8 +152,9 @@ def open_label_image(path: Path) -> Multiscale:
     if isinstance(node, zarr.Array):
         check_whole(np.dtype(node.dtype))
         return Multiscale(node, (), (node,), ())
+    attributes = node.attrs.asdict()
     try:
-        datasets = _datasets(node.attrs.asdict())
+        datasets = _datasets(attributes)
         names = tuple(name for name, _ in datasets)
         levels = tuple(node[name] for name in names)
         if not levels:
@@ -168,7 +169,10 @@ def open_label_image(path: Path) -> Multiscale:
         raise LabelsError(f"{path} names groups where its levels should be arrays: check the store.")
     for level in levels:
         check_whole(np.dtype(level.dtype))
-    return Multiscale(node, names, levels, _steps(path, levels, [scale for _, scale in datasets]))
+    steps = _steps(path, levels, [scale for _, scale in datasets])
+    if "image-label" not in attributes.get("ome", attributes):
+        raise LabelsError(f"{path} is an image and no label image: choose labels, or another path for new ones.")
+    return Multiscale(node, names, levels, steps)
 
 
 def level_shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:
