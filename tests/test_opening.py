@@ -515,6 +515,23 @@ def test_the_physical_sizes_of_an_ome_tif_are_brought_to_one_unit(tmp_path):
     assert opened.unit == "nanometer"
 
 
+@pytest.mark.parametrize("inner", ["<Image><Pixels", "<Image/>", "text"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_tif_opens_even_if_its_ome_metadata_are_damaged(tmp_path, grey, inner):
+    tifffile.imwrite(tmp_path / "a.tif", grey, description=f"<OME>{inner}</OME>", metadata=None)
+    opened = open_image(tmp_path / "a.tif")
+    assert opened.spacing is None
+    np.testing.assert_array_equal(opened.levels[0], grey)
+
+
+@pytest.mark.parametrize(("unit", "depth"), [("inch", 0.01), ("", 0.01), ("um", 1)])
+def test_a_depth_that_imagej_left_out_is_one_of_its_unit_but_for_dots_per_inch(tmp_path, unit, depth):
+    stack = np.zeros((3, 8, 9), np.uint8)
+    metadata = {"axes": "ZYX", "unit": unit}
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, resolution=(100, 100), metadata=metadata)
+    assert open_image(tmp_path / "a.tif").spacing == pytest.approx((depth, 0.01, 0.01))
+
+
 def test_an_unknown_depth_is_as_large_as_a_column(tmp_path):
     metadata = {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
     tifffile.imwrite(tmp_path / "a.ome.tif", np.zeros((3, 8, 9), np.uint8), metadata=metadata)
@@ -611,6 +628,10 @@ def test_the_largest_image_of_a_slide_is_meant_where_an_overview_comes_first(tmp
         (tissue[::2, ::2], options),
     )
     assert [level.shape for level in open_image(tmp_path / "a.scn").levels] == [(400, 300, 3), (200, 150, 3)]
+    content = (tmp_path / "a.scn").read_bytes()
+    (tmp_path / "a.scn").write_bytes(content[:-10])
+    with pytest.raises(ImageError, match=r"a\.scn cannot be read as an image \(its end is missing\)"):
+        open_image(tmp_path / "a.scn")
 
 
 @pytest.mark.parametrize("small", [2**26, 0])

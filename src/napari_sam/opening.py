@@ -46,7 +46,7 @@ GEO_TAGS = (33550, 34264, 34735, GDAL_NODATA)
 # Files of these kinds hold a label and an overview of the glass beside the tissue: the largest image is meant.
 SLIDES = ("svs", "scn", "bif", "qpi", "philips")
 # Coarser than this, a resolution tag tells of a printer or a scanner's setting, not of what is seen.
-FINEST_PRINT = 20.0
+COARSEST_SEEN = 20.0
 # Units of length by the signs that files use for them, and how many micrometres they are.
 UNITS = {"m": "meter", "cm": "centimeter", "mm": "millimeter", "µm": "micrometer", "nm": "nanometer", "Å": "angstrom"}
 SIGNS = {"um": "µm", "micron": "µm", "microns": "µm", "\\u00b5m": "µm", "μm": "µm", "in": "inch"}
@@ -309,9 +309,9 @@ def _main_series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
     """Return the series that is the image, its levels complete."""
     if not file.series:
         raise ValueError("it holds no pages")
-    if file.series[0].kind in SLIDES:
-        return max(file.series, key=lambda series: series.nbytes)
     series, *others = file.series
+    if series.kind in SLIDES:
+        series, others = max(file.series, key=lambda series: series.nbytes), []
     # Overviews by other steps than tifffile looks for; those of a mask, which is of bits, and thumbnails are none.
     for other in others:
         page = other.keyframe
@@ -416,15 +416,17 @@ def _tiff_spacing(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> t
     each_x, each_y = (1 / float(count) if count else math.inf for count in page.get_resolution())
     if file.is_imagej:
         metadata = file.imagej_metadata or {}
-        sizes = {"z": _length(metadata.get("spacing")) or 1.0, "y": each_y, "x": each_x}
         unit = _unit(metadata.get("unit"))
+        # ImageJ leaves out a depth of 1; beside the dots per inch of a printer that would mean nothing.
+        depth = _length(metadata.get("spacing")) or (each_x if unit in (None, "inch") else 1.0)
+        sizes = {"z": depth, "y": each_y, "x": each_x}
     else:
         mpp = re.search(r"\|\s*MPP\s*=\s*([\d.]+)", page.description) if series.kind == "svs" else None
         size = _length(mpp[1]) if mpp else None
         scale = {2: 25400.0, 3: 10000.0}.get(page.resolutionunit, math.inf)
         sizes = {"y": size or scale * each_y, "x": size or scale * each_x}
         unit = "micrometer"
-        if max(sizes["y"], sizes["x"]) > FINEST_PRINT:
+        if max(sizes["y"], sizes["x"]) > COARSEST_SEEN:
             return {}, None
     known = {letter: size for letter, size in sizes.items() if 0 < size < math.inf}
     return (known, unit) if {"y", "x"} <= set(known) else ({}, None)
@@ -433,8 +435,11 @@ def _tiff_spacing(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> t
 def _ome_spacing(xml: str) -> tuple[dict[str, float], str | None]:
     import tifffile
 
-    images: Any = tifffile.xml2dict(xml).get("OME", {}).get("Image", {})
-    pixels = (images[0] if isinstance(images, list) else images).get("Pixels", {})
+    try:
+        images: Any = tifffile.xml2dict(xml)["OME"]["Image"]
+        pixels = dict((images[0] if isinstance(images, list) else images)["Pixels"])
+    except (SyntaxError, LookupError, TypeError, ValueError):  # The pixels can be read without.
+        return {}, None
     sizes, units = {}, {}
     for letter in "zyx":
         size = _length(pixels.get(f"PhysicalSize{letter.upper()}"))
