@@ -396,13 +396,13 @@ class Segmenter:
         middle = round(math.log2(downsample or 1))
         levels = range(middle - reach, middle + reach + 1)
         center = prompts.bounds.center
-        self._check_value(plane, prompts)
         tiles = [grid.tile_at(level, *center) for level in sorted({grid.clamp(level) for level in levels})]
         self.volume.read_ahead(plane, [tile for tile in tiles if not self.encoder.is_ready(plane, tile)])
+        self._check_value(plane, tiles[0], prompts)
         answers = [self._decode(plane, tile, prompts, None) for tile in tiles]
         return max(answers, key=lambda answer: answer.best.iou_prediction if answer.best.area else -1.0)
 
-    def _check_value(self, plane: Plane, prompts: Prompts) -> None:
+    def _check_value(self, plane: Plane, tile: Tile, prompts: Prompts) -> None:
         """Refuse a lone point where the image holds nothing.
 
         Raises
@@ -412,9 +412,12 @@ class Segmenter:
         """
         if not self.volume.may_hold_nothing:
             return
-        row, col = (int(at + 0.5) for at in prompts.positive[0])
-        if not np.isfinite(self.volume.read(plane, Box(row, col, row + 1, col + 1))).any():
-            raise PromptError(f"The image holds no data at ({row}, {col}): click where it does.")
+        point = prompts.positive[0]
+        pixels, origin, size = self.volume.read_tile(plane, tile)
+        at = [int((p + 0.5 - start) / step) for p, start, step in zip(point, origin, size, strict=True)]
+        row, col = (min(max(i, 0), n - 1) for i, n in zip(at, pixels.shape, strict=False))
+        if not np.isfinite(pixels[row, col]).any():
+            raise PromptError(f"The image holds no data at ({point[0]:g}, {point[1]:g}): click where it does.")
 
     def _refine(self, plane: Plane, grid: TileGrid, prompts: Prompts, found: Candidates) -> Candidates:
         """Decode again where the mask's own extent asks for another level, with that mask as prompt."""

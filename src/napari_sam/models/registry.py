@@ -48,7 +48,7 @@ REGISTRY: dict[str, ModelEntry] = {
             name="compact",
             family="compact",
             file="compact/compact.safetensors",
-            sha256="711730b5c66b4f0ef14a44d882b7b850637286f46d5121e8c3ed3fbeb750f815",
+            sha256="5dc2c0f289c9022310fc32f0cb7920df9dcb92afac0f3f0e79ce48aa6b3e6da2",
             licence="BSD-3-Clause",
             summary="Ships with napari-sam: small, works offline, fast on a laptop's processor.",
         ),
