@@ -49,6 +49,8 @@ class Controller:
     ----------
     changed
         Emitted whenever what the other attributes say may have changed.
+    answered
+        Emitted after an answer was shown: what is encoded ahead can be planned anew, once there is time.
     candidates, selected
         The three masks that wait to be accepted, and which of them is shown.
     busy
@@ -60,6 +62,7 @@ class Controller:
     """
 
     changed = Signal()
+    answered = Signal()
 
     def __init__(self, viewer: ViewerModel, runner: Runner, notify: Callable[[str], None]) -> None:
         self.viewer = viewer
@@ -486,7 +489,7 @@ class Controller:
         self._set_status("" if candidates.best.area else "Nothing was found there: add a point or draw a box.")
         if self._to_accept:
             self._commit(self._to_accept.pop(0))
-        self.ahead.rested()
+        self.answered.emit()
 
     def _on_error(self, request: Request, error: Exception) -> None:
         if request is not self._latest:

@@ -86,6 +86,7 @@ class SamWidget(QWidget):
             emitter.connect(self._on_view)
         self.controller.changed.connect(self._refresh)
         self.controller.ahead.changed.connect(self._refresh_large)
+        self.controller.answered.connect(self._on_answered)
         self._viewer.layers.events.inserted.connect(self.reset_choices)
         self._viewer.layers.events.removed.connect(self.reset_choices)
         self._viewer.layers.events.renamed.connect(self.reset_choices)
@@ -347,6 +348,9 @@ class SamWidget(QWidget):
         """Drop what was planned for the view before, and plan anew once it rests."""
         self.controller.ahead.moved()
         self._rest.start()
+
+    def _on_answered(self) -> None:
+        self._rest.start()  # Not at once: the answer has just been drawn.
 
     def _choose_tool(self, tool: str) -> None:
         self.controller.activate(tool)
