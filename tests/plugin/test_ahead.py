@@ -547,6 +547,17 @@ def test_the_image_itself_is_never_taken_for_its_labels(make_controller, tmp_pat
     assert np.array_equal(group["0"][...], coins)
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_pyramid_of_which_napari_reads_every_plane_is_told_with_the_mend(lazy, make_controller, notes):
+    levels = [zarr.create_array({}, shape=(4, 512 >> k, 512 >> k), chunks=(1, 64, 64), dtype="u1") for k in range(2)]
+    viewer = ViewerModel()
+    data = [LazyLevel(level) for level in levels] if lazy else levels
+    image = viewer.add_image(data, multiscale=True, contrast_limits=(0, 1))
+    controller = make_controller(viewer)
+    controller.set_image(image)
+    assert any("LazyLevel" in note for note in notes) != lazy
+
+
 def test_prompts_on_another_plane_are_said_to_be_there(make_controller, coins):
     viewer = ViewerModel()
     image = viewer.add_image(np.stack([coins] * 3))

@@ -83,6 +83,14 @@ def channels_with(viewer: ViewerModel, image: Image) -> list[Image]:
     return [layer for layer in viewer.layers if layer in chosen]
 
 
+def reads_hidden_planes(layer: Image) -> bool:
+    """Say whether napari reads all planes of what a layer shows: it does of a pyramid of plain zarr or tensorstore."""
+    if not layer.multiscale or layer.ndim < 3:
+        return False
+    kinds = {type(level).__module__.split(".")[0] for level in layer.data}
+    return bool(kinds & {"zarr", "tensorstore"})
+
+
 def _level_shapes(layer: Image) -> list[tuple[int, ...]]:
     return [tuple(level.shape) for level in (layer.data if layer.multiscale else [layer.data])]
 

@@ -120,6 +120,11 @@ class Controller:
                 self.target = None
             self.activate("points")
             self._make_preview(image)
+            if adapters.reads_hidden_planes(image):
+                self._notify(
+                    f"napari reads every plane of {image.name!r} at each step, because its levels are plain zarr: "
+                    "add it as [napari_sam.LazyLevel(level) for level in levels]."
+                )
             self._warm_up()
 
     def set_model(self, model: str, device: str) -> None:
