@@ -33,6 +33,7 @@ CANDIDATE_NAMES: tuple[CandidateName, ...] = ("best", "small", "medium", "large"
 
 ANSWERS_KEPT = 64
 MAX_REFINEMENTS = 2
+MOST_PIXELS_PROBED = 2**24
 
 
 def model_names() -> list[str]:
@@ -397,6 +398,8 @@ class Segmenter:
         levels = range(middle - reach, middle + reach + 1)
         center = prompts.bounds.center
         tiles = [grid.tile_at(level, *center) for level in sorted({grid.clamp(level) for level in levels})]
+        # Without coarser levels in the data, a view of all of a huge image asks for more than a click should read.
+        tiles = [tile for tile in tiles if self.volume.pixels_for(plane, tile) <= MOST_PIXELS_PROBED] or tiles[:1]
         self.volume.read_ahead(plane, [tile for tile in tiles if not self.encoder.is_ready(plane, tile)])
         self._check_value(plane, tiles[0], prompts)
         answers = [self._decode(plane, tile, prompts, None) for tile in tiles]

@@ -239,6 +239,11 @@ class Volume:
         ]
         return max(fine, default=0)
 
+    def pixels_for(self, plane: Plane, tile: Tile) -> float:
+        """Return how many pixels of the data must be read for a tile."""
+        factors = self.factors[self.level_for(plane, tile)]
+        return tile.read.height / factors[plane.axes[0]] * (tile.read.width / factors[plane.axes[1]])
+
     def read_ahead(self, plane: Plane, tiles: Sequence[Tile]) -> None:
         """Read what several tiles need at once, where they lie over each other and the pixels are not in memory."""
         by_level: dict[int, list[Tile]] = {}
