@@ -213,11 +213,9 @@ class Volume:
             Height and width of one of them, in level-0 pixels.
         """
         level = self.level_for(plane, tile)
-        size = self.factors[level][plane.axes[0]], self.factors[level][plane.axes[1]]
+        size = self._size_in(level, plane)
         rows, cols = plane.shape_in(self._shape_of(level))
-        read = tile.read
-        box = Box(read.top / size[0], read.left / size[1], read.bottom / size[0], read.right / size[1])
-        inside = box.rounded_out().intersection(Box(0, 0, rows, cols))
+        inside = self._box_in(level, plane, tile.read)
         if inside.is_empty:  # Levels are cut instead of rounded up now and then: take their last pixels.
             top, left = min(int(inside.top), rows - 1), min(int(inside.left), cols - 1)
             inside = Box(top, left, max(int(inside.bottom), top + 1), max(int(inside.right), left + 1))
@@ -241,8 +239,8 @@ class Volume:
 
     def pixels_for(self, plane: Plane, tile: Tile) -> float:
         """Return how many pixels of the data must be read for a tile."""
-        factors = self.factors[self.level_for(plane, tile)]
-        return tile.read.height / factors[plane.axes[0]] * (tile.read.width / factors[plane.axes[1]])
+        height, width = self._size_in(self.level_for(plane, tile), plane)
+        return tile.read.height / height * (tile.read.width / width)
 
     def read_ahead(self, plane: Plane, tiles: Sequence[Tile]) -> None:
         """Read what several tiles need at once, where they lie over each other and the pixels are not in memory."""
@@ -255,9 +253,7 @@ class Volume:
             union = members[0].read
             for tile in members[1:]:
                 union = union.union(tile.read)
-            size = self.factors[level][plane.axes[0]], self.factors[level][plane.axes[1]]
-            box = Box(union.top / size[0], union.left / size[1], union.bottom / size[0], union.right / size[1])
-            inside = box.rounded_out().intersection(Box.of_shape(plane.shape_in(self._shape_of(level))))
+            inside = self._box_in(level, plane, union)
             if not inside.is_empty:
                 self.read(plane, inside, level)
 
@@ -338,6 +334,16 @@ class Volume:
 
     def _shape_of(self, level: int) -> tuple[int, ...]:
         return tuple(int(n) for n in _without(self.levels[level].shape, self.channel_axis))
+
+    def _size_in(self, level: int, plane: Plane) -> tuple[float, float]:
+        """Return height and width of a pixel of a level, in level-0 pixels of a plane."""
+        return self.factors[level][plane.axes[0]], self.factors[level][plane.axes[1]]
+
+    def _box_in(self, level: int, plane: Plane, box: Box) -> Box:
+        """Return the pixels of a level that a box of level-0 pixels meets."""
+        height, width = self._size_in(level, plane)
+        scaled = Box(box.top / height, box.left / width, box.bottom / height, box.right / width)
+        return scaled.rounded_out().intersection(Box.of_shape(plane.shape_in(self._shape_of(level))))
 
     def _array_axes(self, plane: Plane) -> tuple[int, int]:
         """Return the axes of the arrays that are the rows and columns of a plane."""

@@ -72,11 +72,16 @@ def make_shapes(image: Image) -> Shapes:
 
 def make_preview(image: Image) -> Labels:
     """Return a layer for the mask that is not accepted yet; `show_mask` fills it."""
+    return _make_drawing(image, "SAM preview", PREVIEW_COLOR)
+
+
+def _make_drawing(image: Image, name: str, color: str) -> Labels:
+    """Return an empty layer in one colour on an image, which only the plugin draws on."""
     layer = Labels(
         np.zeros((1,) * image.ndim, np.uint8),
-        name="SAM preview",
+        name=name,
         opacity=0.5,
-        colormap=DirectLabelColormap(color_dict={None: "transparent", 1: PREVIEW_COLOR}),
+        colormap=DirectLabelColormap(color_dict={None: "transparent", 1: color}),
         **transform_of(image),
     )
     layer.editable = False
@@ -179,15 +184,7 @@ def labels_of_pyramid(pyramid: LabelPyramid, image: Image) -> Labels:
 
 def make_coverage(image: Image) -> Labels:
     """Return a layer that outlines which tiles are encoded; `show_coverage` fills it."""
-    layer = Labels(
-        np.zeros((1,) * image.ndim, np.uint8),
-        name="SAM coverage",
-        opacity=0.5,
-        colormap=DirectLabelColormap(color_dict={None: "transparent", 1: COVERAGE_COLOR}),
-        **transform_of(image),
-    )
-    layer.editable = False
-    return layer
+    return _make_drawing(image, "SAM coverage", COVERAGE_COLOR)
 
 
 def show_coverage(
