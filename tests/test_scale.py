@@ -270,7 +270,6 @@ def test_an_object_is_found_whole_wherever_it_lies(size, kind, coin_and_mask, co
         if number == 0:
             at = 0, 0
         scene, truth = pasted(coin_and_mask, size, at)
-        box = Box(at[0], at[1], at[0] + truth.shape[0], at[1] + truth.shape[1])
         tight = np.argwhere(truth)
         (top, left), (bottom, right) = tight.min(0) + at, tight.max(0) + 1 + at
         segmenter = Segmenter(scene, model=compact, contrast_limits=LIMITS)
@@ -281,7 +280,7 @@ def test_an_object_is_found_whole_wherever_it_lies(size, kind, coin_and_mask, co
         mask = segmenter.segment(
             **({"box": around} if kind == "box" else {"points": [middle], "downsample": zoom})
         ).best
-        assert mask.tile.read.contains(box)
+        assert mask.tile.read.contains(around)
         reached.append(found_iou(mask, truth, at))
     figures = f"IoU least {min(reached):.3f}, median {np.median(reached):.3f}, most {max(reached):.3f}"
     sys.stdout.write(f"{size} px, {kind}: {figures}\n")
