@@ -1,7 +1,7 @@
 """SAM's image encoder: a plain vision transformer with windows and decomposed relative positions.
 
-Sources: Kirillov et al. 2023 (Segment Anything), Li et al. 2022 (ViTDet). The mathematics is that of the official code;
-the relative positions are folded into queries and keys, so that no array of tokens x tokens is ever made.
+Sources: Kirillov et al. 2023 (Segment Anything), Li et al. 2022 (ViTDet). The mathematics is that of the official code,
+its execution is not: see `attention`.
 """
 
 from __future__ import annotations
@@ -10,20 +10,40 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_sam.models.sam.attention import attend, relative
 from napari_sam.models.sam.layers import LayerNorm2d, MLPBlock
+
+MLP_TOKENS = 1024
 
 
 class PatchEmbed(nn.Module):
-    """Cut the image into patches and project each to a token, (n, rows, cols, width)."""
+    """Cut the image into patches and project each to a token, (n, rows, cols, width).
+
+    An image of one channel stands for three equal ones.
+    """
 
     def __init__(self, patch: int, width: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(3, width, patch, stride=patch)
+        self.patch = patch
 
     def forward(self, x: Tensor) -> Tensor:
-        # Without `contiguous`, the strides of the convolution survive every residual sum and each layer copies.
-        tokens: Tensor = self.proj(x).permute(0, 2, 3, 1).contiguous()
-        return tokens
+        n, channels, height, width = x.shape
+        weight = self.proj.weight.sum(1, keepdim=True) if channels == 1 else self.proj.weight
+        # As a matrix product, which leaves the tokens in order: with the strides of a convolution's output, which every
+        # residual sum hands on, each later layer would copy.
+        patches = x.reshape(n, channels, height // self.patch, self.patch, width // self.patch, self.patch)
+        lines = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(0, 2)
+        tokens = F.linear(lines, weight.flatten(1), self.proj.bias)
+        return tokens.view(n, height // self.patch, width // self.patch, -1)
+
+    def fold(self, mean: Tensor, std: Tensor) -> None:
+        """Take the normalisation of pixels, (3,) each, into the weights: from now on `forward` is given pixels."""
+        weight = self.proj.weight / std[:, None, None]
+        self.proj.weight = nn.Parameter(weight, requires_grad=False)
+        moved = (weight * mean[:, None, None]).sum((1, 2, 3))
+        assert self.proj.bias is not None
+        self.proj.bias = nn.Parameter(self.proj.bias - moved, requires_grad=False)
 
 
 class Attention(nn.Module):
@@ -47,25 +67,27 @@ class Attention(nn.Module):
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * grid - 1, width // heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * grid - 1, width // heads))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend over (n, rows, cols, width)."""
-        n, rows, cols, width = x.shape
-        q, k, v = self.qkv(x).reshape(n, rows * cols, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        head = q.shape[-1]
-        grid = q.reshape(n, self.heads, rows, cols, head)
-        by_row = torch.einsum("nhrcd,rkd->nhrck", grid, _relative(self.rel_pos_h, rows))
-        by_col = torch.einsum("nhrcd,ckd->nhrck", grid, _relative(self.rel_pos_w, cols))
-        # softmax(q k / sqrt(d) + by_row[row of k] + by_col[col of k]) is plain attention of longer queries and keys:
-        # the added parts meet the one-hot row and column of each key.
-        position = torch.cat([by_row, by_col], -1).flatten(2, 3)
-        keys = _one_hot(rows, cols, k)
-        longer_q = torch.cat([q * head**-0.5, position], -1)
-        longer_k = torch.cat([k, keys.expand(n, self.heads, -1, -1)], -1)
-        # Fused kernels want values as wide as the keys; the zeros are cut off again.
-        longer_v = F.pad(v, (0, longer_k.shape[-1] - head))
-        out = F.scaled_dot_product_attention(longer_q, longer_k, longer_v, scale=1.0)[..., :head]
-        mixed: Tensor = self.proj(out.transpose(1, 2).reshape(n, rows, cols, width))
-        return mixed
+    def forward(self, x: Tensor, window: int) -> Tensor:
+        """Attend over (n, rows, cols, width), inside windows of that side or, with 0, over the whole grid."""
+        rows, cols = x.shape[1:3]
+        qkv = self.qkv(x)
+        if window:
+            # Windows are cut after the projection: the padding's is the bias alone and need not be computed.
+            padded = _split_windows(qkv, window, self.qkv.bias)
+            mixed = _join_windows(self._mix(padded), window, rows, cols)
+        else:
+            mixed = self._mix(qkv)
+        out: Tensor = self.proj(mixed)
+        return out
+
+    def _mix(self, qkv: Tensor) -> Tensor:
+        """Attend over (n, rows, cols, 3 * width); return (n, rows, cols, width)."""
+        n, rows, cols, _ = qkv.shape
+        q, k, v = qkv.reshape(n, rows * cols, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        grid = q.reshape(n, self.heads, rows, cols, -1)
+        by_row = torch.einsum("nhrcd,rkd->nhrck", grid, relative(self.rel_pos_h, rows)).flatten(2, 3)
+        by_col = torch.einsum("nhrcd,ckd->nhrck", grid, relative(self.rel_pos_w, cols)).flatten(2, 3)
+        return attend(q, k, v, by_row, by_col).transpose(1, 2).reshape(n, rows, cols, -1)
 
 
 class Block(nn.Module):
@@ -90,15 +112,14 @@ class Block(nn.Module):
         self.window = window
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = self.norm1(x)
-        if self.window:
-            rows, cols = x.shape[1:3]
-            inner = _join_windows(self.attn(_split_windows(inner, self.window)), self.window, rows, cols)
-        else:
-            inner = self.attn(inner)
-        x = x + inner
-        out: Tensor = x + self.mlp(self.norm2(x))
-        return out
+        x = x + self.attn(self.norm1(x), self.window)
+        if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            out: Tensor = x + self.mlp(self.norm2(x))
+            return out
+        # In parts: memory for all hidden values at once would be asked of the system anew each time, page by page.
+        for part in x.flatten(0, 2).split(MLP_TOKENS):
+            part += self.mlp(self.norm2(part))
+        return x
 
 
 class ImageEncoderViT(nn.Module):
@@ -135,6 +156,7 @@ class ImageEncoderViT(nn.Module):
         super().__init__()
         grid = side // patch
         self.side = side
+        self.global_blocks = global_blocks
         self.patch_embed = PatchEmbed(patch, width)
         self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, width))
         self.blocks = nn.ModuleList(
@@ -148,35 +170,36 @@ class ImageEncoderViT(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.forward_with_early(x)[0]
+
+    def forward_with_early(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the embedding and, as SAM-HQ wants it, what the first block with global attention made.
+
+        Returns
+        -------
+        embedding : torch.Tensor
+            Shape (n, 256, side/16, side/16).
+        early : torch.Tensor
+            Shape (n, side/16, side/16, width).
+        """
         x = self.patch_embed(x) + self.pos_embed
-        for block in self.blocks:
+        early = x
+        first = min(self.global_blocks, default=0)
+        for index, block in enumerate(self.blocks):
             x = block(x)
-        out: Tensor = self.neck(x.permute(0, 3, 1, 2))
-        return out
+            if index == first:
+                early = x
+        embedding: Tensor = self.neck(x.permute(0, 3, 1, 2))
+        return embedding, early
 
 
-def _relative(table: Tensor, size: int) -> Tensor:
-    """Return the relative positions of `size` queries and keys, (size, size, width), from a table of 2 * size - 1."""
-    if table.shape[0] != 2 * size - 1:
-        resized = F.interpolate(table.T[None].float(), size=2 * size - 1, mode="linear")[0].T
-        table = resized.to(table.dtype)
-    at = torch.arange(size, device=table.device)
-    return table[at[:, None] - at[None, :] + size - 1]
-
-
-def _one_hot(rows: int, cols: int, like: Tensor) -> Tensor:
-    """Return the one-hot row and column of each token, (1, 1, rows * cols, rows + cols)."""
-    row = torch.eye(rows, dtype=like.dtype, device=like.device)[:, None].expand(-1, cols, -1)
-    col = torch.eye(cols, dtype=like.dtype, device=like.device)[None].expand(rows, -1, -1)
-    return torch.cat([row, col], -1).flatten(0, 1)[None, None]
-
-
-def _split_windows(x: Tensor, window: int) -> Tensor:
-    """Cut (n, rows, cols, width) into (n * windows, window, window, width), padded with zeros at the end."""
+def _split_windows(x: Tensor, window: int, fill: Tensor) -> Tensor:
+    """Cut (n, rows, cols, width) into (n * windows, window, window, width), padded with `fill`, (width,), at the end."""
     n, rows, cols, width = x.shape
-    x = F.pad(x, (0, 0, 0, -cols % window, 0, -rows % window))
-    down, across = x.shape[1] // window, x.shape[2] // window
-    windows = x.reshape(n, down, window, across, window, width).transpose(2, 3)
+    down, across = -(-rows // window), -(-cols // window)
+    padded = fill.expand(n, down * window, across * window, width).clone()
+    padded[:, :rows, :cols] = x
+    windows = padded.reshape(n, down, window, across, window, width).transpose(2, 3)
     return windows.reshape(-1, window, window, width)
 
 
@@ -184,4 +207,4 @@ def _join_windows(windows: Tensor, window: int, rows: int, cols: int) -> Tensor:
     """Undo `_split_windows` for a grid of rows x cols."""
     down, across = -(-rows // window), -(-cols // window)
     x = windows.reshape(-1, down, across, window, window, windows.shape[-1]).transpose(2, 3)
-    return x.reshape(x.shape[0], down * window, across * window, -1)[:, :rows, :cols]
+    return x.reshape(x.shape[0], down * window, across * window, -1)[:, :rows, :cols].contiguous()
