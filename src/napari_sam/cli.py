@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from napari_sam import __version__, cli_encode
+from napari_sam import __version__, cli_encode, cli_models
 from napari_sam.cli_encode import (
     DEFAULT_AXES,
     AxesOption,
@@ -84,6 +84,8 @@ class CandidateChoice(StrEnum):
 
 app.command()(cli_encode.encode)
 app.command()(cli_encode.cache)
+app.command()(cli_models.models)
+app.command()(cli_models.convert)
 
 
 @app.command()
@@ -328,18 +330,6 @@ def train(
 
         weights = run(options, report)
     console.print(f"weights written to {weights}", highlight=False, soft_wrap=True)
-
-
-@app.command()
-def models() -> None:
-    """List the models that can be asked for by name."""
-    from napari_sam.models.registry import REGISTRY
-
-    table = Table("name", "family", "size", "licence", "good for")
-    for entry in REGISTRY.values():
-        size = f"{entry.path.stat().st_size / 2**20:.0f} MiB"
-        table.add_row(entry.name, entry.family, size, entry.licence, entry.summary)
-    console.print(table)
 
 
 @app.command()

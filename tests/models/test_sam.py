@@ -199,7 +199,8 @@ def test_a_sam_checkpoint_segments_through_the_segmenter(small_sam, tmp_path):
 
 
 def test_a_lone_point_gets_the_three_masks_for_ambiguity_and_a_clear_prompt_its_own(small_sam):
-    predictor = SamPredictor(small_sam.state_dict(), "vit_b", name="tiny", digest="0", device=torch.device("cpu"))
+    cpu = torch.device("cpu")
+    predictor = SamPredictor(small_sam.state_dict(), "vit_b", name="tiny", digest="0", device=cpu, precision="float32")
     tile = np.random.default_rng(0).integers(0, 255, (1, 1024, 1024, 3), np.uint8)
     (embedding,) = predictor.encode(tile)
     assert embedding.nbytes == 256 * 64 * 64 * 4

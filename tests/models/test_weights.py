@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -22,8 +23,10 @@ from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError
 from napari_sam.models import load_predictor
 from napari_sam.models.compact import Compact
+from napari_sam.models.download import sha256_of
+from napari_sam.models.families import recognise
 from napari_sam.models.registry import REGISTRY
-from napari_sam.models.weights import load_weights, recognise, sha256_of
+from napari_sam.models.weights import load_weights, save_weights
 
 ONE_POINT = TilePrompts(np.array([[100, 130]], np.float32), np.array([True]))
 
@@ -67,7 +70,7 @@ class Bomb:
 # Good checkpoints
 
 
-@pytest.mark.parametrize("wrapped_as", [None, "model_state", "state_dict"])
+@pytest.mark.parametrize("wrapped_as", [None, "model_state", "state_dict", "model", "model_state_dict"])
 @pytest.mark.parametrize("suffix", [".pth", ".pt"])
 def test_a_torch_checkpoint_of_the_network_runs(
     tmp_path: Path, state: dict[str, torch.Tensor], tile: np.ndarray, suffix: str, wrapped_as: str | None
@@ -119,7 +122,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_names_the_known_ones() -> None:
-    with pytest.raises(ModelError, match=r"There is no model 'sam9000': use one of compact, or the path"):
+    with pytest.raises(ModelError, match=r"There is no model 'sam9000': use one of compact, vit_b, .*, or the path"):
         load_predictor("sam9000", "cpu")
 
 
@@ -186,6 +189,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_executed(
     assert not marker.exists()
     if suffix != ".safetensors":
         assert "never executed" in message
+        assert "export_custom_sam_model" in message
 
 
 def test_the_bomb_of_these_tests_does_go_off(tmp_path: Path) -> None:
@@ -231,12 +235,16 @@ def test_a_sam_checkpoint_with_parts_missing_is_called_incomplete(tmp_path: Path
     message = refusal(path)
     assert "SAM vit_b" in message
     assert "complete checkpoint" in message
+    assert re.search(r"\d+ missing \(image_encoder\.", message)
 
 
 def test_a_checkpoint_of_an_unknown_network_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "resnet.pth"
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7), "fc.bias": torch.zeros(1000)}, path)
-    assert "does not know" in refusal(path)
+    message = refusal(path)
+    assert "does not know" in message
+    for known in ("SAM (ViT-B, ViT-L, ViT-H)", "MobileSAM", "HQ-SAM", "SAM 2.1", "SAM 3", "compact"):
+        assert known in message
 
 
 def _narrower(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -255,14 +263,66 @@ def _one_of_another_shape(state: dict[str, torch.Tensor]) -> dict[str, torch.Ten
     return {**state, "mask_decoder.bias.weight": torch.zeros(4, 128)}
 
 
-@pytest.mark.parametrize("change", [_narrower, _one_missing, _one_more, _one_of_another_shape])
-def test_a_network_that_is_nearly_right_is_refused(
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (_narrower, r"of another shape \(.*, \.\.\.\)"),
+        (_one_missing, r"1 missing \(mask_decoder\.bias\.weight\)"),
+        (_one_more, r"1 too many \(mask_decoder\.extra\.weight\)"),
+        (_one_of_another_shape, r"1 of another shape \(mask_decoder\.bias\.weight\)"),
+    ],
+)
+def test_a_network_that_is_nearly_right_is_refused_by_what_is_wrong_with_it(
     tmp_path: Path,
     state: dict[str, torch.Tensor],
     change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]],
+    told: str,
 ) -> None:
-    with pytest.raises(ModelError, match="does not know"):
+    with pytest.raises(ModelError, match=rf"look like the compact model and differ.*{told}"):
         recognise(change(state), tmp_path / "nearly.pth")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_of_a_training_that_broke_down(tmp_path: Path, state: dict[str, torch.Tensor], value: float) -> None:
+    path = tmp_path / "broken.safetensors"
+    save_file({**state, "mask_decoder.bias.weight": torch.full_like(state["mask_decoder.bias.weight"], value)}, path)
+    assert "NaN or infinite" in refusal(path)
+
+
+# Writing weights
+
+
+def test_written_weights_are_the_ones_that_are_read(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    path = tmp_path / "out.safetensors"
+    shared = {**state, "twice": state["mask_decoder.bias.weight"]}
+    save_weights(shared, path, family="compact")
+    found = load_weights(path)
+    assert found.keys() == shared.keys()
+    assert all(torch.equal(found[key], shared[key]) for key in shared)
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["family"] == "compact"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.safetensors"]
+
+
+def test_half_precision_leaves_alone_what_it_cannot_hold(tmp_path: Path) -> None:
+    state = {
+        "weight": torch.tensor([0.1, 2.0]),
+        "large": torch.tensor([1e6]),
+        "norm.running_var": torch.tensor([0.1]),
+        "count": torch.tensor([7]),
+        "nothing": torch.zeros(0),
+    }
+    save_weights(state, tmp_path / "half.safetensors", family="compact", half=True)
+    found = load_weights(tmp_path / "half.safetensors")
+    kinds = {key: value.dtype for key, value in found.items()}
+    assert kinds == {
+        "weight": torch.float16,
+        "large": torch.float32,
+        "norm.running_var": torch.float32,
+        "count": torch.int64,
+        "nothing": torch.float16,
+    }
+    torch.testing.assert_close(found["weight"].float(), state["weight"], atol=1e-3, rtol=0)
 
 
 # The registry's own file

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from napari_sam.errors import ModelError
 from napari_sam.models.registry import DEFAULT_MODEL, REGISTRY
 
 if TYPE_CHECKING:
+    import torch
+
+    from napari_sam.models.download import Progress
     from napari_sam.models.predictor import Predictor
 
 # Read when torch is first imported. Its OpenMP threads spin while they wait for each other; beside any other work (a
@@ -18,9 +22,17 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 __all__ = ["DEFAULT_MODEL", "REGISTRY", "load_predictor"]
 
+Precision = Literal["auto", "float32", "bfloat16"]
 
-def load_predictor(model: str | Path = DEFAULT_MODEL, device: str = "auto", threads: int | None = None) -> Predictor:
-    """Load a model by its name or from a checkpoint.
+
+def load_predictor(
+    model: str | Path = DEFAULT_MODEL,
+    device: str = "auto",
+    threads: int | None = None,
+    precision: Precision = "auto",
+    progress: Progress | None = None,
+) -> Predictor:
+    """Load a model by its name, downloading its weights where they are not there yet, or from a checkpoint.
 
     Parameters
     ----------
@@ -30,19 +42,24 @@ def load_predictor(model: str | Path = DEFAULT_MODEL, device: str = "auto", thre
         "auto", "cpu", "cuda", "cuda:1" or "mps".
     threads
         Processor threads for torch in the whole process; its own choice when left out.
+    precision
+        "float32", "bfloat16" or "auto", which leaves it to the device.
+    progress
+        Called while weights are downloaded, with the bytes that are there and the bytes in all or None.
 
     Raises
     ------
     ModelError
-        The name or file is unknown, damaged, unsafe or of an architecture that napari-sam does not know, or the
-        device is not there.
+        The name or file is unknown, damaged, unsafe or of an architecture that napari-sam does not know, the weights
+        cannot be downloaded, an optional dependency is missing, or the device is not there.
     """
     import torch
 
-    from napari_sam.models.compact import CompactPredictor
     from napari_sam.models.device import resolve_device
-    from napari_sam.models.sam import SamPredictor
-    from napari_sam.models.weights import load_weights, recognise, sha256_of
+    from napari_sam.models.download import sha256_of
+    from napari_sam.models.families import recognise
+    from napari_sam.models.storage import verified
+    from napari_sam.models.weights import load_weights
 
     where = resolve_device(device)
     if threads is not None and threads < 1:
@@ -50,19 +67,49 @@ def load_predictor(model: str | Path = DEFAULT_MODEL, device: str = "auto", thre
     if threads is not None:
         torch.set_num_threads(threads)
     entry = REGISTRY.get(str(model))
-    path = entry.path if entry else Path(model)
-    if entry is None and not path.exists():
+    if entry:
+        _check_extra(entry.family)
+        path, digest = verified(entry, progress)
+    elif (path := Path(model)).exists():
+        digest = ""
+    else:
         names = ", ".join(REGISTRY)
         raise ModelError(f"There is no model {str(model)!r}: use one of {names}, or the path of a checkpoint.")
-    if entry and sha256_of(path) != entry.sha256:
-        raise ModelError(f"The weights of {entry.name} are damaged ({path}): install napari-sam again.")
     state = load_weights(path)
-    digest = entry.sha256 if entry else sha256_of(path)
     family, state = recognise(state, path)
+    if entry and family != entry.family:
+        raise ModelError(
+            f"The file {path} holds {family} weights where {entry.name} needs {entry.family}: put the right file there."
+        )
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
         raise ModelError(
             f"The weights in {path} hold NaN or infinite values: use a checkpoint of an intact training run."
         )
+    return _predictor(state, family, str(model), digest or sha256_of(path), where, precision)
+
+
+def _check_extra(family: str) -> None:
+    """Refuse a family whose optional dependency is missing, before anything is downloaded or read for it."""
+    if family.startswith(("sam2", "sam3")) and find_spec("transformers") is None:
+        raise ModelError(f'The models of {family} need more packages: pip install "napari-sam[sam2]".')
+
+
+def _predictor(
+    state: dict[str, torch.Tensor], family: str, name: str, digest: str, device: torch.device, precision: Precision
+) -> Predictor:
+    _check_extra(family)
     if family == "compact":
-        return CompactPredictor(state, name=str(model), digest=digest, device=where)
-    return SamPredictor(state, family, name=str(model), digest=digest, device=where)
+        from napari_sam.models.compact import CompactPredictor
+
+        return CompactPredictor(state, name=name, digest=digest, device=device, precision=precision)
+    if family.startswith("sam2"):
+        from napari_sam.models.sam2 import Sam2Predictor
+
+        return Sam2Predictor(state, family, name=name, digest=digest, device=device, precision=precision)
+    if family == "sam3":
+        from napari_sam.models.sam3 import Sam3Predictor
+
+        return Sam3Predictor(state, family, name=name, digest=digest, device=device, precision=precision)
+    from napari_sam.models.sam import SamPredictor
+
+    return SamPredictor(state, family, name=name, digest=digest, device=device, precision=precision)

@@ -1,10 +1,21 @@
-"""Which processor the model runs on."""
+"""Which processor the model runs on, in what number format, and how many tiles fit into its memory."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar, get_args
 
 import torch
 
 from napari_sam.errors import ModelError
+
+Precision = Literal["auto", "float32", "tf32", "bfloat16"]
+FAST_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
+# A share of the free memory that is left to others, and the most tiles that one call is worth.
+SPARE_SHARE = 0.2
+MOST_TILES = 32
+T = TypeVar("T")
 
 
 def available_devices() -> list[str]:
@@ -28,3 +39,97 @@ def resolve_device(name: str = "auto") -> torch.device:
     if wanted not in available and not (wanted == "cuda" and available[0].startswith("cuda")):
         raise ModelError(f"The device {name!r} is not available here: use one of {', '.join(['auto', *available])}.")
     return torch.device(wanted)
+
+
+def has_fast_bfloat16() -> bool:
+    """Say whether this computer's processor multiplies bfloat16 itself; one that only imitates it is slower for it."""
+    capabilities = getattr(torch.cpu, "get_capabilities", None)
+    if capabilities is not None:
+        found = capabilities()
+        return any(found.get(name) for name in FAST_BFLOAT16)
+    try:  # An older torch does not tell.
+        words = set(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore").split())
+    except OSError:
+        return False
+    return not words.isdisjoint(FAST_BFLOAT16)
+
+
+def precision_for(device: torch.device, precision: str = "auto") -> torch.dtype:
+    """Turn the name of a precision into the number format of the image encoder.
+
+    Parameters
+    ----------
+    device
+        Where the model runs.
+    precision
+        "auto" is bfloat16 where the device multiplies it itself, and else float32; "tf32" is float32 whose products an
+        NVIDIA GPU may round to 10 bits, for the whole process.
+
+    Raises
+    ------
+    ModelError
+        It is another word, or the device does not have it.
+    """
+    if precision not in get_args(Precision):
+        known = ", ".join(get_args(Precision))
+        raise ModelError(f"The precision {precision!r} is not known: use one of {known}.")
+    if precision == "tf32":
+        if device.type != "cuda":
+            raise ModelError("The precision tf32 exists on NVIDIA GPUs only: use float32, or bfloat16.")
+        torch.set_float32_matmul_precision("high")
+        return torch.float32
+    if precision == "auto":
+        fast = torch.cuda.is_bf16_supported(False) if device.type == "cuda" else has_fast_bfloat16()
+        return torch.bfloat16 if fast and device.type in ("cuda", "cpu") else torch.float32
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+class Batches:
+    """Runs some work on as many items at a time as the device's memory holds.
+
+    Parameters
+    ----------
+    device
+        Where the work runs. On a processor it is one item at a time: more are no faster there, and the last bits of a
+        result would depend on its company.
+    item_bytes
+        Memory that one item takes, roughly.
+
+    Attributes
+    ----------
+    size
+        How many items are best given at once.
+    """
+
+    def __init__(self, device: torch.device, item_bytes: int) -> None:
+        self._device = device
+        self.size = 1
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            self.size = max(1, min(MOST_TILES, int(free * (1 - SPARE_SHARE)) // item_bytes))
+
+    def run(self, items: Sequence[int], work: Callable[[Sequence[int]], list[T]]) -> list[T]:
+        """Do the work on all items, in smaller parts from the moment that memory runs out.
+
+        Raises
+        ------
+        ModelError
+            There is not enough memory for a single item.
+        """
+        done: list[T] = []
+        while len(done) < len(items):
+            part = items[len(done) : len(done) + self.size]
+            try:
+                done += work(part)
+            except torch.OutOfMemoryError as error:
+                if len(part) == 1:
+                    raise ModelError(
+                        f"The memory of {self._device} does not hold one tile of this model: close other programs that "
+                        "use it, take a smaller model, or run on the cpu."
+                    ) from error
+                self.size = max(1, len(part) // 2)
+            else:
+                continue
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+        return done

@@ -91,7 +91,7 @@ class SamGame:
 
     def __init__(self, network: Sam, *, frozen_encoder: bool) -> None:
         self.network = network
-        self.side = network.image_encoder.side
+        self.side = network.side
         self._frozen = frozen_encoder
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, ...]:

@@ -27,7 +27,8 @@ from napari_sam.files import replacing
 from napari_sam.models.compact import Compact, CompactPredictor
 from napari_sam.models.device import resolve_device
 from napari_sam.models.registry import REGISTRY
-from napari_sam.models.sam import SIZES, Sam, SamPredictor
+from napari_sam.models.sam import SIZES, TINY, Sam, SamPredictor, build
+from napari_sam.models.storage import fetch
 from napari_sam.models.weights import load_weights, recognise
 from napari_sam.segmenter import Segmenter
 from napari_sam.training.curve import can_draw, draw_curve
@@ -39,6 +40,7 @@ from napari_sam.training.simulate import PromptBatch, first_prompts, next_points
 STATE_FILE, CURVE_FILE, WEIGHTS_FILE, PICTURE_FILE = "state.pt", "curve.json", "weights.safetensors", "curve.png"
 PREFETCH = 4
 LONG_GAME = 8
+TRAINABLE = ("compact", *SIZES, TINY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ def read_config(path: Path) -> TrainOptions:
         wrong = f"has the unknown entry {unknown[0]!r}" if unknown else "does not say where to write (out)"
         raise ModelError(f"The configuration {path} {wrong}: it may hold {', '.join(sorted(known))}.")
     if entries.get("init") in REGISTRY:
-        entries["init"] = REGISTRY[entries["init"]].path
+        entries["init"] = fetch(REGISTRY[entries["init"]])
     for name in ("out", "manifest", "split", "init"):
         if name in entries:
             entries[name] = path.parent / str(entries[name])
@@ -230,8 +232,13 @@ def _fresh(options: TrainOptions, device: torch.device) -> _State:
         game = CompactGame(Compact())
     else:
         family, weights = recognise(load_weights(options.init), options.init)
+        if family not in TRAINABLE:
+            raise ModelError(
+                f"{options.init} holds {family} weights, which cannot be trained here: start from the compact model, "
+                "from SAM ViT-B, L or H, or from MobileSAM."
+            )
         weights = {key: value.float() for key, value in weights.items()}
-        network: Compact | Sam = Compact() if family == "compact" else Sam(SIZES[family])
+        network: Compact | Sam = Compact() if family == "compact" else build(family)
         network.load_state_dict(weights)
         game = (
             CompactGame(network)

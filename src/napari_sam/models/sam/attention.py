@@ -90,7 +90,7 @@ def extended(q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_col: Tensor) ->
 
 
 def flexible(q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_col: Tensor) -> Tensor:
-    """Attend with a kernel that adds the positions as it goes (torch's flex attention, for compiled code); see `attend`."""
+    """Attend with a kernel that adds the positions as it goes, torch's flex attention when compiled; see `attend`."""
     cols = by_col.shape[-1]
 
     def add_position(score: Tensor, n: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:

@@ -100,10 +100,10 @@ class MaskDecoderHQ(MaskDecoder):
         # On a processor, one by one: the wide layers of many are fresh memory each time, which costs more than sums.
         step = 1 if up.device.type == "cpu" else n
         pairs = zip(up.split(step), self.hf_mlp(tokens[:, len(outputs) - 1]).split(step), strict=True)
-        hq_logits = torch.cat([self._hq_logits(part, hq_features, weight) for part, weight in pairs])
+        hq_logits = torch.cat([self.hq_logits(part, hq_features, weight) for part, weight in pairs])
         return logits, hq_logits, self.iou_prediction_head(tokens[:, 0])
 
-    def _hq_logits(self, up: Tensor, features: Tensor, weights: Tensor) -> Tensor:
+    def hq_logits(self, up: Tensor, features: Tensor, weights: Tensor) -> Tensor:
         """Return weights @ (embedding_maskfeature(up) + features), for weights of shape (n, width / 8)."""
         *first, last = self.embedding_maskfeature
         for layer in first:

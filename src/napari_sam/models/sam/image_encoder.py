@@ -117,7 +117,9 @@ class Block(nn.Module):
             out: Tensor = x + self.mlp(self.norm2(x))
             return out
         # In parts: memory for all hidden values at once would be asked of the system anew each time, page by page.
-        for part in x.flatten(0, 2).split(MLP_TOKENS):
+        tokens = x.flatten(0, 2)
+        for first in range(0, len(tokens), MLP_TOKENS):
+            part = tokens[first : first + MLP_TOKENS]
             part += self.mlp(self.norm2(part))
         return x
 
@@ -194,7 +196,7 @@ class ImageEncoderViT(nn.Module):
 
 
 def _split_windows(x: Tensor, window: int, fill: Tensor) -> Tensor:
-    """Cut (n, rows, cols, width) into (n * windows, window, window, width), padded with `fill`, (width,), at the end."""
+    """Cut (n, rows, cols, width) into (n * windows, window, window, width), padded at the end with `fill`, (width,)."""
     n, rows, cols, width = x.shape
     down, across = -(-rows // window), -(-cols // window)
     padded = fill.expand(n, down * window, across * window, width).clone()

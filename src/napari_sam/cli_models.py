@@ -1,0 +1,110 @@
+"""The commands around models: `napari-sam models` and `napari-sam convert`."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from napari_sam.errors import ModelError
+from napari_sam.files import check_output
+
+if TYPE_CHECKING:
+    from napari_sam.models.registry import ModelEntry
+
+console = Console()
+messages = Console(stderr=True)
+
+
+def models(
+    download: Annotated[
+        list[str] | None, typer.Option("--download", metavar="NAME", help="Fetch the weights of a model now.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Write the list as JSON.")] = False,
+) -> None:
+    """List the models that can be asked for by name, or download one ahead of time."""
+    from napari_sam.models.registry import REGISTRY, models_folder
+
+    for name in download or []:
+        if name not in REGISTRY:
+            raise ModelError(f"There is no model {name!r}: use one of {', '.join(REGISTRY)}.")
+    if download:
+        for name in download:
+            path = _fetch(REGISTRY[name])
+            console.print(f"{name} is in {path}", highlight=False, soft_wrap=True)
+        return
+    if json:
+        typer.echo(jsonlib.dumps([_described(entry) for entry in REGISTRY.values()], indent=2))
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("name", "where", "licence"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("good for")
+    for entry in REGISTRY.values():
+        table.add_row(entry.name, _where(entry), entry.licence, entry.summary)
+    console.print(table)
+    console.print(f"Weights are kept in {models_folder()} (NAPARI_SAM_MODELS).", highlight=False, soft_wrap=True)
+
+
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors, .pth or .pt file of any known model.")],
+    out: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+    half: Annotated[bool, typer.Option("--half", help="Round to half precision: half as large.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", "--force", help="Replace the file where it exists.")
+    ] = False,
+) -> None:
+    """Write a checkpoint under the official names, as safetensors."""
+    check_output(out, (".safetensors",), overwrite)
+    from napari_sam.models.families import recognise
+    from napari_sam.models.weights import load_weights, save_weights
+
+    family, state = recognise(load_weights(checkpoint), checkpoint)
+    save_weights(state, out, family=family, half=half)
+    size = _size(out.stat().st_size)
+    console.print(f"{family} with {len(state)} tensors, {size}, written to {out}", highlight=False, soft_wrap=True)
+
+
+def _fetch(entry: ModelEntry) -> Path:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from napari_sam.models.storage import fetch
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=messages) as progress:
+        task = progress.add_task(entry.name, total=entry.nbytes)
+        return fetch(entry, lambda done, total: progress.update(task, completed=done, total=total or entry.nbytes))
+
+
+def _described(entry: ModelEntry) -> dict[str, Any]:
+    path = entry.path
+    return {
+        "name": entry.name,
+        "family": entry.family,
+        "where": "shipped" if entry.shipped else "here" if path.exists() else "download" if entry.source else "by hand",
+        "path": str(path),
+        "bytes": path.stat().st_size if path.exists() else entry.nbytes,
+        "licence": entry.licence,
+        "good for": entry.summary,
+        "source": entry.source,
+        "homepage": entry.homepage or None,
+        "by hand": entry.by_hand or None,
+        "extra": entry.extra or None,
+    }
+
+
+def _where(entry: ModelEntry) -> str:
+    described = _described(entry)
+    if not described["bytes"]:
+        return str(described["where"])
+    about = "" if described["where"] in ("shipped", "here") else "~"
+    return f"{described['where']}, {about}{_size(described['bytes'])}"
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 2**30:.1f} GiB" if nbytes >= 2**30 else f"{nbytes / 2**20:.0f} MiB"

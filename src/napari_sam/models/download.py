@@ -1,0 +1,296 @@
+"""Weight files from elsewhere: fetched once, resumed, verified, and put in place whole. No torch is needed here.
+
+The first download of a file whose hash nobody published is trusted; its own hash is kept beside it and holds from
+then on, also for the same file fetched again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
+
+from napari_sam.errors import ModelError
+
+SCHEMES = ("https",)
+TIMEOUT = 30.0
+# A connection that breaks is taken up again so often, as long as each brings something.
+ATTEMPTS = 3
+PAUSE = 1.0
+BLOCK = 2**20
+# How a torch file (zip, or the older pickle) begins.
+BEGINNINGS = (b"PK\x03\x04", b"\x80")
+
+# Bytes that are there, and bytes in all where the server says so.
+Progress = Callable[[int, int | None], None]
+
+
+class _DroppedError(Exception):
+    """The connection broke before the file was whole; what came is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One file to fetch, and the files beside it."""
+
+    url: str
+    target: Path
+    help: str
+
+    @property
+    def part(self) -> Path:
+        return self.target.with_name(f"{self.target.name}.part")
+
+    @property
+    def about(self) -> Path:
+        """Of which version of the file the part is."""
+        return self.target.with_name(f"{self.target.name}.part.json")
+
+    def error(self, reason: str, mend: str = "") -> ModelError:
+        return ModelError(f"{self.url} could not be downloaded ({reason}): {mend or f'try again, or {self.help}'}.")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file, as 64 hexadecimal digits.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"The model file {path} cannot be read ({error.strerror}): check the path.") from error
+
+
+def record_of(path: Path) -> Path:
+    """Return the file that keeps the hash of a downloaded file."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def download(
+    url: str, target: Path, *, sha256: str | None = None, homepage: str = "", progress: Progress | None = None
+) -> None:
+    """Download a file, going on where an earlier attempt stopped; two processes take turns and download it once.
+
+    Parameters
+    ----------
+    url
+        Of a file; https, also after being sent on.
+    target
+        Where it will be, whole and verified or not at all.
+    sha256
+        Hash that it must have. Where it is None the file's own is recorded.
+    homepage
+        Where else to look for the file, for the message.
+    progress
+        Called with the bytes that are there and the bytes in all (None where the server does not say); what it raises
+        stops the download, which goes on from there the next time.
+
+    Raises
+    ------
+    ModelError
+        It cannot be downloaded, is no model file, has another hash, or there is no room for it.
+    """
+    elsewhere = f" (see {homepage})" if homepage else ""
+    job = _Job(url, target, f"get it with a browser{elsewhere} and save it as {target} by hand")
+    report = progress or (lambda done, total: None)
+    if urlsplit(url).scheme not in SCHEMES:
+        raise job.error("models are fetched by https alone", job.help)
+    with _writing(job):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with _turn(job, report):
+        if target.exists():
+            return
+        _fill(job, report)
+        _check(job, sha256)
+        with _writing(job):
+            if sha256 is None:
+                record_of(target).write_text(f"{sha256_of(job.part)}  {target.name}\n")
+            job.part.replace(target)
+        job.about.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _turn(job: _Job, report: Progress) -> Iterator[None]:
+    """Wait until no other process downloads this file; show how far that one is."""
+    lock = FileLock(job.target.with_name(f".{job.target.name}.lock"))
+    while True:
+        with _writing(job), contextlib.suppress(Timeout):
+            lock.acquire(timeout=0.5)
+            break
+        report(_size(job.part), _read_about(job).get("total"))
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _fill(job: _Job, report: Progress) -> None:
+    """Receive the file into its part, taking up the connection again where it breaks."""
+    tries, most = 0, _size(job.part)
+    while True:
+        try:
+            _receive(job, report)
+        except _DroppedError as error:
+            size = _size(job.part)
+            tries = 0 if size >= most + BLOCK else tries + 1
+            most = max(most, size)
+            if tries >= ATTEMPTS:
+                raise job.error(f"{error}, {ATTEMPTS} times") from error
+            time.sleep(PAUSE * tries)
+        else:
+            return
+
+
+def _receive(job: _Job, report: Progress) -> None:
+    about = _read_about(job)
+    start = _size(job.part) if about.get("url") == job.url and about.get("version") else 0
+    if start and start == about.get("total"):
+        return  # An earlier attempt ended before it was put in place.
+    headers = {"User-Agent": "napari-sam", "Accept-Encoding": "identity"}
+    if start:
+        headers |= {"Range": f"bytes={start}-", "If-Range": about["version"]}
+    try:
+        with _open(job, headers) as response:
+            start, total = _begin(job, response.headers, start if response.status == 206 else 0, about)
+            _copy(job, response, start, total, report)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code != 416:
+            raise job.error(f"the server answers {error.code} {error.reason}") from error
+        _forget(job)
+        raise _DroppedError(f"the server has no more than {start} bytes of it") from error
+    except urllib.error.URLError as error:
+        raise job.error(f"the server cannot be reached, {error.reason}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _DroppedError(str(error) or type(error).__name__) from error
+
+
+class _HttpsOnly(urllib.request.HTTPRedirectHandler):
+    """Do not let a server send the download on to a place that is not encrypted."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        if urlsplit(newurl).scheme not in SCHEMES:
+            fp.close()
+            raise urllib.error.URLError("it sends the download on to a place that is not encrypted")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _open(job: _Job, headers: dict[str, str]) -> Any:
+    opener = urllib.request.build_opener(_HttpsOnly)
+    return opener.open(urllib.request.Request(job.url, headers=headers), timeout=TIMEOUT)  # noqa: S310  Checked before.
+
+
+def _begin(job: _Job, headers: Message, start: int, about: dict[str, Any]) -> tuple[int, int | None]:
+    """Look at an answer before its body: return from where on it is, and how long the whole file is."""
+    if headers.get_content_type() == "text/html":
+        raise job.error("the answer is a web page and no model file, as of a network that wants a login")
+    version = _version(headers)
+    length = headers.get("Content-Length", "")
+    total = start + int(length) if length.isdigit() else None
+    if start:
+        came = headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+        # Some servers give the rest of a file that is another one by now.
+        if came != str(start) or version not in (None, about["version"]):
+            _forget(job)
+            raise _DroppedError("the file on the server has changed")
+    with _writing(job):
+        if not start:
+            job.part.unlink(missing_ok=True)
+            job.about.write_text(json.dumps({"url": job.url, "version": version, "total": total}))
+        free = shutil.disk_usage(job.part.parent).free
+    if total is not None and free < total - start:
+        room = f"make room for {(total - start) / 1e9:.2f} GB in {job.part.parent}, or set NAPARI_SAM_MODELS"
+        raise job.error("the disk is full", f"{room} to another folder")
+    return start, total
+
+
+def _version(headers: Message) -> str | None:
+    """Return what tells one version of a file from another; a weak ETag does not, to the byte."""
+    etag = headers.get("ETag")
+    return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
+
+
+def _copy(job: _Job, response: IO[bytes], start: int, total: int | None, report: Progress) -> None:
+    with _writing(job):
+        file = job.part.open("ab")
+    with file:
+        done = start
+        report(done, total)
+        while block := response.read(BLOCK):
+            with _writing(job):
+                file.write(block)
+            done += len(block)
+            report(done, total)
+        with _writing(job):
+            file.flush()
+            os.fsync(file.fileno())
+    if total is not None and done < total:
+        raise _DroppedError(f"the connection broke after {done} of {total} bytes")
+
+
+def _check(job: _Job, sha256: str | None) -> None:
+    """Refuse, and delete, what is no model file or another one than it should be."""
+    with job.part.open("rb") as file:
+        begins = file.read(9)
+    if not begins.startswith(BEGINNINGS) and begins[8:9] != b"{":
+        _forget(job)
+        raise job.error("what came is no model file")
+    found = sha256_of(job.part) if sha256 else None
+    if found == sha256:
+        return
+    _forget(job)
+    known = f", or delete {record_of(job.target)} if a new version is meant" if record_of(job.target).exists() else ""
+    raise job.error(f"its sha256 is {found} instead of {sha256}", f"try again, or {job.help}{known}")
+
+
+def _forget(job: _Job) -> None:
+    job.part.unlink(missing_ok=True)
+    job.about.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _read_about(job: _Job) -> dict[str, Any]:
+    try:
+        about = json.loads(job.about.read_text())
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+@contextlib.contextmanager
+def _writing(job: _Job) -> Iterator[None]:
+    """Tell a disk that cannot be written from a network that does not answer."""
+    try:
+        yield
+    except OSError as error:
+        folder = job.target.parent
+        raise job.error(
+            f"{folder} cannot be written to, {error.strerror or error}",
+            f"make room or choose another folder by NAPARI_SAM_MODELS, or {job.help}",
+        ) from error

@@ -1,0 +1,210 @@
+"""Which network a checkpoint is of, by its keys and shapes, whatever the file is called.
+
+The official key names are ours too; the layout of the transformers library is turned into them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from napari_sam.errors import ModelError
+
+State = dict[str, Tensor]
+
+SAM_FAMILIES = ("vit_t", "vit_b", "vit_l", "vit_h", "hq_vit_t", "hq_vit_b", "hq_vit_l", "hq_vit_h")
+SAM2_FAMILIES = ("sam2.1_tiny", "sam2.1_small", "sam2.1_base_plus", "sam2.1_large")
+FAMILIES = ("compact", *SAM_FAMILIES, *SAM2_FAMILIES, "sam3")
+KNOWN = "SAM (ViT-B, ViT-L, ViT-H), MobileSAM, HQ-SAM, SAM 2.1, SAM 3 or the compact model"
+
+# Put before every key by data-parallel training, by compiling, and by trainers that keep the SAM as a part.
+PREFIXES = ("module.", "_orig_mod.", "model.", "sam.")
+# Never needed: counters of batches, and the statistics of pixels that SAM itself keeps.
+NOT_WEIGHTS = re.compile(r"(.*\.)?(num_batches_tracked|pixel_mean|pixel_std)")
+# Left out where the network has none: tables made of other weights, and the classifier that TinyViT was trained as.
+OPTIONAL = re.compile(r".*\.(attention_bias_idxs|ab)|image_encoder\.(norm_)?head\..*")
+
+# Width of the first blocks and number of blocks of SAM 2's image encoder.
+_HIERAS = {(96, 12): "sam2.1_tiny", (96, 16): "sam2.1_small", (112, 24): "sam2.1_base_plus", (144, 48): "sam2.1_large"}
+
+# From the names of transformers to the official ones, in this order. Both of its embeddings of positions are the one.
+_RENAMES = tuple(
+    (re.compile(pattern), name)
+    for pattern, name in (
+        (
+            r"^(shared_image_embedding|prompt_encoder\.shared_embedding)\.positional_embedding$",
+            "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
+        ),
+        (r"^vision_encoder\.layers\.", "image_encoder.blocks."),
+        (r"^vision_encoder\.patch_embed\.projection\.", "image_encoder.patch_embed.proj."),
+        (r"^vision_encoder\.neck\.conv1\.", "image_encoder.neck.0."),
+        (r"^vision_encoder\.neck\.layer_norm1\.", "image_encoder.neck.1."),
+        (r"^vision_encoder\.neck\.conv2\.", "image_encoder.neck.2."),
+        (r"^vision_encoder\.neck\.layer_norm2\.", "image_encoder.neck.3."),
+        (r"^vision_encoder\.", "image_encoder."),
+        (r"\.point_embed\.(\d)", r".point_embeddings.\1"),
+        (r"\.mask_embed\.conv1\.", ".mask_downscaling.0."),
+        (r"\.mask_embed\.layer_norm1\.", ".mask_downscaling.1."),
+        (r"\.mask_embed\.conv2\.", ".mask_downscaling.3."),
+        (r"\.mask_embed\.layer_norm2\.", ".mask_downscaling.4."),
+        (r"\.mask_embed\.conv3\.", ".mask_downscaling.6."),
+        (r"\.upscale_conv1\.", ".output_upscaling.0."),
+        (r"\.upscale_layer_norm\.", ".output_upscaling.1."),
+        (r"\.upscale_conv2\.", ".output_upscaling.3."),
+        (r"\.hq_token\.", ".hf_token."),
+        (r"\.hq_mask_mlp\.", ".hf_mlp."),
+        (r"\.compress_vit_conv1\.", ".compress_vit_feat.0."),
+        (r"\.compress_vit_norm\.", ".compress_vit_feat.1."),
+        (r"\.compress_vit_conv2\.", ".compress_vit_feat.3."),
+        (r"\.encoder_conv1\.", ".embedding_encoder.0."),
+        (r"\.encoder_norm\.", ".embedding_encoder.1."),
+        (r"\.encoder_conv2\.", ".embedding_encoder.3."),
+        (r"\.mask_conv1\.", ".embedding_maskfeature.0."),
+        (r"\.mask_norm\.", ".embedding_maskfeature.1."),
+        (r"\.mask_conv2\.", ".embedding_maskfeature.3."),
+        (r"(mlps\.\d|_head|hf_mlp)\.layers\.0\.", r"\1.layers.1."),
+        (r"\.proj_in\.", ".layers.0."),
+        (r"(mlps\.\d|_head|hf_mlp)\.proj_out\.", r"\1.layers.2."),
+        (r"\.layer_norm_final_attn\.", ".norm_final_attn."),
+        (r"\.layer_norm(\d)\.", r".norm\1."),
+    )
+)
+
+
+def recognise(state: State, path: Path) -> tuple[str, State]:
+    """Say which network a state dict is of.
+
+    Parameters
+    ----------
+    state
+        The state dict: with the official keys or those of transformers, and perhaps with "sam." or "module." before
+        every key, as trainers save it.
+    path
+        Where it came from, for the message.
+
+    Returns
+    -------
+    family : str
+        One of `FAMILIES`.
+    state : dict
+        The state dict with the network's own keys; for SAM 2.1 and SAM 3 with the keys of the file.
+
+    Raises
+    ------
+    ModelError
+        It is of another architecture, or of a known one with parts missing or of another shape.
+    """
+    state = _without_prefixes(state)
+    family = _later_family(state, path)
+    if family is not None:
+        return family, state
+    if any(key.startswith("vision_encoder.") for key in state):
+        state = from_transformers(state)
+    family = _sam_family(state) or "compact"
+    expected = {
+        key: value.shape for key, value in _network(family).state_dict().items() if not NOT_WEIGHTS.fullmatch(key)
+    }
+    state = {
+        key: value
+        for key, value in state.items()
+        if key in expected or not (NOT_WEIGHTS.fullmatch(key) or OPTIONAL.fullmatch(key))
+    }
+    if family == "compact" and len(expected.keys() & state.keys()) < len(expected) // 2:
+        raise ModelError(
+            f"The weights in {path} are of an architecture that napari-sam does not know: use a checkpoint of {KNOWN}."
+        )
+    _compare(expected, state, family, path)
+    return family, state
+
+
+def from_transformers(state: State) -> State:
+    """Return a state dict of SamModel or SamHQModel of transformers with the official keys."""
+    renamed = {}
+    for key, value in state.items():
+        official = key
+        for pattern, name in _RENAMES:
+            official = pattern.sub(name, official)
+        renamed[official] = value
+    return renamed
+
+
+def _without_prefixes(state: State) -> State:
+    while state:
+        prefix = next((one for one in PREFIXES if all(key.startswith(one) for key in state)), None)
+        if prefix is None:
+            break
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def _sam_family(state: State) -> str | None:
+    """Return which of `SAM_FAMILIES` a state dict with official keys looks like."""
+    from napari_sam.models.sam.network import SIZES
+
+    quality = "hq_" if "mask_decoder.hf_token.weight" in state else ""
+    if "image_encoder.patch_embed.seq.0.c.weight" in state:
+        return f"{quality}vit_t"
+    positions = state.get("image_encoder.pos_embed")
+    if positions is None or positions.ndim != 4:
+        return None
+    size = next((name for name in ("vit_b", "vit_l", "vit_h") if SIZES[name].width == positions.shape[-1]), None)
+    return size and f"{quality}{size}"
+
+
+def _later_family(state: State, path: Path) -> str | None:
+    """Return the family of a SAM 2.1 or SAM 3; their predictors check the rest.
+
+    Raises
+    ------
+    ModelError
+        It is a SAM 2 of another version or size.
+    """
+    if any(key.startswith(("detector_model.", "tracker_model.", "detector.", "tracker.")) for key in state):
+        return "sam3"
+    if "vision_encoder.backbone.embeddings.patch_embeddings.projection.weight" in state:
+        return "sam3"
+    for patches, blocks in (
+        ("image_encoder.trunk.patch_embed.proj.weight", r"image_encoder\.trunk\.blocks\.(\d+)\."),
+        ("vision_encoder.backbone.patch_embed.projection.weight", r"vision_encoder\.backbone\.blocks\.(\d+)\."),
+    ):
+        if patches in state:
+            numbers = {match[1] for key in state if (match := re.match(blocks, key))}
+            family = _HIERAS.get((state[patches].shape[0], len(numbers)))
+            spatial = any("no_obj_embed_spatial" in key or "occlusion_spatial" in key for key in state)
+            memory = any(key.startswith("memory_encoder.") for key in state)
+            if family is None or (memory and not spatial):
+                raise ModelError(
+                    f"The weights in {path} are of a SAM 2 that napari-sam does not know: use a checkpoint of SAM 2.1 "
+                    "(tiny, small, base_plus, large)."
+                )
+            return family
+    return None
+
+
+def _network(family: str) -> nn.Module:
+    from napari_sam.models.compact import Compact
+    from napari_sam.models.sam.network import build
+
+    with torch.device("meta"):
+        return Compact() if family == "compact" else build(family)
+
+
+def _compare(expected: dict[str, torch.Size], state: State, family: str, path: Path) -> None:
+    missing = sorted(expected.keys() - state.keys())
+    extra = sorted(state.keys() - expected.keys())
+    reshaped = sorted(key for key in expected.keys() & state.keys() if state[key].shape != expected[key])
+    if not missing and not extra and not reshaped:
+        return
+    found = [
+        f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for keys, what in ((missing, "missing"), (extra, "too many"), (reshaped, "of another shape"))
+        if keys
+    ]
+    kind = "the compact model" if family == "compact" else f"SAM {family}"
+    raise ModelError(
+        f"The weights in {path} look like {kind} and differ in their entries, {' and '.join(found)}: "
+        f"use a complete checkpoint of {KNOWN}."
+    )
