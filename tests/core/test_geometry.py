@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_sam.core.geometry import Box, Plane, interpolation_matrix
+from napari_sam.core.geometry import Box, Plane, interpolated, interpolation_matrix
 from napari_sam.errors import ImageError
 
 FIELD = 12
@@ -166,3 +166,16 @@ def test_interpolation_is_exact_on_ramps_and_constant_beyond_the_ends(length, po
 
 def test_interpolation_at_the_centres_is_the_identity():
     np.testing.assert_array_equal(interpolation_matrix(7, np.arange(7) + 0.5), np.eye(7))
+
+
+@given(
+    st.integers(1, 300),
+    st.integers(1, 300),
+    st.lists(st.floats(-9, 310, width=32), min_size=1, max_size=200),
+    st.lists(st.floats(-9, 310, width=32), min_size=1, max_size=200),
+)
+def test_an_interpolated_image_is_the_product_with_both_matrices(rows, cols, at_rows, at_cols):
+    samples = np.random.default_rng(rows + cols).normal(size=(rows, cols)).astype(np.float32)
+    down, across = np.sort(np.array(at_rows)), np.sort(np.array(at_cols))
+    expected = interpolation_matrix(rows, down) @ samples @ interpolation_matrix(cols, across).T
+    np.testing.assert_allclose(interpolated(samples, down, across), expected, atol=1e-5)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from napari_sam.errors import ModelError
+from napari_sam.models import device as device_module
 from napari_sam.models import load_predictor
-from napari_sam.models.device import available_devices, resolve_device
+from napari_sam.models.device import Batches, available_devices, resolve_device
 
 
 @pytest.fixture
@@ -68,3 +71,73 @@ def test_a_model_on_a_device_that_is_not_there(machine) -> None:
     machine()
     with pytest.raises(ModelError, match="'cuda' is not available here: use one of auto, cpu"):
         load_predictor("compact", "cuda")
+
+
+# -- precision and memory ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("fast", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_bfloat16_is_taken_where_the_processor_has_it(fast, expected, monkeypatch):
+    monkeypatch.setattr(device_module, "has_fast_bfloat16", lambda: fast)
+    cpu = torch.device("cpu")
+    assert device_module.precision_for(cpu) == expected
+    assert device_module.precision_for(cpu, "float32") == torch.float32
+    assert device_module.precision_for(cpu, "bfloat16") == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    "found", [{"amx_bf16": True}, {"avx512_bf16": True}, {"avx512_f": True, "avx512_bf16": False}, {}]
+)
+def test_the_processor_is_asked_for_what_it_has(found, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    assert device_module.has_fast_bfloat16() == any(found.get(name) for name in device_module.FAST_BFLOAT16)
+
+
+def test_an_older_torch_leaves_the_question_to_the_system(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(Path, "read_text", lambda self, **_: "flags : fpu avx512_bf16 lm")
+    assert device_module.has_fast_bfloat16()
+    monkeypatch.setattr(Path, "read_text", lambda self, **_: "flags : fpu lm")
+    assert not device_module.has_fast_bfloat16()
+
+
+@pytest.mark.parametrize(("precision", "words"), [("float16", "use one of"), ("tf32", "NVIDIA")])
+def test_a_precision_that_is_not_there_is_refused(precision, words):
+    with pytest.raises(ModelError, match=words):
+        device_module.precision_for(torch.device("cpu"), precision)
+
+
+class Memory:
+    """A device that holds so many items at a time."""
+
+    def __init__(self, holds):
+        self.holds, self.calls = holds, []
+
+    def work(self, items):
+        self.calls.append(len(items))
+        if len(items) > self.holds:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return [item * 10 for item in items]
+
+
+def test_a_batch_that_does_not_fit_is_done_in_smaller_ones_and_nothing_is_lost():
+    batches, memory = Batches(torch.device("cpu"), 1), Memory(3)
+    batches.size = 16
+    assert batches.run(range(21), memory.work) == [10 * i for i in range(21)]
+    assert batches.size <= 3
+    assert memory.calls[:4] == [16, 8, 4, 2]
+    memory.holds = 1
+    assert batches.run(range(5), memory.work) == [0, 10, 20, 30, 40]
+
+
+def test_a_device_that_holds_not_even_one_tile_says_what_to_do():
+    batches = Batches(torch.device("cpu"), 1)
+    with pytest.raises(ModelError, match=r"does not hold one tile.*smaller model"):
+        batches.run(range(3), Memory(0).work)
+
+
+def test_batches_on_a_gpu_are_sized_from_its_free_memory(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * 2**30, 80 * 2**30))
+    assert Batches(torch.device("cuda"), 2**30).size == 8
+    assert Batches(torch.device("cuda"), 2**40).size == 1
+    assert Batches(torch.device("cuda"), 1).size == device_module.MOST_TILES

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import ImageError
+
+# Positions that are interpolated together.
+BAND = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +230,43 @@ def interpolation_matrix(source_length: int, positions: NDArray[np.floating[Any]
     matrix[rows, low] = 1 - weight
     matrix[rows, high] += weight
     return matrix
+
+
+def interpolated(
+    samples: NDArray[np.float32], rows: NDArray[np.floating[Any]], cols: NDArray[np.floating[Any]]
+) -> NDArray[np.float32]:
+    """Interpolate an image bilinearly at the crossings of rows and columns.
+
+    Parameters
+    ----------
+    samples
+        Shape (r, c), float32; sample i of an axis stands at i + 0.5.
+    rows, cols
+        Shapes (n,) and (m,), ascending: where to evaluate, in the same unit. Positions beyond the outermost centres
+        take their value.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, m), float32.
+    """
+    by_row, by_col = (interpolation_matrix(n, at) for n, at in zip(samples.shape, (rows, cols), strict=True))
+    tall = np.empty((len(rows), samples.shape[1]), np.float32)
+    out = np.empty((len(rows), len(cols)), np.float32)
+    # A position has two neighbours: of the matrices only a band is not zero, and only that is multiplied.
+    for part, band in _bands(rows, len(samples)):
+        np.matmul(by_row[part, band], samples[band], out=tall[part])
+    for part, band in _bands(cols, samples.shape[1]):
+        np.matmul(tall[:, band], by_col[part, band].T, out=out[:, part])
+    return out
+
+
+def _bands(positions: NDArray[np.floating[Any]], length: int) -> Iterator[tuple[slice, slice]]:
+    """Yield parts of ascending positions, and for each the samples that its interpolation takes."""
+    for first in range(0, len(positions), BAND):
+        part = slice(first, first + BAND)
+        low, high = np.clip(positions[part][[0, -1]] - 0.5, 0, length - 1)
+        yield part, slice(max(int(low) - 1, 0), int(high) + 2)
 
 
 def overlap_matrix(

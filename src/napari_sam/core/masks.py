@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.core.geometry import Box, interpolation_matrix
+from napari_sam.core.geometry import Box, interpolated
 from napari_sam.core.tiles import Tile
 
 STABILITY_OFFSET = 1.0
@@ -85,7 +85,7 @@ def mask_from_logits(logits: NDArray[np.float32], tile: Tile, iou_prediction: fl
         Tight around its pixels; empty when no logit is positive.
     """
     stability = stability_score(logits)
-    cells = np.argwhere(logits > 0)
+    inside = logits > 0
     empty = Mask(
         Box(tile.read.top, tile.read.left, tile.read.top, tile.read.left),
         np.zeros((0, 0), bool),
@@ -94,20 +94,21 @@ def mask_from_logits(logits: NDArray[np.float32], tile: Tile, iou_prediction: fl
         logits,
         tile,
     )
-    if len(cells) == 0:
+    if not inside.any():
         return empty
     cell_height, cell_width = (step * 4 for step in tile.step)
     cell = np.array([cell_height, cell_width])
     # One cell more on every side: interpolation can bring the border up to there.
-    (top, left), (bottom, right) = (cells.min(axis=0) - 1) * cell, (cells.max(axis=0) + 2) * cell
+    (top, bottom), (left, right) = (np.flatnonzero(inside.any(axis))[[0, -1]] for axis in (1, 0))
+    (top, left), (bottom, right) = np.array([top - 1, left - 1]) * cell, np.array([bottom + 2, right + 2]) * cell
     near = Box(tile.read.top + top, tile.read.left + left, tile.read.top + bottom, tile.read.left + right)
     box = near.rounded_out().intersection(tile.read)
     if box.is_empty:
         return empty
     rows, cols = box.pixel_shape
-    by_row = interpolation_matrix(logits.shape[0], (box.top + np.arange(rows) + 0.5 - tile.read.top) / cell_height)
-    by_col = interpolation_matrix(logits.shape[1], (box.left + np.arange(cols) + 0.5 - tile.read.left) / cell_width)
-    return replace(empty, box=box, pixels=by_row @ logits @ by_col.T > 0).tightened()
+    at_rows = (box.top + np.arange(rows) + 0.5 - tile.read.top) / cell_height
+    at_cols = (box.left + np.arange(cols) + 0.5 - tile.read.left) / cell_width
+    return replace(empty, box=box, pixels=interpolated(logits, at_rows, at_cols) > 0).tightened()
 
 
 def stability_score(logits: NDArray[np.float32]) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from skimage.draw import polygon as fill_polygon
 
-from napari_sam.core.geometry import Box, interpolation_matrix, overlap_matrix
+from napari_sam.core.geometry import Box, interpolated, overlap_matrix
 from napari_sam.core.masks import Mask
 from napari_sam.core.tiles import Tile
 from napari_sam.errors import PromptError
@@ -204,9 +204,8 @@ def logits_on(tile: Tile, mask: Mask) -> NDArray[np.float32]:
     cols = tile.read.left + (np.arange(side) + 0.5) * cell_width
     if mask.low_res_logits is not None and mask.tile is not None:
         source, at = mask.low_res_logits, mask.tile
-        by_row = interpolation_matrix(source.shape[0], (rows - at.read.top) / (at.step[0] * 4))
-        by_col = interpolation_matrix(source.shape[1], (cols - at.read.left) / (at.step[1] * 4))
-        values = by_row @ source @ by_col.T
+        at_rows, at_cols = (rows - at.read.top) / (at.step[0] * 4), (cols - at.read.left) / (at.step[1] * 4)
+        values = interpolated(source, at_rows, at_cols)
         inside = _within(rows, at.read.top, at.read.bottom)[:, None] & _within(cols, at.read.left, at.read.right)
         return np.asarray(np.where(inside, values, -MASK_PROMPT_LOGIT), np.float32)
     covered = _coverage(mask, rows, cols, (cell_height, cell_width))
