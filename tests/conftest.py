@@ -31,6 +31,7 @@ class FakePredictor:
     object_fraction = 1 / 3
     object_range = (0.1, 0.75)
     probe_reach = 2
+    batch = 1
     digest = "fake/1"
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ from napari_sam.stores.embedding_disk import DiskStore
 from napari_sam.volume import Volume
 
 class Predictor:
-    digest, input_side = "slow/1", 32
+    digest, input_side, batch = "slow/1", 32, 1
     def encode(self, tiles):
         with open(sys.argv[3], "a") as note:
             note.write(f"{tiles[0].sum()} {tiles[0][3, 5, 0]} {tiles[0][9, 1, 0]}\\n")
@@ -213,7 +213,7 @@ def test_a_run_that_is_stopped_leaves_what_it_did(discs, make_predictor, tmp_pat
     run = segmenter.encode()
     done = [next(run) for _ in range(5)]
     run.close()
-    assert DiskStore(tmp_path / "s").count == done[-1].encoded > 0
+    assert DiskStore(tmp_path / "s").count >= done[-1].encoded > 0
     assert list(segmenter.encode())[-1].known >= done[-1].encoded
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.bulk import BulkPass
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.rendering import Rendering
 from napari_sam.core.tiles import Tile, TileGrid
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from napari_sam.models.predictor import Embedding, Predictor
 
 READERS = 2
+READERS_OF_A_GPU = 6
 READ_AHEAD = 6
 # A few hundred bytes each: of more tiles than that it is forgotten what they looked like.
 DIGESTS_KEPT = 20_000
@@ -186,8 +188,9 @@ class TileEncoder:
     def encode_all(self, store: DiskStore, places: Sweep) -> Iterator[EncodeProgress]:
         """Encode many tiles into a store, skipping what it holds and tiles whose pixels are all the same.
 
-        Reading runs ahead of encoding in other threads; memory is bounded by that, not by the number of tiles. Several
-        processes may work on one store: a tile that another one has in hand is looked at again at the end.
+        Reading runs ahead of encoding and writing behind it, in other threads; memory is bounded by a few batches, not
+        by the number of tiles. Several processes may work on one store: a tile that another one has in hand is looked
+        at again at the end.
 
         Parameters
         ----------
@@ -211,43 +214,24 @@ class TileEncoder:
         progress = EncodeProgress(len(places))
         left: Sweep | list[Place] = places
         while len(left):
-            claimed_by_others: list[Place] = []
-            for place, rendered, digest in self._read_all(left):
-                kind = self._encode_one(store, rendered, digest)
-                if kind is None:
-                    claimed_by_others.append(place)
-                    continue
+            bulk: BulkPass[Place] = BulkPass(store, self.predictor)
+            for kind in bulk.run(self._read_all(left)):
                 progress = _counted(progress, kind)
                 yield progress
-            if len(claimed_by_others) == len(left):
+            if len(bulk.claimed_by_others) == len(left):
                 store.wait_for_others()
-            left = claimed_by_others
-
-    def _encode_one(self, store: DiskStore, rendered: NDArray[np.uint8], digest: str) -> str | None:
-        """Deal with one tile; return what became of it, or None when another process has it in hand."""
-        if rendered.min() == rendered.max():
-            return "empty"
-        predictor = self.predictor
-        if store.has(digest, predictor.digest):
-            return "known"
-        with store.claim(digest) as is_mine:
-            if not is_mine:
-                return None
-            if store.has(digest, predictor.digest):  # It was finished between the look and the claim.
-                return "known"
-            (embedding,) = predictor.encode(rendered[None])
-            store.put(digest, predictor.digest, predictor.pack(embedding))
-        return "encoded"
+            left = bulk.claimed_by_others
 
     def _read_all(self, places: Iterable[Place]) -> Iterator[tuple[Place, NDArray[np.uint8], str]]:
         """Yield rendered tiles in order, read a few ahead in other threads."""
         _ = self.rendering  # Sampled once, not by every reader.
+        ahead = max(READ_AHEAD, 2 * self.predictor.batch)
         waiting: deque[tuple[Place, Future[tuple[NDArray[np.uint8], str]]]] = deque()
-        with ThreadPoolExecutor(READERS) as pool:
+        with ThreadPoolExecutor(READERS if self.predictor.batch == 1 else READERS_OF_A_GPU) as pool:
             try:
                 for place in places:
                     waiting.append((place, pool.submit(self._rendered, *place)))
-                    if len(waiting) > READ_AHEAD:
+                    if len(waiting) > ahead:
                         first, result = waiting.popleft()
                         yield first, *result.result()
                 while waiting:

@@ -66,6 +66,8 @@ class Predictor(Protocol):
         How many levels finer and coarser than a guess are tried for a lone point; 0 where encoding is too slow for it.
     digest
         Hash of the weights and the precision; embeddings of different digests never mix.
+    batch
+        How many tiles are best given to `encode` at once; it takes any number.
     """
 
     name: str
@@ -74,6 +76,9 @@ class Predictor(Protocol):
     object_range: tuple[float, float]
     probe_reach: int
     digest: str
+
+    @property
+    def batch(self) -> int: ...
 
     def encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
         """Encode tiles of shape (n, side, side, 3), uint8 RGB, into n embeddings, rounded to half precision."""
