@@ -13,6 +13,7 @@ import pytest
 import zarr
 
 from napari_sam import Segmenter
+from napari_sam.bulk import BATCHES_BEHIND
 from napari_sam.core.geometry import Box
 from napari_sam.encoding import EncodeProgress, Sweep
 from napari_sam.errors import ImageError, OutputError
@@ -101,8 +102,8 @@ def test_a_run_killed_at_any_moment_goes_on_and_ends_as_if_it_never_was(image, t
     process.communicate(timeout=120)
     assert process.returncode == 0
     assert contents(store) == uninterrupted
-    # Nothing that was in the store is encoded again: at most the tile that was in hand at each kill.
-    assert len(encoded(note)) - len(set(encoded(note))) <= kills
+    # Nothing that was in the store is encoded again: at most what was in hand, or about to be written, at each kill.
+    assert len(encoded(note)) - len(set(encoded(note))) <= kills * (2 + BATCHES_BEHIND)
 
 
 def test_two_runs_on_one_store_share_the_work(image, tmp_path, uninterrupted):
