@@ -759,6 +759,24 @@ def test_encode_fills_a_store_goes_on_where_it_was_and_segment_uses_it(
     assert used
 
 
+def test_embeddings_of_one_precision_are_not_taken_for_those_of_another(run: Run, volume: Path, tmp_path: Path) -> None:
+    arguments = [
+        "encode",
+        volume,
+        "--store",
+        tmp_path / "s",
+        "--plane",
+        "0",
+        "--box",
+        "0,0,20,20",
+        "--contrast",
+        "0,255",
+    ]
+    assert run(*arguments, "--precision", "bfloat16").out.startswith("1 of 1 tiles encoded")
+    assert run(*arguments, "--precision", "bfloat16").out.startswith("0 of 1 tiles encoded; 1 were there")
+    assert run(*arguments, "--precision", "float32").out.startswith("1 of 1 tiles encoded")
+
+
 def test_encode_of_a_box_is_less_work_than_of_the_plane(run: Run, volume: Path, tmp_path: Path) -> None:
     part = run("encode", volume, "--store", tmp_path / "s", "--plane", "0", "--box", "0,0,20,20", "--contrast", "0,255")
     assert part.out.startswith("1 of 1 tiles encoded")
@@ -774,6 +792,9 @@ def test_encode_of_a_box_is_less_work_than_of_the_plane(run: Run, volume: Path, 
         (("--channels", "0"), "channels"),
         (("--spacing", "1,1"), "3 numbers"),
         (("--contrast", "9,3"), "low < high"),
+        (("--precision", "float16"), "auto, float32, tf32, bfloat16"),
+        (("--precision", "tf32"), "NVIDIA"),
+        (("--device", "cpu", "--compile"), "leave it out"),
     ],
 )
 def test_encode_refuses_what_it_does_not_understand_in_one_sentence(

@@ -49,6 +49,26 @@ def coin_labels() -> np.ndarray:
 # scikit-image's own images: always there
 
 
+def test_in_bfloat16_the_masks_are_nearly_the_same(predictor: Predictor, coin_labels: np.ndarray) -> None:
+    """Every coin and box of a photograph, and points of a cell: the mask that is chosen agrees with float32's."""
+    rough = load_predictor("compact", "cpu", precision="bfloat16")
+    assert rough.digest != predictor.digest
+    prompts: list[tuple[np.ndarray, dict[str, Any]]] = [(cell(), {"points": [at]}) for at in ((330, 275), (280, 250))]
+    for region in regionprops(coin_labels)[::2]:
+        prompts += [
+            (coins(), {"points": [most_interior(coin_labels == region.label)]}),
+            (coins(), {"box": region.bbox}),
+        ]
+    agreement = []
+    for image, prompt in prompts:
+        exact, other = (
+            Segmenter(image, model=model, contrast_limits=(0, 255)).segment(**prompt) for model in (predictor, rough)
+        )
+        pairs = zip(exact.masks, other.masks, strict=True)
+        agreement.append(np.mean([iou(a.to_array(image.shape), b.to_array(image.shape)) for a, b in pairs]))
+    assert np.mean(agreement) >= 0.98  # 0.99
+
+
 def test_one_click_or_one_box_finds_each_coin(predictor: Predictor, coin_labels: np.ndarray) -> None:
     """Every third coin, the two that are hardest to click among them."""
     segmenter = Segmenter(coins(), model=predictor)

@@ -24,6 +24,7 @@ from napari_sam.cli_encode import (
     ContrastOption,
     ImageArgument,
     NodataOption,
+    PrecisionOption,
     SpacingOption,
     image_options,
     parse_numbers,
@@ -107,6 +108,7 @@ def segment(
     ] = None,
     model: ModelOption = "compact",
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
     candidate: Annotated[CandidateChoice, typer.Option(help="Which of the three masks.")] = CandidateChoice.best,
     overlap: Annotated[
         OverlapChoice, typer.Option(help="Other labels keep their pixels, are overwritten, or forbid the mask.")
@@ -150,7 +152,7 @@ def segment(
     from napari_sam.encoding import default_store
     from napari_sam.segmenter import Segmenter, open_labels
 
-    segmenter = Segmenter(image, model=model, device=device, store=store, **options)
+    segmenter = Segmenter(image, model=cli_models.load(model, device, precision), store=store, **options)
     if store is None:
         segmenter.encoder.store = default_store(segmenter.predictor)
     run = partial(segment_objects, segmenter, prompts, where, candidate.value, overlap.value)
@@ -247,6 +249,7 @@ def evaluate(
     json: Annotated[Path, typer.Option(help="Where to write the table.")],
     model: ModelOption = "compact",
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
     max_clicks: Annotated[int, typer.Option(min=1, help="Points for each object.")] = 8,
     objects_per_subset: Annotated[int, typer.Option(min=1, help="How many objects to draw from each subset.")] = 12,
     seed: Annotated[int, typer.Option(help="Fixes which objects are drawn.")] = 0,
@@ -265,7 +268,6 @@ def evaluate(
     from napari_sam.baselines import baselines as run_baselines
     from napari_sam.evaluation import MIN_AREA, Evaluation, divide, read_manifest, read_split
     from napari_sam.evaluation import evaluate as run
-    from napari_sam.models import load_predictor
     from napari_sam.segmenter import Segmenter
 
     images = read_manifest(manifest)
@@ -273,7 +275,7 @@ def evaluate(
         _, images = divide(images, read_split(split), manifest.parent)
         if not images:
             raise ImageError(f"The split {split} keeps out no image of {manifest}: its paths must be the manifest's.")
-    predictor = load_predictor(model, device)
+    predictor = cli_models.load(model, device, precision)
     total = objects_per_subset * len({image.subset for image in images})
     evaluation = Evaluation(model)
     classical: dict[str, Any] = {}

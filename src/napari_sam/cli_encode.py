@@ -17,6 +17,9 @@ console = Console()
 messages = Console(stderr=True)
 
 ImageArgument = Annotated[str, typer.Argument(help="An image file, an OME-Zarr folder, or a URL.")]
+PrecisionOption = Annotated[
+    str, typer.Option("--precision", help="auto, float32, bfloat16, or tf32 (NVIDIA GPUs): how exactly to compute.")
+]
 StoreOption = Annotated[
     str | None, typer.Option("--store", help="Folder or URL of the embeddings. Default: the cache folder.")
 ]
@@ -87,6 +90,10 @@ def encode(
     ] = None,
     model: Annotated[str, typer.Option("--model", help="A name, or a checkpoint file.")] = "compact",
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    precision: PrecisionOption = "auto",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the model first: minutes, which many tiles on a GPU pay back.")
+    ] = False,
     channels: ChannelsOption = None,
     nodata: NodataOption = None,
     spacing: SpacingOption = None,
@@ -98,11 +105,12 @@ def encode(
     levels = _parse_range(level, "--level")
     where = None if box is None else parse_numbers(box, 4, "--box", "R0,C0,R1,C1")
     numbers = None if plane is None else _parse_range(plane, "--plane")
+    from napari_sam.cli_models import load
     from napari_sam.segmenter import Segmenter
     from napari_sam.stores.embedding_disk import DiskStore
 
     kept = DiskStore(store) if store else DiskStore.default()
-    segmenter = Segmenter(image, model=model, device=device, store=kept, **options)
+    segmenter = Segmenter(image, model=load(model, device, precision, compiled), store=kept, **options)
     _run(segmenter, numbers, levels, where)
     kept.tidy()
 

@@ -15,6 +15,7 @@ from napari_sam.errors import ModelError
 from napari_sam.files import check_output
 
 if TYPE_CHECKING:
+    from napari_sam.models.predictor import Predictor
     from napari_sam.models.registry import ModelEntry
 
 console = Console()
@@ -68,6 +69,17 @@ def convert(
     save_weights(state, out, family=family, half=half)
     size = _size(out.stat().st_size)
     console.print(f"{family} with {len(state)} tensors, {size}, written to {out}", highlight=False, soft_wrap=True)
+
+
+def load(model: str, device: str, precision: str = "auto", compiled: bool = False) -> Predictor:
+    """Load a model for a command; weights that are not on this machine yet are downloaded with a bar."""
+    from napari_sam import models as loading
+    from napari_sam.models.registry import REGISTRY
+
+    entry = REGISTRY.get(model)
+    if entry is not None and not entry.path.exists():
+        _fetch(entry)
+    return loading.load_predictor(model, device, precision=precision, compiled=compiled)
 
 
 def _fetch(entry: ModelEntry) -> Path:

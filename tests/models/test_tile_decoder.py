@@ -8,6 +8,8 @@ import torch
 
 from napari_sam.core.geometry import Box
 from napari_sam.core.prompts import TilePrompts
+from napari_sam.errors import ModelError
+from napari_sam.models import load_predictor
 from napari_sam.models.predictor import Embedding
 from napari_sam.models.sam import SamPredictor, build
 from napari_sam.models.sam import network as networks
@@ -137,3 +139,25 @@ def test_grey_tiles_go_through_as_the_one_channel_that_they_are(predictor):
     handle.remove()
     assert [shape[1] for shape in seen] == [1, 3]
     torch.testing.assert_close(one, other, atol=0.02, rtol=0.01)
+
+
+def test_the_image_encoder_compiles_in_one_piece(network, family, predictor):
+    """What an inductor on a GPU is given: traced by torch as a whole, with the same answer."""
+    tile = np.random.default_rng(0).integers(0, 255, (1, 1024, 1024, 3), np.uint8)
+    compiled = predictor_of(network, family)
+    seen = []
+
+    def backend(graph, inputs):
+        seen.append(graph)
+        return graph.forward
+
+    compiled.compile(backend)
+    (plain,), (answer,) = predictor.encode(tile), compiled.encode(tile)
+    assert len(seen) == 1
+    for one, other in zip(answer.tensors, plain.tensors, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-3, rtol=2e-3)
+
+
+def test_compiling_is_refused_where_nothing_is_gained(tmp_path):
+    with pytest.raises(ModelError, match="on a GPU"):
+        load_predictor("compact", "cpu", compiled=True)

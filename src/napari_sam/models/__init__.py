@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from napari_sam.errors import ModelError
 from napari_sam.models.registry import DEFAULT_MODEL, REGISTRY
@@ -22,15 +22,14 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 __all__ = ["DEFAULT_MODEL", "REGISTRY", "load_predictor"]
 
-Precision = Literal["auto", "float32", "bfloat16"]
-
 
 def load_predictor(
     model: str | Path = DEFAULT_MODEL,
     device: str = "auto",
     threads: int | None = None,
-    precision: Precision = "auto",
+    precision: str = "auto",
     progress: Progress | None = None,
+    compiled: bool = False,
 ) -> Predictor:
     """Load a model by its name, downloading its weights where they are not there yet, or from a checkpoint.
 
@@ -43,9 +42,12 @@ def load_predictor(
     threads
         Processor threads for torch in the whole process; its own choice when left out.
     precision
-        "float32", "bfloat16" or "auto", which leaves it to the device.
+        "float32", "bfloat16", "tf32" or "auto", which takes bfloat16 for large models where the device multiplies it.
     progress
         Called while weights are downloaded, with the bytes that are there and the bytes in all or None.
+    compiled
+        Whether torch compiles the image encoder of a SAM, MobileSAM or SAM-HQ on a GPU: minutes once, faster after
+        that.
 
     Raises
     ------
@@ -85,7 +87,20 @@ def load_predictor(
         raise ModelError(
             f"The weights in {path} hold NaN or infinite values: use a checkpoint of an intact training run."
         )
-    return _predictor(state, family, str(model), digest or sha256_of(path), where, precision)
+    predictor = _predictor(state, family, str(model), digest or sha256_of(path), where, precision)
+    if compiled:
+        _compile(predictor, where)
+    return predictor
+
+
+def _compile(predictor: Predictor, device: torch.device) -> None:
+    from napari_sam.models.sam import SamPredictor
+
+    if device.type == "cpu" or not isinstance(predictor, SamPredictor):
+        raise ModelError(
+            "Compiling pays for a SAM, MobileSAM or SAM-HQ on a GPU and for nothing else: leave it out, or choose both."
+        )
+    predictor.compile()
 
 
 def _check_extra(family: str) -> None:
@@ -95,7 +110,7 @@ def _check_extra(family: str) -> None:
 
 
 def _predictor(
-    state: dict[str, torch.Tensor], family: str, name: str, digest: str, device: torch.device, precision: Precision
+    state: dict[str, torch.Tensor], family: str, name: str, digest: str, device: torch.device, precision: str
 ) -> Predictor:
     _check_extra(family)
     if family == "compact":

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar
 
 import torch
 
 from napari_sam.errors import ModelError
 
-Precision = Literal["auto", "float32", "tf32", "bfloat16"]
+PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 FAST_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
 # A share of the free memory that is left to others, and the most tiles that one call is worth.
 SPARE_SHARE = 0.2
@@ -70,8 +70,8 @@ def precision_for(device: torch.device, precision: str = "auto") -> torch.dtype:
     ModelError
         It is another word, or the device does not have it.
     """
-    if precision not in get_args(Precision):
-        known = ", ".join(get_args(Precision))
+    if precision not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
         raise ModelError(f"The precision {precision!r} is not known: use one of {known}.")
     if precision == "tf32":
         if device.type != "cuda":

@@ -283,7 +283,8 @@ REGISTRY: dict[str, ModelEntry] = {
             licence="SAM License",
             summary="Everyday images; its licence forbids some uses.",
             homepage=_SAM3_HOME,
-            by_hand=f"accept the licence of facebook/sam3 on Hugging Face (see {_SAM3_HOME}), get model.safetensors",
+            by_hand=f"accept the licence of facebook/sam3 on Hugging Face (see {_SAM3_HOME}), get model.safetensors "
+            "and, beside it, tokenizer.json",
             nbytes=3_400_000_000,
             extra="sam2",
         ),

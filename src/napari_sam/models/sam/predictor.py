@@ -47,8 +47,6 @@ class SamPredictor:
         Where to run.
     precision
         Of the image encoder, see `precision_for`; asked for by name, bfloat16 is the mask decoder's as well.
-    compiled
-        Whether torch compiles the image encoder: minutes once, a faster encoder after that.
     """
 
     input_side = 1024
@@ -65,7 +63,6 @@ class SamPredictor:
         digest: str,
         device: torch.device,
         precision: str = "auto",
-        compiled: bool = False,
     ) -> None:
         with torch.device("meta"):
             network = build(family)
@@ -76,7 +73,7 @@ class SamPredictor:
         self.digest = f"{digest}/{'tf32' if precision == 'tf32' else str(self._dtype).removeprefix('torch.')}"
         network.eval().requires_grad_(False)
         self._encoder = self._ready(network.image_encoder)
-        self._encode_tiles = torch.compile(self._encoder.forward_with_early) if compiled else None
+        self._through_encoder: Callable[[Tensor], tuple[Tensor, Tensor]] = self._encoder.forward_with_early
         self._prompt_encoder = network.prompt_encoder.to(device)
         decoder = network.mask_decoder.to(device)
         self._hq = copy.deepcopy(decoder) if isinstance(decoder, MaskDecoderHQ) else None
@@ -99,6 +96,10 @@ class SamPredictor:
             encoder.to(self._dtype)
         return encoder.to(self._device)
 
+    def compile(self, backend: str = "inductor") -> None:
+        """Let torch compile the image encoder: minutes at the first tile of each batch size, faster after that."""
+        self._through_encoder = torch.compile(self._encoder.forward_with_early, backend=backend)
+
     @property
     def batch(self) -> int:
         """How many tiles are best encoded in one call; see `Predictor`."""
@@ -110,8 +111,7 @@ class SamPredictor:
         return self._batches.run(range(len(tiles)), lambda part: self._encode(tiles[part[0] : part[-1] + 1]))
 
     def _encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
-        encode = self._encode_tiles or self._encoder.forward_with_early
-        embeddings, early = (x.float() for x in self._through(encode, tiles))
+        embeddings, early = (x.float() for x in self._through(tiles))
         kept = []
         for index in range(len(tiles)):
             parts = [embeddings[index : index + 1]]
@@ -120,9 +120,7 @@ class SamPredictor:
             kept.append(Embedding(tuple(halved(part) for part in parts)))
         return kept
 
-    def _through(
-        self, encode: Callable[[Tensor], tuple[Tensor, Tensor]], tiles: NDArray[np.uint8]
-    ) -> tuple[Tensor, Tensor]:
+    def _through(self, tiles: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         """Take tiles through the image encoder; grey ones as the one channel that they are where it can."""
         is_grey = self._folded and np.array_equal(tiles[..., 0], tiles[..., 1])
         is_grey = is_grey and np.array_equal(tiles[..., 0], tiles[..., 2])
@@ -131,9 +129,9 @@ class SamPredictor:
             pixels = pixels.pin_memory().to(self._device, non_blocking=True)
         images = pixels.to(self._device).permute(0, 3, 1, 2)
         if self._folded:  # bfloat16 holds the pixels' 256 values exactly.
-            return encode(images.to(self._dtype))
+            return self._through_encoder(images.to(self._dtype))
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
-            return encode((images.float() - self._mean) / self._std)
+            return self._through_encoder((images.float() - self._mean) / self._std)
 
     def pack(self, embedding: Embedding) -> NDArray[np.float16]:
         """Return the features; see `Predictor`."""

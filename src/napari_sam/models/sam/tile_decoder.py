@@ -19,6 +19,8 @@ from napari_sam.models.sam.layers import LayerNorm2d
 from napari_sam.models.sam.mask_decoder import MaskDecoder
 from napari_sam.models.sam.transformer import Attention, TwoWayAttentionBlock
 
+CELLS_AT_ONCE = 512
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageSide:
@@ -107,16 +109,18 @@ class TileDecoder:
         else:
             masked = side.image + _cells(dense).to(self.dtype)
             tokens, cells = self._transform(start, masked, masked + self._position)
-        up = self._upscale(cells)
         heads = zip(decoder.output_hypernetworks_mlps, tokens[1:], strict=False)
-        weights = torch.stack([mlp(token) for mlp, token in heads])
-        logits = self._on_grid(up @ weights.T).float()
+        weights = torch.stack([mlp(token) for mlp, token in heads]).T
         iou_prediction = decoder.iou_prediction_head(tokens[0]).float()
+        # In parts that stay in the processor's cache, each from its cells to its logits.
+        step = CELLS_AT_ONCE if cells.device.type == "cpu" else len(cells)
+        parts = (self._upscale(cells[first : first + step]) for first in range(0, len(cells), step))
         if not isinstance(decoder, MaskDecoderHQ) or side.hq_features is None:
-            return logits, iou_prediction, None
+            return self._on_grid(torch.cat([part @ weights for part in parts])).float(), iou_prediction, None
+        up = torch.cat(list(parts))
         weight = decoder.hf_mlp(tokens[1 + masks])[None]
         hq_logits = decoder.hq_logits(self._on_grid(up)[None], side.hq_features, weight)
-        return logits, iou_prediction, hq_logits[0].float()
+        return self._on_grid(up @ weights).float(), iou_prediction, hq_logits[0].float()
 
     def _transform(self, tokens: Tensor, cells: Tensor, placed: Tensor) -> tuple[Tensor, Tensor]:
         """Mix tokens, (tokens, width), and cells, (cells, width), as `TwoWayTransformer` does."""

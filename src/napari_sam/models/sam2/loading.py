@@ -1,0 +1,67 @@
+"""Networks of the transformers library, filled from a state dict; nothing is ever looked up or downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from napari_sam.errors import ModelError
+
+
+def filled(make: Callable[[], Any], state: Mapping[str, Tensor], name: str) -> Any:
+    """Make a network around given weights, which are neither copied nor changed.
+
+    Parameters
+    ----------
+    make
+        Returns the untrained network.
+    state
+        Its weights, exactly.
+    name
+        What the user calls the model, for messages.
+
+    Raises
+    ------
+    ModelError
+        The library is missing or too old or too new, or weights are missing, too many or of another shape.
+    """
+    try:
+        with Weightless():
+            network = make()
+    except ImportError as error:
+        raise ModelError(f"{name} needs a package that does not load: pip install 'napari-sam[sam2]'.") from error
+    _compare({key: value.shape for key, value in network.state_dict().items()}, state, name)
+    network.load_state_dict(dict(state), assign=True)
+    return network.eval().requires_grad_(False)
+
+
+class Weightless(TorchFunctionMode):
+    """Give uninitialised tensors, which layers make for their weights, no memory; what is computed stays real."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.empty:
+            kwargs = {**kwargs, "device": "meta"}
+        return func(*args, **kwargs)
+
+
+def _compare(expected: Mapping[str, torch.Size], state: Mapping[str, Tensor], name: str) -> None:
+    missing = sorted(expected.keys() - state.keys())
+    extra = sorted(state.keys() - expected.keys())
+    reshaped = sorted(key for key in expected.keys() & state.keys() if state[key].shape != expected[key])
+    found = [
+        f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for keys, what in ((missing, "missing"), (extra, "too many"), (reshaped, "of another shape"))
+        if keys
+    ]
+    if found:
+        raise ModelError(
+            f"The weights of {name} differ from what its network needs, {' and '.join(found)}: "
+            "use a complete checkpoint."
+        )

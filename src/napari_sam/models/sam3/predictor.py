@@ -1,0 +1,168 @@
+"""SAM 3 behind the Predictor and TextPredictor protocols."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_sam.core.prompts import TilePrompts
+from napari_sam.errors import ModelError
+from napari_sam.models.device import Batches, precision_for
+from napari_sam.models.predictor import Decoded, Embedding, halved, packed, unpacked
+from napari_sam.models.sam2.decoding import PromptDecoder, resized
+from napari_sam.models.sam3.networks import SIDE, networks
+from napari_sam.models.sam3.text import Found, vocabulary_of, words
+
+PIXEL_MEAN, PIXEL_STD = 0.5, 0.5
+# Memory that one tile takes on its way through the image encoder.
+TILE_BYTES = 800 * 2**20
+
+
+class Sam3Predictor:
+    """Encode once, then decode prompts and find what texts name, with the user's own weights of SAM 3.
+
+    Parameters
+    ----------
+    state
+        State dict of transformers' `Sam3VideoModel`, as facebook/sam3 is published, or of `Sam3TrackerModel` alone,
+        which finds nothing by text.
+    family
+        "sam3".
+    name
+        What the user calls the model.
+    digest
+        Hash of the weights.
+    device
+        Where to run.
+    precision
+        Of the image encoder, see `precision_for`. Decoding and finding are in float32.
+    vocabulary
+        The tokenizer.json that came with the weights; looked for beside them when left out.
+
+    Raises
+    ------
+    ModelError
+        The transformers library is missing, or weights are missing, of another shape or under other names.
+    """
+
+    input_side = SIDE
+    object_fraction = 1 / 6
+    object_range = (0.03, 0.75)
+    probe_reach = 0
+
+    def __init__(
+        self,
+        state: dict[str, Tensor],
+        family: str,
+        *,
+        name: str,
+        digest: str,
+        device: torch.device,
+        precision: str = "auto",
+        vocabulary: Path | None = None,
+    ) -> None:
+        self.name, self.family = name, family
+        self._device = device
+        self._dtype = precision_for(device, precision)
+        self.digest = f"{digest}/{'tf32' if precision == 'tf32' else str(self._dtype).removeprefix('torch.')}"
+        tracker, detector = networks(state, name)
+        self._tracker: Any = tracker.to(device)
+        self._detector: Any = None if detector is None else detector.to(device)
+        self.finds_text = detector is not None
+        self.input_side = int(tracker.config.vision_config.image_size)
+        self._sizes = [tuple(size) for size in tracker.config.vision_config.backbone_feature_sizes]
+        self._decode = PromptDecoder(self._tracker, self.input_side)
+        self._batches = Batches(device, TILE_BYTES)
+        self._vocabulary = vocabulary or vocabulary_of(name)
+
+    @property
+    def batch(self) -> int:
+        """How many tiles are best encoded in one call; see `Predictor`."""
+        return self._batches.size
+
+    @torch.inference_mode()
+    def encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
+        """Encode tiles of shape (n, 1008, 1008, 3), uint8 RGB; see `Predictor`."""
+        return self._batches.run(range(len(tiles)), lambda part: self._encode(tiles[part[0] : part[-1] + 1]))
+
+    def _encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
+        """Encode for prompts, and keep what the same is made of for texts: theirs is five times as large."""
+        images = torch.from_numpy(tiles).to(self._device).permute(0, 3, 1, 2)
+        images = (images.float() / 255 - PIXEL_MEAN) / PIXEL_STD
+        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
+            encoder, decoder = self._tracker.vision_encoder, self._tracker.mask_decoder
+            tokens: Tensor = encoder.backbone(images).last_hidden_state
+            cells = tokens.transpose(1, 2).reshape(len(images), -1, *self._sizes[-1])
+            fine, middle, coarse, *_ = encoder.neck(cells)[0]
+            # The library's own shortcut adds the embedding to a level that is then left out.
+            coarse = coarse + self._tracker.no_memory_embedding.reshape(1, -1, 1, 1)
+            features = [coarse, decoder.conv_s1(middle), decoder.conv_s0(fine)]
+        features += [cells] if self.finds_text else []
+        return [Embedding(tuple(halved(part[i : i + 1].float()) for part in features)) for i in range(len(tiles))]
+
+    def pack(self, embedding: Embedding) -> NDArray[np.float16]:
+        """Return the features; see `Predictor`."""
+        return packed(embedding.tensors)
+
+    def unpack(self, values: NDArray[np.float16]) -> Embedding:
+        """Return the embedding of packed values; see `Predictor`."""
+        vision = self._tracker.config.vision_config
+        width = vision.fpn_hidden_size
+        channels = [width, width // 4, width // 8]
+        shapes = [(1, count, *size) for count, size in zip(channels, self._sizes[::-1], strict=True)]
+        if self.finds_text:
+            shapes.append((1, vision.backbone_config.hidden_size, *self._sizes[-1]))
+        return Embedding(unpacked(values, shapes, self._device))
+
+    @torch.inference_mode()
+    def decode(self, embedding: Embedding, prompts: TilePrompts) -> Decoded:
+        """Decode the prompts of one object; see `Predictor` and `Sam2Predictor.decode`."""
+        return self._decode(embedding.tensors[:3], prompts)
+
+    @torch.inference_mode()
+    def find(self, embedding: Embedding, text: str, threshold: float = 0.5) -> Found:
+        """Find the objects that a text names; see `TextPredictor`.
+
+        Parameters
+        ----------
+        embedding
+            Of one tile.
+        text
+            A short noun phrase.
+        threshold
+            Least score, 0 to 1: of the object, times that of any such object being there.
+
+        Raises
+        ------
+        PromptError
+            The text is empty.
+        ModelError
+            The weights lack the part for text, or their vocabulary is missing or another's.
+        """
+        if not self.finds_text:
+            raise ModelError(
+                f"{self.name} lacks the part of SAM 3 that finds by text: use the complete model.safetensors."
+            )
+        config = self._detector.config.text_config
+        numbers = words(text, self._vocabulary, most=config.max_position_embeddings, known=config.vocab_size)
+        levels, positions = self._detector.vision_encoder.neck(embedding.tensors[3])
+        vision = SimpleNamespace(
+            fpn_hidden_states=levels, fpn_position_encoding=positions, hidden_states=None, attentions=None
+        )
+        out = self._detector(vision_embeds=vision, input_ids=torch.tensor([numbers], device=self._device))
+        return self._found(out, threshold)
+
+    def _found(self, out: Any, threshold: float) -> Found:
+        scores = out.pred_logits[0].sigmoid() * out.presence_logits[0].sigmoid()
+        order = scores.argsort(descending=True, stable=True)
+        order = order[scores[order] > threshold]
+        cells = self.input_side // 4
+        boxes = out.pred_boxes[0, order][:, [1, 0, 3, 2]].clamp(0, 1) * self.input_side
+        logits = resized(out.pred_masks[0, order], (cells, cells)) if len(order) else torch.zeros(0, cells, cells)
+        return Found(logits.cpu().numpy(), scores[order].cpu().numpy(), boxes.cpu().numpy())
