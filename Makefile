@@ -38,6 +38,7 @@ model-card: $(READY)
 
 benchmark: $(READY)
 	$(BIN)/python benchmarks/compact.py
+	$(BIN)/python benchmarks/sam.py --write docs/results/sam_speed.json --docs docs/speed.md
 	$(BIN)/python benchmarks/large.py
 	$(XVFB) $(BIN)/python benchmarks/event_loop.py
 
@@ -47,7 +48,11 @@ $(READY): pyproject.toml constraints.txt | system
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gui,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gui,sam2,test]'
+	@# Only the parity tests want it, without what it depends on; they skip where it cannot be had.
+	$(BIN)/python -m pip install --quiet setuptools wheel hydra-core iopath && \
+		SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation sam2==1.1.0 || \
+		echo "sam2 could not be installed: the tests beside it are skipped."
 	@touch $(READY)
 
 # Installs what is missing, and only on systems with apt.

@@ -322,6 +322,30 @@ def peak(device: str, dtype: torch.dtype) -> float:
     return 2 * count**3 / min(times)
 
 
+def write_docs(page: Path, report: dict[str, Any]) -> None:
+    """Replace what stands between the page's marks for this kind of device and model."""
+    kind = "cpu" if "GPU" not in report["device"] and "NVIDIA" not in report["device"] else "cuda"
+    begin, end = (f"<!-- {word} {kind} {report['size']} -->" for word in ("begin", "end"))
+    lines = [
+        f"{report['device']}, {report['threads']} thread(s), torch {report['torch']}, {report['size']}, "
+        f"{report['batch']} tile(s) at a time, {report['unit']}, median (least to most) of {report['rounds']} rounds; a "
+        f"large matrix product reaches {report['peak']['float32']:.0f} GFLOP/s in float32 and "
+        f"{report['peak']['bfloat16']:.0f} in bfloat16.",
+    ]
+    titles = {"encode": "Encode a tile of 1024 x 1024", "click": "Click on an encoded tile to three full masks"}
+    for key, title in titles.items():
+        if key in report:
+            lines += ["", f"| {title} | ms | times faster |", "|---|---|---|"]
+            for row in report[key]:
+                spread = f"{row['ms']:.0f} ({row['least']:.0f} to {row['most']:.0f})"
+                lines.append(f"| {row['name']} | {spread} | {row['ratio']:.2f} |")
+    text = page.read_text()
+    if begin not in text or end not in text:
+        sys.exit(f"{page} has no marks {begin} and {end}: add them where the tables belong.")
+    before, rest = text.split(begin, 1)
+    page.write_text(f"{before}{begin}\n" + "\n".join(lines) + f"\n{end}{rest.split(end, 1)[1]}")
+
+
 def main() -> None:
     """Run everything and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -333,6 +357,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="ours compiled as well")
     parser.add_argument("--skip", nargs="*", default=[], choices=["encode", "click", "hover", "bulk"])
     parser.add_argument("--write", type=Path, help="a JSON file for the docs")
+    parser.add_argument("--docs", type=Path, help="the page whose tables are to be replaced")
     arguments = parser.parse_args()
     arguments.batch = arguments.batch or (8 if arguments.device.startswith("cuda") else 1)
     torch.set_num_threads(arguments.threads)
@@ -365,8 +390,11 @@ def main() -> None:
             "compact": busy_share(compact, 400),
             arguments.size: busy_share(ours, 9 if arguments.device == "cpu" else 400),
         }
+    report["unit"] = unit
     if arguments.write:
         arguments.write.write_text(json.dumps(report, indent=1) + "\n")
+    if arguments.docs:
+        write_docs(arguments.docs, report)
 
 
 if __name__ == "__main__":

@@ -184,3 +184,33 @@ def test_official_checkpoints_of_every_size_fit_both_ways(reference, name):
         ours = Parts(encoder, PromptEncoder(), MaskDecoderHQ(early_width=size.width if size else 160))
     ours.load_state_dict(theirs.state_dict(), strict=True, assign=True)
     theirs.load_state_dict(ours.state_dict(), strict=True, assign=True)
+
+
+@torch.inference_mode()
+def test_the_early_feature_of_a_vit_is_the_references(reference):
+    modeling = sys.modules["segment_anything_hq.modeling"]
+    torch.manual_seed(3)
+    theirs = modeling.ImageEncoderViT(
+        depth=4,
+        embed_dim=EARLY,
+        img_size=SIDE,
+        mlp_ratio=4,
+        norm_layer=lambda width: nn.LayerNorm(width, eps=1e-6),
+        num_heads=3,
+        patch_size=16,
+        qkv_bias=True,
+        use_rel_pos=True,
+        global_attn_indexes=[1, 3],
+        window_size=7,
+        out_chans=256,
+    ).eval()
+    for name, parameter in theirs.named_parameters():
+        if "rel_pos" in name or "pos_embed" in name:
+            parameter.normal_(0, 0.2)
+    ours = ImageEncoderViT(width=EARLY, depth=4, heads=3, global_blocks=(1, 3), side=SIDE, window=7).eval()
+    assert ours.load_state_dict(theirs.state_dict(), strict=True)
+    pixels = torch.randn(1, 3, SIDE, SIDE)
+    expected, early = theirs(pixels)
+    embedding, our_early = ours.forward_with_early(pixels)
+    close(embedding, expected)
+    close(our_early, early[0])

@@ -6,6 +6,7 @@ import math
 import sys
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -215,3 +216,23 @@ class Plain:
             gain, bias = (self.state[f"neck.{norm}.{part}"][:, None, None] for part in ("weight", "bias"))
             x = (x - mean) / (var + 1e-6).sqrt() * gain + bias
         return x, early
+
+
+def test_mobile_sam_segments_through_its_predictor(one_thread):
+    from napari_sam.core.prompts import TilePrompts
+    from napari_sam.models.sam import SamPredictor, build
+
+    torch.manual_seed(4)
+    network = build("vit_t").eval().requires_grad_(False)
+    cpu = torch.device("cpu")
+    predictor = SamPredictor(
+        network.state_dict(), "vit_t", name="mobile_sam", digest="0", device=cpu, precision="float32"
+    )
+    tile = np.random.default_rng(0).integers(0, 255, (1, 1024, 1024, 3), np.uint8)
+    (embedding,) = predictor.encode(tile)
+    mean, std = (torch.tensor(x)[:, None, None] for x in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
+    with torch.inference_mode():
+        expected = network.image_encoder((torch.from_numpy(tile).permute(0, 3, 1, 2) - mean) / std)
+    torch.testing.assert_close(embedding.tensors[0], expected, atol=2e-3, rtol=2e-3)
+    answer = predictor.decode(embedding, TilePrompts(np.array([[200, 300]], np.float32), np.array([True])))
+    assert answer.logits.shape == (3, 256, 256)
