@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from napari_sam.core.prompts import rasterize_polygon as rasterize_polygon
     from napari_sam.errors import NapariSamError as NapariSamError
     from napari_sam.lazy import LazyLevel as LazyLevel
+    from napari_sam.search import find as find
     from napari_sam.segmenter import Candidates as Candidates
     from napari_sam.segmenter import Segmenter as Segmenter
     from napari_sam.stores.pyramid import LabelPyramid as LabelPyramid
@@ -30,6 +31,7 @@ _HOMES = {
     "LabelPyramid": "stores.pyramid",
     "LazyLevel": "lazy",
     "Volume": "volume",
+    "find": "search",
 }
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "Segmenter",
     "Volume",
     "__version__",
+    "find",
     "rasterize_polygon",
 ]
 
