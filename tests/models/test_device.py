@@ -141,3 +141,24 @@ def test_batches_on_a_gpu_are_sized_from_its_free_memory(monkeypatch):
     assert Batches(torch.device("cuda"), 2**30).size == 8
     assert Batches(torch.device("cuda"), 2**40).size == 1
     assert Batches(torch.device("cuda"), 1).size == device_module.MOST_TILES
+
+
+@pytest.mark.parametrize(("limit", "most"), [("150000 100000", 2), ("max 100000", 64), ("50000 100000", 1), (None, 64)])
+def test_no_more_threads_than_are_ours(limit, most, monkeypatch, tmp_path):
+    monkeypatch.setattr(device_module.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(device_module, "CGROUP_LIMIT", tmp_path / "cpu.max")
+    if limit:
+        (tmp_path / "cpu.max").write_text(limit)
+    assert device_module.free_threads() == most
+
+
+def test_a_model_leaves_the_threads_of_others_alone(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(device_module, "free_threads", lambda: 3)
+    load_predictor("compact", "cpu")
+    load_predictor("compact", "cpu", threads=5)
+    monkeypatch.setattr(device_module, "free_threads", lambda: 9)
+    load_predictor("compact", "cpu")
+    assert asked == [3, 5]

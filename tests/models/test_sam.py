@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from types import ModuleType
 
@@ -91,6 +92,15 @@ def test_the_image_encoder_is_the_reference(pair):
     expected = theirs.image_encoder(image)
     assert expected.std() > 0.5
     close(ours.image_encoder(image), expected)
+
+
+@torch.inference_mode()
+def test_in_bfloat16_the_image_encoder_gives_nearly_the_same(pair):
+    _, ours = pair
+    image = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    exact = ours.image_encoder(image)
+    rough = copy.deepcopy(ours.image_encoder).to(torch.bfloat16)(image.bfloat16()).float()
+    assert (rough - exact).abs().mean() <= 0.05 * exact.std()
 
 
 @pytest.mark.parametrize("multimask", [False, True])

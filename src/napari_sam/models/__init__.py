@@ -40,7 +40,7 @@ def load_predictor(
     device
         "auto", "cpu", "cuda", "cuda:1" or "mps".
     threads
-        Processor threads for torch in the whole process; its own choice when left out.
+        Processor threads for torch in the whole process; when left out its own choice, and no more than are ours.
     precision
         "float32", "bfloat16", "tf32" or "auto", which takes bfloat16 for large models where the device multiplies it.
     progress
@@ -57,7 +57,7 @@ def load_predictor(
     """
     import torch
 
-    from napari_sam.models.device import resolve_device
+    from napari_sam.models.device import free_threads, resolve_device
     from napari_sam.models.download import sha256_of
     from napari_sam.models.families import recognise
     from napari_sam.models.storage import verified
@@ -66,8 +66,8 @@ def load_predictor(
     where = resolve_device(device)
     if threads is not None and threads < 1:
         raise ModelError(f"The model needs at least one thread and was given {threads}: leave the number out.")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    if threads is not None or torch.get_num_threads() > free_threads():
+        torch.set_num_threads(threads or free_threads())
     entry = REGISTRY.get(str(model))
     if entry:
         _check_extra(entry.family)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +13,7 @@ import torch
 from napari_sam.errors import ModelError
 
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
+CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 FAST_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
 # A share of the free memory that is left to others, and the most tiles that one call is worth.
 SPARE_SHARE = 0.2
@@ -39,6 +42,24 @@ def resolve_device(name: str = "auto") -> torch.device:
     if wanted not in available and not (wanted == "cuda" and available[0].startswith("cuda")):
         raise ModelError(f"The device {name!r} is not available here: use one of {', '.join(['auto', *available])}.")
     return torch.device(wanted)
+
+
+def free_threads() -> int:
+    """Return how many threads of this computer's processor the process may use.
+
+    torch takes one for every core that it sees; on a cluster or in a container far fewer may be ours, and threads that
+    share a core wait for each other.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    try:
+        quota, period = CGROUP_LIMIT.read_text(encoding="ascii").split()
+        count = min(count, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):
+        pass  # No limit, "max", or another system.
+    return max(1, count)
 
 
 def has_fast_bfloat16() -> bool:
