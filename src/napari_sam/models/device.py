@@ -50,10 +50,7 @@ def free_threads() -> int:
     torch takes one for every core that it sees; on a cluster or in a container far fewer may be ours, and threads that
     share a core wait for each other.
     """
-    if hasattr(os, "sched_getaffinity"):
-        count = len(os.sched_getaffinity(0))
-    else:
-        count = os.cpu_count() or 1
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = CGROUP_LIMIT.read_text(encoding="ascii").split()
         count = min(count, math.ceil(int(quota) / int(period)))
