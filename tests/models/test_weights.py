@@ -302,6 +302,8 @@ def test_written_weights_are_the_ones_that_are_read(tmp_path: Path, state: dict[
     with safe_open(path, "pt") as file:
         assert file.metadata()["family"] == "compact"
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.safetensors"]
+    (tmp_path / "usual").touch()
+    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 def test_half_precision_leaves_alone_what_it_cannot_hold(tmp_path: Path) -> None:

@@ -100,4 +100,7 @@ def save_weights(state: dict[str, torch.Tensor], path: Path, *, family: str, hal
         # A copy of its own for each: safetensors refuses tensors that share memory.
         tensors[key] = value.to(torch.float16 if fits else value.dtype, copy=True).contiguous()
     with replacing(path) as temporary:
+        temporary.touch()
+        usual = temporary.stat().st_mode
         save_file(tensors, temporary, metadata={"family": family, "format": "pt"})
+        temporary.chmod(usual)  # The library makes files that only their owner may read.
