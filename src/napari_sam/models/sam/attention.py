@@ -6,10 +6,6 @@ all heads at once. Which is fastest depends on the processor; see docs/speed.md 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from typing import Any, cast
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -91,20 +87,16 @@ def extended(q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_col: Tensor) ->
 
 def flexible(q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_col: Tensor) -> Tensor:
     """Attend with a kernel that adds the positions as it goes, torch's flex attention when compiled; see `attend`."""
+    # Imported when it is needed: it brings the compiler.
+    from torch.nn.attention.flex_attention import flex_attention
+
     cols = by_col.shape[-1]
 
     def add_position(score: Tensor, n: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return score + by_row[n, head, query, key // cols] + by_col[n, head, query, key % cols]
 
-    return cast(Tensor, _flex()(q.contiguous(), k.contiguous(), v.contiguous(), score_mod=add_position))
-
-
-@cache
-def _flex() -> Callable[..., Any]:
-    # Imported when it is needed: it brings the compiler.
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return cast(Callable[..., Any], flex_attention)
+    out: Tensor = flex_attention(q.contiguous(), k.contiguous(), v.contiguous(), score_mod=add_position)
+    return out
 
 
 def relative(table: Tensor, size: int) -> Tensor:
