@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_sam.core.cleaning import Cleaning as Cleaning
     from napari_sam.core.geometry import Box as Box
     from napari_sam.core.geometry import Plane as Plane
     from napari_sam.core.masks import Mask as Mask
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from napari_sam.search import find as find
     from napari_sam.segmenter import Candidates as Candidates
     from napari_sam.segmenter import Segmenter as Segmenter
+    from napari_sam.stores.journal import Journal as Journal
     from napari_sam.stores.pyramid import LabelPyramid as LabelPyramid
     from napari_sam.volume import Volume as Volume
 
@@ -27,6 +29,8 @@ _HOMES = {
     "rasterize_polygon": "core.prompts",
     "NapariSamError": "errors",
     "Candidates": "segmenter",
+    "Cleaning": "core.cleaning",
+    "Journal": "stores.journal",
     "Segmenter": "segmenter",
     "LabelPyramid": "stores.pyramid",
     "LazyLevel": "lazy",
@@ -37,6 +41,8 @@ _HOMES = {
 __all__ = [
     "Box",
     "Candidates",
+    "Cleaning",
+    "Journal",
     "LabelPyramid",
     "LazyLevel",
     "Mask",

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from napari_sam import __version__, cli_encode, cli_models
+from napari_sam import __version__, cli_encode, cli_find, cli_models, cli_prompts, cli_replay
 from napari_sam.cli_encode import (
     DEFAULT_AXES,
     AxesOption,
@@ -29,13 +29,12 @@ from napari_sam.cli_encode import (
     image_options,
     parse_numbers,
 )
+from napari_sam.cli_replay import write_image
 from napari_sam.errors import ImageError, LabelsError, NapariSamError, OutputError, PromptError
 from napari_sam.export import LABEL_SUFFIXES, as_label_dtype, write_json, write_labels
 from napari_sam.files import check_output, replacing
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_sam.core.masks import Overlap
     from napari_sam.segmenter import Segmenter
     from napari_sam.stores.pyramid import LabelPyramid
@@ -85,6 +84,8 @@ class CandidateChoice(StrEnum):
 
 app.command()(cli_encode.encode)
 app.command()(cli_encode.cache)
+app.command()(cli_replay.replay)
+app.command()(cli_find.find)
 app.command()(cli_models.models)
 app.command()(cli_models.convert)
 
@@ -102,6 +103,10 @@ def segment(
     ] = None,
     box: Annotated[
         list[str] | None, typer.Option(metavar="R0,C0,R1,C1", help="A box, half-open; each box is one object.")
+    ] = None,
+    prompts_file: Annotated[
+        Path | None,
+        typer.Option("--prompts", help="Prompts of many objects, .csv or .geojson; each object is one label."),
     ] = None,
     plane: Annotated[
         str | None, typer.Option(metavar="Z[,..]", help="Position along the leading axes of an nD image.")
@@ -121,6 +126,9 @@ def segment(
     contrast: ContrastOption = None,
     axes: AxesOption = DEFAULT_AXES,
     append: Annotated[bool, typer.Option("--append", help="Add to an .ome.zarr label image that exists.")] = False,
+    journal: Annotated[
+        bool, typer.Option("--journal", help="Keep the prompts of --prompts beside the labels, to go on from.")
+    ] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Segment objects of an image by points and boxes and write a label image."""
@@ -129,8 +137,18 @@ def segment(
         parsed = [_parse_point(text) for text in point]
         prompts.append({"points": [at for at, _ in parsed], "labels": [sign for _, sign in parsed]})
     prompts += [{"box": parse_numbers(text, 4, "--box", "R0,C0,R1,C1")} for text in box or []]
-    if not prompts:
-        raise PromptError("There is no prompt: give at least one --point ROW,COL or --box R0,C0,R1,C1.")
+    if prompts and prompts_file:
+        raise PromptError(
+            "Prompts come from a file or from the command line: leave out --prompts, or --point and --box."
+        )
+    if not prompts and not prompts_file:
+        raise PromptError(
+            "There is no prompt: give at least one --point ROW,COL or --box R0,C0,R1,C1, or a file by --prompts."
+        )
+    if prompts_file:
+        cli_prompts.check_prompts(prompts_file)
+    elif journal:
+        raise PromptError("A journal keeps the prompts of a file: name it by --prompts.")
     where = (
         None if plane is None else [int(value) for value in parse_numbers(plane, None, "--plane", "Z[,..]", whole=True)]
     )
@@ -148,6 +166,7 @@ def segment(
         raise OutputError(f"{out} holds no labels, and it is not replaced: choose another name.")
     if json:
         check_output(json, (".json",), overwrite)
+    kept = cli_prompts.journal_for(out, plane, journal, append, overwrite)
 
     from napari_sam.encoding import default_store
     from napari_sam.segmenter import Segmenter, open_labels
@@ -156,6 +175,12 @@ def segment(
     if store is None:
         segmenter.encoder.store = default_store(segmenter.predictor)
     run = partial(segment_objects, segmenter, prompts, where, candidate.value, overlap.value)
+    if prompts_file:
+        numbers = not (append and out.exists())
+        options = {"keep_numbers": numbers, "journal": kept, "source": image}
+        run = partial(
+            cli_prompts.segment_file, segmenter, prompts_file, where, candidate.value, overlap.value, **options
+        )
     if append and out.exists():
         objects = run(lambda: open_labels(out, segmenter.volume))
     elif in_pyramid:
@@ -163,22 +188,13 @@ def segment(
             objects = run(lambda: open_labels(temporary, segmenter.volume, out.name.removesuffix(PYRAMID_SUFFIX)))
     else:
         objects = run()
-        _write_plane(out, objects["label_image"], segmenter)
+        write_image(out, objects["label_image"], segmenter.volume)
     del objects["label_image"]
     if json:
         write_json(json, {"image": str(image), "model": model, **objects})
     console.print(f"{len(objects['objects'])} object(s) written to {out}", highlight=False, soft_wrap=True)
-
-
-def _write_plane(path: Path, labels: NDArray[Any], segmenter: Segmenter) -> None:
-    """Write the labels of a plane; as a GeoTIFF where the image lies on a map."""
-    place = segmenter.volume.georeference
-    if place is not None and place.transform is not None and path.suffix.lower() in (".tif", ".tiff"):
-        from napari_sam.geo import write_labels_geotiff
-
-        write_labels_geotiff(path, labels, place)
-    else:
-        write_labels(path, labels)
+    if objects.get("failed"):
+        raise typer.Exit(1)
 
 
 def segment_objects(

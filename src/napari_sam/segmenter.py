@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_sam.core.cleaning import Cleaning
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap, mask_from_logits, touches_border
 from napari_sam.core.prompts import Prompts, TilePrompts
@@ -20,9 +21,14 @@ from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.encoding import EncodeProgress, Sweep, TileEncoder
 from napari_sam.errors import ImageError, LabelsError, PromptError
 from napari_sam.opening import ArrayLike
+from napari_sam.recording import provenance, record
 from napari_sam.stores.embedding_disk import DiskStore
-from napari_sam.stores.labels import Edit, LabelStore, WritableArray
+from napari_sam.stores.entries import Entry, Provenance
+from napari_sam.stores.journal import Journal
+from napari_sam.stores.labels import Edit, WritableArray
+from napari_sam.stores.objects import LabelledObject
 from napari_sam.stores.pyramid import LabelPyramid
+from napari_sam.stores.targets import LabelTarget
 from napari_sam.volume import Volume
 
 if TYPE_CHECKING:
@@ -55,11 +61,17 @@ class Candidates(Sequence[Mask]):
         Which of them has the highest predicted IoU.
     plane
         The plane that they lie in.
+    prompts
+        What they answer, where that is known.
+    downsample
+        How many pixels of the image one pixel of the screen showed, if there was a screen.
     """
 
     masks: tuple[Mask, ...]
     best_index: int
     plane: Plane
+    prompts: Prompts | None = None
+    downsample: float | None = None
 
     @overload
     def __getitem__(self, index: int) -> Mask: ...
@@ -84,6 +96,12 @@ class Candidates(Sequence[Mask]):
             raise PromptError(f"There is no candidate called {name!r}: use {', '.join(CANDIDATE_NAMES)}.")
         return self.best if name == "best" else self.masks[CANDIDATE_NAMES.index(name) - 1]
 
+    def name_of(self, mask: Mask) -> CandidateName | None:
+        """Return what one of the masks is called, "best" for the best one, or None for another mask."""
+        if mask is self.best:
+            return "best"
+        return next((CANDIDATE_NAMES[i + 1] for i, known in enumerate(self.masks) if known is mask), None)
+
 
 class Segmenter:
     """Segment objects of an image by prompts.
@@ -99,6 +117,8 @@ class Segmenter:
         "auto" (the fastest there is), "cpu", "cuda", "cuda:1" or "mps".
     threads
         Processor threads that the model may use; torch's own choice when left out.
+    precision
+        "float32", "bfloat16", "tf32" or "auto", which takes bfloat16 for large models where the device multiplies it.
     labels
         Integer array of the image's shape that accepted masks are written into, a `LabelPyramid`, or the path of one
         on disk (made where there is none); a new uint16 array in memory when left out.
@@ -122,11 +142,14 @@ class Segmenter:
         Exponent applied after the contrast stretch.
     store
         Folder or URL of a store of embeddings, which is read and filled; left out, they live in memory only.
+    journal
+        Whether everything that happens to the objects is kept on disk, beside the labels or else in the cache folder;
+        or the folder to keep it in. Work that is there already is gone on with: new labels get its objects back.
 
     Raises
     ------
-    ImageError, ModelError, LabelsError
-        The image, the model or the labels cannot be used.
+    ImageError, ModelError, LabelsError, OutputError
+        The image, the model, the labels or the journal cannot be used.
 
     Examples
     --------
@@ -147,6 +170,7 @@ class Segmenter:
         model: str | Path | Predictor = "compact",
         device: str = "auto",
         threads: int | None = None,
+        precision: str = "auto",
         labels: WritableArray | Path | str | None = None,
         rgb: bool | None = None,
         channel_axis: int | None = None,
@@ -157,6 +181,7 @@ class Segmenter:
         contrast_limits: Sequence[float] | Sequence[Sequence[float]] | None = None,
         gamma: float | Sequence[float] = 1.0,
         store: DiskStore | Path | str | None = None,
+        journal: bool | Path | str | None = None,
     ) -> None:
         self.volume = volume = Volume.of(
             image, rgb, channel_axis=channel_axis, channels=channels, spacing=spacing, nodata=nodata
@@ -170,16 +195,22 @@ class Segmenter:
             raise LabelsError(
                 f"The labels have shape {tuple(labels.shape)} and the image {self.volume.shape}: make them equal."
             )
-        self._label_store = None if labels is None else LabelStore(labels)
+        self._label_store = None if labels is None else LabelTarget(labels)
         self._answers: OrderedDict[tuple[object, ...], Candidates] = OrderedDict()
+        self._recent: deque[Candidates] = deque(maxlen=ANSWERS_KEPT)
         self._last_plane: Plane | None = None
         if isinstance(model, (str, Path)):
             from napari_sam.models import load_predictor
 
-            model = load_predictor(model, device, threads)
+            model = load_predictor(model, device, threads, precision)
         self.predictor: Predictor = model
         kept = store if store is None or isinstance(store, DiskStore) else DiskStore(store)
         self.encoder = TileEncoder(volume, model, lambda: volume.rendering(contrast_limits, gamma), kept)
+        self.journal: Journal | None = None
+        if journal is not None and journal is not False:
+            source = image if isinstance(image, (str, Path)) else None
+            folder = None if journal is True else Path(journal)
+            self.journal = record(volume, source, self._store(), folder, is_new=labels is None)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -250,7 +281,7 @@ class Segmenter:
         prompts = Prompts.of(points, labels, box, mask, shape=shape)
         self._last_plane = where
         if previous is not None:
-            return self._answer(where, prompts, previous, downsample)
+            return self._remembered(self._answer(where, prompts, previous, downsample))
         candidates: Candidates | None = None
         for step in prompts.steps():
             key = (where, step.key, downsample)
@@ -261,7 +292,7 @@ class Segmenter:
             if len(self._answers) > ANSWERS_KEPT:
                 self._answers.popitem(last=False)
         assert candidates is not None
-        return candidates
+        return self._remembered(candidates)
 
     def accept(
         self,
@@ -270,8 +301,13 @@ class Segmenter:
         label: int | None = None,
         plane: Plane | int | Sequence[int] | None = None,
         overlap: Overlap = "keep",
+        cleaning: Cleaning | None = None,
+        class_name: str | None = None,
     ) -> int:
         """Write a mask into the labels.
+
+        With a journal, a mask under the label of one of its objects takes the place of what the object has in that
+        plane; without one it is added to it.
 
         Parameters
         ----------
@@ -283,6 +319,10 @@ class Segmenter:
             Where to write; by default the plane of the candidates or of the last `segment`.
         overlap
             "keep" leaves pixels of other labels alone, "overwrite" takes them, "empty" refuses a mask that meets any.
+        cleaning
+            How the mask is tidied before.
+        class_name
+            The object's class, made where there is none of that name; only with a journal.
 
         Returns
         -------
@@ -292,7 +332,10 @@ class Segmenter:
         Raises
         ------
         LabelsError
-            The mask is empty, no pixel of it is free, or the label does not fit the labels' type.
+            The mask is empty, no pixel of it is free, or the label does not fit the labels' type; or there is no
+            journal that a class could be kept in.
+        OutputError
+            The journal cannot be written.
         """
         if not isinstance(mask, (Mask, Candidates)):
             raise LabelsError("Only a mask that segment() gave can be accepted: pass candidates, or one of them.")
@@ -302,11 +345,70 @@ class Segmenter:
             where = mask.plane
         else:
             where = self._last_plane or self.plane()
-        return self._store().write(where, mask.best if isinstance(mask, Candidates) else mask, label, overlap).label
+        chosen = mask.best if isinstance(mask, Candidates) else mask
+        clean = chosen if cleaning is None else cleaning(chosen, where.shape_in(self.shape))
+        if self.journal is None and class_name is None:
+            return self._store().write(where, clean, label, overlap).label
+        prompts, made = self._history_of(chosen, mask)
+        entry = self._journal().accept(where, clean, label, overlap, prompts=prompts, made=made, class_name=class_name)
+        assert entry.label is not None
+        return entry.label
 
-    def undo(self) -> Edit | None:
-        """Take back the last `accept` and return what it was; None when there is none left."""
-        return self._store().undo()
+    def undo(self) -> Edit | Entry | None:
+        """Take back the last `accept`, or with a journal the last operation, and return it; None when none is left."""
+        return self._store().undo() if self.journal is None else self.journal.undo()
+
+    def redo(self) -> Entry | None:
+        """Do again what was undone last and return it; None when there is nothing.
+
+        Raises
+        ------
+        LabelsError
+            There is no journal, which this method and the following ones are about.
+        """
+        return self._journal().redo()
+
+    @property
+    def objects(self) -> list[LabelledObject]:
+        """The objects of the journal that are there, by label."""
+        return self._journal().objects
+
+    def reopen(self, label: int) -> Prompts:
+        """Return what an object was segmented by, or its mask, to go on from; then `accept` under the same label.
+
+        Raises
+        ------
+        LabelsError
+            The journal knows no such object.
+        """
+        found = self._journal().object(label)
+        self._last_plane = found.plane
+        return found.prompts or Prompts.of(mask=found.mask, shape=found.plane.shape_in(self.shape))
+
+    def delete(self, label: int) -> None:
+        """Take an object out of the labels.
+
+        Raises
+        ------
+        LabelsError, OutputError
+            The journal knows no such object, or the labels or the journal cannot be written; nothing has changed.
+        """
+        self._journal().delete(label)
+
+    def classify(self, label: int, name: str | None) -> None:
+        """Give an object a class, made where there is none of that name; None takes it away.
+
+        Raises
+        ------
+        LabelsError, OutputError
+            The journal knows no such object, or cannot be written.
+        """
+        self._journal().classify(label, name)
+
+    def close(self) -> None:
+        """Let other programs write to the journal."""
+        if self.journal is not None:
+            self.journal.close()
 
     def refresh(self) -> None:
         """Forget what the image looked like; call it after changing pixels in place."""
@@ -363,10 +465,28 @@ class Segmenter:
         others = [range(length) for axis, length in enumerate(self.shape) if axis not in (row, col)]
         return [self.plane(index) for index in itertools.product(*others)]
 
-    def _store(self) -> LabelStore:
+    def _store(self) -> LabelTarget:
         if self._label_store is None:
-            self._label_store = LabelStore(np.zeros(self.shape, np.uint16))
+            self._label_store = LabelTarget(np.zeros(self.shape, np.uint16))
         return self._label_store
+
+    def _journal(self) -> Journal:
+        if self.journal is None:
+            raise LabelsError("There is no journal, which this needs: give journal=True when the Segmenter is made.")
+        return self.journal
+
+    def _history_of(self, chosen: Mask, given: Mask | Candidates) -> tuple[Prompts | None, Provenance | None]:
+        """Return the prompts that a mask answers and how it was made, where this segmenter made it."""
+        known = given if isinstance(given, Candidates) else None
+        if known is None:
+            known = next((one for one in reversed(self._recent) if one.name_of(chosen)), None)
+        if known is None:
+            return None, None
+        return known.prompts, provenance(self.encoder, chosen, known.name_of(chosen), known.downsample)
+
+    def _remembered(self, candidates: Candidates) -> Candidates:
+        self._recent.append(candidates)
+        return candidates
 
     def _grid(self, plane: Plane) -> TileGrid:
         return self.encoder.grid(plane)
@@ -379,7 +499,7 @@ class Segmenter:
         else:
             bounds = _bounds(prompts, previous)
             found = self._decode(plane, self._tile(grid, bounds, previous), prompts, previous)
-        return self._refine(plane, grid, prompts, found)
+        return replace(self._refine(plane, grid, prompts, found), prompts=prompts, downsample=downsample)
 
     def _tile(self, grid: TileGrid, bounds: Box, previous: Mask | None) -> Tile:
         """Return the tile for an object inside `bounds`: the one of the last answer as long as that suits."""

@@ -1,0 +1,182 @@
+"""What `napari-sam segment --prompts FILE` does."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from napari_sam.cli_replay import PYRAMID_SUFFIX, check_memory
+from napari_sam.errors import OutputError, PromptError
+from napari_sam.export import as_label_dtype
+
+if TYPE_CHECKING:
+    from napari_sam.core.geometry import Plane
+    from napari_sam.core.masks import Overlap
+    from napari_sam.segmenter import CandidateName, Segmenter
+    from napari_sam.stores.journal import Journal
+    from napari_sam.stores.pyramid import LabelPyramid
+    from napari_sam.stores.targets import LabelTarget
+
+messages = Console(stderr=True)
+
+
+def segment_file(
+    segmenter: Segmenter,
+    file: Path,
+    plane: list[int] | None,
+    candidate: CandidateName,
+    overlap: Overlap = "keep",
+    opened: Callable[[], LabelPyramid] | None = None,
+    *,
+    keep_numbers: bool = True,
+    journal: Path | None = None,
+    source: str | None = None,
+) -> dict[str, Any]:
+    """Segment the objects of a prompt file into a label image, or into labels on disk, and tell of those that fail.
+
+    Parameters
+    ----------
+    segmenter
+        Image and model.
+    file
+        CSV or GeoJSON.
+    plane
+        Where all objects lie, of which the label image is then; or None: where the file says, and it is of the image.
+    candidate, overlap
+        As in `segment`.
+    opened
+        Opens the labels on disk.
+    keep_numbers
+        See `segment_all`.
+    journal
+        Folder of the journal to keep; one that is made here is removed where no object is written.
+    source
+        Path or URL of the image, for the journal.
+
+    Returns
+    -------
+    dict
+        `label_image` or None, `plane`, `objects` (each with object, label, prompts, box, area, iou_prediction and
+        stability_score), and `failed` (each with object and error).
+
+    Raises
+    ------
+    LabelsError, PromptError
+        The labels do not fit in memory, the file is not understood, or every object failed.
+    """
+    import numpy as np
+
+    from napari_sam.prompt_files import read_prompts
+    from napari_sam.replay import Writer, segment_all
+    from napari_sam.stores.targets import LabelTarget
+
+    objects = read_prompts(file, segmenter.volume.georeference)
+    where = None if plane is None else segmenter.plane(plane)
+    shape = segmenter.shape if where is None else where.shape_in(segmenter.shape)
+    if opened is None:
+        check_memory(shape)
+    target = LabelTarget(np.zeros(shape, np.uint32) if opened is None else opened())
+    rows, failed = [], []
+    with _kept(journal, target, segmenter, source) as kept:
+        writer = Writer(target, kept, is_plane=where is not None and opened is None)
+        outcomes = segment_all(
+            segmenter, objects, where, writer, candidate=candidate, overlap=overlap, keep_numbers=keep_numbers
+        )
+        for one in outcomes:
+            if one.error is not None:
+                messages.print(f"Object {one.name} failed: {one.error}", highlight=False, markup=False, soft_wrap=True)
+                failed.append({"object": one.name, "error": one.error})
+            else:
+                rows.append(_row(one))
+        if not rows:
+            raise PromptError(f"None of the {len(failed)} object(s) of {file} gave a mask: correct its prompts.")
+    index = None if where is None else _index(where)
+    labels = as_label_dtype(np.asarray(target.array)) if opened is None else None
+    return {"label_image": labels, "plane": index, "objects": rows, "failed": failed}
+
+
+def check_prompts(file: Path) -> None:
+    """Refuse a prompt file that cannot be there, before any work is done.
+
+    Raises
+    ------
+    PromptError
+        Its ending is unknown, or there is none.
+    """
+    from napari_sam.prompt_files import check_prompt_file
+
+    check_prompt_file(file)
+    if not file.is_file():
+        raise PromptError(f"There is no prompt file {file}: check the path.")
+
+
+def journal_for(out: Path, plane: str | None, wanted: bool, append: bool, overwrite: bool) -> Path | None:
+    """Return the journal to keep beside labels that are about to be written, or None.
+
+    Raises
+    ------
+    OutputError
+        One is there that would not fit the new labels, or the labels are of one plane only.
+    """
+    from napari_sam.stores.journal_places import journal_beside
+
+    folder = journal_beside(out)
+    goes_on = append and out.exists()
+    if goes_on:
+        return folder if wanted or folder.exists() else None
+    if folder.exists() and not (wanted and overwrite):
+        raise OutputError(
+            f"{folder.name} lies beside {out.name} and would not fit its new labels: move it away, or begin it anew by "
+            "--journal --overwrite."
+        )
+    if wanted and plane is not None and not out.name.endswith(PYRAMID_SUFFIX):
+        raise OutputError(
+            "A journal goes with labels of the whole image: leave --plane out and name planes in the file."
+        )
+    return folder if wanted else None
+
+
+@contextmanager
+def _kept(
+    folder: Path | None, target: LabelTarget, segmenter: Segmenter, source: str | None
+) -> Iterator[Journal | None]:
+    """Give the journal of labels: the one of labels that hold something is gone on with, others are begun anew."""
+    if folder is None:
+        yield None
+        return
+    from napari_sam.recording import about
+    from napari_sam.stores.journal import Journal
+
+    is_new = target.next_label == 1
+    if is_new:
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with Journal(folder, target, about=about(segmenter.volume, source)) as journal:
+            yield journal
+    except BaseException:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _row(one: Any) -> dict[str, Any]:
+    from napari_sam.stores.entry_json import prompts_json
+
+    return {
+        "object": one.name,
+        "label": one.label,
+        "prompts": prompts_json(one.prompts),
+        "box": [int(edge) for edge in one.box.as_tuple()],
+        "area": one.area,
+        "iou_prediction": round(one.mask.iou_prediction, 4),
+        "stability_score": round(one.mask.stability_score, 4),
+    }
+
+
+def _index(plane: Plane) -> list[int]:
+    return [position for axis, position in enumerate(plane.index) if axis not in plane.axes]

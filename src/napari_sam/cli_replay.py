@@ -1,0 +1,252 @@
+"""The command `napari-sam replay`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from napari_sam import cli_models
+from napari_sam.cli_encode import (
+    DEFAULT_AXES,
+    AxesOption,
+    ChannelsOption,
+    ContrastOption,
+    NodataOption,
+    PrecisionOption,
+    SpacingOption,
+    image_options,
+)
+from napari_sam.errors import ImageError, LabelsError, OutputError
+from napari_sam.export import LABEL_SUFFIXES, as_label_dtype, write_labels
+from napari_sam.files import check_output, replacing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_sam.models.predictor import Predictor
+    from napari_sam.stores.journal import Journal
+    from napari_sam.stores.pyramid import LabelPyramid
+    from napari_sam.stores.targets import LabelTarget
+    from napari_sam.volume import Volume
+
+# A label image that is made in memory has at most so many pixels (a gigabyte).
+MOST_PIXELS = 2**28
+PYRAMID_SUFFIX = ".ome.zarr"
+
+console = Console()
+messages = Console(stderr=True)
+
+
+def replay(
+    journal: Annotated[Path, typer.Argument(help="The folder NAME.journal, or the labels NAME that it lies beside.")],
+    out: Annotated[Path | None, typer.Option(help="Label image, .tif or .zarr; or .ome.zarr, of any size.")] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="The image: a file, an OME-Zarr folder, or a URL.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Segment by the prompts again, with this model or checkpoint.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    precision: PrecisionOption = "auto",
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", help="Write the objects' prompts as .csv or .geojson.")
+    ] = None,
+    semantic: Annotated[
+        Path | None, typer.Option("--semantic", help="Write the objects' classes as a label image, .tif or .zarr.")
+    ] = None,
+    channels: ChannelsOption = None,
+    nodata: NodataOption = None,
+    spacing: SpacingOption = None,
+    contrast: ContrastOption = None,
+    axes: AxesOption = DEFAULT_AXES,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")] = False,
+) -> None:
+    """Do the work of a journal again: the same pixels, or by its prompts with another model."""
+    options = image_options(channels, nodata, spacing, contrast, axes)
+    _check(out, image, model, prompts, semantic, overwrite)
+    from napari_sam.prompt_files import prompts_of, write_prompts
+    from napari_sam.stores.journal import open_journal
+    from napari_sam.volume import Volume
+
+    opened = open_journal(journal)
+    if opened.trouble:
+        messages.print(opened.trouble, highlight=False, soft_wrap=True)
+    if image is not None and _same_place(image, out):
+        raise OutputError(f"{out} is the image itself: choose another name for its labels.")
+    named = {key: options[key] for key in ("channels", "nodata", "spacing")}
+    volume = None if image is None else Volume.of(image, **named)
+    shape = _shape(opened, volume, image)
+    if prompts is not None:
+        place = None if volume is None else volume.georeference
+        write_prompts(prompts, prompts_of(opened.objects), place)
+        console.print(f"The prompts of {len(opened.objects)} object(s) written to {prompts}", highlight=False)
+    if semantic is not None:
+        _write_semantic(opened, shape, semantic, volume)
+    if out is None:
+        return
+    with _labels(out, shape, volume) as target:
+        if model is None:
+            opened.restore(target)
+            said = f"{len(opened.objects)} object(s) written to {out}"
+        else:
+            assert volume is not None
+            predictor = cli_models.load(model, device, precision)
+            said = _by_prompts(opened, volume, predictor, options, target) + f" written to {out}"
+    console.print(said, highlight=False, soft_wrap=True)
+
+
+def write_image(path: Path, labels: NDArray[Any], volume: Volume | None) -> None:
+    """Write a label image; as a GeoTIFF where the image lies on a map.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    place = None if volume is None else volume.georeference
+    is_tiff = path.suffix.lower() in (".tif", ".tiff") and labels.ndim == 2
+    if place is not None and place.transform is not None and is_tiff:
+        from napari_sam.geo import write_labels_geotiff
+
+        write_labels_geotiff(path, labels, place)
+    else:
+        write_labels(path, labels)
+
+
+def _check(
+    out: Path | None,
+    image: str | None,
+    model: str | None,
+    prompts: Path | None,
+    semantic: Path | None,
+    overwrite: bool,
+) -> None:
+    if out is None and prompts is None and semantic is None:
+        raise OutputError("There is nothing to write: name the label image by --out, or the prompts by --prompts.")
+    if model is not None and (image is None or out is None):
+        raise ImageError("Another model needs the image and a place for its masks: name them by --image and --out.")
+    if out is not None:
+        _check_labels(out, overwrite)
+    if semantic is not None:
+        check_output(semantic, LABEL_SUFFIXES, overwrite)
+        if semantic.name.endswith(PYRAMID_SUFFIX):
+            raise OutputError(f"{semantic.name} is no place for classes: let the name end in .tif or plain .zarr.")
+    if prompts is not None:
+        from napari_sam.prompt_files import check_prompt_file
+
+        check_prompt_file(prompts)
+        check_output(prompts, (), overwrite)
+
+
+def _check_labels(out: Path, overwrite: bool) -> None:
+    from napari_sam.stores.pyramid import is_label_image
+
+    check_output(out, LABEL_SUFFIXES, overwrite)
+    if out.name.endswith(PYRAMID_SUFFIX) and out.exists() and not is_label_image(out):
+        raise OutputError(f"{out} holds no labels, and it is not replaced: choose another name.")
+
+
+def _same_place(image: str, out: Path | None) -> bool:
+    return out is not None and "://" not in image and out.resolve() == Path(image).resolve()
+
+
+def _shape(journal: Journal, volume: Volume | None, image: str | None) -> tuple[int, ...]:
+    """Return the shape of the image, which has to be the one that the journal is of."""
+    said = journal.about.get("shape")
+    known = tuple(int(length) for length in said) if isinstance(said, list) else None
+    if volume is None and known is None:
+        raise ImageError(f"The journal {journal.folder} does not say how large its image is: name it by --image.")
+    if volume is not None and known not in (None, volume.shape):
+        raise ImageError(
+            f"The journal is of an image of shape {known} and {image} has {volume.shape}: name the image that it is of."
+        )
+    return volume.shape if volume is not None else known or ()
+
+
+@contextmanager
+def _labels(out: Path, shape: tuple[int, ...], volume: Volume | None) -> Iterator[LabelTarget]:
+    """Give new labels to write into, which come to `out` when all went well."""
+    import numpy as np
+
+    from napari_sam.stores.targets import LabelTarget
+
+    if out.name.endswith(PYRAMID_SUFFIX):
+        with replacing(out) as temporary:
+            yield LabelTarget(_pyramid(temporary, shape, volume, out.name.removesuffix(PYRAMID_SUFFIX)))
+        return
+    check_memory(shape)
+    target = LabelTarget(np.zeros(shape, np.uint16))
+    yield target
+    write_image(out, as_label_dtype(np.asarray(target.array)), volume)
+
+
+def _pyramid(path: Path, shape: tuple[int, ...], volume: Volume | None, name: str) -> LabelPyramid:
+    if volume is not None:
+        from napari_sam.segmenter import open_labels
+
+        return open_labels(path, volume, name)
+    from napari_sam.stores.pyramid import LabelPyramid
+
+    return LabelPyramid.create(path, shape, name=name)
+
+
+def check_memory(shape: tuple[int, ...]) -> None:
+    """Refuse labels that are too large for memory.
+
+    Raises
+    ------
+    LabelsError
+        They are.
+    """
+    if math.prod(shape) > MOST_PIXELS:
+        raise LabelsError(
+            f"Labels of {' x '.join(map(str, shape))} pixels do not fit in memory: let --out end in {PYRAMID_SUFFIX}."
+        )
+
+
+def _by_prompts(
+    journal: Journal, volume: Volume, predictor: Predictor, options: dict[str, Any], target: LabelTarget
+) -> str:
+    """Segment the objects of a journal with another model, and return what is to be said of it."""
+    from napari_sam.encoding import default_store
+    from napari_sam.replay import replay_prompts
+    from napari_sam.segmenter import Segmenter
+
+    looks = [entry.made.rendering for entry in journal.entries if entry.made and entry.made.rendering]
+    look: dict[str, Any] = {"contrast_limits": options["contrast_limits"]}
+    if looks and look["contrast_limits"] is None:
+        look = {"contrast_limits": looks[-1].limits, "gamma": looks[-1].gamma}
+    segmenter = Segmenter(volume, model=predictor, axes=options["axes"], **look)
+    segmenter.encoder.store = default_store(segmenter.predictor)
+    scores, written = [], 0
+    for one in replay_prompts(journal, segmenter, target):
+        if one.error is not None:
+            messages.print(f"Object {one.name} failed: {one.error}", highlight=False, markup=False, soft_wrap=True)
+            continue
+        written += 1
+        if one.iou is not None:
+            scores.append(one.iou)
+    mean = f" with mean IoU {sum(scores) / len(scores):.3f} to the recorded masks," if scores else ""
+    return f"{written} object(s) segmented by {predictor.name}{mean}"
+
+
+def _write_semantic(journal: Journal, shape: tuple[int, ...], path: Path, volume: Volume | None) -> None:
+    import numpy as np
+
+    from napari_sam.stores.semantic import ClassMap, write_semantic
+    from napari_sam.stores.targets import LabelTarget
+
+    check_memory(shape)
+    target = LabelTarget(np.zeros(shape, np.uint16))
+    journal.restore(target)
+    classes = np.zeros(shape, np.uint16)
+    write_semantic(target.array, classes, ClassMap.of(journal.objects))
+    write_image(path, classes, volume)
+    names = ", ".join(f"{kind.number} is {kind.name}" for kind in journal.classes) or "there are none"
+    console.print(f"Classes written to {path}: {names}", highlight=False, soft_wrap=True)

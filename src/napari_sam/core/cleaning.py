@@ -1,0 +1,129 @@
+"""Cleaning: what a mask is tidied by before it is written: holes, crumbs, rough edges, too small objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_sam.core.geometry import Box
+from napari_sam.core.masks import Mask
+from napari_sam.errors import PromptError
+
+CUT = 0.5
+# A Gaussian of the scale sigma is nothing beyond so many sigmas.
+REACH = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaning:
+    """How masks are tidied; as it comes it changes nothing. The steps are taken in this order.
+
+    Parameters
+    ----------
+    keep_largest
+        Leave out all parts but the largest; pixels that meet at a corner are of one part.
+    fill_holes
+        Fill what the mask encloses, up to this many pixels for each hole: 0 fills none, None fills all.
+    smooth
+        Scale in pixels of the Gaussian that rounds the border; 0 leaves it.
+    minimum_size
+        Parts of fewer pixels are left out; the mask may be empty then.
+
+    Raises
+    ------
+    PromptError
+        A number is negative or none.
+    """
+
+    keep_largest: bool = False
+    fill_holes: int | None = 0
+    smooth: float = 0.0
+    minimum_size: int = 0
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None and not (isinstance(value, (int, float)) and 0 <= value < np.inf):
+                raise PromptError(f"Cleaning by {item.name}={value!r} is not possible: give a number from 0 on.")
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether every mask stays as it is."""
+        return self == Cleaning()
+
+    def __call__(self, mask: Mask, shape: tuple[int, int]) -> Mask:
+        """Return a mask tidied.
+
+        Parameters
+        ----------
+        mask
+            Any mask; an empty one stays empty.
+        shape
+            Rows and columns of the plane, which a smoothed mask does not leave.
+
+        Returns
+        -------
+        Mask
+            Tight around its pixels, with the scores that it had. Its logits are kept, so that it can be corrected.
+        """
+        if self.changes_nothing or mask.area == 0:
+            return mask
+        if self.keep_largest:
+            mask = keep_largest(mask)
+        if self.fill_holes != 0:
+            mask = fill_holes(mask, self.fill_holes)
+        if self.smooth > 0:
+            mask = smooth(mask, self.smooth, shape)
+        if self.minimum_size > 0:
+            mask = drop_small(mask, self.minimum_size)
+        return mask.tightened()
+
+
+def keep_largest(mask: Mask) -> Mask:
+    """Return the largest part of a mask, the first of several; pixels that meet at a corner are of one part."""
+    parts, sizes = _parts(mask.pixels)
+    return mask if len(sizes) < 2 else replace(mask, pixels=parts == int(np.argmax(sizes)) + 1)
+
+
+def drop_small(mask: Mask, minimum_size: int) -> Mask:
+    """Return a mask without its parts of fewer than `minimum_size` pixels."""
+    parts, sizes = _parts(mask.pixels)
+    keeps = np.concatenate([[False], sizes >= minimum_size])
+    return replace(mask, pixels=keeps[parts])
+
+
+def fill_holes(mask: Mask, most: int | None = None) -> Mask:
+    """Return a mask with its holes of up to `most` pixels filled, all of them when left out.
+
+    A hole is background that no path of side-by-side pixels leads out of.
+    """
+    holes = ndimage.binary_fill_holes(mask.pixels) & ~mask.pixels
+    if most is not None:
+        numbers, _ = ndimage.label(holes)
+        sizes = np.bincount(numbers.ravel())
+        holes &= sizes[numbers] <= most
+    return replace(mask, pixels=mask.pixels | holes)
+
+
+def smooth(mask: Mask, sigma: float, shape: tuple[int, int]) -> Mask:
+    """Return a mask whose border is rounded by a Gaussian of scale `sigma` in pixels, cut at one half.
+
+    The plane's own border is no border of the object: beyond it the mask goes on as it ends. A mask that is too thin
+    to be left with anything stays as it is.
+    """
+    margin = int(np.ceil(REACH * sigma))
+    box = mask.box.grown(margin)
+    padded = np.pad(mask.pixels, margin).astype(np.float32)
+    inside = Box(*(int(edge) for edge in box.intersection(Box.of_shape(shape)).as_tuple()))
+    within = padded[inside.moved(-box.top, -box.left).slices]
+    # Only the border of the plane meets the mask; that of the grown box is background.
+    pixels = ndimage.gaussian_filter(within, sigma, mode="nearest", truncate=REACH) > CUT
+    return replace(mask, box=inside, pixels=pixels).tightened() if pixels.any() else mask
+
+
+def _parts(pixels: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    parts, count = ndimage.label(pixels, np.ones((3, 3)))
+    return parts, np.bincount(parts.ravel(), minlength=count + 1)[1:]

@@ -1,0 +1,124 @@
+"""ObjectPrompts: the prompts of one object as a file names them, before they meet an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from napari_sam.core.geometry import Box
+from napari_sam.core.masks import Mask
+from napari_sam.core.prompts import Prompts, rasterize_polygon
+from napari_sam.errors import PromptError
+
+Point = tuple[float, float]
+MOST_LABEL_DIGITS = 18
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPrompts:
+    """The prompts of one object, as a file gives them.
+
+    Parameters
+    ----------
+    name
+        What the file calls it: mostly a number.
+    points, labels
+        (row, col) each, and whether it is on the object.
+    box
+        (top, left, bottom, right), half-open in pixel edges, or None.
+    polygons
+        Corners (row, col); the pixels inside any of them are the mask prompt.
+    plane
+        Position along the axes that are not the plane's own, or None where the file does not say.
+    """
+
+    name: str
+    points: tuple[Point, ...] = ()
+    labels: tuple[bool, ...] = ()
+    box: tuple[float, float, float, float] | None = None
+    polygons: tuple[tuple[Point, ...], ...] = ()
+    plane: tuple[int, ...] | None = None
+
+    @property
+    def number(self) -> int | None:
+        """The label that it asks for: its name, where that is a whole number from 1 on."""
+        is_whole = self.name.isascii() and self.name.isdigit() and len(self.name) <= MOST_LABEL_DIGITS
+        return int(self.name) or None if is_whole else None
+
+    def prompts(self, shape: tuple[int, int]) -> Prompts:
+        """Return the prompts on a plane of `shape`.
+
+        Raises
+        ------
+        PromptError
+            They are empty, contradictory or outside the plane.
+        """
+        mask = _union([rasterize_polygon(corners, shape) for corners in self.polygons])
+        return Prompts.of(self.points or None, self.labels or None, self.box, mask, shape=shape)
+
+
+@dataclass(slots=True)
+class PromptBuilder:
+    """Gathers what a file says of one object, row by row.
+
+    Parameters
+    ----------
+    name
+        What the file calls it.
+    """
+
+    name: str
+    points: list[Point] = field(default_factory=list)
+    labels: list[bool] = field(default_factory=list)
+    polygons: list[tuple[Point, ...]] = field(default_factory=list)
+    box: tuple[float, float, float, float] | None = None
+    plane: tuple[int, ...] | None = None
+
+    def add_point(self, point: Point, is_positive: bool) -> None:
+        """Add a point."""
+        self.points.append(point)
+        self.labels.append(is_positive)
+
+    def set_box(self, box: tuple[float, float, float, float]) -> None:
+        """Set the box.
+
+        Raises
+        ------
+        PromptError
+            There is another.
+        """
+        if self.box not in (None, box):
+            raise PromptError(f"object {self.name} has two boxes: give each object one")
+        self.box = box
+
+    def set_plane(self, plane: tuple[int, ...] | None) -> None:
+        """Set the plane, where it is told.
+
+        Raises
+        ------
+        PromptError
+            There is another.
+        """
+        if plane is not None and self.plane not in (None, plane):
+            raise PromptError(f"object {self.name} lies in two planes: give each object one")
+        self.plane = plane if plane is not None else self.plane
+
+    def built(self) -> ObjectPrompts:
+        """Return what was gathered."""
+        return ObjectPrompts(
+            self.name, tuple(self.points), tuple(self.labels), self.box, tuple(self.polygons), self.plane
+        )
+
+
+def _union(masks: list[Mask]) -> Mask | None:
+    if len(masks) < 2:
+        return masks[0] if masks else None
+    box = masks[0].box
+    for mask in masks[1:]:
+        box = box.union(mask.box)
+    box = Box(*(int(edge) for edge in box.as_tuple()))
+    pixels = np.zeros(box.pixel_shape, bool)
+    for mask in masks:
+        pixels[mask.box.moved(-box.top, -box.left).slices] |= mask.pixels
+    return Mask(box, pixels)

@@ -1,0 +1,116 @@
+"""Recording: which journal belongs to an image, and what it is to know of a mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from napari_sam.core.masks import Mask
+from napari_sam.encoding import TileEncoder
+from napari_sam.lazy import dtype_of
+from napari_sam.stores.boxes import WritableArray
+from napari_sam.stores.entries import Provenance
+from napari_sam.stores.journal import Journal
+from napari_sam.stores.journal_places import image_digest, journal_of
+from napari_sam.stores.targets import Target
+from napari_sam.volume import Volume
+
+
+def find_journal(volume: Volume, source: str | Path | None, labels: WritableArray | None) -> Path:
+    """Return where the journal of an image and its labels is, or would be made.
+
+    Parameters
+    ----------
+    volume
+        The image.
+    source
+        Its path or URL, or None for an array.
+    labels
+        What is written into, or None for new labels in memory.
+    """
+    return journal_of(labels, image_digest(source, volume.array, volume.shape))
+
+
+def record(
+    volume: Volume,
+    source: str | Path | None,
+    target: Target,
+    folder: Path | None = None,
+    *,
+    is_new: bool = False,
+    durable: bool = True,
+) -> Journal:
+    """Open the journal of an image with its labels, or make one, and go on where it was left.
+
+    Parameters
+    ----------
+    volume, source
+        See `find_journal`.
+    target
+        The labels. Those that hold nothing get all objects of the journal back.
+    folder
+        Where the journal is; `find_journal` tells when left out.
+    is_new
+        Whether the labels are known to hold nothing; looked at when left out.
+    durable
+        See `Journal`.
+
+    Raises
+    ------
+    LabelsError, OutputError
+        See `Journal`.
+    """
+    place = folder or find_journal(volume, source, None if is_new else target.array)
+    journal = Journal(place, target, about=about(volume, source), durable=durable)
+    try:
+        if journal.entries and (is_new or target.next_label == 1):
+            journal.restore()
+    except BaseException:
+        journal.close()
+        raise
+    return journal
+
+
+def about(volume: Volume, source: str | Path | None) -> dict[str, Any]:
+    """Return what a journal says of its image.
+
+    Parameters
+    ----------
+    volume, source
+        See `find_journal`.
+    """
+    return {
+        "image": None if source is None else str(source),
+        "shape": list(volume.shape),
+        "dtype": dtype_of(volume.array).str,
+        "digest": image_digest(source, volume.array, volume.shape),
+    }
+
+
+def provenance(
+    encoder: TileEncoder, mask: Mask, candidate: str | None = None, downsample: float | None = None
+) -> Provenance:
+    """Return how a mask was made, for its entry in the journal.
+
+    Parameters
+    ----------
+    encoder
+        What encoded its tile.
+    mask
+        One that the decoder gave, or that was made of it.
+    candidate
+        Its name among the three.
+    downsample
+        How many pixels of the image one pixel of the screen showed, if there was a screen.
+    """
+    tile = mask.tile
+    return Provenance(
+        model=encoder.predictor.name,
+        model_digest=encoder.predictor.digest,
+        level=None if tile is None else tile.level,
+        tile=None if tile is None else tile.read,
+        downsample=downsample,
+        candidate=candidate,
+        rendering=None if tile is None else encoder.rendering,
+        channels=encoder.volume.channels,
+    )
