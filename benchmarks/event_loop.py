@@ -26,21 +26,21 @@ from qtpy.QtWidgets import QApplication
 sys.path.insert(0, str(Path(__file__).parent))
 from large import CASES, COIN, build, middle
 
-from napari_sam.plugin import ahead, controller, widget, workers
+from napari_sam.plugin import ahead, controller, hover, prompt_layers, widget, workers
 
 TICK_MS = 2
 ENTRIES = {
     workers.LatestRunner: ("_finish", "_tell", "_next"),
     controller.Controller: (
-        "_on_prompt",
-        "_on_features",
+        "request",
         "_on_plane",
         "_on_rendering",
-        "_on_tool",
         "accept",
         "undo",
         "cycle",
     ),
+    prompt_layers.PromptLayers: ("_on_data", "_on_features", "_on_tool"),
+    hover.Hover: ("_on_move", "_on_canvas", "next_work", "_on_answer"),
     ahead.Ahead: ("rested", "moved"),
     widget.SamWidget: ("_on_view", "_refresh", "reset_choices"),
 }

@@ -498,10 +498,10 @@ class Segmenter:
             found = self._probe(plane, grid, prompts, downsample)
         else:
             bounds = _bounds(prompts, previous)
-            found = self._decode(plane, self._tile(grid, bounds, previous), prompts, previous)
+            found = self.decode_on(plane, self.tile_for(grid, bounds, previous), prompts, previous)
         return replace(self._refine(plane, grid, prompts, found), prompts=prompts, downsample=downsample)
 
-    def _tile(self, grid: TileGrid, bounds: Box, previous: Mask | None) -> Tile:
+    def tile_for(self, grid: TileGrid, bounds: Box, previous: Mask | None) -> Tile:
         """Return the tile for an object inside `bounds`: the one of the last answer as long as that suits."""
         tile = previous.tile if previous else None
         least, most = self.predictor.object_range
@@ -522,7 +522,7 @@ class Segmenter:
         tiles = [tile for tile in tiles if self.volume.pixels_for(plane, tile) <= MOST_PIXELS_PROBED] or tiles[:1]
         self.volume.read_ahead(plane, [tile for tile in tiles if not self.encoder.is_ready(plane, tile)])
         self._check_value(plane, tiles[0], prompts)
-        answers = [self._decode(plane, tile, prompts, None) for tile in tiles]
+        answers = [self.decode_on(plane, tile, prompts, None) for tile in tiles]
         return max(answers, key=lambda answer: answer.best.iou_prediction if answer.best.area else -1.0)
 
     def _check_value(self, plane: Plane, tile: Tile, prompts: Prompts) -> None:
@@ -554,14 +554,15 @@ class Segmenter:
             if touches_border(mask, grid.shape):
                 tile = grid.tile_at(grid.clamp(mask.tile.level + 1), *bounds.center)
             else:
-                tile = self._tile(grid, bounds, mask)
+                tile = self.tile_for(grid, bounds, mask)
             if tile in seen:
                 break
             seen.add(tile)
-            found = self._decode(plane, tile, prompts, mask)
+            found = self.decode_on(plane, tile, prompts, mask)
         return found
 
-    def _decode(self, plane: Plane, tile: Tile, prompts: Prompts, previous: Mask | None) -> Candidates:
+    def decode_on(self, plane: Plane, tile: Tile, prompts: Prompts, previous: Mask | None) -> Candidates:
+        """Decode one round of prompts on one tile, wherever that lies; the better level is `segment`'s to find."""
         decoded = self.predictor.decode(self.encoder.embedding(plane, tile), TilePrompts.on(tile, prompts, previous))
         masks = [
             mask_from_logits(logits, tile, float(iou))

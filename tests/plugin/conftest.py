@@ -112,3 +112,31 @@ def make_controller(notes):
 def screen():
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         pytest.skip("needs a screen: run the tests with `make test`, or under xvfb-run")
+
+
+@pytest.fixture
+def open_window(make_napari_viewer, qtbot, monkeypatch):
+    from qtpy.QtTest import QTest
+
+    from tests.plugin.window import Window
+
+    def open_on(image, **kwargs):
+        viewer = make_napari_viewer(show=True)
+        viewer.window.resize(1200, 800)
+        viewer.add_image(image, **kwargs)
+        _, widget = viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
+        window = Window(qtbot, viewer, widget)
+        qtbot.waitExposed(viewer.window._qt_window)
+        viewer.reset_view()
+        QTest.qWait(50)
+        return window
+
+    return open_on
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """The notifications that the widget shows."""
+    messages = []
+    monkeypatch.setattr("napari_sam.plugin.widget.show_warning", messages.append)
+    return messages

@@ -9,7 +9,7 @@ from napari.layers import Image, Points, Shapes
 
 from napari_sam.core.geometry import Plane
 from napari_sam.errors import ImageError
-from napari_sam.plugin import adapters
+from napari_sam.plugin import adapters, own_layers
 
 SCALE = (3.0, 0.5, 2.0)
 TRANSLATE = (10.0, -5.0, 7.0)
@@ -149,14 +149,31 @@ def test_prompts_that_cannot_count_are_left_out_with_a_sentence_and_the_others_s
     points = points_at(image, (5, 6), (5, -3.14159), (70, 2))
     square = np.array([[0, 0], [0, 1], [1, 1], [1, 0]], float)
     shapes = Shapes([square * 20 + 4, square * 0.3 + 9, square * 9 + 100], shape_type="rectangle")
-    shapes.add_paths(np.array([[1, 1], [5, 9], [20, 9]]))
+    shapes.add_paths(np.array([[-9, 1], [-5, 9], [-20, 9]]))
     prompts = adapters.prompts_of(points, shapes, image, Plane((0, 1), (0, 0)))
     assert prompts.points.tolist() == [[5, 6]]
     assert prompts.box.as_tuple() == (4.5, 4.5, 24.5, 24.5)
     assert len(prompts.ignored) == 5
     assert "(5.0, -3.1) lies outside the image: move it" in prompts.ignored[0]
     assert "too small" in prompts.ignored[2]
-    assert "rectangle, an ellipse or a polygon" in prompts.ignored[4]
+    assert "scribble lies outside" in prompts.ignored[4]
+
+
+def test_a_scribble_is_points_along_it_with_its_sign_before_those_that_were_clicked():
+    image = Image(np.zeros((60, 60), np.uint8), scale=(2, 2))
+    points = points_at(image, (5, 6))
+    shapes = own_layers.make_shapes(image)
+    shapes.add_paths(np.array([[10.0, 10], [10, 30], [30, 30]]))
+    shapes.feature_defaults = {"label": 0}
+    shapes.add_lines(np.array([[40.0, -20], [40, 20]]))
+    prompts = adapters.prompts_of(points, shapes, image, Plane((0, 1), (0, 0)))
+    expected = [[40, 0], [40, 20], [10, 10], [10, 30], [30, 30], [5, 6]]
+    np.testing.assert_allclose(prompts.points, expected)
+    assert prompts.labels.tolist() == [0, 0, 1, 1, 1, 1]
+    assert prompts.box is None
+    assert prompts.mask is None
+    fewer = adapters.prompts_of(points, shapes, image, Plane((0, 1), (0, 0)), (0, 1))
+    np.testing.assert_allclose(fewer.points, expected[2:5])
 
 
 @pytest.mark.parametrize("rotate", [0, 25])

@@ -11,81 +11,11 @@ from qtpy.QtTest import QTest
 
 from napari_sam.plugin.widget import CHECKPOINT
 from napari_sam.plugin.workers import LatestRunner
+from tests.plugin.window import Window
 
 pytestmark = pytest.mark.usefixtures("screen")
 
 COIN, NEIGHBOUR = (51, 155), (56, 99)
-ANSWER_WITHIN = 30_000
-
-
-class Window:
-    """A napari window with the widget, driven by its canvas."""
-
-    def __init__(self, qtbot, viewer, widget):
-        self.qtbot, self.viewer, self.widget = qtbot, viewer, widget
-        self.controller = widget.controller
-
-    @property
-    def canvas(self):
-        return self.viewer.window._qt_viewer.canvas.native
-
-    def pixel(self, point):
-        """Where a data position of the image lies on the canvas."""
-        image = self.controller.image
-        camera = self.viewer.scene.camera
-        world = np.asarray(image.data_to_world(point))[list(self.viewer.dims.displayed)]
-        middle = np.array([self.canvas.height(), self.canvas.width()]) / 2
-        row, col = (world - np.asarray(camera.center)[-2:]) * camera.zoom + middle
-        return QPoint(round(col), round(row))
-
-    def click(self, point):
-        count = len(self.controller.points.data)
-        QTest.mouseMove(self.canvas, self.pixel(point))
-        QTest.mouseClick(self.canvas, Qt.MouseButton.LeftButton, pos=self.pixel(point))
-        self.qtbot.waitUntil(lambda: len(self.controller.points.data) == count + 1)
-        self.wait()
-
-    def drag(self, start, end):
-        QTest.mouseMove(self.canvas, self.pixel(start))
-        QTest.mousePress(self.canvas, Qt.MouseButton.LeftButton, pos=self.pixel(start))
-        for share in (0.3, 0.6, 1.0):
-            between = tuple(np.array(start) + share * (np.array(end) - np.array(start)))
-            QTest.mouseMove(self.canvas, self.pixel(between))
-            QTest.qWait(20)
-        QTest.mouseRelease(self.canvas, Qt.MouseButton.LeftButton, pos=self.pixel(end))
-        self.wait()
-
-    def key(self, key, modifier=Qt.KeyboardModifier.NoModifier):
-        QTest.keyClick(self.canvas, key, modifier)
-        QTest.qWait(20)
-        self.wait()
-
-    def wait(self):
-        self.qtbot.waitUntil(lambda: not self.controller.busy, timeout=ANSWER_WITHIN)
-
-
-@pytest.fixture
-def open_window(make_napari_viewer, qtbot, monkeypatch):
-    def open_on(image, **kwargs):
-        viewer = make_napari_viewer(show=True)
-        viewer.window.resize(1200, 800)
-        viewer.add_image(image, **kwargs)
-        _, widget = viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
-        window = Window(qtbot, viewer, widget)
-        qtbot.waitExposed(viewer.window._qt_window)
-        viewer.reset_view()
-        QTest.qWait(50)
-        return window
-
-    return open_on
-
-
-@pytest.fixture
-def told(monkeypatch):
-    """The notifications that the widget shows."""
-    messages = []
-    monkeypatch.setattr("napari_sam.plugin.widget.show_warning", messages.append)
-    return messages
 
 
 def iou(a, b):
@@ -338,7 +268,7 @@ def test_long_layer_names_do_not_push_buttons_out_of_the_widget(open_window, coi
     widget = window.widget
     for button in (*widget.candidates, *widget.tools.values(), widget.accept, widget.undo):
         right = button.mapTo(widget, QPoint(button.width(), 0)).x()
-        assert right <= widget.width()
+        assert right <= widget.width() < 350
 
 
 def test_t_flips_the_sign_with_any_tool_in_hand(open_window, coins):
@@ -347,3 +277,20 @@ def test_t_flips_the_sign_with_any_tool_in_hand(open_window, coins):
     window.key(Qt.Key.Key_T)
     assert window.controller.sign == 0
     assert window.controller.tool == "box"
+
+
+def test_the_widget_shows_what_the_encoder_saw_for_the_answer(open_window, coins):
+    window = open_window(coins, name="coins")
+    controller, shown = window.controller, window.widget.seen
+    assert shown.pixmap().isNull()
+    window.click(COIN)
+    window.qtbot.waitUntil(lambda: not shown.pixmap().isNull())
+    tile = controller.candidates.best.tile
+    encoder = controller._jobs.segmenter.encoder
+    np.testing.assert_array_equal(
+        controller.seen.pixels, encoder.volume.render(controller.candidates.plane, tile, encoder.rendering)[::2, ::2]
+    )
+    before = controller.seen.pixels.mean()
+    controller.image.contrast_limits = (0, 600)
+    window.wait()
+    window.qtbot.waitUntil(lambda: controller.seen.pixels is not None and controller.seen.pixels.mean() < before / 1.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,21 @@ from psygnal import Signal
 
 from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask, Overlap
-from napari_sam.errors import NapariSamError
-from napari_sam.plugin import adapters, labels_layer, own_layers
-from napari_sam.plugin.adapters import LABEL_FEATURE, LayerPrompts
+from napari_sam.errors import NapariSamError, PromptError
+from napari_sam.plugin import adapters, contrast, labels_layer, own_layers, refine
+from napari_sam.plugin.adapters import LayerPrompts
 from napari_sam.plugin.ahead import Ahead
+from napari_sam.plugin.hover import Hover
 from napari_sam.plugin.jobs import Answer, Jobs, Request
+from napari_sam.plugin.keys import LayerKeys
+from napari_sam.plugin.look import Spot
 from napari_sam.plugin.output import Acceptance, Output
+from napari_sam.plugin.prompt_layers import PromptLayers
 from napari_sam.plugin.reader import read_layers
+from napari_sam.plugin.refine import Refinement
+from napari_sam.plugin.seen import Seen
+from napari_sam.plugin.signs import CanvasSign, sign_for
+from napari_sam.plugin.workers import Work
 from napari_sam.segmenter import Candidates
 from napari_sam.stores.embedding_disk import DiskStore
 from napari_sam.stores.labels import Edit
@@ -29,8 +38,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_sam.plugin.workers import Runner
-
-MODE_OF_TOOL = {"points": "add", "box": "add_rectangle", "polygon": "add_polygon", "ellipse": "add_ellipse"}
 
 
 class Controller:
@@ -53,6 +60,8 @@ class Controller:
         Emitted after an answer was shown: what is encoded ahead can be planned anew, once there is time.
     candidates, selected
         The three masks that wait to be accepted, and which of them is shown.
+    refining
+        The object of the output that the next accept replaces, or None.
     busy
         Whether an answer is under way.
     warming
@@ -68,10 +77,9 @@ class Controller:
         self.viewer = viewer
         self.image: Image | None = None
         self.target: Labels | None = None
-        self.points: Points | None = None
-        self.shapes: Shapes | None = None
         self.preview: Labels | None = None
         self.candidates: Candidates | None = None
+        self.refining: Refinement | None = None
         self.selected = 0
         self.status = ""
         self.busy = False
@@ -80,22 +88,43 @@ class Controller:
         self._notify = notify
         self._jobs = Jobs()
         self.ahead = Ahead(viewer, self._jobs, runner, self._tell)
+        self.hover = Hover(viewer, self._jobs, runner, self)
+        self.seen = Seen(self._jobs, runner)
+        runner.set_idle(self._next_work)
         self._answered: Request | None = None
         self._chosen: Mask | None = None
+        self._size: int | None = None
         self._downsample: float | None = None
         self._to_accept: list[tuple[int, int]] = []
         self._writing: tuple[int, int] | None = None
         self.overlap: Overlap = "keep"
         self.compose = False
         self._output = Output(viewer, runner, self._insert_labels, notify)
-        self._quiet = self._closed = False
+        self.keys = LayerKeys(self._actions(), self.changed.emit)
+        self.prompts = PromptLayers(viewer, self.keys, self.refine)
+        self.prompts.prompted.connect(self.request)
+        self.prompts.changed.connect(self._on_tool)
+        self._sign, self._is_first = CanvasSign(viewer), True
+        self.changed.connect(self._show_sign)
+        self._closed = False
         self._told: tuple[str, ...] = ()
         self._latest: Request | None = None
         viewer.layers.events.removed.connect(self._on_removed)
-        viewer.layers.selection.events.active.connect(self._on_tool)
         viewer.dims.events.current_step.connect(self._on_plane)
         viewer.dims.events.order.connect(self._on_plane)
         viewer.dims.events.ndisplay.connect(self._on_plane)
+
+    def _actions(self) -> dict[str, Callable[[], None]]:
+        """Return what each key does, by its name in the preferences."""
+        return {
+            "accept": self.accept,
+            "clear": self.clear,
+            "next_candidate": self.cycle,
+            "previous_candidate": lambda: self.cycle(-1),
+            "cycle_candidates": self.cycle,
+            "flip_sign": self.toggle_sign,
+            "undo": self.undo,
+        }
 
     # -- what the user chooses -------------------------------------------------------------------------------------
 
@@ -106,14 +135,14 @@ class Controller:
         for event in self._image_events():
             event.disconnect(self._on_rendering)
         self.image = self.ahead.image = image
+        self.hover.leave()
+        self.seen.forget()
         self.clear()
         self.ahead.cancel()
         self.ahead.rested()
         for event in self._image_events():
             event.connect(self._on_rendering)
-        for layer in (self.points, self.shapes, self.preview):
-            if layer is not None and layer in self.viewer.layers:
-                self.viewer.layers.remove(layer)
+        self._remove_layers()
         self._set_status("")
         if image is not None:
             if self.target is not None and not labels_layer.fits(self.target, image):
@@ -132,6 +161,29 @@ class Controller:
         if (model, device) != (self._jobs.model, self._jobs.device):
             self._jobs.model, self._jobs.device = model, device
             self._renew()
+
+    def set_contrast(self, preset: str) -> None:
+        """Give the image's layer the contrast limits of a preset, one of `contrast.PRESETS`."""
+        image = self.image
+        if image is None or image.rgb:
+            self._tell("There is no grey image whose contrast could be set: colours are seen as they are.")
+            return
+
+        def done(limits: contrast.Limits) -> None:
+            if image in self.viewer.layers and limits[0] < limits[1]:
+                image.contrast_limits = limits
+
+        try:
+            job = contrast.limits_job(preset, image)
+        except NapariSamError as error:
+            self._tell(str(error))
+            return
+        self._runner.submit_write(Work(job, done, lambda error: self._tell(_sentence(error))))
+
+    @property
+    def model(self) -> str:
+        """The model in use."""
+        return self._jobs.model
 
     def set_store(self, store: str | None) -> None:
         """Keep embeddings in another folder or at a URL from now on; None leaves that to the model."""
@@ -157,73 +209,95 @@ class Controller:
             self._output.watch(target)
 
     def activate(self, tool: str) -> None:
-        """Take up a tool ("points", "box", "polygon" or "ellipse"), making its layer where it is missing."""
+        """Take up a tool, one of `MODE_OF_TOOL`, making its layer where it is missing."""
         if self.image is None:
             self._tell("There is no image: open one, or choose an image layer.")
             return
-        layer = self._points_layer(self.image) if tool == "points" else self._shapes_layer(self.image)
-        self.viewer.layers.selection.active = layer
-        layer.mode = MODE_OF_TOOL[tool]
+        self.prompts.activate(tool, self.image)
+
+    @property
+    def points(self) -> Points | None:
+        """The layer of points, or None."""
+        return self.prompts.points
+
+    @property
+    def shapes(self) -> Shapes | None:
+        """The layer of boxes, outlines and scribbles, or None."""
+        return self.prompts.shapes
 
     @property
     def tool(self) -> str | None:
         """The tool in hand, by the active layer and its mode."""
-        active = self.viewer.layers.selection.active
-        if active is None or active not in (self.points, self.shapes):
-            return None
-        return next((tool for tool, mode in MODE_OF_TOOL.items() if mode == str(active.mode)), None)
+        return self.prompts.tool
 
     @property
     def sign(self) -> int:
         """Whether the next point is on the object (1) or off it (0)."""
-        if self.points is None:
-            return 1
-        return int(np.asarray(self.points.feature_defaults[LABEL_FEATURE])[0])
+        return self.prompts.sign
 
     def toggle_sign(self) -> None:
         """Flip the selected points while selecting, else the sign of the next point."""
-        points = self.points
-        if points is None:
-            return
-        if str(points.mode) == "select" and points.selected_data:
-            signs = np.asarray(points.features[LABEL_FEATURE], int).copy()
-            chosen = sorted(points.selected_data)
-            signs[chosen] = 1 - signs[chosen]
-            points.features = points.features.assign(**{LABEL_FEATURE: signs})
-        else:
-            sign = 1 - self.sign
-            points.selected_data = set()
-            points.feature_defaults = {LABEL_FEATURE: sign}
-        self.changed.emit()
+        self.prompts.toggle_sign()
 
     def cycle(self, step: int = 1) -> None:
-        """Show the next (or the previous) candidate; the next prompts go on from it."""
+        """Show the next (or the previous) candidate; the next prompts of the object go on from it, in its size."""
         if self.candidates:
-            self.selected = (self.selected + step) % len(self.candidates)
+            self.selected = self._size = (self.selected + step) % len(self.candidates)
             self._chosen = self.candidates[self.selected]
             self._show()
+        elif self.hover.shown is not None:
+            self._size = (self._index_in(self.hover.shown) + step) % len(self.hover.shown)
+            self.show_hover(self.hover.shown)
+
+    def _index_in(self, candidates: Candidates) -> int:
+        """Return which candidate to show: one of the size that the user chose for this object, else the best."""
+        return candidates.best_index if self._size is None else self._size
+
+    def refine(self, position: Any) -> None:
+        """Take up the object at a position of the world: its mask is the prompt, and accept replaces it."""
+        if self.image is None or self._must_wait:
+            return
+        try:
+            plane = adapters.plane_of(self.viewer, self.image)
+        except NapariSamError as error:
+            self._tell(str(error))
+            return
+        row, col = np.asarray(self.image.world_to_data(position), float)[list(plane.axes)]
+        labels = [layer for layer in self.viewer.layers if isinstance(layer, Labels) and not self._is_own(layer)]
+        layers = refine.layers_to_search(labels, self.target, self.image)
+        job = lambda _: refine.find_refinement(layers, plane, (float(row), float(col)))  # noqa: E731
+        self.busy, self._latest = False, None  # What waits for its turn gives way to this.
+        self._runner.submit(job, self._on_refinement, self._on_no_refinement, self._set_status)
+
+    def _on_refinement(self, found: Refinement | None) -> None:
+        if found is None:
+            self._on_no_refinement(PromptError("There is no object to correct: Ctrl+click on one of the output."))
+            return
+        self.clear()
+        self.set_target(found.layer)
+        if self.target is found.layer:
+            self.refining = found
+            self.request()
+
+    def _on_no_refinement(self, error: Exception) -> None:
+        self._tell(_sentence(error))
+        if self._has_prompts:
+            self.request()
+        elif self.warming:
+            self._warm_up()
+
+    def _is_own(self, layer: Labels) -> bool:
+        return layer is self.preview or layer is self.ahead.coverage
 
     def clear(self) -> None:
         """Remove all prompts and the preview."""
-        self._remove_prompts(_count(self.points), _count(self.shapes))
+        self.refining = None
+        self.prompts.remove(*self.prompts.counts)
         self._forget_answer()
-
-    def _remove_prompts(self, points: int, shapes: int) -> None:
-        """Remove the first prompts of each layer and tell nobody."""
-        self._quiet = True
-        try:
-            for layer, count in ((self.points, points), (self.shapes, shapes)):
-                if layer is not None and count:
-                    layer.selected_data = set(range(min(count, len(layer.data))))
-                    layer.remove_selected()
-            if self.points is not None:
-                self.points.feature_defaults = {LABEL_FEATURE: 1}
-        finally:
-            self._quiet = False
 
     def accept(self) -> None:
         """Write the shown candidate into the labels under the next free label and clear the prompts."""
-        now = _count(self.points), _count(self.shapes)
+        now = self.prompts.counts
         if not self.busy and self._writing is None:
             self._commit(now)
         elif now not in (*self._to_accept, self._writing):
@@ -239,14 +313,16 @@ class Controller:
         self._writing = counts
         self._set_status("Writing ...")
         done = lambda layer, edit: self._committed(layer, edit, mask)  # noqa: E731
-        self._output.commit(self.image, self.target, Acceptance(plane, mask, self.overlap, done, self._not_committed))
+        old = self.refining if self.refining is not None and self.refining.plane == plane else None
+        accepted = Acceptance(plane, mask, self.overlap, done, self._not_committed, old)
+        self._output.commit(self.image, self.target if old is None else old.layer, accepted)
 
     def _committed(self, layer: Labels, edit: Edit, mask: Mask) -> None:
         """Forget what was accepted; prompts that were added since are the next object's, accepted or not."""
         if self.target is None and layer in self.viewer.layers:
             self.set_target(layer)
-        counts, self._writing = self._writing or (0, 0), None
-        self._remove_prompts(*counts)
+        counts, self._writing, self.refining = self._writing or (0, 0), None, None
+        self.prompts.remove(*counts)
         rest = "" if edit.area == mask.area else f" of {mask.area}, the rest belongs to other labels"
         later = [(points - counts[0], shapes - counts[1]) for points, shapes in self._to_accept]
         self._forget_answer(f"Accepted as label {edit.label} ({edit.area} px{rest}).")
@@ -300,11 +376,15 @@ class Controller:
         if self._closed:
             return
         self._closed = True
+        self.changed.disconnect(self._show_sign)
+        self._sign.restore()
+        self.keys.close()
+        self.hover.close()
         self.ahead.close()
         self._runner.close()
         self._output.close()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
-        self.viewer.layers.selection.events.active.disconnect(self._on_tool)
+        self.prompts.close()
         for event in (
             self.viewer.dims.events.current_step,
             self.viewer.dims.events.order,
@@ -313,29 +393,26 @@ class Controller:
             event.disconnect(self._on_plane)
         for event in self._image_events():
             event.disconnect(self._on_rendering)
-        self._quiet, self.image = True, None
-        for layer in (self.points, self.shapes, self.preview):
+        self.image = None
+        self._remove_layers()
+
+    def _remove_layers(self) -> None:
+        """Take the layers of prompts and the preview out of the viewer."""
+        for layer in (*self.prompts.layers, self.preview):
             if layer is not None and layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
 
     # -- events ----------------------------------------------------------------------------------------------------
 
-    def _on_prompt(self, event: Any = None) -> None:
-        action = str(getattr(event, "action", "changed"))
-        if not self._quiet and not action.endswith("ing"):
-            self.request()
-
-    def _on_features(self, event: Any = None) -> None:
-        if not self._quiet:
-            self.request()
-            self.changed.emit()
-
     def _on_tool(self, event: Any = None) -> None:
+        if not self.may_hover:
+            self.hover.leave()
         self.changed.emit()
 
     def _on_plane(self, event: Any = None) -> None:
         self.ahead.moved()
-        if self.points is not None or self.shapes is not None:
+        self.hover.leave()
+        if self.prompts.layers:
             self._downsample = None
             self.request()
 
@@ -347,18 +424,16 @@ class Controller:
     def _on_removed(self, event: Any) -> None:
         layer = event.value
         self._output.forget(layer)
-        if layer is self.preview:
+        if self.prompts.forget(layer):
+            self.request()
+        elif layer is self.preview:
             self.preview = None
         elif layer is self.ahead.coverage:
             self.ahead.coverage, self.ahead.show = None, False
         elif layer is self.target:
             self.target = None
-        elif layer is self.points:
-            self.points = None
-            self.request()
-        elif layer is self.shapes:
-            self.shapes = None
-            self.request()
+            if self.refining is not None and self.refining.layer is layer:
+                self.clear()
         elif layer is self.image:
             self.set_image(None)
 
@@ -385,6 +460,8 @@ class Controller:
         """Ask for the same prompts again, because what answers them has changed; without any, get ready for some."""
         self.ahead.cancel()
         self.ahead.moved()
+        self.hover.leave()
+        self.seen.forget()
         if self._must_wait:
             return
         if self._has_prompts:
@@ -400,7 +477,7 @@ class Controller:
 
     @property
     def _has_prompts(self) -> bool:
-        return _count(self.points) + _count(self.shapes) > 0
+        return any(self.prompts.counts) or self.refining is not None
 
     # -- asking and answering --------------------------------------------------------------------------------------
 
@@ -415,6 +492,9 @@ class Controller:
             plane = adapters.plane_of(self.viewer, self.image)
             accepted = self._to_accept[0] if self._to_accept else None
             prompts = adapters.prompts_of(self.points, self.shapes, self.image, plane, accepted)
+            old = self.refining
+            if old is not None and prompts.mask is None and prompts.box is None and old.plane == plane:
+                prompts = replace(prompts, mask=old.mask)
             self._tell_ignored(prompts.ignored)
             if prompts.is_empty:
                 self._forget_answer(self.status if prompts.ignored else "Your prompts lie on another plane.")
@@ -424,12 +504,15 @@ class Controller:
             if self._downsample is None:
                 self._downsample = adapters.downsample_of(self.viewer, self.image, plane)
             request = Request(self.image, self.channels, plane, prompts, self._previous(prompts), self._downsample)
+            if self._take_hover(request):
+                return
             unsearched = self.target is not None and not self._output.is_searched(self.target)
             job = self._jobs.answer(request, self.target if unsearched else None)
         except NapariSamError as error:
             self._forget_answer()
             self._tell(str(error))
             return
+        self.hover.leave()
         self.busy, self.warming = True, False
         self._set_status("Segmenting ...")
         self._latest = request
@@ -488,12 +571,15 @@ class Controller:
         self.candidates = candidates
         self._answered = request
         self._latest = None
-        self._chosen = candidates.best if request.previous is not None else None
-        self.selected = candidates.best_index
+        self.selected = self._index_in(candidates)
+        goes_on = request.previous is not None or self._size is not None
+        self._chosen = candidates[self.selected] if goes_on else None
         self._show()
         self._set_status("" if candidates.best.area else "Nothing was found there: add a point or draw a box.")
         if self._to_accept:
             self._commit(self._to_accept.pop(0))
+        self.seen.look_at(candidates)
+        self._runner.wake()
         self.answered.emit()
 
     def _on_error(self, request: Request, error: Exception) -> None:
@@ -505,11 +591,54 @@ class Controller:
     def _forget_answer(self, status: str = "") -> None:
         self._latest = None
         self.busy, self._to_accept = False, []
-        self.candidates = self._answered = self._chosen = None
+        self.candidates = self._answered = self._chosen = self._size = None
         self._downsample = None
         if self.preview is not None:
             self.preview.visible = False
         self._set_status(status)
+
+    # -- what lies under the cursor -----------------------------------------------------------------------------------
+
+    @property
+    def may_hover(self) -> bool:
+        """Whether a click now would begin a new object: only then is there a preview under the cursor."""
+        waits = self.busy or self.warming or self._writing is not None
+        return self.tool == "points" and self.sign == 1 and not waits and not self._has_prompts and not self._closed
+
+    def show_hover(self, candidates: Candidates | None) -> None:
+        """Draw the mask under the cursor, fainter than an answer, or take it away."""
+        if candidates is not None and self.image is not None:
+            self._make_preview(self.image)
+            assert self.preview is not None
+            mask = candidates[self._index_in(candidates)]
+            own_layers.show_hover(self.preview, self.image, candidates.plane, mask)
+        elif self.preview is not None and self.candidates is None:
+            self.preview.visible = False
+
+    def _take_hover(self, request: Request) -> bool:
+        """Make the mask under the cursor the answer to a click there; say whether there is one."""
+        prompts = request.prompts
+        alone = len(prompts.points) == 1 and prompts.labels[0] == 1 and prompts.box is None and prompts.mask is None
+        if not alone or (self.target is not None and not self._output.is_searched(self.target)):
+            return False
+        (row, col) = prompts.points[0]
+        found = self.hover.take(Spot(request.plane, (float(row), float(col)), request.downsample))
+        if found is None:
+            return False
+        self._latest = request
+        self._on_answer(request, Answer(found))
+        self._chosen = found[self.selected]
+        return True
+
+    def _next_work(self) -> Work | None:
+        """Return what can be done while nobody waits: first what lies under the cursor, last what is encoded ahead."""
+        return self.hover.next_work() or self.seen.next_work() or self.ahead.next_work()
+
+    def _show_sign(self) -> None:
+        """Say on the canvas what the next click will mean."""
+        self._is_first = self._is_first and not self._has_prompts
+        refined = None if self.refining is None else self.refining.label
+        self._sign.show(sign_for(self.tool, self.sign, self._is_first, refined))
 
     # -- layers ----------------------------------------------------------------------------------------------------
 
@@ -526,33 +655,6 @@ class Controller:
         if self.preview is None:
             self.preview = own_layers.make_preview(image)
             own_layers.insert_below(self.viewer, self.preview, self.points, self.shapes)
-
-    def _points_layer(self, image: Image) -> Points:
-        if self.points is None:
-            self.points = points = own_layers.make_points(image)
-            points.events.data.connect(self._on_prompt)
-            points.events.features.connect(self._on_features)
-            points.events.feature_defaults.connect(self._on_tool)
-            self._bind_keys(points)
-            self.viewer.add_layer(points)
-        return self.points
-
-    def _shapes_layer(self, image: Image) -> Shapes:
-        if self.shapes is None:
-            self.shapes = shapes = own_layers.make_shapes(image)
-            shapes.events.data.connect(self._on_prompt)
-            self._bind_keys(shapes)
-            self.viewer.add_layer(shapes)
-        return self.shapes
-
-    def _bind_keys(self, layer: Points | Shapes) -> None:
-        layer.events.mode.connect(self._on_tool)
-        layer.bind_key("T", lambda _: self.toggle_sign(), overwrite=True)
-        layer.bind_key("C", lambda _: self.accept())
-        layer.bind_key("Shift-C", lambda _: self.clear())
-        layer.bind_key("N", lambda _: self.cycle())
-        layer.bind_key("Shift-N", lambda _: self.cycle(-1))
-        layer.bind_key("Control-Z", lambda _: self.undo())
 
     def _insert_labels(self, layer: Labels) -> None:
         own_layers.insert_below(self.viewer, layer, self.preview, self.points, self.shapes)
@@ -571,7 +673,3 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, NapariSamError):
         return str(error)
     return f"Something went wrong that should not ({type(error).__name__}: {error}): please report it."
-
-
-def _count(layer: Points | Shapes | None) -> int:
-    return 0 if layer is None else len(layer.data)

@@ -65,8 +65,8 @@ class Jobs:
         self._image: Image | None = None
 
     def segmenter_of(self, image: Image) -> Segmenter | None:
-        """Return the segmenter of an image if the last job used it."""
-        return self.segmenter if self._image is image else None
+        """Return the segmenter of an image if the last job used it, with the model that is asked for."""
+        return self.segmenter if self._image is image and self._key[:2] == (self.model, self.device) else None
 
     def planes_like(self, plane: Plane) -> list[Plane]:
         """Return all planes of the last job's volume with the same rows and columns, beginning with this one."""

@@ -83,6 +83,24 @@ def write(layer: Labels, plane: Plane, mask: Mask, label: int, overlap: Overlap 
     return edit
 
 
+def replace(layer: Labels, plane: Plane, old: Mask, mask: Mask, label: int, overlap: Overlap = "keep") -> list[Edit]:
+    """Write a mask in the place of an object's earlier one and return what that changed, in order.
+
+    Raises
+    ------
+    LabelsError
+        As in `write`; the layer is as it was.
+    """
+    erased = plan_edit(layer.data, plane, old, label, "overwrite")
+    gone = Edit(plane, old.box, 0, old.pixels & (erased.before == label), erased.before)
+    _set(layer, gone, gone.written, np.zeros(gone.area, gone.before.dtype))
+    try:
+        return [gone, write(layer, plane, mask, label, overlap)]
+    except LabelsError:
+        revert(layer, gone)
+        raise
+
+
 def revert(layer: Labels, edit: Edit) -> bool:
     """Put back what a write replaced, where the layer still holds its label; say whether it does anywhere."""
     changed, values = reverted(layer.data, edit)

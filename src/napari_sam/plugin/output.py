@@ -10,9 +10,10 @@ import numpy as np
 
 from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask, Overlap
-from napari_sam.errors import NapariSamError
+from napari_sam.errors import LabelsError, NapariSamError
 from napari_sam.lazy import lazy_levels
 from napari_sam.plugin import labels_layer, own_layers
+from napari_sam.plugin.refine import Refinement
 from napari_sam.plugin.workers import Work
 from napari_sam.stores.labels import Edit, LabelStore
 
@@ -36,6 +37,8 @@ class Acceptance:
         Called with the layer and the write when it is done.
     failed
         Called with the reason when it cannot be.
+    replaces
+        The object whose place the mask takes, under its label; None for a new one.
     """
 
     plane: Plane
@@ -43,6 +46,7 @@ class Acceptance:
     overlap: Overlap
     done: Callable[[Labels, Edit], None]
     failed: Callable[[Exception], None]
+    replaces: Refinement | None = None
 
 
 class Output:
@@ -68,7 +72,7 @@ class Output:
         self._viewer, self._runner, self._insert, self._notify = viewer, runner, insert, notify
         self._highest: dict[Labels, int] = {}
         self._watched: set[Labels] = set()
-        self._edits: list[tuple[Labels, Edit]] = []
+        self._edits: list[tuple[Labels, list[Edit]]] = []
         self._stores: dict[Labels, LabelStore] = {}
 
     def watch(self, layer: Labels, highest: int | None = None) -> None:
@@ -120,6 +124,10 @@ class Output:
             elif labels_layer.pyramid_of(target) is None:
                 labels_layer.check_target(target, image)
                 acceptance.done(target, self._write(target, acceptance))
+            elif acceptance.replaces is not None:
+                raise LabelsError(
+                    f"{target.name!r} is kept on disk, where objects cannot be replaced yet: undo, or paint over it."
+                )
             else:
                 labels_layer.check_target(target, image)
                 self._write_on_disk(target, acceptance)
@@ -137,17 +145,18 @@ class Output:
             Told why it cannot be taken back.
         """
         while self._edits:
-            layer, edit = self._edits.pop()
+            layer, edits = self._edits.pop()
+            edit = edits[-1]
             if layer not in self._viewer.layers:
                 continue
             store = self._stores.get(layer)
             if store is not None:
                 self._undo_on_disk(layer, store, edit, done, failed)
                 return True
-            changed = labels_layer.revert(layer, edit)
-            if self._highest.get(layer) == edit.label:
+            changed = [labels_layer.revert(layer, each) for each in reversed(edits)]
+            if len(edits) == 1 and self._highest.get(layer) == edit.label:
                 self._highest[layer] = edit.label - 1
-            done(edit, changed)
+            done(edit, any(changed))
             return True
         return False
 
@@ -159,6 +168,13 @@ class Output:
         return layer
 
     def _write(self, layer: Labels, acceptance: Acceptance) -> Edit:
+        old = acceptance.replaces
+        if old is not None:
+            edits = labels_layer.replace(
+                layer, acceptance.plane, old.mask, acceptance.mask, old.label, acceptance.overlap
+            )
+            self._edits.append((layer, edits))
+            return edits[-1]
         if layer not in self._highest:
             self._highest[layer] = labels_layer.find_highest(layer)
         label = self._highest[layer] + 1
@@ -166,14 +182,14 @@ class Output:
             labels_layer.widen(layer)
         edit = labels_layer.write(layer, acceptance.plane, acceptance.mask, label, acceptance.overlap)
         self._highest[layer] = edit.label
-        self._edits.append((layer, edit))
+        self._edits.append((layer, [edit]))
         return edit
 
     def _write_on_disk(self, layer: Labels, acceptance: Acceptance) -> None:
         store = self._store_of(layer)
 
         def done(edit: Edit) -> None:
-            self._edits.append((layer, edit))
+            self._edits.append((layer, [edit]))
             self._show(layer)
             acceptance.done(layer, edit)
 
@@ -194,7 +210,7 @@ class Output:
             layer = own_layers.labels_of_pyramid(pyramid, image)
             self._insert(layer)
             self._stores[layer] = store
-            self._edits.append((layer, edit))
+            self._edits.append((layer, [edit]))
             self._notify(f"The image is large, so its labels are kept on disk, in {pyramid.path}.")
             acceptance.done(layer, edit)
 

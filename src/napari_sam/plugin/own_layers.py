@@ -31,8 +31,13 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
 SIGN_COLORS = {1: "#2ca02c", 0: "#d62728"}
+SHAPE_COLORS = {1: "#ffbf00", 0: "#d62728"}
 PREVIEW_COLOR = "#ffe119"
 COVERAGE_COLOR = "#4aa3df"
+PREVIEW_OPACITY, HOVER_OPACITY = 0.5, 0.3
+# Of the array that previews under the cursor are drawn into, and where its place is kept.
+WINDOW_SIDE = 1024
+WINDOW = "napari-sam window"
 # Labels of more bytes, or longer than a texture of the graphics card can be, live on disk.
 MOST_IN_MEMORY = 512 * 2**20
 MOST_TEXTURE = 16384
@@ -59,15 +64,19 @@ def make_points(image: Image) -> Points:
 
 
 def make_shapes(image: Image) -> Shapes:
-    """Return an empty layer for box and mask prompts on an image."""
-    return Shapes(
-        ndim=image.ndim,
-        name="SAM shapes",
-        face_color="transparent",
-        edge_color="#ffbf00",
-        edge_width=2,
-        **transform_of(image),
-    )
+    """Return an empty layer for boxes, masks and scribbles on an image; the feature "label" holds a scribble's sign."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Feature 'label' looks like categorical")
+        return Shapes(
+            ndim=image.ndim,
+            name="SAM shapes",
+            features={LABEL_FEATURE: np.zeros(0, int)},
+            feature_defaults={LABEL_FEATURE: 1},
+            face_color="transparent",
+            edge_color=SHAPE_COLORS[1],
+            edge_width=2,
+            **transform_of(image),
+        )
 
 
 def make_preview(image: Image) -> Labels:
@@ -80,7 +89,7 @@ def _make_drawing(image: Image, name: str, color: str) -> Labels:
     layer = Labels(
         np.zeros((1,) * image.ndim, np.uint8),
         name=name,
-        opacity=0.5,
+        opacity=PREVIEW_OPACITY,
         colormap=DirectLabelColormap(color_dict={None: "transparent", 1: color}),
         **transform_of(image),
     )
@@ -93,12 +102,53 @@ def show_mask(preview: Labels, image: Image, plane: Plane, mask: Mask) -> None:
     if mask.area == 0:
         preview.visible = False
         return
+    _place(preview, image, plane, mask.box, mask.pixels, PREVIEW_OPACITY)
+
+
+def show_hover(preview: Labels, image: Image, plane: Plane, mask: Mask) -> None:
+    """Put a mask into the preview, fainter, as one of many that follow each other.
+
+    napari takes 25 ms to move a layer or to give it another array, and 2 ms to look at its array again: so the preview
+    is larger than the mask, and stays where it is as long as the next masks lie in it.
+    """
+    window = _window_of(preview, image, plane)
+    if window is None or not window.contains(mask.box):
+        window = _window_around(mask.box, plane.shape_in(shape_of(image)))
+        pixels = np.zeros(window.pixel_shape, bool)
+        pixels[mask.box.moved(-window.top, -window.left).slices] = mask.pixels
+        _place(preview, image, plane, window, pixels, HOVER_OPACITY)
+        preview.metadata[WINDOW] = preview.data, plane, window
+        return
+    preview.data.fill(0)
+    seen = np.moveaxis(preview.data, plane.axes, (-2, -1))[(0,) * (image.ndim - 2)]
+    seen[mask.box.moved(-window.top, -window.left).slices] = mask.pixels
+    preview.refresh(thumbnail=False, highlight=False, extent=False)
+    preview.opacity = HOVER_OPACITY
+    if not preview.visible:
+        preview.visible = True
+
+
+def _window_of(preview: Labels, image: Image, plane: Plane) -> Box | None:
+    """Return where the preview lies if it holds what `show_hover` gave it last, on that plane."""
+    data, of, window = preview.metadata.get(WINDOW, (None, None, None))
+    return window if data is preview.data and of == plane else None
+
+
+def _window_around(box: Box, shape: tuple[int, int]) -> Box:
+    row, col = box.center
+    height, width = (max(WINDOW_SIDE, 2 * length) / 2 for length in (box.height, box.width))
+    around = Box(row - height, col - width, row + height, col + width)
+    return around.rounded_out().intersection(Box.of_shape(shape)).union(box)
+
+
+def _place(preview: Labels, image: Image, plane: Plane, box: Box, pixels: NDArray[np.bool_], opacity: float) -> None:
     position = np.array(plane.index, float)
-    position[list(plane.axes)] = mask.box.top, mask.box.left
+    position[list(plane.axes)] = box.top, box.left
     shape = [1] * image.ndim
-    shape[plane.axes[0]], shape[plane.axes[1]] = mask.pixels.shape
-    preview.data = plane.oriented(mask.pixels).astype(np.uint8).reshape(shape)
+    shape[plane.axes[0]], shape[plane.axes[1]] = pixels.shape
+    preview.data = plane.oriented(pixels).astype(np.uint8).reshape(shape)
     preview.translate = translate_to(image, position)
+    preview.opacity = opacity
     if not preview.visible:
         preview.visible = True
 

@@ -10,8 +10,8 @@ from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
+from qtpy.QtGui import QColor, QIcon, QImage, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QButtonGroup,
     QCheckBox,
@@ -27,9 +27,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_sam.core.masks import Overlap
+from napari_sam.core.masks import Mask, Overlap
 from napari_sam.plugin.ahead import Extent
+from napari_sam.plugin.canvas import TabKey
+from napari_sam.plugin.contrast import PRESETS
 from napari_sam.plugin.controller import Controller
+from napari_sam.plugin.keys import shown, spelled
+from napari_sam.plugin.model_panel import ModelPanel
 from napari_sam.plugin.own_layers import SIGN_COLORS
 from napari_sam.plugin.workers import LatestRunner
 from napari_sam.segmenter import CANDIDATE_NAMES, model_names
@@ -38,7 +42,10 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 CHECKPOINT = "checkpoint file ..."
+AS_SHOWN = "as the layer shows it"
 REST_MS = 300
+WIDTH = 340
+SEEN_SIDE = 64
 OVERLAPS: dict[Overlap, tuple[str, str]] = {
     "keep": ("keep others", "they keep their pixels, the mask gets the rest"),
     "overwrite": ("overwrite", "the mask takes their pixels"),
@@ -50,8 +57,14 @@ EXTENTS: dict[Extent, str] = {
     "volume": "Encode every plane at this zoom, beginning with this one, into the store on disk.",
 }
 TOOLS = {
-    "points": ("Points", "Click on the object; T flips between points on it and points off it."),
+    "points": (
+        "Points",
+        "Click on the object; right click or Shift+click beside it, on what is not of it; Ctrl+click on an object of "
+        "the output to correct it.",
+    ),
     "box": ("Box", "Draw a rectangle around the object; the last one counts. Then add points, or accept."),
+    "scribble": ("Scribble", "Drag a line along the object, or (T) along what is not of it."),
+    "lasso": ("Lasso", "Drag roughly around the object; the model finds the exact border."),
     "polygon": ("Polygon", "Outline the object roughly; press Esc or double-click to finish."),
     "ellipse": ("Ellipse", "Draw an ellipse over the object."),
 }
@@ -72,6 +85,8 @@ class SamWidget(QWidget):
         self._runner = LatestRunner(self)
         self.controller = Controller(self._viewer, self._runner, show_warning)
         self._updating = self._was_docked = False
+        self._keys: dict[str, str] = {}
+        self._tab = TabKey(self._viewer, lambda: self.controller.keys.press("Tab"))
         self._build_form()
         self._build_prompts()
         self._build_candidates()
@@ -86,6 +101,7 @@ class SamWidget(QWidget):
             emitter.connect(self._on_view)
         self.controller.changed.connect(self._refresh)
         self.controller.ahead.changed.connect(self._refresh_large)
+        self.controller.seen.changed.connect(self._refresh_seen)
         self.controller.answered.connect(self._on_answered)
         self._viewer.layers.events.inserted.connect(self.reset_choices)
         self._viewer.layers.events.removed.connect(self.reset_choices)
@@ -97,6 +113,13 @@ class SamWidget(QWidget):
 
     def _build_form(self) -> None:
         self.image = ComboBox(label="Image", choices=self._image_choices, tooltip="The image layer to segment.")
+        self.contrast = ComboBox(
+            label="Contrast",
+            choices=[AS_SHOWN, *PRESETS],
+            tooltip="The encoder sees the image in the contrast that you see. This sets the layer's contrast limits; "
+            "the view is encoded anew then.",
+        )
+        self.contrast.changed.connect(self._choose_contrast)
         self.model = ComboBox(
             label="Model",
             choices=[*model_names(), CHECKPOINT],
@@ -120,7 +143,7 @@ class SamWidget(QWidget):
             choices=[(text, policy) for policy, (text, _) in OVERLAPS.items()],
             tooltip="Where a mask meets others: " + "; ".join(f"{text}: {tip}" for text, tip in OVERLAPS.values()),
         )
-        for choice in (self.image, self.model, self.device, self.output, self.overlap):
+        for choice in (self.image, self.contrast, self.model, self.device, self.output, self.overlap):
             choice.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             choice.native.setMinimumContentsLength(8)
         self.compose = CheckBox(
@@ -128,8 +151,18 @@ class SamWidget(QWidget):
             tooltip="The encoder sees all visible channels of the image in their colours (at most three), as you do.",
         )
         self.compose.changed.connect(lambda on: self.controller.set_compose(on))
-        fields = [self.image, self.compose, self.model, self.checkpoint, self.device, self.output, self.overlap]
+        fields = [
+            self.image,
+            self.compose,
+            self.contrast,
+            self.model,
+            self.checkpoint,
+            self.device,
+            self.output,
+            self.overlap,
+        ]
         self.form = Container(widgets=fields)
+        self.models = ModelPanel(self._use_model, lambda: self.controller.model)
         self.checkpoint.visible = False
         self.image.changed.connect(self._choose_image)
         self.model.changed.connect(self._choose_model)
@@ -153,23 +186,31 @@ class SamWidget(QWidget):
             button.setCheckable(True)
             button.clicked.connect(lambda _=False, tool=tool: self._choose_tool(tool))
             self.tools[tool] = button
-        self.sign = _push_button(
-            "", "Whether the next point is on the object or off it. Key: T. Flips selected points."
-        )
+        self.sign = _push_button("", "")
         self.sign.clicked.connect(lambda: self.controller.toggle_sign())
+
+        self.hover = QCheckBox("Preview under the cursor")
+        self.hover.setToolTip("Before any click, show the mask that a click would give, wherever the image is encoded.")
+        self.hover.setChecked(True)
+        self.hover.toggled.connect(lambda on: self.controller.hover.set_enabled(on))
 
     def _build_candidates(self) -> None:
         self.candidates: list[QPushButton] = []
         self._candidate_group = QButtonGroup(self)
         for index, name in enumerate(CANDIDATE_NAMES[1:]):
-            button = _push_button(
-                name, f"The {name} one of the three answers, and the IoU predicted for it. Keys: N and Shift+N."
-            )
+            button = _push_button(name, "")
             button.setCheckable(True)
             button.clicked.connect(lambda _=False, index=index: self._choose_candidate(index))
             self._candidate_group.addButton(button)
             self.candidates.append(button)
         self.scores = QLabel()
+        self.seen = QLabel()
+        self.seen.setFixedSize(SEEN_SIDE, SEEN_SIDE)
+        self.seen.setVisible(False)
+        self.seen.setToolTip(
+            "What the encoder saw for this answer: the layer's own contrast limits, gamma and colours. If you cannot "
+            "make out the object here, neither can the model."
+        )
 
     def _build_large(self) -> None:
         self.extents: dict[Extent, QPushButton] = {}
@@ -198,9 +239,9 @@ class SamWidget(QWidget):
         self.encoding.setWordWrap(True)
 
     def _build_status(self) -> None:
-        self.accept = _push_button("Accept (C)", "Write the mask into the output under the next free label. Key: C.")
-        self.clear = _push_button("Clear (⇧C)", "Remove the prompts of this object. Key: Shift+C.")
-        self.undo = _push_button("Undo (^Z)", "Take back the last accepted mask. Key: Ctrl+Z.")
+        self.accept = _push_button("", "")
+        self.clear = _push_button("", "")
+        self.undo = _push_button("", "")
         self.accept.clicked.connect(lambda: self.controller.accept())
         self.clear.clicked.connect(lambda: self.controller.clear())
         self.undo.clicked.connect(lambda: self.controller.undo())
@@ -220,13 +261,14 @@ class SamWidget(QWidget):
         column = QVBoxLayout(content)
         column.setContentsMargins(4, 4, 4, 4)
         column.addWidget(self.form.native)
+        column.addWidget(self.models)
         for pair in ((self.open_image, self.open_folder), (self.new_labels, self.open_labels)):
             files = QHBoxLayout()
             for button in pair:
                 files.addWidget(button)
             column.addLayout(files)
-        column.addWidget(_group("Prompts", [tools[:2], tools[2:], [self.sign]]))
-        column.addWidget(_group("Candidates", [list(self.candidates), [self.scores]]))
+        column.addWidget(_group("Prompts", [tools[:3], tools[3:], [self.sign], [self.hover]]))
+        column.addWidget(_group("Candidates", [list(self.candidates), [self.seen, self.scores]]))
         column.addWidget(_group("Object", [[self.accept], [self.clear, self.undo]]))
         column.addWidget(self.progress)
         column.addWidget(self.status)
@@ -299,10 +341,20 @@ class SamWidget(QWidget):
         own = self.model.value == CHECKPOINT
         self.checkpoint.visible = own
         path = Path(str(self.checkpoint.value)) if self.checkpoint.value else None
+        self.models.setVisible(False)
         if not own:
-            self.controller.set_model(str(self.model.value), str(self.device.value))
+            self.models.choose(str(self.model.value))
+            self._use_model(self.controller.model)  # On this device, until the chosen one is there.
         elif path is not None and path.is_file():
             self.controller.set_model(str(path), str(self.device.value))
+
+    def _choose_contrast(self, preset: str) -> None:
+        if preset != AS_SHOWN:
+            self.contrast.value = AS_SHOWN  # It is done once, and the layer's own slider has the last word.
+            self.controller.set_contrast(preset)
+
+    def _use_model(self, name: str) -> None:
+        self.controller.set_model(name, str(self.device.value))
 
     def _choose_target(self, _: Any = None) -> None:
         if not self._updating:
@@ -364,7 +416,9 @@ class SamWidget(QWidget):
     def _refresh(self) -> None:
         controller = self.controller
         positive = controller.sign == 1
-        self.sign.setText("Points ON the object (T)" if positive else "Points OFF the object (T)")
+        self._refresh_keys()
+        key = shown(controller.keys.keys["flip_sign"])
+        self.sign.setText(f"Points {'ON' if positive else 'OFF'} the object ({key})")
         self.sign.setIcon(_dot(SIGN_COLORS[controller.sign]))
         for tool, tool_button in self.tools.items():
             tool_button.setChecked(tool == controller.tool)
@@ -372,7 +426,7 @@ class SamWidget(QWidget):
         for index, button in enumerate(self.candidates):
             button.setEnabled(candidates is not None)
             name = CANDIDATE_NAMES[index + 1]
-            button.setText(f"{name}\n" if candidates is None else f"{name}\n{candidates[index].iou_prediction:.2f}")
+            button.setText(_described(name, None if candidates is None else candidates[index]))
             button.setChecked(candidates is not None and index == controller.selected)
         if candidates is None:
             self._candidate_group.setExclusive(False)
@@ -382,13 +436,54 @@ class SamWidget(QWidget):
             self.scores.setText("Click an object to see three masks.")
         else:
             mask = candidates[controller.selected]
-            self.scores.setText(f"stability {mask.stability_score:.2f}, {mask.area} px")
+            self.scores.setText(f"{mask.area} px")
         self.accept.setEnabled(candidates is not None or controller.busy)
         self._refresh_large()
         self.progress.setVisible(controller.busy or controller.warming)
         self.status.setText(controller.status)
         if self.output.value is not controller.target and not self._updating:
             self.reset_choices()
+
+    def _refresh_keys(self) -> None:
+        """Show the keys that hold now, on the buttons and in their tooltips."""
+        keys = self.controller.keys.keys
+        layers = self.controller.points, self.controller.shapes
+        active = self._viewer.layers.selection.active
+        self._tab.set_enabled("Tab" in keys.values() and active is not None and active in layers)
+        if keys == self._keys:
+            return
+        self._keys = dict(keys)
+        for button, name, text, tip in (
+            (self.accept, "accept", "Accept", "Write the mask into the output, under the next free label."),
+            (self.clear, "clear", "Clear", "Remove the prompts of this object."),
+            (self.undo, "undo", "Undo", "Take back the last accepted mask."),
+        ):
+            button.setText(f"{text} ({shown(keys[name])})")
+            button.setToolTip(f"{tip} Key: {spelled(keys[name])}.")
+        self.sign.setToolTip(
+            "Whether the next point is on the object or off it; flips the selected points while selecting. "
+            f"Key: {spelled(keys['flip_sign'])}. Right click or Shift+click makes one point of the other sign."
+        )
+        for button, name in zip(self.candidates, CANDIDATE_NAMES[1:], strict=True):
+            button.setToolTip(
+                f"The {name} one of the three answers, the IoU with the object that the model predicts for it, and how "
+                "little it depends on the threshold (stability). The object's next answers keep the size that you "
+                f"choose. Keys: {spelled(keys['cycle_candidates'])} or {spelled(keys['next_candidate'])}, back: "
+                f"{spelled(keys['previous_candidate'])}."
+            )
+
+    def _refresh_seen(self) -> None:
+        pixels = self.controller.seen.pixels
+        self.seen.setVisible(pixels is not None)
+        if pixels is None:
+            self.seen.clear()
+            return
+        height, width, _ = pixels.shape
+        picture = QImage(pixels.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
+        smooth = Qt.TransformationMode.SmoothTransformation
+        self.seen.setPixmap(
+            QPixmap.fromImage(picture).scaled(self.seen.size(), Qt.AspectRatioMode.IgnoreAspectRatio, smooth)
+        )
 
     def _refresh_large(self) -> None:
         ahead = self.controller.ahead
@@ -402,6 +497,10 @@ class SamWidget(QWidget):
             "" if now is None else f"{now.done} of {now.total} tiles ({now.known} were there, {now.empty} empty)"
         )
         self.coverage.setChecked(ahead.show)
+
+    def sizeHint(self) -> QSize:  # noqa: N802  Qt's name.
+        """Return how large it would like to be: narrow, so that the image has the room."""
+        return QSize(WIDTH, super().sizeHint().height())
 
     def event(self, event: QEvent) -> bool:
         """Let go of the viewer when the dock is closed: napari takes the widget out of it, and closes nothing."""
@@ -419,8 +518,17 @@ class SamWidget(QWidget):
         for emitter in self._view_events():
             emitter.disconnect(self._on_view)
         self._rest.stop()
+        self._tab.close()
+        self.models.close_downloads()
+        self.controller.seen.changed.disconnect(self._refresh_seen)
         self.controller.changed.disconnect(self._refresh)
         self.controller.close()
+
+
+def _described(name: str, mask: Mask | None) -> str:
+    if mask is None:
+        return f"{name}\n\n"
+    return f"{name}\nIoU {mask.iou_prediction:.2f}\nstable {mask.stability_score:.2f}"
 
 
 def _dot(color: str) -> QIcon:

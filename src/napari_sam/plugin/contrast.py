@@ -1,0 +1,57 @@
+"""Contrast presets: limits for an image layer, which the encoder sees as the user does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_sam.plugin import adapters
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from napari_sam.plugin.workers import Report
+
+Limits = tuple[float, float]
+PERCENTILES, FULL = "0.5 to 99.5 percentile", "full range"
+# Window centre and width, in Hounsfield units, as radiologists use them.
+WINDOWS: dict[str, Limits] = {
+    "CT soft tissue": (-160.0, 240.0),
+    "CT lung": (-1350.0, 150.0),
+    "CT bone": (-450.0, 1050.0),
+    "CT brain": (0.0, 80.0),
+}
+PRESETS = (PERCENTILES, FULL, *WINDOWS)
+
+
+def limits_job(preset: str, image: Image) -> Callable[[Report], Limits]:
+    """Return what finds the limits of a preset for an image, in any thread; percentiles read a few blocks of it.
+
+    Raises
+    ------
+    ImageError
+        The layer's pixels are no image.
+    """
+    if preset in WINDOWS:
+        return lambda _: WINDOWS[preset]
+    if preset == FULL:
+        full = _full_range(image)
+        return lambda _: full
+    volume = adapters.shown([image]).volume
+
+    def percentiles(_: Report) -> Limits:
+        low, high = volume.rendering().limits[0]
+        return float(low), float(high)
+
+    return percentiles
+
+
+def _full_range(image: Image) -> Limits:
+    """Return what the type of the pixels can hold; for floats, the range of the layer's slider."""
+    dtype = np.dtype(image.dtype)
+    if np.issubdtype(dtype, np.integer):
+        return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+    low, high = image.contrast_limits_range
+    return float(low), float(high)

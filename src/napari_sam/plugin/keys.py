@@ -1,0 +1,138 @@
+"""Keys: what they do, and which they are by the user's preferences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari.layers import Points, Shapes
+
+PLUGIN, SECTION = "napari-sam", "keys"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something that a key does.
+
+    Parameters
+    ----------
+    name
+        In the manifest's `configurations`.
+    default
+        The key, as napari writes it.
+    """
+
+    name: str
+    default: str
+
+
+ACTIONS = (
+    Action("accept", "C"),
+    Action("clear", "Shift-C"),
+    Action("next_candidate", "N"),
+    Action("previous_candidate", "Shift-N"),
+    Action("cycle_candidates", "Tab"),
+    Action("flip_sign", "T"),
+    Action("undo", "Control-Z"),
+)
+SYMBOLS = {"Control": "^", "Shift": "⇧", "Alt": "⌥", "Meta": "⌘"}
+
+
+def settings() -> Any | None:
+    """Return the plugin's page of napari's preferences, or None where there is none."""
+    try:
+        from napari.settings import get_plugin_settings
+
+        return getattr(get_plugin_settings(PLUGIN), SECTION, None)
+    except Exception:  # The page is a convenience: whatever is wrong with it, the keys must work.
+        return None
+
+
+def chosen_keys() -> dict[str, str]:
+    """Return the key of each action: the user's where it can be one, else the default."""
+    page = settings()
+    return {action.name: _valid(getattr(page, action.name, ""), action.default) for action in ACTIONS}
+
+
+def _valid(key: Any, default: str) -> str:
+    from napari.utils.key_bindings import KeyCode, coerce_keybinding
+
+    try:
+        parts = coerce_keybinding(str(key)).parts
+    except (ValueError, TypeError):
+        return default
+    is_one = len(parts) == 1 and parts[0].key != KeyCode.UNKNOWN
+    return str(key) if is_one else default
+
+
+def shown(key: str) -> str:
+    """Return a key as it stands on a button."""
+    *modifiers, letter = key.split("-")
+    return "".join(SYMBOLS.get(modifier, f"{modifier}+") for modifier in modifiers) + letter
+
+
+def spelled(key: str) -> str:
+    """Return a key as it stands in a tooltip."""
+    return key.replace("Control", "Ctrl").replace("-", "+")
+
+
+class LayerKeys:
+    """Binds actions to keys of layers, and binds them anew when the user chooses others.
+
+    Parameters
+    ----------
+    does
+        What each action does, by its name.
+    changed
+        Called when the user chose another key.
+    """
+
+    def __init__(self, does: dict[str, Callable[[], None]], changed: Callable[[], None]) -> None:
+        self.keys = chosen_keys()
+        self._does, self._tell = does, changed
+        self._layers: list[Points | Shapes] = []
+        self._page = settings()
+        if self._page is not None:
+            self._page.events.connect(self._on_changed)
+
+    def bind(self, layer: Points | Shapes) -> None:
+        """Bind all actions to a layer."""
+        self._layers.append(layer)
+        for name, key in self.keys.items():
+            layer.bind_key(key, _bound(self._does[name]), overwrite=True)
+
+    def press(self, key: str) -> None:
+        """Do what a key does, as if it had been pressed."""
+        for name, known in self.keys.items():
+            if known == key:
+                self._does[name]()
+
+    def forget(self, layer: Any) -> None:
+        """Leave a layer alone that is gone."""
+        self._layers = [known for known in self._layers if known is not layer]
+
+    def close(self) -> None:
+        """Stop following the preferences."""
+        if self._page is not None:
+            self._page.events.disconnect(self._on_changed)
+        self._layers = []
+
+    def _on_changed(self, event: Any = None) -> None:
+        before, self.keys = self.keys, chosen_keys()
+        layers, self._layers = self._layers, []
+        for layer in layers:
+            for key in before.values():
+                layer.bind_key(key, None, overwrite=True)
+            self.bind(layer)
+        self._tell()
+
+
+def _bound(action: Callable[[], None]) -> Callable[[Any], None]:
+    """Return what napari calls with the layer; it must be a function, and nothing else that can be called."""
+
+    def act(_layer: Any) -> None:
+        action()
+
+    return act

@@ -1,0 +1,194 @@
+"""PromptLayers: the points and shapes that the user prompts with, the tool in hand, the sign of the next prompt."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Points, Shapes
+from psygnal import Signal
+
+from napari_sam.plugin import own_layers
+from napari_sam.plugin.adapters import LABEL_FEATURE
+from napari_sam.plugin.gestures import Gestures
+from napari_sam.plugin.keys import LayerKeys
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+MODE_OF_TOOL = {
+    "points": "add",
+    "box": "add_rectangle",
+    "scribble": "add_path",
+    "lasso": "add_polygon_lasso",
+    "polygon": "add_polygon",
+    "ellipse": "add_ellipse",
+}
+
+
+class PromptLayers:
+    """Makes the two layers where they are missing, and tells what happens in them.
+
+    Parameters
+    ----------
+    viewer
+        The viewer's model.
+    keys
+        Binds the keys of a new layer.
+    pick
+        Called with a position of the world where the user takes up an object that is there.
+
+    Attributes
+    ----------
+    prompted
+        Emitted when the prompts changed.
+    changed
+        Emitted when the tool or the sign may have.
+    points, shapes
+        The layers, or None where there is none.
+    """
+
+    prompted = Signal()
+    changed = Signal()
+
+    def __init__(self, viewer: ViewerModel, keys: LayerKeys, pick: Callable[[Any], None]) -> None:
+        self.points: Points | None = None
+        self.shapes: Shapes | None = None
+        self._viewer, self._keys, self._pick = viewer, keys, pick
+        self._gestures: Gestures | None = None
+        self._is_quiet = False
+        viewer.layers.selection.events.active.connect(self._on_tool)
+
+    @property
+    def layers(self) -> list[Points | Shapes]:
+        """Those of the two layers that there are."""
+        return [layer for layer in (self.points, self.shapes) if layer is not None]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many points and shapes there are, on any plane."""
+        points, shapes = (0 if layer is None else len(layer.data) for layer in (self.points, self.shapes))
+        return points, shapes
+
+    @property
+    def tool(self) -> str | None:
+        """The tool in hand, by the active layer and its mode."""
+        active = self._viewer.layers.selection.active
+        if active is None or active not in self.layers:
+            return None
+        return next((tool for tool, mode in MODE_OF_TOOL.items() if mode == str(active.mode)), None)
+
+    @property
+    def sign(self) -> int:
+        """Whether the next point is on the object (1) or off it (0)."""
+        if self.points is None:
+            return 1
+        return int(np.asarray(self.points.feature_defaults[LABEL_FEATURE])[0])
+
+    def activate(self, tool: str, image: Image) -> None:
+        """Take up a tool, one of `MODE_OF_TOOL`, on an image."""
+        layer = self._points_layer(image) if tool == "points" else self._shapes_layer(image)
+        self._viewer.layers.selection.active = layer
+        layer.mode = MODE_OF_TOOL[tool]
+
+    def toggle_sign(self) -> None:
+        """Flip the selected points while selecting, else the sign of the next point."""
+        points = self.points
+        if points is None:
+            return
+        if str(points.mode) == "select" and points.selected_data:
+            signs = np.asarray(points.features[LABEL_FEATURE], int).copy()
+            chosen = sorted(points.selected_data)
+            signs[chosen] = 1 - signs[chosen]
+            points.features = points.features.assign(**{LABEL_FEATURE: signs})
+        else:
+            sign = 1 - self.sign
+            points.selected_data = set()
+            self._set_sign(sign)
+        self.changed.emit()
+
+    def remove(self, points: int, shapes: int) -> None:
+        """Remove the first prompts of each layer and tell nobody; the next one is on the object again."""
+        with self._quiet():
+            for layer, count in ((self.points, points), (self.shapes, shapes)):
+                if layer is not None and count:
+                    layer.selected_data = set(range(min(count, len(layer.data))))
+                    layer.remove_selected()
+            self._set_sign(1)
+
+    def forget(self, layer: Any) -> bool:
+        """Do without a layer that was deleted; say whether it was one of the two."""
+        self._keys.forget(layer)
+        if layer is self.points:
+            self.points = self._gestures = None
+        elif layer is self.shapes:
+            self.shapes = None
+        else:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Follow nothing any more."""
+        self._is_quiet = True
+        self._viewer.layers.selection.events.active.disconnect(self._on_tool)
+
+    def _set_sign(self, sign: int) -> None:
+        """Give the next point and the next scribble a sign."""
+        for layer in self.layers:
+            layer.feature_defaults = {LABEL_FEATURE: sign}
+        if self.shapes is not None:
+            self.shapes.selected_data = set()  # Or it would be coloured, too.
+            self.shapes.current_edge_color = own_layers.SHAPE_COLORS[sign]
+
+    def _points_layer(self, image: Image) -> Points:
+        if self.points is None:
+            self.points = points = own_layers.make_points(image)
+            points.events.features.connect(self._on_features)
+            points.events.feature_defaults.connect(self._on_tool)
+            self._gestures = Gestures(points)
+            self._add(points)
+        return self.points
+
+    def _shapes_layer(self, image: Image) -> Shapes:
+        if self.shapes is None:
+            self.shapes = own_layers.make_shapes(image)
+            self._set_sign(self.sign)
+            self._add(self.shapes)
+        return self.shapes
+
+    def _add(self, layer: Points | Shapes) -> None:
+        layer.events.data.connect(self._on_data)
+        layer.events.mode.connect(self._on_tool)
+        self._keys.bind(layer)
+        self._viewer.add_layer(layer)
+
+    def _on_data(self, event: Any = None) -> None:
+        action = str(getattr(event, "action", "changed"))
+        is_gesture = self._gestures is not None and self._gestures.is_pending
+        if not self._is_quiet and not action.endswith("ing") and not is_gesture:
+            self.prompted.emit()
+
+    def _on_features(self, event: Any = None) -> None:
+        if self._is_quiet:
+            return
+        with self._quiet():
+            click = self._gestures.finish() if self._gestures else None
+        if click is not None and click.kind == "pick":
+            self._pick(click.position)
+        else:
+            self.prompted.emit()
+        self.changed.emit()
+
+    def _on_tool(self, event: Any = None) -> None:
+        self.changed.emit()
+
+    @contextlib.contextmanager
+    def _quiet(self) -> Iterator[None]:
+        before, self._is_quiet = self._is_quiet, True
+        try:
+            yield
+        finally:
+            self._is_quiet = before

@@ -1,0 +1,424 @@
+"""The journal in napari, without a window: what is accepted is kept, undone, redone, reopened and gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from tifffile import imread
+
+from napari_sam.cli import main
+from napari_sam.core.cleaning import Cleaning
+from napari_sam.core.geometry import Plane
+from napari_sam.core.masks import paste
+from napari_sam.plugin import own_layers
+from napari_sam.stores.journal import open_journal
+from tests.plugin.annotating import SHAPE, disc, image_of, labels_of, make_controller, propose
+
+PLANES = [Plane((1, 2), (index, 0, 0)) for index in range(SHAPE[0])]
+
+
+@pytest.fixture
+def made():
+    """Controllers that are closed in the end."""
+    controllers = []
+    yield controllers
+    for controller in controllers:
+        controller.close()
+
+
+@pytest.fixture(params=["memory", "pyramid"])
+def begin(request, made, notes, tmp_path):
+    """Open the image anew, as after a restart."""
+
+    def open_again():
+        for controller in made:
+            controller.close()
+        path = tmp_path / "labels.ome.zarr" if request.param == "pyramid" else None
+        controller = make_controller(image_of(), notes, path)
+        made.append(controller)
+        return controller
+
+    return open_again
+
+
+def accept(controller, mask, plane=PLANES[0], **kwargs):
+    propose(controller, mask, plane, **kwargs)
+    controller.accept()
+    return controller.objects.kept.next_undo.label
+
+
+def look(controller):
+    """Do what the first job of an image does beside loading the model."""
+    job = controller.journals.look_job(controller.image)
+    if job is not None:
+        job()
+
+
+def test_undo_and_redo_have_no_end_and_last_over_a_restart(begin, notes):
+    controller = begin()
+    states = [np.zeros(SHAPE, int)]
+    for at in range(12):
+        accept(controller, disc(6 + at * 2, 8 + at * 3, 4), PLANES[at % 3])
+        states.append(labels_of(controller))
+    controller.objects.delete([4])
+    states.append(labels_of(controller))
+    assert 4 not in states[-1]
+    controller = begin()
+    look(controller)
+    if controller.target is None:
+        assert controller.objects.offer.count == 11
+        controller.objects.resume()
+    np.testing.assert_array_equal(labels_of(controller), states[-1])
+    for state in states[-2::-1]:
+        controller.undo()
+        np.testing.assert_array_equal(labels_of(controller), state)
+    assert controller.objects.rows == []
+    for state in states[1:]:
+        controller.redo()
+        np.testing.assert_array_equal(labels_of(controller), state)
+    assert notes == []
+    controller.redo()
+    assert "nothing to redo" in notes[-1]
+
+
+def test_an_accept_without_choosing_goes_on_with_what_was_left(begin, notes):
+    controller = begin()
+    accept(controller, disc(10, 10, 4))
+    before = labels_of(controller)
+    controller = begin()
+    assert accept(controller, disc(30, 30, 4)) == 2
+    now = labels_of(controller)
+    np.testing.assert_array_equal(np.where(now == 2, 0, now), before)
+    assert sorted(row.label for row in controller.objects.rows) == [1, 2]
+
+
+def test_work_that_is_left_aside_stays_on_the_disk(made, notes):
+    controller = make_controller(image_of(1), notes)
+    made.append(controller)
+    accept(controller, disc(10, 10, 4))
+    folder = controller.objects.kept.journal.folder
+    controller.viewer.layers.remove(controller.target)
+    assert controller.objects.offer.count == 1
+    controller.objects.start_anew()
+    assert controller.objects.offer is None
+    accept(controller, disc(30, 30, 4))
+    assert np.unique(labels_of(controller)).tolist() == [0, 1]
+    assert labels_of(controller)[0, 10, 10] == 0
+    aside = [path for path in folder.parent.iterdir() if path.name.startswith(folder.stem) and path != folder]
+    assert [row.box.center for row in open_journal(aside[0]).objects] == [(10.5, 10.5)]
+
+
+def test_a_reopened_object_gets_its_prompts_back_and_accept_replaces_it(begin):
+    controller = begin()
+    label = accept(controller, disc(12, 12, 6), PLANES[1], points=((12, 12), (14, 13)))
+    accept(controller, disc(30, 30, 5))
+    controller.objects.reopen(label)
+    assert controller.viewer.dims.current_step[0] == 1
+    np.testing.assert_array_equal(controller.points.data, [[1, 12, 12], [1, 14, 13]])
+    assert controller.refining.label == label
+    propose(controller, disc(15, 16, 3), PLANES[1])
+    controller.accept()
+    assert controller.refining is None
+    assert len(controller.points.data) == 0
+    np.testing.assert_array_equal(labels_of(controller)[1] == label, disc(15, 16, 3).to_array(SHAPE[1:]))
+    controller.undo()
+    np.testing.assert_array_equal(labels_of(controller)[1] == label, disc(12, 12, 6).to_array(SHAPE[1:]))
+
+
+def test_boxes_and_negative_points_come_back(begin):
+    from napari_sam.core.geometry import Box
+    from napari_sam.core.prompts import Prompts
+    from napari_sam.segmenter import Candidates
+
+    controller = begin()
+    prompts = Prompts(np.array([[9.0, 8], [20, 21]]), np.array([True, False]), Box(3.0, 4, 18, 17))
+    controller.candidates = Candidates((disc(10, 10, 5),) * 3, 0, PLANES[0], prompts)
+    controller.accept()
+    controller.objects.reopen(1)
+    assert controller.points.features["label"].tolist() == [1, 0]
+    from napari_sam.plugin.adapters import prompts_of
+
+    again = prompts_of(controller.points, controller.shapes, controller.image, PLANES[0])
+    assert again.box == prompts.box
+    np.testing.assert_array_equal(again.points, prompts.points)
+
+
+def test_classes_are_given_changed_and_undone(begin):
+    controller = begin()
+    objects = controller.objects
+    objects.class_name = "nucleus"
+    accept(controller, disc(10, 10, 4))
+    objects.class_name = None
+    accept(controller, disc(30, 30, 4))
+    assert [row.label_class and row.label_class.name for row in objects.rows] == ["nucleus", None]
+    objects.classify([1, 2], "cell")
+    assert {row.label_class.name for row in objects.rows} == {"cell"}
+    objects.define_class("cell", (1, 0, 0))
+    assert {row.label_class.color for row in objects.rows} == {(1.0, 0.0, 0.0)}
+    controller.undo()
+    controller.undo()
+    assert [row.label_class and row.label_class.name for row in sorted(objects.rows, key=lambda r: r.label)] == [
+        "cell",
+        None,
+    ]
+    controller.undo()
+    assert objects.object(1).label_class.name == "nucleus"
+
+
+def test_what_is_seen_is_what_is_written_with_a_clean_up(begin):
+    controller = begin()
+    pixels = disc(15, 15, 8).to_array(SHAPE[1:])
+    pixels[15, 15] = False
+    pixels[35, 40] = True
+    from napari_sam.core.geometry import Box
+    from napari_sam.core.masks import Mask
+
+    mask = Mask(Box.of_shape(SHAPE[1:]), pixels)
+    controller.set_cleaning(Cleaning(keep_largest=True, fill_holes=None))
+    propose(controller, mask, PLANES[0])
+    controller._show()
+    shown = controller.preview.data.sum()
+    controller.accept()
+    assert shown == np.count_nonzero(labels_of(controller)) == disc(15, 15, 8).area
+
+
+def test_the_journal_of_another_window_is_left_alone_and_that_is_told(made, notes):
+    first = make_controller(image_of(2), notes)
+    second = make_controller(image_of(2), notes)
+    made += [first, second]
+    accept(first, disc(10, 10, 4))
+    propose(second, disc(20, 20, 4), PLANES[0])
+    second.accept()
+    assert len(notes) == 1
+    assert "no journal" in notes[0]
+    assert labels_of(second)[0, 20, 20] == 1
+    second.undo()
+    assert not labels_of(second).any()
+
+
+def test_labels_that_hold_other_objects_get_a_journal_of_their_own(made, notes):
+    controller = make_controller(image_of(3), notes)
+    made.append(controller)
+    accept(controller, disc(10, 10, 4))
+    first = controller.objects.kept.journal.folder
+    data = np.zeros(SHAPE, np.uint8)
+    data[2, 5:9, 5:9] = 7
+    mine = controller.viewer.add_labels(data, name="mine")
+    controller.set_target(mine)
+    assert accept(controller, disc(30, 30, 4)) == 8
+    assert controller.objects.kept.journal.folder != first
+    assert [row.label for row in controller.objects.rows] == [8]
+    controller.undo()
+    assert np.unique(mine.data).tolist() == [0, 7]
+
+
+def test_labels_get_more_bits_when_they_need_them(made, notes):
+    controller = make_controller(image_of(4), notes)
+    made.append(controller)
+    data = np.zeros(SHAPE, np.uint8)
+    data[2, 5:9, 5:9] = 255
+    mine = controller.viewer.add_labels(data)
+    controller.set_target(mine)
+    assert accept(controller, disc(30, 30, 4)) == 256
+    assert mine.data[0, 30, 30] == 256
+    controller.undo()
+    assert np.unique(mine.data).tolist() == [0, 255]
+    controller.redo()
+    assert mine.data[0, 30, 30] == 256
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (0, 2, 1)])
+def test_what_is_written_is_drawn(made, notes, dtype, order):
+    controller = make_controller(image_of(5), notes)
+    made.append(controller)
+    viewer = controller.viewer
+    mine = viewer.add_labels(np.zeros(SHAPE, dtype))
+    controller.set_target(mine)
+    viewer.dims.order = order
+    accept(controller, disc(12, 30, 5), PLANES[1])
+    viewer.dims.set_point(range(3), (1, 12, 30))
+    accept(controller, disc(20, 20, 5), PLANES[1])
+    accept(controller, disc(20, 20, 5), PLANES[0])
+    controller.objects.delete([1])
+    drawn = mine._slice.image.view.copy()
+    mine.refresh()
+    np.testing.assert_array_equal(drawn, mine._slice.image.view)
+
+
+@pytest.mark.parametrize("kind", ["memory", "pyramid"])
+def test_a_killed_program_loses_nothing_that_was_accepted(kind, tmp_path, monkeypatch, made, notes):
+    monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path / "cache"))
+    pick = random.Random(7)
+    for _ in range(3):
+        said = _annotate_and_kill(tmp_path, kind, pick.uniform(0.1, 0.6))
+        controller = make_controller(
+            image_of(), notes, tmp_path / "labels.ome.zarr" if kind == "pyramid" else None
+        )
+        made.append(controller)
+        look(controller)
+        controller.objects.resume()
+        kept = controller.objects.kept
+        assert said <= kept.journal._history.number <= said + 1
+        labels = labels_of(controller)
+        assert not set(np.unique(labels)) - {0} - {row.label for row in controller.objects.rows}
+        folder = kept.journal.folder
+        controller.close()
+        np.save(tmp_path / "image.npy", image_of())
+        out = tmp_path / f"again{said}.tif"
+        assert main(["replay", str(folder), "--image", str(tmp_path / "image.npy"), "--out", str(out)]) == 0
+        np.testing.assert_array_equal(imread(out), labels)
+
+
+def _annotate_and_kill(folder, kind, after):
+    """Return the number of the last thing that the killed program had done."""
+    command = [sys.executable, "-m", "tests.plugin.annotating", str(folder), kind]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
+        lines = [process.stdout.readline()]
+        assert lines[0].strip().isdigit()
+        time.sleep(after)
+        process.kill()
+        lines += process.stdout.read().split("\n")
+    return int([line for line in lines if line.strip().isdigit()][-1])
+
+
+class Annotator(RuleBasedStateMachine):
+    """The controller beside a reference that keeps whole arrays."""
+
+    def __init__(self):
+        super().__init__()
+        self.notes = []
+        self.controller = None
+        self.undone, self.done = [], []
+
+    @initialize(seed=st.integers(0, 2**40))
+    def begin(self, seed):
+        self.seed = seed
+        self.controller = make_controller(np.array(image_of(seed)), self.notes)
+        self.labels = np.zeros(SHAPE, np.int64)
+
+    def _remember(self, labels):
+        self.done.append(self.labels)
+        self.undone = []
+        self.labels = labels
+
+    def _check(self):
+        if self.controller.target is not None:
+            np.testing.assert_array_equal(labels_of(self.controller), self.labels)
+
+    @rule(
+        plane=st.sampled_from(PLANES),
+        at=st.tuples(st.integers(3, 36), st.integers(3, 44)),
+        radius=st.integers(1, 9),
+        overlap=st.sampled_from(["keep", "overwrite"]),
+        reopen=st.booleans(),
+        which=st.integers(0, 9),
+    )
+    def accept(self, plane, at, radius, overlap, reopen, which):
+        controller, mask = self.controller, disc(*at, radius)
+        controller.overlap = overlap
+        rows = controller.objects.rows if controller.target is not None else []
+        wanted = None
+        if reopen and rows:
+            row = rows[which % len(rows)]
+            plane, wanted = row.plane, row.label
+            controller.objects.reopen(wanted, plane)
+        told = len(self.notes)
+        propose(controller, mask, plane)
+        controller.accept()
+        if len(self.notes) > told:
+            assert "belongs to other objects" in " ".join(self.notes[told:])
+            controller.clear()
+            self._check()
+            return
+        label = controller.objects.kept.next_undo.label
+        now = self.labels.copy()
+        if wanted is None:
+            assert label not in now
+        else:
+            assert label == wanted
+            now[plane.index[0]][now[plane.index[0]] == label] = 0
+        paste(now[plane.index[0]][mask.box.slices], mask, label, overlap)
+        self._remember(now)
+        self._check()
+
+    @rule(which=st.integers(0, 9))
+    def delete(self, which):
+        rows = self.controller.objects.rows if self.controller.target is not None else []
+        if rows:
+            label = rows[which % len(rows)].label
+            self.controller.objects.delete([label])
+            self._remember(np.where(self.labels == label, 0, self.labels))
+            self._check()
+
+    @rule(times=st.integers(1, 6))
+    def undo(self, times):
+        for _ in range(times):
+            if self.controller.target is None or not self.done:
+                return
+            self.controller.undo()
+            self.undone.append(self.labels)
+            self.labels = self.done.pop()
+            self._check()
+
+    @rule(times=st.integers(1, 6))
+    def redo(self, times):
+        for _ in range(times):
+            if self.controller.target is None or not self.undone:
+                return
+            self.controller.redo()
+            self.done.append(self.labels)
+            self.labels = self.undone.pop()
+            self._check()
+
+    @rule(index=st.integers(0, 2))
+    def switch_plane(self, index):
+        self.controller.viewer.dims.set_point(0, index)
+
+    @precondition(lambda self: self.controller is not None and self.controller.target is not None and self.labels.any())
+    @rule()
+    def remove_the_layer(self):
+        self.controller.viewer.layers.remove(self.controller.target)
+        assert self.controller.target is None
+        self.controller.objects.resume()
+        self._check()
+
+    def teardown(self):
+        if self.controller is not None:
+            with contextlib.suppress(AttributeError):
+                self._check()
+            self.controller.close()
+
+
+Annotator.TestCase.settings = settings(max_examples=12, stateful_step_count=30, deadline=None)
+TestAnnotator = Annotator.TestCase
+
+
+def test_the_latest_labels_on_disk_are_offered_for_an_image_that_needs_them(made, notes, tmp_path, monkeypatch):
+    monkeypatch.setattr(own_layers, "MOST_IN_MEMORY", 1000)
+    monkeypatch.setattr(own_layers, "label_folder", lambda: tmp_path)
+    controller = make_controller(image_of(6), notes)
+    made.append(controller)
+    accept(controller, disc(10, 10, 4))
+    before = labels_of(controller)
+    assert before[0, 10, 10] == 1
+    controller.close()
+    again = make_controller(image_of(6), notes)
+    made.append(again)
+    look(again)
+    assert again.objects.offer.count == 1
+    again.objects.resume()
+    np.testing.assert_array_equal(labels_of(again), before)
+    assert [row.label for row in again.objects.rows] == [1]
