@@ -51,8 +51,9 @@ $(READY): pyproject.toml constraints.txt | system
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gui,sam2,test]'
 	@# Only the parity tests want it, without what it depends on; they skip where it cannot be had.
 	$(BIN)/python -m pip install --quiet setuptools wheel hydra-core iopath && \
+		$(BIN)/python -m pip install --quiet --no-deps segment-anything-hq==0.3 && \
 		SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation sam2==1.1.0 || \
-		echo "sam2 could not be installed: the tests beside it are skipped."
+		echo "sam2 and segment-anything-hq could not be installed: the tests beside them are skipped."
 	@touch $(READY)
 
 # Installs what is missing, and only on systems with apt.

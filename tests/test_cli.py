@@ -777,6 +777,19 @@ def test_embeddings_of_one_precision_are_not_taken_for_those_of_another(run: Run
     assert run(*arguments, "--precision", "float32").out.startswith("1 of 1 tiles encoded")
 
 
+def test_levels_that_are_not_there_are_left_out_and_said(run: Run, volume: Path, tmp_path: Path) -> None:
+    arguments = ("encode", volume, "--store", tmp_path / "s", "--plane", "0", "--contrast", "0,255")
+    result = run(*arguments, "--level", "0:9")
+    assert result.code == 0, result.err
+    assert "Of these levels there are 0 to" in result.err
+    small = tmp_path / "small.tif"
+    tifffile.imwrite(small, coins()[:100, :100])
+    result = run("encode", small, "--store", tmp_path / "s", "--contrast", "0,255")
+    assert result.code == 0, result.err
+    assert "level -1 is taken" in result.err
+    assert run(*arguments, "--level", "7").code == 1
+
+
 def test_encode_of_a_box_is_less_work_than_of_the_plane(run: Run, volume: Path, tmp_path: Path) -> None:
     part = run("encode", volume, "--store", tmp_path / "s", "--plane", "0", "--box", "0,0,20,20", "--contrast", "0,255")
     assert part.out.startswith("1 of 1 tiles encoded")

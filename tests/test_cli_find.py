@@ -27,7 +27,7 @@ def run(monkeypatch, capsys, fake_predictor):
         )
 
     fake_predictor.finds_text, fake_predictor.find = True, find_in
-    monkeypatch.setattr(cli_find, "load", lambda *_: fake_predictor)
+    monkeypatch.setattr(cli_find, "load", lambda *_, **__: fake_predictor)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["napari-sam", *map(str, arguments)])

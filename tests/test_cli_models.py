@@ -83,10 +83,42 @@ def test_a_model_is_downloaded_ahead_of_time(run: Run, folder: Path, monkeypatch
         progress(7, None)
 
     monkeypatch.setattr(storage, "download", download)
-    code, out, err = run("models", "--download", "vit_b")
+    code, out, err = run("models", "--download", "vit_b_lm")
     assert code == 0
-    assert out == f"vit_b is in {folder / 'vit_b.pth'}\n"
-    assert "vit_b" in err  # The bar.
+    assert out == f"vit_b_lm is in {folder / 'vit_b_lm.pt'}\n"
+    assert "vit_b_lm" in err  # The bar.
+
+
+def test_a_file_that_is_there_is_verified_before_it_is_called_so(run: Run, folder: Path) -> None:
+    folder.mkdir()
+    (folder / "vit_b.pth").write_bytes(b"another file")
+    code, out, err = run("models", "--download", "vit_b")
+    assert (code, out) == (1, "")
+    assert "damaged" in err
+    assert ".sha256" not in err
+
+
+def test_no_bar_is_drawn_for_what_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAPARI_SAM_OFFLINE", "1")
+    _, _, err = run("models", "--download", "vit_b")
+    assert err.startswith("Error: ")
+
+
+def test_the_image_is_looked_at_before_gigabytes_are_fetched(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(storage, "download", lambda *_, **__: pytest.fail("downloaded"))
+    code, _, err = run(
+        "segment", "no such image.png", "--model", "vit_b", "--point", "1,1", "--out", tmp_path / "l.tif"
+    )
+    assert code == 1
+    assert "no such image.png" in err
+
+
+def test_convert_takes_the_name_of_a_model_too(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("convert", "compact", tmp_path / "compact.safetensors")
+    assert code == 0, err
+    assert out.startswith("compact with")
 
 
 @pytest.mark.parametrize(

@@ -496,6 +496,30 @@ def test_a_journal_that_would_not_fit_is_not_left_beside_new_labels(run, image, 
     assert run(*asked, tmp_path / "p.csv", "--overwrite", "--journal")[0] == 0
     assert len(open_journal(out).entries) == 1
     assert "name it by --prompts" in run("segment", image, "--out", out, *("--point", "1,1"), "--journal")[2]
+    code, _, err = run("replay", out, "--out", out, "--overwrite")
+    assert code == 1
+    assert "has a journal of its own" in err
+
+
+def test_a_click_does_not_go_past_the_journal_beside_the_labels(run, image, tmp_path):
+    (tmp_path / "p.csv").write_text(f"object,row,col\n5,{COIN[0]},{COIN[1]}\n")
+    out = tmp_path / "labels.ome.zarr"
+    assert run("segment", image, "--out", out, "--prompts", tmp_path / "p.csv", "--journal")[0] == 0
+    code, _, err = run("segment", image, "--out", out, "--append", "--point", "193,212")
+    assert code == 1
+    assert "give the prompts as a file" in err
+    assert len(open_journal(out).objects) == 1
+
+
+def test_names_that_are_no_numbers_and_another_image_are_said(run, image, tmp_path):
+    (tmp_path / "p.csv").write_text(f"object,row,col\n7,{COIN[0]},{COIN[1]}\nA,193,212\n")
+    out = tmp_path / "labels.ome.zarr"
+    code, _, err = run("segment", image, "--out", out, "--prompts", tmp_path / "p.csv", "--journal")
+    assert code == 0
+    assert "labels count from 1" in err
+    tifffile.imwrite(tmp_path / "other.tif", np.zeros((303, 384), np.uint8))
+    _, _, err = run("replay", out, "--image", tmp_path / "other.tif", "--out", tmp_path / "again.tif")
+    assert "names another image" in err
 
 
 def test_the_page_about_the_journal_runs_as_it_stands(monkeypatch, tmp_path):

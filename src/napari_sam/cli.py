@@ -106,7 +106,9 @@ def segment(
     ] = None,
     prompts_file: Annotated[
         Path | None,
-        typer.Option("--prompts", help="Prompts of many objects, .csv or .geojson; each object is one label."),
+        typer.Option(
+            "--prompts", readable=False, help="Prompts of many objects, .csv or .geojson; each object is one label."
+        ),
     ] = None,
     plane: Annotated[
         str | None, typer.Option(metavar="Z[,..]", help="Position along the leading axes of an nD image.")
@@ -167,11 +169,13 @@ def segment(
     if json:
         check_output(json, (".json",), overwrite)
     kept = cli_prompts.journal_for(out, plane, journal, append, overwrite)
+    if kept and not prompts_file:
+        raise PromptError(f"{kept.name} keeps all work on {out.name}: give the prompts as a file, by --prompts.")
 
     from napari_sam.encoding import default_store
     from napari_sam.segmenter import Segmenter, open_labels
 
-    segmenter = Segmenter(image, model=cli_models.load(model, device, precision), store=store, **options)
+    segmenter = Segmenter(image, model=cli_models.load(model, device, precision, image=image), store=store, **options)
     if store is None:
         segmenter.encoder.store = default_store(segmenter.predictor)
     run = partial(segment_objects, segmenter, prompts, where, candidate.value, overlap.value)

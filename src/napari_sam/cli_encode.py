@@ -36,6 +36,7 @@ AxesOption = Annotated[
     str, typer.Option("--axes", metavar="ROW,COL", help="Axes of the planes: -2,-1 is yx, -3,-1 is zx.")
 ]
 DEFAULT_AXES = "-2,-1"
+DEFAULT_LEVEL = "0"
 
 
 def parse_numbers(text: str, count: int | None, option: str, form: str, whole: bool = False) -> list[float]:
@@ -84,7 +85,7 @@ def encode(
     ] = None,
     level: Annotated[
         str, typer.Option(metavar="L[:M]", help="Zoom steps, pixels averaged over 2**L: one, or L to M - 1.")
-    ] = "0",
+    ] = DEFAULT_LEVEL,
     box: Annotated[
         str | None, typer.Option(metavar="R0,C0,R1,C1", help="Only what lies there, in pixels of the image.")
     ] = None,
@@ -102,7 +103,7 @@ def encode(
 ) -> None:
     """Encode the tiles of an image ahead of time; run it again to go on where it was stopped."""
     options = image_options(channels, nodata, spacing, contrast, axes)
-    levels = _parse_range(level, "--level")
+    wanted = _parse_range(level, "--level")
     where = None if box is None else parse_numbers(box, 4, "--box", "R0,C0,R1,C1")
     numbers = None if plane is None else _parse_range(plane, "--plane")
     from napari_sam.cli_models import load
@@ -110,9 +111,25 @@ def encode(
     from napari_sam.stores.embedding_disk import DiskStore
 
     kept = DiskStore(store) if store else DiskStore.default()
-    segmenter = Segmenter(image, model=load(model, device, precision, compiled), store=kept, **options)
-    _run(segmenter, numbers, levels, where)
+    segmenter = Segmenter(image, model=load(model, device, precision, compiled, image), store=kept, **options)
+    _run(segmenter, numbers, _levels_there(segmenter, wanted, level), where)
     kept.tidy()
+
+
+def _levels_there(segmenter: Segmenter, wanted: range, given: str) -> range:
+    """Return the levels of a range that exist; the nearest one where none was asked for by number."""
+    grid = segmenter.encoder.grid(segmenter.planes()[0])
+    there = range(max(wanted.start, grid.min_level), min(wanted.stop, grid.max_level + 1))
+    if len(there) == len(wanted):
+        return wanted
+    if given == DEFAULT_LEVEL:
+        nearest = grid.clamp(0)
+        messages.print(f"Level 0 does not exist for this image and model: level {nearest} is taken.", highlight=False)
+        return range(nearest, nearest + 1)
+    if not there:
+        return wanted  # Refused with the levels that there are.
+    messages.print(f"Of these levels there are {there.start} to {there.stop - 1}.", highlight=False)
+    return there
 
 
 def _run(segmenter: Segmenter, numbers: range | None, levels: range, where: list[float] | None) -> None:

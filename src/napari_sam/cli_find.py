@@ -67,6 +67,8 @@ def find(
     """Find every object that a text names and write a label image."""
     options = image_options(channels, nodata, spacing, contrast, axes)
     where = None if plane is None else parse_numbers(plane, None, "--plane", "Z[,..]", whole=True)
+    if not downsample > 0:
+        raise PromptError(f"The downsample must be above 0 and is {downsample:g}: 1 looks at the image as it is.")
     part = None if box is None else parse_numbers(box, 4, "--box", "R0,C0,R1,C1")
     if "://" not in image and out.resolve() == Path(image).resolve():
         raise OutputError(f"{out} is the image itself: choose another name for its labels.")
@@ -76,7 +78,7 @@ def find(
     from napari_sam.search import find as search
     from napari_sam.segmenter import Segmenter
 
-    segmenter = Segmenter(image, model=load(model, device, precision), store=store, **options)
+    segmenter = Segmenter(image, model=load(model, device, precision, image=image), store=store, **options)
     here = segmenter.plane(None if where is None else [int(position) for position in where])
     if not out.name.endswith(PYRAMID_SUFFIX):
         check_memory(here.shape_in(segmenter.shape))

@@ -30,13 +30,15 @@ def models(
 ) -> None:
     """List the models that can be asked for by name, or download one ahead of time."""
     from napari_sam.models.registry import REGISTRY, models_folder
+    from napari_sam.models.storage import verified
 
     for name in download or []:
         if name not in REGISTRY:
             raise ModelError(f"There is no model {name!r}: use one of {', '.join(REGISTRY)}.")
     if download:
         for name in download:
-            path = _fetch(REGISTRY[name])
+            _fetch(REGISTRY[name])
+            path, _ = verified(REGISTRY[name])
             console.print(f"{name} is in {path}", highlight=False, soft_wrap=True)
         return
     if json:
@@ -53,7 +55,7 @@ def models(
 
 
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors, .pth or .pt file of any known model.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of any known model, or the name of a model.")],
     out: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
     half: Annotated[bool, typer.Option("--half", help="Round to half precision: half as large.")] = False,
     overwrite: Annotated[
@@ -63,21 +65,34 @@ def convert(
     """Write a checkpoint under the official names, as safetensors."""
     check_output(out, (".safetensors",), overwrite)
     from napari_sam.models.families import recognise
+    from napari_sam.models.registry import REGISTRY
     from napari_sam.models.weights import load_weights, save_weights
 
+    entry = REGISTRY.get(str(checkpoint))
+    if entry is not None and not checkpoint.exists():
+        checkpoint = entry.path if entry.path.exists() else _fetch(entry)
     family, state = recognise(load_weights(checkpoint), checkpoint)
     save_weights(state, out, family=family, half=half)
     size = _size(out.stat().st_size)
     console.print(f"{family} with {len(state)} tensors, {size}, written to {out}", highlight=False, soft_wrap=True)
 
 
-def load(model: str, device: str, precision: str = "auto", compiled: bool = False) -> Predictor:
-    """Load a model for a command; weights that are not on this machine yet are downloaded with a bar."""
+def load(
+    model: str, device: str, precision: str = "auto", compiled: bool = False, image: str | None = None
+) -> Predictor:
+    """Load a model for a command; weights that are not on this machine yet are downloaded with a bar.
+
+    Before a download the image is looked at: a typing error should not cost gigabytes.
+    """
     from napari_sam import models as loading
     from napari_sam.models.registry import REGISTRY
 
     entry = REGISTRY.get(model)
     if entry is not None and not entry.path.exists():
+        if image is not None:
+            from napari_sam.volume import Volume
+
+            Volume.of(image)
         _fetch(entry)
     return loading.load_predictor(model, device, precision=precision, compiled=compiled)
 
@@ -88,9 +103,18 @@ def _fetch(entry: ModelEntry) -> Path:
     from napari_sam.models.storage import fetch
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=messages) as progress:
-        task = progress.add_task(entry.name, total=entry.nbytes)
-        return fetch(entry, lambda done, total: progress.update(task, completed=done, total=total or entry.nbytes))
+    progress = Progress(*columns, TimeRemainingColumn(), console=messages)
+    task = progress.add_task(entry.name, total=entry.nbytes)
+
+    def show(done: int, total: int | None) -> None:
+        progress.start()  # Only now: what is refused before needs no bar.
+        progress.update(task, completed=done, total=total or entry.nbytes)
+
+    try:
+        return fetch(entry, show)
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 def _described(entry: ModelEntry) -> dict[str, Any]:

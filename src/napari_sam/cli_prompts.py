@@ -76,6 +76,8 @@ def segment_file(
     from napari_sam.stores.targets import LabelTarget
 
     objects = read_prompts(file, segmenter.volume.georeference)
+    if keep_numbers and any(one.number is None for one in objects):
+        messages.print("Not every object has a whole number as its name: labels count from 1.", highlight=False)
     where = None if plane is None else segmenter.plane(plane)
     shape = segmenter.shape if where is None else where.shape_in(segmenter.shape)
     if opened is None:

@@ -82,8 +82,13 @@ def replay(
     named = {key: options[key] for key in ("channels", "nodata", "spacing")}
     volume = None if image is None else Volume.of(image, **named)
     shape = _shape(opened, volume, image)
+    _warn_of_another_image(opened, volume, image)
     if prompts is not None:
         place = None if volume is None else volume.georeference
+        if volume is None and prompts.suffix.lower() != ".csv":
+            messages.print(
+                "The coordinates are pixels: where the image lies on a map, name it by --image.", highlight=False
+            )
         write_prompts(prompts, prompts_of(opened.objects), place)
         console.print(f"The prompts of {len(opened.objects)} object(s) written to {prompts}", highlight=False)
     if semantic is not None:
@@ -145,9 +150,12 @@ def _check(
 
 
 def _check_labels(out: Path, overwrite: bool) -> None:
+    from napari_sam.stores.journal_places import journal_beside
     from napari_sam.stores.pyramid import is_label_image
 
     check_output(out, LABEL_SUFFIXES, overwrite)
+    if journal_beside(out).exists():
+        raise OutputError(f"{out} has a journal of its own, which would not fit the new labels: choose another name.")
     if out.name.endswith(PYRAMID_SUFFIX) and out.exists() and not is_label_image(out):
         raise OutputError(f"{out} holds no labels, and it is not replaced: choose another name.")
 
@@ -167,6 +175,15 @@ def _shape(journal: Journal, volume: Volume | None, image: str | None) -> tuple[
             f"The journal is of an image of shape {known} and {image} has {volume.shape}: name the image that it is of."
         )
     return volume.shape if volume is not None else known or ()
+
+
+def _warn_of_another_image(journal: Journal, volume: Volume | None, image: str | None) -> None:
+    """Say so where the image is not the one that the journal names, or where a map is needed and none is known."""
+    said = journal.about.get("image")
+    if volume is None or said is None or image is None:
+        return
+    if Path(str(said)).name != Path(image).name:
+        messages.print(f"The journal names another image, {said}.", highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -201,7 +201,11 @@ def _check_system(data: Json, place: Georeference | None, name: str) -> None:
     """Refuse a file that says of itself that it is in another reference system than the image."""
     crs = data.get("crs")
     said = (crs.get("properties") or {}).get("name") if isinstance(crs, dict) else None
-    if not isinstance(said, str) or place is None or place.crs is None or place.transform is None:
+    if not isinstance(said, str):
+        return
+    if place is None or place.crs is None or place.transform is None:
+        if _code(said) is not None and not said.endswith("CRS84"):
+            raise PromptError(f"{name} lies on a map ({said}) and the image on none: export it in pixels of the image.")
         return
     theirs = "4326" if said.endswith("CRS84") else _code(said)
     ours = _code(place.crs)

@@ -136,7 +136,7 @@ def test_a_folder(tmp_path: Path) -> None:
 def test_another_kind_of_file(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"model{suffix}"
     path.write_bytes(b"\0" * 100)
-    assert ".safetensors, .pth or .pt" in refusal(path)
+    assert ".safetensors, .pth, .pt or .ckpt" in refusal(path)
 
 
 @pytest.mark.parametrize("content", [b"These are not weights.\n" * 40, b"", b"\0" * 1000, b"{}"])
@@ -287,6 +287,11 @@ def test_weights_of_a_training_that_broke_down(tmp_path: Path, state: dict[str, 
     path = tmp_path / "broken.safetensors"
     save_file({**state, "mask_decoder.bias.weight": torch.full_like(state["mask_decoder.bias.weight"], value)}, path)
     assert "NaN or infinite" in refusal(path)
+
+
+def test_a_torch_file_of_any_name_is_taken(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "last.ckpt")
+    assert load_predictor(tmp_path / "last.ckpt", "cpu").input_side == 256
 
 
 # Writing weights

@@ -107,7 +107,8 @@ def models_folder() -> Path:
         if named and "://" in named:
             raise ModelError(f"{variable} is {named!r}, which is no folder: set it to one of this machine.")
         if named:
-            return Path(os.path.expanduser(named)) / inside  # noqa: PTH111  An unknown ~user is no error here.
+            folder = Path(os.path.expanduser(named)) / inside  # noqa: PTH111  An unknown ~user is no error here.
+            return folder.absolute()
     return Path(platformdirs.user_cache_dir("napari-sam", appauthor=False)) / "models"
 
 

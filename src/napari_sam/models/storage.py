@@ -24,7 +24,9 @@ def verified(entry: ModelEntry, progress: Progress | None = None) -> tuple[Path,
     digest, expected = sha256_of(path), expected_sha256(entry)
     if expected in (None, digest):
         return path, digest
-    mend = "install napari-sam again" if entry.shipped else f"delete that file, or {record_of(path)} if it is meant so"
+    record = record_of(path)
+    known = f", or {record} if it is meant so" if record.exists() else ""
+    mend = "install napari-sam again" if entry.shipped else f"delete that file{known}"
     raise ModelError(f"The weights of {entry.name} are damaged ({path}): {mend}.")
 
 

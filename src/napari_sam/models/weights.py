@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from napari_sam.errors import ModelError
 from napari_sam.files import replacing
-from napari_sam.models.download import sha256_of
+from napari_sam.models.download import BEGINNINGS, sha256_of
 from napari_sam.models.families import recognise
 
 __all__ = ["load_weights", "recognise", "save_weights", "sha256_of"]
@@ -42,15 +42,17 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         raise ModelError(f"{path} is a folder: give the checkpoint in it, a .safetensors, .pth or .pt file.")
     if not path.is_file():
         raise ModelError(
-            f"There is no model file {path}: give the name of a model (napari-sam models) or a checkpoint."
+            f"There is no model file {path}: check the path, or give the name of a model (napari-sam models)."
         )
     if path.suffix.lower() == SAFETENSORS:
         try:
             return load_file(path)
+        except PermissionError as error:
+            raise ModelError(f"The model file {path} cannot be read: check its permissions.") from error
         except (SafetensorError, OSError, ValueError) as error:
             raise ModelError(f"{path} is no complete safetensors file ({error}): download or save it again.") from error
-    if path.suffix.lower() not in TORCH:
-        raise ModelError(f"{path} is no checkpoint: model files end in .safetensors, .pth or .pt.")
+    if path.suffix.lower() not in TORCH and not _looks_like_torch(path):
+        raise ModelError(f"{path} is no checkpoint: give a .safetensors, .pth, .pt or .ckpt file.")
     loaded = _load_torch(path)
     name = next((name for name in WRAPPERS if name in loaded), None) if isinstance(loaded, dict) else None
     state = loaded if name is None else loaded[name]
@@ -58,6 +60,15 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     if not tensors or not state:
         raise ModelError(f"{path} holds no dictionary of tensors: give a checkpoint saved from a model's state_dict().")
     return {str(key): value for key, value in state.items()}
+
+
+def _looks_like_torch(path: Path) -> bool:
+    """Say whether a file of any name begins as torch's do: a zip archive, or the older kind."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4).startswith(BEGINNINGS)
+    except OSError:
+        return False
 
 
 def _load_torch(path: Path) -> Any:
@@ -71,6 +82,8 @@ def _load_torch(path: Path) -> Any:
             "only tensors, or save one from a trainer's file that you trust, by micro_sam.util.export_custom_sam_model "
             "or by torch.save(torch.load(file, weights_only=False)['model_state'], new_file)."
         ) from error
+    except PermissionError as error:
+        raise ModelError(f"The model file {path} cannot be read ({error.strerror}): check its permissions.") from error
     except Exception as error:
         raise ModelError(f"{path} is no complete torch checkpoint: download or save it again.") from error
 

@@ -171,8 +171,8 @@ class JournalFile:
     def _check_tail(self, tail: bytes, number: int) -> None:
         if any(parse_line(line) is not None for line in tail.split(b"\n")[1:]):
             raise LabelsError(
-                f"Line {number} of {self.path} is damaged and others follow it: put the file back from a copy, or "
-                "delete that line."
+                f"Line {number} of {self.path} is damaged and others follow it: put the file back from a "
+                "copy; cut before that line it holds what was done until then."
             )
 
     def _open(self, header: Content) -> None:

@@ -32,8 +32,13 @@ def filled(make: Callable[[], Any], state: Mapping[str, Tensor], name: str) -> A
     try:
         with Weightless():
             network = make()
-    except ImportError as error:
-        raise ModelError(f"{name} needs a package that does not load: pip install 'napari-sam[sam2]'.") from error
+    except (ImportError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "torchvision" not in str(error):
+            raise
+        raise ModelError(
+            f"{name} needs a package that does not load ({str(error).splitlines()[0]}): pip install "
+            "'napari-sam[sam2]', and, where torchvision is installed, the one that is made for this torch."
+        ) from error
     _compare({key: value.shape for key, value in network.state_dict().items()}, state, name)
     network.load_state_dict(dict(state), assign=True)
     return network.eval().requires_grad_(False)
