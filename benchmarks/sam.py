@@ -339,6 +339,15 @@ def write_docs(page: Path, report: dict[str, Any]) -> None:
             for row in report[key]:
                 spread = f"{row['ms']:.0f} ({row['least']:.0f} to {row['most']:.0f})"
                 lines.append(f"| {row['name']} | {spread} | {row['ratio']:.2f} |")
+    if "hover" in report:
+        rates = ", ".join(f"{name} {rate:.0f}" for name, rate in report["hover"].items())
+        lines += ["", f"Answers a second on an encoded tile, as a moving cursor asks for them: {rates}."]
+    for name, row in report.get("bulk", {}).items():
+        lines += [
+            "",
+            f"Bulk encoding of a zarr plane with {name}: {row['tiles_per_s']:.2f} tiles a second, the image "
+            f"encoder at work {row['busy']:.1%} of the time, at most {row['numpy_mib']:.0f} MiB of arrays.",
+        ]
     text = page.read_text()
     if begin not in text or end not in text:
         sys.exit(f"{page} has no marks {begin} and {end}: add them where the tables belong.")
