@@ -328,8 +328,8 @@ def write_docs(page: Path, report: dict[str, Any]) -> None:
     begin, end = (f"<!-- {word} {kind} {report['size']} -->" for word in ("begin", "end"))
     lines = [
         f"{report['device']}, {report['threads']} thread(s), torch {report['torch']}, {report['size']}, "
-        f"{report['batch']} tile(s) at a time, {report['unit']}, median (least to most) of {report['rounds']} rounds; a "
-        f"large matrix product reaches {report['peak']['float32']:.0f} GFLOP/s in float32 and "
+        f"{report['batch']} tile(s) at a time, {report['unit']}, median (least to most) of {report['rounds']} rounds; "
+        f"a large matrix product reaches {report['peak']['float32']:.0f} GFLOP/s in float32 and "
         f"{report['peak']['bfloat16']:.0f} in bfloat16.",
     ]
     titles = {"encode": "Encode a tile of 1024 x 1024", "click": "Click on an encoded tile to three full masks"}

@@ -1,4 +1,4 @@
-"""What the tests of the journal in napari share: masks that are accepted without a model, in this process or another."""
+"""Masks that are accepted without a model, in the process of a test or in another one."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ def make_controller(pixels, notes, pyramid=None):
 
 def propose(controller, mask, plane, points=((5, 5),)):
     """Let a mask be the answer to some points."""
+    controller.busy, controller._latest = False, None  # Nobody else answers.
     prompts = Prompts(np.array(points, float), np.ones(len(points), bool))
     controller.candidates = Candidates((mask,) * 3, 0, plane, prompts)
     controller.selected = 0
@@ -78,7 +79,7 @@ def labels_of(controller):
 def annotate(folder: Path, kind: str) -> None:
     """Accept, correct, delete and undo until the process is killed, and say what was done once it was."""
     controller = make_controller(image_of(), [], folder / "labels.ome.zarr" if kind == "pyramid" else None)
-    rng = np.random.default_rng(int.from_bytes(folder.name.encode()[-4:], "big"))
+    rng = np.random.default_rng()
     controller.overlap = "overwrite"
     while True:
         objects = controller.objects
@@ -94,7 +95,10 @@ def annotate(folder: Path, kind: str) -> None:
             plane = Plane((1, 2), (int(rng.integers(3)), 0, 0))
             propose(controller, disc(*rng.integers(4, 36, 2), rng.integers(2, 9)), plane)
             controller.accept()
-        print(objects.kept.journal._history.number, flush=True)
+        if objects.kept is None:
+            continue
+        sys.stdout.write(f"{objects.kept.journal._history.number}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

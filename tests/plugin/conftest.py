@@ -66,6 +66,12 @@ class HeldRunner(NowRunner):
         super().submit(*self.jobs.pop(index))
 
 
+@pytest.fixture(autouse=True)
+def no_journals_of_other_tests(tmp_path, monkeypatch):
+    """The same image in another test is no work to be gone on with."""
+    monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="session")
 def coins():
     from skimage.data import coins

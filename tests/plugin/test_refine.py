@@ -127,14 +127,15 @@ def test_a_miss_while_an_answer_waits_does_not_lose_the_answer(viewer, labelled,
     assert controller.candidates.best.box.contains_point(*OTHER)
 
 
-def test_labels_on_disk_say_that_their_objects_cannot_be_replaced_yet(viewer, controller, notes, tmp_path):
+def test_objects_on_disk_are_replaced_too(viewer, controller, notes, tmp_path):
     controller.use_label_file(tmp_path / "labels.ome.zarr")
     controller.points.add(np.array([COIN], float))
     controller.accept()
     controller.refine(COIN)
     assert controller.refining.label == 1
     controller.accept()
-    assert "cannot be replaced yet" in notes[-1]
+    assert notes == []
+    assert "label 1" in controller.status
     controller.clear()
     controller.points.add(np.array([OTHER], float))
     controller.accept()

@@ -74,4 +74,5 @@ class Window:
         self.wait()
 
     def wait(self):
-        self.qtbot.waitUntil(lambda: not self.controller.busy, timeout=ANSWER_WITHIN)
+        controller = self.controller
+        self.qtbot.waitUntil(lambda: not controller.busy and controller._writing is None, timeout=ANSWER_WITHIN)

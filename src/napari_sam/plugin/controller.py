@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,25 +12,31 @@ import numpy as np
 from napari.layers import Image, Labels, Points, Shapes
 from psygnal import Signal
 
+from napari_sam.core.cleaning import Cleaning
 from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask, Overlap
+from napari_sam.core.prompts import Prompts
 from napari_sam.errors import NapariSamError, PromptError
 from napari_sam.plugin import adapters, contrast, labels_layer, own_layers, refine
 from napari_sam.plugin.adapters import LayerPrompts
 from napari_sam.plugin.ahead import Ahead
 from napari_sam.plugin.hover import Hover
-from napari_sam.plugin.jobs import Answer, Jobs, Request
+from napari_sam.plugin.jobs import Answer, Jobs, Request, Tidied
+from napari_sam.plugin.journals import Journals
 from napari_sam.plugin.keys import LayerKeys
 from napari_sam.plugin.look import Spot
-from napari_sam.plugin.output import Acceptance, Output
+from napari_sam.plugin.objects import Objects
+from napari_sam.plugin.output import Acceptance, Output, Written
 from napari_sam.plugin.prompt_layers import PromptLayers
 from napari_sam.plugin.reader import read_layers
 from napari_sam.plugin.refine import Refinement
 from napari_sam.plugin.seen import Seen
 from napari_sam.plugin.signs import CanvasSign, sign_for
 from napari_sam.plugin.workers import Work
+from napari_sam.recording import provenance
 from napari_sam.segmenter import Candidates
 from napari_sam.stores.embedding_disk import DiskStore
+from napari_sam.stores.entries import Provenance
 from napari_sam.stores.labels import Edit
 from napari_sam.stores.locations import embedding_folder
 from napari_sam.stores.pyramid import LabelPyramid
@@ -37,7 +44,10 @@ from napari_sam.stores.pyramid import LabelPyramid
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_sam.plugin.workers import Runner
+    from napari_sam.plugin.workers import Job, Report, Runner
+
+# A mask in a box of more pixels takes too long to be tidied at every move of the mouse.
+MOST_AT_ONCE = 512**2
 
 
 class Controller:
@@ -87,7 +97,7 @@ class Controller:
         self._runner = runner
         self._notify = notify
         self._jobs = Jobs()
-        self.ahead = Ahead(viewer, self._jobs, runner, self._tell)
+        self.ahead = Ahead(viewer, self._jobs, runner, self.tell)
         self.hover = Hover(viewer, self._jobs, runner, self)
         self.seen = Seen(self._jobs, runner)
         runner.set_idle(self._next_work)
@@ -99,7 +109,11 @@ class Controller:
         self._writing: tuple[int, int] | None = None
         self.overlap: Overlap = "keep"
         self.compose = False
-        self._output = Output(viewer, runner, self._insert_labels, notify)
+        self.cleaning = Cleaning()
+        self._tidied: Tidied | None = None
+        self.journals = Journals(runner, notify, lambda layer, labels: self.objects.on_changed(layer, labels))
+        self.objects = Objects(self, self.journals)
+        self._output = Output(viewer, runner, self.insert_labels, notify, self.journals)
         self.keys = LayerKeys(self._actions(), self.changed.emit)
         self.prompts = PromptLayers(viewer, self.keys, self.refine)
         self.prompts.prompted.connect(self.request)
@@ -124,6 +138,7 @@ class Controller:
             "cycle_candidates": self.cycle,
             "flip_sign": self.toggle_sign,
             "undo": self.undo,
+            "redo": self.redo,
         }
 
     # -- what the user chooses -------------------------------------------------------------------------------------
@@ -143,7 +158,7 @@ class Controller:
         for event in self._image_events():
             event.connect(self._on_rendering)
         self._remove_layers()
-        self._set_status("")
+        self.set_status("")
         if image is not None:
             if self.target is not None and not labels_layer.fits(self.target, image):
                 self.target = None
@@ -155,6 +170,7 @@ class Controller:
                     "add it as [napari_sam.LazyLevel(level) for level in levels]."
                 )
             self._warm_up()
+        self.objects.follow()
 
     def set_model(self, model: str, device: str) -> None:
         """Use another model or device from now on."""
@@ -166,7 +182,7 @@ class Controller:
         """Give the image's layer the contrast limits of a preset, one of `contrast.PRESETS`."""
         image = self.image
         if image is None or image.rgb:
-            self._tell("There is no grey image whose contrast could be set: colours are seen as they are.")
+            self.tell("There is no grey image whose contrast could be set: colours are seen as they are.")
             return
 
         def done(limits: contrast.Limits) -> None:
@@ -176,9 +192,9 @@ class Controller:
         try:
             job = contrast.limits_job(preset, image)
         except NapariSamError as error:
-            self._tell(str(error))
+            self.tell(str(error))
             return
-        self._runner.submit_write(Work(job, done, lambda error: self._tell(_sentence(error))))
+        self._runner.submit_write(Work(job, done, self.tell_error))
 
     @property
     def model(self) -> str:
@@ -191,7 +207,7 @@ class Controller:
             try:
                 DiskStore(store or embedding_folder())
             except NapariSamError as error:
-                self._tell(str(error))
+                self.tell(str(error))
                 return
             self._jobs.store = store
             self._renew()
@@ -202,16 +218,19 @@ class Controller:
             try:
                 labels_layer.check_target(target, self.image)
             except NapariSamError as error:
-                self._tell(str(error))
+                self.tell(str(error))
                 return
         self.target = target
         if target is not None:
             self._output.watch(target)
+            if self.image is not None:
+                self._output.prepare(target, self.image)
+        self.objects.follow()
 
     def activate(self, tool: str) -> None:
         """Take up a tool, one of `MODE_OF_TOOL`, making its layer where it is missing."""
         if self.image is None:
-            self._tell("There is no image: open one, or choose an image layer.")
+            self.tell("There is no image: open one, or choose an image layer.")
             return
         self.prompts.activate(tool, self.image)
 
@@ -255,19 +274,19 @@ class Controller:
 
     def refine(self, position: Any) -> None:
         """Take up the object at a position of the world: its mask is the prompt, and accept replaces it."""
-        if self.image is None or self._must_wait:
+        if self.image is None or self.must_wait:
             return
         try:
             plane = adapters.plane_of(self.viewer, self.image)
         except NapariSamError as error:
-            self._tell(str(error))
+            self.tell(str(error))
             return
         row, col = np.asarray(self.image.world_to_data(position), float)[list(plane.axes)]
         labels = [layer for layer in self.viewer.layers if isinstance(layer, Labels) and not self._is_own(layer)]
         layers = refine.layers_to_search(labels, self.target, self.image)
         job = lambda _: refine.find_refinement(layers, plane, (float(row), float(col)))  # noqa: E731
         self.busy, self._latest = False, None  # What waits for its turn gives way to this.
-        self._runner.submit(job, self._on_refinement, self._on_no_refinement, self._set_status)
+        self._runner.submit(job, self._on_refinement, self._on_no_refinement, self.set_status)
 
     def _on_refinement(self, found: Refinement | None) -> None:
         if found is None:
@@ -275,12 +294,38 @@ class Controller:
             return
         self.clear()
         self.set_target(found.layer)
-        if self.target is found.layer:
-            self.refining = found
-            self.request()
+        if self.target is not found.layer:
+            return
+        if self.objects.object(found.label) is not None:
+            self.objects.reopen(found.label, found.plane)
+        else:
+            self.take_up(found)
+
+    def take_up(self, found: Refinement, prompts: Prompts | None = None, size: int | None = None) -> None:
+        """Go on with an object of the output, which the next accept replaces.
+
+        Parameters
+        ----------
+        found
+            Which one.
+        prompts
+            What it was segmented by, drawn again.
+        size
+            Which of the three candidates it was.
+        """
+        self.refining, self._size = found, size
+        if prompts is not None and self.image is not None:
+            self.prompts.put(prompts, self.image, found.plane)
+        self.request()
+
+    def after_change(self, layer: Labels, labels: Sequence[int]) -> None:
+        """Let go of an object that was changed otherwise while it was to be corrected."""
+        old = self.refining
+        if old is not None and old.layer is layer and old.label in labels:
+            self.clear()
 
     def _on_no_refinement(self, error: Exception) -> None:
-        self._tell(_sentence(error))
+        self.tell(_sentence(error))
         if self._has_prompts:
             self.request()
         elif self.warming:
@@ -307,17 +352,45 @@ class Controller:
     def _commit(self, counts: tuple[int, int]) -> None:
         """Write the shown candidate and remove the first prompts (points, shapes), which it answers."""
         if self.candidates is None or self.image is None:
-            self._tell("There is no mask to accept: click an object first.")
+            self.tell("There is no mask to accept: click an object first.")
             return
-        plane, mask = self.candidates.plane, self.candidates[self.selected]
+        plane, mask = self.candidates.plane, self.mask_of(self.selected)
+        if mask.area == 0 and self.candidates[self.selected].area:
+            self.tell("The clean-up leaves nothing of this mask: ask for smaller parts, or choose another candidate.")
+            return
         self._writing = counts
-        self._set_status("Writing ...")
+        self.set_status("Writing ...")
         done = lambda layer, edit: self._committed(layer, edit, mask)  # noqa: E731
         old = self.refining if self.refining is not None and self.refining.plane == plane else None
-        accepted = Acceptance(plane, mask, self.overlap, done, self._not_committed, old)
+        accepted = Acceptance(
+            plane,
+            mask,
+            self.overlap,
+            done,
+            self._not_committed,
+            old,
+            self._prompts_of(self.candidates),
+            self._made(self.candidates),
+            self.objects.class_name,
+        )
         self._output.commit(self.image, self.target if old is None else old.layer, accepted)
 
-    def _committed(self, layer: Labels, edit: Edit, mask: Mask) -> None:
+    def _prompts_of(self, candidates: Candidates) -> Prompts | None:
+        """Return what candidates answer."""
+        if candidates.prompts is not None or self._answered is None:
+            return candidates.prompts
+        asked = self._answered.prompts
+        box = asked.mask.box if asked.box is None and asked.mask is not None else asked.box
+        return Prompts(asked.points, asked.labels.astype(bool), box, asked.mask)
+
+    def _made(self, candidates: Candidates) -> Provenance | None:
+        """Return how the shown candidate was made."""
+        segmenter, mask = self._jobs.segmenter, candidates[self.selected]
+        if segmenter is None:
+            return None
+        return provenance(segmenter.encoder, mask, candidates.name_of(mask), self._downsample)
+
+    def _committed(self, layer: Labels, edit: Written, mask: Mask) -> None:
         """Forget what was accepted; prompts that were added since are the next object's, accepted or not."""
         if self.target is None and layer in self.viewer.layers:
             self.set_target(layer)
@@ -332,17 +405,49 @@ class Controller:
 
     def _not_committed(self, error: Exception) -> None:
         self._writing, self._to_accept = None, []
-        self._tell(_sentence(error))
+        self.tell(_sentence(error))
         if self._has_prompts:
             self.request()  # Prompts that were added since have had no answer yet.
 
     def undo(self) -> None:
-        """Take back the last accept whose Labels layer is still there."""
-        if not self._output.undo(self._on_undone, lambda error: self._tell(_sentence(error))):
-            self._tell("There is nothing to undo: no mask was accepted, or its Labels layer is gone.")
+        """Take back the last change of an object whose Labels layer is still there."""
+        if not self.objects.undo() and not self._output.undo(self._on_undone, self.tell_error):
+            self.tell("There is nothing to undo: no mask was accepted, or its Labels layer is gone.")
+
+    def redo(self) -> None:
+        """Do again what was taken back last."""
+        if not self.objects.redo():
+            self.tell("There is nothing to redo: nothing was undone, or something else was done since.")
+
+    def set_cleaning(self, cleaning: Cleaning) -> None:
+        """Tidy masks otherwise from now on, the shown ones too."""
+        self.cleaning = cleaning
+        candidates, image = self.candidates, self.image
+        if candidates is None or image is None or self.busy or self.must_wait:
+            return
+        shape = candidates.plane.shape_in(adapters.shape_of(image))
+
+        def done(tidied: Tidied) -> None:
+            if tidied.candidates is self.candidates and tidied.cleaning == self.cleaning:
+                self._tidied = tidied
+                self._show()
+
+        self._runner.submit(lambda _: Tidied.of(candidates, cleaning, shape), done, self.tell_error, self.set_status)
+
+    def mask_of(self, index: int) -> Mask:
+        """Return a candidate as it would be written."""
+        candidates, image = self.candidates, self.image
+        assert candidates is not None
+        if self.cleaning.changes_nothing or image is None:
+            return candidates[index]
+        known = self._tidied
+        if known is None or known.candidates is not candidates or known.cleaning != self.cleaning:
+            shape = candidates.plane.shape_in(adapters.shape_of(image))
+            self._tidied = known = Tidied.of(candidates, self.cleaning, shape)
+        return known.masks[index]
 
     def _on_undone(self, edit: Edit, changed: bool) -> None:
-        self._set_status(f"Label {edit.label} was {'taken back' if changed else 'gone already'}.")
+        self.set_status(f"Label {edit.label} was {'taken back' if changed else 'gone already'}.")
 
     def open_image(self, path: Path) -> None:
         """Add an image file or store of any size as lazy layers."""
@@ -351,25 +456,25 @@ class Controller:
                 add = self.viewer.add_labels if kind == "labels" else self.viewer.add_image
                 add(data, **options)
         except NapariSamError as error:
-            self._tell(str(error))
+            self.tell(str(error))
 
     def use_label_file(self, path: Path) -> None:
         """Write into a label pyramid on disk from now on: one that is there, or a new one."""
         if self.image is None:
-            self._tell("There is no image to label: open one first.")
+            self.tell("There is no image to label: open one first.")
             return
         if self.image.source.path is not None and path.resolve() == Path(str(self.image.source.path)).resolve():
-            self._tell(f"{path} is the image itself: choose another file for its labels.")
+            self.tell(f"{path} is the image itself: choose another file for its labels.")
             return
         try:
             pyramid = LabelPyramid.open(path) if path.exists() else own_layers.pyramid_maker(path, self.image)()
             layer = own_layers.labels_of_pyramid(pyramid, self.image)
         except NapariSamError as error:
-            self._tell(str(error))
+            self.tell(str(error))
             return
-        self._insert_labels(layer)
+        self.insert_labels(layer)
         self.set_target(layer)
-        self._set_status(f"Accepted masks go into {path}.")
+        self.set_status(f"Accepted masks go into {path}.")
 
     def close(self) -> None:
         """Let go of the viewer: labels stay, the layers of prompts and the preview go; a second call does nothing."""
@@ -418,7 +523,7 @@ class Controller:
 
     def _on_rendering(self, event: Any = None) -> None:
         if self.ahead.progress is not None:
-            self._tell("Encoding was stopped, because the image is to be seen otherwise now: start it anew.")
+            self.tell("Encoding was stopped, because the image is to be seen otherwise now: start it anew.")
         self._renew()
 
     def _on_removed(self, event: Any) -> None:
@@ -436,6 +541,7 @@ class Controller:
                 self.clear()
         elif layer is self.image:
             self.set_image(None)
+        self.objects.follow()
 
     def _image_events(self) -> list[Any]:
         if self.image is None:
@@ -462,7 +568,7 @@ class Controller:
         self.ahead.moved()
         self.hover.leave()
         self.seen.forget()
-        if self._must_wait:
+        if self.must_wait:
             return
         if self._has_prompts:
             self._latest = self._answered = self._chosen = None
@@ -471,7 +577,7 @@ class Controller:
             self._warm_up()
 
     @property
-    def _must_wait(self) -> bool:
+    def must_wait(self) -> bool:
         """Whether an answer is under way that was accepted already: nothing may take its place."""
         return self._writing is not None or (self.busy and bool(self._to_accept))
 
@@ -483,7 +589,7 @@ class Controller:
 
     def request(self) -> None:
         """Ask for the masks of the prompts as they are now; an older answer that is still to come is dropped."""
-        if self.image is None or self._must_wait:
+        if self.image is None or self.must_wait:
             return
         if not self._has_prompts:
             self._forget_answer()
@@ -494,7 +600,7 @@ class Controller:
             prompts = adapters.prompts_of(self.points, self.shapes, self.image, plane, accepted)
             old = self.refining
             if old is not None and prompts.mask is None and prompts.box is None and old.plane == plane:
-                prompts = replace(prompts, mask=old.mask)
+                prompts = replace(prompts, mask=old.hint)
             self._tell_ignored(prompts.ignored)
             if prompts.is_empty:
                 self._forget_answer(self.status if prompts.ignored else "Your prompts lie on another plane.")
@@ -503,31 +609,32 @@ class Controller:
                 return
             if self._downsample is None:
                 self._downsample = adapters.downsample_of(self.viewer, self.image, plane)
-            request = Request(self.image, self.channels, plane, prompts, self._previous(prompts), self._downsample)
+            previous = self._previous(prompts)
+            request = Request(self.image, self.channels, plane, prompts, previous, self._downsample, self.cleaning)
             if self._take_hover(request):
                 return
             unsearched = self.target is not None and not self._output.is_searched(self.target)
-            job = self._jobs.answer(request, self.target if unsearched else None)
+            job = self._looking(self.image, self._jobs.answer(request, self.target if unsearched else None))
         except NapariSamError as error:
             self._forget_answer()
-            self._tell(str(error))
+            self.tell(str(error))
             return
         self.hover.leave()
         self.busy, self.warming = True, False
-        self._set_status("Segmenting ...")
+        self.set_status("Segmenting ...")
         self._latest = request
         self._runner.submit(
             job,
             lambda answer: self._on_answer(request, answer),
             lambda error: self._on_error(request, error),
-            self._set_status,
+            self.set_status,
         )
 
     def _tell_ignored(self, sentences: tuple[str, ...]) -> None:
         """Say once why a prompt does not count; the others go on counting."""
         for sentence in sentences:
             if sentence not in self._told:
-                self._tell(sentence)
+                self.tell(sentence)
         self._told = sentences
 
     def _previous(self, prompts: LayerPrompts) -> Mask | None:
@@ -554,11 +661,23 @@ class Controller:
             except NapariSamError:
                 return
             self.warming = True
-            self._runner.submit(build, self._on_warm, self._on_warm, self._set_status)
+            self._runner.submit(self._looking(self.image, build), self._on_warm, self._on_warm, self.set_status)
+
+    def _looking(self, image: Image, job: Job) -> Job:
+        """Return a job that first looks for work that was left, where none has yet."""
+        look = self.journals.look_job(image)
+        if look is None:
+            return job
+
+        def both(report: Report) -> Any:
+            look()
+            return job(report)
+
+        return both
 
     def _on_warm(self, _: Any) -> None:
         self.warming = False
-        self._set_status("")
+        self.set_status("")
         self.ahead.rested()
 
     def _on_answer(self, request: Request, answer: Answer) -> None:
@@ -568,14 +687,14 @@ class Controller:
         self.busy = False
         if answer.target is not None and answer.target in self.viewer.layers:
             self._output.watch(answer.target, answer.highest)
-        self.candidates = candidates
+        self.candidates, self._tidied = candidates, answer.clean
         self._answered = request
         self._latest = None
         self.selected = self._index_in(candidates)
         goes_on = request.previous is not None or self._size is not None
         self._chosen = candidates[self.selected] if goes_on else None
         self._show()
-        self._set_status("" if candidates.best.area else "Nothing was found there: add a point or draw a box.")
+        self.set_status("" if candidates.best.area else "Nothing was found there: add a point or draw a box.")
         if self._to_accept:
             self._commit(self._to_accept.pop(0))
         self.seen.look_at(candidates)
@@ -586,7 +705,7 @@ class Controller:
         if request is not self._latest:
             return
         self._forget_answer()
-        self._tell(_sentence(error))
+        self.tell(_sentence(error))
 
     def _forget_answer(self, status: str = "") -> None:
         self._latest = None
@@ -595,7 +714,7 @@ class Controller:
         self._downsample = None
         if self.preview is not None:
             self.preview.visible = False
-        self._set_status(status)
+        self.set_status(status)
 
     # -- what lies under the cursor -----------------------------------------------------------------------------------
 
@@ -611,6 +730,8 @@ class Controller:
             self._make_preview(self.image)
             assert self.preview is not None
             mask = candidates[self._index_in(candidates)]
+            if _is_small(mask):
+                mask = self.cleaning(mask, candidates.plane.shape_in(adapters.shape_of(self.image)))
             own_layers.show_hover(self.preview, self.image, candidates.plane, mask)
         elif self.preview is not None and self.candidates is None:
             self.preview.visible = False
@@ -623,7 +744,7 @@ class Controller:
             return False
         (row, col) = prompts.points[0]
         found = self.hover.take(Spot(request.plane, (float(row), float(col)), request.downsample))
-        if found is None:
+        if found is None or not (self.cleaning.changes_nothing or _is_small(found[-1])):
             return False
         self._latest = request
         self._on_answer(request, Answer(found))
@@ -632,7 +753,7 @@ class Controller:
 
     def _next_work(self) -> Work | None:
         """Return what can be done while nobody waits: first what lies under the cursor, last what is encoded ahead."""
-        return self.hover.next_work() or self.seen.next_work() or self.ahead.next_work()
+        return self.hover.next_work() or self.journals.next_work() or self.seen.next_work() or self.ahead.next_work()
 
     def _show_sign(self) -> None:
         """Say on the canvas what the next click will mean."""
@@ -647,7 +768,7 @@ class Controller:
         if self.image is not None and self.candidates is not None:
             self._make_preview(self.image)
             assert self.preview is not None
-            own_layers.show_mask(self.preview, self.image, self.candidates.plane, self.candidates[self.selected])
+            own_layers.show_mask(self.preview, self.image, self.candidates.plane, self.mask_of(self.selected))
         self.changed.emit()
 
     def _make_preview(self, image: Image) -> None:
@@ -656,17 +777,27 @@ class Controller:
             self.preview = own_layers.make_preview(image)
             own_layers.insert_below(self.viewer, self.preview, self.points, self.shapes)
 
-    def _insert_labels(self, layer: Labels) -> None:
+    def insert_labels(self, layer: Labels) -> None:
+        """Add a layer under the prompts and the preview."""
         own_layers.insert_below(self.viewer, layer, self.preview, self.points, self.shapes)
 
-    def _tell(self, sentence: str) -> None:
+    def tell(self, sentence: str) -> None:
         """Tell the user a sentence: napari's notification cuts long ones, the status shows them whole."""
         self._notify(sentence)
-        self._set_status(sentence)
+        self.set_status(sentence)
 
-    def _set_status(self, status: str) -> None:
+    def tell_error(self, error: Exception) -> None:
+        """Tell the user what went wrong."""
+        self.tell(_sentence(error))
+
+    def set_status(self, status: str) -> None:
+        """Say something in the widget's line."""
         self.status = status
         self.changed.emit()
+
+
+def _is_small(mask: Mask) -> bool:
+    return math.prod(mask.box.pixel_shape) <= MOST_AT_ONCE
 
 
 def _sentence(error: Exception) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from napari_sam.core.cleaning import Cleaning
 from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask
 from napari_sam.encoding import default_store
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from napari_sam.plugin.workers import Report
 
+NO_CLEANING = Cleaning()
 FREE_CORES = max(1, (os.cpu_count() or 1) - 1)
 
 
@@ -33,15 +35,31 @@ class Request:
     prompts: LayerPrompts
     previous: Mask | None
     downsample: float
+    cleaning: Cleaning = NO_CLEANING
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tidied:
+    """Candidates, how they are tidied, and what that gives."""
+
+    candidates: Candidates
+    cleaning: Cleaning
+    masks: tuple[Mask, ...]
+
+    @classmethod
+    def of(cls, candidates: Candidates, cleaning: Cleaning, shape: tuple[int, int]) -> Tidied:
+        """Tidy candidates on a plane of `shape`, in any thread."""
+        return cls(candidates, cleaning, tuple(cleaning(mask, shape) for mask in candidates))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What the worker found: the candidates, and the highest label of a target that had not been looked through."""
+    """What the worker found: candidates, the highest label of a target not looked through before, and tidied masks."""
 
     candidates: Candidates
     target: Labels | None = None
     highest: int = 0
+    clean: Tidied | None = None
 
 
 class Jobs:
@@ -120,6 +138,7 @@ class Jobs:
     def answer(self, request: Request, target: Labels | None) -> Callable[[Report], Answer]:
         """Return what answers a request, and looks through a target whose highest label is not known yet."""
         build = self.builder(request.image, request.layers)
+        shape = request.plane.shape_in(adapters.shape_of(request.image))
 
         def job(report: Report) -> Answer:
             prompts = request.prompts
@@ -132,8 +151,9 @@ class Jobs:
                 previous=request.previous,
                 downsample=request.downsample,
             )
+            clean = Tidied.of(candidates, request.cleaning, shape)
             if target is None or target.multiscale:
-                return Answer(candidates)
-            return Answer(candidates, target, labels_layer.find_highest(target))
+                return Answer(candidates, clean=clean)
+            return Answer(candidates, target, labels_layer.find_highest(target), clean)
 
         return job

@@ -36,6 +36,7 @@ ACTIONS = (
     Action("cycle_candidates", "Tab"),
     Action("flip_sign", "T"),
     Action("undo", "Control-Z"),
+    Action("redo", "Control-Shift-Z"),
 )
 SYMBOLS = {"Control": "^", "Shift": "⇧", "Alt": "⌥", "Meta": "⌘"}
 

@@ -1,20 +1,26 @@
-"""The Labels layers that masks go into: the next free label of each, and the way back from every write."""
+"""The Labels layers that masks go into: their journals, the next free label of each, and the way back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_sam.core.geometry import Plane
+from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap
+from napari_sam.core.prompts import Prompts
 from napari_sam.errors import LabelsError, NapariSamError
 from napari_sam.lazy import lazy_levels
-from napari_sam.plugin import labels_layer, own_layers
+from napari_sam.plugin import adapters, labels_layer, own_layers
+from napari_sam.plugin.journals import Journals, Kept, Outcome, opened, outcome, source_of
+from napari_sam.plugin.layer_target import LayerTarget
 from napari_sam.plugin.refine import Refinement
 from napari_sam.plugin.workers import Work
+from napari_sam.recording import record
+from napari_sam.stores.entries import Entry, Provenance
 from napari_sam.stores.labels import Edit, LabelStore
 
 if TYPE_CHECKING:
@@ -22,7 +28,24 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_sam.plugin.workers import Report, Runner
+    from napari_sam.stores.journal import Journal
     from napari_sam.stores.pyramid import LabelPyramid
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a mask that was accepted.
+
+    Parameters
+    ----------
+    label
+        Of the object.
+    area
+        How many pixels the object has in the plane.
+    """
+
+    label: int
+    area: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,25 +57,50 @@ class Acceptance:
     plane, mask, overlap
         What to write, where, and what happens to other labels there.
     done
-        Called with the layer and the write when it is done.
+        Called with the layer and what was written.
     failed
         Called with the reason when it cannot be.
     replaces
         The object whose place the mask takes, under its label; None for a new one.
+    prompts, made, class_name
+        What the journal is to know of it.
     """
 
     plane: Plane
     mask: Mask
     overlap: Overlap
-    done: Callable[[Labels, Edit], None]
+    done: Callable[[Labels, Written], None]
     failed: Callable[[Exception], None]
     replaces: Refinement | None = None
+    prompts: Prompts | None = None
+    made: Provenance | None = None
+    class_name: str | None = None
+
+    @property
+    def box(self) -> Box:
+        """Where pixels may change."""
+        return self.mask.box if self.replaces is None else self.mask.box.union(self.replaces.mask.box)
+
+    def write(self, journal: Journal) -> Entry:
+        """Write it with a journal, in any thread."""
+        old = self.replaces
+        return journal.accept(
+            self.plane,
+            self.mask,
+            None if old is None else old.label,
+            self.overlap,
+            prompts=self.prompts,
+            made=self.made,
+            class_name=self.class_name if old is None else None,
+            replaces=None if old is None else old.mask.box,
+        )
 
 
 class Output:
-    """Writes masks into Labels layers under labels that are free, and takes them back.
+    """Writes masks into Labels layers under labels that are free.
 
-    A layer is searched for its highest label once; from then on its own events keep the number up to date.
+    Every layer has a journal, in which what was written is kept and taken back. Where there can be none, writes are
+    remembered here, as long as the window lasts.
 
     Parameters
     ----------
@@ -64,12 +112,20 @@ class Output:
         Adds a new layer in its place.
     notify
         Shows one sentence to the user.
+    journals
+        The journals of the layers.
     """
 
     def __init__(
-        self, viewer: ViewerModel, runner: Runner, insert: Callable[[Labels], None], notify: Callable[[str], None]
+        self,
+        viewer: ViewerModel,
+        runner: Runner,
+        insert: Callable[[Labels], None],
+        notify: Callable[[str], None],
+        journals: Journals,
     ) -> None:
         self._viewer, self._runner, self._insert, self._notify = viewer, runner, insert, notify
+        self._journals = journals
         self._highest: dict[Labels, int] = {}
         self._watched: set[Labels] = set()
         self._edits: list[tuple[Labels, list[Edit]]] = []
@@ -83,29 +139,35 @@ class Output:
             layer.events.data.connect(self._on_replaced)
         if highest is not None:
             self._highest.setdefault(layer, highest)
+            kept = self._journals.kept(layer)
+            if kept is not None and not kept.target.is_searched and not kept.is_busy:
+                kept.target.note_highest(highest)
 
     def forget(self, layer: Labels) -> None:
-        """Stop following a layer."""
+        """Stop following a layer, and close its journal."""
         self._highest.pop(layer, None)
         self._stores.pop(layer, None)
+        self._journals.forget(layer)
         if layer in self._watched:
             self._watched.remove(layer)
             layer.events.paint.disconnect(self._on_paint)
             layer.events.data.disconnect(self._on_replaced)
 
     def close(self) -> None:
-        """Stop following all layers."""
+        """Stop following all layers, and close their journals."""
+        self._journals.close()
         for layer in list(self._watched):
             self.forget(layer)
 
     def is_searched(self, layer: Labels) -> bool:
         """Say whether the highest label of a layer is known, so that a write need not look for it."""
-        return layer in self._highest or labels_layer.pyramid_of(layer) is not None
+        kept = self._journals.kept(layer)
+        return layer in self._highest or (kept is not None and kept.target.is_searched) or _is_on_disk(layer)
 
     def commit(self, image: Image, target: Labels | None, acceptance: Acceptance) -> None:
         """Write a mask under the next free label of a Labels layer, made anew where there is none.
 
-        A layer that napari can edit is written at once; what is kept on disk is written by a job, and before any other.
+        What is quick is written at once, and the rest by a job, and before any other.
 
         Parameters
         ----------
@@ -117,25 +179,21 @@ class Output:
             What to write, and who is told of the end.
         """
         try:
-            if target is None:
-                target = self._new_layer(image)
-            if target is None:
-                self._create(image, acceptance)
-            elif labels_layer.pyramid_of(target) is None:
+            if target is not None:
                 labels_layer.check_target(target, image)
-                acceptance.done(target, self._write(target, acceptance))
-            elif acceptance.replaces is not None:
-                raise LabelsError(
-                    f"{target.name!r} is kept on disk, where objects cannot be replaced yet: undo, or paint over it."
-                )
+                self._journals.open(target, image, lambda: self._write(target, acceptance))
             else:
-                labels_layer.check_target(target, image)
-                self._write_on_disk(target, acceptance)
+                self._write_anew(image, acceptance)
         except NapariSamError as error:
             acceptance.failed(error)
 
+    def prepare(self, layer: Labels, image: Image) -> None:
+        """Open the journal of a layer that was chosen, if there is one already."""
+        if self._journals.kept(layer) is None and self._journals.is_left(layer, image):
+            self._journals.open(layer, image, lambda: None)
+
     def undo(self, done: Callable[[Edit, bool], None], failed: Callable[[Exception], None]) -> bool:
-        """Take back the last write into a layer that is still there; say whether there is one.
+        """Take back the last write that no journal has, into a layer that is still there; say whether there is one.
 
         Parameters
         ----------
@@ -160,14 +218,47 @@ class Output:
             return True
         return False
 
-    def _new_layer(self, image: Image) -> Labels | None:
+    def _write_anew(self, image: Image, acceptance: Acceptance) -> None:
+        """Write into a new layer, in memory or, where it is too large, on disk."""
         layer = own_layers.make_labels(image)
-        if layer is not None:
+        if layer is None:
+            self._create(image, acceptance)
+            return
+
+        def then() -> None:
             self._insert(layer)
             self.watch(layer, 0)
-        return layer
+            self._write(layer, acceptance)
 
-    def _write(self, layer: Labels, acceptance: Acceptance) -> Edit:
+        self._journals.open(layer, image, then, is_new=True)
+
+    def _write(self, layer: Labels, acceptance: Acceptance) -> None:
+        """Write with the journal, or without where there is none."""
+        kept = self._journals.kept(layer)
+        try:
+            if kept is not None:
+                self._write_with(kept, acceptance)
+            elif not _is_on_disk(layer):
+                edit = self._write_without(layer, acceptance)
+                acceptance.done(layer, Written(edit.label, edit.area))
+            elif acceptance.replaces is not None:
+                raise LabelsError(
+                    f"{layer.name!r} is on disk and has no journal, so objects cannot be replaced: close whatever else "
+                    "has it open, or paint over the object."
+                )
+            else:
+                self._write_on_disk(layer, acceptance)
+        except NapariSamError as error:
+            acceptance.failed(error)
+
+    def _write_with(self, kept: Kept, acceptance: Acceptance) -> None:
+        def done(entries: Sequence[Entry]) -> None:
+            acceptance.done(kept.layer, _written(kept, entries[-1]))
+
+        act = lambda journal: [acceptance.write(journal)]  # noqa: E731
+        self._journals.act(kept, math.prod(acceptance.box.pixel_shape), act, done, acceptance.failed)
+
+    def _write_without(self, layer: Labels, acceptance: Acceptance) -> Edit:
         old = acceptance.replaces
         if old is not None:
             edits = labels_layer.replace(
@@ -191,28 +282,35 @@ class Output:
         def done(edit: Edit) -> None:
             self._edits.append((layer, [edit]))
             self._show(layer)
-            acceptance.done(layer, edit)
+            acceptance.done(layer, Written(edit.label, edit.area))
 
         job = lambda _: store.write(acceptance.plane, acceptance.mask, None, acceptance.overlap)  # noqa: E731
         self._runner.submit_write(Work(job, done, acceptance.failed))
 
     def _create(self, image: Image, acceptance: Acceptance) -> None:
-        """Make a pyramid on disk in a job, write the first mask into it, and show it."""
+        """Make a pyramid on disk with its journal in a job, write the first mask into it, and show it."""
         make = own_layers.pyramid_maker(own_layers.label_path(image), image)
+        volume, source = adapters.shown([image]).volume, source_of(image)
 
-        def job(_: Report) -> tuple[LabelPyramid, LabelStore, Edit]:
+        def job(_: Report) -> tuple[LabelPyramid, Kept, Outcome]:
             pyramid = make()
-            store = LabelStore(pyramid)
-            return pyramid, store, store.write(acceptance.plane, acceptance.mask, None, acceptance.overlap)
+            target = LayerTarget(None, pyramid)
+            kept = opened(image, target, record(volume, source, target, is_new=False, durable=False))
+            what = outcome(kept.journal, lambda journal: [acceptance.write(journal)])
+            kept.take(what)
+            return pyramid, kept, what
 
-        def done(made: tuple[LabelPyramid, LabelStore, Edit]) -> None:
-            pyramid, store, edit = made
-            layer = own_layers.labels_of_pyramid(pyramid, image)
+        def done(made: tuple[LabelPyramid, Kept, Outcome]) -> None:
+            pyramid, kept, what = made
+            layer = kept.target.layer = own_layers.labels_of_pyramid(pyramid, image)
             self._insert(layer)
-            self._stores[layer] = store
-            self._edits.append((layer, [edit]))
+            self.watch(layer)
+            self._journals.adopt(layer, kept)
             self._notify(f"The image is large, so its labels are kept on disk, in {pyramid.path}.")
-            acceptance.done(layer, edit)
+            if what.error is None:
+                acceptance.done(layer, _written(kept, what.entries[-1]))
+            else:
+                acceptance.failed(what.error)
 
         self._runner.submit_write(Work(job, done, acceptance.failed))
 
@@ -244,9 +342,27 @@ class Output:
         layer.refresh()
 
     def _on_paint(self, event: Any) -> None:
-        layer = event.source
+        layer, label = event.source, int(event.source.selected_label)
         if layer in self._highest:
-            self._highest[layer] = max(self._highest[layer], int(layer.selected_label))
+            self._highest[layer] = max(self._highest[layer], label)
+        kept = self._journals.kept(layer)
+        if kept is not None:
+            kept.target.note_used(label)
 
     def _on_replaced(self, event: Any) -> None:
         self._highest.pop(event.source, None)
+        kept = self._journals.kept(event.source)
+        if kept is not None:
+            kept.target.follow()
+
+
+def _is_on_disk(layer: Labels) -> bool:
+    return labels_layer.pyramid_of(layer) is not None
+
+
+def _written(kept: Kept, entry: Entry) -> Written:
+    """Return what became of a mask, by the objects that there are now."""
+    assert entry.label is not None
+    row = kept.rows.get(entry.label)
+    part = None if row is None or entry.plane is None else row.part(entry.plane)
+    return Written(entry.label, 0 if part is None else part.area)

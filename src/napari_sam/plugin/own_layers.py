@@ -8,7 +8,7 @@ import itertools
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,13 +153,18 @@ def _place(preview: Labels, image: Image, plane: Plane, box: Box, pixels: NDArra
         preview.visible = True
 
 
+def goes_to_disk(image: Image) -> bool:
+    """Say whether labels of an image are too large for memory or the graphics card."""
+    shape = shape_of(image)
+    return math.prod(shape) * 2 > MOST_IN_MEMORY or max(shape) > MOST_TEXTURE
+
+
 def make_labels(image: Image) -> Labels | None:
     """Return new labels in memory for an image, uint16; None where that is too large, for a pyramid on disk."""
-    shape = shape_of(image)
-    if math.prod(shape) * 2 > MOST_IN_MEMORY or max(shape) > MOST_TEXTURE:
+    if goes_to_disk(image):
         return None
     try:
-        return Labels(np.zeros(shape, np.uint16), name="SAM labels", **transform_of(image))
+        return Labels(np.zeros(shape_of(image), np.uint16), name="SAM labels", **transform_of(image))
     except MemoryError:
         return None
 
@@ -169,6 +174,15 @@ def label_path(image: Image) -> Path:
 
     The first name that nothing has yet: NAME_labels.ome.zarr, NAME_labels_2.ome.zarr ...
     """
+    return next(path for path in _label_paths(image) if not path.exists())
+
+
+def label_paths(image: Image) -> list[Path]:
+    """Return the labels of an image that `label_path` named and that are there, in its order."""
+    return list(itertools.takewhile(Path.exists, _label_paths(image)))
+
+
+def _label_paths(image: Image) -> Iterator[Path]:
     source = None if image.source.path is None else Path(str(image.source.path))
     name = (source.name.split(".")[0] if source else "") or image.name.split(".")[0] or "image"
     if source is not None and source.exists() and os.access(source.parent, os.W_OK):
@@ -176,7 +190,7 @@ def label_path(image: Image) -> Path:
     else:
         folder = label_folder()
     numbers = itertools.chain([""], (f"_{number}" for number in itertools.count(2)))
-    return next(path for number in numbers if not (path := folder / f"{_plain(name)}_labels{number}.ome.zarr").exists())
+    return (folder / f"{_plain(name)}_labels{number}.ome.zarr" for number in numbers)
 
 
 def _plain(name: str) -> str:

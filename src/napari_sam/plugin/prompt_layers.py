@@ -18,6 +18,10 @@ from napari_sam.plugin.keys import LayerKeys
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
+    from numpy.typing import NDArray
+
+    from napari_sam.core.geometry import Plane
+    from napari_sam.core.prompts import Prompts
 
 MODE_OF_TOOL = {
     "points": "add",
@@ -119,6 +123,26 @@ class PromptLayers:
                     layer.remove_selected()
             self._set_sign(1)
 
+    def put(self, prompts: Prompts, image: Image, plane: Plane) -> None:
+        """Draw the points and the box of an object that has none yet, and tell nobody."""
+        with self._quiet():
+            points = self._points_layer(image)
+            if len(prompts.points):
+                points.add(_positions(points, image, plane, prompts.points))
+                signs = np.asarray(points.features[LABEL_FEATURE], int).copy()
+                signs[-len(prompts.points) :] = prompts.labels
+                points.features = points.features.assign(**{LABEL_FEATURE: signs})
+                points.selected_data = set()
+            box = prompts.box
+            if box is not None and (prompts.mask is None or box != prompts.mask.box):
+                shapes = self._shapes_layer(image)
+                top, left, bottom, right = (edge - 0.5 for edge in box.as_tuple())
+                corners = np.array([[top, left], [top, right], [bottom, right], [bottom, left]])
+                shapes.add_rectangles(_positions(shapes, image, plane, corners))
+                shapes.selected_data = set()
+            self._set_sign(1)
+            self._viewer.layers.selection.active = points
+
     def forget(self, layer: Any) -> bool:
         """Do without a layer that was deleted; say whether it was one of the two."""
         self._keys.forget(layer)
@@ -192,3 +216,10 @@ class PromptLayers:
             yield
         finally:
             self._is_quiet = before
+
+
+def _positions(layer: Points | Shapes, image: Image, plane: Plane, at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return places (row, col) in a plane of an image as a layer counts, shape (n, image.ndim)."""
+    places = np.tile(np.array(plane.index, float), (len(at), 1))
+    places[:, list(plane.axes)] = at
+    return np.array([layer.world_to_data(image.data_to_world(place)) for place in places], np.float64)

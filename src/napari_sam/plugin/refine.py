@@ -32,12 +32,15 @@ class Refinement:
         Where it stands.
     plane, mask
         Its pixels: those of the label that hang together with the one that was clicked.
+    hint
+        The mask that is a prompt as long as the user draws no box and no outline, or None.
     """
 
     layer: Labels
     label: int
     plane: Plane
     mask: Mask
+    hint: Mask | None = None
 
 
 def find_refinement(layers: Sequence[Labels], plane: Plane, point: tuple[float, float]) -> Refinement | None:
@@ -51,7 +54,7 @@ def find_refinement(layers: Sequence[Labels], plane: Plane, point: tuple[float, 
     for layer in layers:
         found = _object_at(layer, plane, point)
         if found is not None:
-            return Refinement(layer, found[0], plane, found[1])
+            return Refinement(layer, found[0], plane, found[1], found[1])
     return None
 
 

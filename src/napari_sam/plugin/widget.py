@@ -30,11 +30,14 @@ from qtpy.QtWidgets import (
 from napari_sam.core.masks import Mask, Overlap
 from napari_sam.plugin.ahead import Extent
 from napari_sam.plugin.canvas import TabKey
+from napari_sam.plugin.cleaning_panel import CleaningPanel
 from napari_sam.plugin.contrast import PRESETS
 from napari_sam.plugin.controller import Controller
 from napari_sam.plugin.keys import shown, spelled
 from napari_sam.plugin.model_panel import ModelPanel
+from napari_sam.plugin.object_panel import ObjectPanel
 from napari_sam.plugin.own_layers import SIGN_COLORS
+from napari_sam.plugin.section import Section
 from napari_sam.plugin.workers import LatestRunner
 from napari_sam.segmenter import CANDIDATE_NAMES, model_names
 
@@ -92,6 +95,7 @@ class SamWidget(QWidget):
         self._build_candidates()
         self._build_large()
         self._build_status()
+        self._build_objects()
         self._lay_out()
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
@@ -242,9 +246,11 @@ class SamWidget(QWidget):
         self.accept = _push_button("", "")
         self.clear = _push_button("", "")
         self.undo = _push_button("", "")
+        self.redo = _push_button("", "")
         self.accept.clicked.connect(lambda: self.controller.accept())
         self.clear.clicked.connect(lambda: self.controller.clear())
         self.undo.clicked.connect(lambda: self.controller.undo())
+        self.redo.clicked.connect(lambda: self.controller.redo())
         self.status = QLabel()
         self.status.setWordWrap(True)
         self.progress = QProgressBar()
@@ -254,6 +260,21 @@ class SamWidget(QWidget):
         policy = self.progress.sizePolicy()
         policy.setRetainSizeWhenHidden(True)
         self.progress.setSizePolicy(policy)
+
+    def _build_objects(self) -> None:
+        objects = self.controller.objects
+        self.objects = ObjectPanel(objects)
+        self.object_section = Section(
+            "Objects", "All objects of the output: go to them, correct or delete them.", self.objects
+        )
+        self.cleaning = CleaningPanel(lambda cleaning: self.controller.set_cleaning(cleaning))
+        self.cleaning_section = Section(
+            "Clean-up", "Tidy masks before they are written, as you see them.", self.cleaning
+        )
+        self.resume = _push_button("", "Put the objects back that were accepted on this image before, with their undo.")
+        self.anew = _push_button("Start anew", "Begin without them. Their journal is kept under another name.")
+        self.resume.clicked.connect(lambda: objects.resume())
+        self.anew.clicked.connect(lambda: objects.start_anew())
 
     def _lay_out(self) -> None:
         tools = list(self.tools.values())
@@ -267,11 +288,17 @@ class SamWidget(QWidget):
             for button in pair:
                 files.addWidget(button)
             column.addLayout(files)
+        left = QHBoxLayout()
+        left.addWidget(self.resume, 2)
+        left.addWidget(self.anew, 1)
+        column.addLayout(left)
         column.addWidget(_group("Prompts", [tools[:3], tools[3:], [self.sign], [self.hover]]))
         column.addWidget(_group("Candidates", [list(self.candidates), [self.seen, self.scores]]))
-        column.addWidget(_group("Object", [[self.accept], [self.clear, self.undo]]))
+        column.addWidget(_group("Object", [[self.accept, self.clear], [self.undo, self.redo]]))
         column.addWidget(self.progress)
         column.addWidget(self.status)
+        column.addWidget(self.cleaning_section)
+        column.addWidget(self.object_section)
         stored = Container(widgets=[self.store]).native
         rows: list[list[QWidget]] = [
             [self.ahead],
@@ -435,14 +462,31 @@ class SamWidget(QWidget):
             self._candidate_group.setExclusive(True)
             self.scores.setText("Click an object to see three masks.")
         else:
-            mask = candidates[controller.selected]
+            mask = controller.mask_of(controller.selected)
             self.scores.setText(f"{mask.area} px")
         self.accept.setEnabled(candidates is not None or controller.busy)
+        self._refresh_objects()
         self._refresh_large()
         self.progress.setVisible(controller.busy or controller.warming)
         self.status.setText(controller.status)
         if self.output.value is not controller.target and not self._updating:
             self.reset_choices()
+
+    def _refresh_objects(self) -> None:
+        """Show how many objects there are, which were left, and what can be taken back or done again."""
+        objects, keys = self.controller.objects, self.controller.keys.keys
+        count, offer = len(objects.kept.rows) if objects.kept else 0, objects.offer
+        self.object_section.set_title(f"Objects ({count})" if count else "Objects")
+        for button in (self.resume, self.anew):
+            button.setVisible(offer is not None)
+        if offer is not None:
+            self.resume.setText(f"Continue ({offer.count} object{'s' if offer.count > 1 else ''})")
+        turns = (self.undo, "undo", objects.next_undo), (self.redo, "redo", objects.next_redo)
+        for button, name, turn in turns:
+            # Without a journal, the output knows by itself.
+            button.setEnabled(bool(turn.text) or (objects.kept is None and name == "undo"))
+            tip = turn.text or ("Take the last accepted mask back." if button.isEnabled() else turn.why_not)
+            button.setToolTip(f"{tip} Key: {spelled(keys[name])}." if button.isEnabled() else tip)
 
     def _refresh_keys(self) -> None:
         """Show the keys that hold now, on the buttons and in their tooltips."""
@@ -456,7 +500,8 @@ class SamWidget(QWidget):
         for button, name, text, tip in (
             (self.accept, "accept", "Accept", "Write the mask into the output, under the next free label."),
             (self.clear, "clear", "Clear", "Remove the prompts of this object."),
-            (self.undo, "undo", "Undo", "Take back the last accepted mask."),
+            (self.undo, "undo", "Undo", "Take the last change of an object back."),
+            (self.redo, "redo", "Redo", "Do again what was taken back last."),
         ):
             button.setText(f"{text} ({shown(keys[name])})")
             button.setToolTip(f"{tip} Key: {spelled(keys[name])}.")
@@ -522,6 +567,7 @@ class SamWidget(QWidget):
         self.models.close_downloads()
         self.controller.seen.changed.disconnect(self._refresh_seen)
         self.controller.changed.disconnect(self._refresh)
+        self.objects.close_table()
         self.controller.close()
 
 
