@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -256,13 +256,34 @@ def interpolated(
     numpy.ndarray
         Shape (n, m), float32.
     """
-    # By the two neighbours of each position and not as products with matrices, whose library keeps a second thread
-    # waiting busily for the next product: that costs more than the products. In bands that stay in the cache.
-    wide = np.ascontiguousarray(_between(np.ascontiguousarray(samples.T), cols).T)
     out = np.empty((len(rows), len(cols)), np.float32)
-    for first in range(0, len(rows), BAND):
-        out[first : first + BAND] = _between(wide, rows[first : first + BAND])
+    for part, values in _bands(samples, rows, cols):
+        out[part] = values
     return out
+
+
+def positive(
+    samples: NDArray[np.float32], rows: NDArray[np.floating[Any]], cols: NDArray[np.floating[Any]]
+) -> NDArray[np.bool_]:
+    """Say where an interpolated image is above 0; see `interpolated`, whose values are not kept."""
+    out = np.empty((len(rows), len(cols)), np.bool_)
+    for part, values in _bands(samples, rows, cols):
+        np.greater(values, 0, out=out[part])
+    return out
+
+
+def _bands(
+    samples: NDArray[np.float32], rows: NDArray[np.floating[Any]], cols: NDArray[np.floating[Any]]
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Yield an interpolated image in bands of rows that stay in the processor's cache.
+
+    By the two neighbours of each position and not as products with matrices, whose library keeps a second thread
+    waiting busily for the next product: that costs more than the products.
+    """
+    wide = np.ascontiguousarray(_between(np.ascontiguousarray(samples.T), cols).T)
+    for first in range(0, len(rows), BAND):
+        part = slice(first, first + BAND)
+        yield part, _between(wide, rows[part])
 
 
 def _between(samples: NDArray[np.float32], positions: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.core.geometry import Box, interpolated
+from napari_sam.core.geometry import Box, positive
 from napari_sam.core.tiles import Tile
 
 STABILITY_OFFSET = 1.0
@@ -108,7 +108,7 @@ def mask_from_logits(logits: NDArray[np.float32], tile: Tile, iou_prediction: fl
     rows, cols = box.pixel_shape
     at_rows = (box.top + np.arange(rows) + 0.5 - tile.read.top) / cell_height
     at_cols = (box.left + np.arange(cols) + 0.5 - tile.read.left) / cell_width
-    return replace(empty, box=box, pixels=interpolated(logits, at_rows, at_cols) > 0).tightened()
+    return replace(empty, box=box, pixels=positive(logits, at_rows, at_cols)).tightened()
 
 
 def stability_score(logits: NDArray[np.float32]) -> float:

@@ -34,6 +34,8 @@ class ImageSide:
         The same with the dense embedding of no mask added.
     placed
         `unmasked` with the positions added.
+    first
+        What the first layer projects of these.
     hq_features
         Shape (1, width / 8, 4 * grid, 4 * grid), or None for a SAM without them.
     """
@@ -41,7 +43,25 @@ class ImageSide:
     image: Tensor
     unmasked: Tensor
     placed: Tensor
+    first: FirstLayer
     hq_features: Tensor | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FirstLayer:
+    """The first layer's projections of cells that no mask prompt has touched, by head.
+
+    Parameters
+    ----------
+    keys, values
+        Shapes (heads, inner, cells) and (heads, cells, inner): for tokens that look at cells.
+    queries
+        Shape (heads, inner, cells): for cells that look at tokens.
+    """
+
+    keys: Tensor
+    values: Tensor
+    queries: Tensor
 
 
 class TileDecoder:
@@ -74,8 +94,23 @@ class TileDecoder:
         """Return what every prompt on a tile shares, from its embedding of shape (1, width, grid, grid)."""
         cells = _cells(image).to(self.dtype)
         unmasked = cells + self._no_mask
+        placed = unmasked + self._position
         hq = None if hq_features is None else hq_features.to(self.dtype)
-        return ImageSide(cells, unmasked, unmasked + self._position, hq)
+        return ImageSide(cells, unmasked, placed, self._first_layer(unmasked, placed), hq)
+
+    def _first_layer(self, cells: Tensor, placed: Tensor) -> FirstLayer:
+        layer = self._decoder.transformer.layers[0]
+        assert isinstance(layer, TwoWayAttentionBlock)
+        to_cells, to_tokens = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
+
+        def by_head(projected: Tensor, heads: int) -> Tensor:
+            return projected.view(len(projected), heads, -1).permute(1, 2, 0).contiguous()
+
+        return FirstLayer(
+            by_head(to_cells.k_proj(placed), to_cells.heads),
+            by_head(to_cells.v_proj(cells), to_cells.heads).transpose(1, 2).contiguous(),
+            by_head(to_tokens.q_proj(placed), to_tokens.heads),
+        )
 
     def decode(self, side: ImageSide, sparse: Tensor, dense: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Decode one object.
@@ -105,7 +140,7 @@ class TileDecoder:
         masks = len(decoder.mask_tokens.weight)
         start = torch.cat([*outputs, sparse[0].to(self.dtype)])
         if dense is None:
-            tokens, cells = self._transform(start, side.unmasked, side.placed)
+            tokens, cells = self._transform(start, side.unmasked, side.placed, side.first)
         else:
             masked = side.image + _cells(dense).to(self.dtype)
             tokens, cells = self._transform(start, masked, masked + self._position)
@@ -122,7 +157,9 @@ class TileDecoder:
         hq_logits = decoder.hq_logits(self._on_grid(up)[None], side.hq_features, weight)
         return self._on_grid(up @ weights).float(), iou_prediction, hq_logits[0].float()
 
-    def _transform(self, tokens: Tensor, cells: Tensor, placed: Tensor) -> tuple[Tensor, Tensor]:
+    def _transform(
+        self, tokens: Tensor, cells: Tensor, placed: Tensor, first: FirstLayer | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Mix tokens, (tokens, width), and cells, (cells, width), as `TwoWayTransformer` does."""
         transformer = self._decoder.transformer
         token_pe = tokens
@@ -131,11 +168,12 @@ class TileDecoder:
             if index:
                 placed = cells + self._position
             tokens = _self_attend(layer, tokens, token_pe)
-            looked = _tokens_to_cells(layer.cross_attn_token_to_image, tokens + token_pe, placed, cells)
+            known = None if index else first
+            looked = _tokens_to_cells(layer.cross_attn_token_to_image, tokens + token_pe, placed, cells, known)
             tokens = layer.norm2(tokens + looked)
             tokens = layer.norm3(tokens + layer.mlp(tokens))
             cells = layer.norm4(
-                _cells_to_tokens(layer.cross_attn_image_to_token, placed, tokens + token_pe, tokens, cells)
+                _cells_to_tokens(layer.cross_attn_image_to_token, placed, tokens + token_pe, tokens, cells, known)
             )
         looked = _tokens_to_cells(
             transformer.final_attn_token_to_image, tokens + token_pe, cells + self._position, cells
@@ -184,7 +222,9 @@ def _heads(layer: nn.Linear, heads: int) -> Tensor:
     return layer.weight.view(heads, -1, layer.weight.shape[-1])
 
 
-def _tokens_to_cells(attention: Attention, queries: Tensor, placed: Tensor, cells: Tensor) -> Tensor:
+def _tokens_to_cells(
+    attention: Attention, queries: Tensor, placed: Tensor, cells: Tensor, first: FirstLayer | None = None
+) -> Tensor:
     """Return what tokens find when they look at cells, (tokens, width).
 
     A query meets the projected key of every cell: q . (W x + b) = (q W) . x, up to a part that is the same for all
@@ -192,7 +232,12 @@ def _tokens_to_cells(attention: Attention, queries: Tensor, placed: Tensor, cell
     """
     heads, count = attention.heads, len(queries)
     q = attention.q_proj(queries).view(count, heads, -1).transpose(0, 1)
-    asked = (torch.bmm(q, _heads(attention.k_proj, heads)) * q.shape[-1] ** -0.5).flatten(0, 1)
+    scale = q.shape[-1] ** -0.5
+    if first is not None:
+        found = torch.bmm(torch.softmax(torch.bmm(q * scale, first.keys), -1), first.values)
+        known: Tensor = attention.out_proj(found.transpose(0, 1).flatten(1))
+        return known
+    asked = (torch.bmm(q, _heads(attention.k_proj, heads)) * scale).flatten(0, 1)
     found = torch.softmax(asked @ placed.T, -1) @ cells
     values = torch.bmm(found.view(heads, count, -1), _heads(attention.v_proj, heads).transpose(1, 2))
     assert attention.v_proj.bias is not None
@@ -200,15 +245,25 @@ def _tokens_to_cells(attention: Attention, queries: Tensor, placed: Tensor, cell
     return mixed
 
 
-def _cells_to_tokens(attention: Attention, placed: Tensor, keys: Tensor, values: Tensor, cells: Tensor) -> Tensor:
+def _cells_to_tokens(
+    attention: Attention,
+    placed: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    cells: Tensor,
+    first: FirstLayer | None = None,
+) -> Tensor:
     """Return the cells with what they find among the tokens added, (cells, width)."""
     heads, count = attention.heads, len(keys)
     k = attention.k_proj(keys).view(count, heads, -1).transpose(0, 1) * (attention.k_proj.out_features / heads) ** -0.5
     v = attention.v_proj(values).view(count, heads, -1).transpose(0, 1)
-    assert attention.q_proj.bias is not None
-    asked = torch.bmm(k, _heads(attention.q_proj, heads)).flatten(0, 1)
-    shift = torch.bmm(k, attention.q_proj.bias.view(heads, -1, 1)).view(-1, 1)
-    scores = torch.addmm(shift, asked, placed.T).view(heads, count, -1)
+    if first is not None:
+        scores = torch.bmm(k, first.queries)
+    else:
+        assert attention.q_proj.bias is not None
+        asked = torch.bmm(k, _heads(attention.q_proj, heads)).flatten(0, 1)
+        shift = torch.bmm(k, attention.q_proj.bias.view(heads, -1, 1)).view(-1, 1)
+        scores = torch.addmm(shift, asked, placed.T).view(heads, count, -1)
     # The shares of a head's tokens add up to one, so each head's output may carry its part of the bias.
     out = attention.out_proj.weight.view(-1, heads, v.shape[-1]).permute(1, 2, 0)
     brought = torch.bmm(v, out) + attention.out_proj.bias / heads
