@@ -102,6 +102,11 @@ def precision_for(device: torch.device, precision: str = "auto") -> torch.dtype:
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
+def precision_name(dtype: torch.dtype, precision: str = "auto") -> str:
+    """Return what embeddings of a precision are told apart by, from its format and what was asked for."""
+    return "tf32" if precision == "tf32" else str(dtype).removeprefix("torch.")
+
+
 class Batches:
     """Runs some work on as many items at a time as the device's memory holds.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.models.compact.network import Compact
 from napari_sam.models.compact.prompt_encoder import BOTTOM_RIGHT, NEGATIVE, NOT_A_POINT, POSITIVE, TOP_LEFT
-from napari_sam.models.device import Batches, precision_for
+from napari_sam.models.device import Batches, precision_for, precision_name
 from napari_sam.models.predictor import Decoded, Embedding, halved, packed, unpacked
 
 PIXEL_MEAN, PIXEL_STD = 0.45, 0.25
@@ -55,7 +55,7 @@ class CompactPredictor:
         self.name = name
         self._device = device
         self._dtype = torch.float32 if precision == "auto" else precision_for(device, precision)
-        self.digest = f"{digest}/{'tf32' if precision == 'tf32' else str(self._dtype).removeprefix('torch.')}"
+        self.digest = f"{digest}/{precision_name(self._dtype, precision)}"
         self._batches = Batches(device, TILE_BYTES)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = network.to(device)

@@ -89,17 +89,11 @@ class MaskDecoderHQ(MaskDecoder):
         iou_prediction : torch.Tensor
             Shape (n, 1 + multimask).
         """
-        n = len(sparse)
         outputs = torch.cat([self.iou_token.weight, self.mask_tokens.weight, self.hf_token.weight])
-        tokens, cells = self.transformer(
-            image + dense, image_pe, torch.cat([outputs[None].expand(n, -1, -1), sparse], 1)
-        )
-        up = self.output_upscaling(cells.transpose(1, 2).reshape(n, -1, *image.shape[-2:]))
-        weights = torch.stack([mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], 1)
-        logits = (weights @ up.flatten(2)).reshape(n, -1, *up.shape[-2:])
+        tokens, up, logits = self._decode(outputs, image, image_pe, sparse, dense)
         # On a processor, one by one: the wide layers of many are fresh memory each time, which costs more than sums.
-        step = 1 if up.device.type == "cpu" else n
-        pairs = zip(up.split(step), self.hf_mlp(tokens[:, len(outputs) - 1]).split(step), strict=True)
+        step = 1 if up.device.type == "cpu" else len(up)
+        pairs = zip(torch.split(up, step), torch.split(self.hf_mlp(tokens[:, len(outputs) - 1]), step), strict=True)
         hq_logits = torch.cat([self.hq_logits(part, hq_features, weight) for part, weight in pairs])
         return logits, hq_logits, self.iou_prediction_head(tokens[:, 0])
 

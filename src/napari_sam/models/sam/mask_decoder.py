@@ -56,12 +56,18 @@ class MaskDecoder(nn.Module):
         iou_prediction : torch.Tensor
             Shape (n, 1 + multimask).
         """
-        n = len(sparse)
         outputs = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        tokens, _, logits = self._decode(outputs, image, image_pe, sparse, dense)
+        return logits, self.iou_prediction_head(tokens[:, 0])
+
+    def _decode(
+        self, outputs: Tensor, image: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the tokens, those of `outputs` first, the image as it was upscaled, and the logits of all masks."""
+        n = len(sparse)
         tokens, cells = self.transformer(
             image + dense, image_pe, torch.cat([outputs[None].expand(n, -1, -1), sparse], 1)
         )
         up = self.output_upscaling(cells.transpose(1, 2).reshape(n, -1, *image.shape[-2:]))
         weights = torch.stack([mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], 1)
-        logits = (weights @ up.flatten(2)).reshape(n, -1, *up.shape[-2:])
-        return logits, self.iou_prediction_head(tokens[:, 0])
+        return tokens, up, (weights @ up.flatten(2)).reshape(n, -1, *up.shape[-2:])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_sam.core.prompts import TilePrompts
-from napari_sam.models.device import Batches, precision_for
+from napari_sam.models.device import Batches, precision_for, precision_name
 from napari_sam.models.predictor import Decoded, Embedding, halved, packed, unpacked
 from napari_sam.models.sam.hq import MaskDecoderHQ
 from napari_sam.models.sam.image_encoder import ImageEncoderViT
@@ -70,7 +70,7 @@ class SamPredictor:
         self.name = name
         self._device = device
         self._dtype = precision_for(device, precision)
-        self.digest = f"{digest}/{'tf32' if precision == 'tf32' else str(self._dtype).removeprefix('torch.')}"
+        self.digest = f"{digest}/{precision_name(self._dtype, precision)}"
         network.eval().requires_grad_(False)
         self._encoder = self._ready(network.image_encoder)
         self._through_encoder: Callable[[Tensor], tuple[Tensor, Tensor]] = self._encoder.forward_with_early

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_sam.core.prompts import TilePrompts
-from napari_sam.models.device import Batches, precision_for
+from napari_sam.models.device import Batches, precision_for, precision_name
 from napari_sam.models.predictor import Decoded, Embedding, halved, packed, unpacked
 from napari_sam.models.sam2.configs import SIDE, SIZES, network_of
 from napari_sam.models.sam2.decoding import NoPositions, PromptDecoder
@@ -69,7 +69,7 @@ class Sam2Predictor:
         self.name = name
         self._device = device
         self._dtype = precision_for(device, precision)
-        self.digest = f"{digest}/{'tf32' if precision == 'tf32' else str(self._dtype).removeprefix('torch.')}"
+        self.digest = f"{digest}/{precision_name(self._dtype, precision)}"
         self._network: Any = filled(partial(network_of, SIZES[family]), for_images(state), name).to(device)
         self._network.vision_encoder.neck.position_encoding = NoPositions()
         self._decode = PromptDecoder(self._network, self.input_side)

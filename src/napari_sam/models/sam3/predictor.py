@@ -13,7 +13,7 @@ from torch import Tensor
 
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError
-from napari_sam.models.device import Batches, precision_for
+from napari_sam.models.device import Batches, precision_for, precision_name
 from napari_sam.models.predictor import Decoded, Embedding, halved, packed, unpacked
 from napari_sam.models.sam2.decoding import PromptDecoder, resized
 from napari_sam.models.sam3.networks import SIDE, networks
@@ -70,7 +70,7 @@ class Sam3Predictor:
         self.name, self.family = name, family
         self._device = device
         self._dtype = precision_for(device, precision)
-        self.digest = f"{digest}/{'tf32' if precision == 'tf32' else str(self._dtype).removeprefix('torch.')}"
+        self.digest = f"{digest}/{precision_name(self._dtype, precision)}"
         tracker, detector = networks(state, name)
         self._tracker: Any = tracker.to(device)
         self._detector: Any = None if detector is None else detector.to(device)
