@@ -29,7 +29,7 @@ from napari_sam.cli_encode import (
     image_options,
     parse_numbers,
 )
-from napari_sam.cli_replay import write_image
+from napari_sam.cli_replay import PYRAMID_SUFFIX, check_memory, write_image
 from napari_sam.errors import ImageError, LabelsError, NapariSamError, OutputError, PromptError
 from napari_sam.export import LABEL_SUFFIXES, as_label_dtype, write_json, write_labels
 from napari_sam.files import check_output, replacing
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from napari_sam.segmenter import Segmenter
     from napari_sam.stores.pyramid import LabelPyramid
 
-# A label image that is made in memory has at most so many pixels (a gigabyte).
-MOST_PIXELS = 2**28
-PYRAMID_SUFFIX = ".ome.zarr"
 
 app = typer.Typer(
     name="napari-sam",
@@ -233,10 +230,8 @@ def segment_objects(
 
     where = segmenter.plane(plane)
     shape = where.shape_in(segmenter.shape)
-    if opened is None and shape[0] * shape[1] > MOST_PIXELS:
-        raise LabelsError(
-            f"Labels of {shape[0]} x {shape[1]} pixels do not fit in memory: let --out end in {PYRAMID_SUFFIX}."
-        )
+    if opened is None:
+        check_memory(shape)
     masks = [segmenter.segment(**prompt, plane=where).named(candidate) for prompt in prompts]  # type: ignore[arg-type]
     store = LabelStore(np.zeros(shape, np.uint32) if opened is None else opened())
     objects = []
