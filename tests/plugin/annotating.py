@@ -63,10 +63,11 @@ def make_controller(pixels, notes, pyramid=None):
 
 def propose(controller, mask, plane, points=((5, 5),)):
     """Let a mask be the answer to some points."""
-    controller.busy, controller._latest = False, None  # Nobody else answers.
+    controller._latest = None  # Nobody else answers.
     prompts = Prompts(np.array(points, float), np.ones(len(points), bool))
-    controller.candidates = Candidates((mask,) * 3, 0, plane, prompts)
-    controller.selected = 0
+    controller.open.now.candidates = Candidates((mask,) * 3, 0, plane, prompts)
+    controller.open.now.is_asked = False
+    controller.open.now.selected = 0
 
 
 def labels_of(controller):

@@ -164,7 +164,7 @@ def test_a_scribble_is_points_along_it_with_its_sign_before_those_that_were_clic
     points = points_at(image, (5, 6))
     shapes = own_layers.make_shapes(image)
     shapes.add_paths(np.array([[10.0, 10], [10, 30], [30, 30]]))
-    shapes.feature_defaults = {"label": 0}
+    shapes.feature_defaults = {"label": 0, "object": 1}
     shapes.add_lines(np.array([[40.0, -20], [40, 20]]))
     prompts = adapters.prompts_of(points, shapes, image, Plane((0, 1), (0, 0)))
     expected = [[40, 0], [40, 20], [10, 10], [10, 30], [30, 30], [5, 6]]
@@ -172,7 +172,8 @@ def test_a_scribble_is_points_along_it_with_its_sign_before_those_that_were_clic
     assert prompts.labels.tolist() == [0, 0, 1, 1, 1, 1]
     assert prompts.box is None
     assert prompts.mask is None
-    fewer = adapters.prompts_of(points, shapes, image, Plane((0, 1), (0, 0)), (0, 1))
+    shapes.features = shapes.features.assign(object=[2, 3])
+    fewer = adapters.prompts_of(None, shapes, image, Plane((0, 1), (0, 0)), 2)
     np.testing.assert_allclose(fewer.points, expected[2:5])
 
 

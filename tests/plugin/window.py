@@ -75,4 +75,4 @@ class Window:
 
     def wait(self):
         controller = self.controller
-        self.qtbot.waitUntil(lambda: not controller.busy and controller._writing is None, timeout=ANSWER_WITHIN)
+        self.qtbot.waitUntil(lambda: not controller.busy and not controller.is_writing, timeout=ANSWER_WITHIN)

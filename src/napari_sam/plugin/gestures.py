@@ -74,7 +74,7 @@ class Gestures:
         else:
             points.selected_data = {last}
             points.remove_selected()
-        points.feature_defaults = {LABEL_FEATURE: click.sign}
+        points.feature_defaults = points.feature_defaults.assign(**{LABEL_FEATURE: click.sign})
         return click
 
     def _on_press(self, points: Points, event: Any) -> Iterator[None]:

@@ -35,6 +35,9 @@ ACTIONS = (
     Action("previous_candidate", "Shift-N"),
     Action("cycle_candidates", "Tab"),
     Action("flip_sign", "T"),
+    Action("new_object", "O"),
+    Action("next_object", "Shift-O"),
+    Action("accept_all", "Alt-C"),
     Action("undo", "Control-Z"),
     Action("redo", "Control-Shift-Z"),
 )

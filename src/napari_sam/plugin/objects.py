@@ -128,7 +128,7 @@ class Objects:
                 self._journals.forget(layer)
                 controller.set_status("")
                 return
-            controller.insert_labels(layer)
+            controller.drawing.insert(layer)
             controller.set_target(layer)
             count = len(kept.rows)
             controller.set_status(f"{count} object{' is' if count == 1 else 's are'} there again, with the undo.")

@@ -22,7 +22,7 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
 from napari_sam.lazy import lazy_levels
-from napari_sam.plugin.adapters import LABEL_FEATURE, shape_of, transform_of, translate_to
+from napari_sam.plugin.adapters import LABEL_FEATURE, OBJECT_FEATURE, shape_of, transform_of, translate_to
 from napari_sam.stores.locations import label_folder
 from napari_sam.stores.pyramid import LabelPyramid
 
@@ -46,14 +46,17 @@ PYRAMID = "napari-sam pyramid"
 
 
 def make_points(image: Image) -> Points:
-    """Return an empty layer for point prompts on an image; the feature "label" holds their sign."""
+    """Return an empty layer for point prompts on an image.
+
+    The feature "label" holds their sign, 1 or 0, and "object" the open object that they belong to.
+    """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Feature 'label' looks like categorical")
+        warnings.filterwarnings("ignore", message="Feature '(label|object)' looks like categorical")
         return Points(
             ndim=image.ndim,
             name="SAM points",
-            features={LABEL_FEATURE: np.zeros(0, int)},
-            feature_defaults={LABEL_FEATURE: 1},
+            features={LABEL_FEATURE: np.zeros(0, int), OBJECT_FEATURE: np.zeros(0, int)},
+            feature_defaults={LABEL_FEATURE: 1, OBJECT_FEATURE: 1},
             face_color=LABEL_FEATURE,
             face_color_cycle=SIGN_COLORS,
             border_color="white",
@@ -64,14 +67,14 @@ def make_points(image: Image) -> Points:
 
 
 def make_shapes(image: Image) -> Shapes:
-    """Return an empty layer for boxes, masks and scribbles on an image; the feature "label" holds a scribble's sign."""
+    """Return an empty layer for boxes, masks and scribbles on an image, with the features of `make_points`."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Feature 'label' looks like categorical")
+        warnings.filterwarnings("ignore", message="Feature '(label|object)' looks like categorical")
         return Shapes(
             ndim=image.ndim,
             name="SAM shapes",
-            features={LABEL_FEATURE: np.zeros(0, int)},
-            feature_defaults={LABEL_FEATURE: 1},
+            features={LABEL_FEATURE: np.zeros(0, int), OBJECT_FEATURE: np.zeros(0, int)},
+            feature_defaults={LABEL_FEATURE: 1, OBJECT_FEATURE: 1},
             face_color="transparent",
             edge_color=SHAPE_COLORS[1],
             edge_width=2,
@@ -82,6 +85,26 @@ def make_shapes(image: Image) -> Shapes:
 def make_preview(image: Image) -> Labels:
     """Return a layer for the mask that is not accepted yet; `show_mask` fills it."""
     return _make_drawing(image, "SAM preview", PREVIEW_COLOR)
+
+
+def make_parked(image: Image) -> Labels:
+    """Return a layer for the masks of other objects that are open; `show_picture` fills it."""
+    layer = Labels(np.zeros((1,) * image.ndim, np.uint8), name="SAM open objects", opacity=0.4, **transform_of(image))
+    layer.editable = False
+    return layer
+
+
+def show_picture(layer: Labels, image: Image, plane: Plane, box: Box, step: int, picture: NDArray[np.uint8]) -> None:
+    """Put a picture, shape (rows, cols), into a layer, each pixel of which stands for `step` ones of a box."""
+    position, factor = np.array(plane.index, float), np.ones(image.ndim)
+    for axis, start in zip(plane.axes, (box.top, box.left), strict=True):
+        position[axis], factor[axis] = start + (step - 1) / 2, step
+    shape = [1] * image.ndim
+    shape[plane.axes[0]], shape[plane.axes[1]] = picture.shape
+    layer.data = plane.oriented(picture).reshape(shape)
+    layer.scale = np.asarray(image.scale) * factor
+    layer.translate = translate_to(image, position)
+    layer.visible = True
 
 
 def _make_drawing(image: Image, name: str, color: str) -> Labels:

@@ -11,9 +11,10 @@ from napari.layers import Points, Shapes
 from psygnal import Signal
 
 from napari_sam.plugin import own_layers
-from napari_sam.plugin.adapters import LABEL_FEATURE
+from napari_sam.plugin.adapters import LABEL_FEATURE, OBJECT_FEATURE, numbers_of, signs_of
 from napari_sam.plugin.gestures import Gestures
 from napari_sam.plugin.keys import LayerKeys
+from napari_sam.plugin.prompt_history import Drawn, DrawnShape
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -51,16 +52,22 @@ class PromptLayers:
         Emitted when the prompts changed.
     changed
         Emitted when the tool or the sign may have.
+    selected
+        Emitted with the number of another open object, of which the user selected a prompt.
     points, shapes
         The layers, or None where there is none.
+    number
+        That of the open object which the next prompt belongs to.
     """
 
     prompted = Signal()
     changed = Signal()
+    selected = Signal(int)
 
     def __init__(self, viewer: ViewerModel, keys: LayerKeys, pick: Callable[[Any], None]) -> None:
         self.points: Points | None = None
         self.shapes: Shapes | None = None
+        self.number = 1
         self._viewer, self._keys, self._pick = viewer, keys, pick
         self._gestures: Gestures | None = None
         self._is_quiet = False
@@ -71,11 +78,9 @@ class PromptLayers:
         """Those of the two layers that there are."""
         return [layer for layer in (self.points, self.shapes) if layer is not None]
 
-    @property
-    def counts(self) -> tuple[int, int]:
-        """How many points and shapes there are, on any plane."""
-        points, shapes = (0 if layer is None else len(layer.data) for layer in (self.points, self.shapes))
-        return points, shapes
+    def count_of(self, number: int) -> int:
+        """Return how many prompts an open object has, on any plane."""
+        return sum(int(np.count_nonzero(numbers_of(layer) == number)) for layer in self.layers)
 
     @property
     def tool(self) -> str | None:
@@ -99,29 +104,64 @@ class PromptLayers:
         layer.mode = MODE_OF_TOOL[tool]
 
     def toggle_sign(self) -> None:
-        """Flip the selected points while selecting, else the sign of the next point."""
-        points = self.points
-        if points is None:
-            return
-        if str(points.mode) == "select" and points.selected_data:
-            signs = np.asarray(points.features[LABEL_FEATURE], int).copy()
-            chosen = sorted(points.selected_data)
-            signs[chosen] = 1 - signs[chosen]
-            points.features = points.features.assign(**{LABEL_FEATURE: signs})
-        else:
+        """Flip the selected points or scribbles while selecting, else the sign of the next one."""
+        active = self._viewer.layers.selection.active
+        selecting = [layer for layer in self.layers if str(layer.mode) == "select" and layer.selected_data]
+        if selecting:
+            self._flip_selected(active if active in selecting else selecting[0])
+        elif self.layers:
             sign = 1 - self.sign
-            points.selected_data = set()
-            self._set_sign(sign)
+            if self.points is not None:
+                self.points.selected_data = set()
+            self._set_defaults(sign)
         self.changed.emit()
 
-    def remove(self, points: int, shapes: int) -> None:
-        """Remove the first prompts of each layer and tell nobody; the next one is on the object again."""
+    def begin(self, number: int) -> None:
+        """Let the next prompts belong to an open object, beginning with one on it."""
+        self.number = number
         with self._quiet():
-            for layer, count in ((self.points, points), (self.shapes, shapes)):
-                if layer is not None and count:
-                    layer.selected_data = set(range(min(count, len(layer.data))))
+            for layer in self.layers:
+                layer.selected_data = set()
+            self._set_defaults(1)
+
+    def remove(self, number: int) -> None:
+        """Remove the prompts of an open object and tell nobody."""
+        sign = self.sign  # What is selected to be removed has one of its own.
+        with self._quiet():
+            for layer in self.layers:
+                gone = set(np.flatnonzero(numbers_of(layer) == number).tolist())
+                if gone:
+                    layer.selected_data = gone
                     layer.remove_selected()
-            self._set_sign(1)
+            self._set_defaults(sign)
+
+    @property
+    def drawn(self) -> Drawn:
+        """All prompts that there are, of all open objects."""
+        points, shapes = self.points, self.shapes
+        made: list[DrawnShape] = []
+        if shapes is not None:
+            rows = zip(shapes.data, shapes.shape_type, signs_of(shapes), numbers_of(shapes), strict=True)
+            made = [
+                DrawnShape(np.array(vertices, float), str(kind), int(sign), int(number))
+                for vertices, kind, sign, number in rows
+            ]
+        if points is None:
+            return Drawn(np.zeros((0, 0)), np.zeros(0, np.int64), np.zeros(0, np.int64), tuple(made))
+        return Drawn(np.array(points.data, float), signs_of(points).copy(), numbers_of(points).copy(), tuple(made))
+
+    def put_back(self, drawn: Drawn, image: Image) -> None:
+        """Draw prompts in the place of all that there are, and tell nobody."""
+        now, sign = self.drawn, self.sign
+        with self._quiet():
+            if not now.has_same_points(drawn):
+                points = self._points_layer(image)
+                points.selected_data = set()
+                points.data = drawn.points.reshape(-1, points.ndim)
+                points.features = {LABEL_FEATURE: drawn.signs, OBJECT_FEATURE: drawn.numbers}
+            if not now.has_same_shapes(drawn):
+                self._put_shapes_back(self._shapes_layer(image), drawn.shapes)
+            self._set_defaults(sign)
 
     def put(self, prompts: Prompts, image: Image, plane: Plane) -> None:
         """Draw the points and the box of an object that has none yet, and tell nobody."""
@@ -129,7 +169,7 @@ class PromptLayers:
             points = self._points_layer(image)
             if len(prompts.points):
                 points.add(_positions(points, image, plane, prompts.points))
-                signs = np.asarray(points.features[LABEL_FEATURE], int).copy()
+                signs = signs_of(points).copy()
                 signs[-len(prompts.points) :] = prompts.labels
                 points.features = points.features.assign(**{LABEL_FEATURE: signs})
                 points.selected_data = set()
@@ -140,7 +180,7 @@ class PromptLayers:
                 corners = np.array([[top, left], [top, right], [bottom, right], [bottom, left]])
                 shapes.add_rectangles(_positions(shapes, image, plane, corners))
                 shapes.selected_data = set()
-            self._set_sign(1)
+            self._set_defaults(1)
             self._viewer.layers.selection.active = points
 
     def forget(self, layer: Any) -> bool:
@@ -159,10 +199,34 @@ class PromptLayers:
         self._is_quiet = True
         self._viewer.layers.selection.events.active.disconnect(self._on_tool)
 
-    def _set_sign(self, sign: int) -> None:
-        """Give the next point and the next scribble a sign."""
+    def _flip_selected(self, layer: Points | Shapes) -> None:
+        signs, chosen = signs_of(layer).copy(), sorted(layer.selected_data)
+        signs[chosen] = 1 - signs[chosen]
+        if isinstance(layer, Points):
+            layer.features = layer.features.assign(**{LABEL_FEATURE: signs})
+            return
+        with self._quiet():
+            layer.features = layer.features.assign(**{LABEL_FEATURE: signs})
+            layer.edge_color = [own_layers.SHAPE_COLORS[int(sign)] for sign in signs]
+        self.prompted.emit()
+
+    def _put_shapes_back(self, layer: Shapes, shapes: tuple[DrawnShape, ...]) -> None:
+        layer.selected_data = set(range(len(layer.data)))
+        layer.remove_selected()
+        if shapes:
+            layer.add(
+                [shape.vertices for shape in shapes],
+                shape_type=[shape.kind for shape in shapes],
+                edge_color=[own_layers.SHAPE_COLORS[shape.sign] for shape in shapes],
+            )
+            signs, numbers = [shape.sign for shape in shapes], [shape.number for shape in shapes]
+            layer.features = {LABEL_FEATURE: np.array(signs), OBJECT_FEATURE: np.array(numbers)}
+            layer.selected_data = set()
+
+    def _set_defaults(self, sign: int) -> None:
+        """Give the next point and the next shape a sign, and the object in hand."""
         for layer in self.layers:
-            layer.feature_defaults = {LABEL_FEATURE: sign}
+            layer.feature_defaults = {LABEL_FEATURE: sign, OBJECT_FEATURE: self.number}
         if self.shapes is not None:
             self.shapes.selected_data = set()  # Or it would be coloured, too.
             self.shapes.current_edge_color = own_layers.SHAPE_COLORS[sign]
@@ -171,15 +235,16 @@ class PromptLayers:
         if self.points is None:
             self.points = points = own_layers.make_points(image)
             points.events.features.connect(self._on_features)
-            points.events.feature_defaults.connect(self._on_tool)
+            points.events.feature_defaults.connect(self._on_defaults)
             self._gestures = Gestures(points)
+            self._set_defaults(1)
             self._add(points)
         return self.points
 
     def _shapes_layer(self, image: Image) -> Shapes:
         if self.shapes is None:
             self.shapes = own_layers.make_shapes(image)
-            self._set_sign(self.sign)
+            self._set_defaults(self.sign)
             self._add(self.shapes)
         return self.shapes
 
@@ -204,6 +269,13 @@ class PromptLayers:
             self._pick(click.position)
         else:
             self.prompted.emit()
+        self.changed.emit()
+
+    def _on_defaults(self, event: Any = None) -> None:
+        """Follow napari, which gives the next point the features of one that is selected."""
+        number = int(np.asarray(event.source.feature_defaults[OBJECT_FEATURE])[0])
+        if number != self.number and not self._is_quiet:
+            self.selected.emit(number)
         self.changed.emit()
 
     def _on_tool(self, event: Any = None) -> None:

@@ -325,8 +325,8 @@ class SamWidget(QWidget):
         return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
 
     def _targets(self) -> list[Labels]:
-        own = (self.controller.preview, self.controller.ahead.coverage)
-        return [layer for layer in self._viewer.layers if isinstance(layer, Labels) and layer not in own]
+        is_own = self.controller.is_own
+        return [layer for layer in self._viewer.layers if isinstance(layer, Labels) and not is_own(layer)]
 
     def _image_choices(self, _: Any = None) -> list[tuple[str, Image | None]]:
         return [("no image", None), *((layer.name, layer) for layer in self._images())]
@@ -481,7 +481,8 @@ class SamWidget(QWidget):
             button.setVisible(offer is not None)
         if offer is not None:
             self.resume.setText(f"Continue ({offer.count} object{'s' if offer.count > 1 else ''})")
-        turns = (self.undo, "undo", objects.next_undo), (self.redo, "redo", objects.next_redo)
+        undoing = self.controller.undoing
+        turns = (self.undo, "undo", undoing.next_undo), (self.redo, "redo", undoing.next_redo)
         for button, name, turn in turns:
             # Without a journal, the output knows by itself.
             button.setEnabled(bool(turn.text) or (objects.kept is None and name == "undo"))
