@@ -109,7 +109,7 @@ def test_control_click_beside_all_objects_says_so(open_window, coins, told):
 
 @pytest.mark.parametrize("tool", ["scribble", "lasso"])
 def test_a_scribble_and_a_lasso_are_prompts(window, coin_labels, tool):
-    window.widget.tools[tool].click()
+    window.widget.prompts.tools[tool].click()
     assert window.controller.tool == tool
     row, col = np.argwhere(coin_labels == coin_labels[COIN]).mean(0)
     angle = np.linspace(0, 6.1, 24)
@@ -142,9 +142,9 @@ def test_tab_cycles_while_the_canvas_has_the_focus_and_the_size_is_kept_for_the_
         window.key(Qt.Key.Key_Tab)
     window.press((45, 150))
     assert controller.selected == 2
-    assert window.widget.candidates[2].isChecked()
-    assert "IoU" in window.widget.candidates[2].text()
-    assert "stable" in window.widget.candidates[2].text()
+    assert window.widget.prompts.candidates[2].isChecked()
+    assert "IoU" in window.widget.prompts.candidates[2].text()
+    assert "stable" in window.widget.prompts.candidates[2].text()
     window.key(Qt.Key.Key_C)
     window.click(NEIGHBOUR)
     assert controller.selected == controller.candidates.best_index
@@ -159,12 +159,12 @@ def test_the_canvas_hints_says_what_a_click_means_and_gives_the_users_text_back(
     assert overlay.text.startswith("+")
     window.key(Qt.Key.Key_T)
     assert overlay.text.startswith("−")  # noqa: RUF001
-    window.widget.tools["box"].click()
+    window.widget.prompts.tools["box"].click()
     assert "box" in overlay.text
     window.viewer.layers.selection.active = window.viewer.layers["coins"]
     assert (overlay.visible, overlay.text) == (False, "")
     overlay.text, overlay.visible = "mine", True
-    window.widget.tools["points"].click()
+    window.widget.prompts.tools["points"].click()
     assert overlay.text != "mine"
     window.viewer.window.remove_dock_widget(window.widget)
     QTest.qWait(50)
@@ -184,15 +184,15 @@ def test_keys_are_changed_in_the_preferences_and_shown_on_the_buttons(preference
     from napari.settings import get_plugin_settings
 
     window = open_window(coins, name="coins")
-    assert window.widget.accept.text() == "Accept (C)"
+    assert window.widget.prompts.accept.text() == "Accept (C)"
     page = get_plugin_settings("napari-sam").keys
     page.accept = "Shift-A"
-    assert window.widget.accept.text() == "Accept (⇧A)"
+    assert window.widget.prompts.accept.text() == "Accept (⇧A)"
     window.click(COIN)
     window.key(Qt.Key.Key_C)
     assert window.controller.target is None
     window.key(Qt.Key.Key_A, SHIFT)
     assert window.controller.target.data.any()
     page.accept = "no key at all"
-    assert window.widget.accept.text() == "Accept (C)"
+    assert window.widget.prompts.accept.text() == "Accept (C)"
     page.accept = "C"

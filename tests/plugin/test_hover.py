@@ -245,11 +245,11 @@ def test_leaving_the_canvas_takes_the_preview_away(screen, open_window, coins):
     QApplication.sendEvent(window.canvas, QEvent(QEvent.Type.Leave))
     assert not window.controller.preview.visible
     window.hover(COIN)
-    window.widget.hover.setChecked(False)
+    window.widget.prompts.hover.setChecked(False)
     assert not window.controller.preview.visible
     window.hover(NEIGHBOUR)
     assert not window.controller.preview.visible
-    window.widget.hover.setChecked(True)
+    window.widget.prompts.hover.setChecked(True)
     window.hover(COIN)
     assert window.controller.preview.visible
     QTest.mousePress(window.canvas, Qt.MouseButton.LeftButton, pos=window.pixel(COIN))

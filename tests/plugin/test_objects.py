@@ -119,17 +119,17 @@ def test_accept_go_to_reopen_correct_undo_and_redo(open_window, coins, coin_labe
     for state in states[-2::-1]:
         window.key(Qt.Key.Key_Z, CTRL)
         np.testing.assert_array_equal(labels, state)
-    widget.undo.click()
+    widget.prompts.undo.click()
     assert not labels.any()
     assert panel.model.rowCount() == 0
-    assert not widget.undo.isEnabled()
-    assert "nothing" in widget.undo.toolTip()
+    assert not widget.prompts.undo.isEnabled()
+    assert "nothing" in widget.prompts.undo.toolTip()
     for state in states[:-1]:
         window.key(Qt.Key.Key_Z, CTRL | SHIFT)
         np.testing.assert_array_equal(labels, state)
-    widget.redo.click()
+    widget.prompts.redo.click()
     np.testing.assert_array_equal(labels, states[-1])
-    assert not widget.redo.isEnabled()
+    assert not widget.prompts.redo.isEnabled()
     assert told == []
 
 
@@ -171,7 +171,7 @@ def test_clean_up_changes_what_is_seen_and_what_is_written(open_window, coins, q
     widget.cleaning.smooth.setValue(4.0)
     qtbot.waitUntil(lambda: not np.array_equal(controller.preview.data, raw))
     seen = controller.mask_of(controller.selected)
-    assert f"{seen.area} px" in widget.scores.text()
+    assert f"{seen.area} px" in widget.prompts.scores.text()
     window.key(Qt.Key.Key_C)
     np.testing.assert_array_equal(controller.target.data == 1, seen.to_array(coins.shape))
 

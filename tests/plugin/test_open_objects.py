@@ -334,6 +334,14 @@ def test_open_objects_are_drawn_on_their_own_plane_only(coins, make_controller):
     assert controller.target.data[(1, *COIN)] == 0
 
 
+def test_a_viewer_is_emptied_with_objects_open(viewer, controller):
+    open_three(controller)
+    viewer.layers.clear()
+    assert controller.image is None
+    assert controller.open.parked == []
+    assert len(viewer.layers) == 0
+
+
 def test_a_picture_of_masks_far_apart_is_small_and_shows_each():
     plane_side = 100_000
     masks = [

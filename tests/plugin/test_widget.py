@@ -33,20 +33,20 @@ def test_click_accept_box_negative_point_and_undo(open_window, coins, coin_label
     assert iou(labels == 1, coin_labels == coin_labels[COIN]) >= 0.8
     assert len(controller.points.data) == 0
 
-    window.widget.tools["box"].click()
+    window.widget.prompts.tools["box"].click()
     window.drag((36, 78), (77, 122))
     assert controller.shapes.shape_type == ["rectangle"]
-    window.widget.accept.click()
+    window.widget.prompts.accept.click()
     assert iou(labels == 2, coin_labels == coin_labels[NEIGHBOUR]) >= 0.8
 
-    window.widget.tools["box"].click()
+    window.widget.prompts.tools["box"].click()
     window.drag((92, 78), (148, 180))
-    window.widget.tools["points"].click()
+    window.widget.prompts.tools["points"].click()
     both = controller.candidates.best.to_array(coins.shape)
     hit = (127, 153) if both[127, 153] else (125, 102)
     assert both[hit]
     window.key(Qt.Key.Key_T)
-    assert "OFF" in window.widget.sign.text()
+    assert "OFF" in window.widget.prompts.sign.text()
     window.click(hit)
     assert controller.points.features["label"].tolist() == [0]
     fewer = controller.candidates.best.to_array(coins.shape)
@@ -54,10 +54,13 @@ def test_click_accept_box_negative_point_and_undo(open_window, coins, coin_label
     window.key(Qt.Key.Key_C, Qt.KeyboardModifier.ShiftModifier)
     assert len(controller.points.data) == len(controller.shapes.data) == 0
 
+    for left in ((1, 1), (0, 1), (0, 0)):  # The prompts that were cleared come back, and go one by one.
+        window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+        assert (len(controller.points.data), len(controller.shapes.data)) == left
     assert np.unique(labels).tolist() == [0, 1, 2]
     window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert np.unique(labels).tolist() == [0, 1]
-    window.widget.undo.click()
+    window.widget.prompts.undo.click()
     assert not labels.any()
     assert told == []
 
@@ -72,7 +75,7 @@ def test_a_cell_under_the_microscope(open_window):
     reference = bright == np.argmax(np.bincount(bright.ravel())[1:]) + 1
     window = open_window(image, name="cell")
     rows, cols = np.nonzero(reference)
-    window.widget.tools["box"].click()
+    window.widget.prompts.tools["box"].click()
     window.drag((rows.min() - 3, cols.min() - 3), (rows.max() + 3, cols.max() + 3))
     window.key(Qt.Key.Key_C)
     assert iou(window.controller.target.data == 1, reference) >= 0.8
@@ -95,16 +98,16 @@ def test_the_picture_shows_the_image_the_mask_and_the_widget(open_window, coins)
 def test_candidates_are_buttons_with_their_scores_and_n_cycles_them(open_window, coins):
     window = open_window(coins, name="coins")
     widget, controller = window.widget, window.controller
-    assert not any(button.isEnabled() for button in widget.candidates)
+    assert not any(button.isEnabled() for button in widget.prompts.candidates)
     window.click(COIN)
-    for button, mask in zip(widget.candidates, controller.candidates, strict=True):
+    for button, mask in zip(widget.prompts.candidates, controller.candidates, strict=True):
         assert f"{mask.iou_prediction:.2f}" in button.text()
-    widget.candidates[0].click()
+    widget.prompts.candidates[0].click()
     assert controller.selected == 0
-    assert f"{controller.candidates[0].area} px" in widget.scores.text()
+    assert f"{controller.candidates[0].area} px" in widget.prompts.scores.text()
     window.key(Qt.Key.Key_N)
     assert controller.selected == 1
-    assert widget.candidates[1].isChecked()
+    assert widget.prompts.candidates[1].isChecked()
     window.key(Qt.Key.Key_N, Qt.KeyboardModifier.ShiftModifier)
     assert controller.selected == 0
 
@@ -241,7 +244,7 @@ def test_a_widget_opened_before_its_image_has_the_points_tool_in_hand(make_napar
     viewer.open_sample("napari-sam", "coins")
     window = Window(qtbot, viewer, widget)
     QTest.qWait(200)
-    assert widget.tools["points"].isChecked()
+    assert widget.prompts.tools["points"].isChecked()
     window.click(COIN)
     assert window.controller.candidates is not None
 
@@ -266,14 +269,19 @@ def test_long_layer_names_do_not_push_buttons_out_of_the_widget(open_window, coi
     window = open_window(coins, name="a name that a microscope gives " * 4)
     QTest.qWait(100)
     widget = window.widget
-    for button in (*widget.candidates, *widget.tools.values(), widget.accept, widget.undo):
+    for button in (
+        *widget.prompts.candidates,
+        *widget.prompts.tools.values(),
+        widget.prompts.accept,
+        widget.prompts.undo,
+    ):
         right = button.mapTo(widget, QPoint(button.width(), 0)).x()
         assert right <= widget.width() < 350
 
 
 def test_t_flips_the_sign_with_any_tool_in_hand(open_window, coins):
     window = open_window(coins, name="coins")
-    window.widget.tools["box"].click()
+    window.widget.prompts.tools["box"].click()
     window.key(Qt.Key.Key_T)
     assert window.controller.sign == 0
     assert window.controller.tool == "box"
@@ -281,7 +289,7 @@ def test_t_flips_the_sign_with_any_tool_in_hand(open_window, coins):
 
 def test_the_widget_shows_what_the_encoder_saw_for_the_answer(open_window, coins):
     window = open_window(coins, name="coins")
-    controller, shown = window.controller, window.widget.seen
+    controller, shown = window.controller, window.widget.prompts.seen
     assert shown.pixmap().isNull()
     window.click(COIN)
     window.qtbot.waitUntil(lambda: not shown.pixmap().isNull())

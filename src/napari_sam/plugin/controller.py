@@ -158,6 +158,11 @@ class Controller:
         return self.open.now.refining
 
     @property
+    def is_begun(self) -> bool:
+        """Whether the user said anything of the object in hand."""
+        return self._has_prompts(self.open.now)
+
+    @property
     def busy(self) -> bool:
         """Whether an answer is under way."""
         return self._latest is not None
@@ -495,8 +500,7 @@ class Controller:
         self._show_parked()
         if self._has_prompts(self.open.now) or not self.open.waiting:
             self.accept()
-        else:
-            self.advance()
+        self.advance()
 
     def advance(self) -> None:
         """Go on with what was accepted, one object at a time; after the last one, with the object in hand."""
@@ -513,6 +517,7 @@ class Controller:
             self.request()
         elif self._is_cleaned_away(first):
             self._open_again(first)
+            self.advance()
         else:
             self._commit(self.open.waiting.pop(0))
 
@@ -679,7 +684,8 @@ class Controller:
     def _on_plane(self, event: Any = None) -> None:
         self.ahead.moved()
         self.hover.leave()
-        self._show_parked()
+        if self.drawing.parked is not None:  # No layer is made here: napari moves its dims while it closes, too.
+            self._show_parked()
         if self.prompts.layers:
             self.open.now.downsample = None
             self.request()

@@ -44,19 +44,19 @@ ACTIONS = (
 SYMBOLS = {"Control": "^", "Shift": "⇧", "Alt": "⌥", "Meta": "⌘"}
 
 
-def settings() -> Any | None:
-    """Return the plugin's page of napari's preferences, or None where there is none."""
+def settings_page(section: str) -> Any | None:
+    """Return a part of the plugin's page in napari's preferences, or None where there is none."""
     try:
         from napari.settings import get_plugin_settings
 
-        return getattr(get_plugin_settings(PLUGIN), SECTION, None)
+        return getattr(get_plugin_settings(PLUGIN), section, None)
     except Exception:  # The page is a convenience: whatever is wrong with it, the keys must work.
         return None
 
 
 def chosen_keys() -> dict[str, str]:
     """Return the key of each action: the user's where it can be one, else the default."""
-    page = settings()
+    page = settings_page(SECTION)
     return {action.name: _valid(getattr(page, action.name, ""), action.default) for action in ACTIONS}
 
 
@@ -97,7 +97,7 @@ class LayerKeys:
         self.keys = chosen_keys()
         self._does, self._tell = does, changed
         self._layers: list[Points | Shapes] = []
-        self._page = settings()
+        self._page = settings_page(SECTION)
         if self._page is not None:
             self._page.events.connect(self._on_changed)
 

@@ -53,6 +53,13 @@ class ModelPanel(QWidget):
         if self._state is None or self._state.is_ready:
             self._use(name)
 
+    def is_ready(self, name: str) -> bool:
+        """Say whether a model is on this machine."""
+        try:
+            return any(state.name == name and state.is_ready for state in model_states())
+        except NapariSamError:
+            return False
+
     def close_downloads(self) -> None:
         """Stop what is under way."""
         self.download.close()

@@ -158,10 +158,15 @@ class Objects:
     def redo(self) -> bool:
         """Do again what was taken back last; say whether there is a journal that may have something."""
         kept = self.kept
-        if kept is None or (kept.next_redo is None and not kept.is_busy):
+        if kept is None or not self.can_redo:
             return False
         self._turn(kept, kept.next_redo, Journal.redo, "done again")
         return True
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is a journal that may have something to do again."""
+        return self.kept is not None and (self.kept.next_redo is not None or self.kept.is_busy)
 
     @property
     def next_undo(self) -> Turn:

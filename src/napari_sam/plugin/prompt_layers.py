@@ -93,9 +93,7 @@ class PromptLayers:
     @property
     def sign(self) -> int:
         """Whether the next point is on the object (1) or off it (0)."""
-        if self.points is None:
-            return 1
-        return int(np.asarray(self.points.feature_defaults[LABEL_FEATURE])[0])
+        return next((int(np.asarray(layer.feature_defaults[LABEL_FEATURE])[0]) for layer in self.layers), 1)
 
     def activate(self, tool: str, image: Image) -> None:
         """Take up a tool, one of `MODE_OF_TOOL`, on an image."""

@@ -59,9 +59,10 @@ class Undoing:
 
     def redo(self) -> None:
         """Do again what was taken back last."""
-        last = self._undone.pop() if self._undone else "prompt"
-        may_turn = last == "prompt" and not self._controller.must_wait
-        moment = self.history.redo() if may_turn else None
+        is_prompt = self._is_prompt_next
+        if self._undone:
+            self._undone.pop()
+        moment = self.history.redo() if is_prompt and not self._controller.must_wait else None
         if moment is not None:
             self._return_to(moment, "Prompts: one step forth.")
         elif not self._objects.redo():
@@ -75,8 +76,15 @@ class Undoing:
     @property
     def next_redo(self) -> Turn:
         """What the button for a step forth is to say."""
-        is_prompt = self.history.can_redo and (not self._undone or self._undone[-1] == "prompt")
+        is_prompt = self.history.can_redo and self._is_prompt_next
         return Turn("The last step of the prompts.", "") if is_prompt else self._objects.next_redo
+
+    @property
+    def _is_prompt_next(self) -> bool:
+        """Whether the last thing that was taken back is a step of the prompts, as far as it can be done again."""
+        while self._undone and self._undone[-1] == "object" and not self._objects.can_redo:
+            self._undone.pop()
+        return not self._undone or self._undone[-1] == "prompt"
 
     @property
     def _moment(self) -> Moment:
