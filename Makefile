@@ -5,34 +5,42 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+JOBS ?= 2
+OLDEST := $(VENV)/oldest
+# The modules of tests that, together, use all of napari that the plugin uses.
+TOUCHING := $(addprefix tests/plugin/test_,contracts.py adapters.py controller.py gestures.py)
 XVFB = $(shell command -v xvfb-run >/dev/null 2>&1 && echo 'xvfb-run -a -s "-screen 0 1920x1080x24"')
 
 # What Qt needs to open a window, and the virtual screen that tests and screenshots use.
 PACKAGES := xvfb xauth libgl1 libegl1 libxkbcommon0 libfontconfig1 libdbus-1-3 libxcb-cursor0 libxkbcommon-x11-0 \
 	libxcb-icccm4 libxcb-keysyms1 libxcb-image0 libxcb-render-util0 libxcb-shape0 fonts-dejavu-core
 
-.PHONY: demo test lint format screenshots model-card benchmark clean system
+.PHONY: demo test test-oldest lint lint-style lint-types lint-imports format screenshots model-card benchmark clean system
 
 demo: $(READY)
 	$(BIN)/napari-sam demo --out demo_output
 
-# The plugin's modules each in a process of their own, with windows of their own. Qt now and then dies while it takes
-# windows apart (a signal, not a failing test): then a module is run once more, and said so.
+# What needs no window is spread over JOBS processes; of the plugin's modules, each in a process of its own, as many
+# run at once.
 test: $(READY)
-	$(XVFB) $(BIN)/python -m pytest --ignore tests/plugin
-	@for module in tests/plugin/test_*.py; do \
-		$(XVFB) $(BIN)/python -m pytest $$module; code=$$?; \
-		if [ $$code -ge 128 ]; then \
-			echo "$$module: the process died of a signal ($$code), once more."; \
-			$(XVFB) $(BIN)/python -m pytest $$module; code=$$?; \
-		fi; \
-		[ $$code -eq 0 ] || exit 1; \
-	done
+	OMP_NUM_THREADS=1 $(XVFB) $(BIN)/python -m pytest --ignore tests/plugin -n $(JOBS) --dist worksteal
+	JOBS=$(JOBS) .ci/modules $(BIN)/python tests/plugin/test_*.py
 
-lint: $(READY)
+# Where the plugin touches napari, with the oldest napari that pyproject.toml allows; `make test` has the newest.
+test-oldest: $(OLDEST)/.ready
+	@$(OLDEST)/bin/python -c 'import napari; print("With napari", napari.__version__)'
+	JOBS=$(JOBS) .ci/modules $(OLDEST)/bin/python $(TOUCHING)
+
+lint: lint-style lint-types lint-imports
+
+lint-style: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+lint-types: $(READY)
 	$(BIN)/mypy
+
+lint-imports: $(READY)
 	$(BIN)/lint-imports
 
 format: $(READY)
@@ -65,6 +73,17 @@ $(READY): pyproject.toml constraints.txt | system
 		SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation sam2==1.1.0 || \
 		echo "sam2 and segment-anything-hq could not be installed: the tests beside them are skipped."
 	@touch $(READY)
+
+# The first environment with another napari before its own.
+$(OLDEST)/.ready: pyproject.toml $(READY)
+	rm -rf $(OLDEST)
+	$(BIN)/python -m venv --without-pip $(OLDEST)
+	oldest="$$(sed -n 's/.*"napari\[[a-z0-9]*\]>=\([0-9.]*\),.*/\1/p' pyproject.toml)" && [ -n "$$oldest" ] && \
+		$(BIN)/python -m pip --python $(OLDEST)/bin/python install --quiet --no-deps "napari==$$oldest"
+	site='import sysconfig; print(sysconfig.get_path("purelib"))' && \
+		echo "import site; site.addsitedir('$$($(BIN)/python -c "$$site")')" > \
+		"$$($(OLDEST)/bin/python -c "$$site")/newest.pth"
+	@touch $@
 
 # Installs what is missing, and only on systems with apt.
 system:

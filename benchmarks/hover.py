@@ -108,14 +108,19 @@ def measure_bare(session: Session) -> dict[str, Any]:
 def measure_rate(session: Session) -> dict[str, Any]:
     """Move the mouse over the image for a while; return how often and how late a preview was drawn."""
     control, watch = session.control, session.watch
+    moved: dict[Any, float] = {}
     asked: dict[Any, float] = {}
     waiting: list[float] = []
     drawn: list[tuple[float, float]] = []
-    spot_of, show = control.hover._spot, control.show_hover
+    move_to, spot_of, show = control.hover.move_to, control.hover._spot, control.show_hover
+
+    def noted_move(position: Any) -> None:
+        moved[tuple(position)] = time.perf_counter()
+        move_to(position)
 
     def noted(position: Any) -> Any:
         spot = spot_of(position)
-        asked[spot] = time.perf_counter()
+        asked[spot] = moved[position]
         return spot
 
     def shown(candidates: Any) -> None:
@@ -128,14 +133,14 @@ def measure_rate(session: Session) -> dict[str, Any]:
             drawn.append((time.perf_counter(), time.perf_counter() - waiting[-1]))
             waiting.clear()
 
-    control.hover._spot, control.show_hover = noted, shown
+    control.hover.move_to, control.hover._spot, control.show_hover = noted_move, noted, shown
     scene = session.viewer.window._qt_viewer.canvas._scene_canvas
     scene.events.draw.connect(on_draw, position="last")
     watch.phase = "hovering"
     busy = time.process_time()
     move_about(session)
     scene.events.draw.disconnect(on_draw)
-    control.hover._spot, control.show_hover = spot_of, show
+    control.hover.move_to, control.hover._spot, control.show_hover = move_to, spot_of, show
     late = [latency * 1000 for _, latency in drawn]
     entries = sorted(watch.entries["hovering"], reverse=True)
     return {

@@ -581,6 +581,20 @@ def test_a_label_from_elsewhere_is_taken_over(folder):
     assert np.array_equal(labels, base_labels())
 
 
+def test_a_mask_on_a_plane_across_takes_its_pixels_from_the_parts_that_had_them(tmp_path):
+    labels = np.zeros((3, 6, 7), np.uint16)
+    with Journal(tmp_path / "a.journal", LabelTarget(labels)) as journal:
+        for index in (0, 2):
+            journal.accept(Plane((1, 2), (index, 0, 0)), block(1, 1, 4, 6), label=1)
+        journal.accept(Plane((0, 2), (0, 2, 0)), block(0, 0, 2, 5), overlap="overwrite")
+        parts = {part.plane.index[0]: part.area for part in journal.object(1).parts}
+        assert parts == {index: np.count_nonzero(labels[index] == 1) for index in (0, 2)} == {0: 11, 2: 15}
+        journal.undo()
+        assert [part.area for part in journal.object(1).parts] == [15, 15]
+    reopened = open_journal(tmp_path / "a.journal")
+    assert reopened.objects[0].area == 30
+
+
 def test_what_is_accepted_outside_the_labels_is_told(folder):
     with Journal(folder, LabelTarget(base_labels())) as journal:
         for mask in (block(8, 8, 12, 12), Mask(Box(0, 0, 0, 0), np.zeros((0, 0), bool))):

@@ -156,7 +156,7 @@ def _color(layer: Image) -> tuple[float, float, float]:
 
 def _unit_lengths(layer: Layer) -> NDArray[np.float64]:
     """Return how long the unit of each axis is, in base units; all alike where some are of another kind."""
-    bases = [unit._REGISTRY.Quantity(1, unit).to_base_units() for unit in layer.units]
+    bases = [(1 * unit).to_base_units() for unit in layer.units]
     if len({str(base.units) for base in bases}) > 1:
         return np.ones(len(bases))
     return np.array([float(base.magnitude) for base in bases])

@@ -643,6 +643,15 @@ class Controller:
         self.set_target(layer)
         self.set_status(f"Accepted masks go into {path}.")
 
+    def abandon(self) -> None:
+        """Finish what was accepted and close the journals: the viewer is gone already."""
+        if not self._closed:
+            self._closed = True
+            self.keys.close()
+            self.hover.close()
+            self._runner.close()
+            self._output.close()
+
     def close(self) -> None:
         """Let go of the viewer: labels stay, the layers of prompts and the preview go; a second call does nothing."""
         if self._closed:

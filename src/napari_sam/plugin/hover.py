@@ -73,7 +73,7 @@ class Hover:
         self._jobs, self._runner, self._stage = jobs, runner, stage
         self._look: Look | None = None
         self._shown_at: Spot | None = None
-        self._wanted: Spot | None = None
+        self._wanted: tuple[float, ...] | None = None
         self._level: int | None = None
         viewer.mouse_move_callbacks.append(self._on_move)
         viewer.mouse_drag_callbacks.append(self._on_press)
@@ -106,11 +106,8 @@ class Hover:
 
     def move_to(self, position: Any) -> None:
         """Look at a position of the world; what was looked at before is forgotten."""
-        spot = self._spot(position)
-        if spot is None:
-            self.leave()
-        elif self._look is None or self._look.spot != spot:
-            self._wanted = spot
+        if self.enabled:
+            self._wanted = tuple(position)  # What it means is found out once there is time to look.
             self._runner.wake()
 
     def take(self, spot: Spot) -> Candidates | None:
@@ -136,9 +133,15 @@ class Hover:
 
     def _begin(self) -> None:
         """Begin to look at the newest place, if there is one."""
-        spot, self._wanted = self._wanted, None
+        position, self._wanted = self._wanted, None
         image = self._stage.image
-        if spot is None or image is None or not self._stage.may_hover:
+        if position is None:
+            return
+        spot = self._spot(position)
+        if spot is None or image is None:
+            self.leave()
+            return
+        if self._look is not None and self._look.spot == spot:
             return
         segmenter = self._jobs.segmenter_of(image)
         try:

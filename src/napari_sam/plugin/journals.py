@@ -35,6 +35,8 @@ Act = Callable[[Journal], Sequence[Entry]]
 
 # Boxes of more pixels are written by a job: packing and writing 300 x 300 takes about 10 ms.
 AT_ONCE = 90_000
+# Where a layer's metadata keep the folder of its journal.
+JOURNAL = "napari-sam journal"
 # So many objects are looked at to see whether a journal is of some labels.
 MOST_COMPARED = 50
 
@@ -299,6 +301,7 @@ class Journals:
             kept.close()
             return
         self._kept[layer] = kept
+        layer.metadata[JOURNAL] = kept.journal.folder
         self._found.pop(kept.image, None)
         if kept.journal.trouble:
             self._notify(kept.journal.trouble)
@@ -322,7 +325,12 @@ class Journals:
         journal, count, array = kept.journal, len(kept.rows), kept.target.array
         kept.close()
         if isinstance(array, LabelPyramid) or labels_path(array) is None:
-            self._found[kept.image] = Offer(count, journal.folder, labels_path(array))
+            left = Offer(count, journal.folder, labels_path(array))
+            same = [
+                image for image, offer in self._found.items() if offer is not None and offer.journal == left.journal
+            ]
+            for image in (kept.image, *same):
+                self._found[image] = left
         self._changed(layer, None)
 
     def close(self) -> None:
@@ -417,10 +425,10 @@ class Journals:
         if is_new:
             target.note_highest(0)
         taken = {kept.journal.folder for kept in self._kept.values()}
-        name = layer.name
+        name, known = layer.name, None if is_new else layer.metadata.get(JOURNAL)
 
         def job(_: Report) -> Kept:
-            place = folder or _place(volume, source, target, name, taken, is_new)
+            place = folder or _place(volume, source, target, name, taken, is_new, known)
             return opened(image, target, record(volume, source, target, place, is_new=is_new, durable=False))
 
         is_empty = image in self._found and self._found[image] is None
@@ -497,15 +505,25 @@ def _left_on_disk(places: list[Path]) -> Offer | None:
     return None
 
 
-def _place(volume: Volume, source: str | None, target: LayerTarget, name: str, taken: set[Path], is_new: bool) -> Path:
+def _place(
+    volume: Volume,
+    source: str | None,
+    target: LayerTarget,
+    name: str,
+    taken: set[Path],
+    is_new: bool,
+    known: Path | None,
+) -> Path:
     """Return where the journal of a layer is to be.
 
     Labels in memory have that of their image; a second layer of the same image, or one that holds other objects, has
-    one by its own name.
+    one by its own name, `known` if it had one before.
     """
     base = find_journal(volume, source, None if is_new else target.array)
     if labels_path(target.array) is not None:
         return base
+    if known is not None and known not in taken and known.exists() and _belongs(known, target):
+        return known
     plain = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name) or "labels"
     stem = base.name.removesuffix(SUFFIX)
     folder, number = base, 1

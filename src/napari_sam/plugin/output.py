@@ -179,6 +179,8 @@ class Output:
             What to write, and who is told of the end.
         """
         try:
+            if acceptance.mask.area == 0:  # Before a layer is made for it.
+                raise LabelsError("The mask is empty, so there is nothing to accept: move or add a prompt.")
             if target is not None:
                 labels_layer.check_target(target, image)
                 self._journals.open(target, image, lambda: self._write(target, acceptance))
@@ -303,9 +305,9 @@ class Output:
         def done(made: tuple[LabelPyramid, Kept, Outcome]) -> None:
             pyramid, kept, what = made
             layer = kept.target.layer = own_layers.labels_of_pyramid(pyramid, image)
+            self._journals.adopt(layer, kept)  # Before it is the output, which looks for a journal.
             self._insert(layer)
             self.watch(layer)
-            self._journals.adopt(layer, kept)
             self._notify(f"The image is large, so its labels are kept on disk, in {pyramid.path}.")
             if what.error is None:
                 acceptance.done(layer, _written(kept, what.entries[-1]))

@@ -145,10 +145,18 @@ def show_hover(preview: Labels, image: Image, plane: Plane, mask: Mask) -> None:
     preview.data.fill(0)
     seen = np.moveaxis(preview.data, plane.axes, (-2, -1))[(0,) * (image.ndim - 2)]
     seen[mask.box.moved(-window.top, -window.left).slices] = mask.pixels
-    preview.refresh(thumbnail=False, highlight=False, extent=False)
-    preview.opacity = HOVER_OPACITY
-    if not preview.visible:
-        preview.visible = True
+    # Nobody else is told: napari's list of layers would draw itself anew at every move of the mouse.
+    with preview.events.set_data.blocker(preview.events):
+        preview.refresh(thumbnail=False, highlight=False, extent=False)
+    _let_be_seen(preview, HOVER_OPACITY)
+
+
+def _let_be_seen(layer: Labels, opacity: float) -> None:
+    # napari makes a new thumbnail for an opacity that is the same as before.
+    if layer.opacity != opacity:
+        layer.opacity = opacity
+    if not layer.visible:
+        layer.visible = True
 
 
 def _window_of(preview: Labels, image: Image, plane: Plane) -> Box | None:
@@ -171,9 +179,7 @@ def _place(preview: Labels, image: Image, plane: Plane, box: Box, pixels: NDArra
     shape[plane.axes[0]], shape[plane.axes[1]] = pixels.shape
     preview.data = plane.oriented(pixels).astype(np.uint8).reshape(shape)
     preview.translate = translate_to(image, position)
-    preview.opacity = opacity
-    if not preview.visible:
-        preview.visible = True
+    _let_be_seen(preview, opacity)
 
 
 def goes_to_disk(image: Image) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,8 @@ class SamWidget(QWidget):
         self._viewer: Viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self._runner = LatestRunner(self)
         self.controller = Controller(self._viewer, self._runner, show_warning)
+        abandoned = weakref.ref(self.controller)
+        self.destroyed.connect(lambda: _abandon(abandoned))  # napari's window tells no widget that it closes.
         self._updating = self._was_docked = False
         self._tab = TabKey(self._viewer, lambda: self.controller.keys.press("Tab"))
         self._build_image()
@@ -362,3 +365,11 @@ class SamWidget(QWidget):
         self.controller.changed.disconnect(self._refresh)
         self.objects.close_table()
         self.controller.close()
+        # Nobody else would: what Qt's connections hold of the widget is hidden from Python's garbage collector.
+        self.deleteLater()
+
+
+def _abandon(controller: weakref.ref[Controller]) -> None:
+    found = controller()
+    if found is not None:
+        found.abandon()

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import gc
+import logging
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Protocol
 
-from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
-from superqt.utils import FunctionWorker, create_worker
+from qtpy.QtCore import QObject, QRunnable, Qt, QThreadPool, Signal  # type: ignore[attr-defined]
+
+_LOG = logging.getLogger(__name__)
 
 Report = Callable[[str], None]
 Job = Callable[[Report], Any]
+Outcome = tuple[Any, Exception | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,21 +66,31 @@ class Runner(Protocol):
         ...
 
 
-class LatestRunner(QObject):
-    """Runs jobs one after the other in Qt's thread pool; of requests that wait, only the newest is kept."""
+class LatestRunner:
+    """Runs jobs one after the other in Qt's thread pool; of requests that wait, only the newest is kept.
 
-    _reported = Signal(str)
+    After `close` the writes that wait are finished by the thread that is at work, without the GUI thread, which may end
+    then; Qt's application waits for its thread pool.
 
-    def __init__(self, parent: QObject | None = None) -> None:
-        super().__init__(parent)
+    Parameters
+    ----------
+    widget
+        Closes the runner when it is destroyed; None for nothing that does.
+    """
+
+    def __init__(self, widget: QObject | None = None) -> None:
         self._running: Work | None = None
         self._waiting: Work | None = None
         self._writes: deque[Work] = deque()
         self._idle: Callable[[], Work | None] = lambda: None
         self._is_idle_work = False
-        self._worker: FunctionWorker[Any] | None = None
         self._closed = False
-        self._reported.connect(self._tell)
+        self._lock = Lock()
+        self._is_working = False
+        self._mail = _mail()
+        if widget is not None:
+            close = weakref.WeakMethod(self.close)
+            widget.destroyed.connect(lambda: _call(close))
 
     @property
     def busy(self) -> bool:
@@ -108,12 +126,18 @@ class LatestRunner(QObject):
 
     def close(self) -> None:
         """Finish the writes and forget the rest; see `Runner`."""
-        self._closed = True
-        self._waiting = None
+        with self._lock:
+            self._closed = True
+            # The last job may have ended without the GUI thread having been told yet.
+            starts = bool(self._writes) and not self._is_working
+            self._is_working = self._is_working or starts
+        self._running = self._waiting = None
         self._idle = lambda: None
+        if starts:
+            _THREADS.start(self._finish_writes)
 
     def _next(self) -> None:
-        if self._running is not None:
+        if self._running is not None or self._closed:
             return
         self._is_idle_work = False
         if self._writes:
@@ -129,34 +153,143 @@ class LatestRunner(QObject):
 
     def _start(self, work: Work) -> None:
         self._running = work
-        emit = self._reported.emit
-        worker = create_worker(_outcome, work.job, emit, _start_thread=False)
-        worker.returned.connect(self._finish)
-        self._worker = worker
-        worker.start()
+        self._is_working = True
+        job = work.job
+        _THREADS.start(lambda: self._work(job))
 
-    def _finish(self, outcome: tuple[Any, Exception | None]) -> None:
+    def _work(self, job: Job) -> None:
+        """Do a job, in its thread."""
+        outcome = _outcome(job, lambda message: self._mail.say(self, message))
+        self._finish_writes(outcome)
+
+    def _finish_writes(self, outcome: Outcome = (None, None)) -> None:
+        """Do the writes that wait after `close`, in their thread, and tell of the end."""
+        while (write := self._write_after_close()) is not None:
+            _, error = _outcome(write.job, lambda _: None)
+            if error is not None:
+                _LOG.error("What was accepted last could not be written after its window was closed: %s", error)
+        self._mail.end(self, outcome)
+
+    def _write_after_close(self) -> Work | None:
+        with self._lock:
+            if self._closed and self._writes:
+                return self._writes.popleft()
+            self._is_working = False
+            return None
+
+    def _finish(self, outcome: Outcome) -> None:
+        if self._closed:
+            return
         work, self._running = self._running, None
-        self._worker = None
-        told = work is not None and not self._closed
         # The next job starts before this one's answer is drawn; only what can wait is asked for after that.
         if self._writes or self._waiting:
             self._next()
-        if told and work is not None:
+        if work is not None:
             value, error = outcome
             if error is None:
                 work.done(value)
             else:
                 work.failed(error)
-        if not self._closed:
-            self._next()
+        self._next()
 
     def _tell(self, message: str) -> None:
         if self._running and not self._closed:
             self._running.report(message)
 
 
-def _outcome(job: Job, report: Report) -> tuple[Any, Exception | None]:
+class _Mail(QObject):
+    """Brings what the threads of all windows say to the GUI thread.
+
+    There is one, for ever. Were every runner a QObject, or had one, PySide could call it while Python destroys it: of
+    garbage, the Python half is destroyed first.
+    """
+
+    _ended = Signal(object)
+    _said = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ended.connect(self._on_ended, Qt.ConnectionType.QueuedConnection)
+        self._said.connect(self._on_said, Qt.ConnectionType.QueuedConnection)
+
+    def end(self, runner: LatestRunner, outcome: Outcome) -> None:
+        """Tell a runner, from any thread, what came of a job."""
+        with contextlib.suppress(RuntimeError):  # Qt's application is gone, and nobody is there to be told.
+            self._ended.emit((runner, outcome))
+
+    def say(self, runner: LatestRunner, message: str) -> None:
+        """Tell a runner, from any thread, what a job says meanwhile."""
+        with contextlib.suppress(RuntimeError):
+            self._said.emit((runner, message))
+
+    def _on_ended(self, letter: tuple[LatestRunner, Outcome]) -> None:
+        runner, outcome = letter
+        _THREADS.ended()
+        runner._finish(outcome)
+
+    def _on_said(self, letter: tuple[LatestRunner, str]) -> None:
+        runner, message = letter
+        runner._tell(message)
+
+
+class _Threads:
+    """The threads that are at work, for all windows.
+
+    Python looks for garbage in whatever thread happens to allocate, and destroys it there: widgets that a closed window
+    left behind would be destroyed beside the GUI thread, which crashes Qt. So it looks for none while a job runs, and
+    catches up between jobs.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._has_paused = False
+
+    def start(self, run: Callable[[], None]) -> None:
+        """Do something in a thread, which sends `_Mail.end` when it is through."""
+        if self._count == 0 and gc.isenabled():
+            gc.disable()
+            self._has_paused = True
+        self._count += 1
+        pool = QThreadPool.globalInstance()
+        assert pool is not None
+        pool.start(_Task(run))
+
+    def ended(self) -> None:
+        """Know that a thread is through."""
+        self._count -= 1
+        if self._count == 0 and self._has_paused:
+            self._has_paused = False
+            gc.enable()
+
+
+_THREADS = _Threads()
+
+
+@functools.cache
+def _mail() -> _Mail:
+    return _Mail()  # Not before Qt's application.
+
+
+class _Task(QRunnable):
+    """What Qt's thread pool does; not superqt's worker, which changes Python's warnings for all threads meanwhile."""
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        super().__init__()
+        self._left = [run]
+
+    def run(self) -> None:
+        """Do it, in a thread of the pool."""
+        self._left.pop()()  # Kept no longer: PySide leaks a task now and then, and what it knows would not go either.
+
+
+def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    """Call a method of something that may be gone."""
+    bound = method()
+    if bound is not None:
+        bound()
+
+
+def _outcome(job: Job, report: Report) -> Outcome:
     """Run a job and return its result or its exception, so that no exception is lost in the thread."""
     try:
         return job(report), None

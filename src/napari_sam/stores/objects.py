@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import numpy as np
+
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.prompts import Prompts
+from napari_sam.errors import LabelsError
 from napari_sam.stores.entries import Entry, LabelClass, PackedMask, Provenance
+from napari_sam.stores.patches import Patch
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,13 +196,36 @@ class ObjectTable:
 
     def _resized(self, entry: Entry) -> Iterator[tuple[int, LabelledObject]]:
         """Yield the other objects, which lost pixels to the entry's own."""
-        deltas: dict[int, list[tuple[Plane, int]]] = {}
-        for label, patch, delta in entry.areas:
+        deltas: dict[int, list[tuple[int, int]]] = {}
+        for label, number, delta in entry.areas:
             if label != entry.label and label in self.objects:
-                deltas.setdefault(label, []).append((entry.patches[patch].plane, delta))
+                deltas.setdefault(label, []).append((number, delta))
         for label, losses in deltas.items():
             found = self.objects[label]
-            for plane, delta in losses:
-                parts = (replace(p, area=p.area + delta) if p.plane == plane else p for p in found.parts)
+            for number, delta in losses:
+                patch = entry.patches[number]
+                if found.part(patch.plane) is None:
+                    lost = _lost_across(found, patch)
+                else:
+                    lost = [-delta if part.plane == patch.plane else 0 for part in found.parts]
+                parts = (replace(part, area=part.area - n) for part, n in zip(found.parts, lost, strict=True))
                 found = replace(found, parts=tuple(parts))
             yield label, found
+
+
+def _lost_across(found: LabelledObject, patch: Patch) -> list[int]:
+    """Return how many pixels each part of an object lost to a patch on a plane that cuts across those of the parts."""
+    try:
+        where, before, after = patch.values()
+    except ValueError as error:
+        raise LabelsError(f"An entry of the journal is damaged ({error}): put the file back from a copy.") from error
+    rows, cols = np.nonzero(where)
+    lost = (before == found.label) & (after != found.label)
+    at = np.tile(np.array(patch.plane.index), (int(np.count_nonzero(lost)), 1))
+    at[:, patch.plane.axes[0]] = rows[lost] + int(patch.box.top)
+    at[:, patch.plane.axes[1]] = cols[lost] + int(patch.box.left)
+    counts = []
+    for part in found.parts:
+        hidden = [axis for axis in range(len(part.plane.index)) if axis not in part.plane.axes]
+        counts.append(int(np.count_nonzero((at[:, hidden] == np.array(part.plane.index)[hidden]).all(axis=1))))
+    return counts
