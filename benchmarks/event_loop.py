@@ -26,19 +26,15 @@ from qtpy.QtWidgets import QApplication
 sys.path.insert(0, str(Path(__file__).parent))
 from large import CASES, COIN, build, middle
 
-from napari_sam.plugin import ahead, controller, hover, prompt_layers, widget, workers
+from napari_sam.plugin import accepting, ahead, asking, controller, hover, in_hand, prompt_layers, widget, workers
 
 TICK_MS = 2
 ENTRIES = {
     workers.LatestRunner: ("_finish", "_tell", "_next"),
-    controller.Controller: (
-        "request",
-        "_on_plane",
-        "_on_rendering",
-        "accept",
-        "undo",
-        "cycle",
-    ),
+    controller.Controller: ("_on_plane", "_on_rendering", "accept", "undo", "redo", "cycle"),
+    asking.Asking: ("request", "_on_answer"),
+    accepting.Accepting: ("accept", "accept_all", "_committed"),
+    in_hand.InHand: ("begin_another", "take", "take_up", "refine"),
     prompt_layers.PromptLayers: ("_on_data", "_on_features", "_on_tool"),
     hover.Hover: ("_on_move", "_on_canvas", "next_work", "_on_answer"),
     ahead.Ahead: ("rested", "moved"),

@@ -30,10 +30,9 @@ from skimage.segmentation import watershed
 sys.path.insert(0, str(Path(__file__).parent))
 from event_loop import ENTRIES, Watch, wait
 
-from napari_sam.plugin import controller, hover, prompt_layers
+from napari_sam.plugin import controller, hover
 
-ENTRIES[controller.Controller] = ("request", "_on_plane", "_on_rendering", "_on_tool", "accept", "undo", "cycle")
-ENTRIES[prompt_layers.PromptLayers] = ("_on_data", "_on_features", "_on_tool")
+ENTRIES[controller.Controller] = (*ENTRIES[controller.Controller], "_on_tool")
 ENTRIES[hover.Hover] = ("_on_move", "_on_canvas", "next_work", "_on_answer")
 SECONDS = 8.0
 EVERY_MS = 8

@@ -63,7 +63,7 @@ def make_controller(pixels, notes, pyramid=None):
 
 def propose(controller, mask, plane, points=((5, 5),)):
     """Let a mask be the answer to some points."""
-    controller._latest = None  # Nobody else answers.
+    controller.asking.give_up()  # Nobody else answers.
     prompts = Prompts(np.array(points, float), np.ones(len(points), bool))
     controller.open.now.candidates = Candidates((mask,) * 3, 0, plane, prompts)
     controller.open.now.is_asked = False
@@ -81,7 +81,7 @@ def annotate(folder: Path, kind: str) -> None:
     """Accept, correct, delete and undo until the process is killed, and say what was done once it was."""
     controller = make_controller(image_of(), [], folder / "labels.ome.zarr" if kind == "pyramid" else None)
     rng = np.random.default_rng()
-    controller.overlap = "overwrite"
+    controller.accepting.overlap = "overwrite"
     while True:
         objects = controller.objects
         known = [row.label for row in objects.rows]

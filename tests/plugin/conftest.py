@@ -72,6 +72,15 @@ def no_journals_of_other_tests(tmp_path, monkeypatch):
     monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.fixture(autouse=True)
+def no_preferences_of_the_user(tmp_path, monkeypatch):
+    """The plugin's page of napari's preferences is fresh, and kept away from the user's own."""
+    import napari.settings
+
+    monkeypatch.setattr(napari.settings, "_PLUGIN_SETTINGS", {})
+    monkeypatch.setattr(napari.settings, "_CFG_PATH", str(tmp_path / "settings.yaml"))
+
+
 @pytest.fixture(scope="session")
 def coins():
     from skimage.data import coins

@@ -80,7 +80,7 @@ def test_the_view_is_encoded_while_nothing_else_is_to_be_done_and_outlined(worki
     viewer.scene.camera.zoom = 1
     controller.ahead.rested()
     assert runner.work_off() >= 5
-    encoder = controller._jobs.segmenter.encoder
+    encoder = controller.jobs.segmenter.encoder
     coverage = controller.ahead.coverage
     assert coverage in viewer.layers
     assert viewer.layers.index(coverage) == viewer.layers.index(viewer.layers["coins"]) + 1
@@ -282,7 +282,7 @@ def test_the_overlap_policy_decides_on_pixels_of_other_labels(policy, viewer, wo
     other = np.zeros(coins.shape, np.uint16)
     other[40:52, 140:170] = 7
     controller.set_target(viewer.add_labels(other))
-    controller.overlap = policy
+    controller.accepting.overlap = policy
     click(controller, COIN)
     controller.accept()
     data = controller.target.data
@@ -330,7 +330,7 @@ def test_channels_over_each_other_are_seen_together_in_their_colours(make_contro
     controller.set_compose(True)
     assert [layer.name for layer in controller.channels] == ["a", "b"]
     click(controller, COIN)
-    encoder = controller._jobs.segmenter.encoder
+    encoder = controller.jobs.segmenter.encoder
     plane, tile = next(iter(encoder._digests))
     tile = encoder.grid(plane).tile_at(0, *COIN)
     shown = encoder.volume.render(plane, tile, encoder.rendering)
@@ -529,7 +529,7 @@ def test_another_contrast_stops_a_bulk_run_and_says_so(working, viewer, tmp_path
     assert controller.ahead.progress is None
     assert "start it anew" in notes[-1]
     runner.work_off()
-    assert all(place[0].index == (0, 0) for place in controller._jobs.segmenter.encoder._digests)
+    assert all(place[0].index == (0, 0) for place in controller.jobs.segmenter.encoder._digests)
 
 
 def test_the_image_itself_is_never_taken_for_its_labels(make_controller, tmp_path, coins, notes):

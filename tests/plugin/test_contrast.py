@@ -19,7 +19,7 @@ def test_presets_set_the_limits_that_layer_and_encoder_share(make_controller, ct
     controller.set_image(image)
     controller.set_contrast("CT soft tissue")
     assert image.contrast_limits == [-160, 240]
-    assert controller._jobs.segmenter.encoder.rendering.limits == ((-160.0, 240.0),)
+    assert controller.jobs.segmenter.encoder.rendering.limits == ((-160.0, 240.0),)
     controller.set_contrast(PERCENTILES)
     np.testing.assert_allclose(image.contrast_limits, np.percentile(ct, (0.5, 99.5)), rtol=0.05)
     controller.set_contrast(FULL)

@@ -72,7 +72,7 @@ def test_cycling_shows_the_other_candidates_and_the_next_point_goes_on_from_the_
     chosen = controller.candidates[0]
     controller.cycle(0 - controller.selected)
     click(controller, (45, 150))
-    expected = controller._jobs.segmenter.segment(points=[COIN, (45, 150)], previous=chosen)
+    expected = controller.jobs.segmenter.segment(points=[COIN, (45, 150)], previous=chosen)
     np.testing.assert_array_equal(controller.candidates.best.pixels, expected.best.pixels)
 
 
@@ -340,7 +340,7 @@ def test_contrast_limits_decide_what_the_encoder_sees(viewer, controller):
     before = controller.candidates
     viewer.layers["coins"].contrast_limits = (100, 101)
     assert controller.candidates is not before
-    assert controller._jobs.segmenter.encoder.rendering.limits == ((100.0, 101.0),)
+    assert controller.jobs.segmenter.encoder.rendering.limits == ((100.0, 101.0),)
 
 
 def test_another_image_starts_afresh(viewer, controller):

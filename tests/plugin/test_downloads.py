@@ -79,7 +79,7 @@ def test_nothing_is_downloaded_before_the_button_is_pressed_and_then_the_model_i
     panel, controller = window.widget.models, window.controller
     assert not panel.isVisible()
     window.widget.model.value = "vit_b"
-    assert panel.isVisible()
+    assert panel.isVisibleTo(panel.parent())
     assert panel.button.text() == "Download (375 MB)"
     for word in ("375 MB", "Apache-2.0", "compact is used"):
         assert word in panel.text.text()

@@ -171,16 +171,7 @@ def test_the_canvas_hints_says_what_a_click_means_and_gives_the_users_text_back(
     assert (overlay.visible, overlay.text) == (True, "mine")
 
 
-@pytest.fixture
-def preferences(monkeypatch, tmp_path):
-    """The plugin's page of napari's preferences, kept away from the user's own."""
-    import napari.settings
-
-    monkeypatch.setattr(napari.settings, "_PLUGIN_SETTINGS", {})
-    monkeypatch.setattr(napari.settings, "_CFG_PATH", str(tmp_path / "settings.yaml"))
-
-
-def test_keys_are_changed_in_the_preferences_and_shown_on_the_buttons(preferences, open_window, coins):
+def test_keys_are_changed_in_the_preferences_and_shown_on_the_buttons(open_window, coins):
     from napari.settings import get_plugin_settings
 
     window = open_window(coins, name="coins")

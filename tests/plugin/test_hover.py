@@ -68,7 +68,7 @@ def hover(controller, runner, point):
 
 def test_the_mask_under_the_cursor_is_shown_and_nothing_is_encoded_for_it(working, coin_labels, monkeypatch):
     controller, runner = working
-    count = Counting(controller._jobs.segmenter, monkeypatch)
+    count = Counting(controller.jobs.segmenter, monkeypatch)
     for point in (COIN, NEIGHBOUR):
         hover(controller, runner, point)
         assert iou(shown(controller.preview, coin_labels.shape), coin_labels == coin_labels[point]) > 0.85
@@ -83,7 +83,7 @@ def test_the_click_takes_the_mask_that_is_shown_and_decodes_nothing(working, coi
     controller, runner = working
     hover(controller, runner, COIN)
     before = controller.hover.shown
-    count = Counting(controller._jobs.segmenter, monkeypatch)
+    count = Counting(controller.jobs.segmenter, monkeypatch)
     controller.points.add(np.array([COIN], float))
     assert controller.candidates is before
     assert (count.encoded, count.decoded) == (0, 0)
@@ -106,7 +106,7 @@ def test_where_nothing_is_encoded_nothing_is_shown(coins, make_controller, monke
     runner = NowRunner()
     controller = make_controller(viewer, runner)
     controller.set_image(viewer.add_image(coins))
-    count = Counting(controller._jobs.segmenter, monkeypatch)
+    count = Counting(controller.jobs.segmenter, monkeypatch)
     controller.ahead.enabled = False
     controller.ahead.rested()
     hover(controller, runner, COIN)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
 import random
 import subprocess
@@ -14,22 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from tifffile import imwrite
 
 from napari_sam.cli import app
 from napari_sam.core.cleaning import Cleaning
 from napari_sam.core.geometry import Plane
-from napari_sam.core.masks import paste
 from napari_sam.plugin import own_layers
 from napari_sam.stores.journal import open_journal
 from tests.plugin.annotating import SHAPE, disc, image_of, labels_of, make_controller, propose
 
 ROOT = Path(__file__).parents[2]
-# Every example has an image, and so a journal, of its own.
-SEEDS = itertools.count(1000)
 PLANES = [Plane((1, 2), (index, 0, 0)) for index in range(SHAPE[0])]
 
 
@@ -149,7 +141,7 @@ def test_boxes_and_negative_points_come_back(begin):
     controller = begin()
     prompts = Prompts(np.array([[9.0, 8], [20, 21]]), np.array([True, False]), Box(3.0, 4, 18, 17))
     propose(controller, disc(10, 10, 5), PLANES[0])
-    controller.candidates = Candidates((disc(10, 10, 5),) * 3, 0, PLANES[0], prompts)
+    controller.open.now.candidates = Candidates((disc(10, 10, 5),) * 3, 0, PLANES[0], prompts)
     controller.accept()
     controller.objects.reopen(1)
     assert controller.points.features["label"].tolist() == [1, 0]
@@ -191,9 +183,9 @@ def test_what_is_seen_is_what_is_written_with_a_clean_up(begin):
     from napari_sam.core.masks import Mask
 
     mask = Mask(Box.of_shape(SHAPE[1:]), pixels)
-    controller.set_cleaning(Cleaning(keep_largest=True, fill_holes=None))
+    controller.accepting.set_cleaning(Cleaning(keep_largest=True, fill_holes=None))
     propose(controller, mask, PLANES[0])
-    controller._show()
+    controller.show()
     shown = controller.preview.data.sum()
     controller.accept()
     assert shown == np.count_nonzero(labels_of(controller)) == disc(15, 15, 8).area
@@ -296,117 +288,6 @@ def _annotate_and_kill(folder, kind, after):
         process.kill()
         lines += process.stdout.read().split("\n")
     return int([line for line in lines if line.strip().isdigit()][-1])
-
-
-class Annotator(RuleBasedStateMachine):
-    """The controller beside a reference that keeps whole arrays."""
-
-    def __init__(self):
-        super().__init__()
-        self.notes = []
-        self.controller = None
-        self.undone, self.done = [], []
-
-    @initialize()
-    def begin(self):
-        self.controller = make_controller(image_of(next(SEEDS)), self.notes)
-        self.labels = np.zeros(SHAPE, np.int64)
-
-    def _remember(self, labels):
-        self.done.append(self.labels)
-        self.undone = []
-        self.labels = labels
-
-    def _check(self):
-        if self.controller.target is not None:
-            np.testing.assert_array_equal(labels_of(self.controller), self.labels)
-
-    @rule(
-        plane=st.sampled_from(PLANES),
-        at=st.tuples(st.integers(3, 36), st.integers(3, 44)),
-        radius=st.integers(1, 9),
-        overlap=st.sampled_from(["keep", "overwrite"]),
-        reopen=st.booleans(),
-        which=st.integers(0, 9),
-    )
-    def accept(self, plane, at, radius, overlap, reopen, which):
-        controller, mask = self.controller, disc(*at, radius)
-        controller.overlap = overlap
-        rows = controller.objects.rows if controller.target is not None else []
-        wanted = None
-        if reopen and rows:
-            row = rows[which % len(rows)]
-            plane, wanted = row.plane, row.label
-            controller.objects.reopen(wanted, plane)
-        told = len(self.notes)
-        propose(controller, mask, plane)
-        controller.accept()
-        if len(self.notes) > told:
-            assert "belongs to other objects" in " ".join(self.notes[told:])
-            controller.clear()
-            self._check()
-            return
-        label = controller.objects.kept.next_undo.label
-        now = self.labels.copy()
-        if wanted is None:
-            assert label not in now
-        else:
-            assert label == wanted
-            now[plane.index[0]][now[plane.index[0]] == label] = 0
-        paste(now[plane.index[0]][mask.box.slices], mask, label, overlap)
-        self._remember(now)
-        self._check()
-
-    @rule(which=st.integers(0, 9))
-    def delete(self, which):
-        rows = self.controller.objects.rows if self.controller.target is not None else []
-        if rows:
-            label = rows[which % len(rows)].label
-            self.controller.objects.delete([label])
-            self._remember(np.where(self.labels == label, 0, self.labels))
-            self._check()
-
-    @rule(times=st.integers(1, 6))
-    def undo(self, times):
-        for _ in range(times):
-            if self.controller.target is None or not self.done:
-                return
-            self.controller.undo()
-            self.undone.append(self.labels)
-            self.labels = self.done.pop()
-            self._check()
-
-    @rule(times=st.integers(1, 6))
-    def redo(self, times):
-        for _ in range(times):
-            if self.controller.target is None or not self.undone:
-                return
-            self.controller.redo()
-            self.done.append(self.labels)
-            self.labels = self.undone.pop()
-            self._check()
-
-    @rule(index=st.integers(0, 2))
-    def switch_plane(self, index):
-        self.controller.viewer.dims.set_point(0, index)
-
-    @precondition(lambda self: self.controller is not None and self.controller.target is not None and self.labels.any())
-    @rule()
-    def remove_the_layer(self):
-        self.controller.viewer.layers.remove(self.controller.target)
-        assert self.controller.target is None
-        self.controller.objects.resume()
-        self._check()
-
-    def teardown(self):
-        if self.controller is not None:
-            with contextlib.suppress(AttributeError):
-                self._check()
-            self.controller.close()
-
-
-Annotator.TestCase.settings = settings(max_examples=12, stateful_step_count=30, deadline=None)
-TestAnnotator = Annotator.TestCase
 
 
 def test_the_latest_labels_on_disk_are_offered_for_an_image_that_needs_them(made, notes, tmp_path, monkeypatch):

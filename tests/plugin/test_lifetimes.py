@@ -105,7 +105,7 @@ def parts(window):
         "widget": weakref.ref(window.widget),
         "controller": weakref.ref(controller),
         "runner": weakref.ref(window.widget._runner),
-        "segmenter": weakref.ref(controller._jobs.segmenter),
+        "segmenter": weakref.ref(controller.jobs.segmenter),
         "points": weakref.ref(controller.points),
     }
 

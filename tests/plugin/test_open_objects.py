@@ -191,9 +191,9 @@ def test_another_image_begins_with_no_steps(viewer, controller, coins, notes):
 
 def open_three(controller):
     click(controller, COIN)
-    controller.begin_another()
+    controller.in_hand.begin_another()
     click(controller, NEIGHBOUR)
-    controller.begin_another()
+    controller.in_hand.begin_another()
     click(controller, THIRD)
 
 
@@ -215,7 +215,7 @@ def test_each_open_object_has_its_own_prompts_and_all_are_drawn(controller):
 
 def test_they_are_taken_up_in_turn_corrected_and_accepted_one_by_one(controller, coin_labels):
     open_three(controller)
-    controller.take_next()
+    controller.in_hand.take_next()
     assert mask_of(controller)[COIN]
     click(controller, (45, 150))
     assert controller.points.features["object"].tolist().count(controller.open.now.number) == 2
@@ -223,9 +223,9 @@ def test_they_are_taken_up_in_turn_corrected_and_accepted_one_by_one(controller,
     assert set(points_of(controller)) == {NEIGHBOUR, THIRD}
     assert controller.target.data[COIN] == 1
     assert controller.candidates is None
-    controller.take_next()
+    controller.in_hand.take_next()
     controller.accept()
-    controller.take_next()
+    controller.in_hand.take_next()
     controller.accept()
     assert points_of(controller) == []
     assert not controller.drawing.parked.visible
@@ -235,7 +235,7 @@ def test_they_are_taken_up_in_turn_corrected_and_accepted_one_by_one(controller,
 
 def test_all_are_accepted_at_once_in_their_order_and_taken_back_one_by_one(controller):
     open_three(controller)
-    controller.accept_all()
+    controller.accepting.accept_all()
     labels = controller.target.data
     assert [labels[point] for point in (COIN, NEIGHBOUR, THIRD)] == [1, 2, 3]
     assert points_of(controller) == []
@@ -246,7 +246,7 @@ def test_all_are_accepted_at_once_in_their_order_and_taken_back_one_by_one(contr
 
 def test_ctrl_click_and_a_selected_prompt_take_an_open_object_up(controller):
     open_three(controller)
-    controller.refine(NEIGHBOUR)
+    controller.in_hand.refine(NEIGHBOUR)
     assert mask_of(controller)[NEIGHBOUR]
     controller.points.selected_data = {0}
     assert mask_of(controller)[COIN]
@@ -254,12 +254,12 @@ def test_ctrl_click_and_a_selected_prompt_take_an_open_object_up(controller):
 
 
 def test_beginning_another_one_is_a_step_and_needs_a_prompt(controller, notes):
-    controller.begin_another()
+    controller.in_hand.begin_another()
     assert "click an object first" in notes[-1]
-    controller.take_next()
+    controller.in_hand.take_next()
     assert "No other object is open" in notes[-1]
     click(controller, COIN)
-    controller.begin_another()
+    controller.in_hand.begin_another()
     click(controller, NEIGHBOUR)
     controller.undo()
     assert controller.candidates is None
@@ -277,7 +277,7 @@ def test_beginning_another_one_is_a_step_and_needs_a_prompt(controller, notes):
 def test_accepting_one_leaves_the_steps_of_the_others(controller):
     open_three(controller)
     controller.accept()
-    controller.take_next()
+    controller.in_hand.take_next()
     controller.undo()  # That a third one was begun.
     assert mask_of(controller)[NEIGHBOUR]
     controller.undo()
@@ -289,15 +289,15 @@ def test_accepting_one_leaves_the_steps_of_the_others(controller):
 def test_what_cannot_be_written_stays_open_with_all_that_waited(controller, viewer, coins, notes):
     full = np.full(coins.shape, 7, np.uint16)
     controller.set_target(viewer.add_labels(full.copy()))
-    controller.overlap = "empty"
+    controller.accepting.overlap = "empty"
     open_three(controller)
-    controller.accept_all()
+    controller.accepting.accept_all()
     assert len(notes) == 1
     assert set(points_of(controller)) == {COIN, NEIGHBOUR, THIRD}
     assert len(controller.open.parked) == 2
     np.testing.assert_array_equal(controller.target.data, full)
-    controller.overlap = "overwrite"
-    controller.accept_all()
+    controller.accepting.overlap = "overwrite"
+    controller.accepting.accept_all()
     assert sorted(np.unique(controller.target.data)) == [7, 8, 9, 10]
 
 
@@ -307,9 +307,9 @@ def test_an_object_that_is_left_before_its_answer_is_asked_again_when_it_is_acce
     controller.set_image(viewer.layers["coins"])
     runner.release()
     click(controller, COIN)
-    controller.begin_another()
+    controller.in_hand.begin_another()
     click(controller, NEIGHBOUR)
-    controller.accept_all()
+    controller.accepting.accept_all()
     while runner.jobs:
         runner.release()
     assert [controller.target.data[point] for point in (COIN, NEIGHBOUR)] == [1, 2]
@@ -323,12 +323,12 @@ def test_open_objects_are_drawn_on_their_own_plane_only(coins, make_controller):
     controller.set_image(image)
     viewer.dims.set_point(0, 0)
     controller.points.add(np.array([[0, *COIN]], float))
-    controller.begin_another()
+    controller.in_hand.begin_another()
     assert controller.drawing.parked.visible
     viewer.dims.set_point(0, 1)
     assert not controller.drawing.parked.visible
     controller.points.add(np.array([[1, *NEIGHBOUR]], float))
-    controller.accept_all()
+    controller.accepting.accept_all()
     assert controller.target.data[(0, *COIN)] == 1
     assert controller.target.data[(1, *NEIGHBOUR)] == 2
     assert controller.target.data[(1, *COIN)] == 0

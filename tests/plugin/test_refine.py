@@ -66,7 +66,7 @@ def test_on_any_plane_and_of_zarr(tmp_path, axes):
 
 def test_accept_takes_the_objects_place_and_undo_brings_the_old_one_back(controller, labelled, coin_labels):
     before = labelled.data.copy()
-    controller.refine((51, 150))
+    controller.in_hand.refine((51, 150))
     assert controller.refining.label == 7
     controller.points.add(np.array([(51, 130)], float))
     controller.accept()
@@ -93,7 +93,7 @@ def test_a_mask_that_cannot_be_written_leaves_the_old_object(controller, labelle
 @pytest.mark.parametrize("how", ["clear", "plane", "deleted", "new object"])
 def test_what_is_not_gone_on_with_changes_nothing(controller, labelled, viewer, how):
     before = labelled.data.copy()
-    controller.refine((51, 150))
+    controller.in_hand.refine((51, 150))
     if how == "clear":
         controller.clear()
     elif how == "plane":
@@ -103,7 +103,7 @@ def test_what_is_not_gone_on_with_changes_nothing(controller, labelled, viewer, 
     elif how == "deleted":
         viewer.layers.remove(labelled)
     else:
-        controller.refine((55, 100))
+        controller.in_hand.refine((55, 100))
         assert controller.refining.label == 3
         controller.clear()
     assert controller.refining is None
@@ -117,7 +117,7 @@ def test_a_miss_while_an_answer_waits_does_not_lose_the_answer(viewer, labelled,
     controller.set_image(viewer.layers["coins"])
     runner.release()
     controller.points.add(np.array([OTHER], float))
-    controller.refine((5, 5))
+    controller.in_hand.refine((5, 5))
     runner.jobs.pop(0)  # As the runner drops what waits.
     runner.release()
     assert "no object to correct" in notes[-1]
@@ -131,7 +131,7 @@ def test_objects_on_disk_are_replaced_too(viewer, controller, notes, tmp_path):
     controller.use_label_file(tmp_path / "labels.ome.zarr")
     controller.points.add(np.array([COIN], float))
     controller.accept()
-    controller.refine(COIN)
+    controller.in_hand.refine(COIN)
     assert controller.refining.label == 1
     controller.accept()
     assert notes == []

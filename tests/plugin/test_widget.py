@@ -222,6 +222,29 @@ def test_the_runner_works_elsewhere_and_skips_all_but_the_newest(qtbot):
     assert len(threads) == 2
 
 
+def test_what_was_chosen_last_is_what_the_next_widget_begins_with(open_window, coins):
+    first = open_window(coins, name="coins").widget
+    first.prompts.hover.click()
+    first.large.coverage.click()
+    first.overlap.value = "overwrite"
+    first.model.value = "sam3"  # Not on this machine.
+    again = open_window(coins, name="coins").widget
+    assert not again.prompts.hover.isChecked()
+    assert not again.controller.hover.enabled
+    assert not again.large.coverage.isChecked()
+    assert again.controller.accepting.overlap == "overwrite"
+    assert again.model.value == "compact"
+    assert "compact" in again.model_section.button.text()
+
+
+def test_a_deleted_outline_is_back_with_the_next_widget(open_window, coins):
+    window = open_window(coins, name="coins")
+    window.qtbot.waitUntil(lambda: "SAM coverage" in window.viewer.layers, timeout=30_000)
+    window.viewer.layers.remove("SAM coverage")
+    assert not window.widget.large.coverage.isChecked()
+    assert open_window(coins, name="coins").widget.large.coverage.isChecked()
+
+
 def test_sample_images_open(make_napari_viewer):
     viewer = make_napari_viewer()
     viewer.open_sample("napari-sam", "coins")
@@ -294,7 +317,7 @@ def test_the_widget_shows_what_the_encoder_saw_for_the_answer(open_window, coins
     window.click(COIN)
     window.qtbot.waitUntil(lambda: not shown.pixmap().isNull())
     tile = controller.candidates.best.tile
-    encoder = controller._jobs.segmenter.encoder
+    encoder = controller.jobs.segmenter.encoder
     np.testing.assert_array_equal(
         controller.seen.pixels, encoder.volume.render(controller.candidates.plane, tile, encoder.rendering)[::2, ::2]
     )

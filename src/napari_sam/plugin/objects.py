@@ -188,7 +188,9 @@ class Objects:
         def done(entries: Sequence[Entry]) -> None:
             for each in entries:
                 self._controller.set_status(f"{_described(each)}: {what}.")
-            self._controller.after_change(kept.layer, [each.label for each in entries if each.label is not None])
+            self._controller.in_hand.after_change(
+                kept.layer, [each.label for each in entries if each.label is not None]
+            )
 
         area = 0 if entry is None else sum(math.prod(patch.box.pixel_shape) for patch in entry.patches)
         self._journals.act(kept, area, act, done, self._controller.tell_error)
@@ -204,7 +206,7 @@ class Objects:
 
         def done(_: Sequence[Entry]) -> None:
             self._controller.set_status(f"{_count(known)} deleted.")
-            self._controller.after_change(kept.layer, known)
+            self._controller.in_hand.after_change(kept.layer, known)
 
         act = lambda journal: [journal.delete(label) for label in known]  # noqa: E731
         self._journals.act(kept, self._area(kept, known), act, done, self._controller.tell_error)
@@ -232,9 +234,11 @@ class Objects:
             journal.define_class(name, color, renamed=renamed)
             return [entry for entry in (journal.next_undo,) if entry is not None]
 
-        if renamed is not None and self.class_name == name:
-            self.class_name = renamed
-        self._journals.act(kept, 0, act, lambda _: None, self._controller.tell_error)
+        def done(_: Sequence[Entry]) -> None:
+            if renamed is not None and self.class_name == name:
+                self.class_name = renamed
+
+        self._journals.act(kept, 0, act, done, self._controller.tell_error)
 
     def go_to(self, label: int) -> None:
         """Show an object: its plane, and its middle in the middle."""
@@ -271,7 +275,7 @@ class Objects:
             return
         prompts = part.prompts
         hint = mask if prompts is None else prompts.mask
-        controller.take_up(Refinement(kept.layer, label, part.plane, mask, hint), prompts, _size_of(part))
+        controller.in_hand.take_up(Refinement(kept.layer, label, part.plane, mask, hint), prompts, _size_of(part))
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 

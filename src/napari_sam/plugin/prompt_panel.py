@@ -104,9 +104,9 @@ class PromptPanel(QWidget):
         does: list[Callable[[], None]] = [
             controller.accept,
             controller.clear,
-            controller.begin_another,
-            controller.take_next,
-            controller.accept_all,
+            controller.in_hand.begin_another,
+            controller.in_hand.take_next,
+            controller.accepting.accept_all,
             controller.undo,
             controller.redo,
         ]

@@ -92,7 +92,7 @@ class Undoing:
         return Moment(self._controller.prompts.drawn, tuple(opened.parked), opened.now)
 
     def _return_to(self, moment: Moment, status: str) -> None:
-        self._controller.return_to(moment)
+        self._controller.in_hand.return_to(moment)
         self._controller.set_status(status)
 
     def _on_undone(self, edit: Edit, changed: bool) -> None:

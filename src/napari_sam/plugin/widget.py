@@ -153,7 +153,7 @@ class SamWidget(QWidget):
         self.resume.clicked.connect(lambda: objects.resume())
         self.anew.clicked.connect(lambda: objects.start_anew())
         self.objects = ObjectPanel(objects)
-        self.cleaning = CleaningPanel(lambda cleaning: self.controller.set_cleaning(cleaning))
+        self.cleaning = CleaningPanel(lambda cleaning: self.controller.accepting.set_cleaning(cleaning))
 
     def _lay_out(self) -> None:
         """Group the parts by what the user does: image, model, prompts, objects, large data."""
@@ -204,7 +204,7 @@ class SamWidget(QWidget):
         large, hover = self.large, self.prompts.hover
         for name, box in (("preview", hover), ("encode_ahead", large.ahead), ("outline", large.coverage)):
             box.setChecked(remembered(name, True))
-            box.toggled.connect(lambda on, name=name: remember(name, on))
+            box.clicked.connect(lambda on, name=name: remember(name, on))  # By the user, and nobody else.
         for name, choice in (("device", self.device), ("overlap", self.overlap), ("model", self.model)):
             value = remembered(name, str(choice.value))
             if value in choice.choices and (name != "model" or self.models.is_ready(value)):
@@ -285,7 +285,7 @@ class SamWidget(QWidget):
             self.controller.set_target(self.output.value)
 
     def _choose_overlap(self, _: Any = None) -> None:
-        self.controller.overlap = self.overlap.value
+        self.controller.accepting.overlap = self.overlap.value
 
     def _ask_image(self) -> None:
         name, _ = QFileDialog.getOpenFileName(self, "Image")
