@@ -144,6 +144,7 @@ def test_a_bad_checkpoint_is_told_and_the_compact_model_still_works(open_window,
     bad = tmp_path / "weights.safetensors"
     bad.write_text("nothing of the kind")
     window = open_window(coins, name="coins")
+    window.widget.model_section.unfold()
     window.widget.model.value = CHECKPOINT
     assert window.widget.checkpoint.visible
     window.widget.checkpoint.value = bad

@@ -416,6 +416,7 @@ class Controller:
             pass
         elif layer is self.ahead.coverage:
             self.ahead.coverage, self.ahead.show = None, False
+            self.ahead.changed.emit()
         elif layer is self.target:
             self.target = None
             refined = [each.refining.label for each in self.open.open if each.refining is not None]

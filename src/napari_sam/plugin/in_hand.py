@@ -58,6 +58,7 @@ class InHand:
         self._controller.asking.give_up()
         self._controller.open.take(wanted, keep=self._controller.has_prompts(self._controller.open.now))
         self.show_all()
+        self._controller.undoing.record()
         self._controller.set_status(f"{self._count_open()}.")
         self._controller.asking.request()
 
