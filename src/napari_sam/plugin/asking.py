@@ -13,6 +13,7 @@ from napari_sam.plugin.adapters import LayerPrompts
 from napari_sam.plugin.jobs import Answer, Request
 from napari_sam.plugin.look import Spot
 from napari_sam.plugin.open_objects import OpenObject
+from napari_sam.plugin.workers import collect_garbage_once
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -180,6 +181,7 @@ class Asking:
         return both
 
     def _on_warm(self, _: Any) -> None:
+        collect_garbage_once()
         self.warming = False
         self._controller.set_status("")
         self._controller.ahead.rested()

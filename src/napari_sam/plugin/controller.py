@@ -350,6 +350,8 @@ class Controller:
         """Finish what was accepted and close the journals: the viewer is gone already."""
         if not self._closed:
             self._closed = True
+            self.changed.disconnect()  # Those that listen are gone, too.
+            self.answered.disconnect()
             self.keys.close()
             self.hover.close()
             self.runner.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from qtpy.QtCore import QAbstractTableModel, QItemSelection, QItemSelectionModel, QModelIndex, Qt
@@ -14,13 +15,14 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 from napari_sam.core.geometry import Plane
 from napari_sam.stores.objects import LabelledObject
 
-COLUMNS = ("Label", "Class", "Area", "IoU", "Plane")
+COLUMNS = ("Label", "Class", "Area", "IoU", "Plane", "Time")
 TIPS = (
     "The value of its pixels in the output",
     "What kind of object it is",
     "Number of pixels, of all planes",
     "How well the model thinks that the mask fits (predicted IoU)",
     "Where it lies in a stack",
+    "When it was changed last",
 )
 ROW_HEIGHT = 20
 NOBODY = QModelIndex()
@@ -40,6 +42,7 @@ def _key(row: LabelledObject, column: int) -> tuple[Any, ...]:
         row.area,
         -1.0 if math.isnan(iou) else iou,
         tuple(at for axis, at in enumerate(row.plane.index) if axis not in row.plane.axes),
+        row.changed,
     )
     return keys[column], row.label
 
@@ -157,7 +160,11 @@ def _text(row: LabelledObject, column: int) -> str:
         return str(row.area)
     if column == 3:
         return "–" if math.isnan(row.iou_prediction) else f"{row.iou_prediction:.2f}"  # noqa: RUF001
-    return plane_text(row.plane)
+    if column == 4:
+        return plane_text(row.plane)
+    changed = row.changed.astimezone()
+    is_today = changed.date() == datetime.now().astimezone().date()
+    return f"{changed:%H:%M}" if is_today else f"{changed:%d %b}"
 
 
 class ObjectView(QTableView):
@@ -197,7 +204,7 @@ class ObjectView(QTableView):
         rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         rows.setDefaultSectionSize(ROW_HEIGHT)
         columns.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        for column, width in enumerate((52, 84, 62, 44, 40)):
+        for column, width in enumerate((46, 76, 52, 40, 40)):
             self.setColumnWidth(column, width)
         columns.setStretchLastSection(True)
         columns.setHighlightSections(False)

@@ -266,6 +266,16 @@ _THREADS = _Threads()
 
 
 @functools.cache
+def collect_garbage_once() -> None:
+    """Look for garbage now, in the GUI thread, and not in the middle of the work.
+
+    torch brings so many objects with it that Python soon looks through all there are, for a third of a second; after
+    that they count as old, and it hardly ever does again. Only the first call does anything.
+    """
+    gc.collect()
+
+
+@functools.cache
 def _mail() -> _Mail:
     return _Mail()  # Not before Qt's application.
 

@@ -84,7 +84,7 @@ class MaskDecoder(nn.Module):
         iou_prediction : torch.Tensor
             Shape (n, candidates), float32.
         """
-        n, rows = len(prompts.tokens), f16.shape[-1]
+        n, rows = prompts.tokens.shape[0], f16.shape[-1]
         outputs = self.output_tokens.weight[None].expand(n, -1, -1)
         token_pe = tokens = torch.cat([outputs, prompts.tokens], 1)
         image = (f16 + prompts.dense16).flatten(2).transpose(1, 2)
@@ -110,7 +110,7 @@ class MaskDecoder(nn.Module):
             torch.einsum("nmhw,nchw->nmc", part, x.float()) / (part.sum((2, 3))[..., None] + 1.0)
             for part in (share, near)
         )
-        cells = float(logits.shape[-2] * logits.shape[-1])
+        cells = logits.shape[-2] * logits.shape[-1]
         area = (logits > 0).sum((2, 3)).float()
         larger, smaller = ((logits > level).sum((2, 3)).float() for level in (-1.0, 1.0))
         border = torch.cat([share[..., 0, :], share[..., -1, :], share[..., 0], share[..., -1]], -1).mean(-1)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.models.compact.network import Compact
 from napari_sam.models.compact.prompt_encoder import BOTTOM_RIGHT, NEGATIVE, NOT_A_POINT, POSITIVE, TOP_LEFT
+from napari_sam.models.compact.recorded import Recorded
 from napari_sam.models.device import Batches, precision_for, precision_name
 from napari_sam.models.predictor import Decoded, Embedding, halved, packed, unpacked
 
@@ -59,6 +60,7 @@ class CompactPredictor:
         self._batches = Batches(device, TILE_BYTES)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = network.to(device)
+        self._decoder = Recorded(_Decoder(self._network).eval())
 
     @torch.inference_mode()
     def encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
@@ -98,16 +100,37 @@ class CompactPredictor:
         coords, types = _tokens(prompts)
         count = self.input_side // 4
         logits = np.zeros((count, count), np.float32) if prompts.mask_logits is None else prompts.mask_logits
-        f16, f8, f4, pixels, centers = embedding.tensors
-        encoded = self._network.prompt_encoder(
-            pixels,
-            centers,
+        masks, iou_prediction = self._decoder(
+            *embedding.tensors,
             torch.from_numpy(coords)[None].to(self._device),
             torch.from_numpy(types)[None].to(self._device),
             torch.from_numpy(np.ascontiguousarray(logits))[None].to(self._device),
         )
-        masks, iou_prediction = self._network.mask_decoder(f16, f8, f4, encoded)
         return Decoded(masks[0].cpu().numpy(), iou_prediction[0].clamp(0, 1).cpu().numpy())
+
+
+class _Decoder(nn.Module):
+    """From an embedding and prompts to masks, as one module."""
+
+    def __init__(self, network: Compact) -> None:
+        super().__init__()
+        self._prompt_encoder, self._mask_decoder = network.prompt_encoder, network.mask_decoder
+
+    def forward(
+        self,
+        f16: Tensor,
+        f8: Tensor,
+        f4: Tensor,
+        pixels: Tensor,
+        centers: Tensor,
+        coords: Tensor,
+        types: Tensor,
+        mask_logits: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits and predicted IoU of three masks."""
+        encoded = self._prompt_encoder(pixels, centers, coords, types, mask_logits)
+        masks, iou_prediction = self._mask_decoder(f16, f8, f4, encoded)
+        return masks, iou_prediction
 
 
 def _tokens(prompts: TilePrompts) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -162,7 +162,7 @@ def _box_map(coords: Tensor, types: Tensor, count: int) -> Tensor:
     is_corner = types == TOP_LEFT
     has_box = is_corner.any(1)
     first = is_corner.int().argmax(1)
-    rows = torch.arange(len(types), device=types.device)
+    rows = torch.arange(types.shape[0], device=types.device)
     top_left = torch.floor(coords[rows, first] / 4)
     bottom_right = torch.ceil(coords[rows, (first + 1).clamp(max=types.shape[1] - 1)] / 4)
     cell = torch.arange(count, device=coords.device)
