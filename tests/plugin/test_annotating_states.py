@@ -200,6 +200,8 @@ class Prompting:
         self.record()
 
     def record(self):
+        begun = {one.of for one in (*self.present.points, *self.present.shapes)} | set(self.corrections)
+        self.present = replace(self.present, parked=tuple(number for number in self.present.parked if number in begun))
         if not self._are_alike(self.present, self.kept):
             self.past.append(self.kept)
             self.future = []

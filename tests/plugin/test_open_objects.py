@@ -278,6 +278,8 @@ def test_accepting_one_leaves_the_steps_of_the_others(controller):
     open_three(controller)
     controller.accept()
     controller.in_hand.take_next()
+    controller.undo()  # That the first one was taken up again.
+    assert controller.candidates is None
     controller.undo()  # That a third one was begun.
     assert mask_of(controller)[NEIGHBOUR]
     controller.undo()
@@ -363,3 +365,28 @@ def test_a_picture_of_masks_close_together_is_exact():
     assert box.as_tuple() == (3, 2, 22, 14)
     np.testing.assert_array_equal(picture[:9, 3:12] == 1, disc)
     assert (picture == 2).sum() == 4
+
+
+def test_an_object_that_is_left_without_prompts_is_open_no_more(viewer, controller):
+    open_three(controller)
+    controller.points.selected_data = set()
+    controller.points.mode = "select"
+    viewer.layers.remove(controller.points)
+    assert controller.open.parked == []
+    assert not controller.drawing.parked.visible
+    controller.undo()
+    assert len(controller.open.parked) == 2
+    assert controller.drawing.parked is not None
+
+
+def test_the_answer_of_an_open_object_follows_its_prompts(controller):
+    open_three(controller)
+    mine = controller.open.parked[0]
+    before = mine.candidates
+    data = controller.points.data.copy()
+    data[0] = (45, 150)
+    controller.points.data = data
+    assert mine.candidates is not before
+    controller.accepting.accept_all()
+    assert controller.target.data[45, 150] == 1
+    assert controller.objects.rows[0].parts[0].prompts.points.tolist() == [[45, 150]]

@@ -471,6 +471,7 @@ class Controller:
         return each.refining is not None or self.prompts.count_of(each.number) > 0
 
     def _on_prompted(self) -> None:
+        self.in_hand.follow_parked()
         self.undoing.record()
         self.asking.request()
 

@@ -181,6 +181,21 @@ class InHand:
         self._controller.asking.forget_answer()
         self._controller.undoing.begin()
 
+    def follow_parked(self) -> None:
+        """Let go of objects that were left open and have no prompts any more, and of answers to other prompts."""
+        changed = False
+        before, now = self._controller.undoing.history.drawn, self._controller.prompts.drawn
+        for each in list(self._controller.open.parked):
+            if not self._controller.has_prompts(each):
+                self._controller.open.parked.remove(each)
+            elif before is None or before.of(each.number).is_like(now.of(each.number)):
+                continue
+            else:
+                each.forget_prompts()
+            changed = True
+        if changed:
+            self._controller.show_parked()
+
     def return_to(self, moment: Moment) -> None:
         """Let the prompts and the open objects be as they were at another moment."""
         if self._controller.image is None:
@@ -192,6 +207,6 @@ class InHand:
         self._controller.open.parked, self._controller.open.now = list(moment.parked), moment.now
         for each in self._controller.open.open:
             if not before.of(each.number).is_like(moment.drawn.of(each.number)):
-                each.candidates = each.answered = each.chosen = each.tidied = None
+                each.forget_prompts()
         self.show_all()
         self._controller.asking.request()

@@ -60,9 +60,13 @@ class OpenObject:
         """The candidate that is shown, or None."""
         return None if self.candidates is None else self.candidates[self.selected]
 
+    def forget_prompts(self) -> None:
+        """Know that the answer is to other prompts; the size that the user chose stays."""
+        self.candidates = self.answered = self.chosen = self.tidied = None
+
     def forget_answer(self) -> None:
         """Be as if nothing had been asked; what it takes the place of stays."""
-        self.candidates = self.answered = self.chosen = self.tidied = None
+        self.forget_prompts()
         self.size = self.downsample = None
         self.is_asked = False
 

@@ -138,6 +138,11 @@ class PromptHistory:
         self._future: list[Moment] = []
 
     @property
+    def drawn(self) -> Drawn | None:
+        """The prompts of the last moment, or None before the first."""
+        return None if self._present is None else self._present.drawn
+
+    @property
     def can_undo(self) -> bool:
         """Whether there is an earlier moment."""
         return bool(self._past)
