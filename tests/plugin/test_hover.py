@@ -114,6 +114,21 @@ def test_where_nothing_is_encoded_nothing_is_shown(coins, make_controller, monke
     assert not controller.preview.visible
 
 
+def test_a_mouse_that_rests_has_its_preview_as_soon_as_its_place_is_encoded(coins, coin_labels, make_controller):
+    viewer = ViewerModel()
+    runner = NowRunner()
+    controller = make_controller(viewer, runner)
+    controller.set_image(viewer.add_image(coins))
+    controller.ahead.enabled = False
+    controller.ahead.rested()
+    hover(controller, runner, COIN)
+    assert controller.hover.shown is None
+    controller.ahead.enabled = True
+    controller.ahead.rested()
+    runner.work_off()
+    assert iou(shown(controller.preview, coin_labels.shape), coin_labels == coin_labels[COIN]) > 0.85
+
+
 def test_only_the_newest_place_is_looked_at(working, monkeypatch):
     controller, runner = working
     for point in (DARK, (20, 20), (30, 140), COIN):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -496,7 +497,19 @@ class Controller:
 
     def _next_work(self) -> Work | None:
         """Return what can be done while nobody waits: first what lies under the cursor, last what is encoded ahead."""
-        return self.hover.next_work() or self.journals.next_work() or self.seen.next_work() or self.ahead.next_work()
+        work = self.hover.next_work() or self.journals.next_work() or self.seen.next_work()
+        return work or self._with_another_look(self.ahead.next_work())
+
+    def _with_another_look(self, work: Work | None) -> Work | None:
+        """Let the mouse that rests where nothing was encoded have its preview once something is."""
+        if work is None:
+            return None
+
+        def done(value: Any) -> None:
+            work.done(value)
+            self.hover.look_again()
+
+        return replace(work, done=done)
 
     def _show_sign(self) -> None:
         """Say on the canvas what the next click will mean."""

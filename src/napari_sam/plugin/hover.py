@@ -74,6 +74,8 @@ class Hover:
         self._look: Look | None = None
         self._shown_at: Spot | None = None
         self._wanted: tuple[float, ...] | None = None
+        self._looked: tuple[float, ...] | None = None
+        self._missed: tuple[float, ...] | None = None
         self._level: int | None = None
         viewer.mouse_move_callbacks.append(self._on_move)
         viewer.mouse_drag_callbacks.append(self._on_press)
@@ -99,10 +101,15 @@ class Hover:
 
     def leave(self) -> None:
         """Take the preview away: the cursor is elsewhere, or the image is seen otherwise."""
-        self._look = self._wanted = None
+        self._look = self._wanted = self._missed = None
         if self.shown is not None:
             self.shown = None
             self._stage.show_hover(None)
+
+    def look_again(self) -> None:
+        """Look once more where nothing was encoded, because more is now; the mouse may rest there."""
+        if self._missed is not None:
+            self._wanted, self._missed = self._missed, None
 
     def move_to(self, position: Any) -> None:
         """Look at a position of the world; what was looked at before is forgotten."""
@@ -124,6 +131,7 @@ class Hover:
         if look is None or step is None:
             if look is not None and look.found is None:
                 self.leave()  # Nothing is encoded there.
+                self._missed = self._looked
             return None
         return Work(
             lambda _: look.take_step(step),
@@ -143,6 +151,7 @@ class Hover:
             return
         if self._look is not None and self._look.spot == spot:
             return
+        self._looked = position
         segmenter = self._jobs.segmenter_of(image)
         try:
             self._look = None if segmenter is None else Look(segmenter, spot, self._level)
