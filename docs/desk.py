@@ -56,6 +56,7 @@ class Desk:
         world = image.data_to_world([*image.world_to_data([*point, 0, 0])[:ndim], *middle])
         self.viewer.scene.camera.center = tuple(world[-2:])
         self.viewer.scene.camera.zoom = zoom / image.scale[-1]
+        QTest.qWait(500)  # The view must rest before it is encoded.
         self.rest()
 
     def at(self, place: Place) -> QPoint:

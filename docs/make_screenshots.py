@@ -11,13 +11,15 @@ IMAGES = Path(__file__).parent / "images"
 
 
 def main() -> None:
-    """Write docs/images/napari-sam.png and large-data.png."""
+    """Write the pictures of docs/images."""
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "napari_sam.cli", "demo", "--out", folder, "--no-show"], check=True)
         show = [sys.executable, "-m", "napari_sam.plugin.show_demo", folder, "--screenshot"]
         subprocess.run(show, check=True)
         (IMAGES / "napari-sam.png").write_bytes((Path(folder) / "screenshot.png").read_bytes())
+    for script in ("tutorial_pictures.py", "make_animation.py"):
+        subprocess.run([sys.executable, str(Path(__file__).with_name(script))], check=True)
     large = Path(__file__).parent.parent / "benchmarks" / "event_loop.py"
     subprocess.run([sys.executable, str(large), "--screenshot", str(IMAGES / "large-data.png")], check=True)
 
