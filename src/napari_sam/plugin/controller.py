@@ -16,6 +16,7 @@ from napari_sam.plugin import adapters, contrast, labels_layer, own_layers
 from napari_sam.plugin.accepting import Accepting
 from napari_sam.plugin.ahead import Ahead
 from napari_sam.plugin.asking import Asking, is_small, sentence
+from napari_sam.plugin.class_view import is_classes
 from napari_sam.plugin.drawing import Drawing
 from napari_sam.plugin.hover import Hover
 from napari_sam.plugin.in_hand import InHand
@@ -298,7 +299,7 @@ class Controller:
 
     def is_own(self, layer: Labels) -> bool:
         """Say whether a Labels layer is one that only shows something."""
-        return layer in self.drawing.layers or layer is self.ahead.coverage
+        return layer in self.drawing.layers or layer is self.ahead.coverage or is_classes(layer)
 
     def accept(self) -> None:
         """Write the shown candidate into the labels under the next free label and clear its prompts."""

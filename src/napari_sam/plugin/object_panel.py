@@ -8,7 +8,17 @@ from typing import Any
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap
-from qtpy.QtWidgets import QColorDialog, QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QColorDialog,
+    QComboBox,
+    QHBoxLayout,
+    QInputDialog,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_sam.plugin.object_table import ObjectModel, ObjectView
 from napari_sam.plugin.objects import Objects
@@ -43,12 +53,20 @@ class ObjectPanel(QWidget):
         self.classes.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.classes.setMinimumContentsLength(8)
         self.color = _button("Colour", "")
+        self.rename = _button("Rename", "")
+        self.by_class = QCheckBox("Colour by class")
+        self.by_class.setToolTip("Show the output in the colours of the classes; objects that have none are grey.")
+        self.by_class.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.layer = _button("Classes as a layer", "")
         self.note = QLabel()
         self.note.setWordWrap(True)
         self._lay_out()
         self.reopen.clicked.connect(self._reopen)
         self.delete.clicked.connect(self._delete)
         self.color.clicked.connect(self._ask_color)
+        self.rename.clicked.connect(self._ask_name)
+        self.by_class.toggled.connect(lambda on: objects.class_view.show_colors(on))
+        self.layer.clicked.connect(lambda: objects.class_view.show_layer())
         self.classes.activated.connect(self._on_class)
         line = self.classes.lineEdit()
         assert line is not None
@@ -60,6 +78,7 @@ class ObjectPanel(QWidget):
     def close_table(self) -> None:
         """Follow the objects no more."""
         self._objects.changed.disconnect(self._on_changed)
+        self._objects.class_view.close()
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
@@ -67,12 +86,13 @@ class ObjectPanel(QWidget):
         for widgets in (
             (self.table,),
             (self.reopen, self.delete),
-            (self.label, self.classes, self.color),
+            (self.label, self.classes, self.color, self.rename),
             (self.note,),
+            (self.by_class, self.layer),
         ):
             row = QHBoxLayout()
             for widget in widgets:
-                row.addWidget(widget, 0 if widget in (self.label, self.color) else 1)
+                row.addWidget(widget, 0 if widget in (self.label, self.color, self.rename) else 1)
             column.addLayout(row)
 
     # -- what the user does --------------------------------------------------------------------------------------------
@@ -97,6 +117,13 @@ class ObjectPanel(QWidget):
     def _wanted_class(self) -> str | None:
         name = self.classes.currentText().strip()
         return None if name in ("", NO_CLASS) else name
+
+    def _ask_name(self) -> None:
+        name = self._shown_class()
+        if name is not None:
+            renamed, is_given = QInputDialog.getText(self, "Rename", f"New name of the class {name}:", text=name)
+            if is_given and renamed.strip() != name:
+                self._objects.define_class(name, renamed=renamed.strip())
 
     def _ask_color(self) -> None:
         name = self._shown_class()
@@ -134,6 +161,13 @@ class ObjectPanel(QWidget):
             else "The class of the objects that you accept from now on; type a new one to make it. "
             "To give one to objects that are there, select them first."
         )
+        has_classes = bool(self._objects.classes)
+        self.layer.setEnabled(has_classes)
+        self.layer.setToolTip(
+            "Add a Labels layer with the number of each pixel's class, or bring it up to date."
+            if has_classes
+            else "Give an object a class first."
+        )
         self.note.setText("" if chosen or not self.model.rowCount() else "Class: of what you accept next.")
         self.note.setVisible(bool(self.note.text()))
         line = self.classes.lineEdit()
@@ -152,10 +186,12 @@ class ObjectPanel(QWidget):
         if shown is not None and shown not in names:
             self.classes.addItem(shown)  # It is made with the first object of it.
         self.classes.setCurrentText(shown or NO_CLASS)
-        self.color.setEnabled(shown in names)
-        self.color.setToolTip(
-            "Give the class another colour." if shown in names else "Choose a class that objects have first."
-        )
+        for button, tip in (
+            (self.color, "Give the class another colour."),
+            (self.rename, "Give the class another name; its objects keep it."),
+        ):
+            button.setEnabled(shown in names)
+            button.setToolTip(tip if shown in names else "Choose a class that objects have first.")
 
     def _shown_class(self) -> str | None:
         """Return the class of the selected objects, or that of those to come."""

@@ -14,6 +14,7 @@ from psygnal import Signal
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.errors import NapariSamError
 from napari_sam.plugin import adapters, own_layers
+from napari_sam.plugin.class_view import ClassView
 from napari_sam.plugin.journals import AT_ONCE, Journals, Kept, Offer
 from napari_sam.plugin.refine import Refinement
 from napari_sam.segmenter import CANDIDATE_NAMES
@@ -55,6 +56,8 @@ class Objects:
         Emitted with the labels of the objects that may have changed, None for all.
     class_name
         The class of what is accepted from now on, or None.
+    class_view
+        Shows the classes in the viewer.
     """
 
     changed = Signal(object)
@@ -63,6 +66,7 @@ class Objects:
         self._controller, self._journals = controller, journals
         self.class_name: str | None = None
         self._shown: Kept | None = None
+        self.class_view = ClassView(controller, self)
 
     @property
     def kept(self) -> Kept | None:
@@ -181,11 +185,14 @@ class Objects:
         return _turn_of(entry, "Nothing was undone, or something else was done since.")
 
     def _turn(self, kept: Kept, entry: Entry | None, step: Callable[[Journal], Entry | None], what: str) -> None:
+        follow = self._class_follower(kept)
+
         def act(journal: Journal) -> list[Entry]:
             done = step(journal)
             return [] if done is None else [done]
 
         def done(entries: Sequence[Entry]) -> None:
+            follow()
             for each in entries:
                 self._controller.set_status(f"{_described(each)}: {what}.")
             self._controller.in_hand.after_change(
@@ -230,13 +237,16 @@ class Objects:
         if kept is None:
             return
 
+        follow = self._class_follower(kept)
+
         def act(journal: Journal) -> list[Entry]:
             journal.define_class(name, color, renamed=renamed)
             return [entry for entry in (journal.next_undo,) if entry is not None]
 
         def done(_: Sequence[Entry]) -> None:
-            if renamed is not None and self.class_name == name:
-                self.class_name = renamed
+            follow()
+            if renamed is not None:
+                self._controller.set_status(f"Class {name} is called {renamed} now.")
 
         self._journals.act(kept, 0, act, done, self._controller.tell_error)
 
@@ -276,6 +286,18 @@ class Objects:
         prompts = part.prompts
         hint = mask if prompts is None else prompts.mask
         controller.in_hand.take_up(Refinement(kept.layer, label, part.plane, mask, hint), prompts, _size_of(part))
+
+    def _class_follower(self, kept: Kept) -> Callable[[], None]:
+        """Return what gives the class of what is accepted next the name that it has by then."""
+        number = next((kind.number for kind in kept.classes if kind.name == self.class_name), None)
+
+        def follow() -> None:
+            name = next((kind.name for kind in kept.classes if kind.number == number), self.class_name)
+            if name != self.class_name:
+                self.class_name = name
+                self.changed.emit([])
+
+        return follow
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 
