@@ -626,3 +626,12 @@ def test_accept_says_what_it_can_take(fake_predictor, discs):
     with pytest.raises(NapariSamError, match="no candidate"):
         found.named("foo")
     assert not segmenter.labels.any()
+
+
+def test_with_a_with_statement_the_journal_is_free_afterwards(discs, fake_predictor, tmp_path):
+    pixels = tmp_path / "labels.ome.zarr"
+    for count in (1, 2):
+        with Segmenter(discs, model=fake_predictor, labels=pixels, journal=True) as segmenter:
+            segmenter.accept(segmenter.segment(points=[SMALL if count == 1 else LARGE]))
+            assert len(segmenter.objects) == count
+    np.testing.assert_array_equal(np.unique(zarr.open_group(pixels, mode="r")["0"][:]), [0, 1, 2])

@@ -410,6 +410,12 @@ class Segmenter:
         if self.journal is not None:
             self.journal.close()
 
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def refresh(self) -> None:
         """Forget what the image looked like; call it after changing pixels in place."""
         self.encoder.refresh()
