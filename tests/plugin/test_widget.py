@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QScrollArea
 
 from napari_sam.plugin.widget import CHECKPOINT
 from napari_sam.plugin.workers import LatestRunner
@@ -301,6 +302,19 @@ def test_long_layer_names_do_not_push_buttons_out_of_the_widget(open_window, coi
     ):
         right = button.mapTo(widget, QPoint(button.width(), 0)).x()
         assert right <= widget.width() < 350
+
+
+def test_nothing_is_cut_off_with_all_sections_unfolded(open_window, coins):
+    window = open_window(coins, name="coins")
+    window.click(COIN)
+    window.widget.controller.in_hand.begin_another()
+    widget = window.widget
+    for section in (widget.model_section, widget.object_section, widget.cleaning_section, widget.large_section):
+        section.unfold()
+    QTest.qWait(100)
+    scroll = widget.findChild(QScrollArea)
+    assert scroll.widget().minimumSizeHint().width() <= scroll.viewport().width()
+    assert widget.width() < 350
 
 
 def test_t_flips_the_sign_with_any_tool_in_hand(open_window, coins):

@@ -86,13 +86,14 @@ class ObjectPanel(QWidget):
         for widgets in (
             (self.table,),
             (self.reopen, self.delete),
-            (self.label, self.classes, self.color, self.rename),
+            (self.label, self.classes),
+            (self.color, self.rename),
             (self.note,),
             (self.by_class, self.layer),
         ):
             row = QHBoxLayout()
             for widget in widgets:
-                row.addWidget(widget, 0 if widget in (self.label, self.color, self.rename) else 1)
+                row.addWidget(widget, 0 if widget is self.label else 1)
             column.addLayout(row)
 
     # -- what the user does --------------------------------------------------------------------------------------------
