@@ -114,6 +114,7 @@ def test_napari_itself_writes_what_is_read(tmp_path):
         ("object,row,col\n1,,\n", "neither a point nor a box"),
         ("object,top,left,bottom,right\n1,1,2,3,4\n1,1,2,3,5\n", "Line 3 .* object 1 has two boxes"),
         ("object,row,col,plane\n1,1,2,3\n1,1,2,4\n", "lies in two planes"),
+        ("object,row,col,class\n1,1,2,cell\n1,1,3,\n1,1,4,nucleus\n", "Line 4 .* object 1 has two classes"),
         ("index,shape-type,vertex-index,axis-0,axis-1\n0,star,0,1,1\n", "type 'star'"),
         ("index,shape-type,vertex-index,axis-0,axis-1\nx,path,0,1,1\n", "Line 2 .* 'x' is no number"),
     ],
@@ -139,7 +140,8 @@ def objects(draw, polygons=True):
         if not (points or box or shapes):
             box = (0, 0, 1, 1)
         plane = draw(st.sampled_from([None, (0,), (7,)]))
-        found.append(ObjectPrompts(str(name), points, labels, box, shapes, plane))
+        kind = draw(st.sampled_from([None, "nucleus", "cell, dividing"]))
+        found.append(ObjectPrompts(str(name), points, labels, box, shapes, plane, kind))
     return found
 
 
@@ -151,7 +153,8 @@ def test_what_is_written_as_csv_is_read_again(found):
 @given(objects(), st.sampled_from([None, NORTH_UP, Georeference(None, None)]))
 def test_what_is_written_as_geojson_is_read_again(found, place):
     again = parse_geojson(format_geojson(found, place), "a.geojson", place)
-    assert [(one.name, one.labels, one.plane) for one in again] == [(one.name, one.labels, one.plane) for one in found]
+    for what in ("name", "labels", "plane", "class_name"):
+        assert [getattr(one, what) for one in again] == [getattr(one, what) for one in found]
     for one, two in zip(found, again, strict=True):
         for a, b in zip(
             (one.points, one.box or (), *one.polygons), (two.points, two.box or (), *two.polygons), strict=True

@@ -529,3 +529,14 @@ def test_the_page_about_the_journal_runs_as_it_stands(monkeypatch, tmp_path):
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(block, names)
     assert names["semantic"].max() == 1
+
+
+def test_classes_of_a_prompt_file_are_those_of_the_objects(run, image, tmp_path):
+    csv, labels = tmp_path / "prompts.csv", tmp_path / "labels.ome.zarr"
+    csv.write_text("object,row,col,class\n1,30,30,nucleus\n2,70,70,\n")
+    run("segment", image, "--prompts", csv, "--out", labels, "--journal")
+    again = tmp_path / "again.csv"
+    run("replay", labels, "--prompts", again)
+    rows = [line.split(",") for line in again.read_text().splitlines()]
+    at = rows[0].index("class")
+    assert [row[at] for row in rows[1:]] == ["nucleus", ""]

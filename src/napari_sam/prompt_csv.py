@@ -12,6 +12,7 @@ import numpy as np
 from napari_sam.core.object_prompts import ObjectPrompts, Point, PromptBuilder
 from napari_sam.errors import PromptError
 
+CLASS = ("class", "class_name", "category")
 OBJECT, SIGN = ("object", "object_id", "object-id"), ("label", "sign", "positive")
 ROW, COL = ("row", "y"), ("col", "column", "x")
 BOX = ("top", "left", "bottom", "right")
@@ -28,8 +29,8 @@ def parse_csv(text: str, name: str) -> list[ObjectPrompts]:
     ----------
     text
         With a header. Our own columns are object, row and col (or y and x) and label for points, object, top, left,
-        bottom and right for boxes, and plane, or z and t; what a row does not use is left empty. Without the column
-        object every row is one. napari's are index, axis-0, axis-1 ..., with shape-type for shapes.
+        bottom and right for boxes, class, and plane, or z and t; what a row does not use is left empty. Without the
+        column object every row is one. napari's are index, axis-0, axis-1 ..., with shape-type for shapes.
     name
         Of the file, for messages.
 
@@ -50,7 +51,7 @@ def parse_csv(text: str, name: str) -> list[ObjectPrompts]:
             "object,top,left,bottom,right for boxes."
         )
     planes = axes[:-2] or [c for c in header if c in PLANE or c.startswith("plane-")]
-    own = _first(header, OBJECT)
+    own, kind = _first(header, OBJECT), _first(header, CLASS)
     sign = next((column for column in SIGN if column in header), None)
     builders: dict[str, PromptBuilder] = {}
     for number, row in rows:
@@ -61,6 +62,7 @@ def parse_csv(text: str, name: str) -> list[ObjectPrompts]:
                 raise PromptError("the column object is empty: give every row the number of its object")
             _add(builder, row, points, has_boxes, sign)
             builder.set_plane(_plane(row, planes))
+            builder.set_class(row[kind].strip() if kind else "")
         except PromptError as error:
             raise PromptError(f"Line {number} of {name} is not understood: {error}.") from error
     return [builder.built() for builder in builders.values()]
@@ -72,13 +74,14 @@ def format_csv(objects: Sequence[ObjectPrompts]) -> str:
     plane_columns = ["plane"] if planes == 1 else [f"plane-{i}" for i in range(planes)]
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["object", "row", "col", "label", *BOX, *plane_columns])
+    has_classes = any(one.class_name for one in objects)
+    writer.writerow(["object", "row", "col", "label", *BOX, *plane_columns, *(["class"] if has_classes else [])])
     for one in objects:
-        plane = list(one.plane or [""] * planes)
+        last = [*(one.plane or [""] * planes), *([one.class_name or ""] if has_classes else [])]
         if one.box is not None:
-            writer.writerow([one.name, "", "", "", *map(_short, one.box), *plane])
+            writer.writerow([one.name, "", "", "", *map(_short, one.box), *last])
         for (row, col), is_positive in zip(one.points, one.labels, strict=True):
-            writer.writerow([one.name, _short(row), _short(col), int(is_positive), "", "", "", "", *plane])
+            writer.writerow([one.name, _short(row), _short(col), int(is_positive), "", "", "", "", *last])
     return out.getvalue()
 
 

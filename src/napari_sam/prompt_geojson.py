@@ -19,6 +19,7 @@ from napari_sam.core.object_prompts import ObjectPrompts, Point, PromptBuilder
 from napari_sam.errors import PromptError
 from napari_sam.geo import Georeference
 
+CLASS = ("class", "class_name", "category")
 OBJECT, SIGN = ("object", "object_id", "id"), ("label", "positive", "sign")
 NEGATIVE = (0, -1, False, "0", "-1", "-", "negative", "false")
 # How far corners, in pixels, may lie from those of an upright rectangle that is meant as a box.
@@ -122,6 +123,8 @@ def _add_feature(builder: PromptBuilder, feature: Json, turn: Turn) -> None:
             _add_polygon(builder, [_turned(position, turn) for position in polygon[0]])
     else:
         raise PromptError(f"the geometry {kind!r} is no prompt: use points or polygons")
+    kind = next((properties[key] for key in CLASS if properties.get(key) is not None), "")
+    builder.set_class(str(kind).strip())
     plane = properties.get("plane")
     if plane is not None:
         builder.set_plane(tuple(int(at) for at in (plane if isinstance(plane, list) else [plane])))
@@ -146,6 +149,8 @@ def _add_polygon(builder: PromptBuilder, corners: list[Point]) -> None:
 
 def _features_of(one: ObjectPrompts, turn: Callable[[float, float], list[float]]) -> Iterator[Json]:
     properties: Json = {"object": one.number or one.name}
+    if one.class_name is not None:
+        properties["class"] = one.class_name
     if one.plane is not None:
         properties["plane"] = one.plane[0] if len(one.plane) == 1 else list(one.plane)
     if one.box is not None:

@@ -69,9 +69,16 @@ class Writer:
     is_plane: bool = False
 
     def write(
-        self, plane: Plane, mask: Mask, label: int | None, overlap: Overlap, prompts: Prompts, made: Provenance
+        self,
+        plane: Plane,
+        mask: Mask,
+        label: int | None,
+        overlap: Overlap,
+        prompts: Prompts,
+        made: Provenance,
+        class_name: str | None = None,
     ) -> Outcome:
-        """Write a mask.
+        """Write a mask; its class is known to the journal only.
 
         Raises
         ------
@@ -85,7 +92,7 @@ class Writer:
         if self.journal is None:
             edit = self.target.write(where, mask, label, overlap)
             return Outcome("", edit.label, edit.area, edit.written_box)
-        entry = self.journal.accept(where, mask, label, overlap, prompts=prompts, made=made)
+        entry = self.journal.accept(where, mask, label, overlap, prompts=prompts, made=made, class_name=class_name)
         assert entry.label is not None
         found = self.journal.object(entry.label)
         return Outcome("", entry.label, found.area, found.box)
@@ -133,7 +140,8 @@ def segment_all(
             found = _segment(segmenter, prompts, where, None)
             mask = found.named(candidate)
             made = provenance(segmenter.encoder, mask, candidate)
-            done = writer.write(where, mask, one.number if numbered else None, overlap, prompts, made)
+            label = one.number if numbered else None
+            done = writer.write(where, mask, label, overlap, prompts, made, one.class_name)
             yield Outcome(one.name, done.label, done.area, done.box, mask, prompts)
         except NapariSamError as error:
             yield Outcome(one.name, error=str(error))

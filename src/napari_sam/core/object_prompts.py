@@ -31,6 +31,8 @@ class ObjectPrompts:
         Corners (row, col); the pixels inside any of them are the mask prompt.
     plane
         Position along the axes that are not the plane's own, or None where the file does not say.
+    class_name
+        What kind of object it is, or None.
     """
 
     name: str
@@ -39,6 +41,7 @@ class ObjectPrompts:
     box: tuple[float, float, float, float] | None = None
     polygons: tuple[tuple[Point, ...], ...] = ()
     plane: tuple[int, ...] | None = None
+    class_name: str | None = None
 
     @property
     def number(self) -> int | None:
@@ -74,6 +77,7 @@ class PromptBuilder:
     polygons: list[tuple[Point, ...]] = field(default_factory=list)
     box: tuple[float, float, float, float] | None = None
     plane: tuple[int, ...] | None = None
+    class_name: str | None = None
 
     def add_point(self, point: Point, is_positive: bool) -> None:
         """Add a point."""
@@ -104,10 +108,28 @@ class PromptBuilder:
             raise PromptError(f"object {self.name} lies in two planes: give each object one")
         self.plane = plane if plane is not None else self.plane
 
+    def set_class(self, name: str) -> None:
+        """Set the class; an empty name says nothing.
+
+        Raises
+        ------
+        PromptError
+            There is another.
+        """
+        if name and self.class_name not in (None, name):
+            raise PromptError(f"object {self.name} has two classes: give each object one")
+        self.class_name = name or self.class_name
+
     def built(self) -> ObjectPrompts:
         """Return what was gathered."""
         return ObjectPrompts(
-            self.name, tuple(self.points), tuple(self.labels), self.box, tuple(self.polygons), self.plane
+            self.name,
+            tuple(self.points),
+            tuple(self.labels),
+            self.box,
+            tuple(self.polygons),
+            self.plane,
+            self.class_name,
         )
 
 
