@@ -340,3 +340,23 @@ def test_the_widget_shows_what_the_encoder_saw_for_the_answer(open_window, coins
     controller.image.contrast_limits = (0, 600)
     window.wait()
     window.qtbot.waitUntil(lambda: controller.seen.pixels is not None and controller.seen.pixels.mean() < before / 1.5)
+
+
+@pytest.mark.parametrize("how", ["in the dock", "by the button"])
+def test_a_run_over_many_tiles_stands_in_the_activity_dock_and_is_cancelled_there_too(open_window, told, how):
+    from napari.utils.progress import progress as every
+
+    image = np.tile(np.arange(256, dtype=np.uint8), (4000, 16))
+    window = open_window(image, name="large", contrast_limits=(0, 255))
+    widget, ahead = window.widget, window.controller.ahead
+    window.qtbot.waitUntil(lambda: not window.controller.warming, timeout=30_000)
+    window.viewer.scene.camera.zoom *= 8
+    widget.large.extents["plane"].click()
+    window.qtbot.waitUntil(lambda: ahead.progress is not None and ahead.progress.done > 0, timeout=30_000)
+    (bar,) = [each for each in every._all_instances if each.desc.startswith("Encoding tiles")]
+    assert bar.total == ahead.progress.total
+    bar.cancel() if how == "in the dock" else widget.large.cancel.click()
+    window.qtbot.waitUntil(lambda: ahead.progress is None, timeout=30_000)
+    assert not [each for each in every._all_instances if each.desc.startswith("Encoding tiles")]
+    assert not widget.large.cancel.isEnabled()
+    assert told == []

@@ -8,6 +8,7 @@ from magicgui.types import FileDialogMode
 from magicgui.widgets import Container, FileEdit
 from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from napari_sam.plugin.activity import Activity
 from napari_sam.plugin.ahead import Extent
 from napari_sam.plugin.controller import Controller
 from napari_sam.plugin.parts import push_button, rows_into
@@ -31,6 +32,7 @@ class LargePanel(QWidget):
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
+        self._activity = Activity("Encoding tiles", lambda: controller.ahead.cancel())
         self.extents: dict[Extent, QPushButton] = {}
         for extent, tip in EXTENTS.items():
             button = push_button(extent.capitalize(), tip)
@@ -76,11 +78,16 @@ class LargePanel(QWidget):
             "Stop after the tile in hand; what was encoded is kept." if running else "Nothing is being encoded here."
         )
         now = ahead.progress
+        self._activity.follow(now)
         self.encoding.setText(
             "" if now is None else f"{now.done} of {now.total} tiles ({now.known} were there, {now.empty} empty)"
         )
         self.encoding.setVisible(now is not None)
         self.coverage.setChecked(ahead.show)
+
+    def close_activity(self) -> None:
+        """Show nothing in napari's activity dock any more."""
+        self._activity.close()
 
     def _choose(self, _: Any = None) -> None:
         ahead = self._controller.ahead

@@ -361,6 +361,7 @@ class SamWidget(QWidget):
         self._rest.stop()
         self._tab.close()
         self.models.close_downloads()
+        self.large.close_activity()
         self.controller.seen.changed.disconnect(self.prompts.refresh_seen)
         self.controller.changed.disconnect(self._refresh)
         self.objects.close_table()
