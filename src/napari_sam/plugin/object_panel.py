@@ -15,13 +15,13 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QInputDialog,
     QLabel,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_sam.plugin.object_table import ObjectModel, ObjectView
 from napari_sam.plugin.objects import Objects
+from napari_sam.plugin.parts import push_button
 
 NO_CLASS = "no class"
 # More rows than this are faster shown anew than changed one by one.
@@ -44,20 +44,20 @@ class ObjectPanel(QWidget):
         self.model = ObjectModel()
         self.table = ObjectView(self.model, objects.go_to, objects.reopen, self._delete, self)
         self.table.setToolTip("Click: go there. Double-click or Return: correct. Delete: delete.")
-        self.reopen = _button("Reopen", "Take the object up again: its prompts come back, and accept replaces it.")
-        self.delete = _button("Delete", "Take the selected objects out of the output.")
+        self.reopen = push_button("Reopen", "Take the object up again: its prompts come back, and accept replaces it.")
+        self.delete = push_button("Delete", "Take the selected objects out of the output.")
         self.label = QLabel("Class")
         self.classes = QComboBox()
         self.classes.setEditable(True)
         self.classes.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.classes.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.classes.setMinimumContentsLength(8)
-        self.color = _button("Colour", "")
-        self.rename = _button("Rename", "")
+        self.color = push_button("Colour", "")
+        self.rename = push_button("Rename", "")
         self.by_class = QCheckBox("Colour by class")
         self.by_class.setToolTip("Show the output in the colours of the classes; objects that have none are grey.")
         self.by_class.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.layer = _button("Classes as a layer", "")
+        self.layer = push_button("Classes as a layer", "")
         self.note = QLabel()
         self.note.setWordWrap(True)
         self._lay_out()
@@ -217,13 +217,6 @@ class ObjectPanel(QWidget):
     def sizeHint(self) -> QSize:  # noqa: N802  Qt's name.
         """Return how large it would like to be."""
         return QSize(300, super().sizeHint().height())
-
-
-def _button(text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-    return button
 
 
 def _patch(color: QColor) -> QIcon:
