@@ -390,3 +390,34 @@ def test_the_answer_of_an_open_object_follows_its_prompts(controller):
     controller.accepting.accept_all()
     assert controller.target.data[45, 150] == 1
     assert controller.objects.rows[0].parts[0].prompts.points.tolist() == [[45, 150]]
+
+
+def test_after_a_flip_the_next_click_belongs_to_the_object_in_hand(controller):
+    open_three(controller)
+    controller.in_hand.take_next()  # The last point belongs to another object now.
+    mine = controller.open.now
+    controller.points.mode = "select"
+    controller.points.selected_data = {0}
+    controller.toggle_sign()
+    controller.toggle_sign()
+    controller.activate("points")
+    click(controller, (45, 150))
+    assert controller.open.now is mine
+    assert controller.points.features["object"].tolist()[-1] == mine.number
+
+
+def test_after_a_flip_of_a_scribble_the_next_one_belongs_to_the_object_in_hand(controller):
+    controller.activate("scribble")
+    controller.shapes.add_paths(np.array([[50.0, 145], [50, 165]]))
+    mine = controller.open.now
+    controller.in_hand.begin_another()
+    controller.shapes.add_paths(np.array([[56.0, 90], [56, 105]]))
+    controller.in_hand.take_next()
+    controller.shapes.mode = "select"
+    controller.shapes.selected_data = {0}
+    controller.toggle_sign()
+    controller.toggle_sign()
+    controller.activate("scribble")
+    controller.shapes.add_paths(np.array([[40.0, 150], [44, 160]]))
+    assert controller.open.now is mine
+    assert controller.shapes.features["object"].tolist()[-1] == mine.number

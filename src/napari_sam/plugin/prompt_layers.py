@@ -206,7 +206,14 @@ class PromptLayers:
         with self._quiet():
             layer.features = layer.features.assign(**{LABEL_FEATURE: signs})
             layer.edge_color = [own_layers.SHAPE_COLORS[int(sign)] for sign in signs]
+            self._keep_number(layer)
         self.prompted.emit()
+
+    def _keep_number(self, layer: Points | Shapes) -> None:
+        """Let the next prompt belong to the object in hand: with other features napari takes over their last row."""
+        defaults = layer.feature_defaults
+        if int(np.asarray(defaults[OBJECT_FEATURE])[0]) != self.number:
+            layer.feature_defaults = defaults.assign(**{OBJECT_FEATURE: self.number})
 
     def _put_shapes_back(self, layer: Shapes, shapes: tuple[DrawnShape, ...]) -> None:
         layer.selected_data = set(range(len(layer.data)))
@@ -263,6 +270,8 @@ class PromptLayers:
             return
         with self._quiet():
             click = self._gestures.finish() if self._gestures else None
+            for layer in self.layers:
+                self._keep_number(layer)
         if click is not None and click.kind == "pick":
             self._pick(click.position)
         else:
