@@ -150,11 +150,12 @@ class Moment:
     now: int = 0
 
     def without(self, gone, instead):
+        now = instead if self.now == gone else self.now
         return Moment(
             tuple(point for point in self.points if point.of != gone),
             tuple(shape for shape in self.shapes if shape.of != gone),
-            tuple(number for number in self.parked if number not in (gone, instead)),
-            instead if self.now == gone else self.now,
+            tuple(number for number in self.parked if number not in (gone, now)),
+            now,
         )
 
 

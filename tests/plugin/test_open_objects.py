@@ -421,3 +421,20 @@ def test_after_a_flip_of_a_scribble_the_next_one_belongs_to_the_object_in_hand(c
     controller.shapes.add_paths(np.array([[40.0, 150], [44, 160]]))
     assert controller.open.now is mine
     assert controller.shapes.features["object"].tolist()[-1] == mine.number
+
+
+def test_an_object_in_hand_stays_in_the_steps_when_another_one_is_let_go(controller):
+    click(controller, COIN)
+    controller.accept()
+    controller.objects.reopen(1)
+    controller.in_hand.begin_another()
+    click(controller, NEIGHBOUR)
+    controller.in_hand.begin_another()
+    controller.in_hand.take_next()
+    controller.in_hand.take_next()
+    assert mask_of(controller)[NEIGHBOUR]
+    controller.objects.delete([1])  # The parked correction goes with it.
+    assert controller.open.parked == []
+    controller.undo()  # That the neighbour was taken up: it is parked again, and not lost.
+    assert points_of(controller) == [NEIGHBOUR]
+    assert any(controller.prompts.count_of(each.number) for each in controller.open.open)

@@ -124,8 +124,8 @@ class Moment:
 
     def without(self, gone: OpenObject, instead: OpenObject) -> Moment:
         """Return the moment as if an object had never been open."""
-        parked = tuple(each for each in self.parked if each not in (gone, instead))
         now = instead if self.now is gone else self.now
+        parked = tuple(each for each in self.parked if each not in (gone, now))
         return replace(self, drawn=self.drawn.without(gone.number), parked=parked, now=now)
 
 
