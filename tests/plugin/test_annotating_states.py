@@ -775,7 +775,7 @@ class Annotating(RuleBasedStateMachine):
             prompting.turn(past, future)
             kind = "prompt"
         elif commits:
-            commit = getattr(reference, what)()
+            commit = self._step(reference, what)
             self._let_go(layer, [commit.label])
             kind = "object"
         else:
@@ -789,6 +789,13 @@ class Annotating(RuleBasedStateMachine):
             prompting.undone.pop()
         self._did(f"{what} a {kind}")
         self._check()
+
+    def _step(self, reference, what):
+        """Undo or redo; the class of what is accepted next has the name that it has by then."""
+        number = next((number for number, name in reference.state.classes.items() if name == self.class_name), None)
+        commit = getattr(reference, what)()
+        self.class_name = reference.state.classes.get(number, self.class_name)
+        return commit
 
     def _let_go(self, layer, labels):
         """Forget a correction of an object that was changed otherwise."""
@@ -809,7 +816,7 @@ class Annotating(RuleBasedStateMachine):
                 what = ("undo", "redo")[kind]
                 getattr(self.controller, what)()
                 if reference.undone if kind else reference.done:
-                    getattr(reference, what)()
+                    self._step(reference, what)
             elif rows:
                 label = rows[number % len(rows)]
                 objects.delete([label]) if kind == 2 else objects.classify([label], "cell")

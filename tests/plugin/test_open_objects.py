@@ -438,3 +438,14 @@ def test_an_object_in_hand_stays_in_the_steps_when_another_one_is_let_go(control
     controller.undo()  # That the neighbour was taken up: it is parked again, and not lost.
     assert points_of(controller) == [NEIGHBOUR]
     assert any(controller.prompts.count_of(each.number) for each in controller.open.open)
+
+
+def test_the_sign_of_the_next_prompt_is_the_same_for_all_tools_after_a_flip(controller):
+    click(controller, COIN, (45, 150))
+    controller.points.mode = "select"
+    controller.points.selected_data = {1}
+    controller.toggle_sign()
+    controller.activate("scribble")
+    assert controller.sign == int(controller.shapes.feature_defaults["label"][0]) == 1
+    controller.shapes.add_paths(np.array([[50.0, 150], [52, 160]]))
+    assert controller.shapes.features["label"].tolist() == [1]

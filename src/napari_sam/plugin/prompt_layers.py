@@ -98,6 +98,8 @@ class PromptLayers:
     def activate(self, tool: str, image: Image) -> None:
         """Take up a tool, one of `MODE_OF_TOOL`, on an image."""
         layer = self._points_layer(image) if tool == "points" else self._shapes_layer(image)
+        with self._quiet():
+            self._set_defaults(self.sign)  # Of a selected point, it may be known to its own layer only.
         self._viewer.layers.selection.active = layer
         layer.mode = MODE_OF_TOOL[tool]
 
@@ -198,10 +200,11 @@ class PromptLayers:
         self._viewer.layers.selection.events.active.disconnect(self._on_tool)
 
     def _flip_selected(self, layer: Points | Shapes) -> None:
-        signs, chosen = signs_of(layer).copy(), sorted(layer.selected_data)
+        signs, chosen, sign = signs_of(layer).copy(), sorted(layer.selected_data), self.sign
         signs[chosen] = 1 - signs[chosen]
         if isinstance(layer, Points):
             layer.features = layer.features.assign(**{LABEL_FEATURE: signs})
+            layer.feature_defaults = {LABEL_FEATURE: sign, OBJECT_FEATURE: self.number}
             return
         with self._quiet():
             layer.features = layer.features.assign(**{LABEL_FEATURE: signs})
