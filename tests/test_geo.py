@@ -20,9 +20,10 @@ from affine import Affine
 from rasterio.crs import CRS
 from scipy.io import netcdf_file
 
-from napari_sam import geo, opening
+from napari_sam import geo
 from napari_sam.errors import ImageError, OutputError
 from napari_sam.geo import Georeference, RasterioArray, open_raster, read_georeference, write_labels_geotiff
+from napari_sam.images import tiff
 from napari_sam.opening import open_image
 
 pytestmark = [
@@ -194,7 +195,7 @@ def test_a_thread_opens_the_file_once(raster, monkeypatch):
     ("count", "dtype", "axes"), [(1, np.uint16, "yx"), (3, np.uint8, "yxs"), (5, np.uint16, "yxc")]
 )
 def test_the_overviews_of_a_cog_are_levels(tmp_path, bands, monkeypatch, small, count, dtype, axes):
-    monkeypatch.setattr(opening, "SMALL_TIFF", small)
+    monkeypatch.setattr(tiff, "SMALL_TIFF", small)
     pixels = (bands[:count] // 256).astype(dtype)
     colours = {"photometric": "RGB"} if axes == "yxs" else {}
     tiled(tmp_path / "plain.tif", pixels, crs=UTM, transform=NORTH_UP, nodata=0, **colours)
@@ -310,7 +311,7 @@ def test_complex_rasters_are_refused(tmp_path, dtype):
 
 def test_a_tif_that_tifffile_cannot_decode_is_left_to_gdal(tmp_path, bands, monkeypatch):
     tiled(tmp_path / "a.tif", bands[0], crs=UTM, transform=NORTH_UP)
-    monkeypatch.setattr(opening, "_is_decodable", lambda series: False)
+    monkeypatch.setattr(tiff, "_is_decodable", lambda series: False)
     opened = open_image(tmp_path / "a.tif")
     assert isinstance(opened.levels[0], RasterioArray)
     assert opened.georeference.transform == tuple(NORTH_UP)[:6]

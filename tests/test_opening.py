@@ -20,7 +20,9 @@ from PIL import Image
 
 from napari_sam import opening
 from napari_sam.errors import ImageError
-from napari_sam.opening import SamplesLast, open_image
+from napari_sam.images import tiff
+from napari_sam.images.tiff import SamplesLast
+from napari_sam.opening import open_image
 
 APERIO = "Aperio Image Library v12\r\n3000x2000 (256x256) JPEG/RGB Q=70|AppMag = 40|MPP = 0.25"
 
@@ -33,7 +35,7 @@ def grey():
 @pytest.fixture
 def nothing_is_small(monkeypatch):
     """TIFFs of any size are read in parts."""
-    monkeypatch.setattr(opening, "SMALL_TIFF", 0)
+    monkeypatch.setattr(tiff, "SMALL_TIFF", 0)
 
 
 # -- zarr --------------------------------------------------------------------------------------------------------------
@@ -395,7 +397,7 @@ def test_to_open_a_zarr_reads_its_metadata_and_no_chunk(tmp_path, grey, monkeypa
 )
 @pytest.mark.parametrize("small", [2**20, 0])
 def test_the_axes_of_a_tif_are_those_that_it_names(tmp_path, monkeypatch, shape, options, axes, small):
-    monkeypatch.setattr(opening, "SMALL_TIFF", small)
+    monkeypatch.setattr(tiff, "SMALL_TIFF", small)
     dtype = np.uint8 if shape[-1] in (3, 4) else np.uint16
     pixels = np.random.default_rng(0).integers(0, 255, shape).astype(dtype)
     compression = {} if "imagej" in options else {"compression": "zlib"}
@@ -407,7 +409,7 @@ def test_the_axes_of_a_tif_are_those_that_it_names(tmp_path, monkeypatch, shape,
 
 @pytest.mark.parametrize("small", [2**20, 0])
 def test_colours_in_planes_of_their_own_are_put_last(tmp_path, monkeypatch, small):
-    monkeypatch.setattr(opening, "SMALL_TIFF", small)
+    monkeypatch.setattr(tiff, "SMALL_TIFF", small)
     pixels = np.random.default_rng(0).integers(0, 255, (3, 200, 300), np.uint8)
     tifffile.imwrite(
         tmp_path / "image.tif", pixels, photometric="rgb", planarconfig="separate", tile=(64, 64), compression="zlib"
@@ -636,7 +638,7 @@ def test_the_largest_image_of_a_slide_is_meant_where_an_overview_comes_first(tmp
 
 @pytest.mark.parametrize("small", [2**26, 0])
 def test_an_ome_tif_may_lie_in_several_files(tmp_path, grey, monkeypatch, small):
-    monkeypatch.setattr(opening, "SMALL_TIFF", small)
+    monkeypatch.setattr(tiff, "SMALL_TIFF", small)
     places = "".join(
         f'<TiffData FirstZ="{z}" IFD="0"><UUID FileName="{name}">urn:uuid:{z}</UUID></TiffData>'
         for z, name in enumerate(["a.ome.tif", "b.ome.tif"])
@@ -744,7 +746,7 @@ def test_a_compression_that_nobody_knows_is_named(tmp_path, grey, monkeypatch):
     tifffile.imwrite(tmp_path / "a.tif", grey, tile=(64, 64), compression="zlib")
     with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
         file.pages.first.tags["Compression"].overwrite(34661)
-    monkeypatch.setattr(opening, "has_rasterio", lambda: False)
+    monkeypatch.setattr(tiff, "has_rasterio", lambda: False)
     with pytest.raises(ImageError, match=r"a\.tif is compressed as JBIG.*save it with DEFLATE"):
         open_image(tmp_path / "a.tif")
 

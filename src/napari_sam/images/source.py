@@ -1,0 +1,134 @@
+"""What an opened image is: its arrays, and what the file says of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from napari_sam.errors import ImageError
+from napari_sam.geo import Georeference
+
+WRITE_ANEW = "write the pyramid anew from its finest level"
+
+
+class ArrayLike(Protocol):
+    """What an image must offer: numpy, zarr, dask and tensorstore arrays all do."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """An image file or store: opened, not read.
+
+    Parameters
+    ----------
+    levels
+        Finest first, each sliced lazily; with the same number of axes and the same type.
+    axes
+        One letter for each axis of the arrays, out of "tczyx" and s, colour samples, the last; never both c and s.
+        None where that is unknown.
+    spacing
+        Size of a pixel of the finest level along each axis, or None.
+    unit
+        Of the space axes, or None.
+    factors
+        How many pixels of the finest level one of each level covers along each axis; None: as the shapes say.
+    windows
+        Contrast limits of each channel that the file suggests, or nothing.
+    colors, channel_names
+        Of each channel, "RRGGBB" and a word, or nothing.
+    nodata
+        The value of pixels that hold nothing, or None.
+    georeference
+        Where on the earth the image lies, or None.
+    """
+
+    levels: tuple[ArrayLike, ...]
+    axes: str | None = None
+    spacing: tuple[float, ...] | None = None
+    unit: str | None = None
+    factors: tuple[tuple[float, ...], ...] | None = None
+    windows: tuple[tuple[float, float] | None, ...] = ()
+    colors: tuple[str, ...] = ()
+    channel_names: tuple[str, ...] = ()
+    nodata: float | None = None
+    georeference: Georeference | None = None
+
+
+def checked(opened: Opened, where: str | Path, mend: str = WRITE_ANEW) -> Opened:
+    """Refuse levels that are not those of one image.
+
+    Raises
+    ------
+    ImageError
+        The pixels are no numbers, a level has other axes or another type than the finest, is larger than the one
+        before it, or is of another form.
+    """
+    first, *coarser = opened.levels
+    if np.dtype(first.dtype).kind not in "buif":
+        raise ImageError(
+            f"Pixels of type {first.dtype} are no image, and {where} holds such: give whole or real numbers."
+        )
+    before = first
+    for number, level in enumerate(coarser, 1):
+        shapes = f"level {number} of {where} has shape {tuple(level.shape)}"
+        if len(level.shape) != len(first.shape) or np.dtype(level.dtype) != np.dtype(first.dtype):
+            raise ImageError(
+                f"The {shapes} and type {level.dtype}, and level 0 has {tuple(first.shape)} and {first.dtype}: {mend}."
+            )
+        if any(short > long for short, long in zip(level.shape, before.shape, strict=True)):
+            raise ImageError(f"The {shapes}, which is larger than the one before it, {tuple(before.shape)}: {mend}.")
+        if not fits(first.shape, level.shape, opened.axes, opened.factors[number] if opened.factors else None):
+            raise ImageError(f"The {shapes}, which is not that of {tuple(first.shape)} made smaller: {mend}.")
+        before = level
+    return opened
+
+
+def fits(fine: Sequence[int], coarse: Sequence[int], axes: str | None, factors: Sequence[float] | None = None) -> bool:
+    """Say whether a level can be another one made smaller: as is stated, or by one factor along rows and columns.
+
+    Lengths are cut, rounded or rounded up by those who write pyramids, so all that is asked is less than a pixel.
+    """
+    if 0 in coarse and 0 not in fine:
+        return False
+    if factors is not None:
+        shrunk = zip(fine, coarse, factors, strict=True)
+        return all(factor > 1 - 1e-6 and abs(long / factor - short) < 1.01 for long, short, factor in shrunk)
+    letters = axes or ("yx" if len(fine) == 2 else "")
+    least, most = 0.0, math.inf
+    for letter, long, short in zip(letters, fine, coarse, strict=False):
+        if letter in "cs" and long != short:
+            return False
+        if letter in "yx":
+            least = max(least, long / (short + 1))
+            most = min(most, long / (short - 1) if short > 1 else math.inf)
+    return least < most
+
+
+def known_letters(letters: str) -> str | None:
+    """Return letters in which an unknown axis is depth, or time if depth is there already; None if that fails.
+
+    Files name the axis along which one image follows the other as they like (I sequence, Q unknown, P position,
+    A angle ...): for us they are all alike, since a plane is picked from them by its number.
+    """
+    found = list(letters)
+    free = [letter for letter in "zt" if letter not in letters]
+    for at in reversed(range(len(found))):
+        if found[at] not in "tczyxs":
+            if not free:
+                return None
+            found[at] = free.pop(0)
+    is_image = len(set(found)) == len(found) and {"y", "x"} <= set(found)
+    return "".join(found) if is_image else None
