@@ -22,6 +22,7 @@ from napari_sam.core.rendering import Rendering, percentile_limits, render_tile
 from napari_sam.core.tiles import Tile
 from napari_sam.errors import ImageError
 from napari_sam.geo import Georeference
+from napari_sam.images.levels import level_factors
 from napari_sam.lazy import dtype_of
 from napari_sam.opening import ArrayLike, Opened, open_image
 
@@ -129,7 +130,7 @@ class Volume:
         count = 0 if axis is None else shape[axis]
         return cls(
             levels=opened.levels,
-            factors=tuple(_without(level, axis) for level in _factors(opened)),
+            factors=tuple(_without(level, axis) for level in level_factors(opened)),
             spacing=_spacing(spacing, opened, len(shape), axis),
             rgb=is_rgb,
             channel_axis=axis,
@@ -429,42 +430,6 @@ def _opened(image: ArrayLike | Sequence[ArrayLike] | str | Path) -> Opened:
     if not hasattr(image, "shape") or not hasattr(image, "dtype"):
         return Opened((np.asarray(image),))
     return Opened((cast(ArrayLike, image),))
-
-
-def _factors(opened: Opened) -> tuple[tuple[float, ...], ...]:
-    """Return how many pixels of the finest level one pixel of each level covers, along every axis.
-
-    Raises
-    ------
-    ImageError
-        The levels are no pyramid: their axes or types differ, or they do not shrink from one to the next.
-    """
-    first = opened.levels[0]
-    found: list[tuple[float, ...]] = []
-    for number, level in enumerate(opened.levels):
-        if len(level.shape) != len(first.shape) or dtype_of(level) != dtype_of(first):
-            raise ImageError(
-                f"Level {number} of the pyramid has shape {tuple(level.shape)} and type {dtype_of(level)}, and level 0 "
-                f"has {tuple(first.shape)} and {dtype_of(first)}: give levels of one image, or the finest one alone."
-            )
-        ratios = opened.factors[number] if opened.factors else _ratios(first.shape, level.shape)
-        if any(ratio < before - 1e-6 for ratio, before in zip(ratios, found[-1] if found else ratios, strict=True)):
-            raise ImageError(
-                f"Level {number} of the pyramid, of shape {tuple(level.shape)}, is larger than the one before it: give "
-                "levels from fine to coarse, or the finest one alone."
-            )
-        found.append(ratios)
-    return tuple(found)
-
-
-def _ratios(fine: Sequence[int], coarse: Sequence[int]) -> tuple[float, ...]:
-    """Return the factor along each axis; a whole one where the shapes allow it, since levels are cut or rounded up."""
-    ratios = []
-    for long, short in zip(fine, coarse, strict=True):
-        ratio = long / max(short, 1)
-        whole = max(round(ratio), 1)
-        ratios.append(float(whole) if abs(long / whole - short) < 1 else ratio)
-    return tuple(ratios)
 
 
 def _check_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
