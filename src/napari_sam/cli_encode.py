@@ -33,9 +33,12 @@ ContrastOption = Annotated[
     typer.Option("--contrast", metavar="LOW,HIGH", help="Data values that are black and white; else percentiles."),
 ]
 AxesOption = Annotated[
-    str, typer.Option("--axes", metavar="ROW,COL", help="Axes of the planes: -2,-1 is yx, -3,-1 is zx.")
+    str,
+    typer.Option(
+        "--axes", metavar="ROW,COL", help="Axes of the planes by number, -3,-1 for zx; by default y and x, or the last two."
+    ),
 ]
-DEFAULT_AXES = "-2,-1"
+DEFAULT_AXES = "y,x"
 DEFAULT_LEVEL = "0"
 
 
@@ -73,7 +76,7 @@ def image_options(
         "nodata": nodata,
         "spacing": None if spacing is None else parse_numbers(spacing, None, "--spacing", "Z,Y,X"),
         "contrast_limits": None if contrast is None else parse_numbers(contrast, 2, "--contrast", "LOW,HIGH"),
-        "axes": [int(axis) for axis in parse_numbers(axes, 2, "--axes", "ROW,COL", whole=True)],
+        "axes": None if axes == DEFAULT_AXES else [int(n) for n in parse_numbers(axes, 2, "--axes", "ROW,COL", whole=True)],
     }
 
 

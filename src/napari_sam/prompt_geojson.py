@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from napari_sam.core.object_prompts import ObjectPrompts, Point, PromptBuilder
+from napari_sam.crs import crs_code, crs_name, is_same_crs
 from napari_sam.errors import PromptError
 from napari_sam.geo import Georeference
 
@@ -81,9 +81,11 @@ def format_geojson(objects: Sequence[ObjectPrompts], place: Georeference | None 
     turn = _from_pixels(place)
     features = [feature for one in objects for feature in _features_of(one, turn)]
     data: Json = {"type": "FeatureCollection", "features": features}
-    code = None if place is None or place.crs is None else _code(place.crs)
-    if code is not None:
-        data["crs"] = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{code}"}}
+    if place is not None and place.crs is not None and place.transform is not None:
+        code = crs_code(place.crs)
+        # Without a code, GDAL and what is built on it read WKT in its place; nothing at all would mean WGS 84.
+        name = place.crs if code is None else "urn:ogc:def:crs:{}::{}".format(*code.split(":"))
+        data["crs"] = {"type": "name", "properties": {"name": name}}
     return json.dumps(data, indent=1) + "\n"
 
 
@@ -208,22 +210,16 @@ def _check_system(data: Json, place: Georeference | None, name: str) -> None:
     said = (crs.get("properties") or {}).get("name") if isinstance(crs, dict) else None
     if not isinstance(said, str):
         return
+    code = crs_code(said)
     if place is None or place.crs is None or place.transform is None:
-        if _code(said) is not None and not said.endswith("CRS84"):
+        if code is not None and code != "OGC:CRS84":
             raise PromptError(f"{name} lies on a map ({said}) and the image on none: export it in pixels of the image.")
         return
-    theirs = "4326" if said.endswith("CRS84") else _code(said)
-    ours = _code(place.crs)
-    if theirs is not None and ours is not None and theirs != ours:
+    if is_same_crs(said, place.crs) is False:
+        theirs = "EPSG:4326" if code == "OGC:CRS84" else crs_name(said)
         raise PromptError(
-            f"{name} is in EPSG:{theirs} and the image in EPSG:{ours}: export it in the image's reference system."
+            f"{name} is in {theirs} and the image in {crs_name(place.crs)}: export it in the image's reference system."
         )
-
-
-def _code(text: str) -> str | None:
-    """Return the number in a system's name, or the one of the whole system, which WKT puts last."""
-    numbers = re.findall(r'EPSG"?[:,]{1,2}"?(\d{4,6})', text)
-    return numbers[-1] if numbers else None
 
 
 def _rounded(value: float) -> float:

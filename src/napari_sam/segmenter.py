@@ -134,7 +134,8 @@ class Segmenter:
     nodata
         The value of pixels that hold nothing; NaN and infinite pixels hold nothing anyway.
     axes
-        The row and the column axis of the planes that `plane=` numbers name.
+        The row and the column axis of the planes that `plane=` numbers name; left out, those that the file calls y
+        and x, or else the last two.
     contrast_limits
         (low, high) data values that become black and white, or a pair for each channel; left out, what the file
         suggests, or percentiles of a few blocks of the whole image.
@@ -177,7 +178,7 @@ class Segmenter:
         channels: Sequence[int] | None = None,
         spacing: Sequence[float] | None = None,
         nodata: float | None = None,
-        axes: Sequence[int] = (-2, -1),
+        axes: Sequence[int] | None = None,
         contrast_limits: Sequence[float] | Sequence[Sequence[float]] | None = None,
         gamma: float | Sequence[float] = 1.0,
         store: DiskStore | Path | str | None = None,
@@ -186,7 +187,7 @@ class Segmenter:
         self.volume = volume = Volume.of(
             image, rgb, channel_axis=channel_axis, channels=channels, spacing=spacing, nodata=nodata
         )
-        self._axes = tuple(axes)
+        self._axes = self.volume.plane_axes if axes is None else tuple(axes)
         if isinstance(labels, (str, Path)):
             labels = open_labels(Path(labels), volume)
         if labels is not None and not hasattr(labels, "shape"):
@@ -591,7 +592,14 @@ def open_labels(path: Path, volume: Volume, name: str | None = None) -> LabelPyr
         raise LabelsError(f"Labels on disk are a zarr folder: let the name {path.name} end in .ome.zarr.")
     if not path.exists():
         return LabelPyramid.create(
-            path, volume.shape, axes=volume.axes, spacing=volume.spacing, unit=volume.unit, name=name
+            path,
+            volume.shape,
+            axes=volume.axes if volume.axes and set(volume.axes) <= set("tczyx") else None,
+            spacing=volume.scale,
+            translation=volume.origin,
+            unit=volume.unit,
+            time_unit=volume.time_unit,
+            name=name,
         )
     pyramid = LabelPyramid.open(path)
     if tuple(pyramid.shape) != volume.shape:

@@ -65,6 +65,13 @@ class Volume:
         One letter for each axis, channels not counted, where the file names them.
     unit
         Of the spacing, where the file says it.
+    scale
+        Step from one pixel to the next along each axis, channels not counted: as `spacing`, but time has its own
+        step, and it is negative where an axis runs backwards. None where it is unknown.
+    origin
+        Center of the first pixel along each axis, channels not counted, in the same unit; None for 0 everywhere.
+    time_unit
+        Of the step of the time axis, where the file says it.
     """
 
     levels: tuple[ArrayLike, ...]
@@ -79,6 +86,9 @@ class Volume:
     georeference: Georeference | None = None
     axes: str | None = None
     unit: str | None = None
+    scale: tuple[float, ...] | None = None
+    origin: tuple[float, ...] | None = None
+    time_unit: str | None = None
     _blocks: BlockCache = field(default_factory=lambda: BlockCache(KEPT_BYTES), repr=False)
 
     @classmethod
@@ -139,8 +149,11 @@ class Volume:
             colors=_colors(opened.colors) if len(opened.colors) == count and not is_rgb else (),
             nodata=opened.nodata if nodata is None else _number(nodata),
             georeference=opened.georeference,
-            axes="".join(_without(opened.axes, axis)) if opened.axes and opened.spacing else None,
+            axes="".join(_without(opened.axes, axis)) if opened.axes else None,
             unit=opened.unit,
+            scale=_scale(spacing, opened, axis),
+            origin=_without(opened.origin, axis) if opened.origin else None,
+            time_unit=opened.time_unit,
         )
 
     @property
@@ -156,6 +169,13 @@ class Volume:
     def shape(self) -> tuple[int, ...]:
         """Length of every axis in level-0 pixels, without the channel axis."""
         return tuple(int(n) for n in _without(self.levels[0].shape, self.channel_axis))
+
+    @property
+    def plane_axes(self) -> tuple[int, int]:
+        """The row and the column axis: those that the file calls y and x, or else the last two."""
+        if self.axes and {"y", "x"} <= set(self.axes):
+            return self.axes.index("y"), self.axes.index("x")
+        return len(self.shape) - 2, len(self.shape) - 1
 
     @property
     def may_hold_nothing(self) -> bool:
@@ -482,11 +502,19 @@ def _spacing(spacing: Sequence[float] | None, opened: Opened, ndim: int, channel
         known = _without(opened.spacing, channel_axis)
         # Time has no length: its steps say nothing of the shape of pixels.
         letters = _without(tuple(opened.axes), channel_axis)
-        return tuple(1.0 if letter == "t" else float(size) for size, letter in zip(known, letters, strict=True))
+        return tuple(1.0 if letter == "t" else abs(float(size)) for size, letter in zip(known, letters, strict=True))
     sizes = tuple(float(size) for size in spacing)
     if len(sizes) != count or not all(math.isfinite(size) and size > 0 for size in sizes):
         raise ImageError(f"The spacing {sizes} does not fit: give {count} numbers above 0, one for each axis.")
     return sizes
+
+
+def _scale(spacing: Sequence[float] | None, opened: Opened, channel_axis: int | None) -> tuple[float, ...] | None:
+    """Return the step along each axis: the given spacing, in the direction that the file states."""
+    stated = None if opened.spacing is None else _without(opened.spacing, channel_axis)
+    if spacing is None or stated is None:
+        return tuple(float(size) for size in spacing) if spacing is not None else stated
+    return tuple(math.copysign(size, step) for size, step in zip(spacing, stated, strict=True))
 
 
 def _number(nodata: Any) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_sam.errors import ImageError
 from napari_sam.geo import Georeference
+from napari_sam.images.units import in_one_unit, unit_name
 
 WRITE_ANEW = "write the pyramid anew from its finest level"
 
@@ -40,7 +41,8 @@ class Opened:
         One letter for each axis of the arrays, out of "tczyx" and s, colour samples, the last; never both c and s.
         None where that is unknown.
     spacing
-        Size of a pixel of the finest level along each axis, or None.
+        Step from one pixel of the finest level to the next along each axis, negative where the axis runs backwards; or
+        None.
     unit
         Of the space axes, or None.
     factors
@@ -53,6 +55,10 @@ class Opened:
         The value of pixels that hold nothing, or None.
     georeference
         Where on the earth the image lies, or None.
+    origin
+        Center of the first pixel along each axis, in the unit of the spacing; None for 0 everywhere.
+    time_unit
+        Of the time axis, or None.
     """
 
     levels: tuple[ArrayLike, ...]
@@ -65,6 +71,8 @@ class Opened:
     channel_names: tuple[str, ...] = ()
     nodata: float | None = None
     georeference: Georeference | None = None
+    origin: tuple[float, ...] | None = None
+    time_unit: str | None = None
 
 
 def checked(opened: Opened, where: str | Path, mend: str = WRITE_ANEW) -> Opened:
@@ -132,3 +140,30 @@ def known_letters(letters: str) -> str | None:
             found[at] = free.pop(0)
     is_image = len(set(found)) == len(found) and {"y", "x"} <= set(found)
     return "".join(found) if is_image else None
+
+
+def calibrated(
+    opened: Opened, scale: Sequence[float], origin: Sequence[float], units: Sequence[str | None]
+) -> Opened:
+    """Return an opened image with the steps, the origin and the units of its axes; lengths in the unit of the columns.
+
+    Parameters
+    ----------
+    opened
+        Its axes are known.
+    scale, origin, units
+        One entry for each axis, in the file's own units.
+    """
+    assert opened.axes is not None
+    steps, starts, named = (dict(zip(opened.axes, values, strict=True)) for values in (scale, origin, units))
+    known = {letter: unit_name(unit) for letter, unit in named.items()}
+    lengths, unit = in_one_unit({letter: steps[letter] for letter in steps if letter in "zyx"}, known)
+    starts |= {letter: starts[letter] * lengths[letter] / steps[letter] for letter in lengths}
+    steps |= lengths
+    return replace(
+        opened,
+        spacing=tuple(float(steps[letter]) for letter in opened.axes),
+        origin=tuple(float(starts[letter]) for letter in opened.axes) if any(starts.values()) else None,
+        unit=unit,
+        time_unit=known.get("t"),
+    )

@@ -8,9 +8,9 @@ import itertools
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels, Points, Shapes
@@ -21,8 +21,9 @@ from scipy.ndimage import binary_erosion
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
+from napari_sam.images.axes import letters_of
 from napari_sam.lazy import lazy_levels
-from napari_sam.plugin.adapters import LABEL_FEATURE, OBJECT_FEATURE, shape_of, transform_of, translate_to
+from napari_sam.plugin.adapters import LABEL_FEATURE, OBJECT_FEATURE, grid_of, shape_of, transform_of, translate_to
 from napari_sam.stores.locations import label_folder
 from napari_sam.stores.pyramid import LabelPyramid
 
@@ -193,9 +194,19 @@ def make_labels(image: Image) -> Labels | None:
     if goes_to_disk(image):
         return None
     try:
-        return Labels(np.zeros(shape_of(image), np.uint16), name="SAM labels", **transform_of(image))
+        return Labels(np.zeros(shape_of(image), np.uint16), name="SAM labels", **attributes_of(image))
     except MemoryError:
         return None
+
+
+def attributes_of(image: Image) -> dict[str, Any]:
+    """Return the arguments that give new labels the place and the metadata of their image.
+
+    Writers of other plugins look for the header of a medical image, or its calibration, in the metadata of the layer
+    that they save.
+    """
+    own = (PYRAMID, WINDOW)
+    return {**transform_of(image), "metadata": {key: value for key, value in image.metadata.items() if key not in own}}
 
 
 def label_path(image: Image) -> Path:
@@ -228,18 +239,17 @@ def _plain(name: str) -> str:
 
 def pyramid_maker(path: Path, image: Image) -> Callable[[], LabelPyramid]:
     """Return what makes an empty label pyramid on disk in the shape and place of an image, in any thread."""
-    count = image.ndim
-    letters = [str(label).lower() for label in image.axis_labels]
-    named = all(letter in set("tczyx") for letter in letters) and len(set(letters)) == count
-    units = {str(unit) for unit in image.units[-2:]}
+    letters = letters_of(image.axis_labels, image.ndim)
+    steps, origin = grid_of(image)
     create = functools.partial(
         LabelPyramid.create,
         path,
         shape_of(image),
-        axes="".join(letters) if named else None,
-        spacing=tuple(float(size) for size in image.scale),
-        translation=tuple(float(offset) for offset in image.translate),
-        unit=units.pop() if len(units) == 1 and units != {"pixel"} else None,
+        axes=letters if letters and set(letters) <= set("tczyx") else None,
+        spacing=steps,
+        translation=origin,
+        unit=_unit_of(image, [axis for axis, letter in enumerate(letters or "") if letter in "zyx"] or [-2, -1]),
+        time_unit=_unit_of(image, [axis for axis, letter in enumerate(letters or "") if letter == "t"]),
         name=path.name.removesuffix(".ome.zarr"),
     )
 
@@ -249,6 +259,12 @@ def pyramid_maker(path: Path, image: Image) -> Callable[[], LabelPyramid]:
         return create()
 
     return make
+
+
+def _unit_of(image: Image, axes: Sequence[int]) -> str | None:
+    """Return the unit that some axes have in common, or None."""
+    units = {str(image.units[axis]) for axis in axes}
+    return units.pop() if len(units) == 1 and units != {"pixel"} else None
 
 
 def labels_of_pyramid(pyramid: LabelPyramid, image: Image) -> Labels:
@@ -264,12 +280,13 @@ def labels_of_pyramid(pyramid: LabelPyramid, image: Image) -> Labels:
             f"{pyramid.path} has shape {tuple(pyramid.shape)} and the image {shape_of(image)}: choose labels of the "
             "image's shape."
         )
+    attributes = attributes_of(image)
+    attributes["metadata"][PYRAMID] = pyramid
     layer = Labels(
         lazy_levels(pyramid.levels),
         name=Path(str(pyramid.path)).name.removesuffix(".zarr").removesuffix(".ome"),
         multiscale=len(pyramid.levels) > 1,
-        metadata={PYRAMID: pyramid},
-        **transform_of(image),
+        **attributes,
     )
     layer.editable = False
     return layer

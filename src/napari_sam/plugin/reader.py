@@ -54,12 +54,14 @@ def _labels_of(pyramid: LabelPyramid, opened: Opened, name: str) -> LayerTuple:
 
 
 def _place_of(opened: Opened, axes: Sequence[int]) -> dict[str, Any]:
-    """Return the scale, names and units of some axes."""
+    """Return the scale, position, names and units of some axes."""
     assert opened.spacing is not None
     assert opened.axes is not None
     space = opened.unit or "pixel"
+    origin = opened.origin or (0.0,) * len(opened.axes)
     return {
         "scale": [opened.spacing[axis] for axis in axes],
+        "translate": [origin[axis] for axis in axes],
         "axis_labels": [opened.axes[axis] for axis in axes],
         "units": [space if opened.axes[axis] in "zyx" else "pixel" for axis in axes],
     }

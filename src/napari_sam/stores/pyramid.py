@@ -62,6 +62,7 @@ class LabelPyramid:
         dtype: DTypeLike = "uint16",
         name: str | None = None,
         source: str | None = None,
+        time_unit: str | None = None,
     ) -> LabelPyramid:
         """Make an empty label image on disk (OME-Zarr 0.5) and open it.
 
@@ -70,21 +71,24 @@ class LabelPyramid:
         path
             The folder to make.
         shape
-            Length of each axis in pixels, two to five of them; levels are halved along the last two.
+            Length of each axis in pixels, two to five of them; levels are halved along y and x.
         axes
-            One letter for each axis, of t, c, z, y and x; by default "yx", "zyx", "tzyx" or "tczyx".
+            One letter for each axis, of t, c, z, y and x, in any order; by default "yx", "zyx", "tzyx" or "tczyx".
         spacing, translation
-            Size of a level-0 pixel, and where the centre of the first one lies; by default 1 and 0.
+            Step from one level-0 pixel to the next, negative where an axis runs backwards, and center of the first
+            pixel; by default 1 and 0.
         unit
             Of the space axes, for example "micrometer".
         chunks
-            By default 512 along the last two axes and 1 along the others.
+            By default 512 along y and x and 1 along the others.
         dtype
             Whole numbers.
         name
             By default the folder's name.
         source
             The image that the labels are for, as a path from the folder.
+        time_unit
+            Of the time axis, for example "second".
 
         Raises
         ------
@@ -92,7 +96,9 @@ class LabelPyramid:
             The path exists or cannot be made, or an argument is wrong; nothing is left behind.
         """
         notes = {NAMESPACE: {"highest_label": 0}}
-        make_label_image(Path(path), shape, axes, spacing, translation, unit, chunks, dtype, name, source, notes)
+        make_label_image(
+            Path(path), shape, axes, spacing, translation, unit, chunks, dtype, name, source, notes, time_unit
+        )
         return cls.open(path)
 
     @classmethod

@@ -1,0 +1,39 @@
+"""Letters of the axes of an array by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from napari_sam.axis_names import UNKNOWN, letter_of
+from napari_sam.images.source import known_letters
+
+
+def letters_of(names: Sequence[Any], ndim: int, kinds: Sequence[Any] | None = None) -> str | None:
+    """Return one letter for each axis of an array by their names.
+
+    Parameters
+    ----------
+    names
+        One for each axis, in their order; unknown ones are depth or time.
+    ndim
+        Number of axes of the array.
+    kinds
+        The OME type of each axis, or None.
+
+    Returns
+    -------
+    str or None
+        None where the names do not fit the array, or name no rows and columns. The samples of a color are "s" where
+        they are the last axis, and else "c".
+    """
+    if len(names) != ndim:
+        return None
+    letters: list[str] = []
+    for name, kind in zip(names, kinds or (None,) * ndim, strict=True):
+        letter = letter_of(name, kind)
+        letters.append(UNKNOWN if letter in letters and letter not in "yx" else letter)
+    if "s" in letters and ("c" in letters or letters[-1] != "s"):
+        other = UNKNOWN if "c" in letters else "c"
+        letters = [other if letter == "s" else letter for letter in letters]
+    return known_letters("".join(letters))
