@@ -189,7 +189,8 @@ def segment(
             objects = run(lambda: open_labels(temporary, segmenter.volume, out.name.removesuffix(PYRAMID_SUFFIX)))
     else:
         objects = run()
-        write_image(out, objects["label_image"], segmenter.volume)
+        is_plane = not prompts_file or where is not None
+        write_image(out, objects["label_image"], segmenter.volume, segmenter.plane(where) if is_plane else None)
     del objects["label_image"]
     if json:
         write_json(json, {"image": str(image), "model": model, **objects})

@@ -106,7 +106,7 @@ def _write(segmenter: Segmenter, plane: Plane, masks: Sequence[Mask], out: Path)
     shape = plane.shape_in(segmenter.shape)
     labels = LabelStore(np.zeros(shape, np.uint32))
     objects = _written(labels, Plane.of(shape), masks)
-    write_image(out, as_label_dtype(np.asarray(labels.array)), segmenter.volume)
+    write_image(out, as_label_dtype(np.asarray(labels.array)), segmenter.volume, plane)
     return objects
 
 

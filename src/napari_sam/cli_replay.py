@@ -29,6 +29,7 @@ from napari_sam.files import check_output, replacing
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_sam.core.geometry import Plane
     from napari_sam.models.predictor import Predictor
     from napari_sam.stores.journal import Journal
     from napari_sam.stores.pyramid import LabelPyramid
@@ -106,22 +107,18 @@ def replay(
     console.print(said, highlight=False, soft_wrap=True)
 
 
-def write_image(path: Path, labels: NDArray[Any], volume: Volume | None) -> None:
-    """Write a label image; as a GeoTIFF where the image lies on a map.
+def write_image(path: Path, labels: NDArray[Any], volume: Volume | None, plane: Plane | None = None) -> None:
+    """Write labels of an image, or of one of its planes, with the image's axes, pixel sizes and position.
 
     Raises
     ------
     OutputError
         It cannot be written.
     """
-    place = None if volume is None else volume.georeference
-    is_tiff = path.suffix.lower() in (".tif", ".tiff") and labels.ndim == 2
-    if place is not None and place.transform is not None and is_tiff:
-        from napari_sam.geo import write_labels_geotiff
-
-        write_labels_geotiff(path, labels, place)
-    else:
+    if volume is None:
         write_labels(path, labels)
+    else:
+        write_labels(path, labels, volume.calibration(plane), volume.georeference_of(plane))
 
 
 def _check(

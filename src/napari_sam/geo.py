@@ -102,15 +102,15 @@ def has_rasterio() -> bool:
     return find_spec("rasterio") is not None
 
 
-def read_georeference(path: Path, drivers: Sequence[str] | None = None) -> Georeference | None:
+def read_georeference(path: Path, driver: str | None = None) -> Georeference | None:
     """Return the position of an image file on the earth.
 
     Parameters
     ----------
     path
         The file; GDAL looks for world files and the like beside it.
-    drivers
-        Names of the formats that GDAL may take it for; by default any.
+    driver
+        Name of the format that GDAL may take it for; by default any.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def read_georeference(path: Path, drivers: Sequence[str] | None = None) -> Geore
         return None
     import rasterio
 
-    options = {} if drivers is None else {"driver": list(drivers)}
+    options = {} if driver is None else {"driver": driver}
     try:
         with _gdal(), _open(path, **options) as dataset:
             points, points_crs = dataset.gcps

@@ -11,6 +11,7 @@ from napari_sam.geo import has_rasterio
 from napari_sam.images.ome_zarr import open_url, open_zarr
 from napari_sam.images.pictures import open_picture
 from napari_sam.images.raster import RASTER_SUFFIXES, open_by_gdal
+from napari_sam.images.sidecars import placed
 from napari_sam.images.source import ArrayLike, Opened, checked
 from napari_sam.images.tiff import TIFF_SUFFIXES, open_tiff
 
@@ -49,7 +50,7 @@ def open_image(image: str | Path) -> Opened:
             return checked(Opened((np.lib.format.open_memmap(path, mode="r"),)), path)
         if path.suffix.lower() in RASTER_SUFFIXES and has_rasterio():
             return open_by_gdal(path)
-        return open_picture(path)
+        return placed(open_picture(path), path)
     except ImageError:
         raise
     except Exception as error:

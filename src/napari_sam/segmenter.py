@@ -20,6 +20,7 @@ from napari_sam.core.prompts import Prompts, TilePrompts
 from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.encoding import EncodeProgress, Sweep, TileEncoder
 from napari_sam.errors import ImageError, LabelsError, PromptError
+from napari_sam.images.array_attributes import map_attributes
 from napari_sam.opening import ArrayLike
 from napari_sam.recording import provenance, record
 from napari_sam.stores.embedding_disk import DiskStore
@@ -600,6 +601,7 @@ def open_labels(path: Path, volume: Volume, name: str | None = None) -> LabelPyr
             unit=volume.unit,
             time_unit=volume.time_unit,
             name=name,
+            attributes=None if volume.georeference is None else map_attributes(volume.georeference),
         )
     pyramid = LabelPyramid.open(path)
     if tuple(pyramid.shape) != volume.shape:

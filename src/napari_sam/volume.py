@@ -22,6 +22,7 @@ from napari_sam.core.rendering import Rendering, percentile_limits, render_tile
 from napari_sam.core.tiles import Tile
 from napari_sam.errors import ImageError
 from napari_sam.geo import Georeference
+from napari_sam.images.calibration import Calibration
 from napari_sam.images.levels import level_factors
 from napari_sam.lazy import dtype_of
 from napari_sam.opening import ArrayLike, Opened, open_image
@@ -32,6 +33,7 @@ SAMPLE_BLOCKS = 24
 SAMPLE_BLOCK_SIDE = 256
 KEPT_BYTES = 64 * 2**20
 MOST_CHANNELS = 3
+DEFAULT_LETTERS = {2: "yx", 3: "zyx", 4: "tzyx"}
 PRIMARIES = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
@@ -176,6 +178,20 @@ class Volume:
         if self.axes and {"y", "x"} <= set(self.axes):
             return self.axes.index("y"), self.axes.index("x")
         return len(self.shape) - 2, len(self.shape) - 1
+
+    def calibration(self, plane: Plane | None = None) -> Calibration | None:
+        """Return the calibration of labels of the whole volume or of one plane; None where nothing is known."""
+        letters = self.axes if self.axes and set(self.axes) <= set("tczyx") else DEFAULT_LETTERS.get(len(self.shape))
+        if letters is None or (self.axes is None and self.scale is None):
+            return None
+        whole = Calibration(letters, self.scale, self.origin, self.unit, self.time_unit)
+        return whole if plane is None else whole.along(plane.axes)
+
+    def georeference_of(self, plane: Plane | None = None) -> Georeference | None:
+        """Return the position on the earth of labels of the whole volume or of one plane; None where they have none."""
+        if self.georeference is None or plane is None or plane.axes == self.plane_axes:
+            return self.georeference
+        return self.georeference.transposed() if plane.axes == self.plane_axes[::-1] else None
 
     @property
     def may_hold_nothing(self) -> bool:

@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from napari_sam.geo import Georeference
+
 NAME_KEYS = ("_ARRAY_DIMENSIONS", "axes", "dimension_names")
 STEP_KEYS = ("scale", "resolution", "pixelResolution", "spacing")
 ORIGIN_KEYS = ("translation", "translate", "offset")
@@ -50,6 +52,24 @@ def grid_attributes(
         "translation": [float(start) for start in origin],
         "units": list(units),
     }
+
+
+def map_attributes(place: Georeference) -> dict[str, Any]:
+    """Return the attributes from which `map_in` reads a position on the earth again, named as rioxarray names them."""
+    if place.transform is None:
+        return {}
+    a, b, c, d, e, f = place.transform
+    return {"GeoTransform": [c, a, b, f, d, e]} | ({} if place.crs is None else {"crs_wkt": place.crs})
+
+
+def map_in(attributes: Mapping[str, Any]) -> Georeference | None:
+    """Return the position on the earth that an array's attributes give it, or None."""
+    given, crs = attributes.get("GeoTransform"), attributes.get("crs_wkt")
+    numbers = _numbers(given.split() if isinstance(given, str) else given, 6)
+    if numbers is None:
+        return None
+    c, a, b, f, d, e = numbers
+    return Georeference(crs if isinstance(crs, str) else None, (a, b, c, d, e, f))
 
 
 def _holders(attributes: Mapping[str, Any]) -> list[Mapping[str, Any]]:

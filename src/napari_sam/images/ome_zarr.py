@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.errors import ImageError
-from napari_sam.images.array_attributes import grid_in, names_in
+from napari_sam.images.array_attributes import grid_in, map_in, names_in
 from napari_sam.images.axes import letters_of
 from napari_sam.images.ome_transforms import Placement, UnsupportedTransformationError, placement
 from napari_sam.images.source import Opened, calibrated, checked
@@ -84,8 +84,9 @@ def _open_node(node: zarr.Group | zarr.Array[Any], where: str) -> Opened:
 def _open_array(array: zarr.Array[Any]) -> Opened:
     """Describe a single array by its own attributes: names of its axes, and the steps and origin that N5 gives."""
     letters = array_letters(array)
-    opened = Opened((array,), letters)
-    stated = grid_in(array.attrs.asdict(), array.ndim)
+    attributes = array.attrs.asdict()
+    opened = Opened((array,), letters, georeference=map_in(attributes))
+    stated = grid_in(attributes, array.ndim)
     if letters is None or stated is None:
         return opened
     return calibrated(opened, *stated)
@@ -133,6 +134,7 @@ def _open_multiscale(node: zarr.Group, ome: dict[str, Any], where: str) -> Opene
         levels,
         letters,
         factors=factors,
+        georeference=map_in(node.attrs.asdict()),
         windows=tuple(_window(channel) for channel in channels),
         colors=tuple(str(channel.get("color", "FFFFFF")) for channel in channels),
         channel_names=tuple(str(channel.get("label", number)) for number, channel in enumerate(channels)),

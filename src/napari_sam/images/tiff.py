@@ -19,6 +19,8 @@ from napari_sam.errors import ImageError
 from napari_sam.geo import has_rasterio, read_georeference, whole_key
 from napari_sam.images.ome_zarr import member
 from napari_sam.images.raster import open_by_gdal
+from napari_sam.images.ome_xml import positions
+from napari_sam.images.sidecars import has_sidecar
 from napari_sam.images.source import Opened, checked, fits, known_letters
 from napari_sam.images.units import in_one_unit, length_of, unit_name
 
@@ -36,9 +38,9 @@ TIFF_SUFFIXES = {".tif", ".tiff", ".btf", ".tf2", ".tf8", ".ptif", ".ptiff", ".z
     ".avs",
     ".qptiff",
 }
-WORLD_FILES = (".tfw", ".tifw", ".wld")
 GDAL_NODATA = 42113
-GEO_TAGS = (33550, 34264, 34735, GDAL_NODATA)
+# Pixel scale, tie points, transform, keys and sensor coefficients.
+GEO_TAGS = (33550, 33922, 34264, 34735, 50844, GDAL_NODATA)
 # Files of these kinds hold a label and an overview of the glass beside the tissue: the largest image is meant.
 SLIDES = ("svs", "scn", "bif", "qpi", "philips")
 # Coarser than this, a resolution tag tells of a printer or a scanner's setting, not of what is seen.
@@ -148,9 +150,19 @@ def _describe_tiff(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPag
         )
     sizes, unit = _tiff_spacing(file, series)
     spacing = tuple(sizes.get(letter, 1.0) for letter in axes) if axes and sizes else None
-    place = read_georeference(path) if _may_lie_somewhere(path, file) else None
+    place = read_georeference(path, "GTiff") if _may_lie_somewhere(path, file) else None
     nodata = place.nodata if place else _tiff_nodata(file)
-    return Opened(levels, axes, spacing, unit if spacing else None, nodata=nodata, georeference=place)
+    at = positions(_ome_pixels(file.ome_metadata), unit) if file.is_ome and file.ome_metadata and spacing else {}
+    origin = tuple(at.get(letter, 0.0) for letter in axes or "")
+    return Opened(
+        levels,
+        axes,
+        spacing,
+        unit if spacing else None,
+        nodata=nodata,
+        georeference=place,
+        origin=origin if any(origin) else None,
+    )
 
 
 def _tiff_levels(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[Any, ...]:
@@ -209,14 +221,19 @@ def _tiff_spacing(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> t
     return (known, unit) if {"y", "x"} <= set(known) else ({}, None)
 
 
-def _ome_spacing(xml: str) -> tuple[dict[str, float], str | None]:
+def _ome_pixels(xml: str) -> dict[str, Any]:
+    """Return the element Pixels of the first image; an empty one where the metadata are damaged."""
     import tifffile
 
     try:
         images: Any = tifffile.xml2dict(xml)["OME"]["Image"]
-        pixels = dict((images[0] if isinstance(images, list) else images)["Pixels"])
+        return dict((images[0] if isinstance(images, list) else images)["Pixels"])
     except (SyntaxError, LookupError, TypeError, ValueError):  # The pixels can be read without.
-        return {}, None
+        return {}
+
+
+def _ome_spacing(xml: str) -> tuple[dict[str, float], str | None]:
+    pixels = _ome_pixels(xml)
     sizes, units = {}, {}
     for letter in "zyx":
         size = length_of(pixels.get(f"PhysicalSize{letter.upper()}"))
@@ -231,8 +248,7 @@ def _ome_spacing(xml: str) -> tuple[dict[str, float], str | None]:
 
 def _may_lie_somewhere(path: Path, file: tifffile.TiffFile) -> bool:
     """Say whether GDAL could know where a TIFF lies: by its tags, or by a file beside it."""
-    beside = [path.with_suffix(suffix) for suffix in WORLD_FILES] + [path.with_name(f"{path.name}.aux.xml")]
-    return any(code in file.pages.first.tags for code in GEO_TAGS) or any(other.exists() for other in beside)
+    return any(code in file.pages.first.tags for code in GEO_TAGS) or has_sidecar(path)
 
 
 def _tiff_nodata(file: tifffile.TiffFile) -> float | None:

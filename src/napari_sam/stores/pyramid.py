@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +63,7 @@ class LabelPyramid:
         name: str | None = None,
         source: str | None = None,
         time_unit: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
     ) -> LabelPyramid:
         """Make an empty label image on disk (OME-Zarr 0.5) and open it.
 
@@ -89,13 +90,15 @@ class LabelPyramid:
             The image that the labels are for, as a path from the folder.
         time_unit
             Of the time axis, for example "second".
+        attributes
+            Further attributes of the group, beside those of OME-Zarr.
 
         Raises
         ------
         LabelsError
             The path exists or cannot be made, or an argument is wrong; nothing is left behind.
         """
-        notes = {NAMESPACE: {"highest_label": 0}}
+        notes = {**(attributes or {}), NAMESPACE: {"highest_label": 0}}
         make_label_image(
             Path(path), shape, axes, spacing, translation, unit, chunks, dtype, name, source, notes, time_unit
         )
