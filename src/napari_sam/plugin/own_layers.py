@@ -38,12 +38,13 @@ COVERAGE_COLOR = "#4aa3df"
 PREVIEW_OPACITY, HOVER_OPACITY = 0.5, 0.3
 # Of the array that previews under the cursor are drawn into, and where its place is kept.
 WINDOW_SIDE = 1024
-WINDOW = "napari-sam window"
+OWN = "napari-sam "
+WINDOW = f"{OWN}window"
 # Labels of more bytes, or longer than a texture of the graphics card can be, live on disk.
 MOST_IN_MEMORY = 512 * 2**20
 MOST_TEXTURE = 16384
 # Where a layer's metadata keep the pyramid that it shows.
-PYRAMID = "napari-sam pyramid"
+PYRAMID = f"{OWN}pyramid"
 
 
 def make_points(image: Image) -> Points:
@@ -199,14 +200,18 @@ def make_labels(image: Image) -> Labels | None:
         return None
 
 
-def attributes_of(image: Image) -> dict[str, Any]:
-    """Return the arguments that give new labels the place and the metadata of their image.
+def metadata_of(layer: Layer) -> dict[str, Any]:
+    """Return the metadata that labels take over from a layer: all but our own notes.
 
     Writers of other plugins look for the header of a medical image, or its calibration, in the metadata of the layer
     that they save.
     """
-    own = (PYRAMID, WINDOW)
-    return {**transform_of(image), "metadata": {key: value for key, value in image.metadata.items() if key not in own}}
+    return {key: value for key, value in layer.metadata.items() if not str(key).startswith(OWN)}
+
+
+def attributes_of(image: Image) -> dict[str, Any]:
+    """Return the arguments that give new labels the place and the metadata of their image."""
+    return {**transform_of(image), "metadata": metadata_of(image)}
 
 
 def label_path(image: Image) -> Path:
