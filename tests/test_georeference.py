@@ -112,7 +112,12 @@ def test_a_photograph_turned_by_its_orientation_is_not_placed_as_it_is_stored(tm
 
 POINTS = [
     GroundControlPoint(row, col, x, y, z)
-    for row, col, x, y, z in [(0, 0, 4e5, 5e6, 0), (0, 90, 4.1e5, 5e6, 1), (120, 0, 4e5, 4.9e6, 2), (50, 40, 4e5, 4.9e6, 3)]
+    for row, col, x, y, z in [
+        (0, 0, 4e5, 5e6, 0),
+        (0, 90, 4.1e5, 5e6, 1),
+        (120, 0, 4e5, 4.9e6, 2),
+        (50, 40, 4e5, 4.9e6, 3),
+    ]
 ]
 SENSOR = RPC(
     height_off=10,
@@ -142,9 +147,7 @@ def test_control_points_and_sensor_coefficients_go_into_the_labels(tmp_path, pro
     write_image(tmp_path / "l.tif", np.ones(SHAPE, np.uint16), volume)
     with rasterio.open(tmp_path / "a.tif") as given, rasterio.open(tmp_path / "l.tif") as labels:
         points, system = labels.gcps
-        assert [(p.row, p.col, p.x, p.y, p.z) for p in points] == [
-            (p.row, p.col, p.x, p.y, p.z) for p in given.gcps[0]
-        ]
+        assert [(p.row, p.col, p.x, p.y, p.z) for p in points] == [(p.row, p.col, p.x, p.y, p.z) for p in given.gcps[0]]
         assert system == given.gcps[1]
         assert (labels.rpcs and labels.rpcs.to_dict()) == (given.rpcs and given.rpcs.to_dict())
 
@@ -256,12 +259,20 @@ def test_leading_axes_are_read_in_parts_like_an_array(tmp_path, leading):
     assert array.shape == expected.shape
     everything = (slice(None),) * len(leading)
     last = (-1,) * len(leading)
-    for key in [everything, last, (slice(1, None, 2), *last[1:]), (Ellipsis, slice(3, 40, 3), 5), (*last, 7, slice(2, 9))]:
+    for key in [
+        everything,
+        last,
+        (slice(1, None, 2), *last[1:]),
+        (Ellipsis, slice(3, 40, 3), 5),
+        (*last, 7, slice(2, 9)),
+    ]:
         np.testing.assert_array_equal(array[key], expected[key])
 
 
 def test_bands_of_a_map_are_channels_as_ever(tmp_path):
-    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", height=50, width=70, count=6, dtype="uint16") as dataset:
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", height=50, width=70, count=6, dtype="uint16"
+    ) as dataset:
         dataset.write(np.zeros((6, 50, 70), np.uint16))
     assert open_raster(tmp_path / "a.tif").axes == "yxc"
 

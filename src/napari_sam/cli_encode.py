@@ -35,7 +35,9 @@ ContrastOption = Annotated[
 AxesOption = Annotated[
     str,
     typer.Option(
-        "--axes", metavar="ROW,COL", help="Axes of the planes by number, -3,-1 for zx; by default y and x, or the last two."
+        "--axes",
+        metavar="ROW,COL",
+        help="Axes of the planes by number, -3,-1 for zx; by default y and x, or the last two.",
     ),
 ]
 DEFAULT_AXES = "y,x"
@@ -76,7 +78,9 @@ def image_options(
         "nodata": nodata,
         "spacing": None if spacing is None else parse_numbers(spacing, None, "--spacing", "Z,Y,X"),
         "contrast_limits": None if contrast is None else parse_numbers(contrast, 2, "--contrast", "LOW,HIGH"),
-        "axes": None if axes == DEFAULT_AXES else [int(n) for n in parse_numbers(axes, 2, "--axes", "ROW,COL", whole=True)],
+        "axes": None
+        if axes == DEFAULT_AXES
+        else [int(n) for n in parse_numbers(axes, 2, "--axes", "ROW,COL", whole=True)],
     }
 
 

@@ -55,9 +55,7 @@ def write_labels(
             _write_tiff(temporary, labels, calibration)
 
 
-def _write_zarr(
-    path: Path, labels: NDArray[Any], calibration: Calibration | None, place: Georeference | None
-) -> None:
+def _write_zarr(path: Path, labels: NDArray[Any], calibration: Calibration | None, place: Georeference | None) -> None:
     import zarr
 
     attributes: dict[str, Any] = {}

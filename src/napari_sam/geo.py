@@ -182,7 +182,9 @@ class RasterioArray:
         first = len(self._leading)
         rows, cols, *others = *ranges[first:], *ranges[:first]
         numbers = np.arange(math.prod(self._leading) if first else self.shape[-1] if others else 1)
-        numbers = numbers.reshape(self._leading)[np.ix_(*others)] if first else numbers[others[0]] if others else numbers
+        numbers = (
+            numbers.reshape(self._leading)[np.ix_(*others)] if first else numbers[others[0]] if others else numbers
+        )
         window = tuple((min(r), max(r) + 1) for r in (rows, cols))
         with _gdal():
             block = self._dataset().read(

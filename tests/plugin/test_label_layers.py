@@ -46,9 +46,7 @@ def test_labels_in_memory_have_the_metadata_of_the_image_that_writers_look_for()
 
 
 def test_labels_of_a_multiscale_image_have_its_metadata_and_their_pyramid(on_disk):
-    image = Image(
-        [np.zeros((3, 600, 700), np.uint8), np.zeros((3, 300, 350), np.uint8)], metadata=HEADER, **PLACE
-    )
+    image = Image([np.zeros((3, 600, 700), np.uint8), np.zeros((3, 300, 350), np.uint8)], metadata=HEADER, **PLACE)
     pyramid = pyramid_on(image)
     labels = own_layers.labels_of_pyramid(pyramid, image)
     assert labels.metadata == {**HEADER, own_layers.PYRAMID: pyramid}

@@ -342,4 +342,5 @@ def shared_lengths(
         Shape (n, count), float64.
     """
     cell = start + size * np.arange(count)[None]
-    return np.clip(np.minimum(high[:, None], cell + size) - np.maximum(low[:, None], cell), 0, None)
+    shared = np.minimum(high[:, None], cell + size) - np.maximum(low[:, None], cell)
+    return np.asarray(np.clip(shared, 0, None), np.float64)

@@ -118,7 +118,13 @@ def render_tile(
     spans = [
         Span((first - start) / size, step / size, count, (last - start) / size)
         for first, last, start, size, step, count in zip(
-            (tile.read.top, tile.read.left), (tile.read.bottom, tile.read.right), starts, size, tile.step, counts
+            (tile.read.top, tile.read.left),
+            (tile.read.bottom, tile.read.right),
+            starts,
+            size,
+            tile.step,
+            counts,
+            strict=True,
         )
     ]
     reduced = _reduce(_filled(pixels, spans), spans)

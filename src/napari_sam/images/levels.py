@@ -54,7 +54,8 @@ def inferred_factors(shapes: Sequence[tuple[int, ...]]) -> tuple[Factors, ...]:
         nearest = _nearest_whole(finest[longest], coarse[longest])
         regular = nearest if step is None else before[longest] * step
         common = next((c for c in (regular, nearest) if _fits(finest[longest], coarse[longest], c)), None)
-        found.append(tuple(map(lambda *lengths: _factor(*lengths, common), finest, coarse, before)))
+        lengths = zip(finest, coarse, before, strict=True)
+        found.append(tuple(_factor(fine, short, factor, common) for fine, short, factor in lengths))
         step = found[-1][longest] / before[longest]
     return tuple(found)
 

@@ -112,7 +112,7 @@ def _affine(transformation: Mapping[str, Any], ndim: int, names: Sequence[str]) 
     if kind == "inverseOf":
         inner = _affine(transformation["transformation"], ndim, names)
         inverse = np.linalg.inv(inner.matrix)
-        return Affine(inverse, -inverse @ inner.offset)
+        return Affine(np.asarray(inverse, np.float64), -inverse @ inner.offset)
     if kind == "byDimension":
         return _by_dimension(transformation["transformations"], ndim, names)
     raise UnsupportedTransformationError(f"a transformation is of type {kind!r}")
@@ -123,8 +123,7 @@ def _by_dimension(parts: Sequence[Mapping[str, Any]], ndim: int, names: Sequence
     matrix, offset = np.zeros((ndim, ndim)), np.zeros(ndim)
     for part in parts:
         inputs, outputs = (
-            [_axis(at, names) for at in part.get(f"{side}_axes", part.get(side))]  # type: ignore[union-attr]
-            for side in ("input", "output")
+            [_axis(at, names) for at in part.get(f"{side}_axes", part.get(side))] for side in ("input", "output")
         )
         inner = _affine(part.get("transformation", part), len(inputs), [names[at] for at in outputs] if names else ())
         matrix[np.ix_(outputs, inputs)] = inner.matrix

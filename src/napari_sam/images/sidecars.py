@@ -11,7 +11,15 @@ from napari_sam.geo import read_georeference
 from napari_sam.images.source import Opened
 
 # GDAL must take the file for the picture that it is: its other formats may refer to further files.
-DRIVERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP"}
+DRIVERS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    ".webp": "WEBP",
+}
 ORIENTATION = 274
 
 
@@ -38,7 +46,9 @@ def placed(opened: Opened, path: Path) -> Opened:
     if place is None:
         return opened
     axes = opened.axes or {2: "yx"}.get(len(opened.levels[0].shape))
-    return replace(opened, axes=axes, georeference=place, nodata=place.nodata if opened.nodata is None else opened.nodata)
+    return replace(
+        opened, axes=axes, georeference=place, nodata=place.nodata if opened.nodata is None else opened.nodata
+    )
 
 
 def _is_turned(path: Path) -> bool:

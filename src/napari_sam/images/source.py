@@ -142,9 +142,7 @@ def known_letters(letters: str) -> str | None:
     return "".join(found) if is_image else None
 
 
-def calibrated(
-    opened: Opened, scale: Sequence[float], origin: Sequence[float], units: Sequence[str | None]
-) -> Opened:
+def calibrated(opened: Opened, scale: Sequence[float], origin: Sequence[float], units: Sequence[str | None]) -> Opened:
     """Return an opened image with the steps, the origin and the units of its axes; lengths in the unit of the columns.
 
     Parameters
@@ -155,8 +153,8 @@ def calibrated(
         One entry for each axis, in the file's own units.
     """
     assert opened.axes is not None
-    steps, starts, named = (dict(zip(opened.axes, values, strict=True)) for values in (scale, origin, units))
-    known = {letter: unit_name(unit) for letter, unit in named.items()}
+    steps, starts = (dict(zip(opened.axes, values, strict=True)) for values in (scale, origin))
+    known = {letter: unit_name(unit) for letter, unit in zip(opened.axes, units, strict=True)}
     lengths, unit = in_one_unit({letter: steps[letter] for letter in steps if letter in "zyx"}, known)
     starts |= {letter: starts[letter] * lengths[letter] / steps[letter] for letter in lengths}
     steps |= lengths

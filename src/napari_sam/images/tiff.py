@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from napari_sam.errors import ImageError
 from napari_sam.geo import has_rasterio, read_georeference, whole_key
+from napari_sam.images.ome_xml import positions
 from napari_sam.images.ome_zarr import member
 from napari_sam.images.raster import open_by_gdal
-from napari_sam.images.ome_xml import positions
 from napari_sam.images.sidecars import has_sidecar
 from napari_sam.images.source import Opened, checked, fits, known_letters
 from napari_sam.images.units import in_one_unit, length_of, unit_name

@@ -208,8 +208,8 @@ def check_axes(axes: str | Sequence[str] | None, ndim: int) -> str:
     known = set(letters) <= set(AXIS_TYPES) and len(set(letters)) == len(letters)
     if len(letters) != ndim or not known or not 2 <= spatial <= 3:
         raise LabelsError(
-            f"{letters!r} are no axes for labels of {ndim} axes: give one letter for each, out of t, c and two or three "
-            "of z, y and x."
+            f"{letters!r} are no axes for labels of {ndim} axes: give one letter for each, out of t, c and "
+            "two or three of z, y and x."
         )
     return letters
 
@@ -270,8 +270,8 @@ def _ome(
 def _type_of(axes: str, at: int) -> dict[str, str]:
     """Return the OME type of an axis.
 
-    OME-Zarr 0.5 wants time first, then channels, then space, and common readers refuse a type that is out of that order.
-    Labels keep the order of their image, so that equal indices mean equal pixels: such an axis has its name alone.
+    OME-Zarr 0.5 wants time first, then channels, then space, and common readers refuse a type out of that order. Labels
+    keep the order of their image, so that equal indices mean equal pixels: such an axis has its name alone.
     """
     letter, before = axes[at], set(axes[:at])
     in_order = letter in "zyx" or not before or (letter == "c" and before == {"t"})
