@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+import tensorstore
 import tifffile
 import zarr
 from hypothesis import given, settings
@@ -257,6 +258,35 @@ def test_times_without_sizes_are_no_depth(tmp_path):
     assert volume.axes == "tyx"
     labels = open_labels(tmp_path / "l.ome.zarr", volume)
     assert open_image(labels.path).axes == "tyx"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(ORDERS), st.sampled_from(["zarr", "tensorstore", "list"]))
+def test_axes_that_an_array_names_count_in_any_order(letters, kind):
+    image = pixels_of(letters)
+    if kind == "tensorstore":
+        given_ = tensorstore.array(image)[tensorstore.d[:].label[tuple(letters)]]
+    else:
+        given_ = zarr.create_array({}, data=image, dimension_names=list(letters))
+    volume = Volume.of([given_] if kind == "list" else given_)
+    kept = letters.replace("c", "")
+    assert volume.axes == kept
+    assert volume.channel_axis == (letters.index("c") if "c" in letters else None)
+    assert volume.plane_axes == (kept.index("y"), kept.index("x"))
+    last = [LENGTHS[letter] - 1 for letter in kept if letter not in "yx"]
+    plane = Plane.of(volume.shape, last, volume.plane_axes)
+    read = volume.read(plane, plane_box(volume, plane))
+    assert (read[..., -1] if "c" in letters else read)[35, 55] == 220
+
+
+def test_the_time_between_frames_of_an_ome_tif_is_known(tmp_path):
+    metadata = {"axes": "TYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    metadata |= {"TimeIncrement": 250, "TimeIncrementUnit": "ms"}
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels_of("tyx"), ome=True, metadata=metadata)
+    opened = open_image(tmp_path / "a.ome.tif")
+    assert (opened.spacing, opened.time_unit) == ((0.25, 0.5, 0.5), "second")
+    labels = open_image(open_labels(tmp_path / "l.ome.zarr", Volume.of(tmp_path / "a.ome.tif")).path)
+    assert (labels.spacing, labels.time_unit) == ((0.25, 0.5, 0.5), "second")
 
 
 # -- labels ------------------------------------------------------------------------------------------------------------

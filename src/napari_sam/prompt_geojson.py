@@ -213,7 +213,8 @@ def _check_system(data: Json, place: Georeference | None, name: str) -> None:
     code = crs_code(said)
     if place is None or place.crs is None or place.transform is None:
         if code is not None and code != "OGC:CRS84":
-            raise PromptError(f"{name} lies on a map ({said}) and the image on none: export it in pixels of the image.")
+            where = "by control points alone" if place is not None and place.is_known else "on none"
+            raise PromptError(f"{name} lies on a map ({said}) and the image {where}: export it in pixels of the image.")
         return
     if is_same_crs(said, place.crs) is False:
         theirs = "EPSG:4326" if code == "OGC:CRS84" else crs_name(said)

@@ -22,6 +22,7 @@ from napari_sam.core.rendering import Rendering, percentile_limits, render_tile
 from napari_sam.core.tiles import Tile
 from napari_sam.errors import ImageError
 from napari_sam.geo import Georeference
+from napari_sam.images.axes import letters_of_array
 from napari_sam.images.calibration import Calibration
 from napari_sam.images.levels import level_factors
 from napari_sam.lazy import dtype_of
@@ -460,12 +461,12 @@ def _opened(image: ArrayLike | Sequence[ArrayLike] | str | Path) -> Opened:
     if isinstance(image, Sequence) and len(image) and all(hasattr(level, "shape") for level in image):
         levels: tuple[Any, ...] = tuple(image)
         if len(levels) == 1 or len({tuple(level.shape) for level in levels}) > 1:
-            return Opened(levels)
+            return Opened(levels, letters_of_array(levels[0]))
     if hasattr(image, "array_keys"):
         raise ImageError("A zarr group is not one image: give its path, or one of its arrays.")
     if not hasattr(image, "shape") or not hasattr(image, "dtype"):
         return Opened((np.asarray(image),))
-    return Opened((cast(ArrayLike, image),))
+    return Opened((cast(ArrayLike, image),), letters_of_array(image))
 
 
 def _check_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from napari_sam.axis_names import UNKNOWN, letter_of
+from napari_sam.images.array_attributes import names_in
 from napari_sam.images.source import known_letters
+
+
+def letters_of_array(array: Any) -> str | None:
+    """Return one letter for each axis of an array that names them, as zarr 3, xarray and tensorstore do; or None."""
+    names: Any = getattr(array, "dims", None)
+    if not isinstance(names, tuple):
+        attributes = getattr(array, "attrs", {})
+        names = names_in(
+            attributes if isinstance(attributes, Mapping) else {},
+            getattr(getattr(array, "metadata", None), "dimension_names", None),
+        ) or getattr(getattr(array, "domain", None), "labels", None)
+    return letters_of(names, len(array.shape)) if names else None
 
 
 def letters_of(names: Sequence[Any], ndim: int, kinds: Sequence[Any] | None = None) -> str | None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from napari_sam.images.calibration import Calibration
-from napari_sam.images.units import MICROMETRES, UNITS, in_one_unit, unit_name
+from napari_sam.images.units import MICROMETRES, UNITS, in_one_unit, length_of, unit_name
 
+SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "min": 60.0, "h": 3600.0, "d": 86400.0}
 SIGNS = {name: sign for sign, name in UNITS.items()}
 
 
@@ -35,6 +36,13 @@ def positions(pixels: Mapping[str, Any], unit: str | None) -> dict[str, float]:
         if given in MICROMETRES:
             found[letter] = in_one_unit({"z": value}, {"x": unit, "z": given})[0]["z"]
     return found
+
+
+def time_step(pixels: Mapping[str, Any]) -> float | None:
+    """Return the time from one frame to the next in seconds; None where it is unknown."""
+    step = length_of(pixels.get("TimeIncrement"))
+    seconds = SECONDS.get(str(pixels.get("TimeIncrementUnit", "s")))
+    return None if step is None or seconds is None else step * seconds
 
 
 def metadata_of(calibration: Calibration, planes: int) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.errors import ImageError
-from napari_sam.images.array_attributes import grid_in, map_in, names_in
-from napari_sam.images.axes import letters_of
+from napari_sam.images.array_attributes import grid_in, map_in
+from napari_sam.images.axes import letters_of, letters_of_array
 from napari_sam.images.ome_transforms import Placement, UnsupportedTransformationError, placement
 from napari_sam.images.source import Opened, calibrated, checked
 
@@ -83,7 +83,7 @@ def _open_node(node: zarr.Group | zarr.Array[Any], where: str) -> Opened:
 
 def _open_array(array: zarr.Array[Any]) -> Opened:
     """Describe a single array by its own attributes: names of its axes, and the steps and origin that N5 gives."""
-    letters = array_letters(array)
+    letters = letters_of_array(array)
     attributes = array.attrs.asdict()
     opened = Opened((array,), letters, georeference=map_in(attributes))
     stated = grid_in(attributes, array.ndim)
@@ -211,13 +211,7 @@ def _ome_letters(
     # Before 0.3 there were five axes, and always these.
     if version in ("", "0.1", "0.2") and array.ndim == 5:
         return "tczyx"
-    return array_letters(array)
-
-
-def array_letters(array: zarr.Array[Any]) -> str | None:
-    """Return one letter for each axis of a zarr array by the names that it gives them; None where it does not."""
-    names = names_in(array.attrs.asdict(), getattr(array.metadata, "dimension_names", None))
-    return None if names is None else letters_of(names, array.ndim)
+    return letters_of_array(array)
 
 
 def _calibrated(opened: Opened, place: Placement, axes: Sequence[dict[str, Any]] | None) -> Opened:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_sam.errors import ImageError
 from napari_sam.geo import has_rasterio, read_georeference, whole_key
-from napari_sam.images.ome_xml import positions
+from napari_sam.images.ome_xml import positions, time_step
 from napari_sam.images.ome_zarr import member
 from napari_sam.images.raster import open_by_gdal
 from napari_sam.images.sidecars import has_sidecar
@@ -162,6 +162,7 @@ def _describe_tiff(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPag
         nodata=nodata,
         georeference=place,
         origin=origin if any(origin) else None,
+        time_unit="second" if "t" in sizes and (axes or "").count("t") else None,
     )
 
 
@@ -243,7 +244,9 @@ def _ome_spacing(xml: str) -> tuple[dict[str, float], str | None]:
     if not {"y", "x"} <= set(sizes):
         return {}, None
     sizes.setdefault("z", sizes["x"])
-    return in_one_unit(sizes, units)
+    step = time_step(pixels)
+    sizes, unit = in_one_unit(sizes, units)
+    return sizes | ({} if step is None else {"t": step}), unit
 
 
 def _may_lie_somewhere(path: Path, file: tifffile.TiffFile) -> bool:
