@@ -15,7 +15,7 @@ from napari_sam.files import replacing
 from napari_sam.geo import Georeference, write_labels_geotiff
 from napari_sam.images.array_attributes import grid_attributes, map_attributes
 from napari_sam.images.calibration import Calibration
-from napari_sam.images.ome_xml import metadata_of
+from napari_sam.images.ome_sizes import metadata_of
 from napari_sam.images.units import MICROMETRES
 
 LABEL_SUFFIXES = (".tif", ".tiff", ".zarr")

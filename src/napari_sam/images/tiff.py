@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_sam.errors import ImageError
 from napari_sam.geo import has_rasterio, read_georeference, whole_key
-from napari_sam.images.ome_xml import positions, time_step
+from napari_sam.images.ome_sizes import positions, time_step
 from napari_sam.images.ome_zarr import member
 from napari_sam.images.raster import open_by_gdal
 from napari_sam.images.sidecars import has_sidecar
