@@ -12,7 +12,7 @@ from napari_sam.stores.boxes import WritableArray
 from napari_sam.stores.entries import Provenance
 from napari_sam.stores.journal import Journal
 from napari_sam.stores.journal_places import image_digest, journal_of
-from napari_sam.stores.targets import Target
+from napari_sam.stores.targets import Target, is_empty
 from napari_sam.volume import Volume
 
 
@@ -63,7 +63,7 @@ def record(
     place = folder or find_journal(volume, source, None if is_new else target.array)
     journal = Journal(place, target, about=about(volume, source), durable=durable)
     try:
-        if journal.entries and (is_new or target.next_label == 1):
+        if journal.entries and (is_new or is_empty(target)):
             journal.restore()
     except BaseException:
         journal.close()
