@@ -11,7 +11,8 @@ from napari_sam.lazy import dtype_of
 from napari_sam.stores.boxes import WritableArray
 from napari_sam.stores.entries import Provenance
 from napari_sam.stores.journal import Journal
-from napari_sam.stores.journal_places import image_digest, journal_of
+from napari_sam.stores.image_identity import pixel_digest, place_of
+from napari_sam.stores.journal_places import image_digest, journal_beside, journal_in_cache, labels_path
 from napari_sam.stores.targets import Target, is_empty
 from napari_sam.volume import Volume
 
@@ -28,7 +29,8 @@ def find_journal(volume: Volume, source: str | Path | None, labels: WritableArra
     labels
         What is written into, or None for new labels in memory.
     """
-    return journal_of(labels, image_digest(source, volume.array, volume.shape))
+    path = labels_path(labels)
+    return journal_in_cache(about(volume, source)) if path is None else journal_beside(path)
 
 
 def record(
@@ -60,8 +62,9 @@ def record(
     LabelsError, OutputError
         See `Journal`.
     """
-    place = folder or find_journal(volume, source, None if is_new else target.array)
-    journal = Journal(place, target, about=about(volume, source), durable=durable)
+    path, said = None if is_new else labels_path(target.array), about(volume, source)
+    place = folder or (journal_in_cache(said) if path is None else journal_beside(path))
+    journal = Journal(place, target, about=said, durable=durable)
     try:
         if journal.entries and (is_new or is_empty(target)):
             journal.restore()
@@ -84,6 +87,8 @@ def about(volume: Volume, source: str | Path | None) -> dict[str, Any]:
         "shape": list(volume.shape),
         "dtype": dtype_of(volume.array).str,
         "digest": image_digest(source, volume.array, volume.shape),
+        "place": place_of(source),
+        "pixels": pixel_digest(volume.array),
     }
 
 

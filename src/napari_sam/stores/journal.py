@@ -20,6 +20,7 @@ from napari_sam.stores.entries import Entry, LabelClass, PackedMask, Provenance,
 from napari_sam.stores.entry_json import to_json
 from napari_sam.stores.free_labels import end_of
 from napari_sam.stores.history import History
+from napari_sam.stores.image_identity import is_of_another
 from napari_sam.stores.journal_file import Content, JournalFile
 from napari_sam.stores.labels import plan_edit
 from napari_sam.stores.objects import LabelledObject
@@ -80,6 +81,11 @@ class Journal:
         self._table = self._history.table
         try:
             self._check_shape()
+            if is_of_another(self.about, about or {}):
+                raise LabelsError(
+                    f"The journal {self.folder} is of another image{_named(self.about)}, or that image's pixels have "
+                    "changed since: open it with the image that it is of, or name another folder for this one."
+                )
             unfinished = self._history.take_all(self._file.lines)
             if target is not None and not read_only:
                 with exclusive(target):
@@ -414,6 +420,10 @@ class Journal:
 
     def _mark(self, entry: Entry) -> None:
         self._file.mark({"written": entry.number})
+
+
+def _named(about: Content) -> str:
+    return f" ({about['image']})" if about.get("image") else ""
 
 
 def open_journal(path: Path | str) -> Journal:
