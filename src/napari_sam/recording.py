@@ -11,8 +11,14 @@ from napari_sam.lazy import dtype_of
 from napari_sam.stores.boxes import WritableArray
 from napari_sam.stores.entries import Provenance
 from napari_sam.stores.journal import Journal
-from napari_sam.stores.image_identity import pixel_digest, place_of
-from napari_sam.stores.journal_places import image_digest, journal_beside, journal_in_cache, labels_path
+from napari_sam.stores.image_identity import inode_of, pixel_digest, place_of
+from napari_sam.stores.journal_places import (
+    image_digest,
+    journal_beside,
+    journal_in_cache,
+    labels_path,
+    replaced_journal,
+)
 from napari_sam.stores.targets import Target, is_empty
 from napari_sam.volume import Volume
 
@@ -68,6 +74,11 @@ def record(
     try:
         if journal.entries and (is_new or is_empty(target)):
             journal.restore()
+        elif not journal.entries and (earlier := replaced_journal(said, place)) is not None:
+            journal.trouble = (
+                f"The earlier work on {source} is of other pixels than the image has now, so it is left in {earlier} "
+                "and not continued."
+            )
     except BaseException:
         journal.close()
         raise
@@ -82,12 +93,14 @@ def about(volume: Volume, source: str | Path | None) -> dict[str, Any]:
     volume, source
         See `find_journal`.
     """
+    place = place_of(source)
     return {
         "image": None if source is None else str(source),
         "shape": list(volume.shape),
         "dtype": dtype_of(volume.array).str,
         "digest": image_digest(source, volume.array, volume.shape),
-        "place": place_of(source),
+        "place": place,
+        "inode": inode_of(place),
         "pixels": pixel_digest(volume.array),
     }
 

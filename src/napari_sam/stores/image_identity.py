@@ -1,7 +1,7 @@
 """Image identity: whether a journal is of an image, told by its pixels and not by its name.
 
-A journal's first line holds `pixels`, a digest of the image's shape, type and pixels, and `place`, its path or URL.
-An image that was renamed or moved is still the same one; a file that was replaced by another one is not. Of two files
+A journal's first line holds `pixels`, a digest of the image's shape, type and pixels, and `place` and `inode`, its path
+or URL and the file system's number of it. An image that was renamed or moved is still the same one; a file that was replaced by another one is not. Of two files
 with the same pixels, the journal is of the one that it names, as long as that is there.
 """
 
@@ -58,6 +58,16 @@ def place_of(source: str | Path | None) -> str | None:
     return text if text is None or "://" in text else str(Path(text).resolve())
 
 
+def inode_of(place: str | None) -> int | None:
+    """Return the file system's number of a file or folder, which stays when it is renamed; None where it is not."""
+    if place is None or "://" in place:
+        return None
+    try:
+        return Path(place).stat().st_ino
+    except (OSError, ValueError):
+        return None
+
+
 def is_of_another(header: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
     """Return whether a journal is certainly of another image.
 
@@ -84,7 +94,10 @@ def belongs_to(header: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
     recorded, place = header.get("place"), about.get("place")
     if not isinstance(recorded, str) or not isinstance(place, str) or recorded == place:
         return True
-    return "://" not in recorded and not _exists(Path(recorded))
+    if "://" in recorded:
+        return False
+    # The file was moved; or renamed, and another one has its old name.
+    return inode_of(recorded) is None or (about.get("inode") is not None and header.get("inode") == about["inode"])
 
 
 def _differ(header: Mapping[str, Any], about: Mapping[str, Any], key: str) -> bool:
@@ -92,13 +105,6 @@ def _differ(header: Mapping[str, Any], about: Mapping[str, Any], key: str) -> bo
     if key == "dtype" and isinstance(one, str) and isinstance(other, str):
         one, other = one.lstrip("<>=|"), other.lstrip("<>=|")
     return one is not None and other is not None and one != other
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:
-        return False
 
 
 def _spots(shape: Sequence[int]) -> Iterator[tuple[Any, ...]]:

@@ -53,12 +53,12 @@ class Journal:
     target
         The labels that are written into; replace it where they are shown elsewhere.
     trouble
-        What was dropped on opening, as one sentence, or None.
+        What the user should know of its opening, such as what was dropped, as one sentence; or None.
 
     Raises
     ------
     LabelsError
-        The journal is damaged, of another version, or not of these labels.
+        The journal is damaged, of another version, of another image, or not of these labels.
     OutputError
         Another program has it open, or its folder cannot be written to.
     """
@@ -77,6 +77,7 @@ class Journal:
         self._highest_before: dict[int, int] = {}
         new = None if read_only else dict(about or {})
         self._file = JournalFile(Path(folder), new, read_only=read_only, durable=durable)
+        self.trouble = self._file.trouble
         self._history = History(self._file.path)
         self._table = self._history.table
         try:
@@ -111,11 +112,6 @@ class Journal:
     def about(self) -> Content:
         """What the first line says of the image."""
         return dict(self._file.header)
-
-    @property
-    def trouble(self) -> str | None:
-        """What was dropped on opening, as one sentence, or None."""
-        return self._file.trouble
 
     @property
     def entries(self) -> list[Entry]:

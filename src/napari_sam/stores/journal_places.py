@@ -16,7 +16,7 @@ import numpy as np
 from napari_sam.lazy import dtype_of
 from napari_sam.stores.access import path_of
 from napari_sam.stores.boxes import WritableArray
-from napari_sam.stores.image_identity import belongs_to
+from napari_sam.stores.image_identity import belongs_to, is_of_another
 from napari_sam.stores.journal_file import LINES
 from napari_sam.stores.journal_lines import parse_lines
 from napari_sam.stores.locations import cache_folder
@@ -61,6 +61,15 @@ def journal_in_cache(about: Mapping[str, Any]) -> Path:
         return found
     names = itertools.chain([base], (base.with_name(f"{about['digest']}-{n}{SUFFIX}") for n in itertools.count(2)))
     return next(folder for folder in names if not folder.exists() or _may_be_of(folder, about))
+
+
+def replaced_journal(about: Mapping[str, Any], place: Path) -> Path | None:
+    """Return the journal of another image that was at the same path before, where `place` is the one of this image."""
+    earlier = journal_folder() / f"{about['digest']}{SUFFIX}"
+    if place == earlier or place.parent != earlier.parent:
+        return None
+    header = read_header(earlier)
+    return earlier if header is not None and is_of_another(header, about) else None
 
 
 def journals_in_cache(about: Mapping[str, Any]) -> list[Path]:
