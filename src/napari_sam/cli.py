@@ -133,7 +133,7 @@ def _check_demo(out: Path) -> None:
         is_ours = json.loads(read_text(out / "objects.json", "file", OutputError)).get("image") == DEMO_IMAGE
     taken = next((name for name in DEMO_FILES if exists(out / name)), None)
     if taken is not None and not is_ours:
-        raise OutputError(f"{out / taken} exists already and is not of an earlier demo: choose another folder by --out.")
+        raise OutputError(f"{out / taken} exists and is not of an earlier demo: choose another folder by --out.")
 
 
 def _show_demo(out: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 import typer
 from rich.console import Console
@@ -107,8 +107,8 @@ class SafeStream(io.TextIOBase):
 
 
 _stdout = SafeStream("stdout")
-console = Console(file=_stdout, markup=False, highlight=False, emoji=False)
-messages = Console(file=SafeStream("stderr"), stderr=True, markup=False, highlight=False, emoji=False)
+console = Console(file=cast(IO[str], _stdout), markup=False, highlight=False, emoji=False)
+messages = Console(file=cast(IO[str], SafeStream("stderr")), stderr=True, markup=False, highlight=False, emoji=False)
 
 
 def say(text: str) -> None:

@@ -211,15 +211,16 @@ def cache(
 
     kept = DiskStore(store) if store else DiskStore.default()
     if clear:
-        size = kept.nbytes
+        nbytes = kept.nbytes
         kept.clear()
-        say(f"{_size(size)} of embeddings deleted from {kept.path}")
+        say(f"{_size(nbytes)} of embeddings deleted from {kept.path}")
         return
     models = kept.by_predictor()
+    count = sum(number for number, _ in models.values())
     limit = "" if store else f" of {_size(cache_capacity())} (NAPARI_SAM_CACHE_SIZE)"
     size = _size(sum(nbytes for _, nbytes in models.values())) + limit
-    rows = [("folder", str(kept.path)), ("embeddings", f"{sum(count for count, _ in models.values())}"), ("size", size)]
-    rows += [(f"model {name}", f"{count} embeddings, {_size(nbytes)}") for name, (count, nbytes) in models.items()]
+    rows = [("folder", str(kept.path)), ("embeddings", str(count)), ("size", size)]
+    rows += [(f"model {name}", f"{number} embeddings, {_size(nbytes)}") for name, (number, nbytes) in models.items()]
     show_table(rows)
 
 

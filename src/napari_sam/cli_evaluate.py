@@ -19,6 +19,7 @@ from napari_sam.export import write_json
 from napari_sam.files import check_output
 from napari_sam.paths import check_apart
 
+
 def evaluate(
     manifest: Annotated[Path, typer.Argument(help="JSON list of labelled images.")],
     json: Annotated[Path, typer.Option(help="Where to write the table.")],
@@ -100,5 +101,6 @@ def _evaluation_table(table: dict[str, Any]) -> Table:
         other = classical["subsets"].get(name, classical["mean"]) if classical else {}
         beside = [f"{other[key]:.3f}" for key in ("flood_miou", "walker_miou") if other]
         noc = [f"{row['noc80']:.2f}", f"{row['noc90']:.2f}"]
-        view.add_row(Text(one_line(name)), str(row["n"]), *scores, f"{row['best_of_3']:.3f}", f"{row['box_miou']:.3f}", *noc, *beside)
+        others = [f"{row['best_of_3']:.3f}", f"{row['box_miou']:.3f}", *noc, *beside]
+        view.add_row(Text(one_line(name)), str(row["n"]), *scores, *others)
     return view

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import Mask
     from napari_sam.segmenter import Segmenter
 
+
 def find(
     image: ImageArgument,
     text: Annotated[str, typer.Argument(help="What to look for: a short noun phrase, such as nucleus.")],

@@ -160,16 +160,14 @@ def journal_for(out: Path, plane: str | None, wanted: bool, append: bool, overwr
 def _kept(
     folder: Path | None, target: LabelTarget, segmenter: Segmenter, source: str | None
 ) -> Iterator[Journal | None]:
-    """Give the journal of labels: the one of labels that hold something is gone on with, others are begun anew."""
+    """Open the journal of labels, and remove one that this run made where it fails."""
     if folder is None:
         yield None
         return
     from napari_sam.recording import about
     from napari_sam.stores.journal import Journal
 
-    is_new = target.next_label == 1
-    if is_new:
-        shutil.rmtree(folder, ignore_errors=True)
+    is_new = not exists(folder)
     try:
         with Journal(folder, target, about=about(segmenter.volume, source)) as journal:
             yield journal
@@ -177,6 +175,17 @@ def _kept(
         if is_new:
             shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _is_journal(folder: Path) -> bool:
+    """Say whether a folder holds the lines of a journal, and nothing that is not part of one."""
+    from napari_sam.stores.journal_file import LINES, LOCK
+
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except OSError:
+        return False
+    return names <= {LINES, LOCK} and (folder / LINES).is_file()
 
 
 def _row(one: Any) -> dict[str, Any]:

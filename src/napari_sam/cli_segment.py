@@ -24,6 +24,7 @@ from napari_sam.cli_encode import (
     image_options,
     parse_numbers,
     parse_plane,
+    plane_position,
 )
 from napari_sam.cli_replay import PYRAMID_SUFFIX, check_memory, write_image
 from napari_sam.errors import LabelsError, OutputError, PromptError
@@ -102,6 +103,7 @@ def segment(
 ) -> None:
     """Segment objects of an image by points and boxes and write a label image."""
     prompts = _parse_prompts(point, box, prompts_file, journal)
+    given = None if plane is None else parse_plane(plane)
     options = image_options(channels, nodata, spacing, contrast, axes)
     goes_on = append and exists(out)
     kept = _check_outputs(out, json, plane, append=append, journal=journal, overwrite=overwrite)
@@ -120,28 +122,39 @@ def segment(
     segmenter = Segmenter(image, model=cli_models.load(model, device, precision, image=image), store=store, **options)
     if store is None:
         segmenter.encoder.store = default_store(segmenter.predictor)
-    where = parse_plane(plane, segmenter)
+    where = plane_position(segmenter, given)
     run = partial(segment_objects, segmenter, prompts, where, candidate.value, overlap.value)
     if prompts_file:
-        run = partial(
-            *(cli_prompts.segment_file, segmenter, prompts_file, where, candidate.value, overlap.value),
-            **{"keep_numbers": not goes_on, "journal": kept, "source": image},
-        )
-    with cli_prompts.new_journal(None if goes_on else kept):
-        if goes_on:
-            objects = run(lambda: open_labels(out, segmenter.volume))
-        elif out.name.endswith(PYRAMID_SUFFIX):
-            with replacing(out) as temporary:
-                objects = run(lambda: open_labels(temporary, segmenter.volume, out.name.removesuffix(PYRAMID_SUFFIX)))
-        else:
-            objects = run()
-            write_image(out, objects["label_image"], segmenter.volume)
-    del objects["label_image"]
+        run = partial(cli_prompts.segment_file, segmenter, prompts_file, where, candidate.value, overlap.value)
+        run = partial(run, keep_numbers=not goes_on, source=image)
+    if goes_on:
+        kwargs = {"journal": kept} if prompts_file else {}
+        objects = run(lambda: open_labels(out, segmenter.volume), **kwargs)
+    else:
+        objects = _write_new(run, segmenter, out, has_journal=kept is not None)
+    objects.pop("label_image")
     if json:
         write_json(json, {"image": str(image), "model": model, **objects})
     say(f"{len(objects['objects'])} object(s) written to {out}")
     if objects.get("failed"):
         raise typer.Exit(1)
+
+
+def _write_new(
+    run: Callable[..., dict[str, Any]], segmenter: Segmenter, out: Path, *, has_journal: bool
+) -> dict[str, Any]:
+    """Segment into a new label image; it and its journal come to their places together, when all went well."""
+    from napari_sam.segmenter import open_labels
+    from napari_sam.stores.journal_places import journal_beside
+
+    with replacing(out) as temporary:
+        options = {"journal": journal_beside(temporary)} if has_journal else {}
+        if out.name.endswith(PYRAMID_SUFFIX):
+            name = out.name.removesuffix(PYRAMID_SUFFIX)
+            return run(lambda: open_labels(temporary, segmenter.volume, name), **options)
+        objects = run(**options)
+        write_image(temporary, objects["label_image"], segmenter.volume)
+    return objects
 
 
 def segment_objects(

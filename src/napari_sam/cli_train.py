@@ -9,16 +9,17 @@ import typer
 
 from napari_sam.cli_console import progress_bar, say
 from napari_sam.errors import ModelError
-from napari_sam.paths import check_apart, check_input
+from napari_sam.paths import check_apart, read_text
 
 if TYPE_CHECKING:
     from napari_sam.training.train import TrainOptions
+
 
 def train(
     config: Annotated[Path, typer.Argument(help="A TOML file; see configs/compact.toml.")],
 ) -> None:
     """Train the compact model, or fine-tune any model, by simulated prompts; goes on where a run was stopped."""
-    check_input(config, "configuration", ModelError)
+    read_text(config, "configuration", ModelError)  # Refuses a pipe, which would never end, and what is no text.
     from napari_sam.training.train import read_config
     from napari_sam.training.train import train as run
 

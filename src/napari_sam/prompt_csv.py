@@ -121,8 +121,8 @@ def _rows(text: str, name: str) -> tuple[list[tuple[int, Row]], list[str]]:
 def _row(cells: list[str], header: list[str], number: int, name: str) -> Row:
     if any(cell.strip() for cell in cells[len(header) :]):
         raise PromptError(
-            f"Line {number} of {name} has {len(cells)} cells and the header {len(header)}: write numbers with a decimal "
-            "point, or separate the cells by semicolons."
+            f"Line {number} of {name} has {len(cells)} cells and the header {len(header)}: write numbers with a "
+            "decimal point, or separate the cells by semicolons."
         )
     return dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=False))
 
@@ -147,9 +147,8 @@ def _columns(header: Sequence[str], axes: tuple[str, str], name: str) -> _Column
         )
     if napari_axes and napari_axes != [f"axis-{number}" for number in range(len(napari_axes))]:
         raise PromptError(f"{name} has the columns {', '.join(napari_axes)}: one of the axes is missing.")
-    numbered, named = napari_axes[:-2], []
-    if len(napari_axes) < 2:
-        numbered, named = _plane_columns(header, axes, name)
+    is_of_napari = len(napari_axes) >= 2
+    numbered, named = (napari_axes[:-2], []) if is_of_napari else _plane_columns(header, axes, name)
     found = _Columns(
         points=None if row is None or col is None else (row, col),
         has_boxes=has_boxes,
@@ -241,7 +240,9 @@ def _shapes(rows: list[tuple[int, Row]], axes: Sequence[str], name: str) -> list
         builder = PromptBuilder(str(int(key) + 1))
         at = np.array(corners[key])
         if kind not in ("rectangle", "ellipse", "polygon", "path", "line"):
-            raise PromptError(f"{name} has a shape of the type {shown(kind)!r}: use rectangles, ellipses, polygons or paths.")
+            raise PromptError(
+                f"{name} has a shape of the type {shown(kind)!r}: use rectangles, ellipses, polygons or paths."
+            )
         _add_shape(builder, kind, at[:, -2:])
         builder.set_plane(tuple(round(float(value)) for value in at[0, :-2]) or None)
         objects.append(builder.built())
@@ -271,7 +272,9 @@ def _points(values: Iterable[Iterable[float]]) -> tuple[Point, ...]:
 
 def _numbered(header: Sequence[str], name: str) -> list[str]:
     """Return the columns NAME-0, NAME-1 ... in the order of their numbers."""
-    found = {int(match[2]): match[0] for column in header if (match := _NUMBERED.fullmatch(column)) and match[1] == name}
+    found = {
+        int(match[2]): match[0] for column in header if (match := _NUMBERED.fullmatch(column)) and match[1] == name
+    }
     return [found[number] for number in sorted(found)]
 
 
@@ -310,7 +313,9 @@ def _whole_name(cell: str) -> str:
 def _is_positive(cell: str) -> bool:
     value = cell.strip().lower()
     if value not in POSITIVE + NEGATIVE:
-        raise PromptError(f"the label {shown(cell.strip())!r} is neither 1 (on the object) nor 0 (not on it): correct it")
+        raise PromptError(
+            f"the label {shown(cell.strip())!r} is neither 1 (on the object) nor 0 (not on it): correct it"
+        )
     return value in POSITIVE
 
 

@@ -59,7 +59,7 @@ def check_system(crs: Any, place: Georeference | None, name: str) -> None:
             raise PromptError(f"{name} lies on a map ({said}) and the image on none: export it in pixels of the image.")
         return
     ours = system_of(place.crs)
-    if theirs == ours and ours is not None or said.split() == place.crs.split():
+    if (theirs == ours and ours is not None) or said.split() == place.crs.split():
         return
     are_same = None
     if theirs is None or ours is None or theirs.split(":")[0] != ours.split(":")[0]:

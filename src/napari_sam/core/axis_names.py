@@ -90,7 +90,7 @@ def _letter(name: str, names: str, shape: Sequence[int], *, is_unnamed: bool) ->
 def _check_axis(axis: int, letter: str, names: str, others: Sequence[int]) -> None:
     if axis not in others and any(names[other] == "?" for other in others):
         raise PromptError(
-            f"the image does not say which of its axes is {letter}: give the position in the order of its axes, as plane"
+            f"the image does not say which of its axes is {letter}: give positions in the order of its axes, as plane"
         )
     if axis not in others:
         known = ", ".join(names[other] for other in others) or "none besides the plane's own"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -77,7 +78,8 @@ def image_digest(source: str | Path | None, array: ArrayLike, shape: Sequence[in
     digest = hashlib.sha256()
     if source is not None:
         text = str(source)
-        digest.update((text if "://" in text else str(Path(text).resolve())).encode())
+        # As the file system has it: a name need not be valid UTF-8, nor a link lead anywhere.
+        digest.update(os.fsencode(text if "://" in text else os.path.realpath(text)))
     else:
         digest.update(f"{tuple(shape)} {dtype_of(array).str}".encode())
         for key in _spots(array.shape):
