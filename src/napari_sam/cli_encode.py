@@ -166,7 +166,7 @@ def _levels_there(segmenter: Segmenter, wanted: range, given: str) -> range:
         return range(nearest, nearest + 1)
     if not there:
         return wanted  # Refused with the levels that there are.
-    warn(f"Only the levels {there.start} to {there.stop - 1} exist: these are encoded.")
+    warn(f"Of these levels there are {there.start} to {there.stop - 1}.")
     return there
 
 

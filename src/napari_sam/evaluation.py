@@ -169,7 +169,7 @@ def read_split(path: Path) -> frozenset[str]:
         The file is missing or has another form.
     """
     try:
-        return frozenset(str(name) for name in json.loads(read_text(path, "split", ImageError))["kept_out"])
+        return frozenset(str(name) for name in json.loads(read_text(path, "file of the list kept_out", ImageError))["kept_out"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ImageError(f"The split {path} cannot be used ({error}): it must hold a list named kept_out.") from error
 

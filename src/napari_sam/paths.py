@@ -16,7 +16,8 @@ from napari_sam.errors import NapariSamError, OutputError
 MAX_TEXT_BYTES = 2**30
 MAX_SHOWN = 160
 MAX_NAME_BYTES = 255
-ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+# Files that make a folder one thing: a zarr, or a journal.
+FOLDER_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", "entries.jsonl")
 
 
 def exists(path: str | Path) -> bool:
@@ -97,8 +98,6 @@ def read_text(path: Path, kind: str, error: type[NapariSamError], max_bytes: int
     """
     check_input(path, kind, error)
     try:
-        if path.is_dir():
-            raise error(f"The {kind} {shown(path)} is a folder: name a file.")
         if path.stat().st_size > max_bytes:
             raise error(f"The {kind} {shown(path)} is larger than {_size(max_bytes)}: divide it into several files.")
         raw = path.read_bytes()
@@ -110,15 +109,13 @@ def read_text(path: Path, kind: str, error: type[NapariSamError], max_bytes: int
         raise error(f"The {kind} {shown(path)} is no text in UTF-8: save it again as UTF-8.") from cause
 
 
-def check_name(path: Path, extra: int = 0) -> None:
+def check_name(path: Path) -> None:
     """Refuse the name of an output that the disk cannot hold, before any work is done for it.
 
     Parameters
     ----------
     path
         File or folder to be written.
-    extra
-        Bytes that a name derived from it adds, such as the ending of its journal.
 
     Raises
     ------
@@ -133,7 +130,7 @@ def check_name(path: Path, extra: int = 0) -> None:
         if exists(folder):
             limit = _longest_name(folder)
             break
-    if any(len(os.fsencode(part)) > limit for part in path.parts) or len(os.fsencode(path.name)) + extra > limit:
+    if any(len(os.fsencode(part)) > limit for part in path.parts):
         raise OutputError(too_long)
     try:
         os.lstat(path)
@@ -150,7 +147,7 @@ def check_apart(
     """Refuse outputs of a command that would replace an input or each other.
 
     Two names of one file count as equal: by links, by hard links, and by case where the disk ignores it. An output may
-    neither lie inside an input folder, such as a zarr image, nor hold an input.
+    neither lie inside a zarr image or a journal that is read, nor hold an input.
 
     Parameters
     ----------
@@ -191,8 +188,8 @@ def local_path(given: str | Path | None) -> Path | None:
 def _check_pair(out: Path, option: str, path: Path, kind: str, *, may_be_inside: bool) -> None:
     if _is_same(out, path):
         raise OutputError(f"{shown(out)} is the {kind} itself: choose another name for {option}.")
-    root = _store_of(path)
-    if not may_be_inside and (_is_same(out, root) or _is_inside(out, root)):
+    root = _whole_of(path)
+    if root is not None and not may_be_inside and (_is_same(out, root) or _is_inside(out, root)):
         raise OutputError(f"{shown(out)} lies inside the {kind} {shown(root)}: choose another place for {option}.")
     if _is_inside(path, out):
         raise OutputError(f"The {kind} {shown(path)} lies inside {shown(out)}: choose another name for {option}.")
@@ -211,13 +208,15 @@ def _is_inside(path: Path, folder: Path) -> bool:
     return any(_is_same(parent, folder) for parent in Path(os.path.realpath(path)).parents)
 
 
-def _store_of(path: Path) -> Path:
-    """Return the outermost zarr group around a path, or the path itself."""
-    found = path
-    for parent in Path(os.path.realpath(path)).parents:
-        if not any(exists(parent / name) for name in ZARR_METADATA):
+def _whole_of(path: Path) -> Path | None:
+    """Return the outermost zarr or journal that a path is or lies in, or None."""
+    found = None
+    real = Path(os.path.realpath(path))
+    for folder in (real, *real.parents):
+        if any(exists(folder / name) for name in FOLDER_METADATA):
+            found = folder
+        elif folder != real:
             break
-        found = parent
     return found
 
 
