@@ -37,16 +37,17 @@ class SafeStream(io.TextIOBase):
     name
         "stdout" or "stderr".
 
-    Attributes
-    ----------
-    failure
-        The first error of the stream, or None.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._failed: Any = None
-        self.failure: OSError | None = None
+        self._failure: OSError | None = None
+
+    @property
+    def failure(self) -> OSError | None:
+        """The first error of the present stream, or None."""
+        return self._failure if getattr(sys, self._name) is self._failed else None
 
     @property
     def _stream(self) -> Any:
@@ -98,7 +99,7 @@ class SafeStream(io.TextIOBase):
 
     def _give_up(self, stream: Any, error: Exception) -> None:
         self._failed = stream
-        self.failure = error if isinstance(error, OSError) else OSError(errno.EBADF, str(error))
+        self._failure = error if isinstance(error, OSError) else OSError(errno.EBADF, str(error))
         # Python flushes the stream once more when it ends, which would fail again and change the exit status.
         with suppress(OSError, ValueError, AttributeError):
             nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -36,6 +36,7 @@ AxesOption = Annotated[
 ]
 DEFAULT_AXES = "-2,-1"
 DEFAULT_LEVEL = "0"
+MAX_NUMBER = 2**31
 
 
 def parse_numbers(text: str, count: int | None, option: str, form: str, whole: bool = False) -> list[float]:
@@ -165,7 +166,7 @@ def _levels_there(segmenter: Segmenter, wanted: range, given: str) -> range:
         warn(f"Level 0 does not exist for this image and model: level {nearest} is taken.")
         return range(nearest, nearest + 1)
     if not there:
-        return wanted  # Refused with the levels that there are.
+        return wanted[:1]  # Refused with the levels that there are.
     warn(f"Of these levels there are {there.start} to {there.stop - 1}.")
     return there
 
@@ -196,7 +197,8 @@ def _parse_range(text: str, option: str) -> range:
         bounds = [int(part) for part in parts]
     except ValueError:
         bounds = []
-    if not 1 <= len(bounds) <= 2 or (len(bounds) == 2 and bounds[0] >= bounds[1]):
+    is_range = len(bounds) == 1 or (len(bounds) == 2 and bounds[0] < bounds[1])
+    if not is_range or any(abs(bound) > MAX_NUMBER for bound in bounds):
         raise PromptError(f"{option} {text!r} is not understood: write one number, or A:B with A < B.")
     return range(bounds[0], bounds[-1] if len(bounds) == 2 else bounds[0] + 1)
 

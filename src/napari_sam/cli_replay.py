@@ -75,9 +75,13 @@ def replay(
 
     cli_models.check_sources(image, model)
     file = None if model is None else cli_models.model_file(model)
-    inputs = {"image": image, "model": file, **_journal_paths(journal)}
-    check_apart(inputs, {"--out": out, "--prompts": prompts, "--semantic": semantic})
-    opened = open_journal(journal)
+    folder, labels = _journal_and_labels(journal)
+    inputs = {"image": image, "model": file, "journal": folder, "label image of the journal": labels}
+    outputs = {"--out": out, "--prompts": prompts, "--semantic": semantic}
+    check_apart(inputs, outputs)
+    opened = open_journal(folder)
+    recorded = opened.about.get("image")
+    check_apart({"image of the journal": recorded if isinstance(recorded, str) else None}, outputs)
     if opened.trouble:
         warn(opened.trouble)
     named = {key: options[key] for key in ("channels", "nodata", "spacing")}
@@ -166,8 +170,8 @@ def check_labels(out: Path, overwrite: bool) -> None:
         raise OutputError(f"{out} holds no labels, and it is not replaced: choose another name.")
 
 
-def _journal_paths(journal: Path) -> dict[str, Path | None]:
-    """Return the journal that is named by its folder, its file or its labels, and those labels.
+def _journal_and_labels(journal: Path) -> tuple[Path, Path | None]:
+    """Return the folder of a journal that is named by itself, its file or its labels, and those labels.
 
     Raises
     ------
@@ -186,8 +190,8 @@ def _journal_paths(journal: Path) -> dict[str, Path | None]:
     if folder.suffix != SUFFIX and exists(journal_beside(folder)):
         folder = journal_beside(folder)
     check_input(folder / LINES, "journal", LabelsError)
-    labels = folder.with_name(folder.name.removesuffix(SUFFIX)) if folder.name != SUFFIX else folder
-    return {"journal": folder, "label image of the journal": labels if labels != folder else None}
+    name = folder.name.removesuffix(SUFFIX)
+    return folder, folder.with_name(name) if name not in ("", folder.name) else None
 
 
 def _shape(journal: Journal, volume: Volume | None, image: str | None) -> tuple[int, ...]:
