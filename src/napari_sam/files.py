@@ -14,6 +14,7 @@ from typing import Any
 
 from napari_sam.errors import OutputError
 from napari_sam.locks import SharedPlace
+from napari_sam.paths import check_name, exists
 from napari_sam.temporary import move_all, remove_leftovers, temporary_folder, unfinished
 
 ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
@@ -36,10 +37,11 @@ def check_output(path: Path, suffixes: tuple[str, ...] = (), overwrite: bool = F
         The suffix is unknown, the path exists and may not be overwritten, or its folder (the nearest that exists)
         cannot be written to.
     """
+    check_name(path)
     if suffixes and path.suffix.lower() not in suffixes:
         raise OutputError(f"{path.name} has an unknown ending: use one of {', '.join(suffixes)}.")
     remove_leftovers(path.parent)
-    if path.exists() and not overwrite:
+    if exists(path) and not overwrite:
         raise OutputError(f"{path} exists already: choose another name, or pass --overwrite.")
     _check_replaceable(path)
     folder = next(parent for parent in path.absolute().parents if parent.exists())

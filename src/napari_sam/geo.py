@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from napari_sam.errors import ImageError, OutputError
 from napari_sam.files import replacing
 
-INSTALL = "pip install 'napari-sam[geo]'"
+INSTALL = "pip install rasterio"
 BLOCK_SIDE = 512
 _OPENING = threading.Lock()
 
@@ -221,6 +221,28 @@ def write_labels_geotiff(path: Path, labels: NDArray[Any], place: Georeference) 
             raise OutputError(
                 f"{path} cannot be written in the image's coordinate reference system ({error}): write .zarr instead."
             ) from error
+
+
+def same_system(named: str, wkt: str) -> bool | None:
+    """Say whether two coordinate reference systems are the same; None where that cannot be told.
+
+    Parameters
+    ----------
+    named
+        Authority and code, such as "EPSG:32633", or WKT.
+    wkt
+        The other one.
+    """
+    if not has_rasterio():
+        return None
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        with _gdal():
+            return bool(CRS.from_user_input(named) == CRS.from_wkt(wkt))
+    except CRSError:
+        return None
 
 
 def whole_key(key: Any, ndim: int) -> tuple[Any, ...]:

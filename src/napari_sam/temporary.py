@@ -54,7 +54,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 def unfinished(folder: Path, output: Path) -> Path:
     """Return the path for an unfinished output: beside it, with its ending, to be removed with a temporary folder."""
-    stem = output.stem.encode()[:MOST_BYTES].decode(errors="ignore")
+    stem = os.fsencode(output.stem)[:MOST_BYTES].decode(errors="ignore")
     return folder.with_name(f".{stem}-{_digits(folder)}{output.suffix}")
 
 

@@ -64,6 +64,9 @@ class Volume:
         One letter for each axis, channels not counted, where the file names them.
     unit
         Of the spacing, where the file says it.
+    axis_names
+        The letter by which the file names each axis, channels not counted, and "?" for an axis without a name; None
+        where it names none.
     """
 
     levels: tuple[ArrayLike, ...]
@@ -78,6 +81,7 @@ class Volume:
     georeference: Georeference | None = None
     axes: str | None = None
     unit: str | None = None
+    axis_names: str | None = None
     _blocks: BlockCache = field(default_factory=lambda: BlockCache(KEPT_BYTES), repr=False)
 
     @classmethod
@@ -140,6 +144,7 @@ class Volume:
             georeference=opened.georeference,
             axes="".join(_without(opened.axes, axis)) if opened.axes and opened.spacing else None,
             unit=opened.unit,
+            axis_names=_axis_names(opened, axis),
         )
 
     @property
@@ -533,6 +538,13 @@ def _number(nodata: Any) -> float:
 
 def _without(values: Sequence[Any], axis: int | None) -> tuple[Any, ...]:
     return tuple(value for i, value in enumerate(values) if i != axis)
+
+
+def _axis_names(opened: Opened, channel_axis: int | None) -> str | None:
+    if not opened.axes:
+        return None
+    names = ("?" if letter in opened.guessed_axes else letter for letter in opened.axes)
+    return "".join(_without(tuple(names), channel_axis))
 
 
 def _colors(names: Sequence[str]) -> tuple[tuple[float, float, float], ...]:

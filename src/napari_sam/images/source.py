@@ -53,6 +53,8 @@ class Opened:
         The value of pixels that hold nothing, or None.
     georeference
         Where on the earth the image lies, or None.
+    guessed_axes
+        Letters of `axes` that the file itself does not use: they stand for axes that it does not name.
     """
 
     levels: tuple[ArrayLike, ...]
@@ -65,6 +67,7 @@ class Opened:
     channel_names: tuple[str, ...] = ()
     nodata: float | None = None
     georeference: Georeference | None = None
+    guessed_axes: str = ""
 
 
 def checked(opened: Opened, where: str | Path, mend: str = WRITE_ANEW) -> Opened:

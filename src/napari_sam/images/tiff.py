@@ -150,7 +150,16 @@ def _describe_tiff(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPag
     spacing = tuple(sizes.get(letter, 1.0) for letter in axes) if axes and sizes else None
     place = read_georeference(path) if _may_lie_somewhere(path, file) else None
     nodata = place.nodata if place else _tiff_nodata(file)
-    return Opened(levels, axes, spacing, unit if spacing else None, nodata=nodata, georeference=place)
+    guessed = "".join(letter for letter in axes or "" if letter not in series.axes.lower())
+    return Opened(
+        levels,
+        axes,
+        spacing,
+        unit if spacing else None,
+        nodata=nodata,
+        georeference=place,
+        guessed_axes=guessed,
+    )
 
 
 def _tiff_levels(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[Any, ...]:

@@ -161,7 +161,8 @@ def image_digest(source: str | Path | None, array: ArrayLike, shape: Sequence[in
     digest = hashlib.sha256()
     if source is not None:
         text = str(source)
-        digest.update((text if "://" in text else str(Path(text).resolve())).encode())
+        # As the file system has it: a name need not be valid UTF-8, nor a link lead anywhere.
+        digest.update(os.fsencode(text if "://" in text else os.path.realpath(text)))
     else:
         digest.update(f"{tuple(shape)} {dtype_of(array).str}".encode())
         for key in _spots(array.shape):
