@@ -324,6 +324,28 @@ def _write_points(dataset: Any, place: Georeference) -> None:
         dataset.rpcs = RPC(**place.rpcs)
 
 
+def same_system(named: str, wkt: str) -> bool | None:
+    """Say whether two coordinate reference systems are the same; None where that cannot be told.
+
+    Parameters
+    ----------
+    named
+        Authority and code, such as "EPSG:32633", or WKT.
+    wkt
+        The other one.
+    """
+    if not has_rasterio():
+        return None
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        with _gdal():
+            return bool(CRS.from_user_input(named) == CRS.from_wkt(wkt))
+    except CRSError:
+        return None
+
+
 def whole_key(key: Any, ndim: int) -> tuple[Any, ...]:
     """Return an index with one entry for each axis, however it was abbreviated.
 

@@ -30,6 +30,7 @@ from napari_sam.stores.labels import Edit, WritableArray
 from napari_sam.stores.objects import LabelledObject
 from napari_sam.stores.pyramid import LabelPyramid
 from napari_sam.stores.targets import LabelTarget
+from napari_sam.temporary import remove_leftovers
 from napari_sam.volume import Volume
 
 if TYPE_CHECKING:
@@ -592,23 +593,33 @@ def open_labels(path: Path, volume: Volume, name: str | None = None) -> LabelPyr
     if path.suffix.lower() != ".zarr":
         raise LabelsError(f"Labels on disk are a zarr folder: let the name {path.name} end in .ome.zarr.")
     if not path.exists():
-        return LabelPyramid.create(
-            path,
-            volume.shape,
-            axes=volume.axes if volume.axes and set(volume.axes) <= set("tczyx") else None,
-            spacing=volume.scale,
-            translation=volume.origin,
-            unit=volume.unit,
-            time_unit=volume.time_unit,
-            name=name,
-            attributes=None if volume.georeference is None else map_attributes(volume.georeference),
-        )
+        remove_leftovers(path.parent)  # A killed run may have been about to put it there.
+    if not path.exists():
+        try:
+            return _create_labels(path, volume, name)
+        except LabelsError:
+            if not path.exists():
+                raise  # Else another program made it at the same moment.
     pyramid = LabelPyramid.open(path)
     if tuple(pyramid.shape) != volume.shape:
         raise LabelsError(
             f"{path} has shape {tuple(pyramid.shape)} and the image {volume.shape}: choose labels of its shape."
         )
     return pyramid
+
+
+def _create_labels(path: Path, volume: Volume, name: str | None) -> LabelPyramid:
+    return LabelPyramid.create(
+        path,
+        volume.shape,
+        axes=volume.axes if volume.axes and set(volume.axes) <= set("tczyx") else None,
+        spacing=volume.scale,
+        translation=volume.origin,
+        unit=volume.unit,
+        time_unit=volume.time_unit,
+        name=name,
+        attributes=None if volume.georeference is None else map_attributes(volume.georeference),
+    )
 
 
 def _bounds(prompts: Prompts, mask: Mask | None) -> Box:

@@ -22,7 +22,7 @@ from napari_sam.core.rendering import Rendering, percentile_limits, render_tile
 from napari_sam.core.tiles import Tile
 from napari_sam.errors import ImageError
 from napari_sam.geo import Georeference
-from napari_sam.images.axes import letters_of_array
+from napari_sam.images.axes import named_axes, names_of_array
 from napari_sam.images.calibration import Calibration
 from napari_sam.images.levels import level_factors
 from napari_sam.lazy import dtype_of
@@ -75,6 +75,9 @@ class Volume:
         Center of the first pixel along each axis, channels not counted, in the same unit; None for 0 everywhere.
     time_unit
         Of the step of the time axis, where the file says it.
+    axis_names
+        The letter by which the file names each axis, channels not counted, and "?" for an axis without a name; None
+        where it names none.
     """
 
     levels: tuple[ArrayLike, ...]
@@ -92,6 +95,7 @@ class Volume:
     scale: tuple[float, ...] | None = None
     origin: tuple[float, ...] | None = None
     time_unit: str | None = None
+    axis_names: str | None = None
     _blocks: BlockCache = field(default_factory=lambda: BlockCache(KEPT_BYTES), repr=False)
 
     @classmethod
@@ -157,6 +161,7 @@ class Volume:
             scale=_scale(spacing, opened, axis),
             origin=_without(opened.origin, axis) if opened.origin else None,
             time_unit=opened.time_unit,
+            axis_names=_axis_names(opened, axis),
         )
 
     @property
@@ -461,12 +466,17 @@ def _opened(image: ArrayLike | Sequence[ArrayLike] | str | Path) -> Opened:
     if isinstance(image, Sequence) and len(image) and all(hasattr(level, "shape") for level in image):
         levels: tuple[Any, ...] = tuple(image)
         if len(levels) == 1 or len({tuple(level.shape) for level in levels}) > 1:
-            return Opened(levels, letters_of_array(levels[0]))
+            return _named(levels)
     if hasattr(image, "array_keys"):
         raise ImageError("A zarr group is not one image: give its path, or one of its arrays.")
     if not hasattr(image, "shape") or not hasattr(image, "dtype"):
         return Opened((np.asarray(image),))
-    return Opened((cast(ArrayLike, image),), letters_of_array(image))
+    return _named((cast(ArrayLike, image),))
+
+
+def _named(levels: tuple[Any, ...]) -> Opened:
+    axes, guessed = named_axes(names_of_array(levels[0]), len(levels[0].shape))
+    return Opened(levels, axes, guessed_axes=guessed)
 
 
 def _check_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -543,6 +553,13 @@ def _number(nodata: Any) -> float:
 
 def _without(values: Sequence[Any], axis: int | None) -> tuple[Any, ...]:
     return tuple(value for i, value in enumerate(values) if i != axis)
+
+
+def _axis_names(opened: Opened, channel_axis: int | None) -> str | None:
+    if not opened.axes:
+        return None
+    names = ("?" if letter in opened.guessed_axes else letter for letter in opened.axes)
+    return "".join(_without(tuple(names), channel_axis))
 
 
 def _colors(names: Sequence[str]) -> tuple[tuple[float, float, float], ...]:

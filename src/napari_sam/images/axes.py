@@ -10,8 +10,8 @@ from napari_sam.images.array_attributes import names_in
 from napari_sam.images.source import known_letters
 
 
-def letters_of_array(array: Any) -> str | None:
-    """Return one letter for each axis of an array that names them, as zarr 3, xarray and tensorstore do; or None."""
+def names_of_array(array: Any) -> list[str] | None:
+    """Return the names of the axes of an array that has them, as those of zarr 3, xarray and tensorstore; or None."""
     names: Any = getattr(array, "dims", None)
     if not isinstance(names, tuple):
         attributes = getattr(array, "attrs", {})
@@ -19,7 +19,16 @@ def letters_of_array(array: Any) -> str | None:
             attributes if isinstance(attributes, Mapping) else {},
             getattr(getattr(array, "metadata", None), "dimension_names", None),
         ) or getattr(getattr(array, "domain", None), "labels", None)
-    return letters_of(names, len(array.shape)) if names else None
+    return [str(name) for name in names] if names else None
+
+
+def named_axes(names: Sequence[Any] | None, ndim: int, kinds: Sequence[Any] | None = None) -> tuple[str | None, str]:
+    """Return the letters of the axes of an array as `letters_of` does, and which of them stand for unknown names."""
+    letters = None if names is None else letters_of(names, ndim, kinds)
+    if names is None or letters is None:
+        return None, ""
+    known = [letter_of(name, kind) for name, kind in zip(names, kinds or (None,) * ndim, strict=True)]
+    return letters, "".join(letter for letter, name in zip(letters, known, strict=True) if name == UNKNOWN)
 
 
 def letters_of(names: Sequence[Any], ndim: int, kinds: Sequence[Any] | None = None) -> str | None:

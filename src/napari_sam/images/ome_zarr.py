@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_sam.errors import ImageError
 from napari_sam.images.array_attributes import grid_in, map_in
-from napari_sam.images.axes import letters_of, letters_of_array
+from napari_sam.images.axes import named_axes, names_of_array
 from napari_sam.images.ome_transforms import Placement, UnsupportedTransformationError, placement
 from napari_sam.images.source import Opened, calibrated, checked
 
@@ -83,9 +83,9 @@ def _open_node(node: zarr.Group | zarr.Array[Any], where: str) -> Opened:
 
 def _open_array(array: zarr.Array[Any]) -> Opened:
     """Describe a single array by its own attributes: names of its axes, and the steps and origin that N5 gives."""
-    letters = letters_of_array(array)
+    letters, guessed = named_axes(names_of_array(array), array.ndim)
     attributes = array.attrs.asdict()
-    opened = Opened((array,), letters, georeference=map_in(attributes))
+    opened = Opened((array,), letters, georeference=map_in(attributes), guessed_axes=guessed)
     stated = grid_in(attributes, array.ndim)
     if letters is None or stated is None:
         return opened
@@ -123,7 +123,7 @@ def _open_multiscale(node: zarr.Group, ome: dict[str, Any], where: str) -> Opene
     if axes is None and version.startswith(NAMED_SYSTEMS):
         raise ImageError(f"{where} is OME-Zarr {version} and names no coordinate system: {mend}.")
     placements = _placements(multiscale, datasets, axes, levels[0].ndim, version, where, mend)
-    letters = _ome_letters(levels[0], axes, version, placements[0].order if placements else None)
+    letters, guessed = _ome_letters(levels[0], axes, version, placements[0].order if placements else None)
     factors = None
     if placements is not None:
         steps = [placement.scale for placement in placements]
@@ -135,6 +135,7 @@ def _open_multiscale(node: zarr.Group, ome: dict[str, Any], where: str) -> Opene
         letters,
         factors=factors,
         georeference=map_in(node.attrs.asdict()),
+        guessed_axes=guessed,
         windows=tuple(_window(channel) for channel in channels),
         colors=tuple(str(channel.get("color", "FFFFFF")) for channel in channels),
         channel_names=tuple(str(channel.get("label", number)) for number, channel in enumerate(channels)),
@@ -201,17 +202,17 @@ def _placements(
 
 def _ome_letters(
     array: zarr.Array[Any], axes: Sequence[dict[str, Any]] | None, version: str, order: Sequence[int] | None
-) -> str | None:
-    """Return one letter for each axis of the arrays; None where the metadata do not fit them."""
+) -> tuple[str | None, str]:
+    """Return one letter for each axis of the arrays, None where the metadata do not fit them, and the guessed ones."""
     if axes is not None:
         if len(axes) != array.ndim:
-            return None
+            return None, ""
         placed = [axes[at] for at in order] if order is not None else axes
-        return letters_of([axis.get("name") for axis in placed], array.ndim, [axis.get("type") for axis in placed])
+        return named_axes([axis.get("name") for axis in placed], array.ndim, [axis.get("type") for axis in placed])
     # Before 0.3 there were five axes, and always these.
     if version in ("", "0.1", "0.2") and array.ndim == 5:
-        return "tczyx"
-    return letters_of_array(array)
+        return "tczyx", ""
+    return named_axes(names_of_array(array), array.ndim)
 
 
 def _calibrated(opened: Opened, place: Placement, axes: Sequence[dict[str, Any]] | None) -> Opened:

@@ -59,6 +59,8 @@ class Opened:
         Center of the first pixel along each axis, in the unit of the spacing; None for 0 everywhere.
     time_unit
         Of the time axis, or None.
+    guessed_axes
+        Letters of `axes` that the file itself does not use: they stand for axes that it does not name.
     """
 
     levels: tuple[ArrayLike, ...]
@@ -73,6 +75,7 @@ class Opened:
     georeference: Georeference | None = None
     origin: tuple[float, ...] | None = None
     time_unit: str | None = None
+    guessed_axes: str = ""
 
 
 def checked(opened: Opened, where: str | Path, mend: str = WRITE_ANEW) -> Opened:

@@ -154,6 +154,7 @@ def _describe_tiff(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPag
     nodata = place.nodata if place else _tiff_nodata(file)
     at = positions(_ome_pixels(file.ome_metadata), unit) if file.is_ome and file.ome_metadata and spacing else {}
     origin = tuple(at.get(letter, 0.0) for letter in axes or "")
+    guessed = "".join(letter for letter in axes or "" if letter not in series.axes.lower())
     return Opened(
         levels,
         axes,
@@ -163,6 +164,7 @@ def _describe_tiff(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPag
         georeference=place,
         origin=origin if any(origin) else None,
         time_unit="second" if "t" in sizes and (axes or "").count("t") else None,
+        guessed_axes=guessed,
     )
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from numpy.typing import DTypeLike
 
 from napari_sam.errors import LabelsError
 from napari_sam.stores.boxes import check_whole, one_line
+from napari_sam.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import zarr
@@ -104,15 +103,13 @@ def _make_at_once(
 
     if path.exists():
         raise LabelsError(f"{path} exists already: open it, or choose another name.")
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
+    with temporary_folder(path.parent) as folder:
+        beside = folder / "new.zarr"
         group = zarr.open_group(beside, mode="w-", zarr_format=3, attributes=dict(attributes))
         for level, shape in enumerate(shapes):
             chunks = tuple(min(side, length) for side, length in zip(sides, shape, strict=True))
             create_level(group, str(level), shape, chunks, dtype, dimension_names=list(axes))
         beside.rename(path)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def create_level(
