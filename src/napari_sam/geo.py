@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import operator
+import os
 import threading
 import warnings
 from dataclasses import dataclass
@@ -17,8 +18,28 @@ from numpy.typing import NDArray
 from napari_sam.errors import ImageError, OutputError
 from napari_sam.files import replacing
 
-INSTALL = "pip install 'napari-sam[geo]'"
+INSTALL = "pip install rasterio"
 BLOCK_SIDE = 512
+# Set to 1, files may refer to others outside their folder, or on the network.
+OUTSIDE_VARIABLE = "NAPARI_SAM_ALLOW_OUTSIDE_FILES"
+# Formats of GDAL that hold pixels; many others are descriptions that name files or addresses elsewhere.
+DRIVERS = {"AAIGrid", "BMP", "DTED", "ECW", "EHdr", "ENVI", "GIF", "GRASSASCIIGrid", "GTiff", "GenBin", "HDF4"} | {
+    "HDF4Image",
+    "HDF5",
+    "HDF5Image",
+    "HFA",
+    "JP2ECW",
+    "JP2KAK",
+    "JP2OpenJPEG",
+    "JPEG",
+    "MrSID",
+    "PNG",
+    "SRTMHGT",
+    "USGSDEM",
+    "VRT",
+    "WEBP",
+    "netCDF",
+}
 _OPENING = threading.Lock()
 
 
@@ -60,11 +81,22 @@ class Raster:
         "yx", "yxs" of colours, or "yxc" of other bands.
     georeference
         Where it lies, or None.
+    interpretation
+        What GDAL says that each band is: "red", "alpha", "palette", "undefined" ...
+    colormap
+        (red, green, blue, alpha) of each index of a palette, or None.
     """
 
     levels: tuple[RasterioArray, ...]
     axes: str
     georeference: Georeference | None
+    interpretation: tuple[str, ...] = ()
+    colormap: dict[int, tuple[int, int, int, int]] | None = None
+
+
+def may_follow_outside() -> bool:
+    """Return whether the user allows files to refer to others outside their folder, by an environment variable."""
+    return os.environ.get(OUTSIDE_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on")
 
 
 def has_rasterio() -> bool:
@@ -164,12 +196,13 @@ def open_raster(path: Path) -> Raster:
                 )
             count = len(dataset.overviews(1))
             colours = [band.name for band in dataset.colorinterp]
+            colormap = dataset.colormap(1) if colours[:1] == ["palette"] else None
             is_colour = colours[:3] == ["red", "green", "blue"] and colours[3:] in ([], ["alpha"])
         levels = [RasterioArray(path), *(RasterioArray(path, level) for level in range(count))]
     except (rasterio.errors.RasterioError, TypeError) as error:
         raise ImageError(f"{path} cannot be read as a raster ({error}): is it complete?") from error
     axes = "yx" if len(levels[0].shape) == 2 else "yxs" if is_colour else "yxc"
-    return Raster(tuple(levels), axes, read_georeference(path))
+    return Raster(tuple(levels), axes, read_georeference(path), tuple(colours), colormap)
 
 
 def write_labels_geotiff(path: Path, labels: NDArray[Any], place: Georeference) -> None:
@@ -258,10 +291,12 @@ def _check_written(path: Path, labels: NDArray[Any]) -> None:
 
 
 def _gdal() -> Any:
-    """Return an environment in which GDAL runs no code that a file brings along."""
+    """Return an environment in which GDAL runs no code that a file brings along, and asks no server it names."""
     import rasterio
 
-    return rasterio.Env(GDAL_VRT_ENABLE_PYTHON="NO")
+    # No file has this extension, so none is fetched.
+    network = {} if may_follow_outside() else {"CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none"}
+    return rasterio.Env(GDAL_VRT_ENABLE_PYTHON="NO", **network)
 
 
 def _open(path: Path, mode: str = "r", **options: Any) -> Any:
@@ -272,4 +307,9 @@ def _open(path: Path, mode: str = "r", **options: Any) -> Any:
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         warnings.simplefilter("ignore", PendingDeprecationWarning)
-        return rasterio.open(path, mode, **options)
+        if mode != "r" or may_follow_outside():
+            return rasterio.open(path, mode, **options)
+        with rasterio.Env() as environment:
+            drivers = sorted(DRIVERS & set(environment.drivers()))
+        # rasterio.open takes one driver only.
+        return rasterio.io.DatasetReader(str(path), driver=drivers, **options)

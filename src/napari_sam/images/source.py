@@ -53,6 +53,8 @@ class Opened:
         The value of pixels that hold nothing, or None.
     georeference
         Where on the earth the image lies, or None.
+    shown_channels
+        Which channels a viewer shows first, as red, green and blue, or nothing: the first ones.
     """
 
     levels: tuple[ArrayLike, ...]
@@ -65,6 +67,7 @@ class Opened:
     channel_names: tuple[str, ...] = ()
     nodata: float | None = None
     georeference: Georeference | None = None
+    shown_channels: tuple[int, ...] = ()
 
 
 def checked(opened: Opened, where: str | Path, mend: str = WRITE_ANEW) -> Opened:
