@@ -211,10 +211,23 @@ def divided(dtype: Any) -> Recoloring:
     return Recoloring(convert, known, 4, 4)
 
 
-def over_black(block: NDArray[Any]) -> NDArray[Any]:
-    """Return RGBA pixels as a viewer shows them over black, RGB; float32 and NaN where they are fully transparent."""
+def over_black(block: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """Return RGBA pixels as a viewer shows them over black, as RGB.
+
+    Parameters
+    ----------
+    block
+        Shape (..., 4).
+    dtype
+        That of the image, whose largest value is full opacity; 1 for real numbers.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (..., 3); where pixels are not opaque in float32, and NaN where they are fully transparent.
+    """
     opacity = block[..., 3]
-    top = largest(block.dtype)
+    top = largest(dtype)
     if block.dtype.kind == "b" or (opacity == top).all():
         return block[..., :3]
     share = opacity[..., None].astype(np.float32) / np.float32(top)
