@@ -70,7 +70,7 @@ def _open_path(path: Path, *, as_labels: bool) -> Opened:
             raise ImageError(explain_folder(path))
         return open_zarr(str(path))
     if path.stat().st_size == 0:
-        raise ImageError(f"{path} is an empty file: copy or save it again.")
+        raise ImageError(f"{path} cannot be read as an image, since it is empty: copy it again, as a {KNOWN}.")
     if suffix in ZIPS:
         check_zip(path)
         return open_zarr(str(path))
@@ -104,7 +104,7 @@ def _reason_of_file(path: Path, first: str) -> str:
     install = f"{INSTALL}, or " if path.suffix.lower() in RASTER_SUFFIXES and not has_rasterio() else ""
     if known is not None:
         name, advice = known
-        return f"{path} is {name}, which is not read directly: {install}{advice}."
+        return f"{path} cannot be read as an image directly, since it is {name}: {install}{advice}."
     if install:
         return f"{path} is not read without rasterio: {INSTALL}."
     return f"{path} cannot be read as an image ({first}): is it complete, and a {KNOWN}?"

@@ -27,17 +27,20 @@ def explain_folder(path: Path) -> str:
     entries = sorted(itertools.islice(path.iterdir(), MOST_ENTRIES))
     entries = [entry for entry in entries if entry.name not in (".DS_Store", "Thumbs.db", "desktop.ini")]
     if not entries:
-        return f"{path} is an empty folder: give the path of an image file or of a zarr."
+        return f"{path} cannot be read as an image, since it is an empty folder: give the path of an image file or of a zarr."
     stores = [entry for entry in entries if entry.is_dir() and is_zarr_folder(entry)]
     if len(stores) == 1:
-        return f"{path} is a folder around a zarr: give {stores[0]}."
+        return f"{path} cannot be read as an image, since it is a folder around a zarr: give {stores[0]}."
     if stores:
-        return f"{path} is a folder of {len(stores)} zarrs: give the path of one of them, such as {stores[0]}."
+        return (
+            f"{path} cannot be read as an image, since it is a folder of {len(stores)} zarrs: give the path of one of "
+            f"them, such as {stores[0]}."
+        )
     if any(entry.name in ("attributes.json",) for entry in entries):
-        return f"{path} is {N5[0]}, which is not read: {N5[1]}."
+        return f"{path} cannot be read as an image, since it is {N5[0]}: {N5[1]}."
     files = [entry for entry in entries if entry.is_file()]
     if any(entry.name.upper() == "DICOMDIR" or known_format(entry) is DICOM for entry in files[:20]):
-        return f"{path} is a folder of DICOM files and not one image: {DICOM[1]}."
+        return f"{path} cannot be read as an image, since it is a folder of DICOM files: {DICOM[1]}."
     return _explain_files(path, entries, files)
 
 
@@ -47,13 +50,13 @@ def _explain_files(path: Path, entries: list[Path], files: list[Path]) -> str:
         kind = max(set(kinds), key=kinds.count)
         first = next(entry for entry in files if PICTURES.get(entry.suffix.lower()) == kind)
         if len(kinds) == 1:
-            return f"{path} is a folder with one {kind} file: give {first}."
+            return f"{path} cannot be read as an image, since it is a folder with one {kind} file: give {first}."
         return (
-            f"{path} is a folder of {len(kinds)} {kind} files and not one image: give one of them, such as {first}, "
-            "or save them as one TIFF stack (in Fiji: File > Import > Image Sequence, then Save As > Tiff)."
+            f"{path} cannot be read as an image, since it is a folder of {len(kinds)} {kind} files: give one of them, "
+            f"such as {first}, or save them as one TIFF stack (in Fiji: File > Import > Image Sequence, then Save As > Tiff)."
         )
     inner = ", ".join(entry.name for entry in entries[:3])
     return (
-        f"{path} is a folder without an image: it is no zarr and holds {inner}"
-        f"{' and more' if len(entries) > 3 else ''}; give the path of an image file or of a zarr."
+        f"{path} cannot be read as an image, since it is a folder that is no zarr and holds {inner}"
+        f"{' and more' if len(entries) > 3 else ''}: give the path of an image file or of a zarr."
     )

@@ -21,8 +21,17 @@ MOST_ANNOTATED = 10**6
 MODULO = (("Start", "0"), ("End", "0"), ("Step", "1"))
 
 
-def check_ome(path: Path, xml: str) -> None:
+def check_ome(path: Path, xml: str, samples: int) -> None:
     """Refuse OME metadata that cannot be true of the files, and files of an image that are missing.
+
+    Parameters
+    ----------
+    path
+        The TIFF.
+    xml
+        Its OME-XML.
+    samples
+        How many samples its first page has for each pixel.
 
     Raises
     ------
@@ -39,7 +48,7 @@ def check_ome(path: Path, xml: str) -> None:
     _check_annotations(path, root)
     for image in _children(root, "Image"):
         for pixels in _children(image, "Pixels"):
-            _check_planes(path, root, pixels)
+            _check_planes(path, root, pixels, samples)
 
 
 def metadata_file(path: Path, xml: str) -> Path | None:
@@ -66,11 +75,9 @@ def _children(element: Element, tag: str) -> Iterator[Element]:
     return (child for child in element if child.tag.rsplit("}", 1)[-1] == tag)
 
 
-def _check_planes(path: Path, root: Element, pixels: Element) -> None:
-    channels = list(_children(pixels, "Channel"))
-    samples = max(_whole(path, channels[0].get("SamplesPerPixel", "1")) if channels else 1, 1)
+def _check_planes(path: Path, root: Element, pixels: Element, samples: int) -> None:
     sizes = [_whole(path, pixels.get(f"Size{axis}", "1")) for axis in "ZCT"]
-    wanted = [math.ceil(math.prod(sizes) / samples)]
+    wanted = [math.prod(sizes) // max(samples, 1)]
     for data in _children(pixels, "TiffData"):
         wanted.append(_whole(path, data.get("PlaneCount", data.get("NumPlanes", "0"))))
         wanted += [_whole(path, data.get(f"First{axis}", "0")) for axis in "ZCT"]

@@ -13,6 +13,8 @@ import numpy as np
 from napari_sam.errors import ImageError
 from napari_sam.geo import Georeference
 
+# A tile, strip or chunk is decoded as a whole, however little of it is wanted.
+MOST_CHUNK_BYTES = 4 * 2**30
 WRITE_ANEW = "write the pyramid anew from its finest level"
 
 
@@ -76,7 +78,7 @@ def checked(opened: Opened, where: str | Path, mend: str = WRITE_ANEW) -> Opened
     Raises
     ------
     ImageError
-        The pixels are no numbers, a level has other axes or another type than the finest, is larger than the one
+        The pixels are no numbers, are stored in pieces of more than 4 GiB, a level has other axes or another type than the finest, is larger than the one
         before it, or is of another form.
     """
     first, *coarser = opened.levels
@@ -84,6 +86,13 @@ def checked(opened: Opened, where: str | Path, mend: str = WRITE_ANEW) -> Opened
         raise ImageError(
             f"Pixels of type {first.dtype} are no image, and {where} holds such: give whole or real numbers."
         )
+    for level in opened.levels:
+        piece = math.prod(getattr(level, "chunks", None) or ()) * np.dtype(level.dtype).itemsize
+        if piece > MOST_CHUNK_BYTES:
+            raise ImageError(
+                f"{where} is stored in pieces of {piece / 2**30:.0f} GiB, which cannot be read in parts: save it with "
+                "smaller tiles or chunks."
+            )
     before = first
     for number, level in enumerate(coarser, 1):
         shapes = f"level {number} of {where} has shape {tuple(level.shape)}"

@@ -57,6 +57,8 @@ TIFF_SUFFIXES = {".tif", ".tiff", ".btf", ".tf2", ".tf8", ".ptif", ".ptiff", ".z
 WORLD_FILES = (".tfw", ".tifw", ".wld")
 GDAL_NODATA = 42113
 GEO_TAGS = (33550, 34264, 34735, GDAL_NODATA)
+# What tifffile logs of a file of which pages are missing.
+SIGNS_OF_MISSING_PAGES = ("invalid page offset", "failed to reshape", "contains index out of range", "are zeroed")
 # Coarser than this, a resolution tag tells of a printer or a scanner's setting, not of what is seen.
 COARSEST_SEEN = 20.0
 
@@ -108,7 +110,7 @@ def open_tiff(path: Path, *, as_labels: bool = False) -> Opened:
                 whole = metadata_file(path, file.ome_metadata)
                 if whole is not None:
                     file = stack.enter_context(_open_whole(path, whole))
-                check_ome(path, file.ome_metadata or "")
+                check_ome(path, file.ome_metadata or "", file.pages.first.samplesperpixel)
             chosen = main_series(path, file)
             undecodable = next((series for series in chosen if not _is_decodable(series)), None)
             if undecodable is not None:
@@ -340,7 +342,7 @@ def _tiff_nodata(file: tifffile.TiffFile) -> float | None:
 def _complete_tiff() -> Iterator[None]:
     """Refuse a TIFF of which pages are missing: tifffile only logs that, and returns what there is."""
     records: list[logging.LogRecord] = []
-    handler = logging.Handler(logging.ERROR)
+    handler = logging.Handler(logging.WARNING)
     thread = threading.get_ident()
     handler.addFilter(lambda record: record.thread == thread)
     handler.emit = records.append  # type: ignore[assignment, method-assign]
@@ -351,5 +353,5 @@ def _complete_tiff() -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
     for record in records:
-        if any(sign in record.getMessage() for sign in ("invalid page offset", "failed to reshape")):
+        if any(sign in record.getMessage() for sign in SIGNS_OF_MISSING_PAGES):
             raise ValueError("pages are missing")

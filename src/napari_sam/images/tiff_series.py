@@ -19,8 +19,6 @@ SLIDES = ("svs", "scn", "bif", "qpi", "philips", "ndpi", "lsm")
 ACCESSORIES = {"label", "macro", "thumbnail", "overview", "preview", "barcode"}
 # An image that has less than this share of the pixels of the largest one is an overview of it, or a label.
 OVERVIEW = 0.5
-# Decoded at once, since one piece of a compressed file cannot be read in parts.
-MOST_PIECE_BYTES = 4 * 2**30
 
 
 def main_series(path: Path, file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
@@ -39,7 +37,6 @@ def main_series(path: Path, file: tifffile.TiffFile) -> list[tifffile.TiffPageSe
         _add_overviews(series, [other for other in file.series if other not in chosen])
         for level in series.levels:
             _check_pages(path, level)
-            _check_pieces(path, level)
     return chosen
 
 
@@ -129,14 +126,3 @@ def _check_pages(path: Path, level: tifffile.TiffPageSeries) -> None:
                 raise ValueError("its end is missing")
     if is_whole and level.dataoffset + size * level.dtype.itemsize > level.keyframe.parent.filehandle.size:
         raise ValueError("its end is missing")
-
-
-def _check_pieces(path: Path, level: tifffile.TiffPageSeries) -> None:
-    """Refuse compressed pieces that are too large to be decoded at once."""
-    page = level.keyframe
-    piece = math.prod(page.chunks) * page.dtype.itemsize if page.dtype is not None else 0
-    if page.compression != 1 and piece > MOST_PIECE_BYTES:
-        raise ImageError(
-            f"{path} is compressed in one piece of {piece / 2**30:.0f} GiB, which cannot be read in parts: save it as "
-            "a tiled TIFF."
-        )

@@ -6,8 +6,8 @@ import zipfile
 from pathlib import Path
 
 from napari_sam.errors import ImageError
+from napari_sam.images.folders import ZARR_FILES
 
-METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 MOST_METADATA_BYTES = 64 * 2**20
 # Deflate packs zeros a thousandfold; chunks in a zip are packed already, and hardly become smaller.
 MOST_MEMBER_BYTES = 256 * 2**20
@@ -24,7 +24,7 @@ def check_zip(path: Path) -> None:
     """
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            is_metadata = member.filename.rsplit("/", 1)[-1] in METADATA
+            is_metadata = member.filename.rsplit("/", 1)[-1] in ZARR_FILES
             is_packed = member.file_size > MOST_RATIO * max(member.compress_size, 1)
             if (is_metadata and member.file_size > MOST_METADATA_BYTES) or (
                 is_packed and member.file_size > MOST_MEMBER_BYTES
