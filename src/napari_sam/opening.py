@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from napari_sam.images.formats import is_tiff, known_format
 from napari_sam.images.local_files import existing
 from napari_sam.images.ome_zarr import open_url, open_zarr
 from napari_sam.images.pictures import open_picture
-from napari_sam.images.raster import RASTER_SUFFIXES, open_by_gdal
+from napari_sam.images.raster import PHOTO_SUFFIXES, RASTER_SUFFIXES, open_by_gdal
 from napari_sam.images.source import ArrayLike, Opened, checked
 from napari_sam.images.tiff import TIFF_SUFFIXES, open_tiff
 from napari_sam.images.zips import check_zip
@@ -79,7 +80,8 @@ def _open_path(path: Path, *, as_labels: bool) -> Opened:
     if suffix == ".npy":
         return checked(Opened((np.lib.format.open_memmap(path, mode="r"),)), path)
     if suffix in RASTER_SUFFIXES and has_rasterio():
-        return open_by_gdal(path)
+        with suppress(ImageError) if suffix in PHOTO_SUFFIXES else nullcontext():
+            return open_by_gdal(path)
     return open_picture(path, as_labels=as_labels)
 
 

@@ -5,6 +5,7 @@ A file from somebody else could otherwise make this computer read any of its fil
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +26,10 @@ DESCRIPTIONS = (b"<VRTDataset", b"<GDAL_WMS", b"<WMS_", b"<WCS_", b"<GDALTileInd
 SOURCES = ("filename", "dataset", "source", "href", "url")
 
 
-def is_beside(name: str) -> bool:
+def is_beside(path: Path, name: str) -> bool:
     """Return whether a name that a file gives stays in the folder of that file, by its letters alone."""
+    if Path(name).is_absolute() and not name.startswith(("/vsi", "//")):
+        return Path(os.path.normpath(name)).is_relative_to(os.path.abspath(path.parent))
     if ":" in name or "\x00" in name or name.startswith(("/", "\\", "<", "~")):
         return False
     return ".." not in re.split(r"[/\\]", name)
@@ -40,7 +43,7 @@ def check_beside(path: Path, name: str) -> Path:
     ImageError
         It lies outside the image's folder or on the network, and the user did not allow that; or it is no file.
     """
-    if not is_beside(name) and not may_follow_outside():
+    if not is_beside(path, name) and not may_follow_outside():
         raise ImageError(
             f"{path} refers to {name[:200]!r}, which is not in its folder: if you trust the file, set the environment "
             f"variable {OUTSIDE_VARIABLE}=1, or put all of its files into one folder and correct the names."
@@ -119,8 +122,17 @@ def _check_description(path: Path, depth: int) -> None:
     for element in parsed(path).iter():
         tag = element.tag.rsplit("}", 1)[-1].lower()
         name = (element.text or "").strip()
-        if not name or len(element) or not tag.endswith(SOURCES):
+        is_overview = "OVERVIEW_FILE" in (element.get("key") or "").upper()
+        if not name or len(element) or not (is_overview or tag.endswith(SOURCES)):
             continue
+        if not is_overview and element.get("relativeToVRT", element.get("relativetoVRT", "0")) != "1":
+            name = _from_working_folder(name)
         found = check_beside(path, name)
         if found != path and found.is_file():
             _check_description(found, depth - 1)
+
+
+def _from_working_folder(name: str) -> str:
+    """Return a relative path as GDAL sees it without a word on what it is relative to; other names as they are."""
+    is_path = not name.startswith(("/", "<")) and ":" not in name
+    return os.path.abspath(name) if is_path else name

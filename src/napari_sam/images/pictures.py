@@ -22,18 +22,26 @@ if TYPE_CHECKING:
 # Formats that are pixels and nothing else: to read PostScript and Windows metafiles, Pillow runs other programs.
 FORMATS = (
     "AVIF",
+    "BLP",
     "BMP",
+    "CUR",
+    "DCX",
     "DDS",
     "DIB",
     "FITS",
     "FLI",
+    "FTEX",
+    "GBR",
     "GIF",
     "ICNS",
     "ICO",
     "IM",
+    "IMT",
     "JPEG",
     "JPEG2000",
+    "MCIDAS",
     "MSP",
+    "PCD",
     "PCX",
     "PIXAR",
     "PNG",
@@ -47,9 +55,12 @@ FORMATS = (
     "WEBP",
     "XBM",
     "XPM",
+    "XVTHUMB",
 )
 # Formats of which the frames follow each other in time; elsewhere they are layers, sizes or views of one picture.
 ANIMATED = ("AVIF", "FLI", "GIF", "IM", "PNG", "SPIDER", "WEBP")
+# Modes that have no opacity, and those that have one: of a palette or of a color that counts as transparent.
+OPAQUE_MODES = {"P": "RGBA", "RGB": "RGBA", "L": "LA", "1": "LA"}
 # How Pillow reads 16 bits a sample of colors, of which it keeps eight.
 DEEP = re.compile(r"^(RGB|RGBA|RGBX|CMYK|LA);16[BLNS]$")
 WORLD_FILES = (".jgw", ".pgw", ".gfw", ".bpw", ".wld", ".jpgw", ".pngw", ".jpegw", ".j2w", ".tfw")
@@ -85,10 +96,11 @@ def open_picture(path: Path, formats: Sequence[str] = FORMATS, *, as_labels: boo
 
 def pixels_of(image: Image.Image) -> tuple[NDArray[Any], str]:
     """Return the pixels of a picture of Pillow as they are seen, and their axes: "yx" or "yxs"."""
+    has_opacity = "transparency" in image.info or getattr(image, "has_transparency_data", False)
     mode = image.mode
-    if "transparency" in image.info and mode in ("P", "RGB", "L", "1", "I;16", "I"):
-        mode = {"P": "RGBA", "RGB": "RGBA", "L": "LA", "1": "LA"}.get(mode, mode)
-    elif mode in ("P", "CMYK", "YCbCr", "HSV", "RGBX", "BGR;15", "BGR;16", "BGR;24"):
+    if has_opacity and mode in OPAQUE_MODES:
+        mode = OPAQUE_MODES[mode]
+    elif mode in ("P", "CMYK", "YCbCr", "HSV", "RGBX"):
         mode = "RGB"
     elif mode in ("PA", "RGBa"):
         mode = "RGBA"
@@ -133,7 +145,12 @@ def _frames_of(path: Path, image: Image.Image) -> tuple[NDArray[Any], str]:
 
 
 def _stacked(frames: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], str]:
-    """Stack frames of which some can be gray, and some have an opacity, in the form that holds all of them."""
+    """Stack frames in the form that holds all: some can be gray, some have an opacity, and some be smaller."""
+    height, width = (max(frame.shape[axis] for frame in frames) for axis in (0, 1))
+    frames = [
+        np.pad(frame, ((0, height - frame.shape[0]), (0, width - frame.shape[1]), *((0, 0),) * (frame.ndim - 2)))
+        for frame in frames
+    ]
     samples = max(1 if frame.ndim == 2 else frame.shape[-1] for frame in frames)
     if samples == 1:
         return np.stack(frames), "tyx"
@@ -151,7 +168,7 @@ def _stacked(frames: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], str]:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    if image.format == "JPEG2000":
+    if image.format == "JPEG2000" and image.mode in ("RGB", "RGBA", "LA", "YCbCr"):
         return True
     for tile in image.tile:
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)

@@ -19,6 +19,7 @@ RASTER_SUFFIXES = {".vrt", ".jp2", ".j2k", ".img", ".asc", ".dem", ".hgt", ".ecw
     ".bil",
     ".dat",
 }
+PHOTO_SUFFIXES = (".jp2", ".j2k")
 
 
 def open_by_gdal(path: Path) -> Opened:
@@ -34,6 +35,8 @@ def open_by_gdal(path: Path) -> Opened:
     place = raster.georeference
     nodata = place.nodata if place else None
     axes = raster.axes
+    if path.suffix.lower() in PHOTO_SUFFIXES and raster.levels[0].shape[2:] == (3,):
+        axes = "yxs"  # Pictures of JPEG 2000 leave out what their three bands are.
     levels: tuple[Any, ...] = raster.levels
     windows: tuple[tuple[float, float], ...] = ()
     recoloring = _recoloring(raster, nodata)
@@ -57,7 +60,7 @@ def _recoloring(raster: Raster, nodata: float | None) -> Recoloring | None:
     """Return how palette indices, or gray with an opacity, become colors or gray."""
     dtype = raster.levels[0].dtype
     if raster.interpretation == ("palette",) and raster.colormap and dtype.kind == "u":
-        return palette(_table(raster.colormap), dtype, None if nodata is None else int(nodata))
+        return palette(_table(raster.colormap), None if nodata is None else int(nodata))
     if raster.interpretation == ("gray", "alpha") and dtype.kind == "u" and nodata is None:
         return transparent_gray(dtype)
     return None

@@ -84,17 +84,17 @@ def largest(dtype: Any) -> float:
     return 1.0 if known.kind in "fb" else float(np.iinfo(known).max)
 
 
-def palette(table: NDArray[np.uint8], dtype: Any, nothing: int | None = None) -> Recoloring:
+def palette(table: NDArray[np.uint8], nothing: int | None = None, *, has_opacity: bool = False) -> Recoloring:
     """Return the conversion of indices into a table of shape (n, 3).
 
     Parameters
     ----------
     table
         The colors.
-    dtype
-        That of the indices.
     nothing
         The index of pixels that hold nothing, or None; with one, colors become float32 from 0 to 1, and NaN.
+    has_opacity
+        Whether an opacity of 8 bits is stored after each index.
     """
     colors: NDArray[Any] = table
     if nothing is not None and 0 <= nothing < len(table):
@@ -102,10 +102,12 @@ def palette(table: NDArray[np.uint8], dtype: Any, nothing: int | None = None) ->
         colors[nothing] = np.nan
     top = len(table) - 1
 
-    def convert(indices: NDArray[Any]) -> NDArray[Any]:
-        return colors[np.clip(indices, 0, top).astype(np.intp)]
+    def convert(stored: NDArray[Any]) -> NDArray[Any]:
+        indices = stored[..., 0] if has_opacity else stored
+        found = colors[np.clip(indices, 0, top).astype(np.intp)]
+        return np.concatenate([found, stored[..., 1:2].astype(colors.dtype)], -1) if has_opacity else found
 
-    return Recoloring(convert, colors.dtype, 0, 3)
+    return Recoloring(convert, colors.dtype, 2, 4) if has_opacity else Recoloring(convert, colors.dtype, 0, 3)
 
 
 def inverted(dtype: Any, bits: int) -> Recoloring:
@@ -179,7 +181,8 @@ def lab(dtype: Any, samples: int, *, is_icc: bool = False) -> Recoloring:
         light = stored[..., :1].astype(np.float64) * (100 / top)
         plane = stored[..., 1:3]
         shifted = plane.astype(np.float64) - 128 * scale if is_icc else plane.astype(signed).astype(np.float64)
-        colors = lab2rgb(np.concatenate([light, shifted / scale], -1), illuminant="D50")
+        # White of the page, of whatever light, is white of the screen.
+        colors = lab2rgb(np.concatenate([light, shifted / scale], -1), illuminant="D65")
         return (np.clip(colors, 0, 1) * 255 + 0.5).astype(np.uint8)
 
     return Recoloring(convert, np.dtype(np.uint8), samples, 3)

@@ -56,8 +56,10 @@ def recoloring_of(page: tifffile.TiffPage, samples: int, nodata: float | None) -
     if dtype is None:
         return None
     opacity = _opacity(page)
-    if kind == PALETTE and samples in (0, 1) and page.colormap is not None:
-        return palette(_table(page.colormap), dtype, None if nodata is None else int(nodata))
+    if kind == PALETTE and page.colormap is not None:
+        if samples == 2 and opacity and dtype == np.uint8:
+            return palette(_table(page.colormap), has_opacity=True)
+        return palette(_table(page.colormap), None if nodata is None else int(nodata)) if samples < 2 else None
     if kind in (WHITE_IS_ZERO, BLACK_IS_ZERO):
         if samples == 2 and opacity:
             return transparent_gray(dtype, white_is_zero=kind == WHITE_IS_ZERO, is_multiplied=opacity == ASSOCIATED)

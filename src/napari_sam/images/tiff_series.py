@@ -90,7 +90,7 @@ def _is_accessory(series: tifffile.TiffPageSeries) -> bool:
 
 
 def _described(number: int, series: tifffile.TiffPageSeries) -> str:
-    size = " x ".join(str(length) for length in series.shape)
+    size = f"{' x '.join(str(length) for length in series.shape)}, {series.dtype}"
     return f"{series.name} ({size})" if series.name else f"number {number} ({size})"
 
 
