@@ -102,12 +102,14 @@ def test_a_picture_without_such_a_file_lies_nowhere(tmp_path):
     assert open_image(tmp_path / "a.png").georeference is None
 
 
-def test_a_photograph_turned_by_its_orientation_is_not_placed_as_it_is_stored(tmp_path):
+def test_a_photograph_with_a_world_file_is_placed_as_it_is_stored(tmp_path):
     exif = Image.Exif()
     exif[274] = 6
     Image.fromarray(image()).save(tmp_path / "a.jpg", exif=exif)
-    (tmp_path / "a.jgw").write_text("2\n0\n0\n-2\n1\n1\n")
-    assert open_image(tmp_path / "a.jpg").georeference is None
+    (tmp_path / "a.JGW").write_text("2\n0\n0\n-2\n1\n1\n")
+    opened = open_image(tmp_path / "a.jpg")
+    assert opened.georeference.transform == (2, 0, 0, 0, -2, 2)
+    assert opened.levels[0].shape == SHAPE
 
 
 POINTS = [

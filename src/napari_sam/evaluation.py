@@ -20,9 +20,9 @@ from skimage.measure import label as connected_components
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import iou
 from napari_sam.errors import ImageError
+from napari_sam.opening import open_image
 from napari_sam.paths import read_text
 from napari_sam.segmenter import Segmenter
-from napari_sam.volume import Volume
 
 MIN_AREA = 40
 KINDS = ("instance", "semantic", "volume")
@@ -210,7 +210,7 @@ def read_labels(image: LabelledImage, shape: tuple[int, ...]) -> NDArray[Any]:
     ImageError
         They have another shape, or cannot be read.
     """
-    labels = np.asarray(Volume.of(image.mask, rgb=False).array)
+    labels = np.asarray(open_image(image.mask, as_labels=True).levels[0])
     if labels.shape != shape:
         raise ImageError(f"{image.mask} has shape {labels.shape} and its image {shape}: correct the manifest.")
     return labels

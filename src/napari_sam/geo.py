@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import operator
+import os
 import re
 import threading
 import warnings
@@ -25,6 +26,26 @@ INSTALL = "pip install rasterio"
 BLOCK_SIDE = 512
 # Formats of arrays of any number of axes.
 ARRAY_DRIVERS = ("netCDF", "HDF5", "HDF5Image", "HDF4", "HDF4Image", "BAG", "Zarr")
+# Set to 1, files may refer to others outside their folder, or on the network.
+OUTSIDE_VARIABLE = "NAPARI_SAM_ALLOW_OUTSIDE_FILES"
+# Formats of GDAL that hold pixels; many others are descriptions that name files or addresses elsewhere.
+DRIVERS = {"AAIGrid", "BMP", "DTED", "ECW", "EHdr", "ENVI", "GIF", "GRASSASCIIGrid", "GTiff", "GenBin", "HDF4"} | {
+    "HDF4Image",
+    "HDF5",
+    "HDF5Image",
+    "HFA",
+    "JP2ECW",
+    "JP2KAK",
+    "JP2OpenJPEG",
+    "JPEG",
+    "MrSID",
+    "PNG",
+    "SRTMHGT",
+    "USGSDEM",
+    "VRT",
+    "WEBP",
+    "netCDF",
+}
 _OPENING = threading.Lock()
 
 
@@ -90,11 +111,22 @@ class Raster:
         "yx", "yxs" of colors, "yxc" of other bands, or for example "zyx" of the slices of a scientific format.
     georeference
         Where it lies, or None.
+    interpretation
+        What GDAL says that each band is: "red", "alpha", "palette", "undefined" ...
+    colormap
+        (red, green, blue, alpha) of each index of a palette, or None.
     """
 
     levels: tuple[RasterioArray, ...]
     axes: str
     georeference: Georeference | None
+    interpretation: tuple[str, ...] = ()
+    colormap: dict[int, tuple[int, int, int, int]] | None = None
+
+
+def may_follow_outside() -> bool:
+    """Return whether the user allows files to refer to others outside their folder, by an environment variable."""
+    return os.environ.get(OUTSIDE_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on")
 
 
 def has_rasterio() -> bool:
@@ -223,13 +255,14 @@ def open_raster(path: Path) -> Raster:
                 )
             count = len(dataset.overviews(1))
             colors = [band.name for band in dataset.colorinterp]
+            colormap = dataset.colormap(1) if colors[:1] == ["palette"] else None
             is_color = colors[:3] == ["red", "green", "blue"] and colors[3:] in ([], ["alpha"])
             leading, letters = _leading_axes(dataset)
         levels = [RasterioArray(path, None, leading), *(RasterioArray(path, level, leading) for level in range(count))]
     except (rasterio.errors.RasterioError, TypeError) as error:
         raise ImageError(f"{path} cannot be read as a raster ({error}): is it complete?") from error
     axes = f"{letters}yx" if leading else "yx" if len(levels[0].shape) == 2 else "yxs" if is_color else "yxc"
-    return Raster(tuple(levels), axes, read_georeference(path))
+    return Raster(tuple(levels), axes, read_georeference(path), tuple(colors), colormap)
 
 
 def _leading_axes(dataset: Any) -> tuple[tuple[int, ...], str]:
@@ -381,10 +414,12 @@ def _check_written(path: Path, labels: NDArray[Any]) -> None:
 
 
 def _gdal() -> Any:
-    """Return an environment in which GDAL runs no code that a file brings along."""
+    """Return an environment in which GDAL runs no code that a file brings along, and asks no server it names."""
     import rasterio
 
-    return rasterio.Env(GDAL_VRT_ENABLE_PYTHON="NO")
+    # No file has this extension, so none is fetched.
+    network = {} if may_follow_outside() else {"CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none"}
+    return rasterio.Env(GDAL_VRT_ENABLE_PYTHON="NO", **network)
 
 
 def _open(path: Path, mode: str = "r", **options: Any) -> Any:
@@ -395,4 +430,9 @@ def _open(path: Path, mode: str = "r", **options: Any) -> Any:
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         warnings.simplefilter("ignore", PendingDeprecationWarning)
-        return rasterio.open(path, mode, **options)
+        if mode != "r" or may_follow_outside() or "driver" in options:
+            return rasterio.open(path, mode, **options)
+        with rasterio.Env() as environment:
+            drivers = sorted(DRIVERS & set(environment.drivers()))
+        # rasterio.open takes one driver only.
+        return rasterio.io.DatasetReader(str(path), driver=drivers, **options)

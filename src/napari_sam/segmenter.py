@@ -20,6 +20,7 @@ from napari_sam.core.prompts import Prompts, TilePrompts
 from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.encoding import EncodeProgress, Sweep, TileEncoder
 from napari_sam.errors import ImageError, LabelsError, PromptError
+from napari_sam.images.arguments import check_plane_axes
 from napari_sam.images.array_attributes import map_attributes
 from napari_sam.opening import ArrayLike
 from napari_sam.recording import provenance, record
@@ -189,7 +190,10 @@ class Segmenter:
         self.volume = volume = Volume.of(
             image, rgb, channel_axis=channel_axis, channels=channels, spacing=spacing, nodata=nodata
         )
-        self._axes = self.volume.plane_axes if axes is None else tuple(axes)
+        if axes is None:
+            self._axes: tuple[int, ...] = volume.plane_axes
+        else:
+            self._axes = tuple(axes) if isinstance(axes, (Sequence, np.ndarray)) else (axes,)
         if isinstance(labels, (str, Path)):
             labels = open_labels(Path(labels), volume)
         if labels is not None and not hasattr(labels, "shape"):
@@ -227,7 +231,11 @@ class Segmenter:
 
     def plane(self, index: Plane | int | Sequence[int] | None = None) -> Plane:
         """Return the plane at a position along the axes that are not its own; see `Plane.of`."""
-        return index if isinstance(index, Plane) else Plane.of(self.shape, index, self._axes)
+        if isinstance(index, Plane):
+            return index
+        if self.volume.axes is None:
+            check_plane_axes(self.shape, self._axes)
+        return Plane.of(self.shape, index, self._axes)
 
     def segment(
         self,

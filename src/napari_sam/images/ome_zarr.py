@@ -39,8 +39,12 @@ def open_zarr(where: str) -> Opened:
 def _node(where: str) -> zarr.Group | zarr.Array[Any]:
     import zarr
 
-    if not where.lower().endswith((".zip", ".ozx")) or Path(where).is_dir():
+    if "://" in where:
         return zarr.open(where, mode="r")
+    if not where.lower().endswith((".zip", ".ozx")) or Path(where).is_dir():
+        from napari_sam.images.zarr_folder import RegularFilesStore
+
+        return zarr.open(RegularFilesStore(where, read_only=True), mode="r")
     store = zarr.storage.ZipStore(where, mode="r")
     try:
         return zarr.open(store, mode="r")

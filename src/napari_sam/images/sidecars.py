@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from napari_sam.geo import read_georeference
+from napari_sam.geo import Georeference, read_georeference
 from napari_sam.images.source import Opened
 
 # GDAL must take the file for the picture that it is: its other formats may refer to further files.
@@ -20,7 +20,6 @@ DRIVERS = {
     ".gif": "GIF",
     ".webp": "WEBP",
 }
-ORIENTATION = 274
 
 
 def has_sidecar(path: Path) -> bool:
@@ -34,26 +33,16 @@ def has_sidecar(path: Path) -> bool:
     return False
 
 
-def placed(opened: Opened, path: Path) -> Opened:
-    """Add the position on the earth that files beside a picture give it, where rasterio is installed.
-
-    A photograph that is turned by its EXIF orientation keeps none: world files describe it as it is stored.
-    """
+def place_beside(path: Path) -> Georeference | None:
+    """Return the position on the earth that files beside a picture give it; None without rasterio."""
     driver = DRIVERS.get(path.suffix.lower())
-    if driver is None or opened.georeference is not None or not has_sidecar(path) or _is_turned(path):
-        return opened
-    place = read_georeference(path, driver)
+    return read_georeference(path, driver) if driver is not None and has_sidecar(path) else None
+
+
+def placed(opened: Opened, path: Path) -> Opened:
+    """Add the position on the earth to a picture that files beside it place there."""
+    place = None if opened.georeference is not None else place_beside(path)
     if place is None:
         return opened
-    axes = opened.axes or {2: "yx"}.get(len(opened.levels[0].shape))
-    return replace(
-        opened, axes=axes, georeference=place, nodata=place.nodata if opened.nodata is None else opened.nodata
-    )
-
-
-def _is_turned(path: Path) -> bool:
-    from PIL import Image
-
-    with suppress(Exception), Image.open(path) as image:
-        return bool(image.getexif().get(ORIENTATION, 1) != 1)
-    return False
+    nodata = place.nodata if opened.nodata is None else opened.nodata
+    return replace(opened, georeference=place, nodata=nodata)

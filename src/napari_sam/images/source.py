@@ -14,6 +14,8 @@ from napari_sam.errors import ImageError
 from napari_sam.geo import Georeference
 from napari_sam.images.units import in_one_unit, unit_name
 
+# A tile, strip or chunk is decoded as a whole, however little of it is wanted.
+MOST_CHUNK_BYTES = 4 * 2**30
 WRITE_ANEW = "write the pyramid anew from its finest level"
 
 
@@ -61,6 +63,8 @@ class Opened:
         Of the time axis, or None.
     guessed_axes
         Letters of `axes` that the file itself does not use: they stand for axes that it does not name.
+    shown_channels
+        Which channels a viewer shows first, as red, green and blue, or nothing: the first ones.
     """
 
     levels: tuple[ArrayLike, ...]
@@ -76,6 +80,7 @@ class Opened:
     origin: tuple[float, ...] | None = None
     time_unit: str | None = None
     guessed_axes: str = ""
+    shown_channels: tuple[int, ...] = ()
 
 
 def checked(opened: Opened, where: str | Path, mend: str = WRITE_ANEW) -> Opened:
@@ -84,7 +89,7 @@ def checked(opened: Opened, where: str | Path, mend: str = WRITE_ANEW) -> Opened
     Raises
     ------
     ImageError
-        The pixels are no numbers, a level has other axes or another type than the finest, is larger than the one
+        The pixels are no numbers, are stored in pieces of more than 4 GiB, a level has other axes or another type than the finest, is larger than the one
         before it, or is of another form.
     """
     first, *coarser = opened.levels
@@ -92,6 +97,13 @@ def checked(opened: Opened, where: str | Path, mend: str = WRITE_ANEW) -> Opened
         raise ImageError(
             f"Pixels of type {first.dtype} are no image, and {where} holds such: give whole or real numbers."
         )
+    for level in opened.levels:
+        piece = math.prod(getattr(level, "chunks", None) or ()) * np.dtype(level.dtype).itemsize
+        if piece > MOST_CHUNK_BYTES:
+            raise ImageError(
+                f"{where} is stored in pieces of {piece / 2**30:.0f} GiB, which cannot be read in parts: save it with "
+                "smaller tiles or chunks."
+            )
     before = first
     for number, level in enumerate(coarser, 1):
         shapes = f"level {number} of {where} has shape {tuple(level.shape)}"

@@ -13,8 +13,9 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.core.prompts import rasterize_polygon
 from napari_sam.errors import ImageError, PromptError
+from napari_sam.images.arguments import MAX_CHANNELS
 from napari_sam.lazy import Stacked
-from napari_sam.volume import MOST_CHANNELS, Volume
+from napari_sam.volume import Volume
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -83,7 +84,7 @@ def channels_with(viewer: ViewerModel, image: Image) -> list[Image]:
         and _level_shapes(layer) == _level_shapes(image)
         and same_place(layer, image)
     ]
-    chosen = [image, *others[: MOST_CHANNELS - 1]]
+    chosen = [image, *others[: MAX_CHANNELS - 1]]
     return [layer for layer in viewer.layers if layer in chosen]
 
 
