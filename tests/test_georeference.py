@@ -226,21 +226,21 @@ class Dataset:
 @pytest.mark.parametrize(
     ("count", "tags", "expected"),
     [
-        (12, {}, ((12,), "z")),
-        (1, {}, ((), "")),
-        (5, {"NETCDF_DIM_EXTRA": "{time}", "NETCDF_DIM_time_DEF": "{5,6}"}, ((5,), "t")),
-        (5, {"NETCDF_DIM_EXTRA": "{band}", "NETCDF_DIM_band_DEF": "{5,6}"}, ((), "")),
+        (12, {}, ((12,), "z", "z")),
+        (1, {}, ((), "", "")),
+        (5, {"NETCDF_DIM_EXTRA": "{time}", "NETCDF_DIM_time_DEF": "{5,6}"}, ((5,), "t", "")),
+        (5, {"NETCDF_DIM_EXTRA": "{band}", "NETCDF_DIM_band_DEF": "{5,6}"}, ((), "", "")),
         (
             12,
             {"NETCDF_DIM_EXTRA": "{time,lev}", "NETCDF_DIM_time_DEF": "{4,6}", "NETCDF_DIM_lev_DEF": "{3,6}"},
-            ((4, 3), "tz"),
+            ((4, 3), "tz", ""),
         ),
         (
             12,
             {"NETCDF_DIM_EXTRA": "{run,member}", "NETCDF_DIM_run_DEF": "{4,6}", "NETCDF_DIM_member_DEF": "{3,6}"},
-            ((4, 3), "zt"),
+            ((4, 3), "zt", "zt"),
         ),
-        (7, {"NETCDF_DIM_EXTRA": "{time,lev}", "NETCDF_DIM_time_DEF": "{4,6}"}, ((7,), "z")),
+        (7, {"NETCDF_DIM_EXTRA": "{time,lev}", "NETCDF_DIM_time_DEF": "{4,6}"}, ((7,), "z", "z")),
     ],
 )
 def test_the_bands_of_a_scientific_array_are_its_leading_axes(count, tags, expected):

@@ -115,6 +115,8 @@ class Raster:
         What GDAL says that each band is: "red", "alpha", "palette", "undefined" ...
     colormap
         (red, green, blue, alpha) of each index of a palette, or None.
+    guessed
+        Letters of `axes` that stand for axes without a known name.
     """
 
     levels: tuple[RasterioArray, ...]
@@ -122,6 +124,7 @@ class Raster:
     georeference: Georeference | None
     interpretation: tuple[str, ...] = ()
     colormap: dict[int, tuple[int, int, int, int]] | None = None
+    guessed: str = ""
 
 
 def may_follow_outside() -> bool:
@@ -257,35 +260,44 @@ def open_raster(path: Path) -> Raster:
             colors = [band.name for band in dataset.colorinterp]
             colormap = dataset.colormap(1) if colors[:1] == ["palette"] else None
             is_color = colors[:3] == ["red", "green", "blue"] and colors[3:] in ([], ["alpha"])
-            leading, letters = _leading_axes(dataset)
+            leading, letters, guessed = _leading_axes(dataset)
         levels = [RasterioArray(path, None, leading), *(RasterioArray(path, level, leading) for level in range(count))]
     except (rasterio.errors.RasterioError, TypeError) as error:
         raise ImageError(f"{path} cannot be read as a raster ({error}): is it complete?") from error
     axes = f"{letters}yx" if leading else "yx" if len(levels[0].shape) == 2 else "yxs" if is_color else "yxc"
-    return Raster(tuple(levels), axes, read_georeference(path), tuple(colors), colormap)
+    return Raster(tuple(levels), axes, read_georeference(path), tuple(colors), colormap, guessed)
 
 
-def _leading_axes(dataset: Any) -> tuple[tuple[int, ...], str]:
-    """Return lengths and letters of the axes that GDAL spread over the bands of an array of a scientific format.
+def _leading_axes(dataset: Any) -> tuple[tuple[int, ...], str, str]:
+    """Return the axes that GDAL spread over the bands of an array of a scientific format.
 
     Such formats hold arrays of any number of axes, of which GDAL makes bands of rows and columns: these are slices or
     times, and channels only where the file names them so.
+
+    Returns
+    -------
+    lengths : tuple of int
+    letters : str
+        One for each.
+    guessed : str
+        Those of them that stand for axes without a known name.
     """
     if dataset.driver not in ARRAY_DRIVERS or dataset.count < 2:
-        return (), ""
+        return (), "", ""
     tags = dataset.tags()
     names = [name for name in str(tags.get("NETCDF_DIM_EXTRA", "")).strip("{}").split(",") if name]
     lengths = [_first_number(tags.get(f"NETCDF_DIM_{name}_DEF")) for name in names]
     if not names or math.prod(lengths) != dataset.count:
-        names, lengths = ["depth"], [int(dataset.count)]
+        names, lengths = ["unnamed"], [int(dataset.count)]
     letters = [letter_of(name) for name in names]
     if letters == ["c"]:
-        return (), ""
+        return (), "", ""
     free = iter(letter for letter in "ztc" if letter not in letters)
     taken: list[str] = []
     for letter in letters:
         taken.append(next(free, "q") if letter in taken or letter not in "tcz" else letter)
-    return tuple(lengths), "".join(taken)
+    guessed = "".join(new for new, letter in zip(taken, letters, strict=True) if new != letter)
+    return tuple(lengths), "".join(taken), guessed
 
 
 def _first_number(text: Any) -> int:

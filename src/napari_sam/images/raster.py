@@ -51,6 +51,7 @@ def open_by_gdal(path: Path) -> Opened:
         windows=windows,
         nodata=nodata,
         georeference=place,
+        guessed_axes=raster.guessed,
         shown_channels=_shown(raster.interpretation) if axes == "yxc" else (),
     )
     return checked(opened, path)
