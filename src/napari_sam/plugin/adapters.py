@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
+from napari_sam.core.projection import Mode, Projection
 from napari_sam.core.prompts import rasterize_polygon
 from napari_sam.errors import ImageError, PromptError
 from napari_sam.lazy import Stacked
+from napari_sam.plugin import world
+from napari_sam.plugin.world import same_place
 from napari_sam.volume import MOST_CHANNELS, Volume
 
 if TYPE_CHECKING:
@@ -120,12 +123,20 @@ class Shown:
     @property
     def key(self) -> tuple[Any, ...]:
         """What tells it from others."""
-        arrays = getattr(self.volume.array, "arrays", (self.volume.array,))
-        return (*map(id, arrays), self.volume.spacing, self.volume.colors, self.limits, self.gamma)
+        volume = self.volume
+        arrays = getattr(volume.array, "arrays", (volume.array,))
+        return (*map(id, arrays), volume.spacing, volume.colors, volume.projection, self.limits, self.gamma)
 
 
-def shown(layers: Sequence[Image]) -> Shown:
+def shown(layers: Sequence[Image], viewer: ViewerModel | None = None) -> Shown:
     """Return what one image layer, or several as channels, show; of multiscale ones all levels.
+
+    Parameters
+    ----------
+    layers
+        The layers.
+    viewer
+        Where several planes may be seen as one; left out, each is seen alone.
 
     Raises
     ------
@@ -142,10 +153,40 @@ def shown(layers: Sequence[Image]) -> Shown:
         stacked = [Stacked(level) for level in zip(*levels, strict=True)]
         colors = tuple(_color(layer) for layer in layers)
         volume = replace(Volume.of(stacked, rgb=False, channel_axis=0, spacing=spacing), colors=colors)
+    projection = None if viewer is None else projection_of(viewer, layers)
+    if projection is not None:
+        volume = volume.projected(projection)
     if first.rgb:
         return Shown(volume, None, (1.0,))
     limits = tuple((float(layer.contrast_limits[0]), float(layer.contrast_limits[1])) for layer in layers)
     return Shown(volume, limits, tuple(float(layer.gamma) for layer in layers))
+
+
+def projection_of(viewer: ViewerModel, layers: Sequence[Image]) -> Projection | None:
+    """Return how layers of one place show a thick slice; None where they show one plane."""
+    modes = tuple(cast(Mode, str(layer.projection_mode)) for layer in layers)
+    if not set(modes) - {"none"} or viewer.dims.ndisplay != 2:
+        return None
+    first, dims = layers[0], viewer.dims
+    hidden = {axis - (dims.ndim - first.ndim) for axis in dims.not_displayed}
+    point = np.asarray(dims.point, float)
+    middle, low, high = (
+        world.to_data(viewer, first, place)
+        for place in (point, point - np.asarray(dims.margin_left), point + np.asarray(dims.margin_right))
+    )
+    if np.allclose(low, middle) and np.allclose(high, middle):
+        return None
+    before, after = np.zeros(first.ndim), np.zeros(first.ndim)
+    for axis in hidden & set(range(first.ndim)):
+        beside = middle[axis] - _plane_at(middle[axis], shape_of(first)[axis])
+        # A fraction that only comes from the arithmetic must not make each plane another image.
+        before[axis] = round(abs(middle[axis] - low[axis]) - beside, 6)
+        after[axis] = round(abs(high[axis] - middle[axis]) + beside, 6)
+    return Projection(modes[:1] if len(set(modes)) == 1 else modes, tuple(before.tolist()), tuple(after.tolist()))
+
+
+def _plane_at(position: float, length: int) -> int:
+    return min(max(round(position), 0), length - 1)
 
 
 def _color(layer: Image) -> tuple[float, float, float]:
@@ -194,8 +235,15 @@ def plane_of(viewer: ViewerModel, layer: Image) -> Plane:
     if rows < 0 or cols < 0:
         raise ImageError(f"The view shows an axis that {layer.name!r} does not have: change the order of the axes.")
     _check_not_oblique(layer, (rows, cols))
-    position = np.rint(np.asarray(layer.world_to_data(viewer.dims.point))).astype(int)
     shape = shape_of(layer)
+    position = np.rint(world.to_data(viewer, layer, viewer.dims.point)).astype(int)
+    projection = projection_of(viewer, [layer])
+    if projection is not None:
+        # A slice that is thick enough shows some of an image that lies beside its middle.
+        last = np.array(shape) - 1
+        near = np.clip(position, 0, last)
+        low, high = np.rint(near - projection.before), np.rint(near + projection.after)
+        position = np.where((low <= last) & (high >= 0), near, position)
     index = [0 if axis in (rows, cols) else int(position[axis]) for axis in range(layer.ndim)]
     if not all(0 <= at < length for at, length in zip(index, shape, strict=True)):
         raise ImageError(f"The view stands outside {layer.name!r}: move the slider to one of its planes.")
@@ -218,9 +266,9 @@ def _check_not_oblique(layer: Layer, displayed: tuple[int, int]) -> None:
 
 def downsample_of(viewer: ViewerModel, layer: Image, plane: Plane) -> float:
     """Return how many pixels of a layer one pixel of the screen shows, as a power of two."""
-    origin = np.asarray(layer.data_to_world(np.zeros(layer.ndim)))
-    units = np.eye(layer.ndim)[list(plane.axes)]
-    size = min(float(np.linalg.norm(np.asarray(layer.data_to_world(unit)) - origin)) for unit in units)
+    origin = world.to_world(viewer, layer, np.zeros(layer.ndim))
+    steps = np.eye(layer.ndim)[list(plane.axes)]
+    size = min(float(np.linalg.norm(world.to_world(viewer, layer, step) - origin)) for step in steps)
     return float(2.0 ** np.rint(np.log2(1 / max(viewer.scene.camera.zoom * size, 1e-12))))
 
 
@@ -242,7 +290,7 @@ def prompts_of(
     ignored: list[str] = []
     at, labels = np.zeros((0, 2)), np.zeros(0, int)
     if points is not None and len(points.data):
-        position = _to_image(points, np.asarray(points.data, float), image)
+        position = world.moved(points, image, np.asarray(points.data, float))
         here = _in_plane(position, hidden, plane) & _is_of(points, number)
         at = position[here][:, plane.axes]
         labels = signs_of(points)[here]
@@ -254,7 +302,7 @@ def prompts_of(
     if shapes is not None:
         signs, is_of = signs_of(shapes), _is_of(shapes, number)
         for data, kind, sign, counts in zip(shapes.data, shapes.shape_type, signs, is_of, strict=True):
-            vertices = _to_image(shapes, np.asarray(data, float), image)
+            vertices = world.moved(shapes, image, np.asarray(data, float))
             if not counts or not _in_plane(vertices, hidden, plane).all():
                 continue
             corners = vertices[:, plane.axes]
@@ -315,12 +363,6 @@ def _place(point: NDArray[np.float64]) -> str:
     return f"({point[0]:.1f}, {point[1]:.1f})"
 
 
-def _to_image(layer: Layer, data: NDArray[np.float64], image: Image) -> NDArray[np.float64]:
-    """Turn data coordinates of one layer into those of the image, shape (n, image.ndim)."""
-    moved = [np.asarray(image.world_to_data(layer.data_to_world(row)), float) for row in data]
-    return np.array(moved, np.float64).reshape(-1, image.ndim)
-
-
 def _in_plane(position: NDArray[np.float64], hidden: list[int], plane: Plane) -> NDArray[np.bool_]:
     return np.asarray((np.rint(position[:, hidden]).astype(int) == np.array(plane.index)[hidden]).all(axis=1), bool)
 
@@ -362,15 +404,7 @@ def _union(a: Mask, b: Mask) -> Mask:
 
 def transform_of(layer: Layer) -> dict[str, Any]:
     """Return the arguments that give a new layer the place of another in the world."""
-    return {
-        "scale": layer.scale,
-        "translate": layer.translate,
-        "rotate": layer.rotate,
-        "shear": layer.shear,
-        "affine": layer.affine,
-        "units": layer.units,
-        "axis_labels": layer.axis_labels,
-    }
+    return world.transform_in(layer, None)
 
 
 def translate_to(layer: Layer, position: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -381,8 +415,3 @@ def translate_to(layer: Layer, position: NDArray[np.float64]) -> NDArray[np.floa
     translate: NDArray[np.float64] = np.asarray(layer.translate, float) + np.asarray(linear(position), float)
     return translate
 
-
-def same_place(a: Layer, b: Layer) -> bool:
-    """Say whether two layers of the same number of axes map pixels to the world alike."""
-    probes = np.vstack([np.zeros(a.ndim), np.eye(a.ndim)])
-    return a.ndim == b.ndim and all(np.allclose(a.data_to_world(p), b.data_to_world(p)) for p in probes)

@@ -81,7 +81,7 @@ class Controller:
         self.status = ""
         self.runner = runner
         self._notify = notify
-        self.jobs = Jobs()
+        self.jobs = Jobs(viewer)
         self.ahead = Ahead(viewer, self.jobs, runner, self.tell)
         self.hover = Hover(viewer, self.jobs, runner, self)
         self.seen = Seen(self.jobs, runner)
@@ -102,9 +102,8 @@ class Controller:
         self.changed.connect(self._show_sign)
         self._closed = False
         viewer.layers.events.removed.connect(self._on_removed)
-        viewer.dims.events.current_step.connect(self._on_plane)
-        viewer.dims.events.order.connect(self._on_plane)
-        viewer.dims.events.ndisplay.connect(self._on_plane)
+        for event, follow in self._dims_events():
+            event.connect(follow)
 
     def _actions(self) -> dict[str, Callable[[], None]]:
         """Return what each key does, by its name in the preferences."""
@@ -170,16 +169,14 @@ class Controller:
         """Work on another image layer: the prompts of the old one are cleared, its labels stay."""
         if image is self.image:
             return
-        for event in self._image_events():
-            event.disconnect(self._on_rendering)
+        self._follow_image(False)
         self.image = self.ahead.image = image
         self.hover.leave()
         self.seen.forget()
         self.in_hand.forget_all()
         self.ahead.cancel()
         self.ahead.rested()
-        for event in self._image_events():
-            event.connect(self._on_rendering)
+        self._follow_image(True)
         self._remove_layers()
         self.set_status("")
         if image is not None:
@@ -213,7 +210,7 @@ class Controller:
                 image.contrast_limits = limits
 
         try:
-            job = contrast.limits_job(preset, image)
+            job = contrast.limits_job(preset, image, self.viewer)
         except NapariSamError as error:
             self.tell(str(error))
             return
@@ -373,14 +370,9 @@ class Controller:
         self.output.close()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.prompts.close()
-        for event in (
-            self.viewer.dims.events.current_step,
-            self.viewer.dims.events.order,
-            self.viewer.dims.events.ndisplay,
-        ):
-            event.disconnect(self._on_plane)
-        for event in self._image_events():
-            event.disconnect(self._on_rendering)
+        for event, follow in self._dims_events():
+            event.disconnect(follow)
+        self._follow_image(False)
         self.image = None
         self._remove_layers()
 
@@ -405,6 +397,23 @@ class Controller:
         if self.prompts.layers:
             self.open.now.downsample = None
             self.asking.request()
+
+    def _on_thickness(self, event: Any = None) -> None:
+        """See the image anew if more or fewer planes are seen as one."""
+        if any(str(layer.projection_mode) != "none" for layer in self.channels):
+            self._on_rendering()
+
+    def _on_place(self, event: Any = None) -> None:
+        """Let our layers lie where the image does, in the units of the world."""
+        if self.image is not None:
+            self.hover.leave()
+            self.prompts.follow(self.image)
+            self.drawing.follow(self.image)
+            if self.ahead.coverage is not None:
+                own_layers.place_on(self.ahead.coverage, self.image)
+            self.show()
+            self.show_parked()
+            self.ahead.redraw()
 
     def _on_rendering(self, event: Any = None) -> None:
         if self.ahead.progress is not None:
@@ -433,7 +442,28 @@ class Controller:
         if self.image is None:
             return []
         events = self.image.events
-        return [events.data, events.contrast_limits, events.gamma, events.scale, events.colormap]
+        look = [events.data, events.contrast_limits, events.gamma, events.colormap, events.projection_mode]
+        return [*look, events.scale, events.units]
+
+    def _follow_image(self, follow: bool) -> None:
+        """Follow the events of the image, or no more."""
+        events = [(event, self._on_rendering) for event in self._image_events()]
+        # First where it lies: what is asked anew is asked for there.
+        for event, call in [*((event, self._on_place) for event in self._place_events()), *events]:
+            (event.connect if follow else event.disconnect)(call)
+
+    def _place_events(self) -> list[Any]:
+        """Return what tells that the image lies elsewhere."""
+        if self.image is None:
+            return []
+        events = self.image.events
+        return [events.scale, events.translate, events.rotate, events.shear, events.affine, events.units]
+
+    def _dims_events(self) -> list[tuple[Any, Callable[..., None]]]:
+        events = self.viewer.dims.events
+        planes = [(event, self._on_plane) for event in (events.current_step, events.order, events.ndisplay)]
+        thickness = [(event, self._on_thickness) for event in (events.margin_left, events.margin_right)]
+        return [*planes, *thickness, (events.units, self._on_place)]
 
     @property
     def channels(self) -> tuple[Image, ...]:

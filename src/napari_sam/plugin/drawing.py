@@ -52,6 +52,11 @@ class Drawing:
         """Those layers that there are."""
         return [layer for layer in (self.preview, self.parked) if layer is not None]
 
+    def follow(self, image: Image) -> None:
+        """Let the layers lie where the image does, which was moved; what they show must be drawn anew."""
+        for layer in self.layers:
+            own_layers.place_on(layer, image)
+
     def prepare(self, image: Image) -> Labels:
         """Return the preview's layer, made where it is missing: early, because napari works on a new layer a while."""
         if self.preview is None:

@@ -11,7 +11,7 @@ from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
 from napari_sam.core.tiles import Tile
 from napari_sam.errors import NapariSamError
-from napari_sam.plugin import adapters
+from napari_sam.plugin import adapters, world
 from napari_sam.plugin.look import Look, Spot
 from napari_sam.plugin.workers import Work
 from napari_sam.segmenter import Candidates
@@ -166,7 +166,7 @@ class Hover:
             plane = adapters.plane_of(self.viewer, image)
         except NapariSamError:
             return None
-        row, col = np.asarray(image.world_to_data(position), float)[list(plane.axes)]
+        row, col = world.to_data(self.viewer, image, position)[list(plane.axes)]
         if not Box.of_shape(plane.shape_in(adapters.shape_of(image))).contains_point(row, col):
             return None
         return Spot(plane, (float(row), float(col)), adapters.downsample_of(self.viewer, image, plane))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from napari.layers import Labels
 
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import NapariSamError, PromptError
-from napari_sam.plugin import adapters, refine
+from napari_sam.plugin import adapters, refine, world
 from napari_sam.plugin.asking import sentence
 from napari_sam.plugin.open_objects import OpenObject
 from napari_sam.plugin.refine import Refinement
@@ -88,9 +87,8 @@ class InHand:
         except NapariSamError as error:
             self._controller.tell(str(error))
             return
-        row, col = (
-            float(at) for at in np.asarray(self._controller.image.world_to_data(position), float)[list(plane.axes)]
-        )
+        place = world.to_data(self._controller.viewer, self._controller.image, position)
+        row, col = (float(place[axis]) for axis in plane.axes)
         parked = self._controller.open.parked_at(plane, row, col)
         if parked is not None:
             self.take(parked)

@@ -13,7 +13,7 @@ from psygnal import Signal
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.errors import NapariSamError
-from napari_sam.plugin import adapters, own_layers
+from napari_sam.plugin import adapters, own_layers, world
 from napari_sam.plugin.class_view import ClassView
 from napari_sam.plugin.journals import AT_ONCE, Journals, Kept, Offer
 from napari_sam.plugin.refine import Refinement
@@ -318,12 +318,12 @@ class Objects:
             viewer.dims.order = (*(axis for axis in range(viewer.dims.ndim) if axis not in shown), *shown)
         position = np.array(plane.index, float)
         position[list(plane.axes)] = np.asarray(box.center) - 0.5
-        world = np.asarray(image.data_to_world(position), float)
+        place = world.to_world(viewer, image, position)
         hidden = [axis for axis in range(image.ndim) if axis not in plane.axes]
         if hidden:
-            viewer.dims.set_point([axis + offset for axis in hidden], [float(world[axis]) for axis in hidden])
+            viewer.dims.set_point([axis + offset for axis in hidden], [float(place[axis]) for axis in hidden])
         camera = viewer.scene.camera
-        camera.center = (*camera.center[:-2], *(float(world[axis]) for axis in plane.axes))
+        camera.center = (*camera.center[:-2], *(float(place[axis]) for axis in plane.axes))
 
     def _area(self, kept: Kept, labels: Sequence[int]) -> int:
         """Return how many pixels are looked at, and more than can be done at once for many objects."""
