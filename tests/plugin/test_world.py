@@ -37,9 +37,7 @@ def planes_on_screen(layer, pixels, axis):
     extra=st.booleans(),
     at=st.integers(0, 5),
 )
-def test_the_plane_that_is_prompted_is_the_one_that_napari_shows(
-    unit, others, per_axis, size, shift, axis, extra, at
-):
+def test_the_plane_that_is_prompted_is_the_one_that_napari_shows(unit, others, per_axis, size, shift, axis, extra, at):
     pixels, viewer = stack(), ViewerModel()
     units = ["um", unit, unit] if per_axis else [unit] * 3
     image = viewer.add_image(pixels, scale=(size,) * 3, translate=(shift,) * 3, units=units)

@@ -44,14 +44,28 @@ class Projection:
             raise ImageError(f"There is no projection {unknown[0]!r}: use {', '.join(get_args(Mode))}.")
 
     def span(self, axis: int, at: int, length: int) -> range:
-        """Return the planes that are seen where the plane `at` of an axis of `length` is in view.
+        """Return the planes that are seen where the plane `at` of an axis of `length` is in view."""
+        return slab_planes(at, self.before[axis], self.after[axis], length)
 
-        Rounded as napari does, half to even, so that the same planes are seen.
-        """
-        low, high = round(at - self.before[axis]), round(at + self.after[axis])
-        stop = max(high, 0) + bool(np.isclose(high, at + self.after[axis]))
-        start = max(low, 0)
-        return range(start, min(max(stop, start + 1), length))
+
+def slab_planes(at: float, before: float, after: float, length: int) -> range:
+    """Return the planes of an axis that a thick slice shows, at least one.
+
+    Rounded as napari does, half to even, so that the same planes are seen.
+
+    Parameters
+    ----------
+    at
+        Position of the middle of the slice, in pixels.
+    before, after
+        How far it reaches, in pixels.
+    length
+        Number of planes.
+    """
+    low, high = round(at - before), round(at + after)
+    start = min(max(low, 0), length - 1)
+    stop = max(high, 0) + bool(np.isclose(max(high, 0), at + after))
+    return range(start, min(max(stop, start + 1), length))
 
 
 def project(
@@ -77,7 +91,7 @@ def project(
     """
     first = read(planes[:1])
     step = max(1, PART_BYTES // max(first.nbytes, 1))
-    channels = [...] if len(modes) == 1 else [(..., number) for number in range(len(modes))]
+    channels: list[Any] = [...] if len(modes) == 1 else [(..., number) for number in range(len(modes))]
     found = [_reduced(first[at], mode) for at, mode in zip(channels, modes, strict=True)]
     count = len(first)
     for start in range(1, len(planes), step):
@@ -86,7 +100,7 @@ def project(
         for number, (at, mode) in enumerate(zip(channels, modes, strict=True)):
             found[number] = _UFUNCS[mode](found[number], _reduced(block[at], mode))
     if count == 1:
-        return first[0]
+        return np.asarray(first[0])
     for number, (at, mode) in enumerate(zip(channels, modes, strict=True)):
         if mode == "mean":
             found[number] = found[number] / count

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
-from napari_sam.core.projection import Mode, Projection
 from napari_sam.core.prompts import rasterize_polygon
 from napari_sam.errors import ImageError, PromptError
-from napari_sam.lazy import Stacked
 from napari_sam.plugin import world
-from napari_sam.plugin.world import same_place
-from napari_sam.volume import MOST_CHANNELS, Volume
+from napari_sam.plugin.display import Shown as Shown
+from napari_sam.plugin.display import channels_with as channels_with
+from napari_sam.plugin.display import projection_of as projection_of
+from napari_sam.plugin.display import reads_hidden_planes as reads_hidden_planes
+from napari_sam.plugin.display import shape_of as shape_of
+from napari_sam.plugin.display import shown as shown
+from napari_sam.plugin.world import same_place as same_place
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -66,143 +68,6 @@ def _same_mask(a: Mask | None, b: Mask | None) -> bool:
     return a.box == b.box and np.array_equal(a.pixels, b.pixels)
 
 
-def channels_with(viewer: ViewerModel, image: Image) -> list[Image]:
-    """Return the visible image layers that lie over each other as channels of one image, the given one among them.
-
-    At most three, from the bottom up; an RGB image stands alone.
-    """
-    if image.rgb:
-        return [image]
-    from napari.layers import Image as ImageLayer
-
-    others = [
-        layer
-        for layer in viewer.layers
-        if isinstance(layer, ImageLayer)
-        and layer is not image
-        and not layer.rgb
-        and layer.visible
-        and shape_of(layer) == shape_of(image)
-        and _level_shapes(layer) == _level_shapes(image)
-        and same_place(layer, image)
-    ]
-    chosen = [image, *others[: MOST_CHANNELS - 1]]
-    return [layer for layer in viewer.layers if layer in chosen]
-
-
-def reads_hidden_planes(layer: Image) -> bool:
-    """Say whether napari reads all planes of what a layer shows: it does of a pyramid of plain zarr or tensorstore."""
-    if not layer.multiscale or layer.ndim < 3:
-        return False
-    kinds = {type(level).__module__.split(".")[0] for level in layer.data}
-    return bool(kinds & {"zarr", "tensorstore"})
-
-
-def _level_shapes(layer: Image) -> list[tuple[int, ...]]:
-    return [tuple(level.shape) for level in (layer.data if layer.multiscale else [layer.data])]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Shown:
-    """An image as the viewer shows it: its pixels, and how they are stretched.
-
-    Parameters
-    ----------
-    volume
-        The pixels of one layer, or of several as channels in their colours.
-    limits
-        Contrast limits, a pair for each channel; None for colours as they are.
-    gamma
-        One for each channel.
-    """
-
-    volume: Volume
-    limits: tuple[tuple[float, float], ...] | None
-    gamma: tuple[float, ...]
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What tells it from others."""
-        volume = self.volume
-        arrays = getattr(volume.array, "arrays", (volume.array,))
-        return (*map(id, arrays), volume.spacing, volume.colors, volume.projection, self.limits, self.gamma)
-
-
-def shown(layers: Sequence[Image], viewer: ViewerModel | None = None) -> Shown:
-    """Return what one image layer, or several as channels, show; of multiscale ones all levels.
-
-    Parameters
-    ----------
-    layers
-        The layers.
-    viewer
-        Where several planes may be seen as one; left out, each is seen alone.
-
-    Raises
-    ------
-    ImageError
-        The pixels are no image.
-    """
-    first = layers[0]
-    sizes = np.abs(np.asarray(first.scale, float)) * _unit_lengths(first)
-    spacing = [float(size) for size in sizes]
-    levels = [list(layer.data) if layer.multiscale else [layer.data] for layer in layers]
-    if len(layers) == 1:
-        volume = Volume.of(levels[0], rgb=bool(first.rgb), spacing=spacing)
-    else:
-        stacked = [Stacked(level) for level in zip(*levels, strict=True)]
-        colors = tuple(_color(layer) for layer in layers)
-        volume = replace(Volume.of(stacked, rgb=False, channel_axis=0, spacing=spacing), colors=colors)
-    projection = None if viewer is None else projection_of(viewer, layers)
-    if projection is not None:
-        volume = volume.projected(projection)
-    if first.rgb:
-        return Shown(volume, None, (1.0,))
-    limits = tuple((float(layer.contrast_limits[0]), float(layer.contrast_limits[1])) for layer in layers)
-    return Shown(volume, limits, tuple(float(layer.gamma) for layer in layers))
-
-
-def projection_of(viewer: ViewerModel, layers: Sequence[Image]) -> Projection | None:
-    """Return how layers of one place show a thick slice; None where they show one plane."""
-    modes = tuple(cast(Mode, str(layer.projection_mode)) for layer in layers)
-    if not set(modes) - {"none"} or viewer.dims.ndisplay != 2:
-        return None
-    first, dims = layers[0], viewer.dims
-    hidden = {axis - (dims.ndim - first.ndim) for axis in dims.not_displayed}
-    point = np.asarray(dims.point, float)
-    middle, low, high = (
-        world.to_data(viewer, first, place)
-        for place in (point, point - np.asarray(dims.margin_left), point + np.asarray(dims.margin_right))
-    )
-    if np.allclose(low, middle) and np.allclose(high, middle):
-        return None
-    before, after = np.zeros(first.ndim), np.zeros(first.ndim)
-    for axis in hidden & set(range(first.ndim)):
-        beside = middle[axis] - _plane_at(middle[axis], shape_of(first)[axis])
-        # A fraction that only comes from the arithmetic must not make each plane another image.
-        before[axis] = round(abs(middle[axis] - low[axis]) - beside, 6)
-        after[axis] = round(abs(high[axis] - middle[axis]) + beside, 6)
-    return Projection(modes[:1] if len(set(modes)) == 1 else modes, tuple(before.tolist()), tuple(after.tolist()))
-
-
-def _plane_at(position: float, length: int) -> int:
-    return min(max(round(position), 0), length - 1)
-
-
-def _color(layer: Image) -> tuple[float, float, float]:
-    """Return the colour of a layer's brightest pixels."""
-    red, green, blue = np.asarray(layer.colormap.map(np.array([1.0])), float)[0, :3]
-    return float(red), float(green), float(blue)
-
-
-def _unit_lengths(layer: Layer) -> NDArray[np.float64]:
-    """Return how long the unit of each axis is, in base units; all alike where some are of another kind."""
-    bases = [(1 * unit).to_base_units() for unit in layer.units]
-    if len({str(base.units) for base in bases}) > 1:
-        return np.ones(len(bases))
-    return np.array([float(base.magnitude) for base in bases])
-
-
 def view_of(viewer: ViewerModel, layer: Image, plane: Plane) -> Box:
     """Return the box of a plane that the canvas shows, in level-0 pixels; all of the plane before it was drawn."""
     shape = plane.shape_in(shape_of(layer))
@@ -212,12 +77,6 @@ def view_of(viewer: ViewerModel, layer: Image, plane: Plane) -> Box:
     (top, left), (bottom, right) = corners[0, list(plane.axes)], corners[1, list(plane.axes)] + 1
     seen = Box(float(top), float(left), float(bottom), float(right)).rounded_out().intersection(Box.of_shape(shape))
     return Box.of_shape(shape) if seen.is_empty or min(seen.height, seen.width) < 2 else seen
-
-
-def shape_of(layer: Image) -> tuple[int, ...]:
-    """Return the length of every axis of an image layer in level-0 pixels, without colours."""
-    shape = tuple(layer.data[0].shape if layer.multiscale else layer.data.shape)
-    return shape[:-1] if layer.rgb else shape
 
 
 def plane_of(viewer: ViewerModel, layer: Image) -> Plane:
@@ -414,4 +273,3 @@ def translate_to(layer: Layer, position: NDArray[np.float64]) -> NDArray[np.floa
     linear = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear, ndim=layer.ndim)
     translate: NDArray[np.float64] = np.asarray(layer.translate, float) + np.asarray(linear(position), float)
     return translate
-
