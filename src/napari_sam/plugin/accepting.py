@@ -127,6 +127,8 @@ class Accepting:
 
     def _made(self, accepted: OpenObject) -> Provenance | None:
         """Return how the shown candidate was made."""
+        if accepted.is_as_accepted and accepted.refining is not None:
+            return accepted.refining.made
         segmenter, mask, candidates = self._controller.jobs.segmenter, accepted.mask, accepted.candidates
         if segmenter is None or mask is None or candidates is None:
             return None
@@ -192,6 +194,4 @@ def _prompts_of(accepted: OpenObject) -> Prompts | None:
     """Return what the candidates of an object answer."""
     if accepted.candidates is None or accepted.candidates.prompts is not None or accepted.answered is None:
         return None if accepted.candidates is None else accepted.candidates.prompts
-    asked = accepted.answered.prompts
-    box = asked.mask.box if asked.box is None and asked.mask is not None else asked.box
-    return Prompts(asked.points, asked.labels.astype(bool), box, asked.mask)
+    return accepted.answered.prompts.as_prompts()

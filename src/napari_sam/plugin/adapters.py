@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
-from napari_sam.core.prompts import rasterize_polygon
+from napari_sam.core.prompts import Prompts, rasterize_polygon
 from napari_sam.errors import ImageError, PromptError
 from napari_sam.plugin import world
 from napari_sam.plugin.display import Shown as Shown
@@ -50,6 +50,15 @@ class LayerPrompts:
     @property
     def is_empty(self) -> bool:
         return len(self.points) == 0 and self.box is None and self.mask is None
+
+    def as_prompts(self) -> Prompts:
+        """Return them as the segmenter counts them; the box of a mask alone is that of the mask."""
+        box = self.mask.box if self.box is None and self.mask is not None else self.box
+        return Prompts(self.points, self.labels.astype(bool), box, self.mask)
+
+    def is_like(self, other: LayerPrompts) -> bool:
+        """Say whether these are the same prompts."""
+        return len(self.points) == len(other.points) and self.goes_on_from(other)
 
     def goes_on_from(self, earlier: LayerPrompts) -> bool:
         """Say whether these are the earlier prompts, with or without further points."""

@@ -10,10 +10,11 @@ from napari_sam.core.masks import Mask
 from napari_sam.errors import NapariSamError
 from napari_sam.plugin import adapters
 from napari_sam.plugin.adapters import LayerPrompts
-from napari_sam.plugin.jobs import Answer, Request
+from napari_sam.plugin.jobs import Answer, Request, Tidied
 from napari_sam.plugin.look import Spot
 from napari_sam.plugin.open_objects import OpenObject
 from napari_sam.plugin.workers import collect_garbage_once
+from napari_sam.segmenter import Candidates
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -73,7 +74,7 @@ class Asking:
             return
         try:
             request = self._request_of(asked, self._controller.image)
-            if request is None or self._take_hover(asked, request):
+            if request is None or self._take_accepted(asked, request) or self._take_hover(asked, request):
                 return
             unsearched = self._controller.target is not None and not self._controller.output.is_searched(
                 self._controller.target
@@ -106,10 +107,7 @@ class Asking:
             The plane in view has no pixels of the image, or the prompts fit nothing.
         """
         plane = adapters.plane_of(self._controller.viewer, image)
-        prompts = adapters.prompts_of(self._controller.points, self._controller.shapes, image, plane, asked.number)
-        old = asked.refining
-        if old is not None and prompts.mask is None and prompts.box is None and old.plane == plane:
-            prompts = replace(prompts, mask=old.hint)
+        prompts = self.prompts_on(asked, image, plane)
         self._tell_ignored(prompts.ignored)
         if prompts.is_empty:
             status = self._controller.status if prompts.ignored else "Your prompts lie on another plane."
@@ -129,6 +127,14 @@ class Asking:
             asked.downsample,
             self._controller.accepting.cleaning,
         )
+
+    def prompts_on(self, asked: OpenObject, image: Image, plane: Plane) -> LayerPrompts:
+        """Return the prompts of an object on a plane; of one of the output also its mask, if no other is drawn."""
+        prompts = adapters.prompts_of(self._controller.points, self._controller.shapes, image, plane, asked.number)
+        old = asked.refining
+        if old is not None and prompts.mask is None and prompts.box is None and old.plane == plane:
+            prompts = replace(prompts, mask=old.hint)
+        return prompts
 
     def _do_without_answer(self, asked: OpenObject, status: str = "") -> None:
         """Show no answer to an object; where it was accepted already, the user goes on with it."""
@@ -222,6 +228,27 @@ class Asking:
         self._controller.open.now.forget_answer()
         self._controller.drawing.hide()
         self._controller.set_status(status)
+
+    def _take_accepted(self, asked: OpenObject, request: Request) -> bool:
+        """Answer the prompts that an object was reopened with by the mask that it has; say whether it is that."""
+        old, known = asked.refining, asked.reopened
+        if old is None or known is None or request.plane != old.plane or not request.prompts.is_like(known):
+            return False
+        selected = 0 if asked.size is None else asked.size
+        # The other sizes are unknown until they are asked for.
+        candidates = Candidates((old.mask,) * 3, selected, old.plane, request.prompts.as_prompts(), request.downsample)
+        self._controller.hover.leave()
+        self._latest = asked, request
+        asked.selected = selected
+        clean = Tidied(candidates, request.cleaning, candidates.masks)  # It was tidied when it was accepted.
+        self._on_answer(request, Answer(candidates, clean=clean))
+        asked.chosen = None
+        return True
+
+    def ask_for_size(self, asked: OpenObject, size: int) -> None:
+        """Ask for another of the three masks of an object that was reopened and is shown as it was accepted."""
+        asked.size, asked.reopened, asked.answered = size, None, None
+        self.request()
 
     def _take_hover(self, asked: OpenObject, request: Request) -> bool:
         """Make the mask under the cursor the answer to a click there; say whether there is one."""

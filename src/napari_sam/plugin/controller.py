@@ -281,7 +281,9 @@ class Controller:
     def cycle(self, step: int = 1) -> None:
         """Show the next (or the previous) candidate; the next prompts of the object go on from it, in its size."""
         now, under = self.open.now, self.hover.shown
-        if now.candidates:
+        if now.is_as_accepted and now.candidates:
+            self.asking.ask_for_size(now, (now.selected + step) % len(now.candidates))
+        elif now.candidates:
             now.selected = now.size = (now.selected + step) % len(now.candidates)
             now.chosen = now.candidates[now.selected]
             self.show()
@@ -319,13 +321,22 @@ class Controller:
         self.undoing.redo()
 
     def open_image(self, path: Path) -> None:
-        """Add an image file or store of any size as lazy layers."""
+        """Add an image file or store of any size as lazy layers, and work on it; labels become the output."""
         try:
-            for data, options, kind in read_layers(str(path)):
-                add = self.viewer.add_labels if kind == "labels" else self.viewer.add_image
-                add(data, **options)
+            layers = read_layers(str(path))
         except NapariSamError as error:
             self.tell(str(error))
+            return
+        added: list[Any] = []
+        for data, options, kind in layers:
+            add = self.viewer.add_labels if kind == "labels" else self.viewer.add_image
+            added.append(add(data, **options))
+        images = [layer for layer in added if isinstance(layer, Image)]
+        if images:
+            self.set_image(images[0])
+        elif added:
+            self.set_target(added[0])
+        self.changed.emit()
 
     def use_label_file(self, path: Path) -> None:
         """Write into a label pyramid on disk from now on: one that is there, or a new one."""

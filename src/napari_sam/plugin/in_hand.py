@@ -117,7 +117,7 @@ class InHand:
             self.take_up(found)
 
     def take_up(self, found: Refinement, prompts: Prompts | None = None, size: int | None = None) -> None:
-        """Go on with an object of the output, which the next accept replaces.
+        """Go on with an object of the output, which the next accept replaces; its mask is shown as it is.
 
         Parameters
         ----------
@@ -128,9 +128,12 @@ class InHand:
         size
             Which of the three candidates it was.
         """
-        self._controller.prompts.begin(self._controller.open.begin(found, size).number)
-        if prompts is not None and self._controller.image is not None:
-            self._controller.prompts.put(prompts, self._controller.image, found.plane)
+        opened, image = self._controller.open.begin(found, size), self._controller.image
+        self._controller.prompts.begin(opened.number)
+        if image is not None:
+            if prompts is not None:
+                self._controller.prompts.put(prompts, image, found.plane)
+            opened.reopened = self._controller.asking.prompts_on(opened, image, found.plane)
         self._controller.undoing.record()
         self._controller.asking.request()
 

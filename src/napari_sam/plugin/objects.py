@@ -229,7 +229,11 @@ class Objects:
         told = f"{_count(known)} of class {name}." if name else f"{_count(known)} without a class."
         done = lambda _: self._controller.set_status(told)  # noqa: E731
         act = lambda journal: [journal.classify(label, name) for label in known]  # noqa: E731
-        self._journals.act(kept, 0 if len(known) <= FEW else AT_ONCE + 1, act, done, self._controller.tell_error)
+        self._journals.act(kept, 0 if len(known) <= FEW else AT_ONCE + 1, act, done, self._on_not_classified)
+
+    def _on_not_classified(self, error: Exception) -> None:
+        self.changed.emit([])  # What was chosen is not so.
+        self._controller.tell_error(error)
 
     def define_class(self, name: str, color: Sequence[float] | None = None, renamed: str | None = None) -> None:
         """Make a class, or give one another colour or name."""
@@ -285,7 +289,8 @@ class Objects:
             return
         prompts = part.prompts
         hint = mask if prompts is None else prompts.mask
-        controller.in_hand.take_up(Refinement(kept.layer, label, part.plane, mask, hint), prompts, _size_of(part))
+        found_there = Refinement(kept.layer, label, part.plane, mask, hint, part.made)
+        controller.in_hand.take_up(found_there, prompts, _size_of(part))
 
     def _class_follower(self, kept: Kept) -> Callable[[], None]:
         """Return what gives the class of what is accepted next the name that it has by then."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
     from napari_sam.core.masks import Mask
+    from napari_sam.plugin.adapters import LayerPrompts
     from napari_sam.plugin.jobs import Request, Tidied
     from napari_sam.plugin.refine import Refinement
     from napari_sam.segmenter import Candidates
@@ -37,6 +38,9 @@ class OpenObject:
         The candidates as they would be written, or None.
     is_asked
         Whether a newer answer is under way.
+    reopened
+        The prompts that an object of the output was taken up with: as long as they are the same, its mask is the one
+        that was accepted.
     """
 
     number: int
@@ -49,6 +53,12 @@ class OpenObject:
     chosen: Mask | None = None
     tidied: Tidied | None = None
     is_asked: bool = False
+    reopened: LayerPrompts | None = None
+
+    @property
+    def is_as_accepted(self) -> bool:
+        """Whether what is shown is the mask that the output has already."""
+        return self.refining is not None and self.candidates is not None and self.mask is self.refining.mask
 
     @property
     def is_answered(self) -> bool:
