@@ -41,6 +41,8 @@ class OpenObject:
     reopened
         The prompts that an object of the output was taken up with: as long as they are the same, its mask is the one
         that was accepted.
+    accepted_at
+        When it was accepted, on the clock of `Undoing`.
     """
 
     number: int
@@ -54,6 +56,7 @@ class OpenObject:
     tidied: Tidied | None = None
     is_asked: bool = False
     reopened: LayerPrompts | None = None
+    accepted_at: int = 0
 
     @property
     def is_as_accepted(self) -> bool:
@@ -131,8 +134,9 @@ class OpenObjects:
             self.parked.append(self.now)
         self.now = wanted
 
-    def accept(self) -> None:
-        """Let the object in hand wait to be written, and begin another one."""
+    def accept(self, at: int = 0) -> None:
+        """Let the object in hand wait to be written, and begin another one; `at` is the time by the clock."""
+        self.now.accepted_at = at
         self.waiting.append(self.now)
         self.begin()
 
