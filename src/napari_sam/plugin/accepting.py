@@ -13,12 +13,12 @@ from napari_sam.plugin.jobs import Tidied
 from napari_sam.plugin.open_objects import OpenObject
 from napari_sam.plugin.output import Acceptance, Written
 from napari_sam.recording import provenance
+from napari_sam.stores.journal import Journal
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_sam.plugin.controller import Controller
-    from napari_sam.plugin.journals import Kept
     from napari_sam.stores.entries import Provenance
 
 
@@ -41,8 +41,8 @@ class Accepting:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self.overlap: Overlap = "keep"
-        # Of the action that was written last: when it was done, its journal, and the number of its first entry.
-        self._group: tuple[int, Kept | None, int | None] = 0, None, None
+        # When the action was done that is being written, and its first entry in each journal.
+        self._written_at, self._firsts = 0, dict[Journal, int]()
         self.cleaning = Cleaning()
 
     def accept(self, at: int | None = None) -> None:
@@ -130,7 +130,7 @@ class Accepting:
             _prompts_of(accepted),
             self._made(accepted),
             self._controller.objects.class_name,
-            *self._group[1:] if self._group[0] == accepted.accepted_at else (None, None),
+            self._firsts if self._written_at == accepted.accepted_at else {},
         )
         self._controller.output.commit(
             self._controller.image, self._controller.target if old is None else old.layer, acceptance
@@ -152,8 +152,10 @@ class Accepting:
         written, self._controller.open.writing = self._controller.open.writing, None
         assert written is not None
         kept = self._controller.journals.kept(layer)
-        if self._group[0] != written.accepted_at or self._group[1] is not kept:
-            self._group = written.accepted_at, kept, edit.number
+        if self._written_at != written.accepted_at:
+            self._written_at, self._firsts = written.accepted_at, {}
+        if kept is not None and edit.number is not None:
+            self._firsts.setdefault(kept.journal, edit.number)
         self._controller.undoing.accepted(kept, written.accepted_at)
         self._controller.prompts.remove(written.number)
         self._controller.undoing.history.settle(written, self._controller.open.now)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,8 +67,8 @@ class Acceptance:
         The object whose place the mask takes, under its label; None for a new one.
     prompts, made, class_name
         What the journal is to know of it.
-    journal_of, group
-        The journal and the first entry of the action that this is part of: several objects accepted together.
+    firsts
+        The first entry in each journal of the action that this is part of: several objects accepted together.
     """
 
     plane: Plane
@@ -80,8 +80,7 @@ class Acceptance:
     prompts: Prompts | None = None
     made: Provenance | None = None
     class_name: str | None = None
-    journal_of: Kept | None = None
-    group: int | None = None
+    firsts: Mapping[Journal, int] = field(default_factory=dict)
 
     @property
     def box(self) -> Box:
@@ -91,8 +90,7 @@ class Acceptance:
     def write(self, journal: Journal) -> Entry:
         """Write it with a journal, in any thread."""
         old = self.replaces
-        known = self.journal_of is not None and self.journal_of.journal is journal
-        with journal.together(self.group if known else None):
+        with journal.together(self.firsts.get(journal)):
             return journal.accept(
                 self.plane,
                 self.mask,
