@@ -13,7 +13,7 @@ from napari_sam.plugin.adapters import LayerPrompts
 from napari_sam.plugin.jobs import Answer, Request, Tidied
 from napari_sam.plugin.look import Spot
 from napari_sam.plugin.open_objects import OpenObject
-from napari_sam.plugin.workers import collect_garbage_once
+from napari_sam.plugin.workers import Work, apart, collect_garbage_once
 from napari_sam.segmenter import Candidates
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from napari_sam.core.geometry import Plane
     from napari_sam.plugin.controller import Controller
-    from napari_sam.plugin.workers import Job, Report
 
 # A mask in a box of more pixels takes too long to be tidied at every move of the mouse.
 MOST_AT_ONCE = 512**2
@@ -79,10 +78,7 @@ class Asking:
             unsearched = self._controller.target is not None and not self._controller.output.is_searched(
                 self._controller.target
             )
-            job = self._looking(
-                self._controller.image,
-                self._controller.jobs.answer(request, self._controller.target if unsearched else None),
-            )
+            job = self._controller.jobs.answer(request, self._controller.target if unsearched else None)
         except NapariSamError as error:
             self._do_without_answer(asked)
             self._controller.tell(str(error))
@@ -90,6 +86,8 @@ class Asking:
         self._controller.hover.leave()
         self.warming, asked.is_asked = False, True
         self._latest = asked, request
+        if asked is self._controller.open.now:
+            self._controller.show_pending()
         self._controller.set_status("Segmenting ...")
         self._controller.runner.submit(
             job,
@@ -164,27 +162,22 @@ class Asking:
 
     def warm_up(self) -> None:
         """Load the model before the first click asks for it; should that fail, the click will tell."""
+        self.look()
         if self._controller.image is not None:
             try:
                 build = self._controller.jobs.builder(self._controller.image, self._controller.channels)
             except NapariSamError:
                 return
             self.warming = True
-            self._controller.runner.submit(
-                self._looking(self._controller.image, build), self._on_warm, self._on_warm, self._controller.set_status
-            )
+            self._controller.runner.submit(build, self._on_warm, self._on_warm, self._controller.set_status)
 
-    def _looking(self, image: Image, job: Job) -> Job:
-        """Return a job that first looks for work that was left, where none has yet."""
-        look = self._controller.journals.look_job(image)
-        if look is None:
-            return job
-
-        def both(report: Report) -> Any:
-            look()
-            return job(report)
-
-        return both
+    def look(self) -> None:
+        """Look for work on the image that was left, where nobody has yet; that waits for no model."""
+        image = self._controller.image
+        look = None if image is None else self._controller.journals.look_job(image)
+        if look is not None:
+            tell = lambda _: self._controller.changed.emit()  # noqa: E731
+            apart(self._controller.runner)(Work(lambda _: look(), tell, tell))
 
     def _on_warm(self, _: Any) -> None:
         collect_garbage_once()
@@ -206,6 +199,8 @@ class Asking:
         asked.chosen = candidates[asked.selected] if goes_on else None
         if asked is self._controller.open.now:
             self._controller.show()
+        elif asked in self._controller.open.parked:
+            self._controller.show_parked()
         self._controller.set_status(
             "" if candidates.best.area else "Nothing was found there: add a point or draw a box."
         )
@@ -259,7 +254,8 @@ class Asking:
         ):
             return False
         (row, col) = prompts.points[0]
-        found = self._controller.hover.take(Spot(request.plane, (float(row), float(col)), request.downsample))
+        spot = Spot(request.plane, (float(row), float(col)), request.downsample)
+        found = self._controller.hover.take(spot, self._controller.ahead.is_encoding)
         if found is None or not (self._controller.accepting.cleaning.changes_nothing or is_small(found[-1])):
             return False
         self._latest = asked, request

@@ -32,7 +32,7 @@ from napari_sam.plugin.refine import Refinement
 from napari_sam.plugin.seen import Seen
 from napari_sam.plugin.signs import CanvasSign, sign_for
 from napari_sam.plugin.undoing import Undoing
-from napari_sam.plugin.workers import Work
+from napari_sam.plugin.workers import Work, apart
 from napari_sam.segmenter import Candidates
 from napari_sam.stores.embedding_disk import DiskStore
 from napari_sam.stores.locations import embedding_folder
@@ -209,12 +209,15 @@ class Controller:
             if image in self.viewer.layers and limits[0] < limits[1]:
                 image.contrast_limits = limits
 
+        if preset in contrast.WINDOWS:
+            done(contrast.WINDOWS[preset])
+            return
         try:
             job = contrast.limits_job(preset, image, self.viewer)
         except NapariSamError as error:
             self.tell(str(error))
             return
-        self.runner.submit_write(Work(job, done, self.tell_error))
+        apart(self.runner)(Work(job, done, self.tell_error))
 
     @property
     def model(self) -> str:
@@ -568,6 +571,13 @@ class Controller:
         elif self.hover.shown is None:
             self.drawing.hide()
         self.changed.emit()
+
+    def show_pending(self) -> None:
+        """Let the last answer fade while a newer one is under way; where there is none yet, show nothing."""
+        if self.candidates is None:
+            self.drawing.hide()
+        else:
+            self.drawing.fade()
 
     def _insert_output(self, layer: Labels) -> None:
         """Add a layer that was made for what is accepted, and go on with it even if that is refused."""

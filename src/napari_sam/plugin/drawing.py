@@ -76,6 +76,11 @@ class Drawing:
         """Draw the mask under the cursor, fainter."""
         own_layers.show_hover(self.prepare(image), image, plane, mask)
 
+    def fade(self) -> None:
+        """Draw what is shown fainter: it is not the answer to what was asked last."""
+        if self.preview is not None and self.preview.visible:
+            own_layers.fade(self.preview)
+
     def hide(self) -> None:
         """Draw neither."""
         if self.preview is not None:

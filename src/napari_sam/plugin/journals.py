@@ -16,7 +16,7 @@ import numpy as np
 from napari_sam.errors import LabelsError, NapariSamError
 from napari_sam.plugin import adapters, labels_layer, own_layers
 from napari_sam.plugin.layer_target import LayerTarget
-from napari_sam.plugin.workers import Work
+from napari_sam.plugin.workers import Work, apart
 from napari_sam.recording import find_journal, record
 from napari_sam.stores.entries import Entry, LabelClass
 from napari_sam.stores.journal import Journal, open_journal
@@ -286,7 +286,7 @@ class Journals:
             self._on_not_open(layer, error)
 
         if not is_quick:
-            self._runner.submit_write(Work(job, done, failed))
+            apart(self._runner)(Work(job, done, failed))
             return
         try:
             kept = job(_ignore)
@@ -349,7 +349,7 @@ class Journals:
             self._found[image] = None
             done(place)
 
-        self._runner.submit_write(Work(lambda _: _set_aside(offer.journal), shown, failed))
+        apart(self._runner)(Work(lambda _: _set_aside(offer.journal), shown, failed))
 
     # -- writing -----------------------------------------------------------------------------------------------------
 

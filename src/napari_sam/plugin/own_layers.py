@@ -166,6 +166,11 @@ def show_hover(preview: Labels, image: Image, plane: Plane, mask: Mask) -> None:
     _let_be_seen(preview, HOVER_OPACITY)
 
 
+def fade(preview: Labels) -> None:
+    """Show a mask fainter, as one that is not the last word."""
+    _let_be_seen(preview, HOVER_OPACITY)
+
+
 def _let_be_seen(layer: Labels, opacity: float) -> None:
     # napari makes a new thumbnail for an opacity that is the same as before.
     if layer.opacity != opacity:
