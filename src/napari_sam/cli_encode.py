@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from napari_sam.cli_console import progress_bar, say, show_table, warn
+from napari_sam.cli_models import check_sources, model_file
+from napari_sam.core.axis_names import AXIS_OF
 from napari_sam.errors import PromptError
+from napari_sam.paths import check_apart
 
 if TYPE_CHECKING:
     from napari_sam.segmenter import Segmenter
-
-console = Console()
-messages = Console(stderr=True)
 
 ImageArgument = Annotated[str, typer.Argument(help="An image file, an OME-Zarr folder, or a URL.")]
 PrecisionOption = Annotated[
@@ -33,10 +32,16 @@ ContrastOption = Annotated[
     typer.Option("--contrast", metavar="LOW,HIGH", help="Data values that are black and white; else percentiles."),
 ]
 AxesOption = Annotated[
-    str, typer.Option("--axes", metavar="ROW,COL", help="Axes of the planes: -2,-1 is yx, -3,-1 is zx.")
+    str,
+    typer.Option(
+        "--axes",
+        metavar="ROW,COL",
+        help="Axes of the planes by number, -3,-1 for zx; by default y and x, or the last two.",
+    ),
 ]
-DEFAULT_AXES = "-2,-1"
+DEFAULT_AXES = "y,x"
 DEFAULT_LEVEL = "0"
+MAX_NUMBER = 2**31
 
 
 def parse_numbers(text: str, count: int | None, option: str, form: str, whole: bool = False) -> list[float]:
@@ -49,12 +54,49 @@ def parse_numbers(text: str, count: int | None, option: str, form: str, whole: b
     """
     try:
         numbers = [int(part) if whole else float(part) for part in text.split(",")]
-    except ValueError:
+    except (ValueError, OverflowError):
         numbers = []
     if not numbers or (count is not None and len(numbers) != count):
         example = {2: "120,45", 4: "100,30,160,90"}.get(count or 0, "12")
         raise PromptError(f"{option} {text!r} is not understood: write {form}, for example {option} {example}.")
     return numbers
+
+
+def parse_plane(text: str) -> list[int] | dict[str, int]:
+    """Read the plane of an option: positions in the order of the image's axes, or by their names, z=3,t=1.
+
+    Raises
+    ------
+    PromptError
+        It is neither.
+    """
+    if "=" not in text:
+        return [int(value) for value in parse_numbers(text, None, "--plane", "Z[,..]", whole=True)]
+    pairs = [part.partition("=") for part in text.split(",")]
+    found = {name.strip().lower(): at.strip() for name, _, at in pairs}
+    is_whole = all(at.isascii() and at.isdigit() and len(at) < 19 for at in found.values())
+    if not is_whole or len(found) < len(pairs) or any(name not in AXIS_OF for name in found):
+        raise PromptError(f"--plane {text!r} is not understood: write it like z=3,t=1, counted from 0.")
+    return {name: int(at) for name, at in found.items()}
+
+
+def plane_position(segmenter: Segmenter, given: list[int] | dict[str, int] | None) -> list[int] | None:
+    """Return the position of a plane in the order of the image's axes.
+
+    Raises
+    ------
+    PromptError
+        The image lacks a named axis, or an axis of several planes is not named.
+    """
+    if not isinstance(given, dict):
+        return given
+    from napari_sam.replay import named_plane
+
+    try:
+        plane = named_plane(segmenter, given)
+    except PromptError as error:
+        raise PromptError(f"--plane is not understood: {error}.") from error
+    return [position for axis, position in enumerate(plane.index) if axis not in plane.axes]
 
 
 def image_options(
@@ -73,7 +115,9 @@ def image_options(
         "nodata": nodata,
         "spacing": None if spacing is None else parse_numbers(spacing, None, "--spacing", "Z,Y,X"),
         "contrast_limits": None if contrast is None else parse_numbers(contrast, 2, "--contrast", "LOW,HIGH"),
-        "axes": [int(axis) for axis in parse_numbers(axes, 2, "--axes", "ROW,COL", whole=True)],
+        "axes": None
+        if axes == DEFAULT_AXES
+        else [int(n) for n in parse_numbers(axes, 2, "--axes", "ROW,COL", whole=True)],
     }
 
 
@@ -110,6 +154,8 @@ def encode(
     from napari_sam.segmenter import Segmenter
     from napari_sam.stores.embedding_disk import DiskStore
 
+    check_sources(image, model)
+    check_apart({"image": image, "model": model_file(model)}, {"--store": store})
     kept = DiskStore(store) if store else DiskStore.default()
     segmenter = Segmenter(image, model=load(model, device, precision, compiled, image), store=kept, **options)
     _run(segmenter, numbers, _levels_there(segmenter, wanted, level), where)
@@ -124,42 +170,32 @@ def _levels_there(segmenter: Segmenter, wanted: range, given: str) -> range:
         return wanted
     if given == DEFAULT_LEVEL:
         nearest = grid.clamp(0)
-        messages.print(f"Level 0 does not exist for this image and model: level {nearest} is taken.", highlight=False)
+        warn(f"Level 0 does not exist for this image and model: level {nearest} is taken.")
         return range(nearest, nearest + 1)
     if not there:
-        return wanted  # Refused with the levels that there are.
-    messages.print(f"Of these levels there are {there.start} to {there.stop - 1}.", highlight=False)
+        return wanted[:1]  # Refused with the levels that there are.
+    warn(f"Of these levels there are {there.start} to {there.stop - 1}.")
     return there
 
 
 def _run(segmenter: Segmenter, numbers: range | None, levels: range, where: list[float] | None) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import TextColumn
 
     planes = segmenter.planes()
     if numbers is not None:
         if numbers.start < 0 or numbers.stop > len(planes):
             raise PromptError(f"There are {len(planes)} planes, counted from 0: name some of them with --plane.")
         planes = planes[numbers.start : numbers.stop]
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
     _ = segmenter.encoder.rendering  # What is wrong with the contrast is told before a bar is drawn.
     now = None
-    with Progress(*columns, console=messages) as progress:
+    with progress_bar("{task.description}", TextColumn("{task.fields[rate]}")) as progress:
         task = progress.add_task("tiles", total=None, rate="")
         for now in segmenter.encode(planes=planes, levels=list(levels), box=where):
             speed = progress.tasks[0].speed
             rate = "" if not speed else f"{speed:.1f} tiles/s"
             progress.update(task, completed=now.done, total=now.total, rate=rate)
     if now is not None:
-        console.print(
-            f"{now.encoded} of {now.total} tiles encoded; {now.known} were there, {now.empty} are empty.",
-            highlight=False,
-        )
+        say(f"{now.encoded} of {now.total} tiles encoded; {now.known} were there, {now.empty} are empty.")
 
 
 def _parse_range(text: str, option: str) -> range:
@@ -168,7 +204,8 @@ def _parse_range(text: str, option: str) -> range:
         bounds = [int(part) for part in parts]
     except ValueError:
         bounds = []
-    if not 1 <= len(bounds) <= 2 or (len(bounds) == 2 and bounds[0] >= bounds[1]):
+    is_range = len(bounds) == 1 or (len(bounds) == 2 and bounds[0] < bounds[1])
+    if not is_range or any(abs(bound) > MAX_NUMBER for bound in bounds):
         raise PromptError(f"{option} {text!r} is not understood: write one number, or A:B with A < B.")
     return range(bounds[0], bounds[-1] if len(bounds) == 2 else bounds[0] + 1)
 
@@ -183,19 +220,17 @@ def cache(
 
     kept = DiskStore(store) if store else DiskStore.default()
     if clear:
-        size = kept.nbytes
+        nbytes = kept.nbytes
         kept.clear()
-        console.print(f"{_size(size)} of embeddings deleted from {kept.path}", highlight=False, soft_wrap=True)
+        say(f"{_size(nbytes)} of embeddings deleted from {kept.path}")
         return
-    table = Table("", "", show_header=False)
-    table.add_row("folder", str(kept.path))
     models = kept.by_predictor()
+    count = sum(number for number, _ in models.values())
     limit = "" if store else f" of {_size(cache_capacity())} (NAPARI_SAM_CACHE_SIZE)"
-    table.add_row("embeddings", f"{sum(count for count, _ in models.values())}")
-    table.add_row("size", _size(sum(nbytes for _, nbytes in models.values())) + limit)
-    for name, (count, nbytes) in models.items():
-        table.add_row(f"model {name}", f"{count} embeddings, {_size(nbytes)}")
-    console.print(table)
+    size = _size(sum(nbytes for _, nbytes in models.values())) + limit
+    rows = [("folder", str(kept.path)), ("embeddings", str(count)), ("size", size)]
+    rows += [(f"model {name}", f"{number} embeddings, {_size(nbytes)}") for name, (number, nbytes) in models.items()]
+    show_table(rows)
 
 
 def _size(nbytes: float) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
+from napari_sam.cli_console import say
 from napari_sam.cli_encode import (
     DEFAULT_AXES,
     AxesOption,
@@ -19,12 +19,15 @@ from napari_sam.cli_encode import (
     SpacingOption,
     image_options,
     parse_numbers,
+    parse_plane,
+    plane_position,
 )
-from napari_sam.cli_models import load
-from napari_sam.cli_replay import PYRAMID_SUFFIX, check_memory, write_image
-from napari_sam.errors import LabelsError, OutputError, PromptError
-from napari_sam.export import LABEL_SUFFIXES, as_label_dtype, write_json
+from napari_sam.cli_models import check_sources, load, model_file
+from napari_sam.cli_replay import PYRAMID_SUFFIX, check_labels, check_memory, write_image
+from napari_sam.errors import LabelsError, PromptError
+from napari_sam.export import as_label_dtype, write_json
 from napari_sam.files import check_output, replacing
+from napari_sam.paths import check_apart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
     from napari_sam.core.masks import Mask
     from napari_sam.segmenter import Segmenter
-
-console = Console()
 
 
 def find(
@@ -66,20 +67,21 @@ def find(
 ) -> None:
     """Find every object that a text names and write a label image."""
     options = image_options(channels, nodata, spacing, contrast, axes)
-    where = None if plane is None else parse_numbers(plane, None, "--plane", "Z[,..]", whole=True)
+    where = None if plane is None else parse_plane(plane)
     if not downsample > 0:
         raise PromptError(f"The downsample must be above 0 and is {downsample:g}: 1 looks at the image as it is.")
     part = None if box is None else parse_numbers(box, 4, "--box", "R0,C0,R1,C1")
-    if "://" not in image and out.resolve() == Path(image).resolve():
-        raise OutputError(f"{out} is the image itself: choose another name for its labels.")
-    check_output(out, LABEL_SUFFIXES, overwrite)
+    check_labels(out, overwrite)
     if json:
         check_output(json, (".json",), overwrite)
+    check_sources(image, model)
+    inputs = {"image": image, "model": model_file(model)}
+    check_apart(inputs, {"--out": out, "--json": json, "--store": store})
     from napari_sam.search import find as search
     from napari_sam.segmenter import Segmenter
 
     segmenter = Segmenter(image, model=load(model, device, precision, image=image), store=store, **options)
-    here = segmenter.plane(None if where is None else [int(position) for position in where])
+    here = segmenter.plane(plane_position(segmenter, where))
     if not out.name.endswith(PYRAMID_SUFFIX):
         check_memory(here.shape_in(segmenter.shape))
     masks = search(segmenter, text, plane=here, box=part, downsample=downsample, threshold=threshold)
@@ -88,7 +90,7 @@ def find(
     objects = _write(segmenter, here, masks, out)
     if json:
         write_json(json, {"image": image, "model": model, "text": text, "objects": objects})
-    console.print(f"{len(objects)} object(s) written to {out}", highlight=False, soft_wrap=True)
+    say(f"{len(objects)} object(s) written to {out}")
 
 
 def _write(segmenter: Segmenter, plane: Plane, masks: Sequence[Mask], out: Path) -> list[dict[str, Any]]:
@@ -106,7 +108,7 @@ def _write(segmenter: Segmenter, plane: Plane, masks: Sequence[Mask], out: Path)
     shape = plane.shape_in(segmenter.shape)
     labels = LabelStore(np.zeros(shape, np.uint32))
     objects = _written(labels, Plane.of(shape), masks)
-    write_image(out, as_label_dtype(np.asarray(labels.array)), segmenter.volume)
+    write_image(out, as_label_dtype(np.asarray(labels.array)), segmenter.volume, plane)
     return objects
 
 

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
-from napari_sam.errors import ModelError
+from napari_sam.cli_console import console, finish_listing, messages, say
+from napari_sam.errors import ImageError, ModelError
 from napari_sam.files import check_output
+from napari_sam.paths import check_apart, check_input, local_path
 
 if TYPE_CHECKING:
     from napari_sam.models.predictor import Predictor
     from napari_sam.models.registry import ModelEntry
-
-console = Console()
-messages = Console(stderr=True)
 
 
 def models(
@@ -39,10 +37,12 @@ def models(
         for name in download:
             _fetch(REGISTRY[name])
             path, _ = verified(REGISTRY[name])
-            console.print(f"{name} is in {path}", highlight=False, soft_wrap=True)
+            say(f"{name} is in {path}")
         return
     if json:
-        typer.echo(jsonlib.dumps([_described(entry) for entry in REGISTRY.values()], indent=2))
+        text = jsonlib.dumps([_described(entry) for entry in REGISTRY.values()], indent=2)
+        console.print(text, soft_wrap=True)
+        finish_listing()
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in ("name", "where", "licence"):
@@ -51,7 +51,8 @@ def models(
     for entry in REGISTRY.values():
         table.add_row(entry.name, _where(entry), entry.licence, entry.summary)
     console.print(table)
-    console.print(f"Weights are kept in {models_folder()} (NAPARI_SAM_MODELS).", highlight=False, soft_wrap=True)
+    say(f"Weights are kept in {models_folder()} (NAPARI_SAM_MODELS).")
+    finish_listing()
 
 
 def convert(
@@ -64,6 +65,8 @@ def convert(
 ) -> None:
     """Write a checkpoint under the official names, as safetensors."""
     check_output(out, (".safetensors",), overwrite)
+    check_sources(None, str(checkpoint))
+    check_apart({"checkpoint": model_file(str(checkpoint))}, {"the output": out})
     from napari_sam.models.families import recognise
     from napari_sam.models.registry import REGISTRY
     from napari_sam.models.weights import load_weights, save_weights
@@ -71,10 +74,34 @@ def convert(
     entry = REGISTRY.get(str(checkpoint))
     if entry is not None and not checkpoint.exists():
         checkpoint = entry.path if entry.path.exists() else _fetch(entry)
+        check_apart({"model": checkpoint}, {"the output": out})
     family, state = recognise(load_weights(checkpoint), checkpoint)
     save_weights(state, out, family=family, half=half)
     size = _size(out.stat().st_size)
-    console.print(f"{family} with {len(state)} tensors, {size}, written to {out}", highlight=False, soft_wrap=True)
+    say(f"{family} with {len(state)} tensors, {size}, written to {out}")
+
+
+def check_sources(image: str | None, model: str | None) -> None:
+    """Refuse an image or a model file that cannot be opened, or whose opening would never end.
+
+    Raises
+    ------
+    ImageError, ModelError
+        See `check_input`.
+    """
+    path = local_path(image)
+    if path is not None:
+        check_input(path, "image", ImageError)
+    file = None if model is None else model_file(model)
+    if file is not None:
+        check_input(file, "model", ModelError)
+
+
+def model_file(model: str) -> Path | None:
+    """Return the file that a model is named by, or None for the name of a known model."""
+    from napari_sam.models.registry import REGISTRY
+
+    return None if model in REGISTRY else Path(model)
 
 
 def load(

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
+from napari_sam.cli_console import Failures, bar_over, warn
 from napari_sam.cli_replay import PYRAMID_SUFFIX, check_memory
 from napari_sam.errors import OutputError, PromptError
 from napari_sam.export import as_label_dtype
+from napari_sam.paths import check_input, check_name, exists, shown
 
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from napari_sam.stores.journal import Journal
     from napari_sam.stores.pyramid import LabelPyramid
     from napari_sam.stores.targets import LabelTarget
-
-messages = Console(stderr=True)
 
 
 def segment_file(
@@ -75,31 +73,41 @@ def segment_file(
     from napari_sam.replay import Writer, segment_all
     from napari_sam.stores.targets import LabelTarget
 
-    objects = read_prompts(file, segmenter.volume.georeference)
+    objects = read_prompts(file, segmenter.volume.georeference, _axes_of_planes(segmenter))
     if keep_numbers and any(one.number is None for one in objects):
-        messages.print("Not every object has a whole number as its name: labels count from 1.", highlight=False)
+        warn("Not every object has a whole number as its name: labels count from 1.")
     where = None if plane is None else segmenter.plane(plane)
     shape = segmenter.shape if where is None else where.shape_in(segmenter.shape)
     if opened is None:
         check_memory(shape)
     target = LabelTarget(np.zeros(shape, np.uint32) if opened is None else opened())
-    rows, failed = [], []
+    rows, failed, failures = [], [], Failures()
     with _kept(journal, target, segmenter, source) as kept:
         writer = Writer(target, kept, is_plane=where is not None and opened is None)
         outcomes = segment_all(
             segmenter, objects, where, writer, candidate=candidate, overlap=overlap, keep_numbers=keep_numbers
         )
-        for one in outcomes:
+        for one in bar_over(outcomes, len(objects)):
             if one.error is not None:
-                messages.print(f"Object {one.name} failed: {one.error}", highlight=False, markup=False, soft_wrap=True)
+                failures.add(one.name, one.error)
                 failed.append({"object": one.name, "error": one.error})
             else:
                 rows.append(_row(one))
+        failures.show()
         if not rows:
             raise PromptError(f"None of the {len(failed)} object(s) of {file} gave a mask: correct its prompts.")
     index = None if where is None else _index(where)
     labels = as_label_dtype(np.asarray(target.array)) if opened is None else None
     return {"label_image": labels, "plane": index, "objects": rows, "failed": failed}
+
+
+def _axes_of_planes(segmenter: Segmenter) -> tuple[str, str]:
+    """Return the names of the axes that are the rows and columns of the planes, as a file may name its positions."""
+    names = segmenter.volume.axis_names
+    if names is None:
+        return "y", "x"
+    row, col = segmenter.plane([0] * (len(segmenter.shape) - 2)).axes
+    return names[row], names[col]
 
 
 def check_prompts(file: Path) -> None:
@@ -113,8 +121,9 @@ def check_prompts(file: Path) -> None:
     from napari_sam.prompt_files import check_prompt_file
 
     check_prompt_file(file)
+    check_input(file, "prompt file", PromptError)
     if not file.is_file():
-        raise PromptError(f"There is no prompt file {file}: check the path.")
+        raise PromptError(f"There is no prompt file {shown(file)}: check the path.")
 
 
 def journal_for(out: Path, plane: str | None, wanted: bool, append: bool, overwrite: bool) -> Path | None:
@@ -128,14 +137,18 @@ def journal_for(out: Path, plane: str | None, wanted: bool, append: bool, overwr
     from napari_sam.stores.journal_places import journal_beside
 
     folder = journal_beside(out)
-    goes_on = append and out.exists()
+    goes_on = append and exists(out)
+    if wanted:
+        check_name(folder)
     if goes_on:
-        return folder if wanted or folder.exists() else None
-    if folder.exists() and not (wanted and overwrite):
+        return folder if wanted or exists(folder) else None
+    if exists(folder) and not (wanted and overwrite):
         raise OutputError(
             f"{folder.name} lies beside {out.name} and would not fit its new labels: move it away, or begin it anew by "
             "--journal --overwrite."
         )
+    if exists(folder) and not _is_journal(folder):
+        raise OutputError(f"{folder} is not a journal, and it is not replaced: move it away, or choose another name.")
     if wanted and plane is not None and not out.name.endswith(PYRAMID_SUFFIX):
         raise OutputError(
             "A journal goes with labels of the whole image: leave --plane out and name planes in the file."
@@ -147,16 +160,14 @@ def journal_for(out: Path, plane: str | None, wanted: bool, append: bool, overwr
 def _kept(
     folder: Path | None, target: LabelTarget, segmenter: Segmenter, source: str | None
 ) -> Iterator[Journal | None]:
-    """Give the journal of labels: the one of labels that hold something is gone on with, others are begun anew."""
+    """Open the journal of labels, and remove one that this run made where it fails."""
     if folder is None:
         yield None
         return
     from napari_sam.recording import about
     from napari_sam.stores.journal import Journal
 
-    is_new = target.next_label == 1
-    if is_new:
-        shutil.rmtree(folder, ignore_errors=True)
+    is_new = not exists(folder)
     try:
         with Journal(folder, target, about=about(segmenter.volume, source)) as journal:
             yield journal
@@ -164,6 +175,17 @@ def _kept(
         if is_new:
             shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _is_journal(folder: Path) -> bool:
+    """Say whether a folder holds the lines of a journal, and nothing that is not part of one."""
+    from napari_sam.stores.journal_file import LINES, LOCK
+
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except OSError:
+        return False
+    return names <= {LINES, LOCK} and (folder / LINES).is_file()
 
 
 def _row(one: Any) -> dict[str, Any]:

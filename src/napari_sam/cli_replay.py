@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from napari_sam import cli_models
+from napari_sam.cli_console import Failures, bar_over, say, warn
 from napari_sam.cli_encode import (
     DEFAULT_AXES,
     AxesOption,
@@ -25,10 +26,12 @@ from napari_sam.cli_encode import (
 from napari_sam.errors import ImageError, LabelsError, OutputError
 from napari_sam.export import LABEL_SUFFIXES, as_label_dtype, write_labels
 from napari_sam.files import check_output, replacing
+from napari_sam.paths import check_apart, check_input, exists
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_sam.core.geometry import Plane
     from napari_sam.models.predictor import Predictor
     from napari_sam.stores.journal import Journal
     from napari_sam.stores.pyramid import LabelPyramid
@@ -38,9 +41,6 @@ if TYPE_CHECKING:
 # A label image that is made in memory has at most so many pixels (a gigabyte).
 MOST_PIXELS = 2**28
 PYRAMID_SUFFIX = ".ome.zarr"
-
-console = Console()
-messages = Console(stderr=True)
 
 
 def replay(
@@ -74,11 +74,17 @@ def replay(
     from napari_sam.stores.journal import open_journal
     from napari_sam.volume import Volume
 
-    opened = open_journal(journal)
+    cli_models.check_sources(image, model)
+    file = None if model is None else cli_models.model_file(model)
+    folder, labels = _journal_and_labels(journal)
+    inputs = {"image": image, "model": file, "journal": folder, "label image of the journal": labels}
+    outputs = {"--out": out, "--prompts": prompts, "--semantic": semantic}
+    check_apart(inputs, outputs)
+    opened = open_journal(folder)
+    recorded = opened.about.get("image")
+    check_apart({"image of the journal": recorded if isinstance(recorded, str) else None}, outputs)
     if opened.trouble:
-        messages.print(opened.trouble, highlight=False, soft_wrap=True)
-    if image is not None and _same_place(image, out):
-        raise OutputError(f"{out} is the image itself: choose another name for its labels.")
+        warn(opened.trouble)
     named = {key: options[key] for key in ("channels", "nodata", "spacing")}
     volume = None if image is None else Volume.of(image, **named)
     shape = _shape(opened, volume, image)
@@ -86,11 +92,9 @@ def replay(
     if prompts is not None:
         place = None if volume is None else volume.georeference
         if volume is None and prompts.suffix.lower() != ".csv":
-            messages.print(
-                "The coordinates are pixels: where the image lies on a map, name it by --image.", highlight=False
-            )
+            warn("The coordinates are pixels: where the image lies on a map, name it by --image.")
         write_prompts(prompts, prompts_of(opened.objects), place)
-        console.print(f"The prompts of {len(opened.objects)} object(s) written to {prompts}", highlight=False)
+        say(f"The prompts of {len(opened.objects)} object(s) written to {prompts}")
     if semantic is not None:
         _write_semantic(opened, shape, semantic, volume)
     if out is None:
@@ -103,25 +107,21 @@ def replay(
             assert volume is not None
             predictor = cli_models.load(model, device, precision)
             said = _by_prompts(opened, volume, predictor, options, target) + f" written to {out}"
-    console.print(said, highlight=False, soft_wrap=True)
+    say(said)
 
 
-def write_image(path: Path, labels: NDArray[Any], volume: Volume | None) -> None:
-    """Write a label image; as a GeoTIFF where the image lies on a map.
+def write_image(path: Path, labels: NDArray[Any], volume: Volume | None, plane: Plane | None = None) -> None:
+    """Write labels of an image, or of one of its planes, with the image's axes, pixel sizes and position.
 
     Raises
     ------
     OutputError
         It cannot be written.
     """
-    place = None if volume is None else volume.georeference
-    is_tiff = path.suffix.lower() in (".tif", ".tiff") and labels.ndim == 2
-    if place is not None and place.transform is not None and is_tiff:
-        from napari_sam.geo import write_labels_geotiff
-
-        write_labels_geotiff(path, labels, place)
-    else:
+    if volume is None:
         write_labels(path, labels)
+    else:
+        write_labels(path, labels, volume.calibration(plane), volume.georeference_of(plane))
 
 
 def _check(
@@ -137,7 +137,7 @@ def _check(
     if model is not None and (image is None or out is None):
         raise ImageError("Another model needs the image and a place for its masks: name them by --image and --out.")
     if out is not None:
-        _check_labels(out, overwrite)
+        check_labels(out, overwrite)
     if semantic is not None:
         check_output(semantic, LABEL_SUFFIXES, overwrite)
         if semantic.name.endswith(PYRAMID_SUFFIX):
@@ -149,19 +149,46 @@ def _check(
         check_output(prompts, (), overwrite)
 
 
-def _check_labels(out: Path, overwrite: bool) -> None:
+def check_labels(out: Path, overwrite: bool) -> None:
+    """Refuse a label image that cannot be written, or that would not fit the journal beside it.
+
+    Raises
+    ------
+    OutputError
+        See `check_output`; or it has a journal, or is a folder that holds no labels.
+    """
     from napari_sam.stores.journal_places import journal_beside
     from napari_sam.stores.pyramid import is_label_image
 
     check_output(out, LABEL_SUFFIXES, overwrite)
-    if journal_beside(out).exists():
+    if exists(journal_beside(out)):
         raise OutputError(f"{out} has a journal of its own, which would not fit the new labels: choose another name.")
-    if out.name.endswith(PYRAMID_SUFFIX) and out.exists() and not is_label_image(out):
+    if out.name.endswith(PYRAMID_SUFFIX) and exists(out) and not is_label_image(out):
         raise OutputError(f"{out} holds no labels, and it is not replaced: choose another name.")
 
 
-def _same_place(image: str, out: Path | None) -> bool:
-    return out is not None and "://" not in image and out.resolve() == Path(image).resolve()
+def _journal_and_labels(journal: Path) -> tuple[Path, Path | None]:
+    """Return the folder of a journal that is named by itself, its file or its labels, and those labels.
+
+    Raises
+    ------
+    LabelsError
+        Its lines are no regular file.
+    """
+    from napari_sam.stores.journal_file import LINES
+    from napari_sam.stores.journal_places import SUFFIX, journal_beside
+
+    check_input(journal, "journal", LabelsError)
+    folder = journal.parent if journal.name == LINES else journal
+    if not folder.name:  # As of "/" and "."; a journal's own name is needed to find its labels.
+        folder = Path(os.path.abspath(folder))  # noqa: PTH100  Links stay what they are.
+    if not folder.name:
+        raise LabelsError(f"There is no journal in {folder}: check the path.")
+    if folder.suffix != SUFFIX and exists(journal_beside(folder)):
+        folder = journal_beside(folder)
+    check_input(folder / LINES, "journal", LabelsError)
+    name = folder.name.removesuffix(SUFFIX)
+    return folder, folder.with_name(name) if name not in ("", folder.name) else None
 
 
 def _shape(journal: Journal, volume: Volume | None, image: str | None) -> tuple[int, ...]:
@@ -183,7 +210,7 @@ def _warn_of_another_image(journal: Journal, volume: Volume | None, image: str |
     if volume is None or said is None or image is None:
         return
     if Path(str(said)).name != Path(image).name:
-        messages.print(f"The journal names another image, {said}.", highlight=False, soft_wrap=True)
+        warn(f"The journal names another image, {said}.")
 
 
 @contextmanager
@@ -241,14 +268,15 @@ def _by_prompts(
         look = {"contrast_limits": looks[-1].limits, "gamma": looks[-1].gamma}
     segmenter = Segmenter(volume, model=predictor, axes=options["axes"], **look)
     segmenter.encoder.store = default_store(segmenter.predictor)
-    scores, written = [], 0
-    for one in replay_prompts(journal, segmenter, target):
+    scores, written, failures = [], 0, Failures()
+    for one in bar_over(replay_prompts(journal, segmenter, target), len(journal.objects)):
         if one.error is not None:
-            messages.print(f"Object {one.name} failed: {one.error}", highlight=False, markup=False, soft_wrap=True)
+            failures.add(one.name, one.error)
             continue
         written += 1
         if one.iou is not None:
             scores.append(one.iou)
+    failures.show()
     mean = f" with mean IoU {sum(scores) / len(scores):.3f} to the recorded masks," if scores else ""
     return f"{written} object(s) segmented by {predictor.name}{mean}"
 
@@ -266,4 +294,4 @@ def _write_semantic(journal: Journal, shape: tuple[int, ...], path: Path, volume
     write_semantic(target.array, classes, ClassMap.of(journal.objects))
     write_image(path, classes, volume)
     names = ", ".join(f"{kind.number} is {kind.name}" for kind in journal.classes) or "there are none"
-    console.print(f"Classes written to {path}: {names}", highlight=False, soft_wrap=True)
+    say(f"Classes written to {path}: {names}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +20,7 @@ from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.errors import OutputError
 from napari_sam.stores.embedding_disk import DiskStore
 from napari_sam.stores.embeddings import EmbeddingStore, tile_digest
-from napari_sam.stores.locations import embedding_folder
+from napari_sam.stores.locations import FOLDER_VARIABLE, embedding_folder
 from napari_sam.volume import Volume
 
 if TYPE_CHECKING:
@@ -273,7 +274,13 @@ def default_store(predictor: Predictor) -> DiskStore | None:
     """
     if predictor.probe_reach == 0:
         return DiskStore.default()
-    return DiskStore(embedding_folder(), read_only=True) if embedding_folder().exists() else None
+    try:
+        folder = embedding_folder()
+    except OutputError:
+        if os.environ.get(FOLDER_VARIABLE):
+            raise
+        return None  # Without a home folder nothing was encoded ahead.
+    return DiskStore(folder, read_only=True) if folder.exists() else None
 
 
 def _counted(progress: EncodeProgress, kind: str) -> EncodeProgress:

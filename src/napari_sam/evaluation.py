@@ -20,8 +20,9 @@ from skimage.measure import label as connected_components
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import iou
 from napari_sam.errors import ImageError
+from napari_sam.opening import open_image
+from napari_sam.paths import read_text
 from napari_sam.segmenter import Segmenter
-from napari_sam.volume import Volume
 
 MIN_AREA = 40
 KINDS = ("instance", "semantic", "volume")
@@ -141,7 +142,7 @@ def read_manifest(path: Path) -> list[LabelledImage]:
         The file is missing or has another form.
     """
     try:
-        entries = json.loads(path.read_text())
+        entries = json.loads(read_text(path, "manifest", ImageError))
         return [
             _entry(
                 image=path.parent / entry["image"],
@@ -152,9 +153,7 @@ def read_manifest(path: Path) -> list[LabelledImage]:
             )
             for entry in entries
         ]
-    except OSError as error:
-        raise ImageError(f"The manifest {path} cannot be read ({error.strerror}): check the path.") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ImageError(
             f"The manifest {path} has an unknown form ({error}): it must be a JSON list of objects with image, mask, "
             "subset and kind."
@@ -170,8 +169,8 @@ def read_split(path: Path) -> frozenset[str]:
         The file is missing or has another form.
     """
     try:
-        return frozenset(str(name) for name in json.loads(path.read_text())["kept_out"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return frozenset(str(name) for name in json.loads(read_text(path, "file of the list kept_out", ImageError))["kept_out"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ImageError(f"The split {path} cannot be used ({error}): it must hold a list named kept_out.") from error
 
 
@@ -211,7 +210,7 @@ def read_labels(image: LabelledImage, shape: tuple[int, ...]) -> NDArray[Any]:
     ImageError
         They have another shape, or cannot be read.
     """
-    labels = np.asarray(Volume.of(image.mask, rgb=False).array)
+    labels = np.asarray(open_image(image.mask, as_labels=True).levels[0])
     if labels.shape != shape:
         raise ImageError(f"{image.mask} has shape {labels.shape} and its image {shape}: correct the manifest.")
     return labels

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import math
 import operator
+import os
+import re
 import threading
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,11 +18,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.axis_names import letter_of
 from napari_sam.errors import ImageError, OutputError
 from napari_sam.files import replacing
 
-INSTALL = "pip install 'napari-sam[geo]'"
+INSTALL = "pip install rasterio"
 BLOCK_SIDE = 512
+# Formats of arrays of any number of axes.
+ARRAY_DRIVERS = ("netCDF", "HDF5", "HDF5Image", "HDF4", "HDF4Image", "BAG", "Zarr")
+# Set to 1, files may refer to others outside their folder, or on the network.
+OUTSIDE_VARIABLE = "NAPARI_SAM_ALLOW_OUTSIDE_FILES"
+# Formats of GDAL that hold pixels; many others are descriptions that name files or addresses elsewhere.
+DRIVERS = {"AAIGrid", "BMP", "DTED", "ECW", "EHdr", "ENVI", "GIF", "GRASSASCIIGrid", "GTiff", "GenBin", "HDF4"} | {
+    "HDF4Image",
+    "HDF5",
+    "HDF5Image",
+    "HFA",
+    "JP2ECW",
+    "JP2KAK",
+    "JP2OpenJPEG",
+    "JPEG",
+    "MrSID",
+    "PNG",
+    "SRTMHGT",
+    "USGSDEM",
+    "VRT",
+    "WEBP",
+    "netCDF",
+}
 _OPENING = threading.Lock()
 
 
@@ -34,18 +61,42 @@ class Georeference:
         (a, b, c, d, e, f): x = a col + b row + c and y = d col + e row + f, of pixel edges; or None.
     nodata
         The value of pixels that hold nothing, or None.
+    gcps
+        Ground control points, (row, col, x, y, z) each, in pixel edges and in coordinates of `crs`; or nothing.
+    rpcs
+        Rational polynomial coefficients of the sensor by their names in GDAL, or None.
     """
 
     crs: str | None
     transform: tuple[float, float, float, float, float, float] | None
     nodata: float | None = None
+    gcps: tuple[tuple[float, float, float, float, float], ...] = ()
+    rpcs: Mapping[str, Any] | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it says anything of the position on the earth."""
+        return self.transform is not None or bool(self.gcps) or self.rpcs is not None
+
+    def transposed(self) -> Georeference:
+        """Return the georeference of the same image with rows and columns exchanged."""
+        turned = self.transform
+        if turned is not None:
+            a, b, c, d, e, f = turned
+            turned = (b, a, c, e, d, f)
+        gcps = tuple((col, row, *on_map) for row, col, *on_map in self.gcps)
+        return Georeference(self.crs, turned, self.nodata, gcps)  # type: ignore[arg-type]
 
     def shifted(self, row: float, col: float) -> Georeference:
         """Return the georeference of a part that begins at an edge (row, col)."""
-        if self.transform is None:
-            return self
-        a, b, c, d, e, f = self.transform
-        return Georeference(self.crs, (a, b, c + a * col + b * row, d, e, f + d * col + e * row), self.nodata)
+        moved, rpcs = self.transform, self.rpcs
+        if moved is not None:
+            a, b, c, d, e, f = moved
+            moved = (a, b, c + a * col + b * row, d, e, f + d * col + e * row)
+        if rpcs is not None:
+            rpcs = {**rpcs, "line_off": rpcs["line_off"] - row, "samp_off": rpcs["samp_off"] - col}
+        gcps = tuple((at - row, along - col, x, y, z) for at, along, x, y, z in self.gcps)
+        return replace(self, transform=moved, gcps=gcps, rpcs=rpcs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,14 +108,25 @@ class Raster:
     levels
         Finest first.
     axes
-        "yx", "yxs" of colours, or "yxc" of other bands.
+        "yx", "yxs" of colors, "yxc" of other bands, or for example "zyx" of the slices of a scientific format.
     georeference
         Where it lies, or None.
+    interpretation
+        What GDAL says that each band is: "red", "alpha", "palette", "undefined" ...
+    colormap
+        (red, green, blue, alpha) of each index of a palette, or None.
     """
 
     levels: tuple[RasterioArray, ...]
     axes: str
     georeference: Georeference | None
+    interpretation: tuple[str, ...] = ()
+    colormap: dict[int, tuple[int, int, int, int]] | None = None
+
+
+def may_follow_outside() -> bool:
+    """Return whether the user allows files to refer to others outside their folder, by an environment variable."""
+    return os.environ.get(OUTSIDE_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on")
 
 
 def has_rasterio() -> bool:
@@ -72,20 +134,41 @@ def has_rasterio() -> bool:
     return find_spec("rasterio") is not None
 
 
-def read_georeference(path: Path) -> Georeference | None:
-    """Return where an image file lies, or None where it does not say, or rasterio is missing or cannot read it."""
+def read_georeference(path: Path, driver: str | None = None) -> Georeference | None:
+    """Return the position of an image file on the earth.
+
+    Parameters
+    ----------
+    path
+        The file; GDAL looks for world files and the like beside it.
+    driver
+        Name of the format that GDAL may take it for; by default any.
+
+    Returns
+    -------
+    Georeference or None
+        None where the file does not say, or rasterio is missing or cannot read it.
+    """
     if not has_rasterio():
         return None
     import rasterio
 
+    options = {} if driver is None else {"driver": driver}
     try:
-        with _gdal(), _open(path) as dataset:
+        with _gdal(), _open(path, **options) as dataset:
+            points, points_crs = dataset.gcps
             transform = None if dataset.transform.is_identity else tuple(dataset.transform)[:6]
-            crs = dataset.crs.to_wkt() if dataset.crs else None
-            nodata = None if dataset.nodata is None else float(dataset.nodata)
+            crs = dataset.crs or (points_crs if points else None)
+            place = Georeference(
+                crs.to_wkt() if crs else None,
+                transform,
+                None if dataset.nodata is None else float(dataset.nodata),
+                tuple((point.row, point.col, point.x, point.y, point.z or 0.0) for point in points),
+                None if dataset.rpcs is None else dataset.rpcs.to_dict(),
+            )
     except (rasterio.errors.RasterioError, rasterio.errors.CRSError):
         return None
-    return None if transform is None and crs is None and nodata is None else Georeference(crs, transform, nodata)
+    return None if place == Georeference(None, None) else place
 
 
 class RasterioArray:
@@ -97,26 +180,29 @@ class RasterioArray:
         The file.
     overview
         Which overview of it, from 0 on; None is the finest level.
+    leading
+        Lengths of the axes that the bands are spread over, the last one fastest, and that come before rows and columns;
+        left out, bands are one axis after them.
 
     Attributes
     ----------
     shape
-        (rows, cols), or (rows, cols, bands) of several bands.
+        (rows, cols), (rows, cols, bands) of several bands, or (*leading, rows, cols).
     dtype
         The type that holds the pixels of every band.
     chunks
         Shape of what the file stores in one piece.
     """
 
-    def __init__(self, path: Path, overview: int | None = None) -> None:
-        self._path, self._overview = path, overview
+    def __init__(self, path: Path, overview: int | None = None, leading: Sequence[int] = ()) -> None:
+        self._path, self._overview, self._leading = path, overview, tuple(leading)
         self._local = threading.local()
         dataset = self._dataset()
-        bands = int(dataset.count)
-        self.shape: tuple[int, ...] = (int(dataset.height), int(dataset.width), *([bands] if bands > 1 else []))
+        bands = [int(dataset.count)] if dataset.count > 1 and not self._leading else []
+        self.shape: tuple[int, ...] = (*self._leading, int(dataset.height), int(dataset.width), *bands)
         self.dtype: np.dtype[Any] = np.result_type(*(np.dtype(name) for name in dataset.dtypes))
         block = (int(n) for n in dataset.block_shapes[0])
-        self.chunks: tuple[int, ...] = (*block, *([1] if bands > 1 else []))
+        self.chunks: tuple[int, ...] = (*(1 for _ in self._leading), *block, *(1 for _ in bands))
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read a part: whole numbers and slices, of which no more is read than the window that holds it."""
@@ -125,16 +211,21 @@ class RasterioArray:
         if not all(ranges):
             lengths = [len(r) for part, r in zip(parts, ranges, strict=True) if isinstance(part, slice)]
             return np.empty(lengths, self.dtype)
-        rows, cols, *bands = ranges
+        first = len(self._leading)
+        rows, cols, *others = *ranges[first:], *ranges[:first]
+        numbers = np.arange(math.prod(self._leading) if first else self.shape[-1] if others else 1)
+        numbers = (
+            numbers.reshape(self._leading)[np.ix_(*others)] if first else numbers[others[0]] if others else numbers
+        )
         window = tuple((min(r), max(r) + 1) for r in (rows, cols))
         with _gdal():
             block = self._dataset().read(
-                [band + 1 for band in bands[0]] if bands else [1], window=window, out_dtype=self.dtype
+                [int(number) + 1 for number in numbers.ravel()], window=window, out_dtype=self.dtype
             )
-        block = np.moveaxis(block, 0, -1)
-        taken = [slice(None, None, r.step) for r in (rows, cols)] + [slice(None)] * len(bands)
-        picked = tuple(a if isinstance(part, slice) else 0 for part, a in zip(parts, taken, strict=True))
-        return np.asarray((block if bands else block[..., 0])[picked])
+        block = block[:, :: rows.step, :: cols.step].reshape(*(len(r) for r in others), len(rows), len(cols))
+        if others and not first:
+            block = np.moveaxis(block, 0, -1)
+        return np.asarray(block[tuple(slice(None) if isinstance(part, slice) else 0 for part in parts)])
 
     def _dataset(self) -> Any:
         """Return this thread's own handle: GDAL's are not to be shared."""
@@ -163,13 +254,43 @@ def open_raster(path: Path) -> Raster:
                     f"{path} holds several images, such as {first}: write one of them as .tif, with gdal_translate."
                 )
             count = len(dataset.overviews(1))
-            colours = [band.name for band in dataset.colorinterp]
-            is_colour = colours[:3] == ["red", "green", "blue"] and colours[3:] in ([], ["alpha"])
-        levels = [RasterioArray(path), *(RasterioArray(path, level) for level in range(count))]
+            colors = [band.name for band in dataset.colorinterp]
+            colormap = dataset.colormap(1) if colors[:1] == ["palette"] else None
+            is_color = colors[:3] == ["red", "green", "blue"] and colors[3:] in ([], ["alpha"])
+            leading, letters = _leading_axes(dataset)
+        levels = [RasterioArray(path, None, leading), *(RasterioArray(path, level, leading) for level in range(count))]
     except (rasterio.errors.RasterioError, TypeError) as error:
         raise ImageError(f"{path} cannot be read as a raster ({error}): is it complete?") from error
-    axes = "yx" if len(levels[0].shape) == 2 else "yxs" if is_colour else "yxc"
-    return Raster(tuple(levels), axes, read_georeference(path))
+    axes = f"{letters}yx" if leading else "yx" if len(levels[0].shape) == 2 else "yxs" if is_color else "yxc"
+    return Raster(tuple(levels), axes, read_georeference(path), tuple(colors), colormap)
+
+
+def _leading_axes(dataset: Any) -> tuple[tuple[int, ...], str]:
+    """Return lengths and letters of the axes that GDAL spread over the bands of an array of a scientific format.
+
+    Such formats hold arrays of any number of axes, of which GDAL makes bands of rows and columns: these are slices or
+    times, and channels only where the file names them so.
+    """
+    if dataset.driver not in ARRAY_DRIVERS or dataset.count < 2:
+        return (), ""
+    tags = dataset.tags()
+    names = [name for name in str(tags.get("NETCDF_DIM_EXTRA", "")).strip("{}").split(",") if name]
+    lengths = [_first_number(tags.get(f"NETCDF_DIM_{name}_DEF")) for name in names]
+    if not names or math.prod(lengths) != dataset.count:
+        names, lengths = ["depth"], [int(dataset.count)]
+    letters = [letter_of(name) for name in names]
+    if letters == ["c"]:
+        return (), ""
+    free = iter(letter for letter in "ztc" if letter not in letters)
+    taken: list[str] = []
+    for letter in letters:
+        taken.append(next(free, "q") if letter in taken or letter not in "tcz" else letter)
+    return tuple(lengths), "".join(taken)
+
+
+def _first_number(text: Any) -> int:
+    found = re.search(r"\d+", str(text))
+    return int(found[0]) if found else 0
 
 
 def write_labels_geotiff(path: Path, labels: NDArray[Any], place: Georeference) -> None:
@@ -200,7 +321,7 @@ def write_labels_geotiff(path: Path, labels: NDArray[Any], place: Georeference) 
         "width": labels.shape[1],
         "count": 1,
         "dtype": labels.dtype,
-        "crs": place.crs,
+        "crs": place.crs if place.transform is not None or not place.gcps else None,
         "nodata": 0,
         "compress": "deflate",
         "bigtiff": "if_safer",
@@ -213,6 +334,7 @@ def write_labels_geotiff(path: Path, labels: NDArray[Any], place: Georeference) 
     with replacing(path) as temporary:
         try:
             with _gdal(), _open(temporary, "w", **profile) as dataset:
+                _write_points(dataset, place)
                 dataset.write(labels, 1)
             _check_written(temporary, labels)
         except rasterio.errors.RasterioError as error:
@@ -221,6 +343,40 @@ def write_labels_geotiff(path: Path, labels: NDArray[Any], place: Georeference) 
             raise OutputError(
                 f"{path} cannot be written in the image's coordinate reference system ({error}): write .zarr instead."
             ) from error
+
+
+def _write_points(dataset: Any, place: Georeference) -> None:
+    """Write ground control points and the coefficients of the sensor, where an image is placed by those."""
+    from rasterio.control import GroundControlPoint
+    from rasterio.rpc import RPC
+
+    if place.gcps and place.transform is None:
+        points = [GroundControlPoint(row, col, x, y, z) for row, col, x, y, z in place.gcps]
+        dataset.gcps = (points, place.crs)
+    if place.rpcs is not None:
+        dataset.rpcs = RPC(**place.rpcs)
+
+
+def same_system(named: str, wkt: str) -> bool | None:
+    """Say whether two coordinate reference systems are the same; None where that cannot be told.
+
+    Parameters
+    ----------
+    named
+        Authority and code, such as "EPSG:32633", or WKT.
+    wkt
+        The other one.
+    """
+    if not has_rasterio():
+        return None
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        with _gdal():
+            return bool(CRS.from_user_input(named) == CRS.from_wkt(wkt))
+    except CRSError:
+        return None
 
 
 def whole_key(key: Any, ndim: int) -> tuple[Any, ...]:
@@ -258,10 +414,12 @@ def _check_written(path: Path, labels: NDArray[Any]) -> None:
 
 
 def _gdal() -> Any:
-    """Return an environment in which GDAL runs no code that a file brings along."""
+    """Return an environment in which GDAL runs no code that a file brings along, and asks no server it names."""
     import rasterio
 
-    return rasterio.Env(GDAL_VRT_ENABLE_PYTHON="NO")
+    # No file has this extension, so none is fetched.
+    network = {} if may_follow_outside() else {"CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none"}
+    return rasterio.Env(GDAL_VRT_ENABLE_PYTHON="NO", **network)
 
 
 def _open(path: Path, mode: str = "r", **options: Any) -> Any:
@@ -272,4 +430,9 @@ def _open(path: Path, mode: str = "r", **options: Any) -> Any:
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         warnings.simplefilter("ignore", PendingDeprecationWarning)
-        return rasterio.open(path, mode, **options)
+        if mode != "r" or may_follow_outside() or "driver" in options:
+            return rasterio.open(path, mode, **options)
+        with rasterio.Env() as environment:
+            drivers = sorted(DRIVERS & set(environment.drivers()))
+        # rasterio.open takes one driver only.
+        return rasterio.io.DatasetReader(str(path), driver=drivers, **options)

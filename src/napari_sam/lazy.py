@@ -112,9 +112,17 @@ class Stacked:
         chunks = LazyLevel(self.arrays[0]).chunks
         return None if chunks is None else (1, *chunks)
 
-    def __getitem__(self, key: tuple[Any, ...]) -> NDArray[Any]:
-        """Read a part; the first entry of `key` is a slice of channels."""
-        first, *rest = key
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """Read everything."""
+        return np.asarray(self[:], dtype)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """Read a part; the first entry of `key` is a number or a slice of channels."""
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        if first is Ellipsis:
+            first, rest = slice(None), [first, *rest]
+        if isinstance(first, (int, np.integer)):
+            return np.asarray(self.arrays[first][tuple(rest)])
         return np.stack([np.asarray(array[tuple(rest)]) for array in self.arrays[first]])
 
 

@@ -4,65 +4,75 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from io import StringIO
 
 import numpy as np
 
+from napari_sam.core.axis_names import AMBIGUOUS, AXIS_OF
 from napari_sam.core.object_prompts import ObjectPrompts, Point, PromptBuilder
 from napari_sam.errors import PromptError
+from napari_sam.paths import shown
 
 CLASS = ("class", "class_name", "category")
 OBJECT, SIGN = ("object", "object_id", "object-id"), ("label", "sign", "positive")
-ROW, COL = ("row", "y"), ("col", "column", "x")
 BOX = ("top", "left", "bottom", "right")
-PLANE = ("plane", "t", "z")
 POSITIVE, NEGATIVE = ("1", "+", "true", "positive", "1.0", ""), ("0", "-", "-1", "false", "negative", "0.0", "-1.0")
 ELLIPSE_CORNERS = 64
+MAX_NAME = 200
+_NUMBERED = re.compile(r"(axis|plane)-(\d{1,3})", re.ASCII)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 Row = Mapping[str, str]
 
 
-def parse_csv(text: str, name: str) -> list[ObjectPrompts]:
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Names of the columns that hold something, as far as there are such."""
+
+    points: tuple[str, str] | None
+    has_boxes: bool
+    planes: tuple[str, ...]
+    is_named: bool
+    rounds: bool
+    own: str | None
+    kind: str | None
+    sign: str | None
+
+
+def parse_csv(text: str, name: str, axes: tuple[str, str] = ("y", "x")) -> list[ObjectPrompts]:
     """Read the prompts of many objects.
 
     Parameters
     ----------
     text
-        With a header. Our own columns are object, row and col (or y and x) and label for points, object, top, left,
-        bottom and right for boxes, class, and plane, or z and t; what a row does not use is left empty. Without the
-        column object every row is one. napari's are index, axis-0, axis-1 ..., with shape-type for shapes.
+        With a header, in any order of columns. Points have the columns object, row and col (or y and x) and label;
+        boxes object, top, left, bottom and right. The column class is the object's class. The plane is given by
+        columns that are named like the image's axes (z, t), by plane, or by plane-0, plane-1 ... in the order of the
+        image's axes; all count from 0. What a row does not use is left empty. Without the column object every row is
+        one object. napari's columns are index, axis-0, axis-1 ..., with shape-type for shapes.
     name
         Of the file, for messages.
+    axes
+        Names of the axes that are the rows and columns of the planes.
 
     Raises
     ------
     PromptError
         The columns are others, or a cell is not understood.
     """
-    rows, header = _rows(text)
-    axes = sorted((column for column in header if _axis(column) is not None), key=lambda column: _axis(column) or 0)
-    if "shape-type" in header and len(axes) >= 2:
-        return _shapes(rows, axes, name)
-    points = tuple(axes[-2:]) if len(axes) >= 2 else (_first(header, ROW), _first(header, COL))
-    has_boxes = all(column in header for column in BOX)
-    if None in points and not has_boxes:
-        raise PromptError(
-            f"{name} has the columns {', '.join(header) or 'none'}: name them object,row,col,label for points, or "
-            "object,top,left,bottom,right for boxes."
-        )
-    planes = axes[:-2] or [c for c in header if c in PLANE or c.startswith("plane-")]
-    own, kind = _first(header, OBJECT), _first(header, CLASS)
-    sign = next((column for column in SIGN if column in header), None)
+    rows, header = _rows(text, name)
+    napari_axes = _numbered(header, "axis")
+    if "shape-type" in header and len(napari_axes) >= 2:
+        return _shapes(rows, napari_axes, name)
+    columns = _columns(header, axes, name)
     builders: dict[str, PromptBuilder] = {}
     for number, row in rows:
-        key = row[own].strip() if own else str(len(builders) + 1)
+        key = row[columns.own].strip() if columns.own else str(len(builders) + 1)
         builder = builders.setdefault(key, PromptBuilder(key))
         try:
-            if not key:
-                raise PromptError("the column object is empty: give every row the number of its object")
-            _add(builder, row, points, has_boxes, sign)
-            builder.set_plane(_plane(row, planes))
-            builder.set_class(row[kind].strip() if kind else "")
+            _add_row(builder, row, columns)
         except PromptError as error:
             raise PromptError(f"Line {number} of {name} is not understood: {error}.") from error
     return [builder.built() for builder in builders.values()]
@@ -85,21 +95,124 @@ def format_csv(objects: Sequence[ObjectPrompts]) -> str:
     return out.getvalue()
 
 
-def _rows(text: str) -> tuple[list[tuple[int, Row]], list[str]]:
-    first = text.split("\n", 1)[0]
-    reader = csv.reader(StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
-    header = [column.strip().lower() for column in next(reader, [])]
+def _rows(text: str, name: str) -> tuple[list[tuple[int, Row]], list[str]]:
+    """Return the rows that hold something, with their line numbers, and the header."""
+    lines = StringIO(text, newline="")
+    first = lines.readline()
+    separator = first.strip().lower().removeprefix("sep=")
+    # Excel may write the separator into a line of its own.
+    if not (first.lower().startswith("sep=") and len(separator) == 1):
+        separator = max(",;\t", key=first.count)
+        lines.seek(0)
+    reader = csv.reader(lines, delimiter=separator, strict=True)
     rows: list[tuple[int, Row]] = []
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            padded = cells + [""] * (len(header) - len(cells))
-            rows.append((reader.line_num, dict(zip(header, padded, strict=False))))
+    try:
+        header = [column.strip().lower() for column in next(reader, [])]
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                rows.append((reader.line_num, _row(cells, header, reader.line_num, name)))
+    except csv.Error as error:
+        raise PromptError(
+            f"Line {reader.line_num} of {name} is no CSV ({error}): is a quotation mark missing or left open?"
+        ) from error
     return rows, header
 
 
-def _add(builder: PromptBuilder, row: Row, columns: tuple[str | None, ...], has_boxes: bool, sign: str | None) -> None:
-    at = [row[column].strip() for column in columns if column is not None]
-    edges = [row[column].strip() for column in BOX] if has_boxes else []
+def _row(cells: list[str], header: list[str], number: int, name: str) -> Row:
+    if any(cell.strip() for cell in cells[len(header) :]):
+        raise PromptError(
+            f"Line {number} of {name} has {len(cells)} cells and the header {len(header)}: write numbers with a "
+            "decimal point, or separate the cells by semicolons."
+        )
+    return dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=False))
+
+
+def _columns(header: Sequence[str], axes: tuple[str, str], name: str) -> _Columns:
+    """Find the columns of points, boxes and planes.
+
+    Raises
+    ------
+    PromptError
+        There are neither points nor boxes, or two columns say the same.
+    """
+    napari_axes = _numbered(header, "axis")
+    row, col = _first(header, ("row", axes[0])), _first(header, ("col", "column", axes[1]))
+    if len(napari_axes) >= 2:
+        row, col = napari_axes[-2:]
+    has_boxes = all(column in header for column in BOX)
+    if (row is None or col is None) and not has_boxes:
+        raise PromptError(
+            f"{name} has the columns {shown(', '.join(header) or 'none')}: name them object,row,col,label for points, "
+            "or object,top,left,bottom,right for boxes."
+        )
+    if napari_axes and napari_axes != [f"axis-{number}" for number in range(len(napari_axes))]:
+        raise PromptError(f"{name} has the columns {', '.join(napari_axes)}: one of the axes is missing.")
+    is_of_napari = len(napari_axes) >= 2
+    numbered, named = (napari_axes[:-2], []) if is_of_napari else _plane_columns(header, axes, name)
+    found = _Columns(
+        points=None if row is None or col is None else (row, col),
+        has_boxes=has_boxes,
+        planes=tuple(numbered or named),
+        is_named=not numbered,
+        rounds=bool(napari_axes[:-2]),
+        own=_first(header, OBJECT),
+        kind=_first(header, CLASS),
+        sign=_first(header, SIGN),
+    )
+    used = (*(found.points or ()), *(BOX if has_boxes else ()), *found.planes, found.own, found.kind, found.sign)
+    twice = next((column for column in used if column is not None and header.count(column) > 1), None)
+    if twice is not None:
+        raise PromptError(f"{name} has two columns {twice}: leave one of them out.")
+    return found
+
+
+def _plane_columns(header: Sequence[str], axes: tuple[str, str], name: str) -> tuple[list[str], list[str]]:
+    """Return the columns that name the plane in the order of the image's axes, or else those named like its axes.
+
+    Raises
+    ------
+    PromptError
+        There are both.
+    """
+    numbered = _numbered(header, "plane") or [column for column in header if column == "plane"]
+    named = [column for column in header if column in AXIS_OF and AXIS_OF[column] not in (*axes, "c")]
+    if numbered and named:
+        raise PromptError(
+            f"{name} has the columns {numbered[0]} and {named[0]}, which both name a plane: leave one of them out."
+        )
+    if numbered:
+        return numbered, []
+    # Their numbers may start at 1, so they count only where nothing else names the plane.
+    ambiguous = [] if named else [column for column in header if column in AMBIGUOUS]
+    return [], [*named, *ambiguous, *(column for column in header if AXIS_OF.get(column) == "c")]
+
+
+def _add_row(builder: PromptBuilder, row: Row, columns: _Columns) -> None:
+    if not builder.name:
+        raise PromptError("the column object is empty: give every row the number of its object")
+    if len(builder.name) > MAX_NAME:
+        raise PromptError(f"the object's name has {len(builder.name)} characters: give it a number")
+    _add_prompts(builder, row, columns)
+    cells = {column: row[column].strip() for column in columns.planes}
+    if columns.is_named:
+        builder.set_named_plane({column: _whole(cell) for column, cell in cells.items() if _is_position(column, cell)})
+    elif any(cells.values()):
+        whole = _rounded if columns.rounds else _whole
+        builder.set_plane(tuple(whole(cell) for cell in cells.values()))
+    kind = row[columns.kind].strip() if columns.kind else ""
+    if len(kind) > MAX_NAME:
+        raise PromptError(f"the name of its class has {len(kind)} characters: give it a shorter one")
+    builder.set_class(kind)
+
+
+def _is_position(column: str, cell: str) -> bool:
+    """Say whether a cell names a position along an axis; a channel may be named by a word, which does not count."""
+    return bool(cell) and (AXIS_OF.get(column) != "c" or (cell.isascii() and cell.isdigit()))
+
+
+def _add_prompts(builder: PromptBuilder, row: Row, columns: _Columns) -> None:
+    at = [row[column].strip() for column in columns.points or ()]
+    edges = [row[column].strip() for column in BOX] if columns.has_boxes else []
     if not any(at) and not any(edges):
         raise PromptError("it holds neither a point nor a box: fill in row and col, or all four edges")
     if any(edges):
@@ -107,7 +220,7 @@ def _add(builder: PromptBuilder, row: Row, columns: tuple[str | None, ...], has_
         builder.set_box((top, left, bottom, right))
     if any(at):
         y, x = (_number(value) for value in at)
-        builder.add_point((y, x), _is_positive(row[sign]) if sign else True)
+        builder.add_point((y, x), _is_positive(row[columns.sign]) if columns.sign else True)
 
 
 def _shapes(rows: list[tuple[int, Row]], axes: Sequence[str], name: str) -> list[ObjectPrompts]:
@@ -120,13 +233,16 @@ def _shapes(rows: list[tuple[int, Row]], axes: Sequence[str], name: str) -> list
             corners.setdefault(key, []).append([_number(row[axis]) for axis in axes])
         except PromptError as error:
             raise PromptError(f"Line {number} of {name} is not understood: {error}.") from error
-        kinds[key] = row["shape-type"].strip().lower()
+        if kinds.setdefault(key, kind := row["shape-type"].strip().lower()) != kind:
+            raise PromptError(f"Line {number} of {name} is not understood: shape {key} has two types.")
     objects = []
     for key, kind in kinds.items():
         builder = PromptBuilder(str(int(key) + 1))
         at = np.array(corners[key])
         if kind not in ("rectangle", "ellipse", "polygon", "path", "line"):
-            raise PromptError(f"{name} has a shape of the type {kind!r}: use rectangles, ellipses, polygons or paths.")
+            raise PromptError(
+                f"{name} has a shape of the type {shown(kind)!r}: use rectangles, ellipses, polygons or paths."
+            )
         _add_shape(builder, kind, at[:, -2:])
         builder.set_plane(tuple(round(float(value)) for value in at[0, :-2]) or None)
         objects.append(builder.built())
@@ -154,14 +270,12 @@ def _points(values: Iterable[Iterable[float]]) -> tuple[Point, ...]:
     return tuple((float(row), float(col)) for row, col in values)
 
 
-def _plane(row: Row, columns: Sequence[str]) -> tuple[int, ...] | None:
-    cells = [row[column].strip() for column in columns]
-    return tuple(round(_number(cell)) for cell in cells) if any(cells) else None
-
-
-def _axis(column: str) -> int | None:
-    head, _, number = column.partition("-")
-    return int(number) if head == "axis" and number.isdigit() else None
+def _numbered(header: Sequence[str], name: str) -> list[str]:
+    """Return the columns NAME-0, NAME-1 ... in the order of their numbers."""
+    found = {
+        int(match[2]): match[0] for column in header if (match := _NUMBERED.fullmatch(column)) and match[1] == name
+    }
+    return [found[number] for number in sorted(found)]
 
 
 def _first(header: Sequence[str], names: Sequence[str]) -> str | None:
@@ -174,8 +288,22 @@ def _number(cell: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise PromptError(f"{cell.strip()!r} is no number: correct it")
+        if _DECIMAL_COMMA.fullmatch(cell.strip()):
+            raise PromptError(f"{cell.strip()!r} has a decimal comma: write numbers with a decimal point")
+        raise PromptError(f"{shown(cell.strip())!r} is no number: correct it")
     return value
+
+
+def _whole(cell: str) -> int:
+    value = _number(cell)
+    if not value.is_integer():
+        raise PromptError(f"the plane {shown(cell)} is no whole number: planes count from 0")
+    return int(value)
+
+
+def _rounded(cell: str) -> int:
+    """Return the plane in which napari shows a point that lies between planes."""
+    return round(_number(cell))
 
 
 def _whole_name(cell: str) -> str:
@@ -185,7 +313,9 @@ def _whole_name(cell: str) -> str:
 def _is_positive(cell: str) -> bool:
     value = cell.strip().lower()
     if value not in POSITIVE + NEGATIVE:
-        raise PromptError(f"the label {cell.strip()!r} is neither 1 (on the object) nor 0 (not on it): correct it")
+        raise PromptError(
+            f"the label {shown(cell.strip())!r} is neither 1 (on the object) nor 0 (not on it): correct it"
+        )
     return value in POSITIVE
 
 

@@ -13,15 +13,17 @@ from napari_sam.core.object_prompts import ObjectPrompts, Point
 from napari_sam.errors import OutputError, PromptError
 from napari_sam.files import replacing
 from napari_sam.geo import Georeference
+from napari_sam.paths import read_text, shown
 from napari_sam.prompt_csv import format_csv, parse_csv
 from napari_sam.prompt_geojson import format_geojson, parse_geojson
 from napari_sam.stores.objects import LabelledObject
 
 SUFFIXES = (".csv", ".geojson", ".json")
-MOST_BYTES = 2**30
 
 
-def read_prompts(path: Path, place: Georeference | None = None) -> list[ObjectPrompts]:
+def read_prompts(
+    path: Path, place: Georeference | None = None, axes: tuple[str, str] = ("y", "x")
+) -> list[ObjectPrompts]:
     """Read the prompts of many objects; see `parse_csv` and `parse_geojson` for what may be in the file.
 
     Parameters
@@ -30,6 +32,8 @@ def read_prompts(path: Path, place: Georeference | None = None) -> list[ObjectPr
         Ends in .csv, .geojson or .json.
     place
         Where the image lies, for GeoJSON.
+    axes
+        Names of the axes that are the rows and columns of the planes, for CSV.
 
     Returns
     -------
@@ -41,18 +45,13 @@ def read_prompts(path: Path, place: Georeference | None = None) -> list[ObjectPr
     PromptError
         The file is missing, of another form, holds no prompts, or lies in another reference system than the image.
     """
+    path = Path(path)
     check_prompt_file(path)
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise PromptError(f"{path} is larger than a gigabyte: divide it into several prompt files.")
-        text = path.read_text("utf-8-sig")
-    except OSError as error:
-        raise PromptError(f"The prompt file {path} cannot be read ({error.strerror}): check the path.") from error
-    except UnicodeDecodeError as error:
-        raise PromptError(f"The prompt file {path} is no text in UTF-8: export it again.") from error
-    objects = parse_csv(text, path.name) if path.suffix.lower() == ".csv" else parse_geojson(text, path.name, place)
+    text = read_text(path, "prompt file", PromptError)
+    is_csv = path.suffix.lower() == ".csv"
+    objects = parse_csv(text, path.name, axes) if is_csv else parse_geojson(text, path.name, place)
     if not objects:
-        raise PromptError(f"{path} holds no prompts: give it at least one point, box or polygon.")
+        raise PromptError(f"{shown(path)} holds no prompts: give it at least one point, box or polygon.")
     return objects
 
 
@@ -91,7 +90,7 @@ def check_prompt_file(path: Path) -> None:
         Its ending is unknown.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise PromptError(f"{path.name} is no prompt file: let its name end in {', '.join(SUFFIXES)}.")
+        raise PromptError(f"{shown(path.name)} is no prompt file: let its name end in {', '.join(SUFFIXES)}.")
 
 
 def prompts_of(objects: Iterable[LabelledObject]) -> list[ObjectPrompts]:

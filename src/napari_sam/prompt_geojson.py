@@ -9,18 +9,25 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from napari_sam.core.axis_names import AXIS_OF
 from napari_sam.core.object_prompts import ObjectPrompts, Point, PromptBuilder
 from napari_sam.errors import PromptError
 from napari_sam.geo import Georeference
+from napari_sam.paths import shown
+from napari_sam.reference_systems import check_system, system_of
 
-CLASS = ("class", "class_name", "category")
+CLASS, QUPATH_CLASS = ("class", "class_name", "category"), "classification"
 OBJECT, SIGN = ("object", "object_id", "id"), ("label", "positive", "sign")
+# Keys that mean something here; the measurements that other programs add may repeat.
+MEANT = {"type", "features", "geometry", "coordinates", "properties", "crs", "plane", QUPATH_CLASS}
+MEANT |= {*CLASS, *OBJECT, *SIGN}
+MAX_NAME = 200
 NEGATIVE = (0, -1, False, "0", "-1", "-", "negative", "false")
 # How far corners, in pixels, may lie from those of an upright rectangle that is meant as a box.
 UPRIGHT = 1e-6
@@ -34,9 +41,11 @@ def parse_geojson(text: str, name: str, place: Georeference | None = None) -> li
     Parameters
     ----------
     text
-        A feature collection, a feature or a geometry: Point, MultiPoint, Polygon and MultiPolygon. The properties
-        object (what belongs together; left out, every feature is one), label (0 or "negative" for points that are not
-        on it) and plane count. An upright rectangle is a box, any other polygon a mask prompt; holes do not count.
+        A feature collection, a list of features, a feature or a geometry: Point, MultiPoint, Polygon and MultiPolygon.
+        Properties: object (a name that several features share; left out, every feature is one object), label (0 or
+        "negative" for points that are not on it), class, or the classification of QuPath, and plane: a number, a list
+        in the order of the image's axes, or an object such as {"z": 2, "t": 1} as QuPath writes it. An upright
+        rectangle is a box, any other polygon a mask prompt; holes do not count.
     name
         Of the file, for messages.
     place
@@ -48,24 +57,42 @@ def parse_geojson(text: str, name: str, place: Georeference | None = None) -> li
         It is no GeoJSON, holds other geometries, or is in another reference system than the image.
     """
     try:
-        data = json.loads(text)
+        data = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise PromptError(f"{name} is no GeoJSON ({error}): export it again.") from error
+        raise PromptError(f"{name} is no GeoJSON ({_reason(error)}): export it again.") from error
     features = _features(data, name)
-    _check_system(data, place, name)
+    check_system(data.get("crs") if isinstance(data, dict) else None, place, name)
+    is_on_map = place is not None and place.transform is not None
     turn = _to_pixels(place, name)
     builders: dict[str, PromptBuilder] = {}
-    names = {_name_of(feature) for feature in features}
+    names: set[str | None] = set()
     for number, feature in enumerate(features, start=1):
-        try:
-            key = _name_of(feature) or next(str(n) for n in itertools.count(number) if str(n) not in names)
-            names.add(key)
-            _add_feature(builders.setdefault(key, PromptBuilder(key)), feature, turn)
-        except PromptError as error:
-            raise PromptError(f"Feature {number} of {name} is not understood: {error}.") from error
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise PromptError(f"Feature {number} of {name} is no GeoJSON geometry: export it again.") from error
+        with _told(number, name):
+            names.add(_name_of(feature))
+    free = 0
+    for number, feature in enumerate(features, start=1):
+        with _told(number, name):
+            key = _name_of(feature)
+            if key is None:
+                # Only upwards from the last one: to look from the beginning for each feature takes quadratic time.
+                free = next(n for n in itertools.count(max(free + 1, number)) if str(n) not in names)
+                key = str(free)
+                names.add(key)
+            _add_feature(builders.setdefault(key, PromptBuilder(key)), feature, turn, is_on_map=is_on_map)
     return [builder.built() for builder in builders.values()]
+
+
+@contextmanager
+def _told(number: int, name: str) -> Iterator[None]:
+    """Turn whatever a feature raises into a message that says which one it is."""
+    try:
+        yield
+    except PromptError as error:
+        raise PromptError(f"Feature {number} of {name} is not understood: {error}.") from error
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise PromptError(f"Feature {number} of {name} is no GeoJSON geometry: export it again.") from error
+    except ArithmeticError as error:
+        raise PromptError(f"Feature {number} of {name} has a number that is too large: correct it.") from error
 
 
 def format_geojson(objects: Sequence[ObjectPrompts], place: Georeference | None = None) -> str:
@@ -81,16 +108,38 @@ def format_geojson(objects: Sequence[ObjectPrompts], place: Georeference | None 
     turn = _from_pixels(place)
     features = [feature for one in objects for feature in _features_of(one, turn)]
     data: Json = {"type": "FeatureCollection", "features": features}
-    code = None if place is None or place.crs is None else _code(place.crs)
-    if code is not None:
-        data["crs"] = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{code}"}}
+    if place is not None and place.crs is not None and place.transform is not None:
+        system = system_of(place.crs)
+        # A system without a code is written out whole: without a name other programs take it for WGS 84.
+        name = place.crs if system is None else f"urn:ogc:def:crs:{system.replace(':', '::')}"
+        data["crs"] = {"type": "name", "properties": {"name": name}}
     return json.dumps(data, indent=1) + "\n"
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Json:
+    """Return an object, and refuse one that says something of its prompts twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next((key for key in keys if key in MEANT and keys.count(key) > 1), None)
+        if twice is not None:
+            raise ValueError(f"an object has the key {twice!r} twice")
+    return found
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "its lists are nested too deeply"
+    # Python's own message for an endless number advises to change a setting of Python.
+    return "a number has too many digits" if "digits" in str(error) else shown(str(error))
 
 
 def _features(data: Any, name: str) -> list[Any]:
     kind = data.get("type") if isinstance(data, dict) else None
     if kind == "FeatureCollection" and isinstance(data.get("features"), list):
         return list(data["features"])
+    if isinstance(data, list) and data and all(isinstance(one, dict) and one.get("type") == "Feature" for one in data):
+        return data
     if kind == "Feature":
         return [data]
     if kind in ("Point", "MultiPoint", "Polygon", "MultiPolygon"):
@@ -102,11 +151,29 @@ def _name_of(feature: Any) -> str | None:
     properties = feature.get("properties") if isinstance(feature, dict) else None
     given = properties if isinstance(properties, dict) else {}
     name = next((given[key] for key in OBJECT if given.get(key) is not None), None)
-    whole = isinstance(name, float) and name.is_integer()
-    return None if name is None else str(int(name) if whole else name)
+    if name is None:
+        return None
+    return _text(int(name) if isinstance(name, float) and name.is_integer() else name, "the object")
 
 
-def _add_feature(builder: PromptBuilder, feature: Json, turn: Turn) -> None:
+def _text(value: Any, kind: str) -> str:
+    """Return a name that is text or a number.
+
+    Raises
+    ------
+    PromptError
+        It is something else, too long, or holds half a character.
+    """
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise PromptError(f"{kind} is neither a number nor a name: correct it")
+    text = str(value).strip()
+    is_damaged = any("\ud800" <= character <= "\udfff" for character in text)
+    if len(text) > MAX_NAME or is_damaged:
+        raise PromptError(f"the name of {kind} is {'damaged' if is_damaged else 'too long'}: give it another one")
+    return text
+
+
+def _add_feature(builder: PromptBuilder, feature: Json, turn: Turn, *, is_on_map: bool) -> None:
     properties = feature.get("properties") or {}
     sign = next((properties[key] for key in SIGN if properties.get(key) is not None), 1)
     is_positive = (sign.lower() if isinstance(sign, str) else sign) not in NEGATIVE
@@ -122,12 +189,45 @@ def _add_feature(builder: PromptBuilder, feature: Json, turn: Turn) -> None:
         for polygon in [at] if kind == "Polygon" else at:
             _add_polygon(builder, [_turned(position, turn) for position in polygon[0]])
     else:
-        raise PromptError(f"the geometry {kind!r} is no prompt: use points or polygons")
-    kind = next((properties[key] for key in CLASS if properties.get(key) is not None), "")
-    builder.set_class(str(kind).strip())
-    plane = properties.get("plane")
-    if plane is not None:
-        builder.set_plane(tuple(int(at) for at in (plane if isinstance(plane, list) else [plane])))
+        raise PromptError(f"the geometry {shown(repr(kind))} is no prompt: use points or polygons")
+    builder.set_class(_class_of(properties))
+    _set_plane(builder, properties, geometry, is_on_map=is_on_map)
+
+
+def _class_of(properties: Json) -> str:
+    """Return the class of a feature, or nothing.
+
+    QuPath writes `classification`: null, a name, an object with a name or with the names of a derived class, whose
+    parts it shows as "Tumor: Positive".
+    """
+    value = next((properties[key] for key in (*CLASS, QUPATH_CLASS) if properties.get(key) is not None), "")
+    if isinstance(value, dict):
+        value = value.get("names") or value.get("name") or ""
+    parts = value if isinstance(value, list) else [value]
+    return ": ".join(_text(part, "its class") for part in parts)
+
+
+def _set_plane(builder: PromptBuilder, properties: Json, geometry: Json, *, is_on_map: bool) -> None:
+    """Set the plane that a feature names: QuPath names it in the geometry."""
+    plane = properties.get("plane", geometry.get("plane"))
+    if isinstance(plane, dict):
+        unknown = next((name for name in plane if name not in AXIS_OF), None)
+        if unknown is not None:
+            raise PromptError(f"the plane names the axis {shown(unknown)!r}: use z and t")
+        # QuPath's c = -1 stands for all channels.
+        builder.set_named_plane({name: _whole(at) for name, at in plane.items() if at not in (None, -1)})
+    elif plane is not None:
+        builder.set_plane(tuple(_whole(at) for at in (plane if isinstance(plane, list) else [plane])))
+    elif not is_on_map:  # There z is a height.
+        given = {name: properties[name] for name in ("t", "z") if properties.get(name) is not None}
+        builder.set_named_plane({name: _whole(at) for name, at in given.items()})
+
+
+def _whole(value: Any) -> int:
+    is_text = isinstance(value, str) and value.isascii() and value.strip().lstrip("+-").isdigit() and len(value) < 19
+    if not is_text and (isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1):
+        raise PromptError(f"the plane {shown(repr(value))} is no whole number: planes count from 0")
+    return int(value)
 
 
 def _add_polygon(builder: PromptBuilder, corners: list[Point]) -> None:
@@ -170,10 +270,13 @@ def _feature(kind: str, coordinates: Any, properties: Json) -> Json:
 
 
 def _turned(position: Sequence[float], turn: Turn) -> Point:
-    x, y = float(position[0]), float(position[1])
-    if not (math.isfinite(x) and math.isfinite(y)):
+    x, y = position[0], position[1]
+    if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in (x, y)):
+        raise TypeError("a coordinate is no number")
+    row, col = turn(float(x), float(y))
+    if not (math.isfinite(row) and math.isfinite(col)):
         raise PromptError("a coordinate is no number: correct it")
-    return turn(x, y)
+    return row, col
 
 
 def _to_pixels(place: Georeference | None, name: str) -> Turn:
@@ -200,30 +303,6 @@ def _from_pixels(place: Georeference | None) -> Callable[[float, float], list[fl
         a * (col + 0.5) + b * (row + 0.5) + c,
         d * (col + 0.5) + e * (row + 0.5) + f,
     ]
-
-
-def _check_system(data: Json, place: Georeference | None, name: str) -> None:
-    """Refuse a file that says of itself that it is in another reference system than the image."""
-    crs = data.get("crs")
-    said = (crs.get("properties") or {}).get("name") if isinstance(crs, dict) else None
-    if not isinstance(said, str):
-        return
-    if place is None or place.crs is None or place.transform is None:
-        if _code(said) is not None and not said.endswith("CRS84"):
-            raise PromptError(f"{name} lies on a map ({said}) and the image on none: export it in pixels of the image.")
-        return
-    theirs = "4326" if said.endswith("CRS84") else _code(said)
-    ours = _code(place.crs)
-    if theirs is not None and ours is not None and theirs != ours:
-        raise PromptError(
-            f"{name} is in EPSG:{theirs} and the image in EPSG:{ours}: export it in the image's reference system."
-        )
-
-
-def _code(text: str) -> str | None:
-    """Return the number in a system's name, or the one of the whole system, which WKT puts last."""
-    numbers = re.findall(r'EPSG"?[:,]{1,2}"?(\d{4,6})', text)
-    return numbers[-1] if numbers else None
 
 
 def _rounded(value: float) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from napari_sam.core.axis_names import plane_index
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap, iou
 from napari_sam.core.object_prompts import ObjectPrompts
@@ -216,7 +217,35 @@ def _segment(segmenter: Segmenter, prompts: Prompts, plane: Plane, downsample: f
     )
 
 
+def named_plane(segmenter: Segmenter, positions: Mapping[str, int], plane: Plane | None = None) -> Plane:
+    """Return the plane of a segmenter's image at positions along named axes.
+
+    Parameters
+    ----------
+    segmenter
+        Knows the names of the image's axes.
+    positions
+        For each named axis the position along it, counted from 0.
+    plane
+        A plane that agrees with them and supplies the positions along other axes, or None.
+
+    Raises
+    ------
+    PromptError
+        See `plane_index`.
+    """
+    shape = segmenter.shape
+    like = plane or segmenter.plane([0] * (len(shape) - 2))
+    default = None if plane is None else [at for axis, at in enumerate(plane.index) if axis not in plane.axes]
+    return segmenter.plane(plane_index(positions, segmenter.volume.axis_names, shape, like.axes, default))
+
+
 def _plane_of(segmenter: Segmenter, one: ObjectPrompts, plane: Plane | None) -> Plane:
+    if one.named_plane:
+        try:
+            return named_plane(segmenter, dict(one.named_plane), plane)
+        except PromptError as error:
+            raise PromptError(f"The plane is not understood: {error}.") from error
     if one.plane is None:
         return plane or segmenter.plane()
     where = segmenter.plane(one.plane)

@@ -20,6 +20,8 @@ from napari_sam.core.prompts import Prompts, TilePrompts
 from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.encoding import EncodeProgress, Sweep, TileEncoder
 from napari_sam.errors import ImageError, LabelsError, PromptError
+from napari_sam.images.arguments import check_plane_axes
+from napari_sam.images.array_attributes import map_attributes
 from napari_sam.opening import ArrayLike
 from napari_sam.recording import provenance, record
 from napari_sam.stores.embedding_disk import DiskStore
@@ -29,6 +31,7 @@ from napari_sam.stores.labels import Edit, WritableArray
 from napari_sam.stores.objects import LabelledObject
 from napari_sam.stores.pyramid import LabelPyramid
 from napari_sam.stores.targets import LabelTarget
+from napari_sam.temporary import remove_leftovers
 from napari_sam.volume import Volume
 
 if TYPE_CHECKING:
@@ -134,7 +137,8 @@ class Segmenter:
     nodata
         The value of pixels that hold nothing; NaN and infinite pixels hold nothing anyway.
     axes
-        The row and the column axis of the planes that `plane=` numbers name.
+        The row and the column axis of the planes that `plane=` numbers name; left out, those that the file calls y
+        and x, or else the last two.
     contrast_limits
         (low, high) data values that become black and white, or a pair for each channel; left out, what the file
         suggests, or percentiles of a few blocks of the whole image.
@@ -177,7 +181,7 @@ class Segmenter:
         channels: Sequence[int] | None = None,
         spacing: Sequence[float] | None = None,
         nodata: float | None = None,
-        axes: Sequence[int] = (-2, -1),
+        axes: Sequence[int] | None = None,
         contrast_limits: Sequence[float] | Sequence[Sequence[float]] | None = None,
         gamma: float | Sequence[float] = 1.0,
         store: DiskStore | Path | str | None = None,
@@ -186,7 +190,10 @@ class Segmenter:
         self.volume = volume = Volume.of(
             image, rgb, channel_axis=channel_axis, channels=channels, spacing=spacing, nodata=nodata
         )
-        self._axes = tuple(axes)
+        if axes is None:
+            self._axes: tuple[int, ...] = volume.plane_axes
+        else:
+            self._axes = tuple(axes) if isinstance(axes, (Sequence, np.ndarray)) else (axes,)
         if isinstance(labels, (str, Path)):
             labels = open_labels(Path(labels), volume)
         if labels is not None and not hasattr(labels, "shape"):
@@ -224,7 +231,11 @@ class Segmenter:
 
     def plane(self, index: Plane | int | Sequence[int] | None = None) -> Plane:
         """Return the plane at a position along the axes that are not its own; see `Plane.of`."""
-        return index if isinstance(index, Plane) else Plane.of(self.shape, index, self._axes)
+        if isinstance(index, Plane):
+            return index
+        if self.volume.axes is None:
+            check_plane_axes(self.shape, self._axes)
+        return Plane.of(self.shape, index, self._axes)
 
     def segment(
         self,
@@ -590,15 +601,33 @@ def open_labels(path: Path, volume: Volume, name: str | None = None) -> LabelPyr
     if path.suffix.lower() != ".zarr":
         raise LabelsError(f"Labels on disk are a zarr folder: let the name {path.name} end in .ome.zarr.")
     if not path.exists():
-        return LabelPyramid.create(
-            path, volume.shape, axes=volume.axes, spacing=volume.spacing, unit=volume.unit, name=name
-        )
+        remove_leftovers(path.parent)  # A killed run may have been about to put it there.
+    if not path.exists():
+        try:
+            return _create_labels(path, volume, name)
+        except LabelsError:
+            if not path.exists():
+                raise  # Else another program made it at the same moment.
     pyramid = LabelPyramid.open(path)
     if tuple(pyramid.shape) != volume.shape:
         raise LabelsError(
             f"{path} has shape {tuple(pyramid.shape)} and the image {volume.shape}: choose labels of its shape."
         )
     return pyramid
+
+
+def _create_labels(path: Path, volume: Volume, name: str | None) -> LabelPyramid:
+    return LabelPyramid.create(
+        path,
+        volume.shape,
+        axes=volume.axes if volume.axes and set(volume.axes) <= set("tczyx") else None,
+        spacing=volume.scale,
+        translation=volume.origin,
+        unit=volume.unit,
+        time_unit=volume.time_unit,
+        name=name,
+        attributes=None if volume.georeference is None else map_attributes(volume.georeference),
+    )
 
 
 def _bounds(prompts: Prompts, mask: Mask | None) -> Box:

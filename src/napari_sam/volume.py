@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,22 @@ from napari_sam.core.rendering import Rendering, percentile_limits, render_tile
 from napari_sam.core.tiles import Tile
 from napari_sam.errors import ImageError
 from napari_sam.geo import Georeference
+from napari_sam.images.arguments import (
+    MAX_CHANNELS,
+    check_image,
+    checked_channel_axis,
+    checked_channels,
+    checked_gamma,
+    checked_limits,
+    checked_nodata,
+    checked_spacing,
+    colors_from_hex,
+    is_color,
+)
+from napari_sam.images.arrays import is_masked, opened_array, values_of
+from napari_sam.images.calibration import Calibration
+from napari_sam.images.levels import level_factors
+from napari_sam.images.recoloring import over_black
 from napari_sam.lazy import dtype_of
 from napari_sam.opening import ArrayLike, Opened, open_image
 
@@ -31,7 +47,7 @@ SAMPLE_PLANES = 32
 SAMPLE_BLOCKS = 24
 SAMPLE_BLOCK_SIDE = 256
 KEPT_BYTES = 64 * 2**20
-MOST_CHANNELS = 3
+DEFAULT_LETTERS = {2: "yx", 3: "zyx", 4: "tzyx"}
 PRIMARIES = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
@@ -65,6 +81,16 @@ class Volume:
         One letter for each axis, channels not counted, where the file names them.
     unit
         Of the spacing, where the file says it.
+    scale
+        Step from one pixel to the next along each axis, channels not counted: as `spacing`, but time has its own
+        step, and it is negative where an axis runs backwards. None where it is unknown.
+    origin
+        Center of the first pixel along each axis, channels not counted, in the same unit; None for 0 everywhere.
+    time_unit
+        Of the step of the time axis, where the file says it.
+    axis_names
+        The letter by which the file names each axis, channels not counted, and "?" for an axis without a name; None
+        where it names none.
     projection
         How several planes are seen as one, or None where each is seen alone.
     """
@@ -81,6 +107,10 @@ class Volume:
     georeference: Georeference | None = None
     axes: str | None = None
     unit: str | None = None
+    scale: tuple[float, ...] | None = None
+    origin: tuple[float, ...] | None = None
+    time_unit: str | None = None
+    axis_names: str | None = None
     projection: Projection | None = None
     _blocks: BlockCache = field(default_factory=lambda: BlockCache(KEPT_BYTES), repr=False)
 
@@ -100,15 +130,17 @@ class Volume:
         Parameters
         ----------
         image
-            A numpy, zarr, dask or tensorstore array, a sequence of them from fine to coarse, or the path or URL of a
-            file or store (see `open_image`).
+            A numpy, zarr, dask or tensorstore array, a torch tensor, a picture of Pillow, a sequence of arrays from
+            fine to coarse, or the path or URL of a file or store (see `open_image`). Masked pixels of a masked array
+            hold nothing.
         rgb
             Whether the last axis holds colours; left out, the file tells, or else it does where it has length 3 or 4
             and the two axes before it are longer than that (longer than 30 where the pixels are not uint8).
         channel_axis
             The axis of the array that holds channels; the file tells where it can.
         channels
-            Which channels count, at most three; the first three when left out.
+            Which channels count, at most three; left out, those that the file calls red, green and blue, or the
+            first three.
         spacing
             Size of a pixel along each axis, channels not counted; the file tells, or else all are equal.
         nodata
@@ -122,28 +154,31 @@ class Volume:
         """
         if isinstance(image, Volume):
             return image
-        opened = _opened(image)
+        opened = open_image(image) if isinstance(image, (str, Path)) else opened_array(image)
         first = opened.levels[0]
         shape = tuple(int(length) for length in first.shape)
-        _check_image(shape, dtype_of(first))
-        axis = _channel_axis(opened, shape, rgb, channel_axis)
-        is_rgb = axis is not None and (axis == len(shape) - 1 and (bool(rgb) or _is_colour(opened, shape, rgb)))
-        if axis is not None and len(shape) < 3:
-            raise ImageError(f"An image with channels needs two more axes and this one has shape {shape}.")
+        check_image(shape, dtype_of(first))
+        axis = checked_channel_axis(opened, shape, rgb, channel_axis, has_channels=channels is not None)
+        is_rgb = axis is not None and (axis == len(shape) - 1 and (bool(rgb) or is_color(opened, shape, rgb)))
         count = 0 if axis is None else shape[axis]
+        sizes = checked_spacing(spacing, opened, len(shape), axis)
         return cls(
             levels=opened.levels,
-            factors=tuple(_without(level, axis) for level in _factors(opened)),
-            spacing=_spacing(spacing, opened, len(shape), axis),
+            factors=tuple(_without(level, axis) for level in level_factors(opened)),
+            spacing=sizes,
             rgb=is_rgb,
             channel_axis=axis,
-            channels=_channels(channels, count, rgb=is_rgb),
+            channels=checked_channels(channels, count, opened.shown_channels, rgb=is_rgb),
             windows=opened.windows if len(opened.windows) == count else (),
-            colors=_colors(opened.colors) if len(opened.colors) == count and not is_rgb else (),
-            nodata=opened.nodata if nodata is None else _number(nodata),
+            colors=colors_from_hex(opened.colors) if len(opened.colors) == count and not is_rgb else (),
+            nodata=opened.nodata if nodata is None else checked_nodata(nodata),
             georeference=opened.georeference,
-            axes="".join(_without(opened.axes, axis)) if opened.axes and opened.spacing else None,
+            axes="".join(_without(opened.axes, axis)) if opened.axes else None,
             unit=opened.unit,
+            scale=_scale(None if spacing is None else sizes, opened, axis),
+            origin=_without(opened.origin, axis) if opened.origin else None,
+            time_unit=opened.time_unit,
+            axis_names=_axis_names(opened, axis),
         )
 
     def projected(self, projection: Projection | None) -> Volume:
@@ -165,9 +200,36 @@ class Volume:
         return tuple(int(n) for n in _without(self.levels[0].shape, self.channel_axis))
 
     @property
+    def plane_axes(self) -> tuple[int, int]:
+        """The row and the column axis: those that the file calls y and x, or else the last two."""
+        if self.axes and {"y", "x"} <= set(self.axes):
+            return self.axes.index("y"), self.axes.index("x")
+        return len(self.shape) - 2, len(self.shape) - 1
+
+    def calibration(self, plane: Plane | None = None) -> Calibration | None:
+        """Return the calibration of labels of the whole volume or of one plane; None where nothing is known."""
+        letters = self.axes if self.axes and set(self.axes) <= set("tczyx") else DEFAULT_LETTERS.get(len(self.shape))
+        if letters is None or (self.axes is None and self.scale is None):
+            return None
+        whole = Calibration(letters, self.scale, self.origin, self.unit, self.time_unit)
+        return whole if plane is None else whole.along(plane.axes)
+
+    def georeference_of(self, plane: Plane | None = None) -> Georeference | None:
+        """Return the position on the earth of labels of the whole volume or of one plane; None where they have none."""
+        if self.georeference is None or plane is None or plane.axes == self.plane_axes:
+            return self.georeference
+        return self.georeference.transposed() if plane.axes == self.plane_axes[::-1] else None
+
+    @property
     def may_hold_nothing(self) -> bool:
         """Whether there can be pixels that hold no value."""
-        return self.nodata is not None or self.dtype.kind == "f"
+        is_float = self.dtype.kind == "f"
+        return self.nodata is not None or is_float or self._has_opacity or is_masked(self.levels[0])
+
+    @property
+    def _has_opacity(self) -> bool:
+        """Whether the last of the channels is the opacity of the colors before it."""
+        return self.rgb and self.channels == (0, 1, 2, 3)
 
     def pixel_size(self, plane: Plane) -> tuple[float, float]:
         """Return the size of a pixel along rows and columns of a plane, the smaller being 1."""
@@ -191,7 +253,7 @@ class Volume:
         -------
         numpy.ndarray
             Shape (rows, cols), or (rows, cols, channels), in the dtype of the array; in float32 where pixels hold
-            nothing, and those are NaN.
+            nothing, and those are NaN. Colors with an opacity are mixed with black, and come without it.
 
         Raises
         ------
@@ -289,15 +351,12 @@ class Volume:
         ImageError
             The limits are not two finite numbers in rising order, or gamma is not above 0.
         """
-        powers = (gamma,) if isinstance(gamma, (int, float)) else tuple(gamma)
-        if not all(power > 0 for power in powers) or len(powers) not in (1, len(self.channels)):
-            raise ImageError(f"Gamma must be above 0 and is {gamma}: 1 leaves the image as it is.")
-        gamma = float(powers[0]) if len(powers) == 1 else tuple(float(power) for power in powers)
+        gamma = checked_gamma(gamma, len(self.channels))
         colors = tuple(self.colors[i] for i in self.channels) if self.colors else None
         if colors is None and len(self.channels) > 1 and not self.rgb:
             colors = PRIMARIES[: len(self.channels)]
         if limits is not None:
-            return Rendering(_pairs(limits, max(len(self.channels), 1)), gamma, colors)
+            return Rendering(checked_limits(limits, max(len(self.channels), 1)), gamma, colors)
         if self.rgb and self.dtype == np.uint8:
             return Rendering(((0.0, 255.0),), gamma)
         suggested = [self.windows[i] for i in self.channels] if self.windows else []
@@ -305,7 +364,7 @@ class Volume:
             return Rendering(tuple(window for window in suggested if window is not None), gamma, colors)
         sample = self._sample()
         if self.rgb or self.channel_axis is None:
-            return Rendering((self._limits(sample[..., :MOST_CHANNELS] if self.rgb else sample),), gamma)
+            return Rendering((self._limits(sample[..., :MAX_CHANNELS] if self.rgb else sample),), gamma)
         return Rendering(tuple(self._limits(sample[..., i]) for i in range(sample.shape[-1])), gamma, colors)
 
     def _limits(self, sample: NDArray[Any]) -> tuple[float, float]:
@@ -403,7 +462,7 @@ class Volume:
             key.insert(self.channel_axis, slice(min(chosen), max(chosen) + 1))
             picked = [channel - min(chosen) for channel in chosen]
         try:
-            block = np.asarray(array[tuple(key)])
+            block = values_of(array[tuple(key)])
         except Exception as error:  # Stores, codecs and file systems each raise their own.
             raise ImageError(
                 f"The pixels of {_edges(box)} cannot be read ({_first_line(error)}): the file or store is damaged, "
@@ -421,6 +480,8 @@ class Volume:
         return block if plane.axes[0] < plane.axes[1] else block.swapaxes(1, 2)
 
     def _without_nodata(self, block: NDArray[Any]) -> NDArray[Any]:
+        if self._has_opacity:
+            block = over_black(block, self.dtype)
         if self.nodata is not None and math.isfinite(self.nodata):
             nothing = block == self.nodata
             if nothing.any():
@@ -460,145 +521,25 @@ class BlockCache:
             self._blocks.clear()
 
 
-def _opened(image: ArrayLike | Sequence[ArrayLike] | str | Path) -> Opened:
-    if isinstance(image, (str, Path)):
-        return open_image(image)
-    if isinstance(image, Sequence) and len(image) and all(hasattr(level, "shape") for level in image):
-        levels: tuple[Any, ...] = tuple(image)
-        if len(levels) == 1 or len({tuple(level.shape) for level in levels}) > 1:
-            return Opened(levels)
-    if hasattr(image, "array_keys"):
-        raise ImageError("A zarr group is not one image: give its path, or one of its arrays.")
-    if not hasattr(image, "shape") or not hasattr(image, "dtype"):
-        return Opened((np.asarray(image),))
-    return Opened((cast(ArrayLike, image),))
-
-
-def _factors(opened: Opened) -> tuple[tuple[float, ...], ...]:
-    """Return how many pixels of the finest level one pixel of each level covers, along every axis.
-
-    Raises
-    ------
-    ImageError
-        The levels are no pyramid: their axes or types differ, or they do not shrink from one to the next.
-    """
-    first = opened.levels[0]
-    found: list[tuple[float, ...]] = []
-    for number, level in enumerate(opened.levels):
-        if len(level.shape) != len(first.shape) or dtype_of(level) != dtype_of(first):
-            raise ImageError(
-                f"Level {number} of the pyramid has shape {tuple(level.shape)} and type {dtype_of(level)}, and level 0 "
-                f"has {tuple(first.shape)} and {dtype_of(first)}: give levels of one image, or the finest one alone."
-            )
-        ratios = opened.factors[number] if opened.factors else _ratios(first.shape, level.shape)
-        if any(ratio < before - 1e-6 for ratio, before in zip(ratios, found[-1] if found else ratios, strict=True)):
-            raise ImageError(
-                f"Level {number} of the pyramid, of shape {tuple(level.shape)}, is larger than the one before it: give "
-                "levels from fine to coarse, or the finest one alone."
-            )
-        found.append(ratios)
-    return tuple(found)
-
-
-def _ratios(fine: Sequence[int], coarse: Sequence[int]) -> tuple[float, ...]:
-    """Return the factor along each axis; a whole one where the shapes allow it, since levels are cut or rounded up."""
-    ratios = []
-    for long, short in zip(fine, coarse, strict=True):
-        ratio = long / max(short, 1)
-        whole = max(round(ratio), 1)
-        ratios.append(float(whole) if abs(long / whole - short) < 1 else ratio)
-    return tuple(ratios)
-
-
-def _check_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    if dtype.kind not in "buif":
-        raise ImageError(f"Pixels of type {dtype} are no image: give whole or real numbers.")
-    if len(shape) < 2:
-        raise ImageError(f"An image needs at least two axes and this one has shape {shape}: give a 2-D array.")
-    if 0 in shape:
-        raise ImageError(f"The image is empty, its shape is {shape}: give one with pixels.")
-
-
-def _is_colour(opened: Opened, shape: tuple[int, ...], rgb: bool | None) -> bool:
-    if rgb is not None or opened.axes is not None:
-        return bool(rgb) if rgb is not None else opened.axes is not None and opened.axes.endswith("s")
-    shortest = 4 if dtype_of(opened.levels[0]) == np.uint8 else 30
-    return len(shape) > 2 and shape[-1] in (3, 4) and min(shape[-3:-1]) > shortest
-
-
-def _channel_axis(opened: Opened, shape: tuple[int, ...], rgb: bool | None, channel_axis: int | None) -> int | None:
-    if channel_axis is not None:
-        if not -len(shape) <= channel_axis < len(shape):
-            raise ImageError(f"There is no axis {channel_axis} in an image of shape {shape}: name another one.")
-        return channel_axis % len(shape)
-    if rgb:
-        if len(shape) < 3:
-            raise ImageError(f"An RGB image needs a channel axis at the end and this one has shape {shape}.")
-        return len(shape) - 1
-    if rgb is None and opened.axes is not None:
-        found = [axis for axis, letter in enumerate(opened.axes) if letter in "cs"]
-        return found[-1] if found else None
-    return len(shape) - 1 if _is_colour(opened, shape, rgb) else None
-
-
-def _channels(channels: Sequence[int] | None, count: int, *, rgb: bool) -> tuple[int, ...]:
-    if channels is None:
-        return tuple(range(count if rgb else min(count, MOST_CHANNELS)))
-    chosen = tuple(int(channel) for channel in channels)
-    if not 1 <= len(chosen) <= MOST_CHANNELS or not all(0 <= channel < count for channel in chosen):
-        raise ImageError(
-            f"Channels {chosen} cannot be shown: name one to three of the image's {count} channels, counted from 0."
-        )
-    return chosen
-
-
-def _spacing(spacing: Sequence[float] | None, opened: Opened, ndim: int, channel_axis: int | None) -> tuple[float, ...]:
-    count = ndim - (channel_axis is not None)
+def _scale(spacing: Sequence[float] | None, opened: Opened, channel_axis: int | None) -> tuple[float, ...] | None:
+    """Return the step along each axis: the given spacing, in the direction that the file states."""
+    stated = None if opened.spacing is None else _without(opened.spacing, channel_axis)
+    if stated is None or not all(math.isfinite(step) and step for step in stated):
+        return None if spacing is None else tuple(spacing)
     if spacing is None:
-        if opened.spacing is None or opened.axes is None:
-            return (1.0,) * count
-        known = _without(opened.spacing, channel_axis)
-        # Time has no length: its steps say nothing of the shape of pixels.
-        letters = _without(tuple(opened.axes), channel_axis)
-        return tuple(1.0 if letter == "t" else float(size) for size, letter in zip(known, letters, strict=True))
-    sizes = tuple(float(size) for size in spacing)
-    if len(sizes) != count or not all(math.isfinite(size) and size > 0 for size in sizes):
-        raise ImageError(f"The spacing {sizes} does not fit: give {count} numbers above 0, one for each axis.")
-    return sizes
-
-
-def _number(nodata: Any) -> float:
-    try:
-        return float(nodata)
-    except (TypeError, ValueError) as error:
-        raise ImageError(f"The nodata value {nodata!r} is no number: give one, or leave it out.") from error
+        return tuple(float(step) for step in stated)
+    return tuple(math.copysign(size, step) for size, step in zip(spacing, stated, strict=True))
 
 
 def _without(values: Sequence[Any], axis: int | None) -> tuple[Any, ...]:
     return tuple(value for i, value in enumerate(values) if i != axis)
 
 
-def _colors(names: Sequence[str]) -> tuple[tuple[float, float, float], ...]:
-    """Turn "RRGGBB", with or without a hash, into numbers; white where it is none."""
-    found = []
-    for name in names:
-        digits = name.lstrip("#")[:6]
-        try:
-            red, green, blue = (int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4))
-        except ValueError:
-            red = green = blue = 1.0
-        found.append((red, green, blue))
-    return tuple(found)
-
-
-def _pairs(limits: Sequence[Any], channels: int) -> tuple[tuple[float, float], ...]:
-    try:
-        pairs = np.atleast_2d(np.asarray(limits, np.float64))
-    except (TypeError, ValueError):
-        pairs = np.zeros((0, 0))
-    if pairs.shape not in {(1, 2), (channels, 2)} or not np.isfinite(pairs).all() or (pairs[:, 0] >= pairs[:, 1]).any():
-        raise ImageError(f"Contrast limits must be two numbers, low < high, and these are {limits}.")
-    return tuple((float(low), float(high)) for low, high in pairs)
+def _axis_names(opened: Opened, channel_axis: int | None) -> str | None:
+    if not opened.axes:
+        return None
+    names = ("?" if letter in opened.guessed_axes else letter for letter in opened.axes)
+    return "".join(_without(tuple(names), channel_axis))
 
 
 def _to_chunks(array: ArrayLike, axes: tuple[int, int], box: Box, shape: tuple[int, int]) -> Box:

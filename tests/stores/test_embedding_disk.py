@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_sam.errors import OutputError
-from napari_sam.stores import locations
+from napari_sam.stores import embedding_disk, locations
 from napari_sam.stores.embedding_disk import DiskStore
 from napari_sam.stores.embeddings import tile_digest
 
@@ -506,19 +506,40 @@ def test_a_clear_that_was_cut_off_leaves_a_store(tmp_path, monkeypatch):
         assert_holds(filled(path, range(4)), range(4))
 
 
-def test_tidy_deletes_halves_of_files_when_they_are_old(tmp_path):
+def test_tidy_spares_halves_that_another_process_may_be_writing(tmp_path):
     store = filled(tmp_path, [0])
     before = files_in(tmp_path)
     halves = [tmp_path / f"zarr.{'1' * 32}.partial", file_of(tmp_path, 0).parent / f"5.{'1' * 32}.partial"]
     (tmp_path / "mine").mkdir()
     for half in (*halves, tmp_path / "mine/a.partial"):
         half.write_bytes(b"half")
-    store.tidy()
+    with embedding_disk._writing(tmp_path):
+        store.tidy()
     assert all(half.exists() for half in halves)
     for half in (*halves, tmp_path / "mine/a.partial"):
         os.utime(half, (time.time() - 3600,) * 2)
-    store.tidy()
+    with embedding_disk._writing(tmp_path):
+        store.tidy()
     assert files_in(tmp_path) == {**before, "mine/a.partial": b"half"}
+
+
+def test_tidy_deletes_what_a_killed_process_left_just_now_but_no_file_of_the_user(tmp_path):
+    store = filled(tmp_path, [0])
+    before = files_in(tmp_path)
+    array = file_of(tmp_path, 0).parent
+    mine = [tmp_path / "claims/report.docx", tmp_path / "video.mkv.partial", tmp_path / f"claims/{'b' * 40}"]
+    mine += [array / "a.partial", tmp_path / "claims/empty"]
+    left = [tmp_path / f"zarr.{'1' * 32}.partial", array / f"5.{'1' * 32}.partial", tmp_path / f"claims/{'a' * 40}"]
+    for path in (*mine, *left):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"" if path.name.startswith(("a" * 40, "empty")) else b"text")
+    for half in left[:2]:
+        os.utime(half, (time.time() - 1,) * 2)
+    store.tidy()
+    expected = {str(path.relative_to(tmp_path)): path.read_bytes() for path in mine}
+    assert files_in(tmp_path) == {**before, **expected}
+    store.clear()
+    assert files_in(tmp_path) == expected | {name: before[name] for name in before if name == "zarr.json"}
 
 
 # -- URLs --------------------------------------------------------------------------------------------------------------

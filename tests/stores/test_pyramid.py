@@ -239,9 +239,9 @@ def test_axes_have_sensible_names_where_none_are_given(tmp_path, ndim, axes, typ
         ((5, 5), {"axes": "xyz"}, "one letter for each"),
         ((5, 5), {"axes": "yy"}, "no axes"),
         ((5, 5), {"axes": "tx"}, "no axes"),
-        ((5, 5, 5), {"axes": "ytx"}, "t before c"),
+        ((5, 5, 5), {"axes": "tcy"}, "two or three of z, y and x"),
         ((5, 5), {"axes": "qx"}, "no axes"),
-        ((5, 5), {"spacing": (1, 0)}, "not above 0"),
+        ((5, 5), {"spacing": (1, 0)}, "is 0 along an axis"),
         ((5, 5), {"spacing": (1, np.nan)}, "one number for each"),
         ((5, 5), {"spacing": "ab"}, "one number for each"),
         ((5, 5), {"translation": (1, 2, 3)}, "one number for each"),
@@ -666,10 +666,10 @@ def test_what_a_failed_write_left_is_put_back_before_labels_are_widened(small_le
 
 
 def test_a_single_array_is_not_widened(tmp_path):
-    zarr.create_array(tmp_path / "a.zarr", shape=(9, 9), dtype="u1")[0, 0] = 255
+    zarr.create_array(tmp_path / "a.zarr", shape=(17, 16), dtype="u1")[:16] = np.arange(256).reshape(16, 16)
     store = LabelStore(LabelPyramid.open(tmp_path / "a.zarr"))
     with pytest.raises(LabelsError, match=r"cannot be given more bits.*copy it into labels of uint32"):
-        store.write(Plane.of((9, 9)), solid(2, 2, 5, 5))
+        store.write(Plane.of((17, 16)), solid(16, 2, 17, 5))
 
 
 def widened_until(path, fail, start, error):

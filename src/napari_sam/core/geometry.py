@@ -316,7 +316,31 @@ def overlap_matrix(
     numpy.ndarray
         Shape (n, count), float32; a row sums to one where the source covers all of its interval.
     """
-    low, high = centers[:, None] - length / 2, centers[:, None] + length / 2
+    cells = shared_lengths(centers - length / 2, centers + length / 2, count, start, size)
+    return np.asarray(cells / length, np.float32)
+
+
+def shared_lengths(
+    low: NDArray[np.floating[Any]],
+    high: NDArray[np.floating[Any]],
+    count: int,
+    start: float = 0.0,
+    size: float = 1.0,
+) -> NDArray[np.float64]:
+    """Return the length that each interval shares with each of a row of cells.
+
+    Parameters
+    ----------
+    low, high
+        Shape (n,): ends of the intervals.
+    count, start, size
+        Number of cells, start of the first one, and length of each, in the same unit.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, count), float64.
+    """
     cell = start + size * np.arange(count)[None]
-    shared = np.clip(np.minimum(high, cell + size) - np.maximum(low, cell), 0, None) / length
-    return np.asarray(shared, np.float32)
+    shared = np.minimum(high[:, None], cell + size) - np.maximum(low[:, None], cell)
+    return np.asarray(np.clip(shared, 0, None), np.float64)

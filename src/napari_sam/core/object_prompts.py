@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from napari_sam.core.axis_names import AMBIGUOUS, AXIS_OF, USUAL_ORDER
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
 from napari_sam.core.prompts import Prompts, rasterize_polygon
@@ -30,9 +32,12 @@ class ObjectPrompts:
     polygons
         Corners (row, col); the pixels inside any of them are the mask prompt.
     plane
-        Position along the axes that are not the plane's own, or None where the file does not say.
+        Position along the axes that are not the plane's own, or None where the file does not say. Of a file that
+        names the axes, in the order t, c, z.
     class_name
         What kind of object it is, or None.
+    named_plane
+        Name and position of each axis that the file names, such as (("z", 2), ("t", 1)); see `plane_index`.
     """
 
     name: str
@@ -42,6 +47,7 @@ class ObjectPrompts:
     polygons: tuple[tuple[Point, ...], ...] = ()
     plane: tuple[int, ...] | None = None
     class_name: str | None = None
+    named_plane: tuple[tuple[str, int], ...] = ()
 
     @property
     def number(self) -> int | None:
@@ -78,6 +84,7 @@ class PromptBuilder:
     box: tuple[float, float, float, float] | None = None
     plane: tuple[int, ...] | None = None
     class_name: str | None = None
+    named_plane: dict[str, int] = field(default_factory=dict)
 
     def add_point(self, point: Point, is_positive: bool) -> None:
         """Add a point."""
@@ -108,6 +115,18 @@ class PromptBuilder:
             raise PromptError(f"object {self.name} lies in two planes: give each object one")
         self.plane = plane if plane is not None else self.plane
 
+    def set_named_plane(self, positions: Mapping[str, int]) -> None:
+        """Set the positions along named axes.
+
+        Raises
+        ------
+        PromptError
+            There are others.
+        """
+        for name, position in positions.items():
+            if self.named_plane.setdefault(name, position) != position:
+                raise PromptError(f"object {self.name} lies in two planes: give each object one")
+
     def set_class(self, name: str) -> None:
         """Set the class; an empty name says nothing.
 
@@ -122,14 +141,18 @@ class PromptBuilder:
 
     def built(self) -> ObjectPrompts:
         """Return what was gathered."""
+        named = self.named_plane
+        letters = {AXIS_OF.get(name) or AMBIGUOUS[name]: position for name, position in named.items()}
+        in_order = tuple(letters[letter] for letter in USUAL_ORDER if letter in letters)
         return ObjectPrompts(
             self.name,
             tuple(self.points),
             tuple(self.labels),
             self.box,
             tuple(self.polygons),
-            self.plane,
+            self.plane if self.plane is not None else in_order or None,
             self.class_name,
+            tuple(named.items()),
         )
 
 

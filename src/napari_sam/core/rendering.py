@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.transform import downscale_local_mean
 
-from napari_sam.core.geometry import interpolation_matrix, overlap_matrix
+from napari_sam.core.geometry import interpolation_matrix, shared_lengths
 from napari_sam.core.tiles import Tile
 
 PERCENTILES = (0.5, 99.5)
@@ -115,43 +115,82 @@ def render_tile(
         min(tile.side, math.ceil(length / step - 1e-9))
         for length, step in zip((tile.read.height, tile.read.width), tile.step, strict=True)
     ]
-    offsets = (tile.read.top - starts[0]) / size[0], (tile.read.left - starts[1]) / size[1]
-    steps = tile.step[0] / size[0], tile.step[1] / size[1]
-    reduced = _reduce(pixels, offsets, steps, counts)
-    rendered = _magnify(rendering(reduced), offsets, steps, counts)
+    spans = [
+        Span((first - start) / size, step / size, count, (last - start) / size)
+        for first, last, start, size, step, count in zip(
+            (tile.read.top, tile.read.left),
+            (tile.read.bottom, tile.read.right),
+            starts,
+            size,
+            tile.step,
+            counts,
+            strict=True,
+        )
+    ]
+    reduced = _reduce(_filled(pixels, spans), spans)
+    rendered = _magnify(rendering(reduced), spans)
     out = np.zeros((tile.side, tile.side, 3), np.uint8)
     out[: counts[0], : counts[1]] = rendered
     return out
 
 
-def _reduce(
-    pixels: NDArray[Any], offsets: Sequence[float], steps: Sequence[float], counts: Sequence[int]
-) -> NDArray[Any]:
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The part of one pixel axis that a tile covers, in pixels of the data.
+
+    Parameters
+    ----------
+    offset
+        Start of the first tile pixel.
+    step
+        Length of a tile pixel.
+    count
+        Number of tile pixels.
+    stop
+        End of the tile, or of the image where that comes first.
+    """
+
+    offset: float
+    step: float
+    count: int
+    stop: float
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every tile pixel begins and ends at an edge of the data's pixels."""
+        return self.step < 1 or all(abs(value - round(value)) < 1e-9 for value in (self.offset, self.step))
+
+
+def _filled(pixels: NDArray[Any], spans: Sequence[Span]) -> NDArray[Any]:
+    """Repeat the last row and column where a coarser level was cut and ends before the tile does."""
+    for axis, span in enumerate(spans):
+        length = pixels.shape[axis]
+        missing = math.ceil(span.stop - 1e-9) - length
+        if missing > 0 and span.step >= 1:
+            pixels = np.take(pixels, np.minimum(np.arange(length + missing), length - 1), axis)
+    return pixels
+
+
+def _reduce(pixels: NDArray[Any], spans: Sequence[Span]) -> NDArray[Any]:
     """Average by area along the axes in which a tile pixel holds more than one pixel."""
-    if all(_is_whole(offset, step) for offset, step in zip(offsets, steps, strict=True)):
-        factors = [max(1, round(step)) for step in steps]
-        begin = [round(offset) if step >= 1 else 0 for offset, step in zip(offsets, steps, strict=True)]
-        inside = pixels[begin[0] :, begin[1] :]
-        for axis, (step, factor, count) in enumerate(zip(steps, factors, counts, strict=True)):
-            if step >= 1:
-                inside = inside[(slice(None),) * axis + (slice(count * factor),)]
-        return inside if factors == [1, 1] else area_average(inside, factors)
-    return _average(pixels, lambda values: _weighted(values, offsets, steps, counts))
+    if not all(span.is_whole for span in spans):
+        return _average(pixels, lambda values: _weighted(values, spans))
+    factors = [max(1, round(span.step)) for span in spans]
+    extents: list[float] = []
+    for axis, (span, factor) in enumerate(zip(spans, factors, strict=True)):
+        begin = round(span.offset) if span.step >= 1 else 0
+        length = min(span.count * factor, span.stop - begin) if span.step >= 1 else pixels.shape[axis]
+        pixels = pixels[(slice(None),) * axis + (slice(begin, begin + math.ceil(length - 1e-9)),)]
+        extents.append(length)
+    return pixels if factors == [1, 1] else area_average(pixels, factors, extents)
 
 
-def _is_whole(offset: float, step: float) -> bool:
-    return step < 1 or (abs(offset - round(offset)) < 1e-9 and abs(step - round(step)) < 1e-9)
-
-
-def _weighted(
-    values: NDArray[np.float64], offsets: Sequence[float], steps: Sequence[float], counts: Sequence[int]
-) -> NDArray[np.float64]:
-    for axis, (offset, step, count) in enumerate(zip(offsets, steps, counts, strict=True)):
-        if step >= 1:
-            length = values.shape[axis]
-            # Beyond the last pixel its value goes on, where a coarser level was cut instead of rounded up.
-            centers = np.minimum(offset + (np.arange(count) + 0.5) * step, length - 0.5)
-            weights = overlap_matrix(centers, step, 0, length).astype(np.float64)
+def _weighted(values: NDArray[np.float64], spans: Sequence[Span]) -> NDArray[np.float64]:
+    for axis, span in enumerate(spans):
+        if span.step >= 1:
+            low = span.offset + np.arange(span.count) * span.step
+            high = np.minimum(low + span.step, span.stop)
+            weights = shared_lengths(low, high, values.shape[axis])
             weights /= weights.sum(1, keepdims=True)
             values = np.moveaxis(np.tensordot(weights, values, (1, axis)), 0, axis)
     return values
@@ -168,7 +207,9 @@ def _average(pixels: NDArray[Any], mean: Callable[[NDArray[np.float64]], NDArray
     return np.asarray(np.where(share > 1e-6, total / np.maximum(share, 1e-6), np.nan), np.float32)
 
 
-def area_average(pixels: NDArray[Any], factors: int | Sequence[int]) -> NDArray[np.float32]:
+def area_average(
+    pixels: NDArray[Any], factors: int | Sequence[int], extents: Sequence[float] | None = None
+) -> NDArray[np.float32]:
     """Average blocks of pixels; the last ones of each axis average what they have, and NaN does not count.
 
     Parameters
@@ -177,6 +218,9 @@ def area_average(pixels: NDArray[Any], factors: int | Sequence[int]) -> NDArray[
         Shape (rows, cols) or (rows, cols, channels).
     factors
         Rows and columns of a block in pixels; one number for a square.
+    extents
+        Rows and columns that count, in pixels: of the last ones possibly only a part, where a coarser level was
+        rounded up. By default all.
 
     Returns
     -------
@@ -185,11 +229,15 @@ def area_average(pixels: NDArray[Any], factors: int | Sequence[int]) -> NDArray[
     """
     by = (factors, factors) if isinstance(factors, int) else tuple(factors)
 
+    lengths = pixels.shape[:2] if extents is None else tuple(extents)
+
     def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        values[-1] *= 1 - (values.shape[0] - lengths[0])
+        values[:, -1] *= 1 - (values.shape[1] - lengths[1])
         averaged = np.asarray(downscale_local_mean(values, (*by, *(1,) * (values.ndim - 2))))
         rows, cols = (
-            np.minimum(factor, length - factor * np.arange(math.ceil(length / factor)))
-            for factor, length in zip(by, values.shape[:2], strict=True)
+            np.minimum(factor, length - factor * np.arange(math.ceil(count / factor)))
+            for factor, length, count in zip(by, lengths, values.shape[:2], strict=True)
         )
         share = np.outer(rows, cols) / (by[0] * by[1])  # scikit-image counts what is missing as zeros
         return np.asarray(averaged / share.reshape(*share.shape, *(1,) * (values.ndim - 2)))
@@ -197,17 +245,15 @@ def area_average(pixels: NDArray[Any], factors: int | Sequence[int]) -> NDArray[
     return _average(pixels, mean)
 
 
-def _magnify(
-    rendered: NDArray[np.uint8], offsets: Sequence[float], steps: Sequence[float], counts: Sequence[int]
-) -> NDArray[np.uint8]:
+def _magnify(rendered: NDArray[np.uint8], spans: Sequence[Span]) -> NDArray[np.uint8]:
     """Interpolate linearly along the axes in which a tile pixel is smaller than a pixel."""
-    if all(step >= 1 for step in steps):
+    if all(span.step >= 1 for span in spans):
         return rendered
     matrices = [
-        interpolation_matrix(length, offset + (np.arange(count) + 0.5) * step)
-        if step < 1
+        interpolation_matrix(length, span.offset + (np.arange(span.count) + 0.5) * span.step)
+        if span.step < 1
         else np.eye(length, dtype=np.float32)
-        for length, offset, step, count in zip(rendered.shape[:2], offsets, steps, counts, strict=True)
+        for length, span in zip(rendered.shape[:2], spans, strict=True)
     ]
     planes = matrices[0] @ rendered.astype(np.float32).transpose(2, 0, 1) @ matrices[1].T
     return np.asarray((planes.transpose(1, 2, 0) + 0.5).astype(np.uint8))

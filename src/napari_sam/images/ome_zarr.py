@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.errors import ImageError
-from napari_sam.images.source import Opened, checked, known_letters
-from napari_sam.images.units import in_one_unit, unit_name
+from napari_sam.images.array_attributes import grid_in, map_in
+from napari_sam.images.axes import named_axes, names_of_array
+from napari_sam.images.ome_transforms import Placement, UnsupportedTransformationError, placement
+from napari_sam.images.source import Opened, calibrated, checked
 
 if TYPE_CHECKING:
     import zarr
+
+# Versions that describe axes by coordinate systems.
+NAMED_SYSTEMS = "0.6"
 
 
 def open_url(url: str) -> Opened:
@@ -35,8 +39,12 @@ def open_zarr(where: str) -> Opened:
 def _node(where: str) -> zarr.Group | zarr.Array[Any]:
     import zarr
 
-    if not where.lower().endswith((".zip", ".ozx")) or Path(where).is_dir():
+    if "://" in where:
         return zarr.open(where, mode="r")
+    if not where.lower().endswith((".zip", ".ozx")) or Path(where).is_dir():
+        from napari_sam.images.zarr_folder import RegularFilesStore
+
+        return zarr.open(RegularFilesStore(where, read_only=True), mode="r")
     store = zarr.storage.ZipStore(where, mode="r")
     try:
         return zarr.open(store, mode="r")
@@ -56,7 +64,7 @@ def _open_node(node: zarr.Group | zarr.Array[Any], where: str) -> Opened:
     import zarr
 
     if isinstance(node, zarr.Array):
-        return checked(Opened((node,)), where)
+        return checked(_open_array(node), where)
     attributes: dict[str, Any] = dict(node.attrs)
     ome = attributes.get("ome", attributes)
     if "bioformats2raw.layout" in ome and "0" in node:
@@ -67,7 +75,7 @@ def _open_node(node: zarr.Group | zarr.Array[Any], where: str) -> Opened:
     _refuse_collection(ome, where)
     names = sorted(node.array_keys())
     if len(names) == 1:
-        return checked(Opened((member(node, names[0], where),)), where)
+        return checked(_open_array(member(node, names[0], where)), where)
     groups = [] if names else sorted(node.group_keys())
     if not names and not groups:
         raise ImageError(
@@ -75,6 +83,17 @@ def _open_node(node: zarr.Group | zarr.Array[Any], where: str) -> Opened:
         )
     kind, listed = "groups" if groups else "arrays", ", ".join((names or groups)[:5])
     raise ImageError(f"{where} is a zarr group and not one image: give the path of one of its {kind} ({listed}).")
+
+
+def _open_array(array: zarr.Array[Any]) -> Opened:
+    """Describe a single array by its own attributes: names of its axes, and the steps and origin that N5 gives."""
+    letters, guessed = named_axes(names_of_array(array), array.ndim)
+    attributes = array.attrs.asdict()
+    opened = Opened((array,), letters, georeference=map_in(attributes), guessed_axes=guessed)
+    stated = grid_in(attributes, array.ndim)
+    if letters is None or stated is None:
+        return opened
+    return calibrated(opened, *stated)
 
 
 def _refuse_collection(ome: Any, where: str) -> None:
@@ -97,95 +116,126 @@ def _refuse_collection(ome: Any, where: str) -> None:
 
 
 def _open_multiscale(node: zarr.Group, ome: dict[str, Any], where: str) -> Opened:
-    """Open an OME-Zarr image by its metadata (version 0.4 or 0.5)."""
+    """Open an OME-Zarr image by its metadata (version 0.1 to 0.6)."""
     multiscale = ome["multiscales"][0]
     datasets = multiscale["datasets"]
     finest = f"{where}/{datasets[0]['path']}"
     mend = f"mend the metadata, or give {finest}, the finest level alone"
     levels = tuple(member(node, str(dataset["path"]), where) for dataset in datasets)
-    ndim = levels[0].ndim
-    letters = _ome_letters(multiscale.get("axes", []), ndim)
-    scales = _scales(multiscale, datasets, ndim)
+    version = str(ome.get("version") or multiscale.get("version") or "")
+    axes = _ome_axes(multiscale, datasets)
+    if axes is None and version.startswith(NAMED_SYSTEMS):
+        raise ImageError(f"{where} is OME-Zarr {version} and names no coordinate system: {mend}.")
+    placements = _placements(multiscale, datasets, axes, levels[0].ndim, version, where, mend)
+    letters, guessed = _ome_letters(levels[0], axes, version, placements[0].order if placements else None)
     factors = None
-    if scales is not None:
-        factors = tuple(tuple(_rounded(a / b) for a, b in zip(scale, scales[0], strict=True)) for scale in scales)
-        _check_origins(multiscale, datasets, scales, where, mend)
-    spacing, unit = _ome_zarr_spacing(letters, scales, multiscale)
+    if placements is not None:
+        steps = [placement.scale for placement in placements]
+        factors = tuple(tuple(_rounded(a / b) for a, b in zip(scale, steps[0], strict=True)) for scale in steps)
+        _check_origins(placements, where, mend)
     channels = _channels(ome)
     opened = Opened(
         levels,
         letters,
-        spacing,
-        unit,
-        factors,
-        tuple(_window(channel) for channel in channels),
-        tuple(str(channel.get("color", "FFFFFF")) for channel in channels),
-        tuple(str(channel.get("label", number)) for number, channel in enumerate(channels)),
+        factors=factors,
+        georeference=map_in(node.attrs.asdict()),
+        guessed_axes=guessed,
+        windows=tuple(_window(channel) for channel in channels),
+        colors=tuple(str(channel.get("color", "FFFFFF")) for channel in channels),
+        channel_names=tuple(str(channel.get("label", number)) for number, channel in enumerate(channels)),
     )
+    if placements and letters:
+        opened = _calibrated(opened, placements[0], axes)
     return checked(opened, where, mend)
 
 
-def _ome_letters(axes: Sequence[Any], ndim: int) -> str | None:
-    """Return one letter for each axis by names and types; None where the metadata do not fit the arrays."""
-    kinds = {"time": "t", "channel": "c"}
-    described = [axis if isinstance(axis, dict) else {"name": axis} for axis in axes]
-    names = [kinds.get(str(axis.get("type")), str(axis.get("name", "")).lower()) for axis in described]
-    # Longer names and those of other things, such as "angle", are unknown letters.
-    return known_letters("".join(name if len(name) == 1 else "q" for name in names)) if len(names) == ndim else None
-
-
-def _ome_zarr_spacing(
-    letters: str | None, scales: Sequence[Sequence[float]] | None, multiscale: dict[str, Any]
-) -> tuple[tuple[float, ...] | None, str | None]:
-    if letters is None or scales is None:
-        return None, None
-    sizes = dict(zip(letters, scales[0], strict=True))
-    units = {
-        letter: unit_name(axis.get("unit"))
-        for letter, axis in zip(letters, multiscale["axes"], strict=True)
-        if isinstance(axis, dict)
-    }
-    space, unit = in_one_unit({letter: sizes[letter] for letter in sizes if letter in "zyx"}, units)
-    sizes |= space
-    return tuple(sizes[letter] for letter in letters), unit
-
-
-def _scales(multiscale: dict[str, Any], datasets: Sequence[Any], ndim: int) -> list[list[float]] | None:
-    """Return the size of a pixel of each level along each axis, or None where one does not say."""
-    whole = _transformation(multiscale, "scale", ndim) or [1.0] * ndim
-    found = [_transformation(dataset, "scale", ndim) for dataset in datasets]
-    if any(scale is None or min(scale) <= 0 for scale in (whole, *found)):
+def _ome_axes(multiscale: dict[str, Any], datasets: Sequence[Any]) -> list[dict[str, Any]] | None:
+    """Return the axes of the coordinate system that the levels lie in; None where there are none."""
+    axes = multiscale.get("axes")
+    systems = multiscale.get("coordinateSystems")
+    if isinstance(systems, list) and systems:
+        output = datasets[0].get("coordinateTransformations", [{}])[-1].get("output")
+        name = output.get("name") if isinstance(output, dict) else output
+        axes = next((system for system in systems if system.get("name") == name), systems[0])["axes"]
+    if not axes:
         return None
-    return [[a * b for a, b in zip(scale, whole, strict=True)] for scale in found if scale is not None]
+    return [axis if isinstance(axis, dict) else {"name": axis} for axis in axes]
 
 
-def _check_origins(
+def _placements(
     multiscale: dict[str, Any],
     datasets: Sequence[Any],
-    scales: Sequence[Sequence[float]],
+    axes: Sequence[dict[str, Any]] | None,
+    ndim: int,
+    version: str,
     where: str,
     mend: str,
-) -> None:
+) -> list[Placement] | None:
+    """Return the place of each level, or None where one does not say.
+
+    Raises
+    ------
+    ImageError
+        A level is rotated, sheared or deformed.
+    """
+    has_systems = bool(multiscale.get("coordinateSystems"))
+    # From 0.6 on these lead to further coordinate systems, and before they were applied to all levels.
+    whole = [] if has_systems else multiscale.get("coordinateTransformations") or []
+    names = [str(axis.get("name")) for axis in axes or ()]
+    found = []
+    try:
+        for dataset in datasets:
+            given = dataset.get("coordinateTransformations") or []
+            if not given:
+                return None
+            found.append(placement([*given, *whole], ndim, names))
+    except UnsupportedTransformationError as error:
+        called = f"OME-Zarr {version}" if version else "OME-Zarr"
+        raise ImageError(
+            f"{where} is {called}, and its coordinate transformations are not supported ({error}): resample the image "
+            f"to a grid along its axes, or open {where}/{datasets[0]['path']}, which has no position."
+        ) from error
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        if has_systems:
+            raise ImageError(
+                f"{where} is OME-Zarr {version} whose coordinate transformations cannot be read ({error}): {mend}."
+            ) from error
+        return None
+    return found if len({one.order for one in found}) == 1 else None
+
+
+def _ome_letters(
+    array: zarr.Array[Any], axes: Sequence[dict[str, Any]] | None, version: str, order: Sequence[int] | None
+) -> tuple[str | None, str]:
+    """Return one letter for each axis of the arrays, None where the metadata do not fit them, and the guessed ones."""
+    if axes is not None:
+        if len(axes) != array.ndim:
+            return None, ""
+        placed = [axes[at] for at in order] if order is not None else axes
+        return named_axes([axis.get("name") for axis in placed], array.ndim, [axis.get("type") for axis in placed])
+    # Before 0.3 there were five axes, and always these.
+    if version in ("", "0.1", "0.2") and array.ndim == 5:
+        return "tczyx", ""
+    return named_axes(names_of_array(array), array.ndim)
+
+
+def _calibrated(opened: Opened, place: Placement, axes: Sequence[dict[str, Any]] | None) -> Opened:
+    """Add spacing, origin and units to an image whose axes are known; lengths in the unit of the columns."""
+    assert opened.axes is not None
+    given = [axes[at].get("unit") for at in place.order] if axes else [None] * len(place.order)
+    return calibrated(opened, place.scale, place.origin, given)
+
+
+def _check_origins(placements: Sequence[Placement], where: str, mend: str) -> None:
     """Refuse levels that do not lie over each other: beside the finest by more than a pixel of their own.
 
     By less they may, since some writers say where the first pixel's centre is and others where its edge is.
     """
-    ndim = len(scales[0])
-    whole = _transformation(multiscale, "scale", ndim) or [1.0] * ndim
-    origins = [_transformation(dataset, "translation", ndim) or [0.0] * ndim for dataset in datasets]
-    for number, (origin, scale) in enumerate(zip(origins, scales, strict=True)):
-        for at, first, size, outer in zip(origin, origins[0], scale, whole, strict=True):
-            if abs(at - first) * outer > size * (1 + 1e-6):
+    first = placements[0]
+    for number, level in enumerate(placements):
+        for at, start, size, finest in zip(level.origin, first.origin, level.scale, first.scale, strict=True):
+            if abs(at - start) > abs(size) * (1 + 1e-6) or size * finest < 0:
                 raise ImageError(f"Level {number} of {where} is said to lie beside the finest one: {mend}.")
-
-
-def _transformation(entry: dict[str, Any], kind: str, ndim: int) -> list[float] | None:
-    for transformation in entry.get("coordinateTransformations", []):
-        if transformation.get("type") == kind:
-            values = [float(value) for value in transformation[kind]]
-            if len(values) == ndim and all(math.isfinite(value) for value in values):
-                return values
-    return None
 
 
 def _rounded(factor: float) -> float:

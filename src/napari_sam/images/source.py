@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +12,10 @@ import numpy as np
 
 from napari_sam.errors import ImageError
 from napari_sam.geo import Georeference
+from napari_sam.images.units import in_one_unit, unit_name
 
+# A tile, strip or chunk is decoded as a whole, however little of it is wanted.
+MOST_CHUNK_BYTES = 4 * 2**30
 WRITE_ANEW = "write the pyramid anew from its finest level"
 
 
@@ -40,7 +43,8 @@ class Opened:
         One letter for each axis of the arrays, out of "tczyx" and s, colour samples, the last; never both c and s.
         None where that is unknown.
     spacing
-        Size of a pixel of the finest level along each axis, or None.
+        Step from one pixel of the finest level to the next along each axis, negative where the axis runs backwards; or
+        None.
     unit
         Of the space axes, or None.
     factors
@@ -53,6 +57,14 @@ class Opened:
         The value of pixels that hold nothing, or None.
     georeference
         Where on the earth the image lies, or None.
+    origin
+        Center of the first pixel along each axis, in the unit of the spacing; None for 0 everywhere.
+    time_unit
+        Of the time axis, or None.
+    guessed_axes
+        Letters of `axes` that the file itself does not use: they stand for axes that it does not name.
+    shown_channels
+        Which channels a viewer shows first, as red, green and blue, or nothing: the first ones.
     """
 
     levels: tuple[ArrayLike, ...]
@@ -65,6 +77,10 @@ class Opened:
     channel_names: tuple[str, ...] = ()
     nodata: float | None = None
     georeference: Georeference | None = None
+    origin: tuple[float, ...] | None = None
+    time_unit: str | None = None
+    guessed_axes: str = ""
+    shown_channels: tuple[int, ...] = ()
 
 
 def checked(opened: Opened, where: str | Path, mend: str = WRITE_ANEW) -> Opened:
@@ -73,7 +89,7 @@ def checked(opened: Opened, where: str | Path, mend: str = WRITE_ANEW) -> Opened
     Raises
     ------
     ImageError
-        The pixels are no numbers, a level has other axes or another type than the finest, is larger than the one
+        The pixels are no numbers, are stored in pieces of more than 4 GiB, a level has other axes or another type than the finest, is larger than the one
         before it, or is of another form.
     """
     first, *coarser = opened.levels
@@ -81,6 +97,13 @@ def checked(opened: Opened, where: str | Path, mend: str = WRITE_ANEW) -> Opened
         raise ImageError(
             f"Pixels of type {first.dtype} are no image, and {where} holds such: give whole or real numbers."
         )
+    for level in opened.levels:
+        piece = math.prod(getattr(level, "chunks", None) or ()) * np.dtype(level.dtype).itemsize
+        if piece > MOST_CHUNK_BYTES:
+            raise ImageError(
+                f"{where} is stored in pieces of {piece / 2**30:.0f} GiB, which cannot be read in parts: save it with "
+                "smaller tiles or chunks."
+            )
     before = first
     for number, level in enumerate(coarser, 1):
         shapes = f"level {number} of {where} has shape {tuple(level.shape)}"
@@ -132,3 +155,28 @@ def known_letters(letters: str) -> str | None:
             found[at] = free.pop(0)
     is_image = len(set(found)) == len(found) and {"y", "x"} <= set(found)
     return "".join(found) if is_image else None
+
+
+def calibrated(opened: Opened, scale: Sequence[float], origin: Sequence[float], units: Sequence[str | None]) -> Opened:
+    """Return an opened image with the steps, the origin and the units of its axes; lengths in the unit of the columns.
+
+    Parameters
+    ----------
+    opened
+        Its axes are known.
+    scale, origin, units
+        One entry for each axis, in the file's own units.
+    """
+    assert opened.axes is not None
+    steps, starts = (dict(zip(opened.axes, values, strict=True)) for values in (scale, origin))
+    known = {letter: unit_name(unit) for letter, unit in zip(opened.axes, units, strict=True)}
+    lengths, unit = in_one_unit({letter: steps[letter] for letter in steps if letter in "zyx"}, known)
+    starts |= {letter: starts[letter] * lengths[letter] / steps[letter] for letter in lengths}
+    steps |= lengths
+    return replace(
+        opened,
+        spacing=tuple(float(steps[letter]) for letter in opened.axes),
+        origin=tuple(float(starts[letter]) for letter in opened.axes) if any(starts.values()) else None,
+        unit=unit,
+        time_unit=known.get("t"),
+    )

@@ -7,20 +7,40 @@ import math
 import re
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from napari_sam.errors import ImageError
 from napari_sam.geo import has_rasterio, read_georeference, whole_key
+from napari_sam.images.formats import is_tiff
+from napari_sam.images.ome_sizes import positions, time_step
+from napari_sam.images.ome_xml import check_ome, metadata_file
 from napari_sam.images.ome_zarr import member
+from napari_sam.images.orientation import exchanges_axes, upright
+from napari_sam.images.outside import MOST_XML_BYTES, check_raster
+from napari_sam.images.pictures import open_picture
 from napari_sam.images.raster import open_by_gdal
-from napari_sam.images.source import Opened, checked, fits, known_letters
+from napari_sam.images.recoloring import Recoloring
+from napari_sam.images.sidecars import has_sidecar
+from napari_sam.images.source import Opened, checked, known_letters
+from napari_sam.images.tiff_colors import (
+    PALETTE,
+    RGB,
+    WHITE_IS_ZERO,
+    channels_shown,
+    has_separate_chroma,
+    is_colored,
+    orientation_of,
+    recoloring_of,
+)
+from napari_sam.images.tiff_series import main_series
 from napari_sam.images.units import in_one_unit, length_of, unit_name
+from napari_sam.lazy import Stacked, dtype_of
 
 if TYPE_CHECKING:
     import tifffile
@@ -36,11 +56,11 @@ TIFF_SUFFIXES = {".tif", ".tiff", ".btf", ".tf2", ".tf8", ".ptif", ".ptiff", ".z
     ".avs",
     ".qptiff",
 }
-WORLD_FILES = (".tfw", ".tifw", ".wld")
 GDAL_NODATA = 42113
-GEO_TAGS = (33550, 34264, 34735, GDAL_NODATA)
-# Files of these kinds hold a label and an overview of the glass beside the tissue: the largest image is meant.
-SLIDES = ("svs", "scn", "bif", "qpi", "philips")
+# Pixel scale, tie points, transform, keys and sensor coefficients.
+GEO_TAGS = (33550, 33922, 34264, 34735, 50844, GDAL_NODATA)
+# What tifffile logs of a file of which pages are missing.
+SIGNS_OF_MISSING_PAGES = ("invalid page offset", "failed to reshape", "contains index out of range", "are zeroed")
 # Coarser than this, a resolution tag tells of a printer or a scanner's setting, not of what is seen.
 COARSEST_SEEN = 20.0
 
@@ -56,11 +76,11 @@ class SamplesLast:
         Its axis of samples.
     """
 
-    def __init__(self, array: zarr.Array[Any], axis: int) -> None:
+    def __init__(self, array: zarr.Array[Any] | Stacked, axis: int) -> None:
         self._array, self._axis = array, axis
-        self.store = array.store
+        self.store = getattr(array, "store", None)
         self.shape = self._last(array.shape)
-        self.chunks = self._last(array.chunks)
+        self.chunks = None if array.chunks is None else self._last(array.chunks)
         self.dtype = array.dtype
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
@@ -72,85 +92,173 @@ class SamplesLast:
             return block
         return np.moveaxis(block, sum(isinstance(part, slice) for part in parts[: self._axis]), -1)
 
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """Read everything."""
+        return np.asarray(self[...], dtype)
+
     def _last(self, values: tuple[int, ...]) -> tuple[int, ...]:
         return (*values[: self._axis], *values[self._axis + 1 :], values[self._axis])
 
 
-def open_tiff(path: Path) -> Opened:
-    """Open the first series of a TIFF, or the largest one of a slide, with all its levels."""
-    import tifffile
+def open_tiff(path: Path, *, as_labels: bool = False) -> Opened:
+    """Open the image of a TIFF with all its levels: the first one, or the largest where others are overviews of it.
 
+    Several images of the same form, such as positions of a plate, become one with an axis more.
+    """
     with ExitStack() as stack:
         with _complete_tiff():
-            file = stack.enter_context(tifffile.TiffFile(path))
-            series = _main_series(file)
-            if _is_decodable(series):
-                opened = _describe_tiff(path, file, series)
-            elif has_rasterio():
-                return open_by_gdal(path)
-            else:
-                name = getattr(series.keyframe.compression, "name", series.keyframe.compression)
-                raise ImageError(f"{path} is compressed as {name}, which is not known here: save it with DEFLATE.")
-        store = getattr(opened.levels[0], "store", None)
-        if store is not None:
+            file = stack.enter_context(_open_file(path))
+            if file.is_ome and file.ome_metadata:
+                whole = metadata_file(path, file.ome_metadata)
+                if whole is not None:
+                    file = stack.enter_context(_open_whole(path, whole))
+                check_ome(path, file.ome_metadata or "", file.pages.first.samplesperpixel)
+            chosen = main_series(path, file)
+            undecodable = next((series for series in chosen if not _is_decodable(series)), None)
+            if undecodable is not None:
+                return _open_otherwise(path, undecodable)
+            opened, raw = _describe_tiff(path, file, chosen, as_labels=as_labels)
+        stores = [store for store in (getattr(level, "store", None) for level in raw) if store is not None]
+        for store in stores[:1]:
             # The file is open for as long as its pixels are wanted.
             weakref.finalize(store, file.close)
             stack.pop_all()
     return checked(opened, path)
 
 
-def _main_series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
-    """Return the series that is the image, its levels complete."""
-    if not file.series:
-        raise ValueError("it holds no pages")
-    series, *others = file.series
-    if series.kind in SLIDES:
-        series, others = max(file.series, key=lambda series: series.nbytes), []
-    # Overviews by other steps than tifffile looks for; those of a mask, which is of bits, and thumbnails are none.
-    for other in others:
-        page = other.keyframe
-        if page.is_reduced and (other.axes, other.dtype) == (series.axes, series.dtype):
-            series.levels += [level for level in other.levels if fits(series.shape, level.shape, series.axes.lower())]
-    series.levels.sort(key=lambda level: -level.size)
-    _check_extent(series)
-    return series
+def _open_file(path: Path) -> tifffile.TiffFile:
+    import tifffile
+
+    try:
+        return tifffile.TiffFile(path)
+    except IndexError:
+        # Its tags are those of a Zeiss LSM, and its pages are not: some program saved it again.
+        return tifffile.TiffFile(path, is_lsm=False)
 
 
-def _check_extent(series: tifffile.TiffPageSeries) -> None:
-    """Refuse a file that ends before its pixels do, as far as the first and last page of each level tell."""
-    for level in series.levels:
-        for page in (level[0], level[-1]):
-            if page is not None and len(page.dataoffsets):
-                ends = map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))
-                if max(ends) > page.parent.filehandle.size:
-                    raise ValueError("its end is missing")
+def _open_whole(path: Path, metadata: Path) -> tifffile.TiffFile:
+    """Open a file of an OME-TIFF of several by the metadata in another one of them."""
+    import tifffile
+
+    if is_tiff(metadata):
+        with tifffile.TiffFile(metadata) as other:
+            xml = other.ome_metadata or ""
+    else:
+        xml = metadata.read_text("utf-8") if metadata.stat().st_size <= MOST_XML_BYTES else ""
+    if not xml or "BinaryOnly" in xml:
+        raise ImageError(f"{path} says that {metadata.name} describes its image, and that does not: copy it again.")
+    return tifffile.TiffFile(path, omexml=xml)
 
 
 def _is_decodable(series: tifffile.TiffPageSeries) -> bool:
     import tifffile
 
+    if has_separate_chroma(series.keyframe):
+        return False
     try:
         return all(callable(tifffile.TIFF.DECOMPRESSORS[level.keyframe.compression]) for level in series.levels)
     except KeyError:
         return False
 
 
-def _describe_tiff(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Opened:
-    levels = _tiff_levels(path, file, series)
-    axes = _tiff_axes(series)
-    # Colours in planes of their own are put last, where everything expects colours.
-    planar = axes.find("s") if axes is not None else -1
-    if axes is not None and 0 <= planar < len(axes) - 1:
-        axes = f"{axes[:planar]}{axes[planar + 1 :]}s"
-        levels = tuple(
-            np.moveaxis(level, planar, -1) if isinstance(level, np.ndarray) else SamplesLast(level, planar)
-            for level in levels
-        )
-    sizes, unit = _tiff_spacing(file, series)
-    spacing = tuple(sizes.get(letter, 1.0) for letter in axes) if axes and sizes else None
-    place = read_georeference(path) if _may_lie_somewhere(path, file) else None
+def _open_otherwise(path: Path, series: tifffile.TiffPageSeries) -> Opened:
+    """Open what tifffile does not decode with GDAL or Pillow."""
+    if has_rasterio():
+        with suppress(ImageError):
+            return open_by_gdal(path)
+    try:
+        return open_picture(path, ("TIFF",))
+    except Exception as error:
+        name = getattr(series.keyframe.compression, "name", series.keyframe.compression)
+        raise ImageError(
+            f"{path} is compressed as {name}, which is not known here: save it with DEFLATE."
+        ) from error
+
+
+def _describe_tiff(
+    path: Path, file: tifffile.TiffFile, chosen: Sequence[tifffile.TiffPageSeries], *, as_labels: bool
+) -> tuple[Opened, tuple[Any, ...]]:
+    """Return the image, and the arrays that it was made of."""
+    series, page = chosen[0], chosen[0].keyframe
+    raw = [_tiff_levels(path, file, part) for part in chosen]
+    levels = raw[0] if len(raw) == 1 else tuple(_stacked(parts) for parts in zip(*raw, strict=True))
+    letters = series.axes.lower() if len(raw) == 1 else f"q{series.axes.lower()}"
+    place = None
+    if _may_lie_somewhere(path, file):
+        check_raster(path)
+        place = read_georeference(path, "GTiff")
     nodata = place.nodata if place else _tiff_nodata(file)
-    return Opened(levels, axes, spacing, unit if spacing else None, nodata=nodata, georeference=place)
+    is_stored = as_labels and page.photometric in (PALETTE, WHITE_IS_ZERO)
+    recoloring = None if is_stored else _recoloring(levels, letters, page, nodata)
+    levels, axes, windows = _in_colors(levels, letters, page, recoloring)
+    sizes, unit = _tiff_spacing(file, series)
+    # A map lies as its tags say, whatever the orientation: so GDAL reads it.
+    turn = 1 if place or any(code in page.tags for code in GEO_TAGS) else orientation_of(file, page)
+    if axes and "yx" in axes and turn != 1:
+        levels = tuple(upright(level, turn, axes.index("y")) for level in levels)
+        if exchanges_axes(turn) and sizes:
+            sizes = {**sizes, "y": sizes["x"], "x": sizes["y"]}
+    spacing = tuple(sizes.get(letter, 1.0) for letter in axes) if axes and sizes else None
+    at = positions(_ome_pixels(file.ome_metadata), unit) if file.is_ome and file.ome_metadata and spacing else {}
+    origin = tuple(at.get(letter, 0.0) for letter in axes or "")
+    opened = Opened(
+        levels,
+        axes,
+        spacing,
+        unit if spacing else None,
+        windows=windows,
+        nodata=None if dtype_of(levels[0]).kind == "f" and page.photometric == PALETTE else nodata,
+        georeference=place,
+        origin=origin if any(origin) else None,
+        time_unit="second" if "t" in sizes and "t" in (axes or "") else None,
+        guessed_axes="".join(letter for letter in axes or "" if letter not in letters),
+        shown_channels=channels_shown(page) if axes and "c" in axes else (),
+    )
+    return opened, tuple(level for part in raw for level in part)
+
+
+def _in_colors(
+    levels: tuple[Any, ...], letters: str, page: tifffile.TiffPage, recoloring: Recoloring | None
+) -> tuple[tuple[Any, ...], str | None, tuple[tuple[float, float], ...]]:
+    """Return levels of gray, RGB or channels, their axes, and contrast limits where the stored colors imply some."""
+    at = letters.find("s")
+    samples = int(levels[0].shape[at]) if at >= 0 else 0
+    is_color = samples > 0 and is_colored(page, samples)
+    if at >= 0 and (is_color or (recoloring is not None and recoloring.samples)):
+        levels, letters = _samples_last(levels, at), f"{letters[:at]}{letters[at + 1 :]}s"
+    windows: tuple[tuple[float, float], ...] = ()
+    if recoloring is not None:
+        levels = tuple(recoloring(level) for level in levels)
+        if recoloring.samples or recoloring.channels:
+            is_color = recoloring.channels > 0
+            letters = letters.removesuffix("s") + "s" * is_color
+        if recoloring.dtype.kind == "f" and page.photometric == PALETTE:
+            windows = ((0.0, 1.0),) * recoloring.channels
+    elif samples and not is_color and page.photometric == RGB and page.dtype == np.uint8:
+        windows = ((0.0, 255.0),) * samples
+    return levels, _tiff_axes(letters, is_color=is_color), windows
+
+
+def _stacked(parts: Sequence[Any]) -> Any:
+    in_memory = all(isinstance(part, np.ndarray) and not isinstance(part, np.memmap) for part in parts)
+    return np.stack(parts) if in_memory else Stacked(parts)
+
+
+def _recoloring(
+    levels: tuple[Any, ...], letters: str, page: tifffile.TiffPage, nodata: float | None
+) -> Recoloring | None:
+    """Return how the stored pixels become gray or RGB; channels with a palette each are left as they are."""
+    samples = int(levels[0].shape[letters.index("s")]) if "s" in letters else 0
+    return None if page.photometric == PALETTE and "c" in letters else recoloring_of(page, samples, nodata)
+
+
+def _samples_last(levels: tuple[Any, ...], axis: int) -> tuple[Any, ...]:
+    """Put colors in planes of their own last, where everything expects colors."""
+    if axis == len(levels[0].shape) - 1:
+        return levels
+    return tuple(
+        np.moveaxis(level, axis, -1) if isinstance(level, np.ndarray) else SamplesLast(level, axis) for level in levels
+    )
 
 
 def _tiff_levels(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[Any, ...]:
@@ -169,18 +277,12 @@ def _tiff_levels(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageS
     return tuple(member(opened, str(number), path) for number in range(len(series.levels)))
 
 
-def _tiff_axes(series: tifffile.TiffPageSeries) -> str | None:
+def _tiff_axes(letters: str, *, is_color: bool) -> str | None:
     """Return one letter for each axis, or None where that cannot be said."""
-    import tifffile
-
-    page = series.keyframe
-    letters = series.axes.lower()
     if "s" in letters:
-        colours = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
-        is_colour = page.photometric in colours and series.shape[letters.index("s")] in (3, 4)
-        # One axis of channels or of colours: what else there is of such is like any other axis.
+        # One axis of channels or of colors: what else there is of such is like any other axis.
         letters = letters.replace("c", "q")
-        if not is_colour:
+        if not is_color:
             letters = letters.replace("s", "c")
     return known_letters(letters)
 
@@ -209,14 +311,19 @@ def _tiff_spacing(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> t
     return (known, unit) if {"y", "x"} <= set(known) else ({}, None)
 
 
-def _ome_spacing(xml: str) -> tuple[dict[str, float], str | None]:
+def _ome_pixels(xml: str) -> dict[str, Any]:
+    """Return the element Pixels of the first image; an empty one where the metadata are damaged."""
     import tifffile
 
     try:
         images: Any = tifffile.xml2dict(xml)["OME"]["Image"]
-        pixels = dict((images[0] if isinstance(images, list) else images)["Pixels"])
+        return dict((images[0] if isinstance(images, list) else images)["Pixels"])
     except (SyntaxError, LookupError, TypeError, ValueError):  # The pixels can be read without.
-        return {}, None
+        return {}
+
+
+def _ome_spacing(xml: str) -> tuple[dict[str, float], str | None]:
+    pixels = _ome_pixels(xml)
     sizes, units = {}, {}
     for letter in "zyx":
         size = length_of(pixels.get(f"PhysicalSize{letter.upper()}"))
@@ -226,13 +333,14 @@ def _ome_spacing(xml: str) -> tuple[dict[str, float], str | None]:
     if not {"y", "x"} <= set(sizes):
         return {}, None
     sizes.setdefault("z", sizes["x"])
-    return in_one_unit(sizes, units)
+    step = time_step(pixels)
+    sizes, unit = in_one_unit(sizes, units)
+    return sizes | ({} if step is None else {"t": step}), unit
 
 
 def _may_lie_somewhere(path: Path, file: tifffile.TiffFile) -> bool:
     """Say whether GDAL could know where a TIFF lies: by its tags, or by a file beside it."""
-    beside = [path.with_suffix(suffix) for suffix in WORLD_FILES] + [path.with_name(f"{path.name}.aux.xml")]
-    return any(code in file.pages.first.tags for code in GEO_TAGS) or any(other.exists() for other in beside)
+    return any(code in file.pages.first.tags for code in GEO_TAGS) or has_sidecar(path)
 
 
 def _tiff_nodata(file: tifffile.TiffFile) -> float | None:
@@ -247,7 +355,7 @@ def _tiff_nodata(file: tifffile.TiffFile) -> float | None:
 def _complete_tiff() -> Iterator[None]:
     """Refuse a TIFF of which pages are missing: tifffile only logs that, and returns what there is."""
     records: list[logging.LogRecord] = []
-    handler = logging.Handler(logging.ERROR)
+    handler = logging.Handler(logging.WARNING)
     thread = threading.get_ident()
     handler.addFilter(lambda record: record.thread == thread)
     handler.emit = records.append  # type: ignore[assignment, method-assign]
@@ -258,5 +366,5 @@ def _complete_tiff() -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
     for record in records:
-        if any(sign in record.getMessage() for sign in ("invalid page offset", "failed to reshape")):
+        if any(sign in record.getMessage() for sign in SIGNS_OF_MISSING_PAGES):
             raise ValueError("pages are missing")

@@ -100,7 +100,7 @@ def models_folder() -> Path:
     Raises
     ------
     ModelError
-        NAPARI_SAM_MODELS or NAPARI_SAM_CACHE names a URL.
+        NAPARI_SAM_MODELS or NAPARI_SAM_CACHE names a URL, or neither is set and there is no home folder.
     """
     for variable, inside in ((FOLDER_VARIABLE, "."), (CACHE_VARIABLE, "models")):
         named = os.environ.get(variable)
@@ -109,7 +109,10 @@ def models_folder() -> Path:
         if named:
             folder = Path(os.path.expanduser(named)) / inside  # noqa: PTH111  An unknown ~user is no error here.
             return folder.absolute()
-    return Path(platformdirs.user_cache_dir("napari-sam", appauthor=False)) / "models"
+    try:
+        return Path(platformdirs.user_cache_dir("napari-sam", appauthor=False)) / "models"
+    except RuntimeError as error:  # As in a container whose user has no name.
+        raise ModelError(f"There is no home folder to keep models in: set {FOLDER_VARIABLE} to a folder.") from error
 
 
 def _sam(family: str, source: str, sha256: str, nbytes: int, summary: str) -> ModelEntry:

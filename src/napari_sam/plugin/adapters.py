@@ -275,6 +275,20 @@ def transform_of(layer: Layer) -> dict[str, Any]:
     return world.transform_in(layer, None)
 
 
+def grid_of(layer: Layer) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the step along each axis and the position of the first pixel of an image layer in the world.
+
+    Both follow from all transforms of the layer together, as long as its axes run along those of the world; of a layer
+    that is rotated or sheared they are its `scale` and `translate`, and the rest is left out.
+    """
+    origin = np.asarray(layer.data_to_world(np.zeros(layer.ndim)), float)
+    steps = np.array([np.asarray(layer.data_to_world(unit), float) - origin for unit in np.eye(layer.ndim)])
+    along = np.diag(steps)
+    if np.abs(steps - np.diag(along)).max() > 1e-9 * np.abs(steps).max():
+        along, origin = np.asarray(layer.scale, float), np.asarray(layer.translate, float)
+    return tuple(map(float, along)), tuple(map(float, origin))
+
+
 def translate_to(layer: Layer, position: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the `translate` of a layer whose first pixel lies on the pixel `position` of `layer`, all else equal."""
     from napari.utils.transforms import Affine

@@ -166,7 +166,7 @@ class ClassView:
                 data,
                 name=f"{output.name} classes",
                 multiscale=isinstance(data, list),
-                metadata={CLASSES: weakref.ref(output)},
+                metadata={**own_layers.metadata_of(output), CLASSES: weakref.ref(output)},
                 colormap=_colormap_of_classes(kept.classes),
                 features=features,
                 **place,

@@ -8,7 +8,7 @@ import itertools
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,12 @@ from scipy.ndimage import binary_erosion
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
+from napari_sam.images.axes import letters_of
 from napari_sam.lazy import lazy_levels
-from napari_sam.plugin.adapters import LABEL_FEATURE, OBJECT_FEATURE, shape_of, transform_of, translate_to
+from napari_sam.plugin.adapters import LABEL_FEATURE, OBJECT_FEATURE, grid_of, shape_of, transform_of, translate_to
+from napari_sam.plugin.image_names import name_of
 from napari_sam.plugin.world import Units, transform_in
+from napari_sam.stores.journal_places import journal_beside
 from napari_sam.stores.locations import label_folder
 from napari_sam.stores.pyramid import LabelPyramid
 
@@ -38,12 +41,14 @@ COVERAGE_COLOR = "#4aa3df"
 PREVIEW_OPACITY, HOVER_OPACITY = 0.5, 0.3
 # Of the array that previews under the cursor are drawn into, and where its place is kept.
 WINDOW_SIDE = 1024
-WINDOW = "napari-sam window"
+OWN = "napari-sam "
+WINDOW = f"{OWN}window"
 # Labels of more bytes, or longer than a texture of the graphics card can be, live on disk.
 MOST_IN_MEMORY = 512 * 2**20
 MOST_TEXTURE = 16384
+MOST_NAME_BYTES = 180
 # Where a layer's metadata keep the pyramid that it shows.
-PYRAMID = "napari-sam pyramid"
+PYRAMID = f"{OWN}pyramid"
 
 
 def place_on(layer: Layer, image: Image, units: Units = None) -> None:
@@ -213,53 +218,75 @@ def make_labels(image: Image) -> Labels | None:
     if goes_to_disk(image):
         return None
     try:
-        return Labels(np.zeros(shape_of(image), np.uint16), name="SAM labels", **transform_of(image))
+        return Labels(np.zeros(shape_of(image), np.uint16), name="SAM labels", **attributes_of(image))
     except MemoryError:
         return None
+
+
+def metadata_of(layer: Layer) -> dict[str, Any]:
+    """Return the metadata that labels take over from a layer: all but our own notes.
+
+    Writers of other plugins look for the header of a medical image, or its calibration, in the metadata of the layer
+    that they save.
+    """
+    return {key: value for key, value in layer.metadata.items() if not str(key).startswith(OWN)}
+
+
+def attributes_of(image: Image) -> dict[str, Any]:
+    """Return the arguments that give new labels the place and the metadata of their image."""
+    return {**transform_of(image), "metadata": metadata_of(image)}
 
 
 def label_path(image: Image) -> Path:
     """Return where new labels of an image go: beside its file where that can be written, else the user's data folder.
 
-    The first name that nothing has yet: NAME_labels.ome.zarr, NAME_labels_2.ome.zarr ...
+    The first name that no labels and no journal have yet: NAME_labels.ome.zarr, NAME_labels_2.ome.zarr ...
     """
-    return next(path for path in _label_paths(image) if not path.exists())
+    paths = _label_paths(label_folder_of(image), _name_of(image))
+    return next(path for path in paths if not path.exists() and not journal_beside(path).exists())
 
 
-def label_paths(image: Image) -> list[Path]:
-    """Return the labels of an image that `label_path` named and that are there, in its order."""
-    return list(itertools.takewhile(Path.exists, _label_paths(image)))
-
-
-def _label_paths(image: Image) -> Iterator[Path]:
-    source = None if image.source.path is None else Path(str(image.source.path))
-    name = (source.name.split(".")[0] if source else "") or image.name.split(".")[0] or "image"
+def label_folder_of(image: Image) -> Path:
+    """Return the folder of new labels of an image; see `label_path`."""
+    source = _source_of(image)
     if source is not None and source.exists() and os.access(source.parent, os.W_OK):
-        folder = source.parent
-    else:
-        folder = label_folder()
+        return source.parent
+    return label_folder()
+
+
+def _source_of(image: Image) -> Path | None:
+    return None if image.source.path is None else Path(str(image.source.path))
+
+
+def _name_of(image: Image) -> str:
+    source = _source_of(image)
+    return (name_of(source.name) if source else "") or name_of(image.name) or "image"
+
+
+def _label_paths(folder: Path, name: str) -> Iterator[Path]:
+    # A name may have 255 bytes, and that of the journal is longer.
+    plain = _plain(name).encode()[:MOST_NAME_BYTES].decode(errors="ignore")
     numbers = itertools.chain([""], (f"_{number}" for number in itertools.count(2)))
-    return (folder / f"{_plain(name)}_labels{number}.ome.zarr" for number in numbers)
+    return (folder / f"{plain}_labels{number}.ome.zarr" for number in numbers)
 
 
 def _plain(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_ " else "_" for letter in name).strip() or "image"
+    return "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name).strip(" .") or "image"
 
 
 def pyramid_maker(path: Path, image: Image) -> Callable[[], LabelPyramid]:
     """Return what makes an empty label pyramid on disk in the shape and place of an image, in any thread."""
-    count = image.ndim
-    letters = [str(label).lower() for label in image.axis_labels]
-    named = all(letter in set("tczyx") for letter in letters) and len(set(letters)) == count
-    units = {str(unit) for unit in image.units[-2:]}
+    letters = letters_of(image.axis_labels, image.ndim)
+    steps, origin = grid_of(image)
     create = functools.partial(
         LabelPyramid.create,
         path,
         shape_of(image),
-        axes="".join(letters) if named else None,
-        spacing=tuple(float(size) for size in image.scale),
-        translation=tuple(float(offset) for offset in image.translate),
-        unit=units.pop() if len(units) == 1 and units != {"pixel"} else None,
+        axes=letters if letters and set(letters) <= set("tczyx") else None,
+        spacing=steps,
+        translation=origin,
+        unit=_unit_of(image, [axis for axis, letter in enumerate(letters or "") if letter in "zyx"] or [-2, -1]),
+        time_unit=_unit_of(image, [axis for axis, letter in enumerate(letters or "") if letter == "t"]),
         name=path.name.removesuffix(".ome.zarr"),
     )
 
@@ -269,6 +296,12 @@ def pyramid_maker(path: Path, image: Image) -> Callable[[], LabelPyramid]:
         return create()
 
     return make
+
+
+def _unit_of(image: Image, axes: Sequence[int]) -> str | None:
+    """Return the unit that some axes have in common, or None."""
+    units = {str(image.units[axis]) for axis in axes}
+    return units.pop() if len(units) == 1 and units != {"pixel"} else None
 
 
 def labels_of_pyramid(pyramid: LabelPyramid, image: Image) -> Labels:
@@ -284,12 +317,13 @@ def labels_of_pyramid(pyramid: LabelPyramid, image: Image) -> Labels:
             f"{pyramid.path} has shape {tuple(pyramid.shape)} and the image {shape_of(image)}: choose labels of the "
             "image's shape."
         )
+    attributes = attributes_of(image)
+    attributes["metadata"][PYRAMID] = pyramid
     layer = Labels(
         lazy_levels(pyramid.levels),
         name=Path(str(pyramid.path)).name.removesuffix(".zarr").removesuffix(".ome"),
         multiscale=len(pyramid.levels) > 1,
-        metadata={PYRAMID: pyramid},
-        **transform_of(image),
+        **attributes,
     )
     layer.editable = False
     return layer

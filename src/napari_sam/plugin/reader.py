@@ -12,6 +12,7 @@ import numpy as np
 from napari_sam.errors import ImageError, LabelsError
 from napari_sam.lazy import LazyLevel, lazy_levels
 from napari_sam.opening import Opened, open_image
+from napari_sam.plugin.image_names import name_of
 from napari_sam.plugin.own_layers import PYRAMID
 from napari_sam.stores.pyramid import LabelPyramid, is_label_image
 
@@ -38,7 +39,7 @@ def read_layers(path: str) -> list[LayerTuple]:
         It is no image.
     """
     opened = open_image(path)
-    name = Path(path.rstrip("/")).name.split(".")[0]
+    name = name_of(Path(path.rstrip("/")).name)
     if is_label_image(path):
         with contextlib.suppress(LabelsError):  # Read-only labels are shown as any image.
             return [_labels_of(LabelPyramid.open(path), opened, name)]
@@ -48,19 +49,22 @@ def read_layers(path: str) -> list[LayerTuple]:
 def _labels_of(pyramid: LabelPyramid, opened: Opened, name: str) -> LayerTuple:
     """Return a label pyramid as a layer that accepted masks can be written into."""
     options: dict[str, Any] = {"name": name, "multiscale": len(pyramid.levels) > 1, "metadata": {PYRAMID: pyramid}}
-    if opened.spacing is not None and opened.axes is not None:
+    if opened.axes is not None:
         options |= _place_of(opened, range(len(opened.axes)))
     return lazy_levels(pyramid.levels), options, "labels"
 
 
 def _place_of(opened: Opened, axes: Sequence[int]) -> dict[str, Any]:
-    """Return the scale, names and units of some axes."""
-    assert opened.spacing is not None
+    """Return the names of some axes, and their scale, position and units where the file tells them."""
     assert opened.axes is not None
+    named = {"axis_labels": [opened.axes[axis] for axis in axes]}
+    if opened.spacing is None:
+        return named
     space = opened.unit or "pixel"
-    return {
+    origin = opened.origin or (0.0,) * len(opened.axes)
+    return named | {
         "scale": [opened.spacing[axis] for axis in axes],
-        "axis_labels": [opened.axes[axis] for axis in axes],
+        "translate": [origin[axis] for axis in axes],
         "units": [space if opened.axes[axis] in "zyx" else "pixel" for axis in axes],
     }
 
@@ -74,7 +78,7 @@ def layers_of(opened: Opened, name: str) -> list[LayerTuple]:
     channel = letters.find("c")
     kept = [axis for axis in range(ndim) if axis != channel and not (rgb and axis == ndim - 1)]
     options: dict[str, Any] = {"multiscale": len(levels) > 1}
-    if opened.spacing is not None and opened.axes is not None:
+    if opened.axes is not None:
         options |= _place_of(opened, kept)
     if channel < 0 or rgb:
         limits = {} if rgb else {"contrast_limits": _limits(levels[-1], opened.windows[:1])}

@@ -1,27 +1,18 @@
-"""Claims: one process says to the others that it has a piece of work in hand.
+"""Claims: a process tells others that it works on something.
 
-A claim is a lock of the operating system on an empty file: when its process ends, however it ends, the lock is gone.
+A claim is a lock on an empty file of its own: when its process ends, however it ends, the lock is gone. A claim file
+that a killed process left is taken over, or removed by `forget_ended`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
+import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(handle: IO[bytes]) -> None:
-        msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
-else:
-    import fcntl
-
-    def _lock(handle: IO[bytes]) -> None:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+from napari_sam.locks import Lock, try_lock
 
 
 @contextlib.contextmanager
@@ -32,44 +23,59 @@ def claim(file: Path) -> Iterator[bool]:
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle = file.open("ab")
+        lock = try_lock(file, create=True)
     except OSError:
         yield True
         return
-    with handle:
-        mine = _is_mine(handle, file)
-        try:
-            yield mine
-        finally:
-            if mine:
-                _remove(file)
+    if lock is None:
+        yield False
+        return
+    # Whoever had the lock before may have removed the file, and another process made a new one and locked that.
+    mine = lock.is_on(file)
+    try:
+        yield mine
+    finally:
+        if mine and lock.is_ours:
+            _remove(file)
+        lock.release()
 
 
-def forget_ended(folder: Path) -> None:
-    """Delete the claims of processes that are gone, and their folder where none is left."""
+def forget_ended(folder: Path, names: re.Pattern[str]) -> None:
+    """Delete the claims of processes that are gone, and their folder where nothing else is in it.
+
+    Parameters
+    ----------
+    folder
+        Where claims are made.
+    names
+        What the name of a claim looks like; other files, and files that hold anything, are left alone.
+    """
     with contextlib.suppress(OSError):
         for file in list(folder.iterdir()):
-            with file.open("ab") as handle:
-                if _is_mine(handle, file):
+            if names.fullmatch(file.name) and _is_empty(file) and (lock := _try(file)) is not None:
+                if lock.is_on(file):
                     _remove(file)
+                lock.release()
         folder.rmdir()
 
 
-def _is_mine(handle: IO[bytes], file: Path) -> bool:
+def _try(file: Path) -> Lock | None:
     try:
-        _lock(handle)
-    except (BlockingIOError, PermissionError):
-        return False
+        return try_lock(file)
     except OSError:
-        return True  # This file system knows no locks.
+        return None
+
+
+def _is_empty(file: Path) -> bool:
     try:
-        # Whoever had the lock before may have deleted the file, and another process made a new one and locked that.
-        return os.path.samestat(os.fstat(handle.fileno()), file.stat())
+        found = file.lstat()
     except OSError:
         return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == 0
 
 
 def _remove(file: Path) -> None:
     # While it is locked, so that nobody locks a file that is about to go; Windows refuses, and `forget_ended` is left.
-    with contextlib.suppress(OSError):
-        file.unlink()
+    if _is_empty(file):
+        with contextlib.suppress(OSError):
+            file.unlink()

@@ -32,8 +32,10 @@ ROW_DIGITS = 15
 CHECK_DIGITS = 25
 ARRAY = re.compile(r"[0-9a-f]{16}-\d+")
 CHUNK = re.compile(r"\d+\.0")
-PARTIAL = ".partial"
+# A file that zarr is still writing, to be renamed in the end.
+PARTIAL = re.compile(r"(zarr|\d+)\.[0-9a-f]{32}\.partial")
 CLAIMS = "claims"
+CLAIM = re.compile(r"[0-9a-f]{40}")
 
 
 class EmbeddingArrays:
@@ -202,7 +204,7 @@ def _note_in(folder: Path) -> Any:
     except FileNotFoundError:
         return None
     # All that a process that was killed leaves when it begins a group, or clears one.
-    ours = (name == CLAIMS or name.endswith(PARTIAL) or ARRAY.fullmatch(name) for name in names)
+    ours = (name == CLAIMS or PARTIAL.fullmatch(name) or ARRAY.fullmatch(name) for name in names)
     return None if all(ours) else {}
 
 

@@ -16,12 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import OutputError
+from napari_sam.locks import try_lock
 from napari_sam.stores.claims import claim, forget_ended
-from napari_sam.stores.embedding_arrays import ARRAY, CHUNK, CLAIMS, PARTIAL, EmbeddingArrays, predictor_of, reason
+from napari_sam.stores.embedding_arrays import (
+    ARRAY,
+    CHUNK,
+    CLAIM,
+    CLAIMS,
+    PARTIAL,
+    EmbeddingArrays,
+    predictor_of,
+    reason,
+)
 from napari_sam.stores.locations import cache_capacity, embedding_folder
 
 PARTIAL_SECONDS = 300.0
 WAIT_SECONDS = 0.05
+WRITE_TRIES, WRITE_PAUSE = 50, 0.001
 # Looking through the folder for what to delete takes long: only when a part of the capacity was written.
 LOOK_SHARE = 0.05
 KEEP_SHARE = 0.9
@@ -95,7 +106,8 @@ class DiskStore:
             return
         flat = np.asarray(values, np.float16).ravel()
         try:
-            name = self._arrays.write(digest, predictor, flat)
+            with _writing(self.path) if isinstance(self.path, Path) else contextlib.nullcontext():
+                name = self._arrays.write(digest, predictor, flat)
         except OutputError:
             raise
         except OSError as error:
@@ -170,15 +182,17 @@ class DiskStore:
                 left -= size
 
     def tidy(self, older_than: float = PARTIAL_SECONDS) -> None:
-        """Delete what killed processes left: halves of files that are older than some seconds, and claims."""
+        """Delete what killed processes left: halves of files and claims.
+
+        Where others are writing at this moment, only halves that are older than some seconds count as left.
+        """
         if self.read_only or not isinstance(self.path, Path):
             return
-        for folder in (self.path, *self._array_folders()):
-            for entry in _listed(folder):
-                with contextlib.suppress(OSError):
-                    if entry.name.endswith(PARTIAL) and time.time() - entry.stat().st_mtime >= older_than:
-                        Path(entry.path).unlink(missing_ok=True)
-        forget_ended(self.path / CLAIMS)
+        if self.path.exists():
+            before = time.time() if older_than <= 0 else _last_write(self.path, older_than)
+            for folder in (self.path, *self._array_folders()):
+                _remove_halves(folder, before)
+        forget_ended(self.path / CLAIMS, CLAIM)
 
     def clear(self) -> None:
         """Delete all embeddings, and the folder where nothing else is in it.
@@ -225,10 +239,49 @@ def _chunks_in(folder: Path) -> Iterator[tuple[str, int, int]]:
                 yield entry.path, stat.st_size, stat.st_mtime_ns
 
 
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Let processes that tidy a folder see that files in it are being written."""
+    lock = None
+    with contextlib.suppress(OSError):
+        for _ in range(WRITE_TRIES):  # A process that tidies holds it for microseconds.
+            lock = try_lock(folder, shared=True)
+            if lock is not None:
+                break
+            time.sleep(WRITE_PAUSE)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _last_write(folder: Path, older_than: float) -> float:
+    """Return the time before which no file is still being written, in seconds of the file system's clock."""
+    with contextlib.suppress(OSError):
+        lock = try_lock(folder)
+        if lock is not None:
+            try:
+                os.utime(folder)
+                return folder.stat().st_mtime
+            finally:
+                lock.release()
+    return time.time() - older_than
+
+
+def _remove_halves(folder: Path, before: float) -> None:
+    """Delete the halves of files in a folder that were begun before some time."""
+    for entry in _listed(folder):
+        with contextlib.suppress(OSError):
+            if PARTIAL.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                if entry.stat(follow_symlinks=False).st_mtime < before:
+                    Path(entry.path).unlink(missing_ok=True)
+
+
 def _clear_array(folder: Path) -> None:
     """Delete the files of an array, and its folder where nothing else is in it."""
     for file in list(folder.iterdir()):
-        if CHUNK.fullmatch(file.name) or file.name == "zarr.json" or file.name.endswith(PARTIAL):
+        if CHUNK.fullmatch(file.name) or file.name == "zarr.json" or PARTIAL.fullmatch(file.name):
             file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()

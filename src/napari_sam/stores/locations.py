@@ -22,11 +22,14 @@ def cache_folder() -> Path:
     Raises
     ------
     OutputError
-        NAPARI_SAM_CACHE names a URL.
+        NAPARI_SAM_CACHE names a URL, or nothing names a folder: there is no home folder.
     """
     named = os.environ.get(FOLDER_VARIABLE)
     if not named:
-        return Path(platformdirs.user_cache_dir("napari-sam", appauthor=False))
+        try:
+            return Path(platformdirs.user_cache_dir("napari-sam", appauthor=False))
+        except RuntimeError as error:  # As in a container whose user has no name.
+            raise OutputError(f"There is no home folder to keep a cache in: set {FOLDER_VARIABLE} to one.") from error
     if "://" in named:
         raise OutputError(f"{FOLDER_VARIABLE} is {named!r}, which is no folder: set it to one of this machine.")
     return Path(os.path.expanduser(named))  # noqa: PTH111  An unknown ~user is no error here.
@@ -38,8 +41,17 @@ def embedding_folder() -> Path:
 
 
 def label_folder() -> Path:
-    """Return the folder for new labels of an image that has none of its own; labels are work, and no cache."""
-    return Path(platformdirs.user_data_dir("napari-sam", appauthor=False)) / "labels"
+    """Return the folder for new labels of an image that has none of its own; labels are work, and no cache.
+
+    Raises
+    ------
+    OutputError
+        There is no home folder.
+    """
+    try:
+        return Path(platformdirs.user_data_dir("napari-sam", appauthor=False)) / "labels"
+    except RuntimeError as error:
+        raise OutputError("There is no home folder for new labels: set XDG_DATA_HOME or HOME to a folder.") from error
 
 
 def cache_capacity() -> int:

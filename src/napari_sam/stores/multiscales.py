@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from numpy.typing import DTypeLike
 
 from napari_sam.errors import LabelsError
 from napari_sam.stores.boxes import check_whole, one_line
+from napari_sam.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import zarr
@@ -63,6 +62,7 @@ def make_label_image(
     name: str | None,
     source: str | None,
     attributes: Mapping[str, Any],
+    time_unit: str | None = None,
 ) -> None:
     """Make an empty label image; see `LabelPyramid.create`. `attributes` go beside those of OME."""
     lengths = tuple(operator.index(length) for length in shape)
@@ -71,14 +71,17 @@ def make_label_image(
         raise LabelsError(f"Labels of shape {lengths} cannot be made: give two to five axes of length 1 or more.")
     letters = check_axes(axes, ndim)
     scale, origin = _numbers("spacing", spacing, ndim, 1.0), _numbers("translation", translation, ndim, 0.0)
-    if min(scale) <= 0:
-        raise LabelsError(f"The spacing {scale} is not above 0 along every axis: correct it.")
-    sides = (1,) * (ndim - 2) + (CHUNK_SIDE,) * 2 if chunks is None else tuple(map(operator.index, chunks))
+    if not all(scale):
+        raise LabelsError(f"The spacing {scale} is 0 along an axis: correct it.")
+    in_plane = plane_axes(letters)
+    default = tuple(CHUNK_SIDE if axis in in_plane else 1 for axis in range(ndim))
+    sides = default if chunks is None else tuple(map(operator.index, chunks))
     if len(sides) != ndim or min(sides) < 1:
         raise LabelsError(f"Chunks of shape {sides} do not suit {ndim} axes: give one length above 0 for each.")
     check_whole(np.dtype(dtype))
-    shapes = level_shapes(lengths)
-    ome = _ome(letters, unit, scale, origin, len(shapes), name or path.stem, source)
+    shapes = level_shapes(lengths, in_plane)
+    units = dict.fromkeys("zyx", unit) | {"t": time_unit}
+    ome = _ome(letters, units, scale, origin, len(shapes), name or path.stem, source)
     try:
         _make_at_once(path, {"ome": ome, **attributes}, shapes, sides, np.dtype(dtype), letters)
     except OSError as error:
@@ -100,15 +103,13 @@ def _make_at_once(
 
     if path.exists():
         raise LabelsError(f"{path} exists already: open it, or choose another name.")
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
+    with temporary_folder(path.parent) as folder:
+        beside = folder / "new.zarr"
         group = zarr.open_group(beside, mode="w-", zarr_format=3, attributes=dict(attributes))
         for level, shape in enumerate(shapes):
             chunks = tuple(min(side, length) for side, length in zip(sides, shape, strict=True))
             create_level(group, str(level), shape, chunks, dtype, dimension_names=list(axes))
         beside.rename(path)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def create_level(
@@ -175,17 +176,24 @@ def open_label_image(path: Path) -> Multiscale:
     return Multiscale(node, names, levels, steps)
 
 
-def level_shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:
-    """Return the shape of every level: the last two axes are halved until the longer one is short."""
+def plane_axes(letters: str) -> tuple[int, int]:
+    """Return the axes that coarser levels are shorter along: y and x, or else the last two axes of space."""
+    if {"y", "x"} <= set(letters):
+        return letters.index("y"), letters.index("x")
+    *_, row, col = (axis for axis, letter in enumerate(letters) if AXIS_TYPES[letter] == "space")
+    return row, col
+
+
+def level_shapes(shape: Sequence[int], in_plane: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the shape of every level: the axes of a plane are halved until the longer one is short."""
     shapes = [tuple(shape)]
-    while max(shapes[-1][-2:]) > COARSEST_SIDE:
-        *others, rows, cols = shapes[-1]
-        shapes.append((*others, -(-rows // 2), -(-cols // 2)))
+    while max(shapes[-1][axis] for axis in in_plane) > COARSEST_SIDE:
+        shapes.append(tuple(-(-n // 2) if axis in in_plane else n for axis, n in enumerate(shapes[-1])))
     return shapes
 
 
 def check_axes(axes: str | Sequence[str] | None, ndim: int) -> str:
-    """Return the letters of the axes, by default those that arrays of so many axes mostly have.
+    """Return the letters of the axes in any order, by default those that arrays of so many axes mostly have.
 
     Raises
     ------
@@ -193,12 +201,11 @@ def check_axes(axes: str | Sequence[str] | None, ndim: int) -> str:
         OME-Zarr knows no such axes.
     """
     letters = DEFAULT_AXES[ndim] if axes is None else "".join(axes)
-    order = [min("tczyx".find(letter), 2) for letter in letters]
     spatial = sum(AXIS_TYPES.get(letter) == "space" for letter in letters)
     known = set(letters) <= set(AXIS_TYPES) and len(set(letters)) == len(letters)
-    if len(letters) != ndim or not known or order != sorted(order) or not 2 <= spatial <= 3:
+    if len(letters) != ndim or not known or not 2 <= spatial <= 3:
         raise LabelsError(
-            f"{letters!r} are no axes for labels of {ndim} axes: give one letter for each, t before c before "
+            f"{letters!r} are no axes for labels of {ndim} axes: give one letter for each, out of t, c and "
             "two or three of z, y and x."
         )
     return letters
@@ -233,7 +240,7 @@ def renamed(attributes: Mapping[str, Any], names: Sequence[str]) -> dict[str, An
 
 def _ome(
     axes: str,
-    unit: str | None,
+    units: Mapping[str, str | None],
     spacing: Sequence[float],
     translation: Sequence[float],
     levels: int,
@@ -241,19 +248,31 @@ def _ome(
     source: str | None,
 ) -> dict[str, Any]:
     """Return the metadata, version 0.5; pixel i of level k *is* pixel i * 2^k of level 0, so no level is shifted."""
+    in_plane = plane_axes(axes)
     described = [
-        {"name": letter, "type": AXIS_TYPES[letter]} | ({"unit": unit} if unit and letter in "zyx" else {})
-        for letter in axes
+        {"name": letter} | _type_of(axes, at) | ({"unit": unit} if (unit := units.get(letter)) else {})
+        for at, letter in enumerate(axes)
     ]
     datasets = []
     for level in range(levels):
-        factors = (1,) * (len(axes) - 2) + (2**level,) * 2
+        factors = [2**level if axis in in_plane else 1 for axis in range(len(axes))]
         scale = {"type": "scale", "scale": [step * by for step, by in zip(spacing, factors, strict=True)]}
         shift = {"type": "translation", "translation": list(translation)}
         datasets.append({"path": str(level), "coordinateTransformations": [scale, shift]})
     multiscale = {"name": name, "type": "nearest", "axes": described, "datasets": datasets}
     label: dict[str, Any] = {} if source is None else {"source": {"image": source}}
     return {"version": "0.5", "multiscales": [multiscale], "image-label": label}
+
+
+def _type_of(axes: str, at: int) -> dict[str, str]:
+    """Return the OME type of an axis.
+
+    OME-Zarr 0.5 wants time first, then channels, then space, and common readers refuse a type out of that order. Labels
+    keep the order of their image, so that equal indices mean equal pixels: such an axis has its name alone.
+    """
+    letter, before = axes[at], set(axes[:at])
+    in_order = letter in "zyx" or not before or (letter == "c" and before == {"t"})
+    return {"type": AXIS_TYPES[letter]} if in_order else {}
 
 
 def _datasets(attributes: Mapping[str, Any]) -> list[tuple[str, list[float] | None]]:
@@ -268,7 +287,7 @@ def _scale(dataset: Mapping[str, Any]) -> list[float] | None:
     for transformation in dataset.get("coordinateTransformations", []):
         if transformation.get("type") == "scale" and "scale" in transformation:
             scale = [float(step) for step in transformation["scale"]]
-            return scale if all(step > 0 for step in scale) else None
+            return scale if all(scale) else None
     return None
 
 

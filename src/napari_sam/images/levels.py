@@ -1,0 +1,78 @@
+"""Downsampling factors of the levels of a pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from napari_sam.errors import ImageError
+from napari_sam.images.source import Opened
+from napari_sam.lazy import dtype_of
+
+Factors = tuple[float, ...]
+
+
+def level_factors(opened: Opened) -> tuple[Factors, ...]:
+    """Return how many pixels of the finest level one pixel of each level covers, along every axis.
+
+    Raises
+    ------
+    ImageError
+        The levels are no pyramid: their axes or types differ, or they do not shrink from one to the next.
+    """
+    first = opened.levels[0]
+    shapes = [tuple(int(length) for length in level.shape) for level in opened.levels]
+    for number, (level, shape) in enumerate(zip(opened.levels, shapes, strict=True)):
+        if len(shape) != len(shapes[0]) or dtype_of(level) != dtype_of(first):
+            raise ImageError(
+                f"Level {number} of the pyramid has shape {shape} and type {dtype_of(level)}, and level 0 "
+                f"has {shapes[0]} and {dtype_of(first)}: give levels of one image, or the finest one alone."
+            )
+    found = opened.factors or inferred_factors(shapes)
+    for number, ((before, after), (fine, coarse)) in enumerate(zip(pairwise(found), pairwise(shapes), strict=True), 1):
+        shrinks = all(b >= a - 1e-6 for a, b in zip(before, after, strict=True))
+        if not shrinks or any(short > long for long, short in zip(fine, coarse, strict=True)):
+            raise ImageError(
+                f"Level {number} of the pyramid, of shape {coarse}, is larger than the one before it: give "
+                "levels from fine to coarse, or the finest one alone."
+            )
+    return tuple(tuple(map(float, factors)) for factors in found)
+
+
+def inferred_factors(shapes: Sequence[tuple[int, ...]]) -> tuple[Factors, ...]:
+    """Return the downsampling factors that the shapes of the levels allow.
+
+    Writers cut, round or round up odd lengths, so lengths alone leave a choice: a whole factor that is common to all
+    axes that shrink comes first, the same step as between the levels before, and else the ratio of the lengths.
+    """
+    finest = shapes[0]
+    found: list[Factors] = [(1.0,) * len(finest)]
+    step: float | None = None
+    for coarse in shapes[1:]:
+        before = found[-1]
+        longest = max(range(len(finest)), key=lambda axis: (coarse[axis] < finest[axis], finest[axis]))
+        nearest = _nearest_whole(finest[longest], coarse[longest])
+        regular = nearest if step is None else before[longest] * step
+        common = next((c for c in (regular, nearest) if _fits(finest[longest], coarse[longest], c)), None)
+        lengths = zip(finest, coarse, before, strict=True)
+        found.append(tuple(_factor(fine, short, factor, common) for fine, short, factor in lengths))
+        step = found[-1][longest] / before[longest]
+    return tuple(found)
+
+
+def _factor(fine: int, coarse: int, before: float, common: float | None) -> float:
+    if fine == coarse:
+        return before
+    if common is not None and _fits(fine, coarse, common):
+        return max(common, before)
+    whole = _nearest_whole(fine, coarse)
+    return max(whole if _fits(fine, coarse, whole) else fine / max(coarse, 1), before)
+
+
+def _nearest_whole(fine: int, coarse: int) -> float:
+    return float(max(round(fine / max(coarse, 1)), 1))
+
+
+def _fits(fine: int, coarse: int, factor: float) -> bool:
+    """Say whether an axis may have been shortened by a factor and its length cut or rounded up."""
+    return abs(fine / factor - coarse) < 1
