@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.projection import Projection, project
 from napari_sam.core.rendering import Rendering, percentile_limits, render_tile
 from napari_sam.core.tiles import Tile
 from napari_sam.errors import ImageError
@@ -90,6 +91,8 @@ class Volume:
     axis_names
         The letter by which the file names each axis, channels not counted, and "?" for an axis without a name; None
         where it names none.
+    projection
+        How several planes are seen as one, or None where each is seen alone.
     """
 
     levels: tuple[ArrayLike, ...]
@@ -108,6 +111,7 @@ class Volume:
     origin: tuple[float, ...] | None = None
     time_unit: str | None = None
     axis_names: str | None = None
+    projection: Projection | None = None
     _blocks: BlockCache = field(default_factory=lambda: BlockCache(KEPT_BYTES), repr=False)
 
     @classmethod
@@ -176,6 +180,10 @@ class Volume:
             time_unit=opened.time_unit,
             axis_names=_axis_names(opened, axis),
         )
+
+    def projected(self, projection: Projection | None) -> Volume:
+        """Return the same volume seen through another projection; pixels that were read are not shared."""
+        return replace(self, projection=projection, _blocks=BlockCache(KEPT_BYTES))
 
     @property
     def array(self) -> ArrayLike:
@@ -411,11 +419,42 @@ class Volume:
 
     def _fetch(self, array: ArrayLike, plane: Plane, box: Box, level: int) -> NDArray[Any]:
         """Read a box of a level; the first axes of what it gives are (row, col), the last one the channels."""
+        shape, factors = self._shape_of(level), self.factors[level]
         index = tuple(
             min(int((at + 0.5) / factor), length - 1)
-            for at, factor, length in zip(plane.index, self.factors[level], self._shape_of(level), strict=True)
+            for at, factor, length in zip(plane.index, factors, shape, strict=True)
         )
-        key: list[Any] = list(Plane(plane.axes, index).slicer(box))
+        spans = self._spans(plane, level)
+        if spans is None:
+            return self._block(array, Plane(plane.axes, index), box, {})
+        axis, span = max(spans.items(), key=lambda each: len(each[1]))
+
+        def read(part: range) -> NDArray[Any]:
+            return self._block(array, Plane(plane.axes, index), box, {**spans, axis: part})
+
+        assert self.projection is not None
+        modes = self.projection.modes
+        middle = self._block(array, Plane(plane.axes, index), box, {}) if "none" in modes else None
+        return project(read, span, modes, middle)
+
+    def _spans(self, plane: Plane, level: int) -> dict[int, range] | None:
+        """Return which planes of a level are seen as one along each hidden axis; None where each is seen alone."""
+        projection = self.projection
+        if projection is None or not set(projection.modes) - {"none"}:
+            return None
+        found = {}
+        for axis, (at, whole, length) in enumerate(zip(plane.index, self.shape, self._shape_of(level), strict=True)):
+            if axis not in plane.axes:
+                span, factor = projection.span(axis, at, whole), self.factors[level][axis]
+                first, last = (min(int((end + 0.5) / factor), length - 1) for end in (span[0], span[-1]))
+                found[axis] = range(first, last + 1)
+        return found or None
+
+    def _block(self, array: ArrayLike, plane: Plane, box: Box, spans: dict[int, range]) -> NDArray[Any]:
+        """Read a box of one plane, or of several, which are then the first axis of what it gives."""
+        key: list[Any] = list(plane.slicer(box))
+        for axis, span in spans.items():
+            key[axis] = slice(span.start, span.stop)
         picked: list[int] | None = None
         if self.channel_axis is not None:
             chosen = self.channels
@@ -434,7 +473,11 @@ class Volume:
             block = np.moveaxis(block, at, -1)
             if picked != list(range(block.shape[-1])):
                 block = block[..., picked]
-        return plane.oriented(block)
+        if not spans:
+            return plane.oriented(block)
+        block = np.moveaxis(block, sorted(spans), range(len(spans)))
+        block = block.reshape(-1, *block.shape[len(spans) :])
+        return block if plane.axes[0] < plane.axes[1] else block.swapaxes(1, 2)
 
     def _without_nodata(self, block: NDArray[Any]) -> NDArray[Any]:
         if self._has_opacity:

@@ -32,6 +32,9 @@ class NowRunner:
     def submit_write(self, work):
         NowRunner.submit(self, work.job, work.done, work.failed, work.report)
 
+    def submit_apart(self, work):
+        NowRunner.submit(self, work.job, work.done, work.failed, work.report)
+
     def set_idle(self, source):
         self.idle = source
 

@@ -40,13 +40,17 @@ class State:
         return number, replace(self, classes={**self.classes, number: name})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Commit:
+    """One change; those of a group are undone together, and `at` is when it was done or undone last."""
+
     label: int | None
     old: np.ndarray
     new: np.ndarray
     before: State
     after: State
+    group: int
+    at: int
 
 
 def section(volume, plane):
@@ -61,10 +65,14 @@ def box_of(mask):
 
 
 class Reference:
-    """Labels, and everything that was done to them."""
+    """Labels, and everything that was done to them.
 
-    def __init__(self, labels):
+    `clock` returns another time at each call; `together` is the time of an action that is on several objects.
+    """
+
+    def __init__(self, labels, clock):
         self.labels = labels.astype(np.int64)
+        self.clock, self.together = clock, None
         self.state = State()
         self.done, self.undone = [], []
         self.is_painted = False
@@ -121,18 +129,37 @@ class Reference:
         self.is_painted = True
 
     def undo(self):
+        at = self.clock()
+        commits = [self._undo_one(at)]
+        while self.done and self.done[-1].group == commits[-1].group:
+            commits.append(self._undo_one(at))
+        return commits
+
+    def _undo_one(self, at):
         commit = self.done.pop()
         self._turn(commit.new, commit.old)
-        self.state = commit.before
+        self.state, commit.at = commit.before, at
         self.undone.append(commit)
         return commit
 
     def redo(self):
+        at = self.clock()
+        commits = [self._redo_one(at)]
+        while self.undone and self.undone[-1].group == commits[-1].group:
+            commits.append(self._redo_one(at))
+        return commits
+
+    def _redo_one(self, at):
         commit = self.undone.pop()
         self._turn(commit.old, commit.new)
-        self.state = commit.after
+        self.state, commit.at = commit.after, at
         self.done.append(commit)
         return commit
+
+    def forget_times(self):
+        """Know no more than the order of what was done, as in another window."""
+        for commit in (*self.done, *self.undone):
+            commit.at = 0
 
     def restored(self):
         """Return what labels that held nothing hold once all was done to them again."""
@@ -142,7 +169,8 @@ class Reference:
         return labels
 
     def _commit(self, label, labels, state):
-        self.done.append(Commit(label, self.labels, labels, self.state, state))
+        at = self.clock() if self.together is None else self.together
+        self.done.append(Commit(label, self.labels, labels, self.state, state, at, at))
         self.undone.clear()
         self.labels, self.state = labels, state
 

@@ -148,6 +148,7 @@ class Moment:
     shapes: tuple = ()
     parked: tuple = ()
     now: int = 0
+    at: int = 0
 
     def without(self, gone, instead):
         now = instead if self.now == gone else self.now
@@ -156,20 +157,21 @@ class Moment:
             tuple(shape for shape in self.shapes if shape.of != gone),
             tuple(number for number in self.parked if number not in (gone, now)),
             now,
+            self.at,
         )
 
 
 class Prompting:
     """The prompts that there must be, of each open object, and all earlier ones."""
 
-    def __init__(self):
-        self.corrections, self.last = {}, 0
+    def __init__(self, clock):
+        self.corrections, self.last, self.clock = {}, 0, clock
         self.forget_all()
 
     def forget_all(self):
         self.last += 1
         self.present = self.kept = Moment(now=self.last)
-        self.past, self.future, self.undone = [], [], []
+        self.past, self.future = [], []
 
     @property
     def now(self):
@@ -203,11 +205,11 @@ class Prompting:
     def record(self):
         begun = {one.of for one in (*self.present.points, *self.present.shapes)} | set(self.corrections)
         self.present = replace(self.present, parked=tuple(number for number in self.present.parked if number in begun))
+        at = self.kept.at
         if not self._are_alike(self.present, self.kept):
             self.past.append(self.kept)
-            self.future = []
-            self.undone = [kind for kind in self.undone if kind != "prompt"]
-        self.kept = self.present
+            self.future, at = [], self.clock()
+        self.present = self.kept = replace(self.present, at=at)
 
     def _are_alike(self, one, two):
         begun = [{*each.parked, *([each.now] if self._is_begun(each) else [])} for each in (one, two)]
@@ -247,21 +249,26 @@ class Prompting:
             self.last += 1
             instead = self.last
         turn = lambda moment: moment.without(gone, instead)  # noqa: E731
-        self.present, self.kept = turn(self.present), turn(self.kept)
-        self.past = self._thinned(map(turn, self.past))
-        self.future = self._thinned(map(turn, self.future))
+        self.present, future = turn(self.present), []
+        past = []
+        for moment in map(turn, (*self.past, self.kept)):
+            if past and self._are_alike(moment, past[-1]):
+                past[-1] = replace(moment, at=past[-1].at)
+            else:
+                past.append(moment)
+        *self.past, self.kept = past
+        for moment in map(turn, reversed(self.future)):
+            if not self._are_alike(moment, future[0] if future else self.kept):
+                future.insert(0, moment)
+        self.future = future
 
-    def _thinned(self, moments):
-        kept, after = [], self.kept
-        for moment in reversed(list(moments)):
-            if not self._are_alike(moment, after):
-                kept.insert(0, moment)
-                after = moment
-        return kept
+    def undo(self):
+        self.future.append(replace(self.kept, at=self.clock()))
+        self.present = self.kept = self.past.pop()
 
-    def turn(self, source, other):
-        other.append(self.kept)
-        self.present = self.kept = source.pop()
+    def redo(self):
+        self.past.append(self.kept)
+        self.present = self.kept = replace(self.future.pop(), at=self.clock())
 
     def asked(self, plane, of=None):
         """Return what counts of an object on a plane."""
@@ -355,7 +362,8 @@ class Annotating(RuleBasedStateMachine):
         # By layer, by what they are kept in, and the image of each layer.
         self.outputs, self.references, self.homes = {}, {}, {}
         self.is_sound, self.count = False, 0
-        self.prompting = Prompting()
+        self.clock = itertools.count(1).__next__
+        self.prompting = Prompting(self.clock)
         self.class_name = None
 
     @initialize(other=st.sampled_from(KINDS), scaled=st.booleans())
@@ -709,6 +717,7 @@ class Annotating(RuleBasedStateMachine):
         if has_now:
             prompting.begin()
         prompting.present = replace(prompting.present, parked=())
+        at = self.clock()
         while waiting:
             number, plane, mask = waiting[0]
             correction = prompting.corrections.get(number)
@@ -721,7 +730,9 @@ class Annotating(RuleBasedStateMachine):
             entry = controller.journals.kept(layer).journal.entries[len(reference.done)]
             assert entry.label == correction.label if correction else entry.label > reference.labels.max()
             asked, name = prompting.asked(plane, number), None if correction else self.class_name
+            reference.together = at
             reference.accept(plane, mask, entry.label, overlap, asked, name, correction and correction.clicked)
+            reference.together = None
             prompting.settle(number)
             waiting.pop(0)
             self._did("accept one of several")
@@ -746,7 +757,7 @@ class Annotating(RuleBasedStateMachine):
             earlier = self.references.get(folder)
             if earlier is not None:
                 earlier.labels = earlier.restored()
-            self._know(layer, earlier or Reference(np.zeros(self.site.shape)))
+            self._know(layer, earlier or Reference(np.zeros(self.site.shape), self.clock))
         reference = self.outputs[layer]
         if folder is not None:
             assert self.references.setdefault(folder, reference) is reference
@@ -766,36 +777,32 @@ class Annotating(RuleBasedStateMachine):
         layer, reference = self.mine
         prompting = self.prompting
         commits = [] if reference is None else reference.done if what == "undo" else reference.undone
-        past, future = (prompting.past, prompting.future) if what == "undo" else (prompting.future, prompting.past)
-        is_object = what == "redo" and prompting.undone[-1:] == ["object"] and commits
+        prompts = prompting.past if what == "undo" else prompting.future
+        prompt_at = (prompting.kept.at if what == "undo" else prompting.future[-1].at) if prompts else -1
         self._news()
         getattr(self.controller, what)()
         told = self._news()
-        if past and not is_object:
-            prompting.turn(past, future)
+        if prompts and prompt_at > (commits[-1].at if commits else -1):
+            getattr(prompting, what)()
             kind = "prompt"
         elif commits:
-            commit = self._step(reference, what)
-            self._let_go(layer, [commit.label])
+            turned = self._step(reference, what)
+            self._let_go(layer, [commit.label for commit in turned])
             kind = "object"
         else:
             assert f"nothing to {what}" in told
             self._check()
             return
         assert not told or (kind == "prompt" and "only negative points" in told), told
-        if what == "undo":
-            prompting.undone.append(kind)
-        elif prompting.undone:
-            prompting.undone.pop()
         self._did(f"{what} a {kind}")
         self._check()
 
     def _step(self, reference, what):
         """Undo or redo; the class of what is accepted next has the name that it has by then."""
         number = next((number for number, name in reference.state.classes.items() if name == self.class_name), None)
-        commit = getattr(reference, what)()
+        commits = getattr(reference, what)()
         self.class_name = reference.state.classes.get(number, self.class_name)
-        return commit
+        return commits
 
     def _let_go(self, layer, labels):
         """Forget a correction of an object that was changed otherwise."""
@@ -907,8 +914,10 @@ class Annotating(RuleBasedStateMachine):
         layer, reference = self.mine
         labels = self._some(reference, which)
         self.controller.objects.delete(labels)
+        reference.together = self.clock()
         for label in labels:
             reference.delete(label)
+        reference.together = None
         self._let_go(layer, labels)
         self._did("delete")
         self._check()
@@ -922,8 +931,10 @@ class Annotating(RuleBasedStateMachine):
         _, reference = self.mine
         labels = self._some(reference, which)
         self.controller.objects.classify(labels, name)
+        reference.together = self.clock()
         for label in labels:
             reference.classify(label, name)
+        reference.together = None
         self._did("classify")
         self._check()
 
@@ -1027,6 +1038,7 @@ class Annotating(RuleBasedStateMachine):
             assert self.references[kept.journal.folder] is reference
 
     def _know(self, layer, reference):
+        reference.forget_times()
         self.outputs[layer], self.homes[layer] = reference, self.site
 
     def _open_pyramid(self):
@@ -1040,7 +1052,7 @@ class Annotating(RuleBasedStateMachine):
             labels = site.given() if is_full else np.zeros(site.shape)
             if is_full:
                 pyramid[...] = labels
-            self.references[site.path] = Reference(labels)
+            self.references[site.path] = Reference(labels, self.clock)
         self.controller.use_label_file(site.path)
         assert labels_layer.pyramid_of(self.controller.target).path == site.path
         self._know(self.controller.target, self.references[site.path])
@@ -1051,10 +1063,10 @@ class Annotating(RuleBasedStateMachine):
             if not site.path.exists():
                 array = zarr.create_array(site.path, shape=site.shape, chunks=(1, 16, 16), dtype="uint16")
                 array[...] = labels
-                self.references[site.path] = Reference(labels)
+                self.references[site.path] = Reference(labels, self.clock)
             data, reference = zarr.open_array(site.path, mode="r+"), self.references[site.path]
         else:
-            data, reference, site.is_given = labels, Reference(labels), True
+            data, reference, site.is_given = labels, Reference(labels, self.clock), True
         layer = self.viewer.add_labels(data, name="mine", scale=site.scale)
         self._know(layer, reference)
         self._choose(layer)
@@ -1125,7 +1137,7 @@ class Annotating(RuleBasedStateMachine):
                 aside = self.references.pop(offer.journal)
                 for layer, reference in self.outputs.items():
                     if reference is aside:  # It is there, and begins anew as well.
-                        self.outputs[layer] = Reference(reference.labels)
+                        self.outputs[layer] = Reference(reference.labels, self.clock)
                 self._did("start anew")
         self._check()
 

@@ -492,3 +492,50 @@ def test_what_was_accepted_is_written_though_the_view_or_the_model_changes_befor
     runner.release()
     assert iou(controller.target.data == 1, coin_at(coin_labels, COIN)) > 0.85
     assert not controller.busy
+
+
+@pytest.fixture
+def dim_stack(coins):
+    """Coins on one plane between dark ones, seen as the brightest of five planes."""
+    dark = np.full_like(coins, 20)
+    viewer = ViewerModel()
+    layer = viewer.add_image(np.stack([dark, dark, coins, dark, dark]), contrast_limits=(0, 255), projection_mode="max")
+    viewer.dims.set_point(0, 1)
+    return viewer, layer
+
+
+def test_a_click_in_a_thick_slice_means_what_is_seen(dim_stack, make_controller):
+    viewer, layer = dim_stack
+    controller = make_controller(viewer)
+    controller.set_image(layer)
+    viewer.dims.thickness = (5, 0, 0)
+    controller.points.add([[1, 51, 155]])
+    assert 1300 < controller.candidates.best.area < 2000
+
+
+def test_prompts_are_asked_about_anew_when_the_slice_gets_thicker_or_is_projected_otherwise(dim_stack, make_controller):
+    viewer, layer = dim_stack
+    controller = make_controller(viewer)
+    controller.set_image(layer)
+    controller.points.add([[1, 51, 155]])
+    digests = {controller.jobs.segmenter.encoder._digests.popitem()[1]}
+    for change in (
+        lambda: setattr(viewer.dims, "thickness", (5, 0, 0)),
+        lambda: setattr(layer, "projection_mode", "mean"),
+    ):
+        before = controller.candidates
+        change()
+        assert controller.candidates is not before
+        digests.add(controller.jobs.segmenter.encoder._digests.popitem()[1])
+    assert len(digests) == 3
+
+
+def test_thickness_changes_nothing_where_planes_are_not_projected(dim_stack, make_controller):
+    viewer, layer = dim_stack
+    layer.projection_mode = "none"
+    controller = make_controller(viewer)
+    controller.set_image(layer)
+    controller.points.add([[1, 51, 155]])
+    before = controller.candidates
+    viewer.dims.thickness = (5, 0, 0)
+    assert controller.candidates is before

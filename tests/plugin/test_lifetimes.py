@@ -68,7 +68,7 @@ class Gate:
         def gated(predictor, tiles):
             if not self.is_open.is_set():
                 self.held.set()
-                assert self.is_open.wait(60)
+                assert self.is_open.wait(ANSWER_WITHIN / 1000)
             self.passed += 1
             return encode(predictor, tiles)
 
@@ -93,8 +93,13 @@ def gate(monkeypatch):
 
 def ready(window):
     """Wait until the model is loaded and the view is encoded."""
-    QTest.qWait(350)  # The view is to have rested.
-    window.qtbot.waitUntil(lambda: not window.controller.warming and window.is_still(), timeout=ANSWER_WITHIN)
+    widget = window.widget
+
+    def is_ready():
+        has_rested = not widget._rest.isActive() and widget.controller.jobs.segmenter is not None
+        return has_rested and not widget.controller.warming and window.is_still()
+
+    window.qtbot.waitUntil(is_ready, timeout=ANSWER_WITHIN)
     return window
 
 

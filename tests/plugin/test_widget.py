@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QScrollArea
 
 from napari_sam.plugin.widget import CHECKPOINT
 from napari_sam.plugin.workers import LatestRunner
-from tests.plugin.window import Window
+from tests.plugin.window import ANSWER_WITHIN, Window
 
 pytestmark = pytest.mark.usefixtures("screen")
 
@@ -349,14 +349,14 @@ def test_a_run_over_many_tiles_stands_in_the_activity_dock_and_is_cancelled_ther
     image = np.tile(np.arange(256, dtype=np.uint8), (4000, 16))
     window = open_window(image, name="large", contrast_limits=(0, 255))
     widget, ahead = window.widget, window.controller.ahead
-    window.qtbot.waitUntil(lambda: not window.controller.warming, timeout=30_000)
+    window.qtbot.waitUntil(lambda: not window.controller.warming, timeout=ANSWER_WITHIN)
     window.viewer.scene.camera.zoom *= 8
     widget.large.extents["plane"].click()
-    window.qtbot.waitUntil(lambda: ahead.progress is not None and ahead.progress.done > 0, timeout=30_000)
+    window.qtbot.waitUntil(lambda: ahead.progress is not None and ahead.progress.done > 0, timeout=ANSWER_WITHIN)
     (bar,) = [each for each in every._all_instances if each.desc.startswith("Encoding tiles")]
     assert bar.total == ahead.progress.total
     bar.cancel() if how == "in the dock" else widget.large.cancel.click()
-    window.qtbot.waitUntil(lambda: ahead.progress is None, timeout=30_000)
+    window.qtbot.waitUntil(lambda: ahead.progress is None, timeout=ANSWER_WITHIN)
     assert not [each for each in every._all_instances if each.desc.startswith("Encoding tiles")]
     assert not widget.large.cancel.isEnabled()
     assert told == []

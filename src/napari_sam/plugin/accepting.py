@@ -13,6 +13,7 @@ from napari_sam.plugin.jobs import Tidied
 from napari_sam.plugin.open_objects import OpenObject
 from napari_sam.plugin.output import Acceptance, Written
 from napari_sam.recording import provenance
+from napari_sam.stores.journal import Journal
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -40,10 +41,15 @@ class Accepting:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self.overlap: Overlap = "keep"
+        # When the action was done that is being written, and its first entry in each journal.
+        self._written_at, self._firsts = 0, dict[Journal, int]()
         self.cleaning = Cleaning()
 
-    def accept(self) -> None:
-        """Write the shown candidate into the labels under the next free label and clear its prompts."""
+    def accept(self, at: int | None = None) -> None:
+        """Write the shown candidate into the labels under the next free label and clear its prompts.
+
+        With `at`, the time by the clock of an action that it is part of.
+        """
         now = self._controller.open.now
         waits = self._controller.must_wait or self._controller.asking.is_about(now)
         if now.candidates is None and not (waits and self._controller.has_prompts(now)):
@@ -51,17 +57,20 @@ class Accepting:
             return
         if now.is_answered and self._is_cleaned_away(now):
             return
-        self._controller.open.accept()
+        self._controller.open.accept(self._controller.undoing.now() if at is None else at)
         self._controller.prompts.begin(self._controller.open.now.number)
         self.advance()
 
     def accept_all(self) -> None:
-        """Accept every open object, in the order in which they were left open."""
+        """Accept every open object, in the order in which they were left open; one undo takes all of them back."""
+        at = self._controller.undoing.now()
+        for each in self._controller.open.parked:
+            each.accepted_at = at
         self._controller.open.waiting += self._controller.open.parked
         self._controller.open.parked = []
         self._controller.show_parked()
         if self._controller.has_prompts(self._controller.open.now) or not self._controller.open.waiting:
-            self.accept()
+            self.accept(at)
         self.advance()
 
     def advance(self) -> None:
@@ -71,6 +80,7 @@ class Accepting:
         if not self._controller.open.waiting:
             if self._controller.has_prompts(self._controller.open.now):
                 self._controller.asking.request()
+            self._controller.undoing.catch_up()
             return
         first = self._controller.open.waiting[0]
         if self._controller.asking.is_about(first):
@@ -120,6 +130,7 @@ class Accepting:
             _prompts_of(accepted),
             self._made(accepted),
             self._controller.objects.class_name,
+            self._firsts if self._written_at == accepted.accepted_at else {},
         )
         self._controller.output.commit(
             self._controller.image, self._controller.target if old is None else old.layer, acceptance
@@ -127,6 +138,8 @@ class Accepting:
 
     def _made(self, accepted: OpenObject) -> Provenance | None:
         """Return how the shown candidate was made."""
+        if accepted.is_as_accepted and accepted.refining is not None:
+            return accepted.refining.made
         segmenter, mask, candidates = self._controller.jobs.segmenter, accepted.mask, accepted.candidates
         if segmenter is None or mask is None or candidates is None:
             return None
@@ -138,6 +151,12 @@ class Accepting:
             self._controller.set_target(layer)
         written, self._controller.open.writing = self._controller.open.writing, None
         assert written is not None
+        kept = self._controller.journals.kept(layer)
+        if self._written_at != written.accepted_at:
+            self._written_at, self._firsts = written.accepted_at, {}
+        if kept is not None and edit.number is not None:
+            self._firsts.setdefault(kept.journal, edit.number)
+        self._controller.undoing.accepted(kept, written.accepted_at)
         self._controller.prompts.remove(written.number)
         self._controller.undoing.history.settle(written, self._controller.open.now)
         self._controller.show()
@@ -152,6 +171,7 @@ class Accepting:
         self._controller.tell(sentence(error))
         if self._controller.has_prompts(self._controller.open.now):
             self._controller.asking.request()  # Prompts that were added since have had no answer yet.
+        self._controller.undoing.catch_up()
 
     def set_cleaning(self, cleaning: Cleaning) -> None:
         """Tidy masks otherwise from now on, the shown ones too."""
@@ -192,6 +212,4 @@ def _prompts_of(accepted: OpenObject) -> Prompts | None:
     """Return what the candidates of an object answer."""
     if accepted.candidates is None or accepted.candidates.prompts is not None or accepted.answered is None:
         return None if accepted.candidates is None else accepted.candidates.prompts
-    asked = accepted.answered.prompts
-    box = asked.mask.box if asked.box is None and asked.mask is not None else asked.box
-    return Prompts(asked.points, asked.labels.astype(bool), box, asked.mask)
+    return accepted.answered.prompts.as_prompts()

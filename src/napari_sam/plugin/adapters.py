@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +10,16 @@ from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
-from napari_sam.core.prompts import rasterize_polygon
+from napari_sam.core.prompts import Prompts, rasterize_polygon
 from napari_sam.errors import ImageError, PromptError
-from napari_sam.images.arguments import MAX_CHANNELS
-from napari_sam.lazy import Stacked
-from napari_sam.volume import Volume
+from napari_sam.plugin import world
+from napari_sam.plugin.display import Shown as Shown
+from napari_sam.plugin.display import channels_with as channels_with
+from napari_sam.plugin.display import projection_of as projection_of
+from napari_sam.plugin.display import reads_hidden_planes as reads_hidden_planes
+from napari_sam.plugin.display import shape_of as shape_of
+from napari_sam.plugin.display import shown as shown
+from napari_sam.plugin.world import same_place as same_place
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -47,6 +51,15 @@ class LayerPrompts:
     def is_empty(self) -> bool:
         return len(self.points) == 0 and self.box is None and self.mask is None
 
+    def as_prompts(self) -> Prompts:
+        """Return them as the segmenter counts them; the box of a mask alone is that of the mask."""
+        box = self.mask.box if self.box is None and self.mask is not None else self.box
+        return Prompts(self.points, self.labels.astype(bool), box, self.mask)
+
+    def is_like(self, other: LayerPrompts) -> bool:
+        """Say whether these are the same prompts."""
+        return len(self.points) == len(other.points) and self.goes_on_from(other)
+
     def goes_on_from(self, earlier: LayerPrompts) -> bool:
         """Say whether these are the earlier prompts, with or without further points."""
         count = len(earlier.points)
@@ -64,105 +77,6 @@ def _same_mask(a: Mask | None, b: Mask | None) -> bool:
     return a.box == b.box and np.array_equal(a.pixels, b.pixels)
 
 
-def channels_with(viewer: ViewerModel, image: Image) -> list[Image]:
-    """Return the visible image layers that lie over each other as channels of one image, the given one among them.
-
-    At most three, from the bottom up; an RGB image stands alone.
-    """
-    if image.rgb:
-        return [image]
-    from napari.layers import Image as ImageLayer
-
-    others = [
-        layer
-        for layer in viewer.layers
-        if isinstance(layer, ImageLayer)
-        and layer is not image
-        and not layer.rgb
-        and layer.visible
-        and shape_of(layer) == shape_of(image)
-        and _level_shapes(layer) == _level_shapes(image)
-        and same_place(layer, image)
-    ]
-    chosen = [image, *others[: MAX_CHANNELS - 1]]
-    return [layer for layer in viewer.layers if layer in chosen]
-
-
-def reads_hidden_planes(layer: Image) -> bool:
-    """Say whether napari reads all planes of what a layer shows: it does of a pyramid of plain zarr or tensorstore."""
-    if not layer.multiscale or layer.ndim < 3:
-        return False
-    kinds = {type(level).__module__.split(".")[0] for level in layer.data}
-    return bool(kinds & {"zarr", "tensorstore"})
-
-
-def _level_shapes(layer: Image) -> list[tuple[int, ...]]:
-    return [tuple(level.shape) for level in (layer.data if layer.multiscale else [layer.data])]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Shown:
-    """An image as the viewer shows it: its pixels, and how they are stretched.
-
-    Parameters
-    ----------
-    volume
-        The pixels of one layer, or of several as channels in their colours.
-    limits
-        Contrast limits, a pair for each channel; None for colours as they are.
-    gamma
-        One for each channel.
-    """
-
-    volume: Volume
-    limits: tuple[tuple[float, float], ...] | None
-    gamma: tuple[float, ...]
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What tells it from others."""
-        arrays = getattr(self.volume.array, "arrays", (self.volume.array,))
-        return (*map(id, arrays), self.volume.spacing, self.volume.colors, self.limits, self.gamma)
-
-
-def shown(layers: Sequence[Image]) -> Shown:
-    """Return what one image layer, or several as channels, show; of multiscale ones all levels.
-
-    Raises
-    ------
-    ImageError
-        The pixels are no image.
-    """
-    first = layers[0]
-    sizes = np.abs(np.asarray(first.scale, float)) * _unit_lengths(first)
-    spacing = [float(size) for size in sizes]
-    levels = [list(layer.data) if layer.multiscale else [layer.data] for layer in layers]
-    if len(layers) == 1:
-        volume = Volume.of(levels[0], rgb=bool(first.rgb), spacing=spacing)
-    else:
-        stacked = [Stacked(level) for level in zip(*levels, strict=True)]
-        colors = tuple(_color(layer) for layer in layers)
-        volume = replace(Volume.of(stacked, rgb=False, channel_axis=0, spacing=spacing), colors=colors)
-    if first.rgb:
-        return Shown(volume, None, (1.0,))
-    limits = tuple((float(layer.contrast_limits[0]), float(layer.contrast_limits[1])) for layer in layers)
-    return Shown(volume, limits, tuple(float(layer.gamma) for layer in layers))
-
-
-def _color(layer: Image) -> tuple[float, float, float]:
-    """Return the colour of a layer's brightest pixels."""
-    red, green, blue = np.asarray(layer.colormap.map(np.array([1.0])), float)[0, :3]
-    return float(red), float(green), float(blue)
-
-
-def _unit_lengths(layer: Layer) -> NDArray[np.float64]:
-    """Return how long the unit of each axis is, in base units; all alike where some are of another kind."""
-    bases = [(1 * unit).to_base_units() for unit in layer.units]
-    if len({str(base.units) for base in bases}) > 1:
-        return np.ones(len(bases))
-    return np.array([float(base.magnitude) for base in bases])
-
-
 def view_of(viewer: ViewerModel, layer: Image, plane: Plane) -> Box:
     """Return the box of a plane that the canvas shows, in level-0 pixels; all of the plane before it was drawn."""
     shape = plane.shape_in(shape_of(layer))
@@ -172,12 +86,6 @@ def view_of(viewer: ViewerModel, layer: Image, plane: Plane) -> Box:
     (top, left), (bottom, right) = corners[0, list(plane.axes)], corners[1, list(plane.axes)] + 1
     seen = Box(float(top), float(left), float(bottom), float(right)).rounded_out().intersection(Box.of_shape(shape))
     return Box.of_shape(shape) if seen.is_empty or min(seen.height, seen.width) < 2 else seen
-
-
-def shape_of(layer: Image) -> tuple[int, ...]:
-    """Return the length of every axis of an image layer in level-0 pixels, without colours."""
-    shape = tuple(layer.data[0].shape if layer.multiscale else layer.data.shape)
-    return shape[:-1] if layer.rgb else shape
 
 
 def plane_of(viewer: ViewerModel, layer: Image) -> Plane:
@@ -195,8 +103,15 @@ def plane_of(viewer: ViewerModel, layer: Image) -> Plane:
     if rows < 0 or cols < 0:
         raise ImageError(f"The view shows an axis that {layer.name!r} does not have: change the order of the axes.")
     _check_not_oblique(layer, (rows, cols))
-    position = np.rint(np.asarray(layer.world_to_data(viewer.dims.point))).astype(int)
     shape = shape_of(layer)
+    position = np.rint(world.to_data(viewer, layer, viewer.dims.point)).astype(int)
+    projection = projection_of(viewer, [layer])
+    if projection is not None:
+        # A slice that is thick enough shows some of an image that lies beside its middle.
+        last = np.array(shape) - 1
+        near = np.clip(position, 0, last)
+        low, high = np.rint(near - projection.before), np.rint(near + projection.after)
+        position = np.where((low <= last) & (high >= 0), near, position)
     index = [0 if axis in (rows, cols) else int(position[axis]) for axis in range(layer.ndim)]
     if not all(0 <= at < length for at, length in zip(index, shape, strict=True)):
         raise ImageError(f"The view stands outside {layer.name!r}: move the slider to one of its planes.")
@@ -219,9 +134,9 @@ def _check_not_oblique(layer: Layer, displayed: tuple[int, int]) -> None:
 
 def downsample_of(viewer: ViewerModel, layer: Image, plane: Plane) -> float:
     """Return how many pixels of a layer one pixel of the screen shows, as a power of two."""
-    origin = np.asarray(layer.data_to_world(np.zeros(layer.ndim)))
-    units = np.eye(layer.ndim)[list(plane.axes)]
-    size = min(float(np.linalg.norm(np.asarray(layer.data_to_world(unit)) - origin)) for unit in units)
+    origin = world.to_world(viewer, layer, np.zeros(layer.ndim))
+    steps = np.eye(layer.ndim)[list(plane.axes)]
+    size = min(float(np.linalg.norm(world.to_world(viewer, layer, step) - origin)) for step in steps)
     return float(2.0 ** np.rint(np.log2(1 / max(viewer.scene.camera.zoom * size, 1e-12))))
 
 
@@ -243,7 +158,7 @@ def prompts_of(
     ignored: list[str] = []
     at, labels = np.zeros((0, 2)), np.zeros(0, int)
     if points is not None and len(points.data):
-        position = _to_image(points, np.asarray(points.data, float), image)
+        position = world.moved(points, image, np.asarray(points.data, float))
         here = _in_plane(position, hidden, plane) & _is_of(points, number)
         at = position[here][:, plane.axes]
         labels = signs_of(points)[here]
@@ -255,7 +170,7 @@ def prompts_of(
     if shapes is not None:
         signs, is_of = signs_of(shapes), _is_of(shapes, number)
         for data, kind, sign, counts in zip(shapes.data, shapes.shape_type, signs, is_of, strict=True):
-            vertices = _to_image(shapes, np.asarray(data, float), image)
+            vertices = world.moved(shapes, image, np.asarray(data, float))
             if not counts or not _in_plane(vertices, hidden, plane).all():
                 continue
             corners = vertices[:, plane.axes]
@@ -316,12 +231,6 @@ def _place(point: NDArray[np.float64]) -> str:
     return f"({point[0]:.1f}, {point[1]:.1f})"
 
 
-def _to_image(layer: Layer, data: NDArray[np.float64], image: Image) -> NDArray[np.float64]:
-    """Turn data coordinates of one layer into those of the image, shape (n, image.ndim)."""
-    moved = [np.asarray(image.world_to_data(layer.data_to_world(row)), float) for row in data]
-    return np.array(moved, np.float64).reshape(-1, image.ndim)
-
-
 def _in_plane(position: NDArray[np.float64], hidden: list[int], plane: Plane) -> NDArray[np.bool_]:
     return np.asarray((np.rint(position[:, hidden]).astype(int) == np.array(plane.index)[hidden]).all(axis=1), bool)
 
@@ -363,15 +272,7 @@ def _union(a: Mask, b: Mask) -> Mask:
 
 def transform_of(layer: Layer) -> dict[str, Any]:
     """Return the arguments that give a new layer the place of another in the world."""
-    return {
-        "scale": layer.scale,
-        "translate": layer.translate,
-        "rotate": layer.rotate,
-        "shear": layer.shear,
-        "affine": layer.affine,
-        "units": layer.units,
-        "axis_labels": layer.axis_labels,
-    }
+    return world.transform_in(layer, None)
 
 
 def grid_of(layer: Layer) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -395,9 +296,3 @@ def translate_to(layer: Layer, position: NDArray[np.float64]) -> NDArray[np.floa
     linear = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear, ndim=layer.ndim)
     translate: NDArray[np.float64] = np.asarray(layer.translate, float) + np.asarray(linear(position), float)
     return translate
-
-
-def same_place(a: Layer, b: Layer) -> bool:
-    """Say whether two layers of the same number of axes map pixels to the world alike."""
-    probes = np.vstack([np.zeros(a.ndim), np.eye(a.ndim)])
-    return a.ndim == b.ndim and all(np.allclose(a.data_to_world(p), b.data_to_world(p)) for p in probes)

@@ -201,6 +201,11 @@ class Ahead:
         self._bulk = self.progress = self.image = None
         self._remove_coverage()
 
+    @property
+    def is_encoding(self) -> bool:
+        """Whether tiles of the view wait to be encoded."""
+        return bool(self._plan)
+
     def next_work(self) -> Work | None:
         """Return the next short job, or None when there is nothing to do."""
         encoder = self._encoder()

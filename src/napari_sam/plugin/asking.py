@@ -10,17 +10,17 @@ from napari_sam.core.masks import Mask
 from napari_sam.errors import NapariSamError
 from napari_sam.plugin import adapters
 from napari_sam.plugin.adapters import LayerPrompts
-from napari_sam.plugin.jobs import Answer, Request
+from napari_sam.plugin.jobs import Answer, Request, Tidied
 from napari_sam.plugin.look import Spot
 from napari_sam.plugin.open_objects import OpenObject
-from napari_sam.plugin.workers import collect_garbage_once
+from napari_sam.plugin.workers import Work, apart, collect_garbage_once
+from napari_sam.segmenter import Candidates
 
 if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_sam.core.geometry import Plane
     from napari_sam.plugin.controller import Controller
-    from napari_sam.plugin.workers import Job, Report
 
 # A mask in a box of more pixels takes too long to be tidied at every move of the mouse.
 MOST_AT_ONCE = 512**2
@@ -73,15 +73,12 @@ class Asking:
             return
         try:
             request = self._request_of(asked, self._controller.image)
-            if request is None or self._take_hover(asked, request):
+            if request is None or self._take_accepted(asked, request) or self._take_hover(asked, request):
                 return
             unsearched = self._controller.target is not None and not self._controller.output.is_searched(
                 self._controller.target
             )
-            job = self._looking(
-                self._controller.image,
-                self._controller.jobs.answer(request, self._controller.target if unsearched else None),
-            )
+            job = self._controller.jobs.answer(request, self._controller.target if unsearched else None)
         except NapariSamError as error:
             self._do_without_answer(asked)
             self._controller.tell(str(error))
@@ -89,6 +86,8 @@ class Asking:
         self._controller.hover.leave()
         self.warming, asked.is_asked = False, True
         self._latest = asked, request
+        if asked is self._controller.open.now:
+            self._controller.show_pending()
         self._controller.set_status("Segmenting ...")
         self._controller.runner.submit(
             job,
@@ -106,10 +105,7 @@ class Asking:
             The plane in view has no pixels of the image, or the prompts fit nothing.
         """
         plane = adapters.plane_of(self._controller.viewer, image)
-        prompts = adapters.prompts_of(self._controller.points, self._controller.shapes, image, plane, asked.number)
-        old = asked.refining
-        if old is not None and prompts.mask is None and prompts.box is None and old.plane == plane:
-            prompts = replace(prompts, mask=old.hint)
+        prompts = self.prompts_on(asked, image, plane)
         self._tell_ignored(prompts.ignored)
         if prompts.is_empty:
             status = self._controller.status if prompts.ignored else "Your prompts lie on another plane."
@@ -129,6 +125,14 @@ class Asking:
             asked.downsample,
             self._controller.accepting.cleaning,
         )
+
+    def prompts_on(self, asked: OpenObject, image: Image, plane: Plane) -> LayerPrompts:
+        """Return the prompts of an object on a plane; of one of the output also its mask, if no other is drawn."""
+        prompts = adapters.prompts_of(self._controller.points, self._controller.shapes, image, plane, asked.number)
+        old = asked.refining
+        if old is not None and prompts.mask is None and prompts.box is None and old.plane == plane:
+            prompts = replace(prompts, mask=old.hint)
+        return prompts
 
     def _do_without_answer(self, asked: OpenObject, status: str = "") -> None:
         """Show no answer to an object; where it was accepted already, the user goes on with it."""
@@ -158,27 +162,22 @@ class Asking:
 
     def warm_up(self) -> None:
         """Load the model before the first click asks for it; should that fail, the click will tell."""
+        self.look()
         if self._controller.image is not None:
             try:
                 build = self._controller.jobs.builder(self._controller.image, self._controller.channels)
             except NapariSamError:
                 return
             self.warming = True
-            self._controller.runner.submit(
-                self._looking(self._controller.image, build), self._on_warm, self._on_warm, self._controller.set_status
-            )
+            self._controller.runner.submit(build, self._on_warm, self._on_warm, self._controller.set_status)
 
-    def _looking(self, image: Image, job: Job) -> Job:
-        """Return a job that first looks for work that was left, where none has yet."""
-        look = self._controller.journals.look_job(image)
-        if look is None:
-            return job
-
-        def both(report: Report) -> Any:
-            look()
-            return job(report)
-
-        return both
+    def look(self) -> None:
+        """Look for work on the image that was left, where nobody has yet; that waits for no model."""
+        image = self._controller.image
+        look = None if image is None else self._controller.journals.look_job(image)
+        if look is not None:
+            tell = lambda _: self._controller.changed.emit()  # noqa: E731
+            apart(self._controller.runner)(Work(lambda _: look(), tell, tell))
 
     def _on_warm(self, _: Any) -> None:
         collect_garbage_once()
@@ -200,6 +199,8 @@ class Asking:
         asked.chosen = candidates[asked.selected] if goes_on else None
         if asked is self._controller.open.now:
             self._controller.show()
+        elif asked in self._controller.open.parked:
+            self._controller.show_parked()
         self._controller.set_status(
             "" if candidates.best.area else "Nothing was found there: add a point or draw a box."
         )
@@ -223,6 +224,27 @@ class Asking:
         self._controller.drawing.hide()
         self._controller.set_status(status)
 
+    def _take_accepted(self, asked: OpenObject, request: Request) -> bool:
+        """Answer the prompts that an object was reopened with by the mask that it has; say whether it is that."""
+        old, known = asked.refining, asked.reopened
+        if old is None or known is None or request.plane != old.plane or not request.prompts.is_like(known):
+            return False
+        selected = 0 if asked.size is None else asked.size
+        # The other sizes are unknown until they are asked for.
+        candidates = Candidates((old.mask,) * 3, selected, old.plane, request.prompts.as_prompts(), request.downsample)
+        self._controller.hover.leave()
+        self._latest = asked, request
+        asked.selected = selected
+        clean = Tidied(candidates, request.cleaning, candidates.masks)  # It was tidied when it was accepted.
+        self._on_answer(request, Answer(candidates, clean=clean))
+        asked.chosen = None
+        return True
+
+    def ask_for_size(self, asked: OpenObject, size: int) -> None:
+        """Ask for another of the three masks of an object that was reopened and is shown as it was accepted."""
+        asked.size, asked.reopened, asked.answered = size, None, None
+        self.request()
+
     def _take_hover(self, asked: OpenObject, request: Request) -> bool:
         """Make the mask under the cursor the answer to a click there; say whether there is one."""
         prompts = request.prompts
@@ -232,7 +254,8 @@ class Asking:
         ):
             return False
         (row, col) = prompts.points[0]
-        found = self._controller.hover.take(Spot(request.plane, (float(row), float(col)), request.downsample))
+        spot = Spot(request.plane, (float(row), float(col)), request.downsample)
+        found = self._controller.hover.take(spot, self._controller.ahead.is_encoding)
         if found is None or not (self._controller.accepting.cleaning.changes_nothing or is_small(found[-1])):
             return False
         self._latest = asked, request

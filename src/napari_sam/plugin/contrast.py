@@ -10,6 +10,7 @@ import numpy as np
 from napari_sam.plugin import adapters
 
 if TYPE_CHECKING:
+    from napari.components import ViewerModel
     from napari.layers import Image
 
     from napari_sam.plugin.workers import Report
@@ -26,8 +27,10 @@ WINDOWS: dict[str, Limits] = {
 PRESETS = (PERCENTILES, FULL, *WINDOWS)
 
 
-def limits_job(preset: str, image: Image) -> Callable[[Report], Limits]:
+def limits_job(preset: str, image: Image, viewer: ViewerModel | None = None) -> Callable[[Report], Limits]:
     """Return what finds the limits of a preset for an image, in any thread; percentiles read a few blocks of it.
+
+    A thick slice of a viewer is projected before.
 
     Raises
     ------
@@ -39,7 +42,7 @@ def limits_job(preset: str, image: Image) -> Callable[[Report], Limits]:
     if preset == FULL:
         full = _full_range(image)
         return lambda _: full
-    volume = adapters.shown([image]).volume
+    volume = adapters.shown([image], viewer).volume
 
     def percentiles(_: Report) -> Limits:
         low, high = volume.rendering().limits[0]

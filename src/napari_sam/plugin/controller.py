@@ -32,7 +32,7 @@ from napari_sam.plugin.refine import Refinement
 from napari_sam.plugin.seen import Seen
 from napari_sam.plugin.signs import CanvasSign, sign_for
 from napari_sam.plugin.undoing import Undoing
-from napari_sam.plugin.workers import Work
+from napari_sam.plugin.workers import Work, apart
 from napari_sam.segmenter import Candidates
 from napari_sam.stores.embedding_disk import DiskStore
 from napari_sam.stores.locations import embedding_folder
@@ -81,7 +81,7 @@ class Controller:
         self.status = ""
         self.runner = runner
         self._notify = notify
-        self.jobs = Jobs()
+        self.jobs = Jobs(viewer)
         self.ahead = Ahead(viewer, self.jobs, runner, self.tell)
         self.hover = Hover(viewer, self.jobs, runner, self)
         self.seen = Seen(self.jobs, runner)
@@ -102,9 +102,8 @@ class Controller:
         self.changed.connect(self._show_sign)
         self._closed = False
         viewer.layers.events.removed.connect(self._on_removed)
-        viewer.dims.events.current_step.connect(self._on_plane)
-        viewer.dims.events.order.connect(self._on_plane)
-        viewer.dims.events.ndisplay.connect(self._on_plane)
+        for event, follow in self._dims_events():
+            event.connect(follow)
 
     def _actions(self) -> dict[str, Callable[[], None]]:
         """Return what each key does, by its name in the preferences."""
@@ -170,16 +169,14 @@ class Controller:
         """Work on another image layer: the prompts of the old one are cleared, its labels stay."""
         if image is self.image:
             return
-        for event in self._image_events():
-            event.disconnect(self._on_rendering)
+        self._follow_image(False)
         self.image = self.ahead.image = image
         self.hover.leave()
         self.seen.forget()
         self.in_hand.forget_all()
         self.ahead.cancel()
         self.ahead.rested()
-        for event in self._image_events():
-            event.connect(self._on_rendering)
+        self._follow_image(True)
         self._remove_layers()
         self.set_status("")
         if image is not None:
@@ -212,12 +209,15 @@ class Controller:
             if image in self.viewer.layers and limits[0] < limits[1]:
                 image.contrast_limits = limits
 
+        if preset in contrast.WINDOWS:
+            done(contrast.WINDOWS[preset])
+            return
         try:
-            job = contrast.limits_job(preset, image)
+            job = contrast.limits_job(preset, image, self.viewer)
         except NapariSamError as error:
             self.tell(str(error))
             return
-        self.runner.submit_write(Work(job, done, self.tell_error))
+        apart(self.runner)(Work(job, done, self.tell_error))
 
     @property
     def model(self) -> str:
@@ -284,7 +284,9 @@ class Controller:
     def cycle(self, step: int = 1) -> None:
         """Show the next (or the previous) candidate; the next prompts of the object go on from it, in its size."""
         now, under = self.open.now, self.hover.shown
-        if now.candidates:
+        if now.is_as_accepted and now.candidates:
+            self.asking.ask_for_size(now, (now.selected + step) % len(now.candidates))
+        elif now.candidates:
             now.selected = now.size = (now.selected + step) % len(now.candidates)
             now.chosen = now.candidates[now.selected]
             self.show()
@@ -322,13 +324,22 @@ class Controller:
         self.undoing.redo()
 
     def open_image(self, path: Path) -> None:
-        """Add an image file or store of any size as lazy layers."""
+        """Add an image file or store of any size as lazy layers, and work on it; labels become the output."""
         try:
-            for data, options, kind in read_layers(str(path)):
-                add = self.viewer.add_labels if kind == "labels" else self.viewer.add_image
-                add(data, **options)
+            layers = read_layers(str(path))
         except NapariSamError as error:
             self.tell(str(error))
+            return
+        added: list[Any] = []
+        for data, options, kind in layers:
+            add = self.viewer.add_labels if kind == "labels" else self.viewer.add_image
+            added.append(add(data, **options))
+        images = [layer for layer in added if isinstance(layer, Image)]
+        if images:
+            self.set_image(images[0])
+        elif added:
+            self.set_target(added[0])
+        self.changed.emit()
 
     def use_label_file(self, path: Path) -> None:
         """Write into a label pyramid on disk from now on: one that is there, or a new one."""
@@ -373,14 +384,9 @@ class Controller:
         self.output.close()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.prompts.close()
-        for event in (
-            self.viewer.dims.events.current_step,
-            self.viewer.dims.events.order,
-            self.viewer.dims.events.ndisplay,
-        ):
-            event.disconnect(self._on_plane)
-        for event in self._image_events():
-            event.disconnect(self._on_rendering)
+        for event, follow in self._dims_events():
+            event.disconnect(follow)
+        self._follow_image(False)
         self.image = None
         self._remove_layers()
 
@@ -405,6 +411,23 @@ class Controller:
         if self.prompts.layers:
             self.open.now.downsample = None
             self.asking.request()
+
+    def _on_thickness(self, event: Any = None) -> None:
+        """See the image anew if more or fewer planes are seen as one."""
+        if any(str(layer.projection_mode) != "none" for layer in self.channels):
+            self._on_rendering()
+
+    def _on_place(self, event: Any = None) -> None:
+        """Let our layers lie where the image does, in the units of the world."""
+        if self.image is not None:
+            self.hover.leave()
+            self.prompts.follow(self.image)
+            self.drawing.follow(self.image)
+            if self.ahead.coverage is not None:
+                own_layers.place_on(self.ahead.coverage, self.image)
+            self.show()
+            self.show_parked()
+            self.ahead.redraw()
 
     def _on_rendering(self, event: Any = None) -> None:
         if self.ahead.progress is not None:
@@ -433,7 +456,28 @@ class Controller:
         if self.image is None:
             return []
         events = self.image.events
-        return [events.data, events.contrast_limits, events.gamma, events.scale, events.colormap]
+        look = [events.data, events.contrast_limits, events.gamma, events.colormap, events.projection_mode]
+        return [*look, events.scale, events.units]
+
+    def _follow_image(self, follow: bool) -> None:
+        """Follow the events of the image, or no more."""
+        events = [(event, self._on_rendering) for event in self._image_events()]
+        # First where it lies: what is asked anew is asked for there.
+        for event, call in [*((event, self._on_place) for event in self._place_events()), *events]:
+            (event.connect if follow else event.disconnect)(call)
+
+    def _place_events(self) -> list[Any]:
+        """Return what tells that the image lies elsewhere."""
+        if self.image is None:
+            return []
+        events = self.image.events
+        return [events.scale, events.translate, events.rotate, events.shear, events.affine, events.units]
+
+    def _dims_events(self) -> list[tuple[Any, Callable[..., None]]]:
+        events = self.viewer.dims.events
+        planes = [(event, self._on_plane) for event in (events.current_step, events.order, events.ndisplay)]
+        thickness = [(event, self._on_thickness) for event in (events.margin_left, events.margin_right)]
+        return [*planes, *thickness, (events.units, self._on_place)]
 
     @property
     def channels(self) -> tuple[Image, ...]:
@@ -527,6 +571,13 @@ class Controller:
         elif self.hover.shown is None:
             self.drawing.hide()
         self.changed.emit()
+
+    def show_pending(self) -> None:
+        """Let the last answer fade while a newer one is under way; where there is none yet, show nothing."""
+        if self.candidates is None:
+            self.drawing.hide()
+        else:
+            self.drawing.fade()
 
     def _insert_output(self, layer: Labels) -> None:
         """Add a layer that was made for what is accepted, and go on with it even if that is refused."""

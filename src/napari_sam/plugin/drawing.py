@@ -52,6 +52,11 @@ class Drawing:
         """Those layers that there are."""
         return [layer for layer in (self.preview, self.parked) if layer is not None]
 
+    def follow(self, image: Image) -> None:
+        """Let the layers lie where the image does, which was moved; what they show must be drawn anew."""
+        for layer in self.layers:
+            own_layers.place_on(layer, image)
+
     def prepare(self, image: Image) -> Labels:
         """Return the preview's layer, made where it is missing: early, because napari works on a new layer a while."""
         if self.preview is None:
@@ -70,6 +75,11 @@ class Drawing:
     def show_hover(self, image: Image, plane: Plane, mask: Mask) -> None:
         """Draw the mask under the cursor, fainter."""
         own_layers.show_hover(self.prepare(image), image, plane, mask)
+
+    def fade(self) -> None:
+        """Draw what is shown fainter: it is not the answer to what was asked last."""
+        if self.preview is not None and self.preview.visible:
+            own_layers.fade(self.preview)
 
     def hide(self) -> None:
         """Draw neither."""

@@ -11,7 +11,7 @@ from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
 from napari_sam.core.tiles import Tile
 from napari_sam.errors import NapariSamError
-from napari_sam.plugin import adapters
+from napari_sam.plugin import adapters, world
 from napari_sam.plugin.look import Look, Spot
 from napari_sam.plugin.workers import Work
 from napari_sam.segmenter import Candidates
@@ -117,11 +117,19 @@ class Hover:
             self._wanted = tuple(position)  # What it means is found out once there is time to look.
             self._runner.wake()
 
-    def take(self, spot: Spot) -> Candidates | None:
-        """Return, and keep no longer, the mask that is shown if a click hits the place that it was shown for."""
-        at, shown = self._shown_at, self.shown
+    def take(self, spot: Spot, may_improve: bool = False) -> Candidates | None:
+        """Return, and keep no longer, the mask that is shown if a click hits the place that it was shown for.
+
+        A click is answered anew where the look is not at its end, or with `may_improve`, where tiles that it left out
+        are being encoded.
+        """
+        at, shown, look = self._shown_at, self.shown, self._look
         self._look = self._wanted = self.shown = None
-        return shown if at is not None and at.is_near(spot, SAME_PLACE) else None
+        if at is None or not at.is_near(spot, SAME_PLACE):
+            return None
+        if look is not None and (look.next_step() is not None or (may_improve and look.lacks_tiles)):
+            return None
+        return shown
 
     def next_work(self) -> Work | None:
         """Return the next short job: one tile for the newest place."""
@@ -166,7 +174,7 @@ class Hover:
             plane = adapters.plane_of(self.viewer, image)
         except NapariSamError:
             return None
-        row, col = np.asarray(image.world_to_data(position), float)[list(plane.axes)]
+        row, col = world.to_data(self.viewer, image, position)[list(plane.axes)]
         if not Box.of_shape(plane.shape_in(adapters.shape_of(image))).contains_point(row, col):
             return None
         return Spot(plane, (float(row), float(col)), adapters.downsample_of(self.viewer, image, plane))

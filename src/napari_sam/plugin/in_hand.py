@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from napari.layers import Labels
 
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import NapariSamError, PromptError
-from napari_sam.plugin import adapters, refine
+from napari_sam.plugin import adapters, refine, world
 from napari_sam.plugin.asking import sentence
 from napari_sam.plugin.open_objects import OpenObject
 from napari_sam.plugin.refine import Refinement
@@ -88,9 +87,8 @@ class InHand:
         except NapariSamError as error:
             self._controller.tell(str(error))
             return
-        row, col = (
-            float(at) for at in np.asarray(self._controller.image.world_to_data(position), float)[list(plane.axes)]
-        )
+        place = world.to_data(self._controller.viewer, self._controller.image, position)
+        row, col = (float(place[axis]) for axis in plane.axes)
         parked = self._controller.open.parked_at(plane, row, col)
         if parked is not None:
             self.take(parked)
@@ -119,7 +117,7 @@ class InHand:
             self.take_up(found)
 
     def take_up(self, found: Refinement, prompts: Prompts | None = None, size: int | None = None) -> None:
-        """Go on with an object of the output, which the next accept replaces.
+        """Go on with an object of the output, which the next accept replaces; its mask is shown as it is.
 
         Parameters
         ----------
@@ -130,9 +128,12 @@ class InHand:
         size
             Which of the three candidates it was.
         """
-        self._controller.prompts.begin(self._controller.open.begin(found, size).number)
-        if prompts is not None and self._controller.image is not None:
-            self._controller.prompts.put(prompts, self._controller.image, found.plane)
+        opened, image = self._controller.open.begin(found, size), self._controller.image
+        self._controller.prompts.begin(opened.number)
+        if image is not None:
+            if prompts is not None:
+                self._controller.prompts.put(prompts, image, found.plane)
+            opened.reopened = self._controller.asking.prompts_on(opened, image, found.plane)
         self._controller.undoing.record()
         self._controller.asking.request()
 

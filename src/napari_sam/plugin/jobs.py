@@ -17,6 +17,7 @@ from napari_sam.plugin.adapters import LayerPrompts
 from napari_sam.segmenter import Candidates, Segmenter
 
 if TYPE_CHECKING:
+    from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
     from napari_sam.plugin.workers import Report
@@ -65,6 +66,11 @@ class Answer:
 class Jobs:
     """Makes jobs for the runner, and keeps the segmenter that they share.
 
+    Parameters
+    ----------
+    viewer
+        Where several planes of an image may be seen as one; left out, each is seen alone.
+
     Attributes
     ----------
     model, device
@@ -75,7 +81,8 @@ class Jobs:
         The one that was used last; touched by jobs only, of which one runs at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, viewer: ViewerModel | None = None) -> None:
+        self.viewer = viewer
         self.model, self.device = "compact", "auto"
         self.store: str | None = None
         self.segmenter: Segmenter | None = None
@@ -109,7 +116,7 @@ class Jobs:
         ImageError
             The layer's pixels are no image.
         """
-        shown = adapters.shown(layers or [image])
+        shown = adapters.shown(layers or [image], self.viewer)
         model, device, store = self.model, self.device, self.store
         key = (model, device, store, *shown.key)
 

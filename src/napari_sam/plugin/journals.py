@@ -18,7 +18,7 @@ from napari_sam.plugin import adapters, labels_layer, own_layers
 from napari_sam.plugin.layer_target import LayerTarget
 from napari_sam.plugin.left_work import Offer as Offer
 from napari_sam.plugin.left_work import journal_place, left_work
-from napari_sam.plugin.workers import Work
+from napari_sam.plugin.workers import Work, apart
 from napari_sam.recording import about, record
 from napari_sam.stores.entries import Entry, LabelClass
 from napari_sam.stores.journal import Journal
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_sam.plugin.workers import Job, Report, Runner
-    from napari_sam.volume import Volume
 
 Act = Callable[[Journal], Sequence[Entry]]
 
@@ -266,7 +265,7 @@ class Journals:
             self._on_not_open(layer, error)
 
         if not is_quick:
-            self._runner.submit_write(Work(job, done, failed))
+            apart(self._runner)(Work(job, done, failed))
             return
         try:
             kept = job(_ignore)
@@ -327,7 +326,7 @@ class Journals:
             self._found[image] = [known for known in self._found.get(image, []) if known is not offer]
             done(place)
 
-        self._runner.submit_write(Work(lambda _: _set_aside(offer.journal), shown, failed))
+        apart(self._runner)(Work(lambda _: _set_aside(offer.journal), shown, failed))
 
     # -- writing -----------------------------------------------------------------------------------------------------
 

@@ -67,9 +67,15 @@ class Look:
         self._segmenter = segmenter
         self._grid: TileGrid = segmenter.encoder.grid(spot.plane)
         self._prompts = Prompts.of([spot.point], shape=self._grid.shape)
+        self._lacks = False
         self._probes = self._tiles_to_probe(level)
         self._refinements = 0
         self._seen: set[Tile] = set()
+
+    @property
+    def lacks_tiles(self) -> bool:
+        """Whether tiles were left out that a click there would look at, too: they are not encoded yet."""
+        return self._lacks
 
     def next_step(self) -> tuple[Tile, Mask | None] | None:
         """Return the tile to decode next and the mask to go on from; None when the look is at its end."""
@@ -120,7 +126,9 @@ class Look:
         return (tile, mask) if tile not in self._seen and self._is_ready(tile) else None
 
     def _is_ready(self, tile: Tile) -> bool:
-        return self._segmenter.encoder.is_ready(self.spot.plane, tile)
+        is_ready = self._segmenter.encoder.is_ready(self.spot.plane, tile)
+        self._lacks = self._lacks or not is_ready
+        return is_ready
 
 
 def _quality(answer: Candidates) -> float:

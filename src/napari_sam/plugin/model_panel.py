@@ -28,6 +28,7 @@ class ModelPanel(QWidget):
         super().__init__()
         self._use, self._used = use, used
         self._state: ModelState | None = None
+        self._trouble: tuple[str, str] = "", ""
         self.download = Download(self._on_done, self._on_failed, self._refresh)
         self.text = QLabel()
         self.text.setWordWrap(True)
@@ -68,6 +69,7 @@ class ModelPanel(QWidget):
         if self.download.name is not None:
             self.download.cancel()
         elif self._state is not None:
+            self._trouble = "", ""
             self.download.start(self._state.name, self._state.nbytes)
 
     def _on_done(self, name: str) -> None:
@@ -75,8 +77,9 @@ class ModelPanel(QWidget):
             self.choose(name)
 
     def _on_failed(self, name: str, why: str) -> None:
+        self._trouble = name, why
         if why:
-            show_warning(why)
+            show_warning(why)  # napari cuts long ones: the panel shows it whole.
 
     def _refresh(self) -> None:
         """Show the model that is to be fetched; the others need no words."""
@@ -88,7 +91,9 @@ class ModelPanel(QWidget):
             self.button.setToolTip("Stop; what has come is kept, and the next attempt goes on from there.")
             self.button.setVisible(True)
         elif state is not None and not state.is_ready:
-            self.text.setText(_described(state) + f" {self._used()} is used until then.")
+            failed, why = self._trouble
+            told = f"{why}\n\n" if why and failed == state.name else ""
+            self.text.setText(f"{told}{_described(state)} {self._used()} is used until then.")
             self.button.setVisible(state.where == "download")
             self.button.setText(f"Download ({state.size})" if state.size else "Download")
             self.button.setToolTip(f"Fetch it once, from its makers: {state.homepage}")

@@ -41,6 +41,9 @@ class ObjectPanel(QWidget):
     def __init__(self, objects: Objects) -> None:
         super().__init__()
         self._objects, self._is_filling = objects, False
+        # The rows and the class that were given last and are not written yet, and what the box was made to show.
+        self._given: tuple[list[int], str | None] | None = None
+        self._filled = ""
         self.model = ObjectModel()
         self.table = ObjectView(self.model, objects.go_to, objects.reopen, self._delete, self)
         self.table.setToolTip("Click: go there. Double-click or Return: correct. Delete: delete.")
@@ -67,10 +70,11 @@ class ObjectPanel(QWidget):
         self.rename.clicked.connect(self._ask_name)
         self.by_class.toggled.connect(lambda on: objects.class_view.show_colors(on))
         self.layer.clicked.connect(lambda: objects.class_view.show_layer())
-        self.classes.activated.connect(self._on_class)
+        self.classes.activated.connect(self._give_class)
         line = self.classes.lineEdit()
         assert line is not None
-        line.editingFinished.connect(self._on_class)
+        line.returnPressed.connect(self._give_class)
+        line.editingFinished.connect(self._on_edited)
         self.table.selectionModel().selectionChanged.connect(self._refresh)
         objects.changed.connect(self._on_changed)
         self._on_changed(None)
@@ -105,15 +109,23 @@ class ObjectPanel(QWidget):
     def _delete(self) -> None:
         self._objects.delete(self.table.chosen)
 
-    def _on_class(self, _: Any = None) -> None:
+    def _on_edited(self) -> None:
+        """Give the class that the user typed before going elsewhere; Qt also tells where nobody typed anything."""
+        if self.classes.currentText() != self._filled:
+            self._give_class()
+
+    def _give_class(self, _: Any = None) -> None:
         """Give what is selected the class that was chosen or typed; Qt tells of it up to three times."""
         wanted, chosen = self._wanted_class(), self.table.chosen
-        now = {self._class_of(label) for label in chosen} or {self._class_of(None)}
-        if self._is_filling or now == {wanted}:
+        if self._is_filling or self._given == (chosen, wanted):
             return
+        now = {self._class_of(label) for label in chosen} or {self._class_of(None)}
+        if now == {wanted} and self._given is None:
+            return
+        self._given = (chosen, wanted) if chosen else None
         self._objects.classify(chosen, wanted)
         with self._filling():
-            self._fill_classes()
+            self._fill_classes(wanted)  # The rows of many objects have it only once it is written.
 
     def _wanted_class(self) -> str | None:
         name = self.classes.currentText().strip()
@@ -138,6 +150,7 @@ class ObjectPanel(QWidget):
     # -- showing -------------------------------------------------------------------------------------------------------
 
     def _on_changed(self, labels: Sequence[int] | None) -> None:
+        self._given = None
         if labels is None or len(labels) > FEW:
             chosen = self.table.chosen
             self.model.reset(self._objects.rows)
@@ -174,11 +187,10 @@ class ObjectPanel(QWidget):
         line = self.classes.lineEdit()
         if not self._is_filling and not (line is not None and line.hasFocus()):  # Somebody may be typing there.
             with self._filling():
-                self._fill_classes()
+                self._fill_classes(self._shown_class())
 
-    def _fill_classes(self) -> None:
+    def _fill_classes(self, shown: str | None) -> None:
         kinds = self._objects.classes
-        shown = self._shown_class()
         self.classes.clear()
         self.classes.addItem(NO_CLASS)
         for kind in kinds:
@@ -187,6 +199,7 @@ class ObjectPanel(QWidget):
         if shown is not None and shown not in names:
             self.classes.addItem(shown)  # It is made with the first object of it.
         self.classes.setCurrentText(shown or NO_CLASS)
+        self._filled = self.classes.currentText()
         for button, tip in (
             (self.color, "Give the class another colour."),
             (self.rename, "Give the class another name; its objects keep it."),

@@ -13,9 +13,9 @@ from psygnal import Signal
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.errors import NapariSamError
-from napari_sam.plugin import adapters, own_layers
+from napari_sam.plugin import adapters, own_layers, world
 from napari_sam.plugin.class_view import ClassView
-from napari_sam.plugin.journals import AT_ONCE, Journals, Kept, Offer
+from napari_sam.plugin.journals import AT_ONCE, Act, Journals, Kept, Offer
 from napari_sam.plugin.refine import Refinement
 from napari_sam.segmenter import CANDIDATE_NAMES
 from napari_sam.stores.entries import Entry, LabelClass
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 # More objects at once than this are changed by a job.
 FEW = 4
 PAST = {"accept": "was accepted", "correct": "was corrected", "delete": "was deleted", "classify": "has its class"}
+PAST_OF_SEVERAL = {
+    "accept": "were accepted",
+    "correct": "were corrected",
+    "delete": "were deleted",
+    "classify": "have their class",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,21 +157,26 @@ class Objects:
 
     # -- back and forth ------------------------------------------------------------------------------------------------
 
-    def undo(self) -> bool:
-        """Take the last operation back; say whether there is a journal that may have one."""
+    def undo(self, failed: Callable[[], None] = lambda: None) -> bool:
+        """Take the last action back; say whether there is a journal that may have one. `failed` is told of an error."""
         kept = self.kept
-        if kept is None or (kept.next_undo is None and not kept.is_busy):
+        if kept is None or not self.can_undo:
             return False
-        self._turn(kept, kept.next_undo, Journal.undo, "taken back")
+        self._turn(kept, kept.next_undo, Journal.undo_together, "taken back", failed)
         return True
 
-    def redo(self) -> bool:
+    def redo(self, failed: Callable[[], None] = lambda: None) -> bool:
         """Do again what was taken back last; say whether there is a journal that may have something."""
         kept = self.kept
         if kept is None or not self.can_redo:
             return False
-        self._turn(kept, kept.next_redo, Journal.redo, "done again")
+        self._turn(kept, kept.next_redo, Journal.redo_together, "done again", failed)
         return True
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a journal that may have something to take back."""
+        return self.kept is not None and (self.kept.next_undo is not None or self.kept.is_busy)
 
     @property
     def can_redo(self) -> bool:
@@ -184,23 +195,62 @@ class Objects:
         entry = self.kept.next_redo if self.kept else None
         return _turn_of(entry, "Nothing was undone, or something else was done since.")
 
-    def _turn(self, kept: Kept, entry: Entry | None, step: Callable[[Journal], Entry | None], what: str) -> None:
-        follow = self._class_follower(kept)
+    def _turn(
+        self,
+        kept: Kept,
+        entry: Entry | None,
+        step: Callable[[Journal], list[Entry]],
+        what: str,
+        failed: Callable[[], None],
+    ) -> None:
+        note, follow = self._class_follower(kept)
 
         def act(journal: Journal) -> list[Entry]:
-            done = step(journal)
-            return [] if done is None else [done]
+            note(journal)
+            return step(journal)
 
         def done(entries: Sequence[Entry]) -> None:
             follow()
-            for each in entries:
-                self._controller.set_status(f"{_described(each)}: {what}.")
-            self._controller.in_hand.after_change(
-                kept.layer, [each.label for each in entries if each.label is not None]
-            )
+            labels = [each.label for each in entries if each.label is not None]
+            if not entries:
+                failed()  # There was nothing, after what had to be waited for.
+            else:
+                self._controller.set_status(f"{_described(entries[0], len(entries))}: {what}.")
+            self._controller.in_hand.after_change(kept.layer, labels)
+
+        def not_done(error: Exception) -> None:
+            failed()
+            self._controller.tell_error(error)
 
         area = 0 if entry is None else sum(math.prod(patch.box.pixel_shape) for patch in entry.patches)
-        self._journals.act(kept, area, act, done, self._controller.tell_error)
+        # The first entry of an action does not tell how many objects the others are on.
+        may_be_many = entry is not None and (entry.group is not None or entry.what in ("delete", "classify"))
+        self._journals.act(kept, AT_ONCE + 1 if may_be_many else area, act, done, not_done)
+
+    def _act(
+        self,
+        kept: Kept,
+        area: int,
+        act: Act,
+        done: Callable[[Sequence[Entry]], None],
+        failed: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """Do something with a journal that one undo takes back, on however many objects."""
+        ended = self._controller.undoing.acts_on(kept)
+
+        def together(journal: Journal) -> Sequence[Entry]:
+            with journal.together():
+                return act(journal)
+
+        def was_done(entries: Sequence[Entry]) -> None:
+            ended(bool(entries))
+            done(entries)
+
+        def was_not_done(error: Exception) -> None:
+            ended(False)
+            (failed or self._controller.tell_error)(error)
+
+        self._journals.act(kept, area, together, was_done, was_not_done)
 
     # -- one or several objects ----------------------------------------------------------------------------------------
 
@@ -216,7 +266,7 @@ class Objects:
             self._controller.in_hand.after_change(kept.layer, known)
 
         act = lambda journal: [journal.delete(label) for label in known]  # noqa: E731
-        self._journals.act(kept, self._area(kept, known), act, done, self._controller.tell_error)
+        self._act(kept, self._area(kept, known), act, done)
 
     def classify(self, labels: Sequence[int], name: str | None) -> None:
         """Give objects a class; with no objects, choose that of those that are accepted from now on."""
@@ -229,7 +279,11 @@ class Objects:
         told = f"{_count(known)} of class {name}." if name else f"{_count(known)} without a class."
         done = lambda _: self._controller.set_status(told)  # noqa: E731
         act = lambda journal: [journal.classify(label, name) for label in known]  # noqa: E731
-        self._journals.act(kept, 0 if len(known) <= FEW else AT_ONCE + 1, act, done, self._controller.tell_error)
+        self._act(kept, 0 if len(known) <= FEW else AT_ONCE + 1, act, done, self._on_not_classified)
+
+    def _on_not_classified(self, error: Exception) -> None:
+        self.changed.emit([])  # What was chosen is not so.
+        self._controller.tell_error(error)
 
     def define_class(self, name: str, color: Sequence[float] | None = None, renamed: str | None = None) -> None:
         """Make a class, or give one another colour or name."""
@@ -237,9 +291,10 @@ class Objects:
         if kept is None:
             return
 
-        follow = self._class_follower(kept)
+        note, follow = self._class_follower(kept)
 
         def act(journal: Journal) -> list[Entry]:
+            note(journal)
             journal.define_class(name, color, renamed=renamed)
             return [entry for entry in (journal.next_undo,) if entry is not None]
 
@@ -248,7 +303,7 @@ class Objects:
             if renamed is not None:
                 self._controller.set_status(f"Class {name} is called {renamed} now.")
 
-        self._journals.act(kept, 0, act, done, self._controller.tell_error)
+        self._act(kept, 0, act, done)
 
     def go_to(self, label: int) -> None:
         """Show an object: its plane, and its middle in the middle."""
@@ -285,19 +340,27 @@ class Objects:
             return
         prompts = part.prompts
         hint = mask if prompts is None else prompts.mask
-        controller.in_hand.take_up(Refinement(kept.layer, label, part.plane, mask, hint), prompts, _size_of(part))
+        found_there = Refinement(kept.layer, label, part.plane, mask, hint, part.made)
+        controller.in_hand.take_up(found_there, prompts, _size_of(part))
 
-    def _class_follower(self, kept: Kept) -> Callable[[], None]:
-        """Return what gives the class of what is accepted next the name that it has by then."""
-        number = next((kind.number for kind in kept.classes if kind.name == self.class_name), None)
+    def _class_follower(self, kept: Kept) -> tuple[Callable[[Journal], None], Callable[[], None]]:
+        """Return what looks at a journal before a change, and what renames the class of the next accept after it.
+
+        The journal tells, in its turn: what the GUI thread knows of classes is old while changes wait.
+        """
+        before: list[LabelClass] = []
+
+        def note(journal: Journal) -> None:
+            before[:] = journal.classes
 
         def follow() -> None:
+            number = next((kind.number for kind in before if kind.name == self.class_name), None)
             name = next((kind.name for kind in kept.classes if kind.number == number), self.class_name)
             if name != self.class_name:
                 self.class_name = name
                 self.changed.emit([])
 
-        return follow
+        return note, follow
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 
@@ -318,12 +381,12 @@ class Objects:
             viewer.dims.order = (*(axis for axis in range(viewer.dims.ndim) if axis not in shown), *shown)
         position = np.array(plane.index, float)
         position[list(plane.axes)] = np.asarray(box.center) - 0.5
-        world = np.asarray(image.data_to_world(position), float)
+        place = world.to_world(viewer, image, position)
         hidden = [axis for axis in range(image.ndim) if axis not in plane.axes]
         if hidden:
-            viewer.dims.set_point([axis + offset for axis in hidden], [float(world[axis]) for axis in hidden])
+            viewer.dims.set_point([axis + offset for axis in hidden], [float(place[axis]) for axis in hidden])
         camera = viewer.scene.camera
-        camera.center = (*camera.center[:-2], *(float(world[axis]) for axis in plane.axes))
+        camera.center = (*camera.center[:-2], *(float(place[axis]) for axis in plane.axes))
 
     def _area(self, kept: Kept, labels: Sequence[int]) -> int:
         """Return how many pixels are looked at, and more than can be done at once for many objects."""
@@ -341,11 +404,15 @@ def _count(labels: Sequence[int]) -> str:
     return f"Label {labels[0]} is" if len(labels) == 1 else f"{len(labels)} objects are"
 
 
-def _described(entry: Entry) -> str:
+def _described(entry: Entry, count: int = 1) -> str:
     if entry.what == "class":
         return "A change of a class"
+    if count > 1:
+        return f"{count} objects {PAST_OF_SEVERAL.get(entry.what, entry.what)}"
     return f"Label {entry.label} {PAST.get(entry.what, entry.what)}"
 
 
 def _turn_of(entry: Entry | None, why_not: str) -> Turn:
-    return Turn("", why_not) if entry is None else Turn(f"{_described(entry)}.", "")
+    if entry is None:
+        return Turn("", why_not)
+    return Turn(f"{_described(entry)}{'' if entry.group is None else ', and others with it'}.", "")

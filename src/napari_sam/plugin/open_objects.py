@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
     from napari_sam.core.masks import Mask
+    from napari_sam.plugin.adapters import LayerPrompts
     from napari_sam.plugin.jobs import Request, Tidied
     from napari_sam.plugin.refine import Refinement
     from napari_sam.segmenter import Candidates
@@ -37,6 +38,11 @@ class OpenObject:
         The candidates as they would be written, or None.
     is_asked
         Whether a newer answer is under way.
+    reopened
+        The prompts that an object of the output was taken up with: as long as they are the same, its mask is the one
+        that was accepted.
+    accepted_at
+        When it was accepted, on the clock of `Undoing`.
     """
 
     number: int
@@ -49,6 +55,13 @@ class OpenObject:
     chosen: Mask | None = None
     tidied: Tidied | None = None
     is_asked: bool = False
+    reopened: LayerPrompts | None = None
+    accepted_at: int = 0
+
+    @property
+    def is_as_accepted(self) -> bool:
+        """Whether what is shown is the mask that the output has already."""
+        return self.refining is not None and self.candidates is not None and self.mask is self.refining.mask
 
     @property
     def is_answered(self) -> bool:
@@ -121,8 +134,9 @@ class OpenObjects:
             self.parked.append(self.now)
         self.now = wanted
 
-    def accept(self) -> None:
-        """Let the object in hand wait to be written, and begin another one."""
+    def accept(self, at: int = 0) -> None:
+        """Let the object in hand wait to be written, and begin another one; `at` is the time by the clock."""
+        self.now.accepted_at = at
         self.waiting.append(self.now)
         self.begin()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,10 +42,13 @@ class Written:
         Of the object.
     area
         How many pixels the object has in the plane.
+    number
+        Of the entry in the journal, or None without one.
     """
 
     label: int
     area: int
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +67,8 @@ class Acceptance:
         The object whose place the mask takes, under its label; None for a new one.
     prompts, made, class_name
         What the journal is to know of it.
+    firsts
+        The first entry in each journal of the action that this is part of: several objects accepted together.
     """
 
     plane: Plane
@@ -75,6 +80,7 @@ class Acceptance:
     prompts: Prompts | None = None
     made: Provenance | None = None
     class_name: str | None = None
+    firsts: Mapping[Journal, int] = field(default_factory=dict)
 
     @property
     def box(self) -> Box:
@@ -84,16 +90,17 @@ class Acceptance:
     def write(self, journal: Journal) -> Entry:
         """Write it with a journal, in any thread."""
         old = self.replaces
-        return journal.accept(
-            self.plane,
-            self.mask,
-            None if old is None else old.label,
-            self.overlap,
-            prompts=self.prompts,
-            made=self.made,
-            class_name=self.class_name if old is None else None,
-            replaces=None if old is None else old.mask.box,
-        )
+        with journal.together(self.firsts.get(journal)):
+            return journal.accept(
+                self.plane,
+                self.mask,
+                None if old is None else old.label,
+                self.overlap,
+                prompts=self.prompts,
+                made=self.made,
+                class_name=self.class_name if old is None else None,
+                replaces=None if old is None else old.mask.box,
+            )
 
 
 class Output:
@@ -367,4 +374,4 @@ def _written(kept: Kept, entry: Entry) -> Written:
     assert entry.label is not None
     row = kept.rows.get(entry.label)
     part = None if row is None or entry.plane is None else row.part(entry.plane)
-    return Written(entry.label, 0 if part is None else part.area)
+    return Written(entry.label, 0 if part is None else part.area, entry.number)

@@ -25,6 +25,7 @@ from napari_sam.images.axes import letters_of
 from napari_sam.lazy import lazy_levels
 from napari_sam.plugin.adapters import LABEL_FEATURE, OBJECT_FEATURE, grid_of, shape_of, transform_of, translate_to
 from napari_sam.plugin.image_names import name_of
+from napari_sam.plugin.world import Units, transform_in
 from napari_sam.stores.journal_places import journal_beside
 from napari_sam.stores.locations import label_folder
 from napari_sam.stores.pyramid import LabelPyramid
@@ -50,8 +51,22 @@ MOST_NAME_BYTES = 180
 PYRAMID = f"{OWN}pyramid"
 
 
-def make_points(image: Image) -> Points:
-    """Return an empty layer for point prompts on an image.
+def place_on(layer: Layer, image: Image, units: Units = None) -> None:
+    """Let a layer lie where an image does, counted in its units or in those of the world."""
+    layer.metadata.pop(WINDOW, None)  # It lies elsewhere by now.
+    for name, value in transform_in(image, units).items():
+        if name != "axis_labels" and not _is_same(getattr(layer, name), value):
+            setattr(layer, name, value)
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """Compare two values of a layer's transform: napari works a while on each that is set."""
+    first, second = (np.asarray(getattr(each, "affine_matrix", each)) for each in (a, b))
+    return np.array_equal(first, second)
+
+
+def make_points(image: Image, units: Units = None) -> Points:
+    """Return an empty layer for point prompts on an image, counted in the units of the world.
 
     The feature "label" holds their sign, 1 or 0, and "object" the open object that they belong to.
     """
@@ -67,12 +82,12 @@ def make_points(image: Image) -> Points:
             border_color="white",
             size=10,
             canvas_size_limits=(6, 12),
-            **transform_of(image),
+            **transform_in(image, units),
         )
 
 
-def make_shapes(image: Image) -> Shapes:
-    """Return an empty layer for boxes, masks and scribbles on an image, with the features of `make_points`."""
+def make_shapes(image: Image, units: Units = None) -> Shapes:
+    """Return an empty layer for boxes, masks and scribbles on an image, made as by `make_points`."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Feature '(label|object)' looks like categorical")
         return Shapes(
@@ -83,7 +98,7 @@ def make_shapes(image: Image) -> Shapes:
             face_color="transparent",
             edge_color=SHAPE_COLORS[1],
             edge_width=2,
-            **transform_of(image),
+            **transform_in(image, units),
         )
 
 
@@ -153,6 +168,11 @@ def show_hover(preview: Labels, image: Image, plane: Plane, mask: Mask) -> None:
     # Nobody else is told: napari's list of layers would draw itself anew at every move of the mouse.
     with preview.events.set_data.blocker(preview.events):
         preview.refresh(thumbnail=False, highlight=False, extent=False)
+    _let_be_seen(preview, HOVER_OPACITY)
+
+
+def fade(preview: Labels) -> None:
+    """Show a mask fainter, as one that is not the last word."""
     _let_be_seen(preview, HOVER_OPACITY)
 
 

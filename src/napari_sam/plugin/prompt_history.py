@@ -102,11 +102,14 @@ class Moment:
         The prompts.
     parked, now
         The open objects, as in `OpenObjects`.
+    at
+        When the step was taken that led to it, on the clock of `Undoing`.
     """
 
     drawn: Drawn
     parked: tuple[OpenObject, ...]
     now: OpenObject
+    at: int = 0
 
     def is_like(self, other: Moment) -> bool:
         """Say whether nothing happened between two moments, but that another object was taken in hand."""
@@ -152,6 +155,16 @@ class PromptHistory:
         """Whether there is a moment that was taken back."""
         return bool(self._future)
 
+    @property
+    def last_at(self) -> int | None:
+        """When the step was taken that `undo` takes back, or None where there is none."""
+        return self._present.at if self._past and self._present is not None else None
+
+    @property
+    def undone_at(self) -> int | None:
+        """When the step was taken back that `redo` takes again, or None where there is none."""
+        return self._future[-1].at if self._future else None
+
     def begin(self, moment: Moment) -> None:
         """Forget all and begin with a moment."""
         self._past, self._present, self._future = [], moment, []
@@ -162,19 +175,27 @@ class PromptHistory:
             self._present = moment
             return False
         if moment.is_like(self._present):
-            self._present = moment
+            self._present = replace(moment, at=self._present.at)
             return False
         self._past.append(self._present)
         self._present, self._future = moment, []
         return True
 
-    def undo(self) -> Moment | None:
-        """Return to the moment before, or None where there is none."""
-        return self._turn(self._past, self._future)
+    def undo(self, at: int) -> Moment | None:
+        """Return to the moment before, or None where there is none; `at` is the time by the clock."""
+        if not self._past or self._present is None:
+            return None
+        self._future.append(replace(self._present, at=at))
+        self._present = self._past.pop()
+        return self._present
 
-    def redo(self) -> Moment | None:
+    def redo(self, at: int) -> Moment | None:
         """Return to the moment that was taken back last, or None where there is none."""
-        return self._turn(self._future, self._past)
+        if not self._future or self._present is None:
+            return None
+        self._past.append(self._present)
+        self._present = replace(self._future.pop(), at=at)
+        return self._present
 
     def settle(self, gone: OpenObject, instead: OpenObject) -> None:
         """Take an object out of every moment: it was written, or there is nothing left that it could replace.
@@ -188,20 +209,24 @@ class PromptHistory:
         """
         if self._present is None:
             return
-        self._present = self._present.without(gone, instead)
-        self._past = _thinned([each.without(gone, instead) for each in self._past], self._present)
+        *past, self._present = _merged(each.without(gone, instead) for each in (*self._past, self._present))
+        self._past = past
         self._future = _thinned([each.without(gone, instead) for each in self._future], self._present)
 
-    def _turn(self, source: list[Moment], other: list[Moment]) -> Moment | None:
-        if not source or self._present is None:
-            return None
-        other.append(self._present)
-        self._present = source.pop()
-        return self._present
+
+def _merged(moments: Iterable[Moment]) -> list[Moment]:
+    """Leave out the moments that nothing happened before; a step is as old as the first of those that became one."""
+    kept: list[Moment] = []
+    for moment in moments:
+        if kept and moment.is_like(kept[-1]):
+            kept[-1] = replace(moment, at=kept[-1].at)
+        else:
+            kept.append(moment)
+    return kept
 
 
 def _thinned(moments: Iterable[Moment], present: Moment) -> list[Moment]:
-    """Leave out the moments after which nothing happened any more; the last one comes before the present."""
+    """Leave out the moments of the future, the next one last, before which nothing happens any more."""
     kept: list[Moment] = []
     after = present
     for moment in reversed(list(moments)):

@@ -10,7 +10,7 @@ import numpy as np
 from napari.layers import Points, Shapes
 from psygnal import Signal
 
-from napari_sam.plugin import own_layers
+from napari_sam.plugin import own_layers, world
 from napari_sam.plugin.adapters import LABEL_FEATURE, OBJECT_FEATURE, numbers_of, signs_of
 from napari_sam.plugin.gestures import Gestures
 from napari_sam.plugin.keys import LayerKeys
@@ -183,6 +183,12 @@ class PromptLayers:
             self._set_defaults(1)
             self._viewer.layers.selection.active = points
 
+    def follow(self, image: Image) -> None:
+        """Let the layers lie where the image does, in the units of the world; prompts stay on their pixels."""
+        with self._quiet():
+            for layer in self.layers:
+                own_layers.place_on(layer, image, self._viewer.dims.units)
+
     def forget(self, layer: Any) -> bool:
         """Do without a layer that was deleted; say whether it was one of the two."""
         self._keys.forget(layer)
@@ -241,7 +247,7 @@ class PromptLayers:
 
     def _points_layer(self, image: Image) -> Points:
         if self.points is None:
-            self.points = points = own_layers.make_points(image)
+            self.points = points = own_layers.make_points(image, self._viewer.dims.units)
             points.events.features.connect(self._on_features)
             points.events.feature_defaults.connect(self._on_defaults)
             self._gestures = Gestures(points)
@@ -251,7 +257,7 @@ class PromptLayers:
 
     def _shapes_layer(self, image: Image) -> Shapes:
         if self.shapes is None:
-            self.shapes = own_layers.make_shapes(image)
+            self.shapes = own_layers.make_shapes(image, self._viewer.dims.units)
             self._set_defaults(self.sign)
             self._add(self.shapes)
         return self.shapes
@@ -304,4 +310,4 @@ def _positions(layer: Points | Shapes, image: Image, plane: Plane, at: NDArray[n
     """Return places (row, col) in a plane of an image as a layer counts, shape (n, image.ndim)."""
     places = np.tile(np.array(plane.index, float), (len(at), 1))
     places[:, list(plane.axes)] = at
-    return np.array([layer.world_to_data(image.data_to_world(place)) for place in places], np.float64)
+    return world.moved(image, layer, places)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from napari.layers import Image, Labels
 
+    from napari_sam.stores.entries import Provenance
+
 # First window that is searched for the object's border; it doubles until the object lies inside.
 WINDOW = 512
 
@@ -34,6 +36,8 @@ class Refinement:
         Its pixels: those of the label that hang together with the one that was clicked.
     hint
         The mask that is a prompt as long as the user draws no box and no outline, or None.
+    made
+        How its mask was made, where that is known.
     """
 
     layer: Labels
@@ -41,6 +45,7 @@ class Refinement:
     plane: Plane
     mask: Mask
     hint: Mask | None = None
+    made: Provenance | None = None
 
 
 def find_refinement(layers: Sequence[Labels], plane: Plane, point: tuple[float, float]) -> Refinement | None:

@@ -232,6 +232,8 @@ class SamWidget(QWidget):
         self._updating = True
         try:
             self.image.reset_choices()
+            if self.controller.image in self._images():
+                self.image.value = self.controller.image
             self.output.reset_choices()
             self.output.value = self.controller.target if self.controller.target in self._targets() else None
         finally:
@@ -326,7 +328,8 @@ class SamWidget(QWidget):
         self.prompts.refresh()
         self.large.refresh()
         self._refresh_objects()
-        if self.output.value is not self.controller.target and not self._updating:
+        shown, used = (self.image.value, self.output.value), (self.controller.image, self.controller.target)
+        if not self._updating and any(a is not b for a, b in zip(shown, used, strict=True)):
             self.reset_choices()
 
     def _refresh_objects(self) -> None:

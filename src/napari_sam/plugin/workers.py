@@ -53,6 +53,10 @@ class Runner(Protocol):
         """Run a job before all that wait; none is ever left out, and their order is kept."""
         ...
 
+    def submit_apart(self, work: Work) -> None:
+        """Run a job that needs no model beside all others, in order: it waits neither for a model nor for answers."""
+        ...
+
     def set_idle(self, source: Callable[[], Work | None]) -> None:
         """Say who is asked for a short job whenever there is nothing else to do."""
         ...
@@ -87,6 +91,7 @@ class LatestRunner:
         self._closed = False
         self._lock = Lock()
         self._is_working = False
+        self._apart: LatestRunner | None = None
         self._mail = _mail()
         if widget is not None:
             close = weakref.WeakMethod(self.close)
@@ -116,6 +121,13 @@ class LatestRunner:
             self._writes.append(work)
             self._next()
 
+    def submit_apart(self, work: Work) -> None:
+        """Run a job beside all others; see `Runner`."""
+        if not self._closed:
+            if self._apart is None:
+                self._apart = LatestRunner()
+            self._apart.submit_write(work)
+
     def set_idle(self, source: Callable[[], Work | None]) -> None:
         """Take short jobs from there; see `Runner`."""
         self._idle = source
@@ -133,6 +145,8 @@ class LatestRunner:
             self._is_working = self._is_working or starts
         self._running = self._waiting = None
         self._idle = lambda: None
+        if self._apart is not None:
+            self._apart.close()
         if starts:
             _THREADS.start(self._finish_writes)
 
@@ -252,6 +266,8 @@ class _Threads:
         self._count += 1
         pool = QThreadPool.globalInstance()
         assert pool is not None
+        # A job that waits for a download must not keep those of others waiting for a thread.
+        pool.setMaxThreadCount(max(pool.maxThreadCount(), self._count))
         pool.start(_Task(run))
 
     def ended(self) -> None:
@@ -305,3 +321,8 @@ def _outcome(job: Job, report: Report) -> Outcome:
         return job(report), None
     except Exception as error:
         return None, error
+
+
+def apart(runner: Runner) -> Callable[[Work], None]:
+    """Return what runs jobs that need no model; a runner that knows no difference runs them as it runs writes."""
+    return getattr(runner, "submit_apart", runner.submit_write)

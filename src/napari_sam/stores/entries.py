@@ -123,6 +123,8 @@ class Entry:
         The class given to the object (None takes it away), or the class defined.
     of
         The number of the entry that was undone or redone.
+    group
+        The number of the first entry of the same action, which is undone in one step; None for that one itself.
     """
 
     number: int
@@ -138,6 +140,7 @@ class Entry:
     areas: tuple[tuple[int, int, int], ...] = ()
     label_class: LabelClass | None = None
     of: int | None = None
+    group: int | None = None
 
     @property
     def mask(self) -> Mask | None:

@@ -36,6 +36,7 @@ def to_json(entry: Entry) -> Json:
         "areas": entry.areas or None,
         "class": None if kind is None else {"n": kind.number, "name": kind.name, "color": kind.color},
         "of": entry.of,
+        "group": entry.group,
     }
     return {key: value for key, value in data.items() if value is not None}
 
@@ -84,6 +85,7 @@ def _entry(data: Json) -> Entry:
         areas=tuple((int(label), int(patch), int(delta)) for label, patch, delta in data.get("areas", ())),
         label_class=None if kind is None else LabelClass(int(kind["n"]), str(kind["name"]), _color(kind["color"])),
         of=data.get("of"),
+        group=None if data.get("group") is None else int(data["group"]),
     )
 
 

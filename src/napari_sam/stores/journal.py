@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any, Self
@@ -75,6 +75,7 @@ class Journal:
         self.target = target
         self._lock = RLock()
         self._highest_before: dict[int, int] = {}
+        self._group: int | None = None
         new = None if read_only else dict(about or {})
         self._file = JournalFile(Path(folder), new, read_only=read_only, durable=durable)
         self.trouble = self._file.trouble
@@ -324,6 +325,54 @@ class Journal:
             self._commit(Entry(**self._next("redo"), of=last.number))
             return last
 
+    @contextmanager
+    def together(self, group: int | None = None) -> Iterator[None]:
+        """Let all operations of the block be undone in one step by `undo_together`, as one action on several objects.
+
+        Parameters
+        ----------
+        group
+            The number of the first entry of an action that these operations belong to; the first of the block when
+            left out.
+        """
+        with self._lock:
+            before, self._group = self._group, group or self._history.number + 1
+            try:
+                yield
+            finally:
+                self._group = before
+
+    def undo_together(self) -> list[Entry]:
+        """Take back the last action, however many objects it was on, and return its entries, the last one first.
+
+        Raises
+        ------
+        LabelsError, OutputError
+            As in `undo`; what was taken back before stays so.
+        """
+        with self._lock:
+            return self._turn_together(self.undo, lambda: self.next_undo)
+
+    def redo_together(self) -> list[Entry]:
+        """Do the action again that was undone last, and return its entries in order.
+
+        Raises
+        ------
+        LabelsError, OutputError
+            As in `redo`; what was done again before stays so.
+        """
+        with self._lock:
+            return self._turn_together(self.redo, lambda: self.next_redo)
+
+    def _turn_together(self, turn: Callable[[], Entry | None], upcoming: Callable[[], Entry | None]) -> list[Entry]:
+        turned: list[Entry] = []
+        while (entry := turn()) is not None:
+            turned.append(entry)
+            after = upcoming()
+            if after is None or (after.group or after.number) != (entry.group or entry.number):
+                break
+        return turned
+
     def restore(self, target: Target | None = None) -> None:
         """Write all objects into labels that hold none of them: new ones, by default those of the journal.
 
@@ -369,7 +418,9 @@ class Journal:
         return self.target
 
     def _next(self, what: What) -> dict[str, Any]:
-        return {"number": self._history.number + 1, "what": what, "time": now()}
+        number = self._history.number + 1
+        group = None if what in ("undo", "redo") or self._group == number else self._group
+        return {"number": number, "what": what, "time": now(), "group": group}
 
     def _label(self, target: Target, plane: Plane, mask: Mask, label: int | None, overlap: Overlap) -> int:
         if label is not None:
