@@ -249,6 +249,16 @@ def test_the_bands_of_a_scientific_array_are_its_leading_axes(count, tags, expec
     assert _leading_axes(Dataset(count, **tags)) == expected
 
 
+def test_a_picture_with_colors_last_in_a_scientific_format_is_no_stack(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(1).integers(0, 255, (60, 50, 3)).astype(np.uint8)
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", height=50, width=3, count=60, dtype="uint8") as dataset:
+        dataset.write(pixels)
+    monkeypatch.setattr("napari_sam.geo.ARRAY_DRIVERS", ("GTiff",))
+    raster = open_raster(tmp_path / "a.tif")
+    assert raster.axes == "yxs"
+    np.testing.assert_array_equal(raster.levels[0][:], pixels)
+
+
 @pytest.mark.parametrize("leading", [(6,), (2, 3)])
 def test_leading_axes_are_read_in_parts_like_an_array(tmp_path, leading):
     pixels = np.random.default_rng(1).integers(0, 9999, (6, 50, 70)).astype(np.uint16)

@@ -133,6 +133,18 @@ def test_a_mirrored_axis_keeps_its_sign_and_the_volume_its_pixel_size(tmp_path):
     assert (volume.spacing, volume.scale) == ((0.5, 0.25), (-0.5, 0.25))
 
 
+def test_levels_that_state_no_scale_are_measured_by_their_shapes(tmp_path):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    datasets = []
+    for number, size in enumerate([(60, 80), (30, 40)]):
+        group.create_array(str(number), data=np.zeros(size, np.uint8))
+        moves = [{"type": "translation", "translation": [0.5 * number, 0.5 * number]}]
+        datasets.append({"path": str(number), "coordinateTransformations": moves})
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes_of("yx"), "datasets": datasets}]}
+    volume = Volume.of(tmp_path / "a.zarr")
+    assert (volume.factors, volume.scale, volume.axes) == (((1, 1), (2, 2)), None, "yx")
+
+
 @pytest.mark.parametrize("version", ["0.1", "0.2"])
 def test_the_five_axes_of_the_first_versions_are_those_that_they_prescribe(tmp_path, version):
     write_multiscale(tmp_path / "a.zarr", pixels_of("tczyx"), version)

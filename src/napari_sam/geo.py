@@ -265,6 +265,8 @@ def open_raster(path: Path) -> Raster:
     except (rasterio.errors.RasterioError, TypeError) as error:
         raise ImageError(f"{path} cannot be read as a raster ({error}): is it complete?") from error
     axes = f"{letters}yx" if leading else "yx" if len(levels[0].shape) == 2 else "yxs" if is_color else "yxc"
+    if axes == "zyx" and guessed and _ends_in_colors(levels[0]):
+        axes, guessed = "yxs", ""
     return Raster(tuple(levels), axes, read_georeference(path), tuple(colors), colormap, guessed)
 
 
@@ -298,6 +300,12 @@ def _leading_axes(dataset: Any) -> tuple[tuple[int, ...], str, str]:
         taken.append(next(free, "q") if letter in taken or letter not in "tcz" else letter)
     guessed = "".join(new for new, letter in zip(taken, letters, strict=True) if new != letter)
     return tuple(lengths), "".join(taken), guessed
+
+
+def _ends_in_colors(array: RasterioArray) -> bool:
+    """Whether the columns that GDAL found are the colors of a picture that is stored with colors last."""
+    *sides, last = array.shape
+    return last in (3, 4) and min(sides) > (last if array.dtype == np.uint8 else 30)
 
 
 def _first_number(text: Any) -> int:

@@ -115,6 +115,19 @@ def test_an_image_file_lies_where_it_says_and_so_do_its_labels(tmp_path):
         assert options["axis_labels"] == ["z", "y", "x"]
 
 
+@pytest.mark.parametrize(
+    ("unit", "shown"), [("nanometer", "nanometer"), ("furlongs per lamp", "pixel"), ("s", "pixel")]
+)
+def test_a_unit_that_napari_does_not_know_is_left_out(tmp_path, unit, shown):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    group.create_array("0", data=np.zeros((60, 80), np.uint8))
+    axes = [{"name": letter, "type": "space", "unit": unit} for letter in "yx"]
+    datasets = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [2, 2]}]}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+    ((data, options, _),) = read_layers(str(tmp_path / "a.zarr"))
+    assert [str(unit) for unit in Image(data, **options).units] == [shown] * 2
+
+
 def test_axes_have_their_names_without_sizes(tmp_path):
     zarr.create_array(tmp_path / "a.zarr", data=np.zeros((3, 60, 80), np.uint8), dimension_names=["t", "y", "x"])
     ((_, options, _),) = read_layers(str(tmp_path / "a.zarr"))

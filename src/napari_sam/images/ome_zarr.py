@@ -186,7 +186,7 @@ def _placements(
     try:
         for dataset in datasets:
             given = dataset.get("coordinateTransformations") or []
-            if not given:
+            if not given or not (has_systems or any(one.get("type") == "scale" for one in given)):
                 return None
             found.append(placement([*given, *whole], ndim, names))
     except UnsupportedTransformationError as error:

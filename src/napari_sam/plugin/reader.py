@@ -60,13 +60,23 @@ def _place_of(opened: Opened, axes: Sequence[int]) -> dict[str, Any]:
     named = {"axis_labels": [opened.axes[axis] for axis in axes]}
     if opened.spacing is None:
         return named
-    space = opened.unit or "pixel"
+    space = opened.unit if opened.unit and _is_unit(opened.unit) else "pixel"
     origin = opened.origin or (0.0,) * len(opened.axes)
     return named | {
         "scale": [opened.spacing[axis] for axis in axes],
         "translate": [origin[axis] for axis in axes],
         "units": [space if opened.axes[axis] in "zyx" else "pixel" for axis in axes],
     }
+
+
+def _is_unit(name: str) -> bool:
+    """Whether napari takes the name of a unit, of which files have any."""
+    import pint
+
+    try:
+        return bool(pint.get_application_registry().Unit(name).is_compatible_with("meter"))
+    except Exception:  # The parser of pint raises what Python's own does.
+        return False
 
 
 def layers_of(opened: Opened, name: str) -> list[LayerTuple]:
