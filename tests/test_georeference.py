@@ -17,6 +17,7 @@ from rasterio.enums import Resampling  # noqa: E402
 from rasterio.rpc import RPC  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
+from napari_sam.array_formats import leading_axes  # noqa: E402
 from napari_sam.cli import app  # noqa: E402
 from napari_sam.cli_replay import write_image  # noqa: E402
 from napari_sam.core.geometry import Plane  # noqa: E402
@@ -244,16 +245,14 @@ class Dataset:
     ],
 )
 def test_the_bands_of_a_scientific_array_are_its_leading_axes(count, tags, expected):
-    from napari_sam.geo import _leading_axes
-
-    assert _leading_axes(Dataset(count, **tags)) == expected
+    assert leading_axes(Dataset(count, **tags)) == expected
 
 
 def test_a_picture_with_colors_last_in_a_scientific_format_is_no_stack(tmp_path, monkeypatch):
     pixels = np.random.default_rng(1).integers(0, 255, (60, 50, 3)).astype(np.uint8)
     with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", height=50, width=3, count=60, dtype="uint8") as dataset:
         dataset.write(pixels)
-    monkeypatch.setattr("napari_sam.geo.ARRAY_DRIVERS", ("GTiff",))
+    monkeypatch.setattr("napari_sam.array_formats.ARRAY_DRIVERS", ("GTiff",))
     raster = open_raster(tmp_path / "a.tif")
     assert raster.axes == "yxs"
     np.testing.assert_array_equal(raster.levels[0][:], pixels)

@@ -6,7 +6,6 @@ import errno
 import math
 import operator
 import os
-import re
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,14 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.axis_names import letter_of
+from napari_sam.array_formats import ends_in_colors, leading_axes
+from napari_sam.blocks import whole_key
 from napari_sam.errors import ImageError, OutputError
 from napari_sam.files import replacing
 
 INSTALL = "pip install rasterio"
 BLOCK_SIDE = 512
-# Formats of arrays of any number of axes.
-ARRAY_DRIVERS = ("netCDF", "HDF5", "HDF5Image", "HDF4", "HDF4Image", "BAG", "Zarr")
 # Set to 1, files may refer to others outside their folder, or on the network.
 OUTSIDE_VARIABLE = "NAPARI_SAM_ALLOW_OUTSIDE_FILES"
 # Formats of GDAL that hold pixels; many others are descriptions that name files or addresses elsewhere.
@@ -260,57 +258,14 @@ def open_raster(path: Path) -> Raster:
             colors = [band.name for band in dataset.colorinterp]
             colormap = dataset.colormap(1) if colors[:1] == ["palette"] else None
             is_color = colors[:3] == ["red", "green", "blue"] and colors[3:] in ([], ["alpha"])
-            leading, letters, guessed = _leading_axes(dataset)
+            leading, letters, guessed = leading_axes(dataset)
         levels = [RasterioArray(path, None, leading), *(RasterioArray(path, level, leading) for level in range(count))]
     except (rasterio.errors.RasterioError, TypeError) as error:
         raise ImageError(f"{path} cannot be read as a raster ({error}): is it complete?") from error
     axes = f"{letters}yx" if leading else "yx" if len(levels[0].shape) == 2 else "yxs" if is_color else "yxc"
-    if axes == "zyx" and guessed and _ends_in_colors(levels[0]):
+    if axes == "zyx" and guessed and ends_in_colors(levels[0]):
         axes, guessed = "yxs", ""
     return Raster(tuple(levels), axes, read_georeference(path), tuple(colors), colormap, guessed)
-
-
-def _leading_axes(dataset: Any) -> tuple[tuple[int, ...], str, str]:
-    """Return the axes that GDAL spread over the bands of an array of a scientific format.
-
-    Such formats hold arrays of any number of axes, of which GDAL makes bands of rows and columns: these are slices or
-    times, and channels only where the file names them so.
-
-    Returns
-    -------
-    lengths : tuple of int
-    letters : str
-        One for each.
-    guessed : str
-        Those of them that stand for axes without a known name.
-    """
-    if dataset.driver not in ARRAY_DRIVERS or dataset.count < 2:
-        return (), "", ""
-    tags = dataset.tags()
-    names = [name for name in str(tags.get("NETCDF_DIM_EXTRA", "")).strip("{}").split(",") if name]
-    lengths = [_first_number(tags.get(f"NETCDF_DIM_{name}_DEF")) for name in names]
-    if not names or math.prod(lengths) != dataset.count:
-        names, lengths = ["unnamed"], [int(dataset.count)]
-    letters = [letter_of(name) for name in names]
-    if letters == ["c"]:
-        return (), "", ""
-    free = iter(letter for letter in "ztc" if letter not in letters)
-    taken: list[str] = []
-    for letter in letters:
-        taken.append(next(free, "q") if letter in taken or letter not in "tcz" else letter)
-    guessed = "".join(new for new, letter in zip(taken, letters, strict=True) if new != letter)
-    return tuple(lengths), "".join(taken), guessed
-
-
-def _ends_in_colors(array: RasterioArray) -> bool:
-    """Whether the columns that GDAL found are the colors of a picture that is stored with colors last."""
-    *sides, last = array.shape
-    return last in (3, 4) and min(sides) > (last if array.dtype == np.uint8 else 30)
-
-
-def _first_number(text: Any) -> int:
-    found = re.search(r"\d+", str(text))
-    return int(found[0]) if found else 0
 
 
 def write_labels_geotiff(path: Path, labels: NDArray[Any], place: Georeference) -> None:
@@ -397,24 +352,6 @@ def same_system(named: str, wkt: str) -> bool | None:
             return bool(CRS.from_user_input(named) == CRS.from_wkt(wkt))
     except CRSError:
         return None
-
-
-def whole_key(key: Any, ndim: int) -> tuple[Any, ...]:
-    """Return an index with one entry for each axis, however it was abbreviated.
-
-    Raises
-    ------
-    IndexError
-        It has more entries than there are axes.
-    """
-    parts = key if isinstance(key, tuple) else (key,)
-    missing = ndim - sum(part is not Ellipsis for part in parts)
-    if missing < 0:
-        raise IndexError(f"{len(parts)} indices were given and there are {ndim} axes.")
-    if not any(part is Ellipsis for part in parts):
-        return (*parts, *(slice(None),) * missing)
-    at = next(i for i, part in enumerate(parts) if part is Ellipsis)
-    return (*parts[:at], *(slice(None),) * missing, *parts[at + 1 :])
 
 
 def _range(part: Any, length: int) -> range:

@@ -7,16 +7,15 @@ under its tile and no others.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.blocks import KEPT_BYTES, BlockCache, grown_to_chunks
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.projection import Projection, project
 from napari_sam.core.rendering import Rendering, percentile_limits, render_tile
@@ -46,7 +45,6 @@ SAMPLE_PIXELS = 2**22
 SAMPLE_PLANES = 32
 SAMPLE_BLOCKS = 24
 SAMPLE_BLOCK_SIDE = 256
-KEPT_BYTES = 64 * 2**20
 DEFAULT_LETTERS = {2: "yx", 3: "zyx", 4: "tzyx"}
 PRIMARIES = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
@@ -263,7 +261,7 @@ class Volume:
         array = self.levels[level]
         block = self._blocks.get(level, plane, box)
         if block is None:
-            wanted = _to_chunks(array, self._array_axes(plane), box, plane.shape_in(self._shape_of(level)))
+            wanted = grown_to_chunks(array, self._array_axes(plane), box, plane.shape_in(self._shape_of(level)))
             block = self._fetch(array, plane, wanted, level)
             if not isinstance(array, np.ndarray):
                 self._blocks.put(level, plane, wanted, block)
@@ -489,38 +487,6 @@ class Volume:
         return block
 
 
-class BlockCache:
-    """The blocks that were read last, up to a number of bytes, so that tiles over each other read no chunk twice."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._blocks: OrderedDict[tuple[int, Plane, Box], NDArray[Any]] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, level: int, plane: Plane, box: Box) -> NDArray[Any] | None:
-        """Return the pixels of a box if one block that is kept holds all of them."""
-        with self._lock:
-            for key, block in reversed(self._blocks.items()):
-                if key[0] == level and key[1] == plane and key[2].contains(box):
-                    self._blocks.move_to_end(key)
-                    return block[box.moved(-key[2].top, -key[2].left).slices]
-        return None
-
-    def put(self, level: int, plane: Plane, box: Box, block: NDArray[Any]) -> None:
-        """Keep a block, unless it alone is larger than half of what may be kept."""
-        if block.nbytes > self._capacity / 2:
-            return
-        with self._lock:
-            self._blocks[level, plane, box] = block
-            while sum(kept.nbytes for kept in self._blocks.values()) > self._capacity:
-                self._blocks.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._blocks.clear()
-
-
 def _scale(spacing: Sequence[float] | None, opened: Opened, channel_axis: int | None) -> tuple[float, ...] | None:
     """Return the step along each axis: the given spacing, in the direction that the file states."""
     stated = None if opened.spacing is None else _without(opened.spacing, channel_axis)
@@ -540,19 +506,6 @@ def _axis_names(opened: Opened, channel_axis: int | None) -> str | None:
         return None
     names = ("?" if letter in opened.guessed_axes else letter for letter in opened.axes)
     return "".join(_without(tuple(names), channel_axis))
-
-
-def _to_chunks(array: ArrayLike, axes: tuple[int, int], box: Box, shape: tuple[int, int]) -> Box:
-    """Return a box grown to the borders of the chunks under it: reading those costs nothing more."""
-    chunks = getattr(array, "chunks", None)
-    if isinstance(array, np.ndarray) or not isinstance(chunks, tuple) or len(chunks) != len(array.shape):
-        return box
-    rows, cols = (int(chunks[axis] if np.ndim(chunks[axis]) == 0 else max(chunks[axis])) for axis in axes)
-    grown = Box(
-        box.top // rows * rows, box.left // cols * cols, -(-box.bottom // rows) * rows, -(-box.right // cols) * cols
-    ).intersection(Box.of_shape(shape))
-    size = dtype_of(array).itemsize * grown.height * grown.width
-    return grown if size <= KEPT_BYTES / 4 else box
 
 
 def _spread(count: int, height: int, width: int) -> Iterator[tuple[int, Box]]:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from napari_sam.geo import whole_key
+from napari_sam.blocks import whole_key
 from napari_sam.images.source import ArrayLike
-from napari_sam.lazy import LazyLevel, dtype_of
+from napari_sam.lazy import LazyLevel
 
 Conversion = Callable[[NDArray[Any]], NDArray[Any]]
 # Rec. 601, the default of TIFF and JPEG: red, green and blue parts of the luminance.

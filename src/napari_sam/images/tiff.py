@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from napari_sam.blocks import whole_key
 from napari_sam.errors import ImageError
-from napari_sam.geo import has_rasterio, read_georeference, whole_key
+from napari_sam.geo import has_rasterio, read_georeference
 from napari_sam.images.formats import is_tiff
 from napari_sam.images.ome_sizes import positions, time_step
 from napari_sam.images.ome_xml import check_ome, metadata_file
@@ -170,9 +171,7 @@ def _open_otherwise(path: Path, series: tifffile.TiffPageSeries) -> Opened:
         return open_picture(path, ("TIFF",))
     except Exception as error:
         name = getattr(series.keyframe.compression, "name", series.keyframe.compression)
-        raise ImageError(
-            f"{path} is compressed as {name}, which is not known here: save it with DEFLATE."
-        ) from error
+        raise ImageError(f"{path} is compressed as {name}, which is not known here: save it with DEFLATE.") from error
 
 
 def _describe_tiff(

@@ -74,7 +74,8 @@ def _is_unit(name: str) -> bool:
     import pint
 
     try:
-        return bool(pint.get_application_registry().Unit(name).is_compatible_with("meter"))
+        registry: Any = pint.get_application_registry()  # type: ignore[no-untyped-call]
+        return bool(registry.Unit(name).is_compatible_with("meter"))
     except Exception:  # The parser of pint raises what Python's own does.
         return False
 
