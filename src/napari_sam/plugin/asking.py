@@ -194,6 +194,8 @@ class Asking:
             self._controller.output.watch(answer.target, answer.highest)
         asked.candidates, asked.tidied, asked.answered = candidates, answer.clean, request
         asked.is_asked = False
+        if asked.step:
+            asked.size, asked.step = (candidates.best_index + asked.step) % len(candidates), 0
         asked.selected = candidates.best_index if asked.size is None else asked.size
         goes_on = request.previous is not None or asked.size is not None
         asked.chosen = candidates[asked.selected] if goes_on else None
@@ -240,9 +242,13 @@ class Asking:
         asked.chosen = None
         return True
 
-    def ask_for_size(self, asked: OpenObject, size: int) -> None:
-        """Ask for another of the three masks of an object that was reopened and is shown as it was accepted."""
-        asked.size, asked.reopened, asked.answered = size, None, None
+    def ask_for_another(self, asked: OpenObject, step: int) -> None:
+        """Ask for the masks of an object that is shown as it was accepted, to show the one `step` sizes further."""
+        if asked.size is None:
+            asked.step = step
+        else:
+            asked.size = (asked.size + step) % 3
+        asked.reopened = asked.answered = None
         self.request()
 
     def _take_hover(self, asked: OpenObject, request: Request) -> bool:

@@ -285,7 +285,7 @@ class Controller:
         """Show the next (or the previous) candidate; the next prompts of the object go on from it, in its size."""
         now, under = self.open.now, self.hover.shown
         if now.is_as_accepted and now.candidates:
-            self.asking.ask_for_size(now, (now.selected + step) % len(now.candidates))
+            self.asking.ask_for_another(now, step)
         elif now.candidates:
             now.selected = now.size = (now.selected + step) % len(now.candidates)
             now.chosen = now.candidates[now.selected]
