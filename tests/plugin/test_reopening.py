@@ -93,3 +93,12 @@ def test_contrast_and_planes_that_change_meanwhile_change_no_accepted_mask(contr
     controller.objects.reopen(1)
     controller.image.contrast_limits = (0, 120)
     np.testing.assert_array_equal(shown(controller), accepted)
+
+
+@pytest.mark.parametrize("size", [0, 2])
+def test_a_size_of_a_reopened_object_is_the_one_that_was_chosen(controller, size):
+    accept(controller, "as it came")
+    controller.objects.reopen(1)
+    controller.choose_size(size)
+    assert controller.selected == size
+    assert not controller.open.now.is_as_accepted

@@ -235,6 +235,7 @@ class Asking:
         # The other sizes are unknown until they are asked for.
         candidates = Candidates((old.mask,) * 3, selected, old.plane, request.prompts.as_prompts(), request.downsample)
         self._controller.hover.leave()
+        self._controller.seen.forget()
         self._latest = asked, request
         asked.selected = selected
         clean = Tidied(candidates, request.cleaning, candidates.masks)  # It was tidied when it was accepted.
@@ -242,12 +243,14 @@ class Asking:
         asked.chosen = None
         return True
 
-    def ask_for_another(self, asked: OpenObject, step: int) -> None:
-        """Ask for the masks of an object that is shown as it was accepted, to show the one `step` sizes further."""
-        if asked.size is None:
-            asked.step = step
-        else:
-            asked.size = (asked.size + step) % 3
+    def ask_for_another(self, asked: OpenObject, step: int = 0, size: int | None = None) -> None:
+        """Ask for the masks of an object that is shown as it was accepted.
+
+        Shown is the one of `size`, or the one `step` sizes from what it was; from the best one where that is unknown.
+        """
+        if size is None and asked.size is not None:
+            size = (asked.size + step) % 3
+        asked.size, asked.step = size, step if size is None else 0
         asked.reopened = asked.answered = None
         self.request()
 

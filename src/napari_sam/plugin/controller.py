@@ -294,6 +294,13 @@ class Controller:
             now.size = (self._index_in(under) + step) % len(under)
             self.show_hover(under)
 
+    def choose_size(self, index: int) -> None:
+        """Show one of the three candidates."""
+        if self.open.now.is_as_accepted:
+            self.asking.ask_for_another(self.open.now, size=index)
+        else:
+            self.cycle(index - self.selected)
+
     def _index_in(self, candidates: Candidates) -> int:
         """Return which candidate to show: one of the size that the user chose for this object, else the best."""
         size = self.open.now.size
