@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_sam.plugin.workers import Job, Report, Runner
-    from napari_sam.volume import Volume
 
 Act = Callable[[Journal], Sequence[Entry]]
 
