@@ -1,7 +1,7 @@
 """Every command that writes, killed at random moments and run again: as if it had never been killed.
 
-NAPARI_SAM_KILLS says how many times each command is killed. A run is killed at a random moment of its writing, or right
-after a file appears that was not there before.
+NAPARI_SAM_KILLS says how many times each command is killed; without it, a few of them are killed once. A run is killed
+at a random moment, or right after files appear that were not there before.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ import pytest
 import tifffile
 from skimage.data import coins
 
+from napari_sam.models.registry import REGISTRY
 from napari_sam.stores.journal import open_journal
 from napari_sam.stores.pyramid import LabelPyramid
 from tests.forked_cli import start
 
 KILLS = int(os.environ.get("NAPARI_SAM_KILLS", "1"))
-ROWS, COLS = range(20, 280, 65), range(20, 360, 85)
+ROWS, COLS = range(20, 280, 130), range(20, 360, 130)
+# The others come to their places as one of these; all are killed where NAPARI_SAM_KILLS is set.
+FEW = ["segment with a journal", "segment --append", "segment --append with a journal"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Command:
     ignored: tuple[str, ...] = ()
 
 
+BOXES = [f"--box={r},{c},{r + 40},{c + 40}" for r in ROWS for c in COLS]
 SEGMENT = ("segment", "coins.tif", "--prompts", "many.csv")
 LABELS = ("segment", "coins.tif", "--box", "30,130,75,180", "--out", "l.ome.zarr")
 WITH_JOURNAL = ("segment", "coins.tif", "--prompts", "few.csv", "--journal", "--out", "l.ome.zarr")
@@ -52,8 +56,7 @@ COMMANDS = {
     ),
     "segment --append": Command((*SEGMENT, "--append", "--out", "l.ome.zarr"), (LABELS,)),
     "segment --append of boxes": Command(
-        ("segment", "coins.tif", *(f"--box={r},{c},{r + 40},{c + 40}" for r in ROWS for c in COLS))
-        + ("--append", "--out", "l.ome.zarr"),
+        ("segment", "coins.tif", *BOXES, "--append", "--out", "l.ome.zarr"),
         (LABELS,),
     ),
     "segment --append with a journal": Command(
@@ -63,7 +66,7 @@ COMMANDS = {
         ("replay", "l.ome.zarr", "--out", "again.ome.zarr", "--prompts", "again.csv", "--overwrite"), (WITH_JOURNAL,)
     ),
     "encode": Command(("encode", "coins.tif", "--store", "store", "--level", "-2")),
-    "convert": Command(("convert", "compact", "--out", "c.safetensors", "--overwrite")),
+    "convert": Command(("convert", "compact.safetensors", "c.safetensors", "--overwrite")),
     "train": Command(("train", "train.toml")),
 }
 
@@ -93,9 +96,11 @@ def prepare(folder: Path, command: Command) -> None:
     folder.mkdir()
     tifffile.imwrite(folder / "coins.tif", coins())
     boxes = [(r, c) for r in ROWS for c in COLS]
-    for name, some in (("many.csv", boxes), ("few.csv", boxes[::7])):
+    for name, some in (("many.csv", boxes), ("few.csv", boxes[::4])):
         lines = [f"{n},{r},{c},{r + 40},{c + 40}" for n, (r, c) in enumerate(some, 1)]
         (folder / name).write_text("\n".join(["object,top,left,bottom,right", *lines, ""]))
+    if command.arguments[0] == "convert":
+        shutil.copy(REGISTRY["compact"].path, folder / "compact.safetensors")
     if command.arguments[0] == "train":
         tifffile.imwrite(folder / "labels.tif", (coins() > 150).astype(np.uint8))
         (folder / "train.toml").write_text(
@@ -117,8 +122,8 @@ def files_in(folder: Path, ignored: tuple[str, ...]) -> dict[str, object]:
             found[name] = [(e.what, e.label, [p.bits for p in e.patches]) for e in journal.entries]
         elif path.name == "entries.jsonl.cut":
             continue  # The copy of a line that was cut off stays on purpose.
-        elif path.suffix == ".png":
-            found[name] = None  # The time is written into it.
+        elif path.name in ("curve.png", "state.pt"):
+            found[name] = "a file"  # The time is in the picture, and the state in another order after it was read.
         elif path.is_file():
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
         else:
@@ -146,7 +151,7 @@ def kill_once(folder: Path, command: Command, seconds: float, pick: random.Rando
 
 def names_in(folder: Path) -> set[str]:
     return {
-        os.path.relpath(os.path.join(root, name), folder)
+        str(Path(root, name).relative_to(folder))
         for root, folders, names in os.walk(folder)
         for name in (*folders, *names)
     }
@@ -171,7 +176,7 @@ def finished(tmp_path_factory):
     return of
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", COMMANDS if "NAPARI_SAM_KILLS" in os.environ else FEW)
 def test_a_command_that_was_killed_and_runs_again_leaves_what_one_run_leaves(finished, name):
     command, pick = COMMANDS[name], random.Random(name)
     base, seconds = finished(name)
@@ -186,7 +191,7 @@ def test_a_command_that_was_killed_and_runs_again_leaves_what_one_run_leaves(fin
             times += 1
         left = sorted(names_in(folder) - names_in(base / "begin"))
         # It may have been killed when all was done: then a second run has nothing to add, or is refused.
-        has_ended = times > 0 and files_in(folder, command.ignored) == whole
+        has_ended = whole.items() <= files_in(folder, command.ignored).items()
         done = run(folder, *command.arguments)
         assert done.returncode == 0 or has_ended, (done.stderr, left)
         now = files_in(folder, command.ignored)
@@ -196,10 +201,10 @@ def test_a_command_that_was_killed_and_runs_again_leaves_what_one_run_leaves(fin
         shutil.rmtree(folder)
 
 
-WRITERS = ["segment to TIFF", "segment to OME-Zarr", "segment --append", "encode", "convert", "replay"]
+WRITERS = ["segment --append", "segment to TIFF", "segment to OME-Zarr", "encode", "convert", "replay"]
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", WRITERS if "NAPARI_SAM_KILLS" in os.environ else WRITERS[:1])
 def test_two_runs_of_a_command_at_the_same_time_lose_and_double_nothing(finished, name):
     command = COMMANDS[name]
     base, _ = finished(name)
@@ -225,7 +230,11 @@ def test_two_runs_of_a_command_at_the_same_time_lose_and_double_nothing(finished
 
 
 def test_work_of_the_user_beside_the_output_of_a_killed_run_stays(tmp_path):
-    mine = {".napari-sam-notes": "mine", ".l-0123456789abcdef.tif": "mine", ".napari-sam-0123456789abcdef/notes": "mine"}
+    mine = {
+        ".napari-sam-notes": "mine",
+        ".l-0123456789abcdef.tif": "mine",
+        ".napari-sam-0123456789abcdef/notes": "mine",
+    }
     mine |= {".napari-sam-0123456789abcdee/owner.json": json.dumps({"owner": "somebody else"})}
     for name, text in mine.items():
         path = tmp_path / "work" / name
