@@ -413,6 +413,22 @@ def test_any_order_of_axes_and_columns_names_the_same_pixels(
     assert {tuple(where[:2]) for where in np.argwhere(labels)} == {(at["t"], at["z"])}
 
 
+def test_prompts_that_all_miss_a_map_are_refused_once(run: Run, work: Path) -> None:
+    rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed: pip install rasterio")
+    profile = {"driver": "GTiff", "height": 70, "width": 70, "count": 1, "dtype": "uint8", "crs": "EPSG:32636"}
+    transform = rasterio.Affine(2.0, 0.0, 500_000.0, 0.0, -2.0, 4_000_000.0)
+    with rasterio.open("map.tif", "w", transform=transform, **profile) as dataset:
+        dataset.write(CROP, 1)
+    feature = {"type": "Feature", "properties": {}, "geometry": {"type": "Point", "coordinates": [33.0, 36.1]}}
+    Path("p.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature] * 46}))
+    code, _, err = run("segment", "map.tif", "--prompts", "p.geojson", "--out", "new.tif")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "46 object(s) of p.geojson lie outside the image" in err
+    feature["geometry"]["coordinates"] = [500_071.0, 3_999_931.0]
+    Path("p.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    assert run("segment", "map.tif", "--prompts", "p.geojson", "--out", "new.tif")[0] == 0
+
+
 def test_many_objects_that_fail_alike_are_said_once(run: Run, work: Path) -> None:
     rows = "".join(f"{number},{900 + number},5\n" for number in range(46))
     Path("p.csv").write_text(f"object,row,col\n{rows}46,34,35\n")

@@ -451,9 +451,7 @@ def test_names_are_found_in_linear_time(monkeypatch):
 # Reference systems
 
 LOCAL = 'PROJCS["by hand",GEOGCS["WGS 84",AUTHORITY["EPSG","4326"]],UNIT["metre",1,AUTHORITY["EPSG","9001"]]]'
-WKT2 = (
-    'PROJCRS["UTM 33N",BASEGEOGCRS["WGS 84",ID["EPSG",4326]],LENGTHUNIT["m",1,ID["EPSG",9001]], ID["EPSG",32633]]'
-)
+WKT2 = 'PROJCRS["UTM 33N",BASEGEOGCRS["WGS 84",ID["EPSG",4326]],LENGTHUNIT["m",1,ID["EPSG",9001]], ID["EPSG",32633]]'
 
 
 @pytest.mark.parametrize(
