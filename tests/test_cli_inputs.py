@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from skimage.data import coins
 
 from napari_sam import cli, cli_segment, models
+from napari_sam.errors import OutputError
 from napari_sam.replay import Writer, segment_all
 from napari_sam.segmenter import Segmenter
 from napari_sam.stores.journal import open_journal
@@ -312,6 +313,19 @@ def test_without_a_home_folder_a_command_runs_or_says_what_to_set(
         code, _, err = run(*arguments)
         assert (code, err.count("\n")) == (1, 1), err
         assert "set NAPARI_SAM_" in err
+
+
+@pytest.mark.parametrize("out", ["new.tif", "new.ome.zarr"])
+def test_a_message_names_the_output_and_not_where_it_is_made(
+    run: Run, work: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OutputError(f"{path} cannot be written.")
+
+    monkeypatch.setattr(cli_segment, "write_image", refuse)
+    monkeypatch.setattr("napari_sam.segmenter.open_labels", refuse)
+    code, _, err = run("segment", "coin.tif", "--prompts", "prompts.csv", "--out", out)
+    assert (code, err) == (1, f"Error: {out} cannot be written.\n")
 
 
 def test_an_interrupted_command_says_so_by_its_status(run: Run, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

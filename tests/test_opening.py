@@ -814,5 +814,5 @@ def test_a_picture_of_too_many_pixels_names_what_can_be_read_in_parts(tmp_path, 
 def test_a_raster_without_rasterio_names_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(opening, "has_rasterio", lambda: False)
     (tmp_path / "a.vrt").write_text("<VRTDataset/>")
-    with pytest.raises(ImageError, match=r"a\.vrt.*rasterio: pip install 'napari-sam\[geo\]'"):
+    with pytest.raises(ImageError, match=r"a\.vrt.*rasterio: pip install rasterio"):
         open_image(tmp_path / "a.vrt")

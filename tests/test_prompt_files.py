@@ -336,7 +336,13 @@ def test_cells_that_would_be_taken_for_something_else_are_refused(text, said):
 
 
 @pytest.mark.parametrize(
-    "text", ["sep=;\nobject;row;col\n1;5;6\n", "object,row,col\n1,5,6,,\n", "index,row,col,axis-²\n1,5,6,7\n"]
+    "text",
+    [
+        "sep=;\nobject;row;col\n1;5;6\n",
+        "sep=\t\r\nobject\trow\tcol\r\n1\t5\t6\r\n",
+        "object,row,col\n1,5,6,,\n",
+        "index,row,col,axis-²\n1,5,6,7\n",
+    ],
 )
 def test_more_spellings(text):
     (one,) = parsed(text).values()

@@ -35,6 +35,7 @@ AxesOption = Annotated[
     str, typer.Option("--axes", metavar="ROW,COL", help="Axes of the planes: -2,-1 is yx, -3,-1 is zx.")
 ]
 DEFAULT_AXES = "-2,-1"
+PLANE_HELP = "Plane of an nD image: its position along the other axes in their order, or by name as in z=3,t=1."
 DEFAULT_LEVEL = "0"
 MAX_NUMBER = 2**31
 
