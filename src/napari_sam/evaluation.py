@@ -22,7 +22,6 @@ from napari_sam.core.masks import iou
 from napari_sam.errors import ImageError
 from napari_sam.opening import open_image
 from napari_sam.segmenter import Segmenter
-from napari_sam.volume import Volume
 
 MIN_AREA = 40
 KINDS = ("instance", "semantic", "volume")

@@ -13,12 +13,21 @@ from napari_sam.errors import ImageError
 from napari_sam.images.source import Opened
 from napari_sam.lazy import dtype_of
 
-MAX_CHANNELS = 3
+MOST_CHANNELS = 3
 # A last axis of at most this length, after two much longer ones, is not the columns of an image.
 MAX_UNNAMED_CHANNELS = 4
 MIN_SIDE = 16
 # Pixels longer than this many times their width are a mistake of units, and no tile could show them.
 MAX_ANISOTROPY = 1e5
+
+
+def brief(value: Any) -> str:
+    """Return a value as text that fits into a sentence."""
+    try:
+        text = repr(value)
+    except ValueError:  # Whole numbers of thousands of digits are not written out.
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:60]}..."
 
 
 def check_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -79,7 +88,9 @@ def _channel_axis(opened: Opened, shape: tuple[int, ...], rgb: bool | None, chan
         try:
             axis = operator.index(channel_axis)
         except TypeError as error:
-            raise ImageError(f"The channel axis {channel_axis!r} is no whole number: count axes from 0.") from error
+            raise ImageError(
+                f"The channel axis {brief(channel_axis)} is no whole number: count axes from 0."
+            ) from error
         if not -len(shape) <= axis < len(shape):
             raise ImageError(f"There is no axis {axis} in an image of shape {shape}: name another one.")
         return axis % len(shape)
@@ -114,9 +125,7 @@ def check_plane_axes(shape: Sequence[int], axes: Sequence[Any]) -> None:
         )
 
 
-def checked_channels(
-    channels: Sequence[int] | None, count: int, shown: Sequence[int], *, rgb: bool
-) -> tuple[int, ...]:
+def checked_channels(channels: Sequence[int] | None, count: int, shown: Sequence[int], *, rgb: bool) -> tuple[int, ...]:
     """Return the channels that count.
 
     Parameters
@@ -136,12 +145,14 @@ def checked_channels(
         They are no numbers, none, more than three, or not there.
     """
     if channels is None:
-        return tuple(shown) or tuple(range(count if rgb else min(count, MAX_CHANNELS)))
+        return tuple(shown) or tuple(range(count if rgb else min(count, MOST_CHANNELS)))
     try:
         chosen = tuple(operator.index(channel) for channel in np.atleast_1d(np.asarray(channels, object)))
     except (TypeError, ValueError) as error:
-        raise ImageError(f"Channels are named by whole numbers counted from 0, and {channels!r} are none.") from error
-    if not 1 <= len(chosen) <= MAX_CHANNELS or not all(0 <= channel < count for channel in chosen):
+        raise ImageError(
+            f"Channels are named by whole numbers counted from 0, and {brief(channels)} are none."
+        ) from error
+    if not 1 <= len(chosen) <= MOST_CHANNELS or not all(0 <= channel < count for channel in chosen):
         raise ImageError(
             f"Channels {chosen} cannot be shown: name one to three of the image's {count} channels, counted from 0."
         )
@@ -168,8 +179,8 @@ def checked_spacing(
         sizes = ()
     if not _is_reasonable(sizes, count):
         raise ImageError(
-            f"The spacing {spacing} does not fit: give {count} numbers above 0, one for each axis, none of them more than "
-            f"{MAX_ANISOTROPY:g} times another."
+            f"The spacing {brief(spacing)} does not fit: give {count} numbers above 0, one for each axis, none "
+            f"of them more than {MAX_ANISOTROPY:g} times another."
         )
     return sizes
 
@@ -200,8 +211,9 @@ def checked_nodata(nodata: Any) -> float:
     try:
         return float(nodata)
     except (TypeError, ValueError, OverflowError) as error:
-        shown = repr(nodata) if len(repr(nodata)) < 50 else f"{repr(nodata)[:40]}..."
-        raise ImageError(f"The nodata value {shown} is no number of a pixel: give one, or leave it out.") from error
+        raise ImageError(
+            f"The nodata value {brief(nodata)} is no number of a pixel: give one, or leave it out."
+        ) from error
 
 
 def checked_gamma(gamma: Any, channels: int) -> float | tuple[float, ...]:
@@ -218,7 +230,7 @@ def checked_gamma(gamma: Any, channels: int) -> float | tuple[float, ...]:
         powers = np.zeros(1)
     is_valid = powers.ndim == 1 and len(powers) in (1, channels) and bool(np.isfinite(powers).all())
     if not is_valid or not (powers > 0).all():
-        raise ImageError(f"Gamma must be above 0 and is {gamma}: 1 leaves the image as it is.")
+        raise ImageError(f"Gamma must be above 0 and is {brief(gamma)}: 1 leaves the image as it is.")
     return float(powers[0]) if len(powers) == 1 else tuple(float(power) for power in powers)
 
 
@@ -235,7 +247,7 @@ def checked_limits(limits: Sequence[Any], channels: int) -> tuple[tuple[float, f
     except (TypeError, ValueError, OverflowError):
         pairs = np.zeros((0, 0))
     if pairs.shape not in {(1, 2), (channels, 2)} or not np.isfinite(pairs).all() or (pairs[:, 0] >= pairs[:, 1]).any():
-        raise ImageError(f"Contrast limits must be two numbers, low < high, and these are {limits}.")
+        raise ImageError(f"Contrast limits must be two numbers, low < high, and these are {brief(limits)}.")
     return tuple((float(low), float(high)) for low, high in pairs)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_sam.errors import ImageError
-from napari_sam.images.formats import TIFF_MAGIC, head_of
 from napari_sam.images.outside import check_beside, parsed_text
 
 if TYPE_CHECKING:
@@ -103,11 +102,18 @@ def _companions(path: Path, root: Element, pixels: Element) -> dict[str, int]:
 
 
 def _size_of_companion(path: Path, name: str) -> int:
+    import tifffile
+
     found = check_beside(path, name)
     if not found.is_file():
         raise ImageError(f"{path} has planes in {name}, which is missing: copy it beside it, under that name.")
-    if head_of(found, 4) not in TIFF_MAGIC:
-        raise ImageError(f"{path} has planes in {name}, which is damaged and no TIFF: copy it again.")
+    try:
+        with tifffile.TiffFile(found) as other:
+            is_whole = other.pages.first.dtype is not None
+    except Exception:  # Whatever tifffile makes of a damaged file.
+        is_whole = False
+    if not is_whole:
+        raise ImageError(f"{path} has planes in {name}, which is damaged: copy it again.")
     return found.stat().st_size
 
 

@@ -168,9 +168,7 @@ def _open_otherwise(path: Path, series: tifffile.TiffPageSeries) -> Opened:
         return open_picture(path, ("TIFF",))
     except Exception as error:
         name = getattr(series.keyframe.compression, "name", series.keyframe.compression)
-        raise ImageError(
-            f"{path} is compressed as {name}, which is not known here: save it with DEFLATE."
-        ) from error
+        raise ImageError(f"{path} is compressed as {name}, which is not known here: save it with DEFLATE.") from error
 
 
 def _describe_tiff(
