@@ -227,7 +227,7 @@ class Segmenter:
         """Return the plane at a position along the axes that are not its own; see `Plane.of`."""
         if isinstance(index, Plane):
             return index
-        check_plane_axes(self.shape, self._axes)
+        check_plane_axes(self.shape, self._axes, is_named=index is not None)
         return Plane.of(self.shape, index, self._axes)
 
     def segment(

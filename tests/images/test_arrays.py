@@ -161,7 +161,16 @@ def test_planes_along_an_unnamed_axis_of_channels_are_refused_with_its_name(samp
 
 @pytest.mark.parametrize("shape", [(2, 40, 50), (40, 50), (3, 4, 4), (40, 50, 12)])
 def test_other_short_axes_are_planes(shape):
-    check_plane_axes(shape, (-2, -1))
+    check_plane_axes(shape, (-2, -1), is_named=True)
+
+
+def test_a_short_last_axis_may_be_channels_or_depth():
+    image = np.zeros((40, 50, 7), np.float32)
+    with pytest.raises(ImageError, match=r"channel_axis=-1.*axes=\(0, 1\)"):
+        check_plane_axes(image.shape, (-2, -1), is_named=False)
+    check_plane_axes(image.shape, (0, 1), is_named=False)
+    check_plane_axes((7, 40, 50), (-2, -1), is_named=False)
+    assert Volume.of(image, channels=[6, 2]).channel_axis == 2
 
 
 @pytest.mark.parametrize("axes", [3, "ab", (0,), None])

@@ -181,6 +181,30 @@ def test_bands_that_gdal_calls_blue_green_and_red_are_seen_so(tmp_path):
     np.testing.assert_array_equal(seen(tmp_path / "a.tif"), COLORS)
 
 
+@pytest.mark.parametrize("kind", ["ome", "imagej"])
+def test_channels_are_seen_in_the_colors_that_the_file_names(tmp_path, kind):
+    stack = np.stack([GRAY, GRAY[::-1]])
+    if kind == "ome":
+        channels = {"Name": ["DAPI", "GFP"], "Color": [0x0000FFFF, 0x00FF00FF]}
+        tifffile.imwrite(tmp_path / "a.tif", stack, ome=True, metadata={"axes": "CYX", "Channel": channels})
+    else:
+        blue, green = np.zeros((2, 3, 256), np.uint8)
+        blue[2] = green[1] = np.arange(256)
+        tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "CYX", "LUTs": [blue, green]})
+    assert open_image(tmp_path / "a.tif").colors == ("0000FF", "00FF00")
+    shown = Volume.of(tmp_path / "a.tif").rendering((0, 255))
+    np.testing.assert_array_equal(shown(np.moveaxis(stack, 0, -1)), np.dstack([0 * GRAY, GRAY[::-1], GRAY]))
+
+
+@pytest.mark.parametrize("colors", [None, [-1, -1]])
+def test_channels_without_colors_of_their_own_are_red_and_green(tmp_path, colors):
+    channels = {"Name": ["a", "b"]} | ({} if colors is None else {"Color": colors})
+    metadata = {"axes": "CYX", "Channel": channels}
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([GRAY, GRAY]), ome=True, metadata=metadata)
+    assert open_image(tmp_path / "a.tif").colors == ()
+    assert open_image(tmp_path / "a.tif").channel_names == ("a", "b")
+
+
 def test_chroma_of_half_resolution_is_read_by_another_library(tmp_path):
     pytest.importorskip("rasterio")
     smooth = np.dstack([np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)] * 3)

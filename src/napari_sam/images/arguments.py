@@ -17,6 +17,7 @@ MOST_CHANNELS = 3
 # A last axis of at most this length, after two much longer ones, is not the columns of an image.
 MAX_UNNAMED_CHANNELS = 4
 MIN_SIDE = 16
+SHORT = 4
 # Pixels longer than this many times their width are a mistake of units, and no tile could show them.
 MAX_ANISOTROPY = 1e5
 
@@ -76,7 +77,7 @@ def checked_channel_axis(
         There is no such axis, or too few others.
     """
     axis = _channel_axis(opened, shape, rgb, channel_axis)
-    if axis is None and has_channels and ends_in_channels(shape):
+    if axis is None and has_channels and (ends_in_channels(shape) or is_short(shape)):
         axis = len(shape) - 1
     if axis is not None and len(shape) < 3:
         raise ImageError(f"An image with channels needs two more axes and this one has shape {shape}.")
@@ -109,20 +110,42 @@ def ends_in_channels(shape: Sequence[int]) -> bool:
     return len(shape) > 2 and shape[-1] <= MAX_UNNAMED_CHANNELS and min(shape[-3:-1]) >= MIN_SIDE
 
 
-def check_plane_axes(shape: Sequence[int], axes: Sequence[Any]) -> None:
+def check_plane_axes(shape: Sequence[int], axes: Sequence[Any], *, is_named: bool = True) -> None:
     """Refuse planes whose columns are an axis of channels that was not named.
+
+    Parameters
+    ----------
+    shape
+        Of the image, channels not counted.
+    axes
+        The row and the column axis of the planes.
+    is_named
+        Whether the caller says which plane is meant: then any axis but a very short one may be its columns.
 
     Raises
     ------
     ImageError
-        The last axis of the image is such a one, and the planes run along it.
+        The last axis of the image seems to hold channels, and the planes run along it.
     """
     last = len(shape) - 1
-    if ends_in_channels(shape) and any(isinstance(axis, int) and axis in (-1, last) for axis in axes):
+    if not any(isinstance(axis, int) and axis in (-1, last) for axis in axes):
+        return
+    if ends_in_channels(shape):
         raise ImageError(
             f"The last axis of an image of shape {tuple(shape)} seems to hold channels: say so with channel_axis=-1 in "
             "a script, or choose them with --channels 0 on the command line."
         )
+    if not is_named and is_short(shape):
+        raise ImageError(
+            f"An image of shape {tuple(shape)} has many planes along its short last axis: if that holds channels, say "
+            "so with channel_axis=-1 (--channels 0 on the command line); if it is the depth, give axes=(0, 1) and "
+            "plane=0 in a script; else say which plane, for example plane=0 or --plane 0."
+        )
+
+
+def is_short(shape: Sequence[int]) -> bool:
+    """Return whether the last axis is so much shorter than the two before it that it is rarely the columns."""
+    return len(shape) > 2 and MIN_SIDE <= min(shape[-3:-1]) and shape[-1] * SHORT <= min(shape[-3:-1])
 
 
 def checked_channels(channels: Sequence[int] | None, count: int, shown: Sequence[int], *, rgb: bool) -> tuple[int, ...]:

@@ -70,6 +70,33 @@ def metadata_file(path: Path, xml: str) -> Path | None:
     return found
 
 
+def ome_channels(xml: str, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return colors ("RRGGBB") and names of the channels of the first image.
+
+    Parameters
+    ----------
+    xml
+        The OME-XML.
+    count
+        How many channels the pixels have; with another number, nothing is returned. So it is with colors that are
+        missing or all the same, as programs write them that know none.
+    """
+    try:
+        root = parsed_text(xml, Path("the file"))
+        pixels = next(child for image in _children(root, "Image") for child in _children(image, "Pixels"))
+    except (ImageError, StopIteration):
+        return (), ()
+    channels = list(_children(pixels, "Channel"))
+    if len(channels) != count:
+        return (), ()
+    names = tuple(channel.get("Name", f"channel {number}") for number, channel in enumerate(channels))
+    try:
+        colors = tuple(f"{(int(channel.attrib['Color']) & 0xFFFFFFFF) >> 8:06X}" for channel in channels)
+    except (KeyError, ValueError):
+        colors = ()
+    return (colors if len(set(colors)) > 1 else ()), names
+
+
 def _children(element: Element, tag: str) -> Iterator[Element]:
     return (child for child in element if child.tag.rsplit("}", 1)[-1] == tag)
 
