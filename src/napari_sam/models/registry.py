@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -91,11 +92,14 @@ class ModelEntry:
             return Path(str(files("napari_sam.models") / self.file))
         usual = models_folder() / self.file
         others = (usual.with_name(f"{self.name}{suffix}") for suffix in SUFFIXES)
-        return next((path for path in (usual, *others) if path.exists()), usual)
+        # `Path.exists` fails on a folder whose name is too long.
+        return next((path for path in (usual, *others) if os.path.exists(path)), usual)  # noqa: PTH110
 
 
 def models_folder() -> Path:
     """Return the folder of weights: what NAPARI_SAM_MODELS names, else `models` in the cache folder.
+
+    A user without a home folder has them in the system's folder for temporary files.
 
     Raises
     ------
@@ -109,7 +113,11 @@ def models_folder() -> Path:
         if named:
             folder = Path(os.path.expanduser(named)) / inside  # noqa: PTH111  An unknown ~user is no error here.
             return folder.absolute()
-    return Path(platformdirs.user_cache_dir("napari-sam", appauthor=False)) / "models"
+    folder = Path(platformdirs.user_cache_dir("napari-sam", appauthor=False))
+    if not folder.is_absolute():
+        user = os.getuid() if hasattr(os, "getuid") else "user"
+        folder = Path(tempfile.gettempdir()) / f"napari-sam-{user}"
+    return folder / "models"
 
 
 def _sam(family: str, source: str, sha256: str, nbytes: int, summary: str) -> ModelEntry:
