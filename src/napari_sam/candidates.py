@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, overload
 
+from napari_sam.core.arguments import shown
 from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask
 from napari_sam.core.prompts import Prompts
@@ -63,8 +64,8 @@ class Candidates(Sequence[Mask]):
 
     def named(self, name: CandidateName) -> Mask:
         """Return the candidate called "best", "small", "medium" or "large"."""
-        if name not in CANDIDATE_NAMES:
-            raise PromptError(f"There is no candidate called {name!r}: use {', '.join(CANDIDATE_NAMES)}.")
+        if not (isinstance(name, str) and name in CANDIDATE_NAMES):
+            raise PromptError(f"There is no candidate called {shown(name)}: use {', '.join(CANDIDATE_NAMES)}.")
         return self.best if name == "best" else self.masks[CANDIDATE_NAMES.index(name) - 1]
 
     def name_of(self, mask: Mask) -> CandidateName | None:

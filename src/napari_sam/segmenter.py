@@ -17,7 +17,7 @@ from napari_sam.candidates import CandidateName as CandidateName
 from napari_sam.candidates import Candidates as Candidates
 from napari_sam.core.arguments import each, index_of, number, shown, whole
 from napari_sam.core.cleaning import Cleaning
-from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.geometry import Box, Plane, plane_axes
 from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.prompt_checks import check_mask
 from napari_sam.core.prompts import Prompts
@@ -138,7 +138,7 @@ class Segmenter:
         self.volume = volume = Volume.of(
             image, rgb, channel_axis=channel_axis, channels=channels, spacing=spacing, nodata=nodata
         )
-        self._axes = tuple(axes)
+        self._axes = plane_axes(axes, volume.shape)
         self.journal: Journal | None = None
         recorded = checked_journal(journal)
         kept = checked_store(store)
@@ -297,6 +297,8 @@ class Segmenter:
         chosen = mask.best if isinstance(mask, Candidates) else mask
         check_mask(chosen, LabelsError)
         label = None if label is None else _label(label)
+        if not isinstance(overlap, str):
+            raise LabelsError(f"The overlap must be keep, overwrite or empty and is {shown(overlap)}: correct it.")
         if not (cleaning is None or isinstance(cleaning, Cleaning)):
             raise PromptError(f"The cleaning must be a Cleaning and is {shown(cleaning)}: make one.")
         _check_class(class_name)
@@ -417,7 +419,8 @@ class Segmenter:
             "at level 0 a pixel of the encoder's input is one of the image, and here there are the levels "
             f"{grid.min_level} to {grid.max_level}"
         )
-        given = levels if isinstance(levels, (Sequence, np.ndarray)) and np.ndim(levels) else [levels]
+        is_row = isinstance(levels, Sequence) or getattr(levels, "ndim", 0) == 1
+        given = levels if is_row else [levels]
         least, most = grid.min_level, grid.max_level
         numbers = each(
             given, "The levels", "whole numbers", lambda level: whole(level, "A level", advice, least=least, most=most)
@@ -427,7 +430,7 @@ class Segmenter:
 
     def planes(self) -> list[Plane]:
         """Return all planes of the volume, in order."""
-        row, col = (axis % len(self.shape) for axis in self._axes)
+        row, col = self._axes
         others = [range(length) for axis, length in enumerate(self.shape) if axis not in (row, col)]
         return [self.plane(index) for index in itertools.product(*others)]
 
@@ -511,7 +514,7 @@ def _earlier(previous: Mask | Candidates | None) -> Mask | None:
 
 def _label(value: int) -> int:
     label = index_of(value)
-    if label is None:
+    if label is None or abs(label) > np.iinfo(np.int64).max:
         raise LabelsError(f"A label must be a whole number from 1 on and is {shown(value)}: correct it.")
     return label
 

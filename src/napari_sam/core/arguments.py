@@ -182,6 +182,34 @@ def choice(value: Any, what: str, known: Collection[str], error: Error = PromptE
     return value
 
 
+def shape_of(value: Any, what: str, error: Error, axes: int | None = None) -> tuple[int, ...]:
+    """Return a shape as whole numbers from 0 on.
+
+    Parameters
+    ----------
+    value
+        A sequence, array or tensor.
+    what
+        The start of the message, such as "The shape of the image".
+    error
+        Class of the error.
+    axes
+        How many axes it must have; any number when left out.
+
+    Raises
+    ------
+    NapariSamError
+        It is no shape, or has another number of axes.
+    """
+    is_row = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    values = list(value) if is_row or getattr(value, "ndim", 0) == 1 else [None]
+    found = [index_of(length) for length in values]
+    if any(length is None or length < 0 for length in found) or axes not in (None, len(found)):
+        numbers = "whole numbers from 0 on" if axes is None else f"{axes} whole numbers from 0 on"
+        raise error(f"{what} must be {numbers} and is {shown(value)}: correct it.")
+    return tuple(length for length in found if length is not None)
+
+
 def local_path(value: Any, what: str, error: Error) -> Path:
     """Return a path as one that the system can look up.
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.core.arguments import index_of, shown
+from napari_sam.core.arguments import index_of, shape_of, shown
 from napari_sam.errors import ImageError
 
 # Positions that are interpolated together.
@@ -148,6 +148,7 @@ class Plane:
         ImageError
             The array has fewer than two axes, or `index` does not name one plane of it.
         """
+        shape = shape_of(shape, "The shape of the image", ImageError)
         ndim = len(shape)
         if ndim < 2:
             raise ImageError(
@@ -155,7 +156,7 @@ class Plane:
             )
         if isinstance(index, Plane):
             return index.checked(shape)
-        row, col = _plane_axes(axes, shape)
+        row, col = plane_axes(axes, shape)
         others = [axis for axis in range(ndim) if axis not in (row, col)]
         if index is None and all(shape[axis] == 1 for axis in others):
             index = (0,) * len(others)
@@ -170,7 +171,7 @@ class Plane:
         if len(given) != len(others):
             raise ImageError(
                 f"An image of shape {tuple(shape)} needs {len(others)} plane number(s) and {len(given)} came: "
-                f"{tuple(given)}."
+                f"{shown(tuple(given))}."
             )
         full = [0] * ndim
         for axis, position in zip(others, given, strict=True):
@@ -190,7 +191,7 @@ class Plane:
         ImageError
             It is not.
         """
-        row, col = _plane_axes(self.axes, shape)
+        row, col = plane_axes(self.axes, shape)
         given = _positions(self.index)
         fits = len(given) == len(shape) and all(
             0 <= at < length or axis in (row, col) for axis, (at, length) in enumerate(zip(given, shape, strict=True))
@@ -216,7 +217,7 @@ class Plane:
         return block if self.axes[0] < self.axes[1] else block.swapaxes(0, 1)
 
 
-def _plane_axes(axes: Any, shape: Sequence[int]) -> tuple[int, int]:
+def plane_axes(axes: Any, shape: Sequence[int]) -> tuple[int, int]:
     """Return the row axis and the column axis, counted from 0."""
     ndim = len(shape)
     numbers = _positions(axes)

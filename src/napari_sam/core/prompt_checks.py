@@ -50,7 +50,11 @@ def point_signs(labels: ArrayLike) -> NDArray[np.bool_]:
         return np.zeros(0, bool)
     if values.ndim != 1 or values.dtype.kind not in "biufO" or np.ma.is_masked(values):
         raise refusal
-    if not all(value in (0, 1) for value in values.tolist()):
+    try:
+        are_signs = all(value in (0, 1) for value in values.tolist())
+    except TypeError as error:  # pandas' missing value is neither equal nor unequal to anything.
+        raise refusal from error
+    if not are_signs:
         raise refusal
     return values.astype(bool)
 
@@ -132,6 +136,8 @@ def check_mask(mask: Mask, error: type[NapariSamError] = PromptError) -> None:
     NapariSamError
         The box has no whole edges, or the pixels are not boolean or of another shape.
     """
+    if not isinstance(mask.box, Box):
+        raise error(f"The box of a mask must be a Box and is {shown(mask.box)}: correct the mask.")
     edges = numbers(mask.box.as_tuple(), "The edges of a mask's box", "top, left, bottom, right", error)
     pixels = mask.pixels
     fits = (

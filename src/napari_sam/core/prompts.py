@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_sam.core.arguments import numbers, shown
+from napari_sam.core.arguments import numbers, shape_of, shown
 from napari_sam.core.geometry import Box, interpolated, overlap_matrix
 from napari_sam.core.masks import Mask
 from napari_sam.core.polygons import fill_polygon
@@ -251,6 +251,8 @@ def rasterize_polygon(vertices: ArrayLike, shape: tuple[int, int]) -> Mask:
     PromptError
         These are no corners of a polygon, or nothing of it lies inside the plane.
     """
+    rows, cols = shape_of(shape, "The shape of the plane", PromptError, 2)
+    shape = rows, cols
     corners = numbers(vertices, "A polygon's corners", "one (row, col) each")
     if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3 or not np.isfinite(corners).all():
         raise PromptError(
