@@ -16,6 +16,15 @@ from numpy.typing import DTypeLike, NDArray
 from napari_sam.errors import LabelsError
 from napari_sam.stores.boxes import Region, fitting, region_of, wider
 from napari_sam.stores.chunks import write
+from napari_sam.stores.label_arguments import (
+    label_axes,
+    label_chunks,
+    label_dtype,
+    label_numbers,
+    label_shape,
+    label_text,
+    labels_path,
+)
 from napari_sam.stores.levels import Levels, not_written
 from napari_sam.stores.multiscales import Multiscale, like, make_label_image, open_label_image, renamed
 
@@ -92,8 +101,21 @@ class LabelPyramid:
             The path exists or cannot be made, or an argument is wrong; nothing is left behind.
         """
         notes = {NAMESPACE: {"highest_label": 0}}
-        make_label_image(Path(path), shape, axes, spacing, translation, unit, chunks, dtype, name, source, notes)
-        return cls.open(path)
+        folder = labels_path(path)
+        make_label_image(
+            folder,
+            label_shape(shape),
+            label_axes(axes),
+            label_numbers(spacing, "spacing"),
+            label_numbers(translation, "translation"),
+            label_text(unit, "unit"),
+            label_chunks(chunks),
+            label_dtype(dtype),
+            label_text(name, "name"),
+            label_text(source, "source"),
+            notes,
+        )
+        return cls.open(folder)
 
     @classmethod
     def open(cls, path: str | Path) -> LabelPyramid:
@@ -105,7 +127,7 @@ class LabelPyramid:
             The path is missing, no zarr or read-only, or does not hold whole numbers at levels that are whole steps
             through each other.
         """
-        path = Path(path)
+        path = labels_path(path)
         try:
             exists = path.exists()
         except OSError:
