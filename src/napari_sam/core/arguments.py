@@ -72,7 +72,7 @@ def numbers(value: Any, what: str, form: str, error: Error = PromptError) -> NDA
     refusal = error(f"{what} must be numbers, {form}, and these are {shown(value)}: correct them.")
     try:
         array = as_numpy(value)
-        if array.dtype.kind == "O" and not any(isinstance(item, (str, bytes)) for item in array.flat):
+        if array.dtype.kind == "O" and not any(item is None or isinstance(item, (str, bytes)) for item in array.flat):
             array = array.astype(np.float64)
     except (TypeError, ValueError, OverflowError, RuntimeError) as cause:
         raise refusal from cause
