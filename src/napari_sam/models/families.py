@@ -178,7 +178,8 @@ def _recognised(state: State, path: Path) -> tuple[str, State]:
 
 
 def _unknown(state: Mapping[str, torch.Tensor], path: Path) -> ModelError:
-    part = only_part(state, {family: _network(family).state_dict() for family in ("compact", "vit_t", "vit_b")})
+    networks = [_network(family).state_dict() for family in ("compact", "vit_t", "vit_b")]
+    part = only_part(state, [{key for key in network if not NOT_WEIGHTS.fullmatch(key)} for network in networks])
     if part is not None:
         return ModelError(
             f"{path} holds a network's {part} alone: use a checkpoint of the whole network, with its image encoder, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,7 +125,7 @@ def joined(sets: list[WeightSet]) -> WeightSet | None:
     return WeightSet("", state) if len(sets) > 1 else None
 
 
-def only_part(state: Mapping[str, Tensor], networks: Mapping[str, Mapping[str, Any]]) -> str | None:
+def only_part(state: Mapping[str, Tensor], networks: Iterable[Collection[str]]) -> str | None:
     """Return which component of a network a state dict holds without the others, or None.
 
     Parameters
@@ -133,11 +133,11 @@ def only_part(state: Mapping[str, Tensor], networks: Mapping[str, Mapping[str, A
     state
         Tensors, with or without the component's name before theirs.
     networks
-        State dicts of networks of each kind.
+        Names of the weights of networks of each kind.
     """
     ends = {".".join(parts[index:]) for parts in (key.split(".") for key in state) for index in range(len(parts))}
     best: tuple[int, str | None] = (0, None)
-    for network in networks.values():
+    for network in networks:
         for component in ("mask_decoder", "image_encoder", "prompt_encoder"):
             names = {key.removeprefix(f"{component}.") for key in network if key.startswith(f"{component}.")}
             count = len(names & ends)
