@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -210,3 +211,22 @@ def test_a_family_without_its_packages_is_refused_before_it_is_fetched(
     monkeypatch.setattr("napari_sam.models.find_spec", lambda name: None)
     assert "pip install transformers" in refusal(lambda: load_predictor(name, "cpu"))
     monkeypatch.setattr("napari_sam.models.find_spec", importlib.util.find_spec)
+
+
+# Without a home folder
+
+
+def test_a_user_without_a_home_folder_has_models_among_the_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("NAPARI_SAM_MODELS", "NAPARI_SAM_CACHE"):
+        monkeypatch.delenv(variable, raising=False)
+    # What platformdirs returns where nothing says who the user is.
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: "~/.cache/napari-sam")
+    folder = models_folder()
+    assert folder.is_relative_to(tempfile.gettempdir())
+    assert REGISTRY["vit_b"].path.parent == folder
+
+
+def test_a_folder_of_models_that_cannot_exist_holds_no_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NAPARI_SAM_MODELS", str(tmp_path / ("a" * 300)))
+    assert REGISTRY["vit_b"].path.name == "vit_b.pth"
+    assert not REGISTRY["vit_b"].is_here

@@ -37,7 +37,7 @@ PAUSE = 1.0
 BLOCK = 2**20
 # A file whose size is not known may have this many bytes; one whose size is known, this multiple of it.
 MAX_BYTES = 16 * 10**9
-MAX_EXCESS = 1.5
+MAX_EXCESS = 3
 # A connection that brings less than this many bytes a second, over this many seconds, is given up.
 MIN_SPEED = 1000
 STALL_SECONDS = 60.0
@@ -127,7 +127,7 @@ def download(
     name
         Of the model, for the message; the file's name when left out.
     nbytes
-        About how large the file is. A file of more than 1.5 times that is refused; 16 GB where it is not known.
+        About how large the file is. A file of more than three times that is refused; 16 GB where it is not known.
 
     Raises
     ------

@@ -92,8 +92,17 @@ class ModelEntry:
             return Path(str(files("napari_sam.models") / self.file))
         usual = models_folder() / self.file
         others = (usual.with_name(f"{self.name}{suffix}") for suffix in SUFFIXES)
-        # `Path.exists` fails on a folder whose name is too long.
-        return next((path for path in (usual, *others) if os.path.exists(path)), usual)  # noqa: PTH110
+        return next((path for path in (usual, *others) if is_there(path)), usual)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the weights are on this machine."""
+        return is_there(self.path)
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a file exists; one whose name is too long does not, where `Path.exists` fails."""
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def models_folder() -> Path:

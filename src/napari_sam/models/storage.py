@@ -46,7 +46,7 @@ def fetch(entry: ModelEntry, progress: Progress | None = None) -> Path:
         They are not there and cannot be downloaded; it says where to put them by hand.
     """
     path = entry.path
-    if path.exists():
+    if entry.is_here:
         return path
     if entry.source is None:
         how = entry.by_hand or f"get it from {entry.homepage}"
