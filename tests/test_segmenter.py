@@ -8,8 +8,10 @@ from skimage.data import coins
 from skimage.filters import sobel
 from skimage.segmentation import watershed
 
+from napari_sam import candidates
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, iou, touches_border
+from napari_sam.core.prompts import MAX_DECODED_POINTS
 from napari_sam.core.tiles import TileGrid
 from napari_sam.errors import ImageError, LabelsError, NapariSamError, PromptError
 from napari_sam.models.predictor import Decoded
@@ -635,3 +637,53 @@ def test_with_a_with_statement_the_journal_is_free_afterwards(discs, fake_predic
             segmenter.accept(segmenter.segment(points=[SMALL if count == 1 else LARGE]))
             assert len(segmenter.objects) == count
     np.testing.assert_array_equal(np.unique(zarr.open_group(pixels, mode="r")["0"][:]), [0, 1, 2])
+
+
+# Many points and large answers
+
+
+def test_many_points_cost_a_bounded_number_of_decodings(discs, make_predictor):
+    counts = {}
+    for count in (32, 33, 1000, 5000):
+        predictor = make_predictor()
+        points = [(195 + index % 11, 225 + index // 11 % 11) for index in range(count)]
+        Segmenter(discs, model=predictor).segment(points=points)
+        counts[count] = len(predictor.decoded)
+        assert max(len(prompts.points) for prompts in predictor.decoded) <= MAX_DECODED_POINTS
+    assert counts[33] == counts[32] + 1
+    assert counts[5000] < counts[32] + 10
+
+
+@pytest.mark.parametrize("count", [31, 32, 33, 64, 65, 100])
+def test_one_more_click_is_one_more_decoding_and_a_script_gets_what_clicks_get(discs, make_predictor, count):
+    points = [(195 + index % 11, 225 + index // 11) for index in range(count)]
+    clicking, script = make_predictor(), make_predictor()
+    by_clicks, at_once = Segmenter(discs, model=clicking), Segmenter(discs, model=script)
+    for clicks in range(1, count):
+        by_clicks.segment(points=points[:clicks])
+    before = len(clicking.decoded)
+    last = by_clicks.segment(points=points)
+    assert len(clicking.decoded) == before + 1
+    found = at_once.segment(points=points)
+    np.testing.assert_array_equal(last.best.low_res_logits, found.best.low_res_logits)
+    assert [mask.box for mask in last] == [mask.box for mask in found]
+
+
+def test_the_answers_that_are_kept_do_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(candidates, "MAX_ANSWER_BYTES", 1000)
+
+    def answer(side):
+        mask = Mask(Box(0, 0, side, side), np.ones((side, side), bool))
+        return Candidates((mask,), 0, Plane((0, 1), (0, 0)))
+
+    cache = candidates.AnswerCache()
+    for index in range(20):
+        cache.put(index, answer(10))
+    assert [index for index in range(20) if cache.get(index)] == list(range(10, 20))
+    cache.put("huge", answer(100))
+    assert cache.get("huge")
+    assert not any(cache.get(index) for index in range(20))
+    cache.put("huge", answer(1))
+    cache.put("other", answer(1))
+    assert cache.get("huge")
+    assert len(list(reversed(cache))) == 2

@@ -73,7 +73,7 @@ def convert(
 
     entry = REGISTRY.get(str(checkpoint))
     if entry is not None and not checkpoint.exists():
-        checkpoint = entry.path if entry.path.exists() else _fetch(entry)
+        checkpoint = entry.path if entry.is_here else _fetch(entry)
         check_apart({"model": checkpoint}, {"the output": out})
     family, state = recognise(load_weights(checkpoint), checkpoint)
     save_weights(state, out, family=family, half=half)
@@ -115,7 +115,7 @@ def load(
     from napari_sam.models.registry import REGISTRY
 
     entry = REGISTRY.get(model)
-    if entry is not None and not entry.path.exists():
+    if entry is not None and not entry.is_here:
         if image is not None:
             from napari_sam.volume import Volume
 
@@ -149,9 +149,9 @@ def _described(entry: ModelEntry) -> dict[str, Any]:
     return {
         "name": entry.name,
         "family": entry.family,
-        "where": "shipped" if entry.shipped else "here" if path.exists() else "download" if entry.source else "by hand",
+        "where": "shipped" if entry.shipped else "here" if entry.is_here else "download" if entry.source else "by hand",
         "path": str(path),
-        "bytes": path.stat().st_size if path.exists() else entry.nbytes,
+        "bytes": path.stat().st_size if entry.is_here else entry.nbytes,
         "licence": entry.licence,
         "good for": entry.summary,
         "source": entry.source,

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_sam.cli_console import progress_bar, say
-from napari_sam.errors import ModelError
-from napari_sam.paths import check_apart, read_text
+from napari_sam.paths import check_apart
 
 if TYPE_CHECKING:
     from napari_sam.training.train import TrainOptions
@@ -19,7 +18,6 @@ def train(
     config: Annotated[Path, typer.Argument(help="A TOML file; see configs/compact.toml.")],
 ) -> None:
     """Train the compact model, or fine-tune any model, by simulated prompts; goes on where a run was stopped."""
-    read_text(config, "configuration", ModelError)  # Refuses a pipe, which would never end, and what is no text.
     from napari_sam.training.train import read_config
     from napari_sam.training.train import train as run
 

@@ -17,6 +17,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.stats import spearmanr
 from skimage.measure import label as connected_components
 
+from napari_sam.core.arguments import index_of, local_path, shown
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import iou
 from napari_sam.errors import ImageError
@@ -26,6 +27,7 @@ from napari_sam.segmenter import Segmenter
 
 MIN_AREA = 40
 KINDS = ("instance", "semantic", "volume")
+MAX_REASON = 120
 
 
 class HasShape(Protocol):
@@ -141,21 +143,13 @@ def read_manifest(path: Path) -> list[LabelledImage]:
     ImageError
         The file is missing or has another form.
     """
+    text = read_text(path, "manifest", ImageError)
     try:
-        entries = json.loads(read_text(path, "manifest", ImageError))
-        return [
-            _entry(
-                image=path.parent / entry["image"],
-                mask=path.parent / entry["mask"],
-                subset=str(entry["subset"]),
-                kind=str(entry["kind"]),
-                ignore_label=entry.get("ignore_label"),
-            )
-            for entry in entries
-        ]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        return [_entry(entry, path.parent) for entry in json.loads(text)]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else shown_error(error)
         raise ImageError(
-            f"The manifest {path} has an unknown form ({error}): it must be a JSON list of objects with image, mask, "
+            f"The manifest {path} has an unknown form ({reason}): it must be a JSON list of objects with image, mask, "
             "subset and kind."
         ) from error
 
@@ -168,11 +162,15 @@ def read_split(path: Path) -> frozenset[str]:
     ImageError
         The file is missing or has another form.
     """
+    text = read_text(path, "split", ImageError)
     try:
-        text = read_text(path, "file of the list kept_out", ImageError)
-        return frozenset(str(name) for name in json.loads(text)["kept_out"])
+        names = json.loads(text)["kept_out"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"kept_out is {shown(names)}")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ImageError(f"The split {path} cannot be used ({error}): it must hold a list named kept_out.") from error
+        reason = shown_error(error)
+        raise ImageError(f"The split {path} cannot be used ({reason}): it must hold a list named kept_out.") from error
+    return frozenset(names)
 
 
 def divide(
@@ -197,10 +195,20 @@ def divide(
     return [image for image in images if not held(image)], [image for image in images if held(image)]
 
 
-def _entry(*, kind: str, **rest: Any) -> LabelledImage:
+def _entry(entry: dict[str, Any], folder: Path) -> LabelledImage:
+    kind, ignored = entry["kind"], entry.get("ignore_label")
     if kind not in KINDS:
-        raise ValueError(f"kind {kind!r} is none of {', '.join(KINDS)}")
-    return LabelledImage(kind=kind, **rest)
+        raise ValueError(f"kind {shown(kind)} is none of {', '.join(KINDS)}")
+    if ignored is not None and index_of(ignored) is None:
+        raise ValueError(f"ignore_label {shown(ignored)} is no whole number")
+    image, mask = (folder / local_path(entry[name], f"The {name}", ImageError) for name in ("image", "mask"))
+    return LabelledImage(image, mask, str(entry["subset"]), kind, ignored)
+
+
+def shown_error(error: Exception) -> str:
+    """Return what an error says on one line, cut where it is long."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]} ..."
 
 
 def read_labels(image: LabelledImage, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -214,6 +222,12 @@ def read_labels(image: LabelledImage, shape: tuple[int, ...]) -> NDArray[Any]:
     labels = np.asarray(open_image(image.mask, as_labels=True).levels[0])
     if labels.shape != shape:
         raise ImageError(f"{image.mask} has shape {labels.shape} and its image {shape}: correct the manifest.")
+    if image.kind == "volume" and labels.ndim != 3:
+        raise ImageError(
+            f"{image.mask} has the shape {labels.shape} and should be a volume (z, y, x): correct the kind."
+        )
+    if labels.dtype.kind == "f" and not (labels == np.floor(labels)).all():
+        raise ImageError(f"{image.mask} holds labels that are no whole numbers: save them as integers.")
     return labels
 
 

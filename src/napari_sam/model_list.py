@@ -65,7 +65,7 @@ def model_states() -> list[ModelState]:
     def where(entry: ModelEntry) -> Where:
         if entry.shipped:
             return "shipped"
-        return "here" if entry.path.exists() else "download" if entry.source else "by hand"
+        return "here" if entry.is_here else "download" if entry.source else "by hand"
 
     return [
         ModelState(entry.name, where(entry), entry.nbytes, entry.licence, entry.summary, entry.homepage, entry.by_hand)

@@ -8,16 +8,38 @@ import stat
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+import platformdirs
+
 from napari_sam.errors import NapariSamError, OutputError
 
+APPLICATION = "napari-sam"
 MAX_TEXT_BYTES = 2**30
 MAX_SHOWN = 160
 MAX_NAME_BYTES = 255
 # Files that make a folder one thing: a zarr, or a journal.
 FOLDER_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", "entries.jsonl")
+
+
+def user_folder(kind: Literal["cache", "data"]) -> Path | None:
+    """Return the folder that the system has for an application's files, or None for a user without a home folder.
+
+    Containers often run under a user number that has no name and no home.
+
+    Parameters
+    ----------
+    kind
+        "cache" for files that can be made again, "data" for work.
+    """
+    find = platformdirs.user_cache_dir if kind == "cache" else platformdirs.user_data_dir
+    try:
+        folder = Path(find(APPLICATION, appauthor=False))
+    except RuntimeError:
+        return None
+    return folder if folder.is_absolute() else None  # Before platformdirs 4.4 it begins with ~ then.
 
 
 def exists(path: str | Path) -> bool:

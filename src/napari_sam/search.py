@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
+from napari_sam.core.arguments import number, shown
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask, mask_from_logits, touches_border
+from napari_sam.core.prompt_checks import checked_box
 from napari_sam.errors import ModelError, PromptError
 
 if TYPE_CHECKING:
@@ -61,21 +63,21 @@ def find(
     PromptError
         The text is empty, or the box lies outside the image.
     """
+    if not (hasattr(segmenter, "predictor") and hasattr(segmenter, "encoder")):
+        raise ModelError(f"Objects are found in the image of a Segmenter, and {shown(segmenter)} is none: make one.")
     if not getattr(segmenter.predictor, "finds_text", False):
         raise ModelError(
             f"The model {segmenter.predictor.name} finds nothing by words: use SAM 3 (napari-sam models says how)."
         )
-    if not text.strip():
+    if not (isinstance(text, str) and text.strip()):
         raise PromptError("There is no text to look for: name the objects, for example nucleus.")
-    if not downsample > 0:
-        raise PromptError(f"The downsample must be above 0 and is {downsample:g}: 1 looks at the image as it is.")
+    downsample = number(downsample, "The downsample", "give a number above 0; 1 looks at the image as it is", above=0)
+    threshold = number(threshold, "The threshold", "give a number from 0 to 1", least=0, most=1)
     predictor = cast("TextPredictor", segmenter.predictor)
     where = segmenter.plane(plane)
     grid = segmenter.encoder.grid(where)
     whole = Box.of_shape(grid.shape)
-    part = whole if box is None else (box if isinstance(box, Box) else Box(*box)).intersection(whole)
-    if part.is_empty:
-        raise PromptError(f"The box lies outside the plane of {grid.shape[0]} x {grid.shape[1]} pixels: move it.")
+    part = checked_box(box, whole) or whole
     masks = []
     for tile in grid.tiles_over(grid.clamp(round(math.log2(downsample))), part):
         found = predictor.find(segmenter.encoder.embedding(where, tile), text, threshold)

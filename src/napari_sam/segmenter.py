@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_sam.candidates import ANSWERS_KEPT as ANSWERS_KEPT
+from napari_sam.candidates import CANDIDATE_NAMES as CANDIDATE_NAMES
+from napari_sam.candidates import AnswerCache
+from napari_sam.candidates import CandidateName as CandidateName
+from napari_sam.candidates import Candidates as Candidates
+from napari_sam.core.arguments import each, index_of, number, shown, whole
 from napari_sam.core.cleaning import Cleaning
-from napari_sam.core.geometry import Box, Plane
-from napari_sam.core.masks import Mask, Overlap, mask_from_logits, touches_border
-from napari_sam.core.prompts import Prompts, TilePrompts
+from napari_sam.core.geometry import Box, Plane, plane_axes
+from napari_sam.core.masks import Mask, Overlap
+from napari_sam.core.prompt_checks import check_mask
+from napari_sam.core.prompts import Prompts
 from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.encoding import EncodeProgress, Sweep, TileEncoder
 from napari_sam.errors import ImageError, LabelsError, PromptError
@@ -24,6 +28,15 @@ from napari_sam.images.arguments import check_plane_axes
 from napari_sam.images.array_attributes import map_attributes
 from napari_sam.opening import ArrayLike
 from napari_sam.recording import provenance, record
+from napari_sam.rounds import MAX_REFINEMENTS as MAX_REFINEMENTS
+from napari_sam.rounds import RoundDecoder
+from napari_sam.segmenter_arguments import (
+    check_same_shape,
+    checked_journal,
+    checked_labels,
+    checked_model,
+    checked_store,
+)
 from napari_sam.stores.embedding_disk import DiskStore
 from napari_sam.stores.entries import Entry, Provenance
 from napari_sam.stores.journal import Journal
@@ -37,73 +50,12 @@ from napari_sam.volume import Volume
 if TYPE_CHECKING:
     from napari_sam.models.predictor import Predictor
 
-CandidateName = Literal["best", "small", "medium", "large"]
-CANDIDATE_NAMES: tuple[CandidateName, ...] = ("best", "small", "medium", "large")
-
-ANSWERS_KEPT = 64
-MAX_REFINEMENTS = 2
-MOST_PIXELS_PROBED = 2**24
-
 
 def model_names() -> list[str]:
     """Return the models that can be asked for by name, the default one first."""
     from napari_sam.models.registry import REGISTRY
 
     return list(REGISTRY)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidates(Sequence[Mask]):
-    """The three answers to one set of prompts, ordered small to large.
-
-    Parameters
-    ----------
-    masks
-        Three masks by rising area; each carries its `iou_prediction` and `stability_score`.
-    best_index
-        Which of them has the highest predicted IoU.
-    plane
-        The plane that they lie in.
-    prompts
-        What they answer, where that is known.
-    downsample
-        How many pixels of the image one pixel of the screen showed, if there was a screen.
-    """
-
-    masks: tuple[Mask, ...]
-    best_index: int
-    plane: Plane
-    prompts: Prompts | None = None
-    downsample: float | None = None
-
-    @overload
-    def __getitem__(self, index: int) -> Mask: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Mask, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> Mask | tuple[Mask, ...]:
-        return self.masks[index]
-
-    def __len__(self) -> int:
-        return len(self.masks)
-
-    @property
-    def best(self) -> Mask:
-        """The mask with the highest predicted IoU."""
-        return self.masks[self.best_index]
-
-    def named(self, name: CandidateName) -> Mask:
-        """Return the candidate called "best", "small", "medium" or "large"."""
-        if name not in CANDIDATE_NAMES:
-            raise PromptError(f"There is no candidate called {name!r}: use {', '.join(CANDIDATE_NAMES)}.")
-        return self.best if name == "best" else self.masks[CANDIDATE_NAMES.index(name) - 1]
-
-    def name_of(self, mask: Mask) -> CandidateName | None:
-        """Return what one of the masks is called, "best" for the best one, or None for another mask."""
-        if mask is self.best:
-            return "best"
-        return next((CANDIDATE_NAMES[i + 1] for i, known in enumerate(self.masks) if known is mask), None)
 
 
 class Segmenter:
@@ -190,34 +142,31 @@ class Segmenter:
         self.volume = volume = Volume.of(
             image, rgb, channel_axis=channel_axis, channels=channels, spacing=spacing, nodata=nodata
         )
-        if axes is None:
-            self._axes: tuple[int, ...] = volume.plane_axes
-        else:
-            self._axes = tuple(axes) if isinstance(axes, (Sequence, np.ndarray)) else (axes,)
-        if isinstance(labels, (str, Path)):
-            labels = open_labels(Path(labels), volume)
-        if labels is not None and not hasattr(labels, "shape"):
-            raise LabelsError(f"Labels must be a numpy or zarr array and are a {type(labels).__name__}: convert them.")
-        if labels is not None and tuple(labels.shape) != self.volume.shape:
-            raise LabelsError(
-                f"The labels have shape {tuple(labels.shape)} and the image {self.volume.shape}: make them equal."
-            )
-        self._label_store = None if labels is None else LabelTarget(labels)
-        self._answers: OrderedDict[tuple[object, ...], Candidates] = OrderedDict()
-        self._recent: deque[Candidates] = deque(maxlen=ANSWERS_KEPT)
-        self._last_plane: Plane | None = None
+        self._axes = volume.plane_axes if axes is None else plane_axes(axes, volume.shape)
+        self.journal: Journal | None = None
+        recorded = checked_journal(journal)
+        kept = checked_store(store)
+        model = checked_model(model)
+        target = checked_labels(labels)
         if isinstance(model, (str, Path)):
             from napari_sam.models import load_predictor
 
             model = load_predictor(model, device, threads, precision)
+        if isinstance(target, Path):
+            target = open_labels(target, volume)
+        if target is not None:
+            check_same_shape(target, volume.shape)
+        self._label_store = None if target is None else LabelTarget(target)
+        self._answers, self._recent = AnswerCache(), AnswerCache()
+        self._last_plane: Plane | None = None
         self.predictor: Predictor = model
-        kept = store if store is None or isinstance(store, DiskStore) else DiskStore(store)
+        kept = DiskStore(kept) if isinstance(kept, (str, Path)) else kept
         self.encoder = TileEncoder(volume, model, lambda: volume.rendering(contrast_limits, gamma), kept)
-        self.journal: Journal | None = None
-        if journal is not None and journal is not False:
+        self._rounds = RoundDecoder(self.encoder, model)
+        if recorded is not False:
             source = image if isinstance(image, (str, Path)) else None
-            folder = None if journal is True else Path(journal)
-            self.journal = record(volume, source, self._store(), folder, is_new=labels is None)
+            folder = None if recorded is True else recorded
+            self.journal = record(volume, source, self._store(), folder, is_new=target is None)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -245,13 +194,15 @@ class Segmenter:
         box: Box | Sequence[float] | None = None,
         mask: Mask | npt.ArrayLike | None = None,
         plane: Plane | int | Sequence[int] | None = None,
-        previous: Mask | None = None,
+        previous: Mask | Candidates | None = None,
         downsample: float | None = None,
     ) -> Candidates:
         """Segment one object.
 
-        The answer depends on the prompts and their order only: several points are decoded one after the other, each
-        time with the last answer fed back, and what was decoded before is remembered.
+        The answer depends on the prompts and their order only. Up to 32 points are decoded one after the other, each
+        time with the last answer fed back; of more points the rounds end at 64, 128, 256, ... points and at the last
+        one (see `Prompts.steps`). Answers of earlier rounds are kept, so one more point costs one more decoding. A
+        round gives the decoder at most 256 of the points that its tile sees, spread over it (see `TilePrompts.on`).
 
         Parameters
         ----------
@@ -266,7 +217,8 @@ class Segmenter:
         plane
             Position along the other axes of an nD image: a number, several, or a `Plane`.
         previous
-            The earlier answer to go on from; by default the best one for the points before the last.
+            The earlier answer to go on from, a mask or candidates, of which the best is taken. The prompts are then
+            one round. By default the best answer of the round before.
         downsample
             How many pixels of the image one pixel of the screen shows, if there is a screen; a first guess of the
             object's size for a single point.
@@ -289,21 +241,15 @@ class Segmenter:
             raise PromptError(
                 f"A plane of {shape[0]} x {shape[1]} pixels has nothing to segment: choose other axes or another image."
             )
+        earlier = _earlier(previous)
+        if downsample is not None:
+            advice = "give the number of image pixels that a screen pixel shows, above 0, or leave it out"
+            downsample = number(downsample, "The downsample", advice, above=0)
         prompts = Prompts.of(points, labels, box, mask, shape=shape)
         self._last_plane = where
-        if previous is not None:
-            return self._remembered(self._answer(where, prompts, previous, downsample))
-        candidates: Candidates | None = None
-        for step in prompts.steps():
-            key = (where, step.key, downsample)
-            known = self._answers.get(key)
-            candidates = known or self._answer(where, step, candidates.best if candidates else None, downsample)
-            self._answers[key] = candidates
-            self._answers.move_to_end(key)
-            if len(self._answers) > ANSWERS_KEPT:
-                self._answers.popitem(last=False)
-        assert candidates is not None
-        return self._remembered(candidates)
+        if earlier is not None:
+            return self._remembered(self._rounds.answer(where, prompts, earlier, downsample))
+        return self._remembered(self._answer_rounds(where, prompts, downsample))
 
     def accept(
         self,
@@ -357,6 +303,13 @@ class Segmenter:
         else:
             where = self._last_plane or self.plane()
         chosen = mask.best if isinstance(mask, Candidates) else mask
+        check_mask(chosen, LabelsError)
+        label = None if label is None else _label(label)
+        if not isinstance(overlap, str):
+            raise LabelsError(f"The overlap must be keep, overwrite or empty and is {shown(overlap)}: correct it.")
+        if not (cleaning is None or isinstance(cleaning, Cleaning)):
+            raise PromptError(f"The cleaning must be a Cleaning and is {shown(cleaning)}: make one.")
+        _check_class(class_name)
         clean = chosen if cleaning is None else cleaning(chosen, where.shape_in(self.shape))
         if self.journal is None and class_name is None:
             return self._store().write(where, clean, label, overlap).label
@@ -392,7 +345,7 @@ class Segmenter:
         LabelsError
             The journal knows no such object.
         """
-        found = self._journal().object(label)
+        found = self._journal().object(_label(label))
         self._last_plane = found.plane
         return found.prompts or Prompts.of(mask=found.mask, shape=found.plane.shape_in(self.shape))
 
@@ -404,7 +357,7 @@ class Segmenter:
         LabelsError, OutputError
             The journal knows no such object, or the labels or the journal cannot be written; nothing has changed.
         """
-        self._journal().delete(label)
+        self._journal().delete(_label(label))
 
     def classify(self, label: int, name: str | None) -> None:
         """Give an object a class, made where there is none of that name; None takes it away.
@@ -414,7 +367,8 @@ class Segmenter:
         LabelsError, OutputError
             The journal knows no such object, or cannot be written.
         """
-        self._journal().classify(label, name)
+        _check_class(name)
+        self._journal().classify(_label(label), name)
 
     def close(self) -> None:
         """Let other programs write to the journal."""
@@ -464,21 +418,27 @@ class Segmenter:
         store = self.encoder.store
         if store is None:
             raise ImageError("There is no store to encode into: give store=PATH when the Segmenter is made.")
-        chosen = self.planes() if planes is None else [self.plane(plane) for plane in planes]
+        where = "a list of planes, each as in segment"
+        chosen = self.planes() if planes is None else each(planes, "The planes", where, self.plane)
+        if not chosen:
+            raise PromptError("There is no plane to encode: name one, or leave the planes out to encode all.")
         grid = self._grid(chosen[0])
-        numbers = [levels] if isinstance(levels, int) else list(levels)
-        for level in numbers:
-            if not grid.min_level <= level <= grid.max_level:
-                raise PromptError(
-                    f"There is no level {level}: at level 0 a pixel of the encoder's input is one of the image, and "
-                    f"here there are the levels {grid.min_level} to {grid.max_level}."
-                )
-        whole = None if box is None else Prompts.of(box=box, shape=grid.shape).box
-        return self.encoder.encode_all(store, Sweep(self.encoder, chosen, numbers, whole))
+        advice = (
+            "at level 0 a pixel of the encoder's input is one of the image, and here there are the levels "
+            f"{grid.min_level} to {grid.max_level}"
+        )
+        is_row = isinstance(levels, Sequence) or getattr(levels, "ndim", 0) == 1
+        given = levels if is_row else [levels]
+        least, most = grid.min_level, grid.max_level
+        numbers = each(
+            given, "The levels", "whole numbers", lambda level: whole(level, "A level", advice, least=least, most=most)
+        )
+        part = None if box is None else Prompts.of(box=box, shape=grid.shape).box
+        return self.encoder.encode_all(store, Sweep(self.encoder, chosen, numbers, part))
 
     def planes(self) -> list[Plane]:
         """Return all planes of the volume, in order."""
-        row, col = (axis % len(self.shape) for axis in self._axes)
+        row, col = self._axes
         others = [range(length) for axis, length in enumerate(self.shape) if axis not in (row, col)]
         return [self.plane(index) for index in itertools.product(*others)]
 
@@ -501,93 +461,31 @@ class Segmenter:
             return None, None
         return known.prompts, provenance(self.encoder, chosen, known.name_of(chosen), known.downsample)
 
+    def _answer_rounds(self, plane: Plane, prompts: Prompts, downsample: float | None) -> Candidates:
+        """Decode the rounds of the prompts that follow the last one whose answer is known."""
+        rounds = [((plane, step.key, downsample), step) for step in prompts.steps()]
+        known = ((at, self._answers.get(key)) for at, (key, _) in reversed(list(enumerate(rounds))))
+        at, answer = next(((at, found) for at, found in known if found is not None), (-1, None))
+        for key, step in rounds[at + 1 :]:
+            answer = self._rounds.answer(plane, step, answer.best if answer else None, downsample)
+            self._answers.put(key, answer)
+        assert answer is not None
+        return answer
+
     def _remembered(self, candidates: Candidates) -> Candidates:
-        self._recent.append(candidates)
+        self._recent.put(id(candidates), candidates)
         return candidates
 
     def _grid(self, plane: Plane) -> TileGrid:
         return self.encoder.grid(plane)
 
-    def _answer(self, plane: Plane, prompts: Prompts, previous: Mask | None, downsample: float | None) -> Candidates:
-        """Decode one round of prompts at the level that suits the object."""
-        grid = self._grid(plane)
-        if previous is None and prompts.box is None and prompts.bounds.extent < 2:
-            found = self._probe(plane, grid, prompts, downsample)
-        else:
-            bounds = _bounds(prompts, previous)
-            found = self.decode_on(plane, self.tile_for(grid, bounds, previous), prompts, previous)
-        return replace(self._refine(plane, grid, prompts, found), prompts=prompts, downsample=downsample)
-
     def tile_for(self, grid: TileGrid, bounds: Box, previous: Mask | None) -> Tile:
         """Return the tile for an object inside `bounds`: the one of the last answer as long as that suits."""
-        tile = previous.tile if previous else None
-        least, most = self.predictor.object_range
-        if tile and tile.read.contains(bounds) and least < grid.extent(bounds) / grid.span(tile.level) < most:
-            return tile
-        return grid.tile_at(grid.level_for(grid.extent(bounds), self.predictor.object_fraction), *bounds.center)
-
-    def _probe(self, plane: Plane, grid: TileGrid, prompts: Prompts, downsample: float | None) -> Candidates:
-        """Decode a single point, which says nothing of size, at several levels and return the best answer."""
-        reach = self.predictor.probe_reach
-        if downsample is None and reach:
-            reach += 1  # A script has no zoom to guess from.
-        middle = round(math.log2(downsample or 1))
-        levels = range(middle - reach, middle + reach + 1)
-        center = prompts.bounds.center
-        tiles = [grid.tile_at(level, *center) for level in sorted({grid.clamp(level) for level in levels})]
-        # Without coarser levels in the data, a view of all of a huge image asks for more than a click should read.
-        tiles = [tile for tile in tiles if self.volume.pixels_for(plane, tile) <= MOST_PIXELS_PROBED] or tiles[:1]
-        self.volume.read_ahead(plane, [tile for tile in tiles if not self.encoder.is_ready(plane, tile)])
-        self._check_value(plane, tiles[0], prompts)
-        answers = [self.decode_on(plane, tile, prompts, None) for tile in tiles]
-        return max(answers, key=lambda answer: answer.best.iou_prediction if answer.best.area else -1.0)
-
-    def _check_value(self, plane: Plane, tile: Tile, prompts: Prompts) -> None:
-        """Refuse a lone point where the image holds nothing.
-
-        Raises
-        ------
-        PromptError
-            It does.
-        """
-        if not self.volume.may_hold_nothing:
-            return
-        point = prompts.positive[0]
-        pixels, origin, size = self.volume.read_tile(plane, tile)
-        at = [int((p + 0.5 - start) / step) for p, start, step in zip(point, origin, size, strict=True)]
-        row, col = (min(max(i, 0), n - 1) for i, n in zip(at, pixels.shape, strict=False))
-        if not np.isfinite(pixels[row, col]).any():
-            raise PromptError(f"The image holds no data at ({point[0]:g}, {point[1]:g}): click where it does.")
-
-    def _refine(self, plane: Plane, grid: TileGrid, prompts: Prompts, found: Candidates) -> Candidates:
-        """Decode again where the mask's own extent asks for another level, with that mask as prompt."""
-        seen = {found.best.tile}
-        for _ in range(MAX_REFINEMENTS):
-            mask = found.best
-            assert mask.tile is not None
-            if mask.area == 0:
-                break
-            bounds = _bounds(prompts, mask)
-            if touches_border(mask, grid.shape):
-                tile = grid.tile_at(grid.clamp(mask.tile.level + 1), *bounds.center)
-            else:
-                tile = self.tile_for(grid, bounds, mask)
-            if tile in seen:
-                break
-            seen.add(tile)
-            found = self.decode_on(plane, tile, prompts, mask)
-        return found
+        return self._rounds.tile_for(grid, bounds, previous)
 
     def decode_on(self, plane: Plane, tile: Tile, prompts: Prompts, previous: Mask | None) -> Candidates:
         """Decode one round of prompts on one tile, wherever that lies; the better level is `segment`'s to find."""
-        decoded = self.predictor.decode(self.encoder.embedding(plane, tile), TilePrompts.on(tile, prompts, previous))
-        masks = [
-            mask_from_logits(logits, tile, float(iou))
-            for logits, iou in zip(decoded.logits, decoded.iou_prediction, strict=True)
-        ]
-        order = sorted(range(len(masks)), key=lambda i: masks[i].area)
-        best = int(np.argmax(decoded.iou_prediction))
-        return Candidates(tuple(masks[i] for i in order), order.index(best), plane)
+        return self._rounds.decode_on(plane, tile, prompts, previous)
 
 
 def open_labels(path: Path, volume: Volume, name: str | None = None) -> LabelPyramid:
@@ -630,5 +528,23 @@ def _create_labels(path: Path, volume: Volume, name: str | None) -> LabelPyramid
     )
 
 
-def _bounds(prompts: Prompts, mask: Mask | None) -> Box:
-    return prompts.bounds if mask is None or mask.area == 0 else prompts.bounds.union(mask.box)
+def _earlier(previous: Mask | Candidates | None) -> Mask | None:
+    if isinstance(previous, Candidates):
+        return previous.best
+    if not (previous is None or isinstance(previous, Mask)):
+        raise PromptError(f"The earlier answer must be a mask or candidates and is {shown(previous)}: correct it.")
+    if previous is not None:
+        check_mask(previous)
+    return previous
+
+
+def _label(value: int) -> int:
+    label = index_of(value)
+    if label is None or abs(label) > np.iinfo(np.int64).max:
+        raise LabelsError(f"A label must be a whole number from 1 on and is {shown(value)}: correct it.")
+    return label
+
+
+def _check_class(name: str | None) -> None:
+    if not (name is None or isinstance(name, str)):
+        raise LabelsError(f"The name of a class must be text and is {shown(name)}: write it in quotes.")

@@ -1,14 +1,26 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from skimage.draw import polygon2mask
+from hypothesis.extra.numpy import arrays
+from skimage.draw import polygon, polygon2mask
 
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask, mask_from_logits
-from napari_sam.core.prompts import MASK_PROMPT_LOGIT, Prompts, TilePrompts, logits_on, rasterize_polygon
+from napari_sam.core.polygons import fill_polygon
+from napari_sam.core.prompts import (
+    MASK_PROMPT_LOGIT,
+    MAX_DECODED_POINTS,
+    MAX_SINGLE_ROUNDS,
+    Prompts,
+    TilePrompts,
+    logits_on,
+    rasterize_polygon,
+)
 from napari_sam.core.tiles import TileGrid
 from napari_sam.errors import NapariSamError, PromptError
 
@@ -288,3 +300,97 @@ def test_a_polygon_prompt_can_be_used_as_it_is():
 def test_corners_that_make_no_polygon_are_refused(corners):
     with pytest.raises(PromptError, match=":"):
         rasterize_polygon(corners, SHAPE)
+
+
+# Many points
+
+
+@given(
+    signs=st.lists(st.booleans(), min_size=1, max_size=300).filter(any),
+    boxed=st.booleans(),
+)
+@settings(max_examples=40)
+def test_rounds_end_where_the_earlier_points_say_and_one_more_point_is_one_more_round(signs, boxed):
+    points = np.stack([np.arange(len(signs)) % 40, np.arange(len(signs)) % 60], axis=1)
+    box = (0, 0, 40, 60) if boxed else None
+
+    def ends(count):
+        return [len(step.points) for step in Prompts.of(points[:count], signs[:count], box, shape=SHAPE).steps()]
+
+    first = 0 if boxed else signs.index(True) + 1
+    found = ends(len(signs))
+    assert found[0] == first
+    assert found[-1] == len(signs)
+    assert found == sorted(set(found))
+    single = [end for end in found if end <= MAX_SINGLE_ROUNDS]
+    assert single == list(range(first, min(len(signs), MAX_SINGLE_ROUNDS) + 1))
+    if len(signs) - 1 >= first:
+        fewer = ends(len(signs) - 1)
+        assert set(found) - set(fewer) == {len(signs)}
+
+
+def test_a_thousand_points_are_a_few_rounds_and_a_decoder_gets_a_bounded_number_of_them():
+    rng = np.random.default_rng(0)
+    points, labels = rng.uniform(0, 39, (10_000, 2)), rng.integers(0, 2, 10_000)
+    prompts = Prompts.of(points, labels, (0, 0, 40, 60), shape=SHAPE)
+    assert len(prompts.steps()) < MAX_SINGLE_ROUNDS + 12
+    tile = TileGrid(SHAPE, 256).tile_at(-2, 20, 30)
+    seen = TilePrompts.on(tile, prompts)
+    assert len(seen.points) <= MAX_DECODED_POINTS
+    # Spread over all that was given, of both signs, and the newest is among them.
+    assert set(seen.labels) == {True, False}
+    assert np.ptp(seen.points, axis=0).min() > 0.9 * np.ptp(tile.point_to_tile(*points.T), axis=1).min()
+    np.testing.assert_allclose(seen.points[-1], tile.point_to_tile(*points[-1]), rtol=1e-6)
+    assert seen.labels[-1] == labels[-1]
+
+
+def test_up_to_the_limit_every_point_is_decoded_in_its_order():
+    points = np.stack([np.arange(MAX_DECODED_POINTS) % 40, np.arange(MAX_DECODED_POINTS) // 40], axis=1)
+    tile = TileGrid(SHAPE, 256).tile_at(0, 20, 30)
+    seen = TilePrompts.on(tile, Prompts.of(points, shape=SHAPE))
+    np.testing.assert_array_equal(seen.points, np.stack(tile.point_to_tile(*points.T), axis=1).astype(np.float32))
+
+
+def test_equal_masks_have_equal_keys_and_others_do_not():
+    masks = [disc(SHAPE, 20, 30, 4), disc(SHAPE, 20, 30, 4), disc(SHAPE, 20, 30, 5)]
+    keys = [Prompts.of([(20, 30)], mask=mask, shape=SHAPE).key for mask in masks]
+    assert keys[0] == keys[1] != keys[2]
+    prompts = Prompts.of([(20, 30)], mask=masks[0], shape=SHAPE)
+    assert replace(prompts, mask=Prompts.of(mask=masks[2], shape=SHAPE).mask).key != prompts.key
+
+
+def test_a_polygon_of_very_many_corners_is_filled_row_by_row():
+    """scikit-image tests every corner for every pixel, which takes minutes here."""
+    angle = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
+    radius = 900 + 20 * np.sin(60 * angle)
+    corners = np.stack([1000 + radius * np.sin(angle), 1000 + radius * np.cos(angle)], axis=1)
+    area = np.pi * (900**2 + 20**2 / 2)
+    assert rasterize_polygon(corners, (2000, 2000)).area == pytest.approx(area, rel=1e-3)
+
+
+@given(
+    corners=arrays(np.int64, st.tuples(st.integers(3, 9), st.just(2)), elements=st.integers(-8, 90)),
+    half=st.booleans(),
+)
+@settings(max_examples=60)
+def test_pixels_on_the_outline_are_inside(corners, half):
+    corners = corners / 2 if half else corners.astype(float)
+    filled = fill_polygon(corners, SHAPE)
+    rows, cols = polygon(corners[:, 0], corners[:, 1], SHAPE)
+    expected = np.zeros(SHAPE, bool)
+    expected[rows, cols] = True
+    # scikit-image leaves a few centers out that lie exactly on an edge.
+    assert not (expected & ~filled).any()
+    for row, col in np.argwhere(filled & ~expected):
+        assert any(_is_on(corners[i - 1], corners[i], (row, col)) for i in range(len(corners)))
+
+
+def _is_on(start, end, point):
+    (a, b), (c, d), (row, col) = start, end, point
+    beside = abs((c - a) * (col - b) - (d - b) * (row - a)) > 1e-6
+    return not beside and min(a, c) <= row <= max(a, c) and min(b, d) <= col <= max(b, d)
+
+
+def test_a_mask_prompt_of_a_whole_huge_image_is_refused():
+    with pytest.raises(PromptError, match="too large for a prompt"):
+        rasterize_polygon([(0, 0), (0, 99_999), (99_999, 0)], (100_000, 100_000))

@@ -42,6 +42,9 @@ class Server:
     breaks_after: list[int] = field(default_factory=list)
     silent: threading.Event | None = None
     gate: threading.Event | None = None
+    # Whether the body comes in chunks, without a length; how many bytes each has, and what length is claimed.
+    chunk: int = 0
+    claimed: str | None = None
     asked: list[str] = field(default_factory=list)
 
 
@@ -65,6 +68,9 @@ class Handler(BaseHTTPRequestHandler):
         if told.status != 200:
             self.send_error(told.status)
             return
+        if told.chunk:
+            self.send_in_chunks(told)
+            return
         same = not told.minds_if_range or self.headers.get("If-Range") == told.etag
         start = int(span.removeprefix("bytes=").removesuffix("-")) if span and told.knows_ranges and same else 0
         if start and start >= len(told.content):
@@ -73,7 +79,7 @@ class Handler(BaseHTTPRequestHandler):
         body = told.content[start:]
         self.send_response(206 if start else 200)
         self.send_header("Content-Type", told.kind)
-        self.send_header("Content-Length", str(len(body) + told.more_than_it_has))
+        self.send_header("Content-Length", told.claimed or str(len(body) + told.more_than_it_has))
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(told.content) - 1}/{len(told.content)}")
         if told.etag:
@@ -88,6 +94,22 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_WR)
+
+    def send_in_chunks(self, told: Server) -> None:
+        self.protocol_version = "HTTP/1.1"
+        self.send_response(200)
+        self.send_header("Content-Type", told.kind)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.close_connection = True
+        try:
+            for start in range(0, len(told.content), told.chunk):
+                part = told.content[start : start + told.chunk]
+                self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+                self.wfile.flush()
+            self.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            pass  # The other side has had enough.
 
 
 @pytest.fixture
@@ -301,6 +323,77 @@ def test_being_sent_on_to_a_place_without_encryption(
     asked = len(server.asked)
     assert "https alone" in refusal(server.url, target)
     assert len(server.asked) == asked
+
+
+def test_a_download_without_a_length_ends_where_the_models_size_is_far_exceeded(server: Server, target: Path) -> None:
+    server.chunk = 5000
+    download(server.url, target, nbytes=len(WEIGHTS))
+    assert target.read_bytes() == WEIGHTS
+    other = target.with_name("other.pth")
+    server.content = WEIGHTS * 20
+    assert "sends more than" in refusal(server.url, other, nbytes=len(WEIGHTS))
+    assert left(target) == ["some.pth"]
+
+
+@pytest.mark.parametrize("length", ["999999999999", "9" * 5000])
+def test_a_length_far_beyond_the_models_is_refused_before_the_body(server: Server, target: Path, length: str) -> None:
+    server.claimed = length
+    assert "are expected" in refusal(server.url, target, nbytes=len(WEIGHTS))
+    assert left(target) == []
+
+
+@pytest.mark.parametrize("length", ["-5", "many", "\xb2", "1e3"])
+def test_a_length_that_is_no_number_is_no_length(server: Server, target: Path, length: str) -> None:
+    server.claimed = length
+    download(server.url, target)
+    assert target.read_bytes() == WEIGHTS
+
+
+def test_a_server_that_sends_the_download_around_in_a_circle(server: Server, target: Path) -> None:
+    server.moved_to = server.url
+    assert "around in a circle" in refusal(server.url, target)
+
+
+def test_a_connection_that_hardly_brings_anything_is_given_up(
+    server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STALL_SECONDS", 0.0)
+    monkeypatch.setattr(module, "MIN_SPEED", 10**15)
+    server.chunk = 7
+    assert "bytes a second" in refusal(server.url, target)
+
+
+def test_the_progress_shows_each_part_as_it_comes_and_can_stop_there(server: Server, target: Path) -> None:
+    server.gate = threading.Event()  # The rest of the file never comes.
+    with pytest.raises(StoppedError):
+        download(server.url, target, progress=stop_after(1000))
+    server.gate.set()
+
+
+@pytest.mark.parametrize("about", ["[1]", '{"url": 5, "version": ["a"], "total": "x"}', '{"version": "a\\nb"}', "\xff"])
+def test_notes_beside_a_part_that_are_not_ours_are_not_trusted(server: Server, target: Path, about: str) -> None:
+    target.parent.mkdir()
+    target.with_name("some.pth.part").write_bytes(b"PK\x03\x04something else")
+    target.with_name("some.pth.part.json").write_bytes(about.encode("latin-1"))
+    download(server.url, target)
+    assert target.read_bytes() == WEIGHTS
+
+
+def test_a_failed_download_names_the_model_the_cause_and_the_way_by_hand(
+    server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.status = 404
+    message = refusal(server.url, target, name="vit_b", homepage="https://example.org/sam")
+    assert message.startswith("The weights of vit_b could not be downloaded")
+    assert "the file is no longer there" in message
+    assert f"get that file with a browser (see https://example.org/sam) and save it as {target}" in message
+
+    def unknown(*_: Any, **__: Any) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    message = refusal("https://example.invalid/vit_b.pth", target, name="vit_b")
+    assert "example.invalid cannot be reached, there is no network" in message
 
 
 def test_a_disk_without_room_is_told_before_anything_is_fetched(

@@ -208,5 +208,23 @@ def test_a_family_without_its_packages_is_refused_before_it_is_fetched(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("napari_sam.models.find_spec", lambda name: None)
-    assert 'pip install "napari-sam[sam2]"' in refusal(lambda: load_predictor(name, "cpu"))
+    assert "pip install transformers" in refusal(lambda: load_predictor(name, "cpu"))
     monkeypatch.setattr("napari_sam.models.find_spec", importlib.util.find_spec)
+
+
+# Without a home folder
+
+
+def test_a_user_without_a_home_folder_is_told_which_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("NAPARI_SAM_MODELS", "NAPARI_SAM_CACHE"):
+        monkeypatch.delenv(variable, raising=False)
+    # What older versions of platformdirs return where nothing says who the user is; newer ones raise.
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: "~/.cache/napari-sam")
+    with pytest.raises(ModelError, match="set NAPARI_SAM_MODELS to a folder"):
+        models_folder()
+
+
+def test_a_folder_of_models_that_cannot_exist_holds_no_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NAPARI_SAM_MODELS", str(tmp_path / ("a" * 300)))
+    assert REGISTRY["vit_b"].path.name == "vit_b.pth"
+    assert not REGISTRY["vit_b"].is_here

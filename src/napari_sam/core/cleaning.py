@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_sam.core.arguments import flag, number
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
-from napari_sam.errors import PromptError
 
 CUT = 0.5
 # A Gaussian of the scale sigma is nothing beyond so many sigmas.
 REACH = 4.0
+# Scale of the largest smoothing, in pixels; it is done on a box that is larger than the mask by four times that.
+MAX_SMOOTH = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,15 @@ class Cleaning:
     minimum_size: int = 0
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value is not None and not (isinstance(value, (int, float)) and 0 <= value < np.inf):
-                raise PromptError(f"Cleaning by {item.name}={value!r} is not possible: give a number from 0 on.")
+        keep = flag(self.keep_largest, "keep_largest")
+        object.__setattr__(self, "keep_largest", keep)
+        for name, most in (("fill_holes", math.inf), ("smooth", MAX_SMOOTH), ("minimum_size", math.inf)):
+            value = getattr(self, name)
+            if name == "fill_holes" and value is None:
+                continue
+            advice = "give a number from 0 on" if most == math.inf else f"give a number from 0 to {most:g}"
+            found = number(value, f"Cleaning by {name}", advice, least=0, most=most)
+            object.__setattr__(self, name, int(found) if found.is_integer() and name != "smooth" else found)
 
     @property
     def changes_nothing(self) -> bool:

@@ -7,7 +7,6 @@ napari; a *box* is half-open and counts pixel edges, so the box (0, 0, 2, 2) hol
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.core.arguments import index_of, shape_of, shown
 from napari_sam.errors import ImageError
 
 # Positions that are interpolated together.
@@ -129,7 +129,7 @@ class Plane:
 
     @classmethod
     def of(
-        cls, shape: Sequence[int], index: int | Sequence[int] | None = None, axes: Sequence[int] = (-2, -1)
+        cls, shape: Sequence[int], index: Plane | int | Sequence[int] | None = None, axes: Sequence[int] = (-2, -1)
     ) -> Plane:
         """Return the plane of an array of `shape` whose other axes stand at `index`.
 
@@ -138,8 +138,8 @@ class Plane:
         shape
             The array's shape without a channel axis, in pixels.
         index
-            A position for each axis that is not in `axes`, in axis order. May be left out where these axes have
-            length one. Negative positions count from the end.
+            A position for each axis that is not in `axes`, in axis order, or a plane of an array of this shape. May be
+            left out where these axes have length one. Negative positions count from the end.
         axes
             The row axis and the column axis.
 
@@ -148,15 +148,15 @@ class Plane:
         ImageError
             The array has fewer than two axes, or `index` does not name one plane of it.
         """
+        shape = shape_of(shape, "The shape of the image", ImageError)
         ndim = len(shape)
         if ndim < 2:
             raise ImageError(
                 f"An image needs at least two axes and this one has shape {tuple(shape)}: give a 2-D array."
             )
-        row, col = (_whole(axis) for axis in axes) if len(axes) == 2 else (ndim, ndim)
-        row, col = (axis + ndim if axis < 0 else axis for axis in (row, col))
-        if not (0 <= row < ndim and 0 <= col < ndim) or row == col:
-            raise ImageError(f"The axes {tuple(axes)} are not two different axes of an array of shape {tuple(shape)}.")
+        if isinstance(index, Plane):
+            return index.checked(shape)
+        row, col = plane_axes(axes, shape)
         others = [axis for axis in range(ndim) if axis not in (row, col)]
         if index is None and all(shape[axis] == 1 for axis in others):
             index = (0,) * len(others)
@@ -167,20 +167,38 @@ class Plane:
                 f"An image of shape {tuple(shape)} has many planes: say which one by {len(numbers)} number(s), "
                 f"for example plane={as_tuple} in a script or --plane {','.join(numbers)} on the command line."
             )
-        given = [_whole(at) for at in (index if isinstance(index, (Sequence, np.ndarray)) else (index,))]
+        given = _positions(index)
         if len(given) != len(others):
             raise ImageError(
                 f"An image of shape {tuple(shape)} needs {len(others)} plane number(s) and {len(given)} came: "
-                f"{tuple(given)}."
+                f"{shown(tuple(given))}."
             )
         full = [0] * ndim
         for axis, position in zip(others, given, strict=True):
             if not -shape[axis] <= position < shape[axis]:
                 raise ImageError(
-                    f"Plane {position} does not exist: axis {axis} of the image has the planes 0 to {shape[axis] - 1}."
+                    f"Plane {shown(position)} does not exist: axis {axis} of the image has the planes 0 to "
+                    f"{shape[axis] - 1}."
                 )
             full[axis] = int(position) % shape[axis]
         return cls((row, col), tuple(full))
+
+    def checked(self, shape: Sequence[int]) -> Plane:
+        """Return this plane if it is one of an array of `shape`.
+
+        Raises
+        ------
+        ImageError
+            It is not.
+        """
+        row, col = plane_axes(self.axes, shape)
+        given = _positions(self.index)
+        fits = len(given) == len(shape) and all(
+            0 <= at < length or axis in (row, col) for axis, (at, length) in enumerate(zip(given, shape, strict=True))
+        )
+        if not fits:
+            raise ImageError(f"{shown(self)} is no plane of an image of shape {tuple(shape)}: name one of this image.")
+        return self
 
     def shape_in(self, shape: Sequence[int]) -> tuple[int, int]:
         """Return (rows, cols) of this plane in an array of `shape`."""
@@ -199,11 +217,24 @@ class Plane:
         return block if self.axes[0] < self.axes[1] else block.swapaxes(0, 1)
 
 
-def _whole(value: Any) -> int:
-    try:
-        return operator.index(value)
-    except TypeError as error:
-        raise ImageError(f"Planes and axes are named by whole numbers, and {value!r} is none: correct it.") from error
+def plane_axes(axes: Any, shape: Sequence[int]) -> tuple[int, int]:
+    """Return the row axis and the column axis, counted from 0."""
+    ndim = len(shape)
+    numbers = _positions(axes)
+    found = [axis + ndim if axis < 0 else axis for axis in numbers]
+    if len(found) != 2 or found[0] == found[1] or not all(0 <= axis < ndim for axis in found):
+        raise ImageError(f"The axes {shown(axes)} are not two different axes of an array of shape {tuple(shape)}.")
+    return found[0], found[1]
+
+
+def _positions(index: Any) -> list[int]:
+    """Return whole numbers, given one by one or as a sequence, array or tensor."""
+    is_row = isinstance(index, Sequence) and not isinstance(index, (str, bytes))
+    values = list(index) if is_row or getattr(index, "ndim", 0) == 1 else [index]
+    found = [index_of(value) for value in values]
+    if any(value is None for value in found):
+        raise ImageError(f"Planes and axes are named by whole numbers, and {shown(index)} is none: correct it.")
+    return [value for value in found if value is not None]
 
 
 def interpolation_matrix(source_length: int, positions: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import numpy as np
 from napari_sam.core.axis_names import AMBIGUOUS, AXIS_OF, USUAL_ORDER
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
+from napari_sam.core.prompt_checks import check_mask_size
 from napari_sam.core.prompts import Prompts, rasterize_polygon
 from napari_sam.errors import PromptError
 
@@ -169,6 +170,7 @@ def _union(masks: list[Mask]) -> Mask | None:
     for mask in masks[1:]:
         box = box.union(mask.box)
     box = Box(*(int(edge) for edge in box.as_tuple()))
+    check_mask_size(box)
     pixels = np.zeros(box.pixel_shape, bool)
     for mask in masks:
         pixels[mask.box.moved(-box.top, -box.left).slices] |= mask.pixels

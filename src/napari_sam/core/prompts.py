@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from skimage.draw import polygon as fill_polygon
 
+from napari_sam.core.arguments import numbers, shape_of, shown
 from napari_sam.core.geometry import Box, interpolated, overlap_matrix
 from napari_sam.core.masks import Mask
+from napari_sam.core.polygons import fill_polygon
+from napari_sam.core.prompt_checks import check_mask_size, checked_box, checked_mask, point_signs
 from napari_sam.core.tiles import Tile
 from napari_sam.errors import PromptError
 
 MASK_PROMPT_LOGIT = 8.0
+# Points that are decoded one after the other; of more, the number of points doubles from round to round.
+MAX_SINGLE_ROUNDS = 32
+# Points that a decoder is given at once: its memory grows with their number, a SAM's with the square of it.
+MAX_DECODED_POINTS = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +45,7 @@ class Prompts:
     labels: NDArray[np.bool_]
     box: Box | None = None
     mask: Mask | None = None
+    _mask_keys: list[tuple[Mask, tuple[Any, ...]]] = field(default_factory=list, repr=False)
 
     @classmethod
     def of(
@@ -69,24 +77,24 @@ class Prompts:
         PromptError
             Nothing was given, only negative points were, or something lies outside the plane or is empty.
         """
-        at = np.zeros((0, 2)) if points is None else _numbers(points, "Points", "one (row, col) each")
+        at = np.zeros((0, 2)) if points is None else numbers(points, "Points", "one (row, col) each")
         at = at.reshape(1, 2) if at.shape == (2,) else at.reshape(0, 2) if at.size == 0 else at
         if at.ndim != 2 or at.shape[1] != 2:
             raise PromptError(f"Points must have shape (n, 2), one (row, col) each, and these have {at.shape}.")
-        signs = np.ones(len(at), bool) if labels is None else _signs(labels)
+        signs = np.ones(len(at), bool) if labels is None else point_signs(labels)
         if len(signs) != len(at):
             raise PromptError(
                 f"{len(at)} points came with {len(signs)} labels: give one label (1 or 0) for each point."
             )
         plane = Box.of_shape(shape)
-        for row, col in at:
-            if not (np.isfinite([row, col]).all() and plane.contains_point(row, col)):
-                raise PromptError(
-                    f"The point ({row:g}, {col:g}) lies outside the image, whose rows are 0 to {shape[0] - 1} "
-                    f"and columns 0 to {shape[1] - 1}: put it inside."
-                )
-        rough = _checked_mask(mask, shape)
-        around = _checked_box(box, plane)
+        outside = at[~_are_in(plane, at)]
+        if len(outside):
+            raise PromptError(
+                f"The point ({outside[0, 0]:g}, {outside[0, 1]:g}) lies outside the image, whose rows are 0 to "
+                f"{shape[0] - 1} and columns 0 to {shape[1] - 1}: put it inside."
+            )
+        rough = checked_mask(mask, shape)
+        around = checked_box(box, plane)
         if around is None and rough is not None:
             around = (
                 rough.box
@@ -117,28 +125,39 @@ class Prompts:
         return bounds
 
     def steps(self) -> list[Prompts]:
-        """Return the prompts as they would have been given one after the other.
+        """Return the rounds in which the prompts are decoded, each with the answer of the one before.
 
-        The decoders are trained on rounds: a first prompt, then one more point each time, with the last answer fed
-        back. The first step holds the box, the mask, or the points up to the first positive one.
+        The decoders are trained on rounds: a first prompt, then one more point each time. The first round holds the
+        box, the mask, or the points up to the first positive one. Up to 32 points (`MAX_SINGLE_ROUNDS`) each further
+        round adds one. Beyond that rounds end at 64, 128, 256, ... points and at the last one, so 1000 points are
+        decoded in 37 rounds. Where a round ends depends only on the points before it: one more point is one more
+        round after rounds that were decoded already.
         """
-        first = 0
-        if self.box is None:
-            first = int(np.argmax(self.labels)) + 1
-        return [
-            replace(self, points=self.points[:count], labels=self.labels[:count])
-            for count in range(first, len(self.points) + 1)
-        ]
+        count = len(self.points)
+        first = 0 if self.box is not None else int(np.argmax(self.labels)) + 1
+        ends = list(range(first, min(count, MAX_SINGLE_ROUNDS) + 1))
+        end = 2 * MAX_SINGLE_ROUNDS
+        while end < count:
+            ends += [end] if end >= first else []
+            end *= 2
+        ends += [count] if not ends or ends[-1] < count else []
+        return [replace(self, points=self.points[:end], labels=self.labels[:end]) for end in ends]
 
     @property
     def key(self) -> tuple[Any, ...]:
         """A hashable value that is equal for equal prompts."""
-        mask: tuple[Any, ...] | None = None
-        if self.mask is not None:
+        return self.points.tobytes(), self.labels.tobytes(), self.box and self.box.as_tuple(), self._key_of_mask()
+
+    def _key_of_mask(self) -> tuple[Any, ...] | None:
+        """Return a digest of the mask, computed once for all rounds: a mask can have a million pixels."""
+        if self.mask is None:
+            return None
+        if not self._mask_keys or self._mask_keys[-1][0] is not self.mask:
             logits = self.mask.low_res_logits
             known = None if logits is None else (logits.tobytes(), self.mask.tile)
-            mask = self.mask.box.as_tuple(), self.mask.pixels.tobytes(), known
-        return self.points.tobytes(), self.labels.tobytes(), self.box and self.box.as_tuple(), mask
+            pixels = hashlib.sha256(np.packbits(self.mask.pixels).tobytes()).digest()
+            self._mask_keys[:] = [(self.mask, (self.mask.box.as_tuple(), pixels, known))]
+        return self._mask_keys[-1][1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,6 +185,9 @@ class TilePrompts:
     def on(cls, tile: Tile, prompts: Prompts, previous: Mask | None = None) -> TilePrompts:
         """Turn level-0 prompts into those of `tile`; points that it does not see are left out.
 
+        Of more than 256 points (`MAX_DECODED_POINTS`) the last of each sign in each cell of a grid is given to the
+        decoder. The cells are as small as that number allows: 4 x 4 tile pixels, 8 x 8, and so on.
+
         Parameters
         ----------
         tile
@@ -176,12 +198,14 @@ class TilePrompts:
             The last answer for the same object; its logits are resampled to the tile. A mask prompt counts where
             there is no earlier answer.
         """
-        seen = np.array([tile.read.contains_point(*point) for point in prompts.points], bool)
-        points = [tile.point_to_tile(*point) for point in prompts.points[seen]]
+        seen = _are_in(tile.read, prompts.points)
+        points = np.stack(tile.point_to_tile(*prompts.points[seen].T), axis=1)
+        labels = prompts.labels[seen]
+        decoded = _thinned(points, labels)
         hint = previous or prompts.mask
         return cls(
-            np.array(points, np.float32).reshape(-1, 2),
-            prompts.labels[seen],
+            points[decoded].astype(np.float32),
+            labels[decoded],
             None if prompts.box is None else tile.box_to_tile(prompts.box),
             None if hint is None else logits_on(tile, hint),
         )
@@ -227,78 +251,39 @@ def rasterize_polygon(vertices: ArrayLike, shape: tuple[int, int]) -> Mask:
     PromptError
         These are no corners of a polygon, or nothing of it lies inside the plane.
     """
-    corners = _numbers(vertices, "A polygon's corners", "one (row, col) each")
+    rows, cols = shape_of(shape, "The shape of the plane", PromptError, 2)
+    shape = rows, cols
+    corners = numbers(vertices, "A polygon's corners", "one (row, col) each")
     if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3 or not np.isfinite(corners).all():
         raise PromptError(
-            f"A polygon needs at least three corners (row, col), and these are {corners.tolist()}: add some."
+            "A polygon needs at least three corners (row, col), all finite, and these are "
+            f"{shown(corners.tolist())}: add some."
         )
     low, high = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0)) + 1
     box = Box(low[0], low[1], high[0], high[1]).intersection(Box.of_shape(shape))
+    check_mask_size(box)
     if not box.is_empty:
-        rows, cols = fill_polygon(corners[:, 0] - box.top, corners[:, 1] - box.left, box.pixel_shape)
-        pixels = np.zeros(box.pixel_shape, bool)
-        pixels[rows, cols] = True
+        pixels = fill_polygon(corners - (box.top, box.left), box.pixel_shape)
         if pixels.any():
             return Mask(box, pixels).tightened()
     raise PromptError("The shape covers no pixel of the image: draw it over the object.")
 
 
-def _numbers(values: ArrayLike, what: str, form: str) -> NDArray[np.float64]:
-    try:
-        return np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise PromptError(f"{what} must be numbers, {form}, and these are {values!r}: correct them.") from error
+def _are_in(box: Box, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Say of each point (row, col) whether its pixel lies in a box; see `Box.contains_point`."""
+    edges = points + 0.5
+    return np.asarray(((edges >= (box.top, box.left)) & (edges < (box.bottom, box.right))).all(axis=1), bool)
 
 
-def _signs(labels: ArrayLike) -> NDArray[np.bool_]:
-    values = np.atleast_1d(np.asarray(labels))
-    if not np.isin(values, (0, 1)).all():
-        raise PromptError(f"Point labels must be 1 (on the object) or 0 (not on it), and these are {values.tolist()}.")
-    return values.astype(bool)
-
-
-def _checked_box(box: Box | Sequence[float] | None, plane: Box) -> Box | None:
-    if box is None:
-        return None
-    numbers = _numbers(box.as_tuple() if isinstance(box, Box) else box, "A box's edges", "top, left, bottom, right")
-    if numbers.shape != (4,) or not np.isfinite(numbers).all():
-        raise PromptError(f"A box needs four numbers, top, left, bottom, right, and this one is {numbers.tolist()}.")
-    values = numbers.tolist()
-    checked = Box(*values)
-    if checked.height < 0 or checked.width < 0:
-        raise PromptError(
-            f"The box {_short(values)} is upside down: give (top, left, bottom, right), top < bottom and left < right."
-        )
-    if checked.is_empty:
-        raise PromptError(f"The box {_short(values)} has no area: draw it around the object.")
-    if not plane.contains(checked):
-        inside = checked.intersection(plane)
-        if inside.is_empty:
-            raise PromptError(
-                f"The box {_short(values)} lies outside the image of {plane.bottom:g} x {plane.right:g} pixels: "
-                "put it inside."
-            )
-        checked = inside
-    return checked
-
-
-def _checked_mask(mask: Mask | ArrayLike | None, shape: tuple[int, int]) -> Mask | None:
-    if mask is None:
-        return None
-    if isinstance(mask, Mask):
-        if mask.area == 0 or not Box.of_shape(shape).contains(mask.box):
-            raise PromptError("The mask prompt is empty or reaches outside the image: draw it over the object.")
-        return mask
-    pixels = np.asarray(mask)
-    if pixels.shape != tuple(shape):
-        raise PromptError(f"The mask prompt has shape {pixels.shape} and the plane {tuple(shape)}: make them equal.")
-    if not pixels.any():
-        raise PromptError("The mask prompt is empty: mark at least one pixel of the object.")
-    return Mask(Box.of_shape(shape), pixels.astype(bool)).tightened()
-
-
-def _short(values: Sequence[float]) -> str:
-    return "(" + ", ".join(f"{value:g}" for value in values) + ")"
+def _thinned(points: NDArray[np.float64], labels: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return which points are decoded, in order; see `TilePrompts.on`."""
+    chosen, cell = np.arange(len(points)), 4
+    while len(chosen) > MAX_DECODED_POINTS:
+        cells = np.column_stack([np.floor((points + 0.5) / cell), labels])
+        # Of equal rows, `unique` returns the first: the last one of the points from the end.
+        _, first = np.unique(cells[::-1], axis=0, return_index=True)
+        chosen, cell = np.sort(len(points) - 1 - first), cell * 2
+    return chosen
 
 
 def _within(positions: NDArray[np.floating[Any]], low: float, high: float) -> NDArray[np.bool_]:

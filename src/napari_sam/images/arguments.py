@@ -13,7 +13,7 @@ from napari_sam.errors import ImageError
 from napari_sam.images.source import Opened
 from napari_sam.lazy import dtype_of
 
-MOST_CHANNELS = 3
+MAX_CHANNELS = 3
 # A last axis of at most this length, after two much longer ones, is not the columns of an image.
 MAX_UNNAMED_CHANNELS = 4
 MIN_SIDE = 16
@@ -145,7 +145,7 @@ def check_plane_axes(shape: Sequence[int], axes: Sequence[Any], *, is_named: boo
 
 def is_short(shape: Sequence[int]) -> bool:
     """Return whether the last axis is so much shorter than the two before it that it is rarely the columns."""
-    return len(shape) > 2 and MIN_SIDE <= min(shape[-3:-1]) and shape[-1] * SHORT <= min(shape[-3:-1])
+    return len(shape) > 2 and min(shape[-3:-1]) >= MIN_SIDE and shape[-1] * SHORT <= min(shape[-3:-1])
 
 
 def checked_channels(channels: Sequence[int] | None, count: int, shown: Sequence[int], *, rgb: bool) -> tuple[int, ...]:
@@ -168,14 +168,14 @@ def checked_channels(channels: Sequence[int] | None, count: int, shown: Sequence
         They are no numbers, none, more than three, or not there.
     """
     if channels is None:
-        return tuple(shown) or tuple(range(count if rgb else min(count, MOST_CHANNELS)))
+        return tuple(shown) or tuple(range(count if rgb else min(count, MAX_CHANNELS)))
     try:
         chosen = tuple(operator.index(channel) for channel in np.atleast_1d(np.asarray(channels, object)))
     except (TypeError, ValueError) as error:
         raise ImageError(
             f"Channels are named by whole numbers counted from 0, and {brief(channels)} are none."
         ) from error
-    if not 1 <= len(chosen) <= MOST_CHANNELS or not all(0 <= channel < count for channel in chosen):
+    if not 1 <= len(chosen) <= MAX_CHANNELS or not all(0 <= channel < count for channel in chosen):
         raise ImageError(
             f"Channels {chosen} cannot be shown: name one to three of the image's {count} channels, counted from 0."
         )

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_sam.core.arguments import shown, whole
 from napari_sam.errors import ModelError
 from napari_sam.models.registry import DEFAULT_MODEL, REGISTRY
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 # Read when torch is first imported. Its OpenMP threads spin while they wait for each other; beside any other work (a
 # rendering napari, a second process) that made two clicks take 9.9 s instead of 0.5 s on two cores.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+# More than any computer has; torch tries to start as many as it is asked for.
+MAX_THREADS = 1024
 
 __all__ = ["DEFAULT_MODEL", "REGISTRY", "load_predictor"]
 
@@ -57,26 +61,31 @@ def load_predictor(
     """
     import torch
 
-    from napari_sam.models.device import free_threads, resolve_device
+    from napari_sam.models.device import PRECISIONS, free_threads, resolve_device
     from napari_sam.models.download import sha256_of
     from napari_sam.models.families import recognise
     from napari_sam.models.storage import verified
     from napari_sam.models.weights import load_weights
 
     where = resolve_device(device)
-    if threads is not None and threads < 1:
-        raise ModelError(f"The model needs at least one thread and was given {threads}: leave the number out.")
+    if threads is not None:
+        advice = f"give a whole number from 1 to {MAX_THREADS}, or leave it out"
+        threads = whole(threads, "The number of threads", advice, ModelError, least=1, most=MAX_THREADS)
+    if not (isinstance(precision, str) and precision in PRECISIONS):
+        raise ModelError(f"The precision {shown(precision)} is not known: use one of {', '.join(PRECISIONS)}.")
     if threads is not None or torch.get_num_threads() > free_threads():
         torch.set_num_threads(threads or free_threads())
+    if not isinstance(model, (str, Path)):
+        raise ModelError(f"A model is a name or the path of a checkpoint, and {shown(model)} is neither: give one.")
     entry = REGISTRY.get(str(model))
     if entry:
         _check_extra(entry.family)
         path, digest = verified(entry, progress)
-    elif (path := Path(model)).exists():
-        digest = ""
+    elif os.path.exists(model):  # noqa: PTH110  A name too long for a file is no error here.
+        path, digest = Path(model), ""
     else:
         names = ", ".join(REGISTRY)
-        raise ModelError(f"There is no model {str(model)!r}: use one of {names}, or the path of a checkpoint.")
+        raise ModelError(f"There is no model {shown(str(model))}: use one of {names}, or the path of a checkpoint.")
     state = load_weights(path)
     family, state = recognise(state, path)
     if entry and family != entry.family:
@@ -106,7 +115,7 @@ def _compile(predictor: Predictor, device: torch.device) -> None:
 def _check_extra(family: str) -> None:
     """Refuse a family whose optional dependency is missing, before anything is downloaded or read for it."""
     if family.startswith(("sam2", "sam3")) and find_spec("transformers") is None:
-        raise ModelError(f'The models of {family} need more packages: pip install "napari-sam[sam2]".')
+        raise ModelError(f"The models of {family} need the library transformers: pip install transformers.")
 
 
 def _predictor(

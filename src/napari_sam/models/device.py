@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import torch
 
+from napari_sam.core.arguments import shown
 from napari_sam.errors import ModelError
 
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
@@ -29,7 +30,7 @@ def available_devices() -> list[str]:
     return [*devices, "cpu"]
 
 
-def resolve_device(name: str = "auto") -> torch.device:
+def resolve_device(name: str | torch.device = "auto") -> torch.device:
     """Turn "auto", "cpu", "cuda", "cuda:1" or "mps" into a device that is there.
 
     Raises
@@ -38,9 +39,14 @@ def resolve_device(name: str = "auto") -> torch.device:
         torch does not know the device or cannot use it on this machine.
     """
     available = available_devices()
+    name = str(name) if isinstance(name, torch.device) else name
+    if not isinstance(name, str):
+        raise ModelError(f"The device cannot be {shown(name)}: use one of {', '.join(['auto', *available])}.")
     wanted = available[0] if name == "auto" else name
     if wanted not in available and not (wanted == "cuda" and available[0].startswith("cuda")):
-        raise ModelError(f"The device {name!r} is not available here: use one of {', '.join(['auto', *available])}.")
+        raise ModelError(
+            f"The device {shown(name)} is not available here: use one of {', '.join(['auto', *available])}."
+        )
     return torch.device(wanted)
 
 

@@ -11,7 +11,10 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import shutil
+import socket
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -32,6 +35,13 @@ TIMEOUT = 30.0
 ATTEMPTS = 3
 PAUSE = 1.0
 BLOCK = 2**20
+# A file whose size is not known may have this many bytes; one whose size is known, this multiple of it.
+MAX_BYTES = 16 * 10**9
+MAX_EXCESS = 3
+# A connection that brings less than this many bytes a second, over this many seconds, is given up.
+MIN_SPEED = 1000
+STALL_SECONDS = 60.0
+MAX_LENGTH_DIGITS = 15
 # How a torch file (zip, or the older pickle) begins.
 BEGINNINGS = (b"PK\x03\x04", b"\x80")
 
@@ -50,6 +60,8 @@ class _Job:
     url: str
     target: Path
     help: str
+    name: str
+    limit: int
 
     @property
     def part(self) -> Path:
@@ -61,7 +73,10 @@ class _Job:
         return self.target.with_name(f"{self.target.name}.part.json")
 
     def error(self, reason: str, mend: str = "") -> ModelError:
-        return ModelError(f"{self.url} could not be downloaded ({reason}): {mend or f'try again, or {self.help}'}.")
+        return ModelError(
+            f"The weights of {self.name} could not be downloaded from {self.url} ({reason}): "
+            f"{mend or f'try again, or {self.help}'}."
+        )
 
 
 def sha256_of(path: Path) -> str:
@@ -85,7 +100,14 @@ def record_of(path: Path) -> Path:
 
 
 def download(
-    url: str, target: Path, *, sha256: str | None = None, homepage: str = "", progress: Progress | None = None
+    url: str,
+    target: Path,
+    *,
+    sha256: str | None = None,
+    homepage: str = "",
+    progress: Progress | None = None,
+    name: str = "",
+    nbytes: int | None = None,
 ) -> None:
     """Download a file, going on where an earlier attempt stopped; two processes take turns and download it once.
 
@@ -102,14 +124,21 @@ def download(
     progress
         Called with the bytes that are there and the bytes in all (None where the server does not say); what it raises
         stops the download, which goes on from there the next time.
+    name
+        Of the model, for the message; the file's name when left out.
+    nbytes
+        About how large the file is. A file of more than three times that is refused; 16 GB where it is not known.
 
     Raises
     ------
     ModelError
-        It cannot be downloaded, is no model file, has another hash, or there is no room for it.
+        It cannot be downloaded, is no model file, has another hash or is far larger than expected, or there is no
+        room for it.
     """
     elsewhere = f" (see {homepage})" if homepage else ""
-    job = _Job(url, target, f"get it with a browser{elsewhere} and save it as {target} by hand")
+    by_hand = f"get that file with a browser{elsewhere} and save it as {target} by hand"
+    limit = MAX_BYTES if nbytes is None else int(MAX_EXCESS * nbytes)
+    job = _Job(url, target, by_hand, name or target.name, limit)
     report = progress or (lambda done, total: None)
     if urlsplit(url).scheme not in SCHEMES:
         raise job.error("models are fetched by https alone", job.help)
@@ -174,13 +203,36 @@ def _receive(job: _Job, report: Progress) -> None:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code != 416:
-            raise job.error(f"the server answers {error.code} {error.reason}") from error
+            raise job.error(_refusal(error.code)) from error
         _forget(job)
         raise _DroppedError(f"the server has no more than {start} bytes of it") from error
     except urllib.error.URLError as error:
-        raise job.error(f"the server cannot be reached, {error.reason}") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _DroppedError(str(error) or type(error).__name__) from error
+        raise job.error(_unreachable(job.url, error.reason)) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _DroppedError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _refusal(code: int) -> str:
+    """Say in words why a server does not give a file."""
+    if code in (401, 403):
+        return f"the server answers {code}, it does not give the file to everyone"
+    if code in (404, 410):
+        return f"the server answers {code}, the file is no longer there"
+    if 300 <= code < 400:
+        return f"the server answers {code} and sends the download around in a circle"
+    if code == 429 or code >= 500:
+        return f"the server answers {code}, it is busy or out of order at the moment"
+    return f"the server answers {code}"
+
+
+def _unreachable(url: str, reason: object) -> str:
+    """Say in words why there is no connection."""
+    host = urlsplit(url).hostname
+    if isinstance(reason, ssl.SSLError):
+        return f"the certificate of {host} is not accepted here, as happens behind a firewall that inspects connections"
+    if isinstance(reason, socket.gaierror):
+        return f"{host} cannot be reached, there is no network or it does not know this name"
+    return f"{host} cannot be reached, {' '.join(str(reason).split())}"
 
 
 class _HttpsOnly(urllib.request.HTTPRedirectHandler):
@@ -205,8 +257,11 @@ def _begin(job: _Job, headers: Message, start: int, about: dict[str, Any]) -> tu
     if headers.get_content_type() == "text/html":
         raise job.error("the answer is a web page and no model file, as of a network that wants a login")
     version = _version(headers)
-    length = headers.get("Content-Length", "")
-    total = start + int(length) if length.isdigit() else None
+    length = headers.get("Content-Length", "").strip()
+    known = re.fullmatch(r"[0-9]+", length) is not None
+    if known and (len(length) > MAX_LENGTH_DIGITS or start + int(length) > job.limit):
+        raise job.error(f"it has {_size_in_words(length)}, and no more than {job.limit / 1e9:.2f} GB are expected")
+    total = start + int(length) if known else None
     if start:
         came = headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
         # Some servers give the rest of a file that is another one by now.
@@ -230,22 +285,57 @@ def _version(headers: Message) -> str | None:
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
 
 
-def _copy(job: _Job, response: IO[bytes], start: int, total: int | None, report: Progress) -> None:
+def _copy(job: _Job, response: http.client.HTTPResponse, start: int, total: int | None, report: Progress) -> None:
     with _writing(job):
         file = job.part.open("ab")
     with file:
         done = start
         report(done, total)
-        while block := response.read(BLOCK):
+        speed = _Speed()
+        # `read` would wait until a block is full: a server could send a byte from time to time, for ever.
+        while block := response.read1(BLOCK):
+            done += len(block)
+            if done > job.limit:
+                break
             with _writing(job):
                 file.write(block)
-            done += len(block)
             report(done, total)
+            speed.check(len(block))
         with _writing(job):
             file.flush()
             os.fsync(file.fileno())
+    if done > job.limit:
+        _forget(job)
+        raise job.error(f"the server sends more than {job.limit / 1e9:.2f} GB, and no more are expected")
     if total is not None and done < total:
         raise _DroppedError(f"the connection broke after {done} of {total} bytes")
+
+
+def _size_in_words(length: str) -> str:
+    return f"{int(length) / 1e9:.2f} GB" if len(length) <= MAX_LENGTH_DIGITS else "more bytes than a disk can hold"
+
+
+class _Speed:
+    """Gives up a connection that hardly brings anything."""
+
+    def __init__(self) -> None:
+        self._since, self._count = time.monotonic(), 0
+
+    def check(self, count: int) -> None:
+        """Count received bytes.
+
+        Raises
+        ------
+        _DroppedError
+            Fewer than `MIN_SPEED` bytes a second came over `STALL_SECONDS`.
+        """
+        self._count += count
+        elapsed = time.monotonic() - self._since
+        if elapsed < STALL_SECONDS:
+            return
+        if self._count < MIN_SPEED * elapsed:
+            raise _DroppedError(f"it comes at {self._count / elapsed:.0f} bytes a second")
+        self._since, self._count = time.monotonic(), 0
 
 
 def _check(job: _Job, sha256: str | None) -> None:
@@ -278,9 +368,17 @@ def _size(path: Path) -> int:
 def _read_about(job: _Job) -> dict[str, Any]:
     try:
         about = json.loads(job.about.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return about if isinstance(about, dict) else {}
+    if not isinstance(about, dict):
+        return {}
+    total, version = about.get("total"), about.get("version")
+    is_header = isinstance(version, str) and version.isascii() and version.isprintable()
+    return {
+        "url": about.get("url"),
+        "version": version if is_header else None,
+        "total": total if type(total) is int and total >= 0 else None,
+    }
 
 
 @contextlib.contextmanager

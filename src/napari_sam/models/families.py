@@ -5,23 +5,24 @@ The official key names are ours too; the layout of the transformers library is t
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from napari_sam.errors import ModelError
+from napari_sam.models.nesting import State, WeightSet, joined, only_part, weight_sets
 
-State = dict[str, Tensor]
+_LOG = logging.getLogger(__name__)
 
 SAM_FAMILIES = ("vit_t", "vit_b", "vit_l", "vit_h", "hq_vit_t", "hq_vit_b", "hq_vit_l", "hq_vit_h")
 SAM2_FAMILIES = ("sam2.1_tiny", "sam2.1_small", "sam2.1_base_plus", "sam2.1_large")
 FAMILIES = ("compact", *SAM_FAMILIES, *SAM2_FAMILIES, "sam3")
 KNOWN = "SAM (ViT-B, ViT-L, ViT-H), MobileSAM, HQ-SAM, SAM 2.1, SAM 3 or the compact model"
 
-# Put before every key by data-parallel training, by compiling, and by trainers that keep the SAM as a part.
-PREFIXES = ("module.", "_orig_mod.", "model.", "sam.")
 # Never needed: counters of batches, and the statistics of pixels that SAM itself keeps.
 NOT_WEIGHTS = re.compile(r"(.*\.)?(num_batches_tracked|pixel_mean|pixel_std)")
 # Left out where the network has none: tables made of other weights, and the classifier that TinyViT was trained as.
@@ -80,8 +81,9 @@ def recognise(state: State, path: Path) -> tuple[str, State]:
     Parameters
     ----------
     state
-        The state dict: with the official keys or those of transformers, and perhaps with "sam." or "module." before
-        every key, as trainers save it.
+        The state dict: with the official keys or those of transformers. Other names may stand before every key, as
+        trainers save it, and other tensors beside the weights. Of several copies of the weights the first complete
+        one is taken, averaged ones last (see `weight_sets`); a log message says which.
     path
         Where it came from, for the message.
 
@@ -97,13 +99,67 @@ def recognise(state: State, path: Path) -> tuple[str, State]:
     ModelError
         It is of another architecture, or of a known one with parts missing or of another shape.
     """
-    state = _without_prefixes(state)
+    family, found = _chosen(state, path)
+    is_whole = family == "sam3" and not found.prefix
+    return family, state if is_whole else found.state
+
+
+def weights_in(state: State, path: Path) -> State:
+    """Return the weights of a known network among other tensors; where there are none, the likeliest part.
+
+    Parameters
+    ----------
+    state, path
+        As in `recognise`.
+    """
+    try:
+        _, found = _chosen(state, path, as_they_are=True)
+    except ModelError:
+        return next((found.state for found in weight_sets(state)), {})
+    return found.state
+
+
+def _chosen(state: State, path: Path, *, as_they_are: bool = False) -> tuple[str, WeightSet]:
+    """Return the family and the weights, with the network's own keys or as they are in the file.
+
+    SAM 2.1 and SAM 3, whose tensors are compared later, count only where no complete SAM is found.
+    """
+    sets = weight_sets(state)
+    both = joined(sets)
+    found: list[tuple[int, str, WeightSet]] = []
+    refusal: ModelError | None = None
+    for one in [*sets, *([both] if both else [])]:
+        try:
+            family, weights = _recognised(one.state, path)
+        except ModelError as error:
+            refusal = refusal or error
+            continue
+        rank = 2 if family == "sam3" else 1 if family.startswith("sam2") else 0
+        found.append((rank, family, one if as_they_are else WeightSet(one.prefix, weights)))
+    if not found:
+        raise refusal or _unknown(state, path)
+    _, family, chosen = min(found, key=lambda entry: entry[0])
+    copies = [one.label for _, other, one in found if other == family and len(one.state) == len(chosen.state)]
+    if len(copies) > 1:
+        _LOG.warning(
+            "%s holds %d copies of the weights (%s): those under %s are used.",
+            path,
+            len(copies),
+            ", ".join(copies),
+            chosen.label,
+        )
+    return family, chosen
+
+
+def _recognised(state: State, path: Path) -> tuple[str, State]:
+    """Say which network a state dict is of whose names begin with those of components."""
     family = _later_family(state, path)
     if family is not None:
         return family, state
     if any(key.startswith("vision_encoder.") for key in state):
         state = from_transformers(state)
-    family = _sam_family(state) or "compact"
+    found = _sam_family(state)
+    family = found or "compact"
     expected = {
         key: value.shape for key, value in _network(family).state_dict().items() if not NOT_WEIGHTS.fullmatch(key)
     }
@@ -112,12 +168,26 @@ def recognise(state: State, path: Path) -> tuple[str, State]:
         for key, value in state.items()
         if key in expected or not (NOT_WEIGHTS.fullmatch(key) or OPTIONAL.fullmatch(key))
     }
-    if family == "compact" and len(expected.keys() & state.keys()) < len(expected) // 2:
-        raise ModelError(
-            f"The weights in {path} are of an architecture that napari-sam does not know: use a checkpoint of {KNOWN}."
-        )
+    if found is None and len(expected.keys() & state.keys()) < len(expected) // 2:
+        raise _unknown(state, path)
+    missing = {key.split(".")[0] for key in expected.keys() - state.keys()}
+    if missing and not missing & {key.split(".")[0] for key in state}:
+        raise _unknown(state, path)
     _compare(expected, state, family, path)
     return family, state
+
+
+def _unknown(state: Mapping[str, torch.Tensor], path: Path) -> ModelError:
+    networks = [_network(family).state_dict() for family in ("compact", "vit_t", "vit_b")]
+    part = only_part(state, [{key for key in network if not NOT_WEIGHTS.fullmatch(key)} for network in networks])
+    if part is not None:
+        return ModelError(
+            f"{path} holds a network's {part} alone: use a checkpoint of the whole network, with its image encoder, "
+            "prompt encoder and mask decoder."
+        )
+    return ModelError(
+        f"The weights in {path} are of an architecture that napari-sam does not know: use a checkpoint of {KNOWN}."
+    )
 
 
 def from_transformers(state: State) -> State:
@@ -129,15 +199,6 @@ def from_transformers(state: State) -> State:
             official = pattern.sub(name, official)
         renamed[official] = value
     return renamed
-
-
-def _without_prefixes(state: State) -> State:
-    while state:
-        prefix = next((one for one in PREFIXES if all(key.startswith(one) for key in state)), None)
-        if prefix is None:
-            break
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
 
 
 def _sam_family(state: State) -> str | None:
@@ -203,6 +264,9 @@ def _compare(expected: dict[str, torch.Size], state: State, family: str, path: P
         for keys, what in ((missing, "missing"), (extra, "too many"), (reshaped, "of another shape"))
         if keys
     ]
+    if reshaped:
+        shapes = [" x ".join(map(str, shape)) for shape in (state[reshaped[0]].shape, expected[reshaped[0]])]
+        found[-1] += f", the first with {shapes[0] or 'one number'} instead of {shapes[1] or 'one number'}"
     kind = "the compact model" if family == "compact" else f"SAM {family}"
     raise ModelError(
         f"The weights in {path} look like {kind} and differ in their entries, {' and '.join(found)}: "

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-import platformdirs
-
 from napari_sam.errors import ModelError
+from napari_sam.paths import user_folder
 
 FOLDER_VARIABLE = "NAPARI_SAM_MODELS"
 CACHE_VARIABLE = "NAPARI_SAM_CACHE"
@@ -91,7 +90,17 @@ class ModelEntry:
             return Path(str(files("napari_sam.models") / self.file))
         usual = models_folder() / self.file
         others = (usual.with_name(f"{self.name}{suffix}") for suffix in SUFFIXES)
-        return next((path for path in (usual, *others) if path.exists()), usual)
+        return next((path for path in (usual, *others) if is_there(path)), usual)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the weights are on this machine."""
+        return is_there(self.path)
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a file exists; one whose name is too long does not, where `Path.exists` fails."""
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def models_folder() -> Path:
@@ -109,10 +118,10 @@ def models_folder() -> Path:
         if named:
             folder = Path(os.path.expanduser(named)) / inside  # noqa: PTH111  An unknown ~user is no error here.
             return folder.absolute()
-    try:
-        return Path(platformdirs.user_cache_dir("napari-sam", appauthor=False)) / "models"
-    except RuntimeError as error:  # As in a container whose user has no name.
-        raise ModelError(f"There is no home folder to keep models in: set {FOLDER_VARIABLE} to a folder.") from error
+    cache = user_folder("cache")
+    if cache is None:
+        raise ModelError(f"There is no home folder to keep models in: set {FOLDER_VARIABLE} to a folder.")
+    return cache / "models"
 
 
 def _sam(family: str, source: str, sha256: str, nbytes: int, summary: str) -> ModelEntry:

@@ -46,7 +46,7 @@ def fetch(entry: ModelEntry, progress: Progress | None = None) -> Path:
         They are not there and cannot be downloaded; it says where to put them by hand.
     """
     path = entry.path
-    if path.exists():
+    if entry.is_here:
         return path
     if entry.source is None:
         how = entry.by_hand or f"get it from {entry.homepage}"
@@ -58,7 +58,15 @@ def fetch(entry: ModelEntry, progress: Progress | None = None) -> Path:
             f"The weights of {entry.name} are not on this machine and {OFFLINE_VARIABLE} forbids downloads: "
             f"get {entry.source} elsewhere and save it as {path} by hand."
         )
-    download(entry.source, path, sha256=expected_sha256(entry), homepage=entry.homepage, progress=progress)
+    download(
+        entry.source,
+        path,
+        sha256=expected_sha256(entry),
+        homepage=entry.homepage,
+        progress=progress,
+        name=entry.name,
+        nbytes=entry.nbytes,
+    )
     return path
 
 
@@ -68,5 +76,5 @@ def expected_sha256(entry: ModelEntry) -> str | None:
         return entry.sha256
     try:
         return record_of(entry.path).read_text().split()[0]
-    except (OSError, IndexError):
+    except (OSError, IndexError, UnicodeDecodeError):
         return None

@@ -13,15 +13,15 @@ from safetensors.torch import load_file, save_file
 
 from napari_sam.errors import ModelError
 from napari_sam.files import replacing
+from napari_sam.models.archives import check_safetensors, check_torch_file
 from napari_sam.models.download import BEGINNINGS, sha256_of
-from napari_sam.models.families import recognise
+from napari_sam.models.families import recognise, weights_in
+from napari_sam.models.nesting import MAX_DEPTH, flattened
 
 __all__ = ["load_weights", "recognise", "save_weights", "sha256_of"]
 
 SAFETENSORS = ".safetensors"
 TORCH = (".pth", ".pt")
-# Under which of these trainers keep the state dict beside other things.
-WRAPPERS = ("model_state", "state_dict", "model_state_dict", "model")
 HALF_MOST = 65504.0
 
 
@@ -38,28 +38,53 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     ModelError
         The file is missing, of another kind, truncated, or holds code instead of weights.
     """
-    if path.is_dir():
-        raise ModelError(f"{path} is a folder: give the checkpoint in it, a .safetensors, .pth or .pt file.")
-    if not path.is_file():
-        raise ModelError(
-            f"There is no model file {path}: check the path, or give the name of a model (napari-sam models)."
-        )
+    _check_file(path)
     if path.suffix.lower() == SAFETENSORS:
-        try:
-            return load_file(path)
-        except PermissionError as error:
-            raise ModelError(f"The model file {path} cannot be read: check its permissions.") from error
-        except (SafetensorError, OSError, ValueError) as error:
-            raise ModelError(f"{path} is no complete safetensors file ({error}): download or save it again.") from error
+        return _load_safetensors(path)
     if path.suffix.lower() not in TORCH and not _looks_like_torch(path):
         raise ModelError(f"{path} is no checkpoint: give a .safetensors, .pth, .pt or .ckpt file.")
-    loaded = _load_torch(path)
-    name = next((name for name in WRAPPERS if name in loaded), None) if isinstance(loaded, dict) else None
-    state = loaded if name is None else loaded[name]
-    tensors = isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values())
-    if not tensors or not state:
+    content = _load_torch(path)
+    state = flattened(content)
+    if any(value.numel() * value.itemsize > value.untyped_storage().nbytes() for value in state.values()):
+        raise ModelError(f"{path} holds tensors that repeat few numbers many times: save the network's weights again.")
+    is_flat = isinstance(content, dict) and all(isinstance(value, torch.Tensor) for value in content.values())
+    found = state if is_flat else weights_in(state, path) or _largest_dictionary(content)
+    if not found:
         raise ModelError(f"{path} holds no dictionary of tensors: give a checkpoint saved from a model's state_dict().")
-    return {str(key): value for key, value in state.items()}
+    return found
+
+
+def _check_file(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise ModelError(f"{path} is a folder: give the checkpoint in it, a .safetensors, .pth or .pt file.")
+        if not path.exists():
+            raise ModelError(
+                f"There is no model file {path}: check the path, or give the name of a model (napari-sam models)."
+            )
+        if not path.is_file():
+            raise ModelError(f"{path} is a pipe or device: give a checkpoint, a .safetensors, .pth or .pt file.")
+    except OSError as error:
+        raise ModelError(f"The model file {path} cannot be read ({error.strerror}): check the path.") from error
+
+
+def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        check_safetensors(path)
+        return load_file(path)
+    except PermissionError as error:
+        raise ModelError(f"The model file {path} cannot be read: check its permissions.") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is no complete safetensors file ({error}): download or save it again.") from error
+
+
+def _largest_dictionary(content: Any, depth: int = 0) -> dict[str, torch.Tensor]:
+    """Return the largest dictionary in nested ones whose values are all tensors; empty where there is none."""
+    if not isinstance(content, dict) or depth >= MAX_DEPTH:
+        return {}
+    if content and all(isinstance(value, torch.Tensor) for value in content.values()):
+        return flattened(content)
+    return max((_largest_dictionary(value, depth + 1) for value in content.values()), key=len, default={})
 
 
 def _looks_like_torch(path: Path) -> bool:
@@ -73,6 +98,7 @@ def _looks_like_torch(path: Path) -> bool:
 
 def _load_torch(path: Path) -> Any:
     try:
+        check_torch_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -82,6 +108,8 @@ def _load_torch(path: Path) -> Any:
             "only tensors, or save one from a trainer's file that you trust, by micro_sam.util.export_custom_sam_model "
             "or by torch.save(torch.load(file, weights_only=False)['model_state'], new_file)."
         ) from error
+    except ModelError:
+        raise
     except PermissionError as error:
         raise ModelError(f"The model file {path} cannot be read ({error.strerror}): check its permissions.") from error
     except Exception as error:

@@ -10,10 +10,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from napari_sam.core.arguments import local_path, shown
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.prompts import Prompts
-from napari_sam.errors import LabelsError
+from napari_sam.errors import LabelsError, OutputError
 from napari_sam.lazy import dtype_of
 from napari_sam.stores.classes import class_named, defined_class
 from napari_sam.stores.entries import Entry, LabelClass, PackedMask, Provenance, What, now
@@ -72,12 +73,15 @@ class Journal:
         read_only: bool = False,
         durable: bool = True,
     ) -> None:
+        folder = local_path(folder, "The journal", OutputError)
+        if not (target is None or hasattr(target, "array")):
+            raise LabelsError(f"A journal writes into a LabelTarget and was given {shown(target)}: make one.")
         self.target = target
         self._lock = RLock()
         self._highest_before: dict[int, int] = {}
         self._group: int | None = None
         new = None if read_only else dict(about or {})
-        self._file = JournalFile(Path(folder), new, read_only=read_only, durable=durable)
+        self._file = JournalFile(folder, new, read_only=read_only, durable=durable)
         self.trouble = self._file.trouble
         self._history = History(self._file.path)
         self._table = self._history.table

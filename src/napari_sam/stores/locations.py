@@ -6,9 +6,8 @@ import os
 import re
 from pathlib import Path
 
-import platformdirs
-
 from napari_sam.errors import OutputError
+from napari_sam.paths import user_folder
 
 FOLDER_VARIABLE = "NAPARI_SAM_CACHE"
 SIZE_VARIABLE = "NAPARI_SAM_CACHE_SIZE"
@@ -26,10 +25,10 @@ def cache_folder() -> Path:
     """
     named = os.environ.get(FOLDER_VARIABLE)
     if not named:
-        try:
-            return Path(platformdirs.user_cache_dir("napari-sam", appauthor=False))
-        except RuntimeError as error:  # As in a container whose user has no name.
-            raise OutputError(f"There is no home folder to keep a cache in: set {FOLDER_VARIABLE} to one.") from error
+        cache = user_folder("cache")
+        if cache is None:
+            raise OutputError(f"There is no home folder to keep a cache in: set {FOLDER_VARIABLE} to a folder.")
+        return cache
     if "://" in named:
         raise OutputError(f"{FOLDER_VARIABLE} is {named!r}, which is no folder: set it to one of this machine.")
     return Path(os.path.expanduser(named))  # noqa: PTH111  An unknown ~user is no error here.
@@ -48,10 +47,10 @@ def label_folder() -> Path:
     OutputError
         There is no home folder.
     """
-    try:
-        return Path(platformdirs.user_data_dir("napari-sam", appauthor=False)) / "labels"
-    except RuntimeError as error:
-        raise OutputError("There is no home folder for new labels: set XDG_DATA_HOME or HOME to a folder.") from error
+    data = user_folder("data")
+    if data is None:
+        raise OutputError("There is no home folder for new labels: set XDG_DATA_HOME or HOME to a folder.")
+    return data / "labels"
 
 
 def cache_capacity() -> int:

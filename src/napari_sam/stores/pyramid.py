@@ -19,6 +19,15 @@ from napari_sam.stores.access import Access, exclusive_on_disk
 from napari_sam.stores.boxes import Region, fitting, region_of, wider
 from napari_sam.stores.chunks import write
 from napari_sam.stores.free_labels import end_of, highest_in
+from napari_sam.stores.label_arguments import (
+    label_axes,
+    label_chunks,
+    label_dtype,
+    label_numbers,
+    label_shape,
+    label_text,
+    labels_path,
+)
 from napari_sam.stores.levels import Levels, not_written
 from napari_sam.stores.multiscales import Multiscale, like, make_label_image, open_label_image, renamed
 from napari_sam.temporary import dead_folders
@@ -110,10 +119,22 @@ class LabelPyramid:
             The path exists or cannot be made, or an argument is wrong; nothing is left behind.
         """
         notes = {**(attributes or {}), NAMESPACE: {"highest_label": 0}}
+        folder = labels_path(path)
         make_label_image(
-            Path(path), shape, axes, spacing, translation, unit, chunks, dtype, name, source, notes, time_unit
+            folder,
+            label_shape(shape),
+            label_axes(axes),
+            label_numbers(spacing, "spacing"),
+            label_numbers(translation, "translation"),
+            label_text(unit, "unit"),
+            label_chunks(chunks),
+            label_dtype(dtype),
+            label_text(name, "name"),
+            label_text(source, "source"),
+            notes,
+            label_text(time_unit, "unit of time"),
         )
-        return cls.open(path)
+        return cls.open(folder)
 
     @classmethod
     def open(cls, path: str | Path) -> LabelPyramid:
@@ -125,7 +146,7 @@ class LabelPyramid:
             The path is missing, no zarr or read-only, or does not hold whole numbers at levels that are whole steps
             through each other.
         """
-        path = Path(path)
+        path = labels_path(path)
         try:
             exists = path.exists()
         except OSError:

@@ -14,12 +14,15 @@ from torch.nn import functional as F
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.rendering import area_average
-from napari_sam.errors import ImageError
+from napari_sam.errors import ImageError, ModelError
 from napari_sam.evaluation import MIN_AREA, LabelledImage, objects_of, read_labels
 from napari_sam.volume import Volume
 
 PLANES_OF_A_VOLUME = 24
 MIN_CROP = 24
+MAX_LABEL = np.iinfo(np.int32).max
+# Crops that are drawn for one: an object can be too thin, or turned out of the crop.
+MAX_DRAWS = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,12 +110,14 @@ def _planes(labels: NDArray[Any], kind: str, rng: np.random.Generator) -> list[t
 
 
 def _source(pixels: NDArray[np.uint8], section: NDArray[Any], image: LabelledImage) -> Source:
-    objects, ignored = objects_of(section, image)
-    values, areas = np.unique(objects, return_counts=True)
+    labels, ignored = objects_of(section, image)
+    found, index, areas = np.unique(labels, return_inverse=True, return_counts=True)
+    # Labels of 32 bits without a sign do not fit: objects are counted from 1 on where they are larger than that.
+    values = found if abs(found).max(initial=0) <= MAX_LABEL else np.where(found > 0, np.arange(len(found)) + 1, 0)
+    objects = values[index].reshape(labels.shape).astype(np.int32)
     if ignored is not None:
         objects[ignored] = -1
-    large = values[(values > 0) & (areas >= MIN_AREA)]
-    return Source(pixels, objects.astype(np.int32), large.astype(np.int32))
+    return Source(pixels, objects, values[(found > 0) & (areas >= MIN_AREA)].astype(np.int32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +146,37 @@ class CropOptions:
 def draw_crop(
     sources: dict[str, list[Source]], weights: dict[str, float], options: CropOptions, rng: np.random.Generator
 ) -> Crop:
-    """Draw a subset by weight, one of its planes, one of its objects, and a crop around it."""
+    """Draw a subset by weight, one of its planes, one of its objects, and a crop around it.
+
+    Raises
+    ------
+    ImageError
+        None of 200 crops (`MAX_DRAWS`) showed enough of its object.
+    """
     names = sorted(sources)
     share = np.array([weights.get(name, 1.0) for name in names])
-    while True:
+    for _ in range(MAX_DRAWS):
         members = sources[names[rng.choice(len(names), p=share / share.sum())]]
         source = members[rng.integers(len(members))]
         crop = _crop(source, int(rng.choice(source.values)), options, rng)
         if crop is not None:
             return crop
+    raise ImageError(
+        f"No crop of {options.side} x {options.side} pixels shows {MIN_AREA} pixels of an object that covers "
+        f"{options.smallest:g} to {options.largest:g} of its side: raise smallest and largest, or check the labels."
+    )
+
+
+def check_weights(weights: dict[str, float], subsets: list[str]) -> None:
+    """Refuse weights by which no subset would ever be drawn.
+
+    Raises
+    ------
+    ModelError
+        All subsets that there are have weight 0.
+    """
+    if not any(weights.get(name, 1.0) > 0 for name in subsets):
+        raise ModelError(f"The weights of {', '.join(sorted(subsets))} are all 0: give one of them more.")
 
 
 def _crop(source: Source, value: int, options: CropOptions, rng: np.random.Generator) -> Crop | None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import math
-import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,147 +23,25 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from napari_sam.errors import ModelError, OutputError
 from napari_sam.evaluation import LabelledImage, divide, evaluate, read_manifest, read_split
 from napari_sam.files import replacing
+from napari_sam.models.archives import check_torch_file
 from napari_sam.models.compact import Compact, CompactPredictor
 from napari_sam.models.device import resolve_device
-from napari_sam.models.registry import REGISTRY
 from napari_sam.models.sam import SIZES, TINY, Sam, SamPredictor, build
-from napari_sam.models.storage import fetch
 from napari_sam.models.weights import load_weights, recognise
 from napari_sam.segmenter import Segmenter
 from napari_sam.training.curve import can_draw, draw_curve
-from napari_sam.training.data import Crop, CropOptions, Source, draw_crop, load_sources
+from napari_sam.training.data import Crop, CropOptions, Source, check_weights, draw_crop, load_sources
 from napari_sam.training.games import CompactGame, Game, SamGame
 from napari_sam.training.losses import mask_losses
+from napari_sam.training.options import TrainOptions as TrainOptions
+from napari_sam.training.options import check_out, checked
+from napari_sam.training.options import read_config as read_config
 from napari_sam.training.simulate import PromptBatch, first_prompts, next_points
 
 STATE_FILE, CURVE_FILE, WEIGHTS_FILE, PICTURE_FILE = "state.pt", "curve.json", "weights.safetensors", "curve.png"
 PREFETCH = 4
 LONG_GAME = 8
 TRAINABLE = ("compact", *SIZES, TINY)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainOptions:
-    """Everything that a training run depends on; the fields of a TOML configuration, paths relative to it.
-
-    Parameters
-    ----------
-    out
-        Folder for the state, the curve and the weights.
-    manifest
-        Labelled images (see `read_manifest`), or None where `pairs` are given.
-    pairs
-        (image, labels) files, in place of or beside the manifest.
-    split
-        File with the images that are kept out of training and used for validation.
-    init
-        Checkpoint to start from, in a configuration also the name of a model; random weights when left out.
-    steps, batch, objects
-        Optimiser steps, crops in a step, objects asked for in a crop.
-    rounds
-        Most rounds of a game; each step plays one to that many. Of four or more, one brings no new point, of eight or
-        more the last one neither, as in the paper's eleven.
-    learned_rounds
-        How many rounds of a game cost a gradient, the first and the last ones; the others are only played. 0: all.
-    pretext_steps
-        Steps at the start in which only the image encoder learns, from dense targets.
-    learning_rate, warmup, decay, weight_decay, clip
-        Of AdamW: the rate, the steps in which it rises, the share of all steps at the end in which it falls like a
-        cosine (before that it stays), the weight decay, and the gradient's largest norm.
-    focal_weight, gamma, dense_weight, every_candidate, chosen_candidate
-        Of the focal loss (dice has 1), of the dense loss, and, beside the minimum over the candidates in the first
-        round, of their mean and of the one that the model itself likes best.
-    box_share
-        Probability that a game starts with a box.
-    average
-        Decay of the average of the weights.
-    side
-        Side of a crop in pixels; that of the model's tiles when left out. Smaller ones make quick trials.
-    smallest, largest
-        Share of the crop's side that an object covers.
-    augment
-        Whether to change geometry and intensity at random.
-    weights
-        How often each subset is drawn, relative to the others; 1 where nothing is said.
-    seed
-        Fixes the order of the data and the prompts.
-    save_every, validate_every, validate_objects
-        Steps between states, between validations (0: never), and objects of each subset in one.
-    device, threads, precision
-        Where and how: "float32" or "bfloat16".
-    frozen_encoder
-        For SAM: leave the image encoder as it is.
-    """
-
-    out: Path
-    manifest: Path | None = None
-    pairs: tuple[tuple[Path, Path], ...] = ()
-    split: Path | None = None
-    init: Path | None = None
-    steps: int = 1000
-    batch: int = 8
-    objects: int = 4
-    rounds: int = 3
-    learned_rounds: int = 0
-    pretext_steps: int = 0
-    learning_rate: float = 2e-3
-    warmup: int = 100
-    decay: float = 1.0
-    weight_decay: float = 0.02
-    clip: float = 1.0
-    focal_weight: float = 8.0
-    gamma: float = 1.0
-    dense_weight: float = 0.5
-    every_candidate: float = 0.05
-    chosen_candidate: float = 0.0
-    box_share: float = 0.4
-    average: float = 0.999
-    side: int | None = None
-    smallest: float = 0.08
-    largest: float = 0.8
-    augment: bool = True
-    weights: dict[str, float] = field(default_factory=dict)
-    seed: int = 0
-    save_every: int = 200
-    validate_every: int = 0
-    validate_objects: int = 6
-    device: str = "auto"
-    threads: int | None = None
-    precision: str = "float32"
-    frozen_encoder: bool = True
-
-
-def read_config(path: Path) -> TrainOptions:
-    """Read a TOML configuration whose entries are the fields of `TrainOptions`.
-
-    Raises
-    ------
-    ModelError
-        The file is missing or broken, or has an entry that does not exist or is of another type.
-    """
-    try:
-        entries = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ModelError(f"The configuration {path} cannot be read ({error.strerror}): check the path.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ModelError(f"The configuration {path} is no valid TOML ({error}): correct it.") from error
-    known = {entry.name: entry.default for entry in dataclasses.fields(TrainOptions)}
-    unknown = sorted(set(entries) - set(known))
-    if unknown or "out" not in entries:
-        wrong = f"has the unknown entry {unknown[0]!r}" if unknown else "does not say where to write (out)"
-        raise ModelError(f"The configuration {path} {wrong}: it may hold {', '.join(sorted(known))}.")
-    if entries.get("init") in REGISTRY:
-        entries["init"] = fetch(REGISTRY[entries["init"]])
-    for name in ("out", "manifest", "split", "init"):
-        if name in entries:
-            entries[name] = path.parent / str(entries[name])
-    if "pairs" in entries:
-        entries["pairs"] = tuple((path.parent / image, path.parent / labels) for image, labels in entries["pairs"])
-    for name, value in entries.items():
-        default = known[name]
-        if isinstance(default, (int, float)) and not isinstance(value, (int, float)):
-            raise ModelError(f"The entry {name} of {path} must be a number and is {value!r}: correct it.")
-    return TrainOptions(**entries)
 
 
 @dataclass
@@ -194,17 +71,25 @@ def train(options: TrainOptions, report: Callable[[int, dict[str, Any]], None] |
         The data or the start weights cannot be used; the loss is not a number; the disk is full. What was saved last
         is intact then.
     """
+    options = checked(options)
+    device = resolve_device(options.device)
+    check_out(options.out)
+    if not (options.pairs or options.manifest):
+        raise ModelError("There is nothing to train on: give pairs of images and labels, or a manifest.")
     if options.threads:
         torch.set_num_threads(options.threads)
-    device = resolve_device(options.device)
     kept_out = read_split(options.split) if options.split else frozenset()
     images, validation = _images(options, kept_out)
     sources = load_sources(images, np.random.default_rng(options.seed))
     state = _restored(_fresh(options, device), options.out)
+    check_weights(options.weights, list(sources))
     side = options.side or state.game.side
+    if isinstance(state.game, SamGame) and side != state.game.side:
+        raise ModelError(f"A SAM takes crops of {state.game.side} pixels and side is {side}: leave it out.")
     crops = CropOptions(side, options.objects, options.smallest, options.largest, augment=options.augment)
     for step, batch in _batches(sources, options, crops, state.step):
-        figures = _step(state, options, batch, step, device)
+        with _enough_memory(options, side):
+            figures = _step(state, options, batch, step, device)
         state.step = step + 1
         state.curve.append({"step": state.step, **figures})
         last = state.step == options.steps
@@ -214,7 +99,23 @@ def train(options: TrainOptions, report: Callable[[int, dict[str, Any]], None] |
             _save(state, options.out)
         if report:
             report(state.step, state.curve[-1])
+    if not (options.out / WEIGHTS_FILE).is_file():  # Without a step, or where somebody moved them away.
+        _save(state, options.out)
     return options.out / WEIGHTS_FILE
+
+
+@contextmanager
+def _enough_memory(options: TrainOptions, side: int) -> Iterator[None]:
+    """Say what to lower where a step does not fit into memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)):
+            raise
+        raise ModelError(
+            f"A step of {options.batch} crops of {side} pixels with {options.objects} objects each does not fit into "
+            "memory: lower batch, objects or side."
+        ) from error
 
 
 def _images(options: TrainOptions, kept_out: frozenset[str]) -> tuple[list[LabelledImage], list[LabelledImage]]:
@@ -267,11 +168,15 @@ def _batches(
 
     with ThreadPoolExecutor(2) as pool:
         waiting: dict[int, Future[list[Crop]]] = {}
-        for step in range(start, options.steps):
-            for ahead in range(step, min(step + PREFETCH, options.steps)):
-                if ahead not in waiting:
-                    waiting[ahead] = pool.submit(draw, ahead)
-            yield step, waiting.pop(step).result()
+        try:
+            for step in range(start, options.steps):
+                for ahead in range(step, min(step + PREFETCH, options.steps)):
+                    if ahead not in waiting:
+                        waiting[ahead] = pool.submit(draw, ahead)
+                yield step, waiting.pop(step).result()
+        finally:
+            for future in waiting.values():
+                future.cancel()
 
 
 def _step(state: _State, options: TrainOptions, batch: list[Crop], step: int, device: torch.device) -> dict[str, float]:
@@ -296,16 +201,22 @@ def _step(state: _State, options: TrainOptions, batch: list[Crop], step: int, de
             figures |= iou
     figures["loss"] = float(loss.detach())
     if not math.isfinite(figures["loss"]):
-        raise ModelError(
-            f"The loss of step {step + 1} is not a number: lower the learning rate and start again; "
-            f"the state of step {step - step % options.save_every} is intact."
-        )
+        raise _not_a_number("The loss", step, options)
     state.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
-    nn.utils.clip_grad_norm_(state.game.parameters(), options.clip)
+    norm = nn.utils.clip_grad_norm_(state.game.parameters(), options.clip)
+    if not math.isfinite(float(norm)):
+        raise _not_a_number("The gradient", step, options)
     state.optimizer.step()
     _average(state, min(options.average, (1 + step) / (10 + step)))
     return figures
+
+
+def _not_a_number(what: str, step: int, options: TrainOptions) -> ModelError:
+    return ModelError(
+        f"{what} of step {step + 1} is not a number: lower the learning rate and start again; "
+        f"the state of step {step - step % options.save_every} is intact."
+    )
 
 
 def _play(
@@ -407,6 +318,7 @@ def _restored(state: _State, folder: Path) -> _State:
     if not file.exists():
         return state
     try:
+        check_torch_file(file)
         saved = torch.load(file, map_location="cpu", weights_only=True)
         state.game.network.load_state_dict(saved["network"])
         state.averaged.load_state_dict(saved["averaged"])
@@ -452,7 +364,7 @@ def _save(state: _State, folder: Path) -> None:
         for name, write in writers:
             with replacing(folder / name) as temporary:
                 write(temporary)
-    except (OutputError, RuntimeError) as error:
+    except (OutputError, RuntimeError, SafetensorError) as error:
         raise OutputError(
             f"The state of step {state.step} cannot be written to {folder} ({error}): make room there and start again; "
             "the state before it is intact."

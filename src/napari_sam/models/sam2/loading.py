@@ -36,8 +36,8 @@ def filled(make: Callable[[], Any], state: Mapping[str, Tensor], name: str) -> A
         if isinstance(error, RuntimeError) and "torchvision" not in str(error):
             raise
         raise ModelError(
-            f"{name} needs a package that does not load ({str(error).splitlines()[0]}): pip install "
-            "'napari-sam[sam2]', and, where torchvision is installed, the one that is made for this torch."
+            f"{name} needs a package that does not load ({str(error).splitlines()[0]}): pip install transformers, "
+            "and, where torchvision is installed, the one that is made for this torch."
         ) from error
     _compare({key: value.shape for key, value in network.state_dict().items()}, state, name)
     network.load_state_dict(dict(state), assign=True)

@@ -93,7 +93,7 @@ def words(text: str, vocabulary: Path, *, most: int, known: int) -> tuple[int, .
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise ModelError("Finding by text needs one more package: pip install 'napari-sam[sam2]'.") from error
+        raise ModelError("Finding by text needs the library tokenizers: pip install tokenizers.") from error
     try:
         tokenizer = Tokenizer.from_file(str(vocabulary))
     except Exception as error:  # The library raises nothing narrower.
