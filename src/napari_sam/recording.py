@@ -10,8 +10,8 @@ from napari_sam.encoding import TileEncoder
 from napari_sam.lazy import dtype_of
 from napari_sam.stores.boxes import WritableArray
 from napari_sam.stores.entries import Provenance
-from napari_sam.stores.journal import Journal
 from napari_sam.stores.image_identity import inode_of, pixel_digest, place_of
+from napari_sam.stores.journal import Journal
 from napari_sam.stores.journal_places import (
     image_digest,
     journal_beside,

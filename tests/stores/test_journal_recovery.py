@@ -53,6 +53,10 @@ def journal_with(tmp_path):
     return put
 
 
+def names_in(folder):
+    return [path.name for path in folder.iterdir()]
+
+
 def content(folder):
     return (folder / "entries.jsonl").read_bytes()
 
@@ -84,7 +88,10 @@ def test_a_journal_whose_line_ends_were_changed_is_read_and_continued(written, j
 DAMAGES = {
     "UTF-16": (lambda raw: raw.decode().encode("utf-16"), "saved as UTF-16"),
     "UTF-16 without a mark": (lambda raw: raw.decode().encode("utf-16-le"), "saved as UTF-16"),
-    "the last objects": (lambda raw: b"\n".join([*raw.split(b"\n")[:5], *[b"#" * 9] * 4, b""]), "Line 6 of .* damaged:"),
+    "the last objects": (
+        lambda raw: b"\n".join([*raw.split(b"\n")[:5], *[b"#" * 9] * 4, b""]),
+        "Line 6 .* damaged:",
+    ),
     "one in the middle": (lambda raw: raw.replace(b'"accept"', b'"eccapt"', 1), "Line 2 .* damaged and others follow"),
     "the header": (lambda raw: raw.replace(b"journal", b"jurnal", 1), "not a journal of this program"),
     "a last line that ends": (lambda raw: raw[:-20] + b"\n", "Line 9 of .* is damaged:"),
@@ -103,7 +110,7 @@ def test_a_journal_that_is_damaged_is_refused_and_stays_as_it_is(written, journa
         with pytest.raises(LabelsError, match=message):
             reading()
     assert content(folder) == raw
-    assert os.listdir(folder) == ["entries.jsonl"]
+    assert names_in(folder) == ["entries.jsonl"]
 
 
 @pytest.mark.parametrize("zeros", [0, 7])
@@ -142,14 +149,14 @@ def test_whatever_byte_is_changed_no_byte_of_a_journal_is_lost(written, tmp_path
         return
     copy = (folder / CUT).read_bytes().removesuffix(b"\n") if (folder / CUT).exists() else b""
     kept = content(folder)
-    missing = len(raw) - len(os.path.commonprefix([raw, kept]))
+    missing = next(n for n in range(len(raw) + 1) if kept.startswith(raw[: len(raw) - n]))
     assert raw.endswith(copy)
     # A cut mark is no loss; anything else that is missing is in the copy.
     assert missing <= len(copy) or re.search(rb'\n\["[0-9a-f]{8}",\{"written"[^\n]*$', raw)
 
 
 def test_what_is_not_a_file_is_no_journal(tmp_path):
-    for name, make in {"folder": os.mkdir, "pipe": os.mkfifo, "link": lambda path: os.symlink("nowhere", path)}.items():
+    for name, make in {"folder": os.mkdir, "pipe": os.mkfifo, "link": lambda path: path.symlink_to("nowhere")}.items():
         folder = tmp_path / name
         folder.mkdir()
         make(folder / "entries.jsonl")
@@ -157,7 +164,7 @@ def test_what_is_not_a_file_is_no_journal(tmp_path):
             Journal(folder, target(), about=ABOUT)
         with pytest.raises(LabelsError, match="is not a file"):
             open_journal(folder)
-        assert os.listdir(folder) == ["entries.jsonl"]
+        assert names_in(folder) == ["entries.jsonl"]
 
 
 def test_a_file_of_the_user_with_the_name_of_the_lock_stays(tmp_path):

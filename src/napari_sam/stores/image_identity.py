@@ -1,8 +1,9 @@
 """Image identity: whether a journal is of an image, told by its pixels and not by its name.
 
 A journal's first line holds `pixels`, a digest of the image's shape, type and pixels, and `place` and `inode`, its path
-or URL and the file system's number of it. An image that was renamed or moved is still the same one; a file that was replaced by another one is not. Of two files
-with the same pixels, the journal is of the one that it names, as long as that is there.
+or URL and the file system's number of it. An image that was renamed or moved is still the same one; a file that was
+replaced by another one is not. Of two files with the same pixels, the journal is of the one that it names, as long as
+that is there.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def pixel_digest(array: ArrayLike) -> str:
     for key in [(slice(None),) * len(shape)] if whole else _spots(shape):
         try:
             block = np.ascontiguousarray(np.asarray(array[key]), dtype)
-            digest.update(block.view(np.uint8) if block.size else b"")
+            digest.update(block.tobytes())
         except Exception:  # Damaged parts, of which reading says so where they matter.
             digest.update(b"unreadable")
     return digest.hexdigest()

@@ -21,6 +21,7 @@ from napari_sam.stores.chunks import write
 from napari_sam.stores.free_labels import end_of, highest_in
 from napari_sam.stores.levels import Levels, not_written
 from napari_sam.stores.multiscales import Multiscale, like, make_label_image, open_label_image, renamed
+from napari_sam.temporary import dead_folders
 
 if TYPE_CHECKING:
     from napari_sam.stores.files import ZarrArray
@@ -135,6 +136,10 @@ class LabelPyramid:
             pyramid = cls(path, cls._opened(path))
             pyramid._raw = pyramid._metadata()
             pyramid._recover()
+        if next(dead_folders(path.parent), None) is not None:
+            from napari_sam.stores.additions import take_back_unfinished
+
+            take_back_unfinished(pyramid)
         return pyramid
 
     @staticmethod
@@ -232,6 +237,22 @@ class LabelPyramid:
             if self._highest is None:
                 self._highest = self._levels.highest(with_end=self.can_widen)
             return self._highest
+
+    def release(self, label: int, highest: int) -> None:
+        """Take labels that were undone as free where no other was given since.
+
+        Parameters
+        ----------
+        label
+            The highest label that was undone.
+        highest
+            The highest label before.
+        """
+        with self.exclusive():
+            if self._highest == label:
+                self._highest = highest
+                with suppress(OSError):
+                    self._note(highest)
 
     def write_box(self, key: Any, values: Any) -> None:
         """Write a box of level 0, and what the coarser levels show of it.
