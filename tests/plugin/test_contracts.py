@@ -585,6 +585,26 @@ def test_cancelable_progress_stands_in_the_activity_dock_counts_and_can_be_cance
         bar.close()
 
 
+def test_the_world_counts_in_units_of_its_own_and_tools_take_them_for_those_of_their_layer():
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros((4, 5)), scale=(2, 2), units=("um", "um"))
+    viewer.add_image(np.zeros((4, 5)), units=("nm", "nm"))
+    assert [str(unit) for unit in viewer.dims.units] == ["nanometer", "nanometer"], "change world.to_world"
+    assert image.world_to_data((2, 4)).tolist() == [1, 2], "napari converts units by now: change world.transform_in"
+    viewer.add_image(np.zeros((4, 5)), units=("pixel", "pixel"))
+    assert viewer.dims.units is None, "change world.factors"
+
+
+def test_a_layer_tells_which_slice_of_its_data_it_shows():
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros((9, 4, 5)), scale=(2, 1, 1), projection_mode="max")
+    viewer.dims.set_point(0, 6)
+    viewer.dims.margin_left, viewer.dims.margin_right = (2, 0, 0), (4, 0, 0)
+    middle, left, right = np.asarray(image._data_slice.as_array())
+    assert (middle[0], left[0], right[0]) == (3, 1, 2), "change display._slab_of"
+    assert np.isnan(middle[1:]).all(), "change display._slab_of"
+
+
 def test_show_warning_keeps_the_sentence_as_a_notification(viewer):
     from napari.utils.notifications import notification_manager, show_warning
 

@@ -14,6 +14,7 @@ from napari_sam.plugin.object_table import COLUMNS, ObjectModel, ObjectView
 from napari_sam.stores.entries import LabelClass, PackedMask, now
 from napari_sam.stores.objects import LabelledObject, Part
 from tests.plugin.annotating import disc
+from tests.plugin.window import ANSWER_WITHIN
 
 COIN, NEIGHBOUR, THIRD = (51, 155), (56, 99), (125, 102)
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -184,3 +185,79 @@ def test_the_widget_stays_narrow_with_all_sections_open(open_window, coins):
     QTest.qWait(50)
     assert window.widget.width() <= 350
     assert window.widget.mapTo(window.widget, QPoint(0, 0)).x() == 0
+
+
+@pytest.fixture
+def six_objects(open_window, coins, told):
+    """A window with six accepted objects."""
+    from napari_sam.core.prompts import Prompts
+    from napari_sam.segmenter import Candidates
+
+    window = open_window(coins, name="coins")
+    controller, plane = window.controller, Plane((0, 1), (0, 0))
+    window.qtbot.waitUntil(lambda: not controller.warming, timeout=ANSWER_WITHIN)
+    for number in range(6):
+        mask = disc(20 + 40 * number, 40 + 50 * number, 9, coins.shape)
+        controller.open.now.candidates = Candidates(
+            (mask,) * 3, 0, plane, Prompts(np.array([[5.0, 5]]), np.ones(1, bool))
+        )
+        controller.accept()
+        window.qtbot.waitUntil(lambda count=number + 1: len(controller.objects.rows) == count, timeout=ANSWER_WITHIN)
+    window.widget.object_section.unfold()
+    return window
+
+
+def classes_of(window):
+    rows = sorted(window.controller.objects.rows, key=lambda row: row.label)
+    return [row.label_class and row.label_class.name for row in rows]
+
+
+def settle(window):
+    QTest.qWait(20)
+    kept = window.controller.objects.kept
+    window.qtbot.waitUntil(lambda: not kept.is_busy, timeout=ANSWER_WITHIN)
+
+
+@pytest.mark.parametrize("by", ["typing and Return", "typing and going elsewhere", "choosing"])
+def test_a_class_of_many_rows_stays_after_the_next_click(screen, six_objects, by):
+    window, panel = six_objects, six_objects.widget.objects
+    if by == "choosing":
+        panel.table.choose([6])
+        window.controller.objects.classify([6], "cell")
+        settle(window)
+    panel.table.choose([1, 2, 3, 4, 5])
+    line = panel.classes.lineEdit()
+    if by == "choosing":
+        panel.classes.setCurrentText("cell")
+        panel.classes.activated.emit(panel.classes.currentIndex())
+    else:
+        line.setFocus()
+        line.selectAll()
+        QTest.keyClicks(line, "cell")
+        if by == "typing and Return":
+            QTest.keyClick(line, Qt.Key.Key_Return)
+        else:
+            line.editingFinished.emit()
+    line.editingFinished.emit()  # As Qt does when the box loses the focus to the next click.
+    panel.table.choose([6])
+    line.editingFinished.emit()
+    settle(window)
+    assert classes_of(window)[:5] == ["cell"] * 5
+    window.controller.undo()
+    settle(window)
+    assert classes_of(window)[:5] == [None] * 5
+    panel.table.choose([1, 2, 3, 4, 5])
+    assert panel.classes.currentText() == "no class"
+    window.controller.undo()
+    settle(window)
+    assert len(classes_of(window)) == (6 if by == "choosing" else 5)
+
+
+def test_a_class_that_is_changed_before_the_first_one_is_written_wins(screen, six_objects):
+    window, panel = six_objects, six_objects.widget.objects
+    panel.table.choose([1, 2, 3, 4, 5])
+    for name in ("cell", "vessel", "no class"):
+        panel.classes.setCurrentText(name)
+        panel._give_class()
+    settle(window)
+    assert classes_of(window) == [None] * 6

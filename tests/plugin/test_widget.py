@@ -360,3 +360,85 @@ def test_a_run_over_many_tiles_stands_in_the_activity_dock_and_is_cancelled_ther
     assert not [each for each in every._all_instances if each.desc.startswith("Encoding tiles")]
     assert not widget.large.cancel.isEnabled()
     assert told == []
+
+
+def test_a_bar_in_the_activity_dock_is_one_although_napari_lets_events_in_while_it_makes_it(qapp, monkeypatch):
+    from napari_sam.encoding import EncodeProgress
+    from napari_sam.plugin import activity
+
+    made = []
+
+    class Bar:
+        is_canceled, n, total = False, 0, 0
+
+        def __init__(self, total, desc):
+            made.append(self)
+            self.is_open = True
+            shown.follow(EncodeProgress(9, 3))  # The next progress comes in the middle of it.
+
+        def update(self, more):
+            self.n += more
+
+        def close(self):
+            self.is_open = False
+
+    monkeypatch.setattr(activity, "cancelable_progress", Bar)
+    shown = activity.Activity("Encoding tiles", lambda: None)
+    shown.follow(EncodeProgress(9, 1))
+    assert [(bar.n, bar.total, bar.is_open) for bar in made] == [(3, 9, True)]
+    shown.close()
+    assert not made[0].is_open
+
+
+def test_open_lazily_chooses_what_it_opened(screen, open_window, coins, tmp_path, told, monkeypatch):
+    from tifffile import imwrite
+
+    imwrite(tmp_path / "other.tif", coins[:100], photometric="minisblack")
+    window = open_window(coins, name="coins")
+    monkeypatch.setattr(
+        "napari_sam.plugin.widget.QFileDialog.getOpenFileName", lambda *_: (str(tmp_path / "other.tif"), "")
+    )
+    window.widget.open_image.click()
+    opened = window.viewer.layers["other"]
+    assert window.controller.image is opened
+    assert window.widget.image.value is opened
+    window.widget.image.value = window.viewer.layers["coins"]
+    assert window.controller.image is window.viewer.layers["coins"]
+    window.viewer.layers.remove("coins")
+    window.qtbot.waitUntil(lambda: window.controller.image is opened)
+    assert window.widget.image.value is opened
+
+
+def test_labels_that_are_opened_lazily_become_the_output(make_controller, coins, tmp_path, notes):
+    from napari.components import ViewerModel
+
+    from napari_sam.stores.pyramid import LabelPyramid
+
+    LabelPyramid.create(tmp_path / "mine.ome.zarr", coins.shape)
+    viewer = ViewerModel()
+    controller = make_controller(viewer)
+    image = viewer.add_image(coins, contrast_limits=(0, 255))
+    controller.set_image(image)
+    controller.open_image(tmp_path / "mine.ome.zarr")
+    assert controller.image is image
+    assert controller.target is viewer.layers[-1] or controller.target in viewer.layers
+    assert controller.target.name.startswith("mine")
+
+
+def test_why_a_download_failed_stays_readable_in_the_panel(screen, open_window, coins, monkeypatch, tmp_path):
+    from napari_sam.errors import ModelError
+
+    def fetch(entry, progress=None):
+        raise ModelError("The server of vit_b does not answer: check the connection, then try again.")
+
+    monkeypatch.setenv("NAPARI_SAM_MODELS", str(tmp_path / "models"))
+    monkeypatch.setattr("napari_sam.models.storage.fetch", fetch)
+    warned = []
+    monkeypatch.setattr("napari_sam.plugin.model_panel.show_warning", warned.append)
+    window = open_window(coins, name="coins")
+    panel = window.widget.models
+    window.widget.model.value = "vit_b"
+    panel.button.click()
+    window.qtbot.waitUntil(lambda: panel.download.name is None and bool(warned), timeout=ANSWER_WITHIN)
+    assert "does not answer" in panel.text.text()
+    assert "compact is used" in panel.text.text()

@@ -194,6 +194,8 @@ class Asking:
             self._controller.output.watch(answer.target, answer.highest)
         asked.candidates, asked.tidied, asked.answered = candidates, answer.clean, request
         asked.is_asked = False
+        if asked.step:
+            asked.size, asked.step = (candidates.best_index + asked.step) % len(candidates), 0
         asked.selected = candidates.best_index if asked.size is None else asked.size
         goes_on = request.previous is not None or asked.size is not None
         asked.chosen = candidates[asked.selected] if goes_on else None
@@ -233,6 +235,7 @@ class Asking:
         # The other sizes are unknown until they are asked for.
         candidates = Candidates((old.mask,) * 3, selected, old.plane, request.prompts.as_prompts(), request.downsample)
         self._controller.hover.leave()
+        self._controller.seen.forget()
         self._latest = asked, request
         asked.selected = selected
         clean = Tidied(candidates, request.cleaning, candidates.masks)  # It was tidied when it was accepted.
@@ -240,9 +243,15 @@ class Asking:
         asked.chosen = None
         return True
 
-    def ask_for_size(self, asked: OpenObject, size: int) -> None:
-        """Ask for another of the three masks of an object that was reopened and is shown as it was accepted."""
-        asked.size, asked.reopened, asked.answered = size, None, None
+    def ask_for_another(self, asked: OpenObject, step: int = 0, size: int | None = None) -> None:
+        """Ask for the masks of an object that is shown as it was accepted.
+
+        Shown is the one of `size`, or the one `step` sizes from what it was; from the best one where that is unknown.
+        """
+        if size is None and asked.size is not None:
+            size = (asked.size + step) % 3
+        asked.size, asked.step = size, step if size is None else 0
+        asked.reopened = asked.answered = None
         self.request()
 
     def _take_hover(self, asked: OpenObject, request: Request) -> bool:

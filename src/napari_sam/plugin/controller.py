@@ -285,7 +285,7 @@ class Controller:
         """Show the next (or the previous) candidate; the next prompts of the object go on from it, in its size."""
         now, under = self.open.now, self.hover.shown
         if now.is_as_accepted and now.candidates:
-            self.asking.ask_for_size(now, (now.selected + step) % len(now.candidates))
+            self.asking.ask_for_another(now, step)
         elif now.candidates:
             now.selected = now.size = (now.selected + step) % len(now.candidates)
             now.chosen = now.candidates[now.selected]
@@ -293,6 +293,13 @@ class Controller:
         elif under is not None:
             now.size = (self._index_in(under) + step) % len(under)
             self.show_hover(under)
+
+    def choose_size(self, index: int) -> None:
+        """Show one of the three candidates."""
+        if self.open.now.is_as_accepted:
+            self.asking.ask_for_another(self.open.now, size=index)
+        else:
+            self.cycle(index - self.selected)
 
     def _index_in(self, candidates: Candidates) -> int:
         """Return which candidate to show: one of the size that the user chose for this object, else the best."""

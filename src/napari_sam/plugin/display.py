@@ -149,16 +149,20 @@ def projection_of(viewer: ViewerModel, layers: Sequence[Image]) -> Projection | 
 def _slab_of(viewer: ViewerModel, layer: Image) -> NDArray[np.float64]:
     """Return where a thick slice lies in the data of a layer: its middle, and how far it reaches before and after it.
 
-    napari's own numbers, where it tells them: at halves its rounding hangs on the last digit.
+    napari's own numbers, where it tells them: at halves its rounding depends on the last digit.
     """
-    with contextlib.suppress(Exception):  # It is private.
-        found = np.asarray(layer._data_slice.as_array(), np.float64)
-        if found.shape == (3, layer.ndim):
-            return np.nan_to_num(found)
-    point = np.asarray(viewer.dims.point, float)
+    center = np.asarray(viewer.dims.point, float)
     margins = [-np.asarray(viewer.dims.margin_left), np.asarray(viewer.dims.margin_right)]
-    middle, low, high = (world.to_data(viewer, layer, point + margin) for margin in (0 * point, *margins))
-    return np.array([middle, middle - low, high - middle])
+    middle, low, high = (world.to_data(viewer, layer, center + margin) for margin in (0 * center, *margins))
+    found = np.array([middle, middle - low, high - middle])
+    with contextlib.suppress(Exception):  # It is private, and late where napari slices in a thread.
+        napari_found = np.asarray(layer._data_slice.as_array(), np.float64)
+        hidden = ~np.isnan(napari_found)
+        if np.allclose(napari_found[hidden], found[hidden], atol=1e-6):
+            found[hidden] = napari_found[hidden]
+    point, left, right = found
+    flipped = (left < 0) | (right < 0)
+    return np.array([point, np.where(flipped, -right, left), np.where(flipped, -left, right)])
 
 
 def _color(layer: Image) -> tuple[float, float, float]:

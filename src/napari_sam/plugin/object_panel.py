@@ -120,7 +120,8 @@ class ObjectPanel(QWidget):
         if self._is_filling or self._given == (chosen, wanted):
             return
         now = {self._class_of(label) for label in chosen} or {self._class_of(None)}
-        if now == {wanted} and self._given is None:
+        is_pending = self._given is not None and not set(self._given[0]).isdisjoint(chosen)
+        if now == {wanted} and not is_pending:
             return
         self._given = (chosen, wanted) if chosen else None
         self._objects.classify(chosen, wanted)
@@ -198,7 +199,8 @@ class ObjectPanel(QWidget):
         names = [kind.name for kind in kinds]
         if shown is not None and shown not in names:
             self.classes.addItem(shown)  # It is made with the first object of it.
-        self.classes.setCurrentText(shown or NO_CLASS)
+        # The index, not the text alone: Qt takes an entry that fits the text for one that the user chose.
+        self.classes.setCurrentIndex(self.classes.findText(shown or NO_CLASS))
         self._filled = self.classes.currentText()
         for button, tip in (
             (self.color, "Give the class another colour."),

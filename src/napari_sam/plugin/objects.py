@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from napari_sam.plugin import adapters, own_layers, world
 from napari_sam.plugin.class_view import ClassView
 from napari_sam.plugin.journals import AT_ONCE, Act, Journals, Kept, Offer
 from napari_sam.plugin.refine import Refinement
+from napari_sam.plugin.step_texts import Turn, described, turn_of
 from napari_sam.segmenter import CANDIDATE_NAMES
 from napari_sam.stores.entries import Entry, LabelClass
 from napari_sam.stores.journal import Journal
@@ -29,21 +29,6 @@ if TYPE_CHECKING:
 
 # More objects at once than this are changed by a job.
 FEW = 4
-PAST = {"accept": "was accepted", "correct": "was corrected", "delete": "was deleted", "classify": "has its class"}
-PAST_OF_SEVERAL = {
-    "accept": "were accepted",
-    "correct": "were corrected",
-    "delete": "were deleted",
-    "classify": "have their class",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What a step back or forth is called on a button."""
-
-    text: str
-    why_not: str
 
 
 class Objects:
@@ -187,13 +172,13 @@ class Objects:
     def next_undo(self) -> Turn:
         """What the button for a step back is to say."""
         entry = self.kept.next_undo if self.kept else None
-        return _turn_of(entry, "There is nothing to undo.")
+        return turn_of(entry, "There is nothing to undo.")
 
     @property
     def next_redo(self) -> Turn:
         """What the button for a step forth is to say."""
         entry = self.kept.next_redo if self.kept else None
-        return _turn_of(entry, "Nothing was undone, or something else was done since.")
+        return turn_of(entry, "Nothing was undone, or something else was done since.")
 
     def _turn(
         self,
@@ -215,7 +200,7 @@ class Objects:
             if not entries:
                 failed()  # There was nothing, after what had to be waited for.
             else:
-                self._controller.set_status(f"{_described(entries[0], len(entries))}: {what}.")
+                self._controller.set_status(f"{described(entries[0], len(entries))}: {what}.")
             self._controller.in_hand.after_change(kept.layer, labels)
 
         def not_done(error: Exception) -> None:
@@ -402,17 +387,3 @@ def _size_of(part: Part) -> int | None:
 
 def _count(labels: Sequence[int]) -> str:
     return f"Label {labels[0]} is" if len(labels) == 1 else f"{len(labels)} objects are"
-
-
-def _described(entry: Entry, count: int = 1) -> str:
-    if entry.what == "class":
-        return "A change of a class"
-    if count > 1:
-        return f"{count} objects {PAST_OF_SEVERAL.get(entry.what, entry.what)}"
-    return f"Label {entry.label} {PAST.get(entry.what, entry.what)}"
-
-
-def _turn_of(entry: Entry | None, why_not: str) -> Turn:
-    if entry is None:
-        return Turn("", why_not)
-    return Turn(f"{_described(entry)}{'' if entry.group is None else ', and others with it'}.", "")

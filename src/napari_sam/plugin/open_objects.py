@@ -41,6 +41,8 @@ class OpenObject:
     reopened
         The prompts that an object of the output was taken up with: as long as they are the same, its mask is the one
         that was accepted.
+    step
+        How many sizes from the best one the mask of the next answer is to be.
     accepted_at
         When it was accepted, on the clock of `Undoing`.
     """
@@ -56,6 +58,7 @@ class OpenObject:
     tidied: Tidied | None = None
     is_asked: bool = False
     reopened: LayerPrompts | None = None
+    step: int = 0
     accepted_at: int = 0
 
     @property

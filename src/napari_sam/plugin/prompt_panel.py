@@ -12,9 +12,9 @@ from qtpy.QtWidgets import QButtonGroup, QCheckBox, QGroupBox, QLabel, QProgress
 from napari_sam.core.masks import Mask
 from napari_sam.plugin.controller import Controller
 from napari_sam.plugin.keys import shown, spelled
-from napari_sam.plugin.objects import Turn
 from napari_sam.plugin.own_layers import SIGN_COLORS
 from napari_sam.plugin.parts import dot, push_button, rows_into
+from napari_sam.plugin.step_texts import Turn
 from napari_sam.segmenter import CANDIDATE_NAMES
 
 SEEN_SIDE = 64
@@ -129,7 +129,7 @@ class PromptPanel(QWidget):
         self.refresh()
 
     def _choose_candidate(self, index: int) -> None:
-        self._controller.cycle(index - self._controller.selected)
+        self._controller.choose_size(index)
 
     # -- showing ---------------------------------------------------------------------------------------------------
 
@@ -151,18 +151,23 @@ class PromptPanel(QWidget):
 
     def _refresh_candidates(self) -> None:
         controller, candidates = self._controller, self._controller.candidates
+        # Of an object that was reopened the other sizes are unknown, and often also which one it was.
+        sizes = None if controller.open.now.is_as_accepted else candidates
         for index, button in enumerate(self.candidates):
             button.setEnabled(candidates is not None)
-            button.setText(_described(CANDIDATE_NAMES[index + 1], None if candidates is None else candidates[index]))
-        if candidates is None:
+            button.setText(_described(CANDIDATE_NAMES[index + 1], None if sizes is None else sizes[index]))
+        if sizes is None:
             self._candidate_group.setExclusive(False)
             for button in self.candidates:
                 button.setChecked(False)
             self._candidate_group.setExclusive(True)
-            self.scores.setText("Click an object to see three masks.")
         else:
             self.candidates[controller.selected].setChecked(True)
-            self.scores.setText(f"{controller.mask_of(controller.selected).area} px")
+        if candidates is None:
+            self.scores.setText("Click an object to see three masks.")
+        else:
+            as_accepted = ", as it was accepted" if sizes is None else ""
+            self.scores.setText(f"{controller.mask_of(controller.selected).area} px{as_accepted}")
 
     def _refresh_actions(self) -> None:
         """Enable what can be done; what cannot says why."""

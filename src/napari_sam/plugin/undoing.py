@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from napari_sam.plugin.objects import Turn
 from napari_sam.plugin.prompt_history import Moment, PromptHistory
+from napari_sam.plugin.step_texts import Turn
 from napari_sam.stores.labels import Edit
 
 if TYPE_CHECKING:
