@@ -347,7 +347,7 @@ def test_replay_says_what_is_wrong_in_one_sentence(run, image, work, tmp_path):
     for arguments, said in [
         ((work,), "There is nothing to write"),
         ((tmp_path / "missing.journal", *out), "There is no journal"),
-        ((tmp_path / "bad.journal", *out), "is empty"),
+        ((tmp_path / "bad.journal", *out), "is not a journal"),
         ((work, "--image", tmp_path / "small.tif", *out), r"of an image of shape \(303, 384\)"),
         ((work, "--image", tmp_path / "gone.tif", *out), "gone.tif"),
         ((work, "--model", "compact", *out), "needs the image"),

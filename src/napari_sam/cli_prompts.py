@@ -35,6 +35,7 @@ def segment_file(
     keep_numbers: bool = True,
     journal: Path | None = None,
     source: str | None = None,
+    adds: bool = False,
 ) -> dict[str, Any]:
     """Segment the objects of a prompt file into a label image, or into labels on disk, and tell of those that fail.
 
@@ -56,6 +57,9 @@ def segment_file(
         Folder of the journal to keep; one that is made here is removed where no object is written.
     source
         Path or URL of the image, for the journal.
+    adds
+        Whether the labels hold other objects. Without a journal all objects are added or none; with one, those that it
+        has by the same prompts are not added again.
 
     Returns
     -------
@@ -72,6 +76,7 @@ def segment_file(
 
     from napari_sam.prompt_files import read_prompts
     from napari_sam.replay import Writer, segment_all
+    from napari_sam.stores.additions import adding_to
     from napari_sam.stores.targets import LabelTarget
 
     objects = read_prompts(file, segmenter.volume.georeference, _axes_of_planes(segmenter))
@@ -84,7 +89,8 @@ def segment_file(
         check_memory(shape)
     target = LabelTarget(np.zeros(shape, np.uint32) if opened is None else opened())
     rows, failed, failures = [], [], Failures()
-    with _kept(journal, target, segmenter, source) as kept:
+    adding = adding_to(target) if adds and journal is None else _kept(journal, target, segmenter, source)
+    with adding as kept:
         writer = Writer(target, kept, is_plane=where is not None and opened is None)
         outcomes = segment_all(
             segmenter, objects, where, writer, candidate=candidate, overlap=overlap, keep_numbers=keep_numbers
@@ -182,32 +188,34 @@ def journal_for(out: Path, plane: str | None, wanted: bool, append: bool, overwr
 def _kept(
     folder: Path | None, target: LabelTarget, segmenter: Segmenter, source: str | None
 ) -> Iterator[Journal | None]:
-    """Open the journal of labels, and remove one that this run made where it fails."""
+    """Open the journal of labels, and remove one that this run made where it holds nothing in the end."""
     if folder is None:
         yield None
         return
     from napari_sam.recording import about
     from napari_sam.stores.journal import Journal
 
-    is_new = not exists(folder)
+    is_unused, is_new = False, not exists(folder)
     try:
         with Journal(folder, target, about=about(segmenter.volume, source)) as journal:
-            yield journal
-    except BaseException:
-        if is_new:
+            try:
+                yield journal
+            finally:
+                is_unused = is_new and not journal.entries
+    finally:
+        if is_unused:
             shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _is_journal(folder: Path) -> bool:
     """Say whether a folder holds the lines of a journal, and nothing that is not part of one."""
-    from napari_sam.stores.journal_file import LINES, LOCK
+    from napari_sam.stores.journal_file import CUT, LINES, LOCK
 
     try:
         names = {path.name for path in folder.iterdir()}
     except OSError:
         return False
-    return names <= {LINES, LOCK} and (folder / LINES).is_file()
+    return names <= {LINES, LOCK, CUT} and (folder / LINES).is_file()
 
 
 def _row(one: Any) -> dict[str, Any]:

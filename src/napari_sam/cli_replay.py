@@ -208,11 +208,17 @@ def _shape(journal: Journal, volume: Volume | None, image: str | None) -> tuple[
 
 
 def _warn_of_another_image(journal: Journal, volume: Volume | None, image: str | None) -> None:
-    """Say so where the image is not the one that the journal names, or where a map is needed and none is known."""
+    """Say so where the image is not the one that the journal is of, by its pixels or else by its name."""
+    from napari_sam.stores.image_identity import pixel_digest
+
     said = journal.about.get("image")
-    if volume is None or said is None or image is None:
+    if volume is None or image is None:
         return
-    if Path(str(said)).name != Path(image).name:
+    if "pixels" in journal.about:
+        if journal.about["pixels"] != pixel_digest(volume.array):
+            named = "is of another image" if said is None else f"names another image, {said}"
+            warn(f"The journal {named}: the pixels of {image} are others.")
+    elif said is not None and Path(str(said)).name != Path(image).name:
         warn(f"The journal names another image, {said}.")
 
 

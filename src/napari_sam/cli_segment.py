@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -34,9 +35,12 @@ from napari_sam.files import check_output
 from napari_sam.paths import check_apart, exists
 
 if TYPE_CHECKING:
-    from napari_sam.core.masks import Overlap
+    from napari_sam.core.geometry import Box, Plane
+    from napari_sam.core.masks import Mask, Overlap
     from napari_sam.segmenter import Segmenter
+    from napari_sam.stores.journal import Journal
     from napari_sam.stores.pyramid import LabelPyramid
+    from napari_sam.stores.targets import LabelTarget
 
 ModelOption = Annotated[str, typer.Option("--model", help="A name from `napari-sam models`, or a checkpoint file.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
@@ -128,7 +132,7 @@ def segment(
         run = partial(run, keep_numbers=not goes_on, source=image)
     if goes_on:
         extra = {"journal": kept} if prompts_file else {}
-        objects = run(lambda: open_labels(out, segmenter.volume), **extra)
+        objects = run(lambda: open_labels(out, segmenter.volume), adds=True, **extra)
     else:
         objects = _write_new(run, segmenter, out, has_journal=kept is not None)
     objects.pop("label_image")
@@ -163,10 +167,13 @@ def segment_objects(
     candidate: str,
     overlap: Overlap = "keep",
     opened: Callable[[], LabelPyramid] | None = None,
+    *,
+    adds: bool = False,
 ) -> dict[str, Any]:
     """Segment one object for each set of prompts into a label image of the plane, or into labels on disk.
 
-    All objects are segmented before the first is written; `opened` opens the labels on disk then.
+    All objects are segmented before the first is written; `opened` opens the labels on disk then. Where `adds` is set,
+    they are labels that hold other objects, and all new objects are added or none.
 
     Returns
     -------
@@ -184,36 +191,50 @@ def segment_objects(
     import numpy as np
 
     from napari_sam.core.geometry import Plane
-    from napari_sam.stores.labels import LabelStore
+    from napari_sam.stores.additions import adding_to
+    from napari_sam.stores.targets import LabelTarget
 
     where = segmenter.plane(plane)
     shape = where.shape_in(segmenter.shape)
     if opened is None:
         check_memory(shape)
     masks = [segmenter.segment(**prompt, plane=where).named(candidate) for prompt in prompts]  # type: ignore[arg-type]
-    store = LabelStore(np.zeros(shape, np.uint32) if opened is None else opened())
+    store = LabelTarget(np.zeros(shape, np.uint32) if opened is None else opened())
     objects = []
-    for prompt, mask in zip(prompts, masks, strict=True):
-        try:
-            edit = store.write(Plane.of(shape) if opened is None else where, mask, None, overlap)
-        except LabelsError as error:
-            warn(f"Left out {prompt}: {error}")
-            continue
-        objects.append(
-            {
-                "label": edit.label,
-                "prompts": prompt,
-                "box": [int(edge) for edge in edit.written_box.as_tuple()],
-                "area": edit.area,
-                "iou_prediction": round(mask.iou_prediction, 4),
-                "stability_score": round(mask.stability_score, 4),
-            }
-        )
+    with adding_to(store) if adds else nullcontext() as added:
+        for prompt, mask in zip(prompts, masks, strict=True):
+            try:
+                label, area, box = _write(store, added, Plane.of(shape) if opened is None else where, mask, overlap)
+            except LabelsError as error:
+                warn(f"Left out {prompt}: {error}")
+                continue
+            objects.append(
+                {
+                    "label": label,
+                    "prompts": prompt,
+                    "box": [int(edge) for edge in box.as_tuple()],
+                    "area": area,
+                    "iou_prediction": round(mask.iou_prediction, 4),
+                    "stability_score": round(mask.stability_score, 4),
+                }
+            )
     if not objects:
         raise PromptError("No prompt gave a mask that could be written: move them, or choose another --overlap.")
     index = [position for axis, position in enumerate(where.index) if axis not in where.axes]
     labels = as_label_dtype(np.asarray(store.array)) if opened is None else None
     return {"label_image": labels, "plane": index, "objects": objects}
+
+
+def _write(
+    store: LabelTarget, journal: Journal | None, plane: Plane, mask: Mask, overlap: Overlap
+) -> tuple[int, int, Box]:
+    """Write a mask, with a journal where there is one; return its label, and the area and box of its pixels."""
+    if journal is None:
+        edit = store.write(plane, mask, None, overlap)
+        return edit.label, edit.area, edit.written_box
+    entry = journal.accept(plane, mask, None, overlap)
+    assert entry.label is not None
+    return entry.label, journal.object(entry.label).area, entry.patches[0].box
 
 
 def _parse_prompts(

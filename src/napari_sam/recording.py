@@ -10,9 +10,16 @@ from napari_sam.encoding import TileEncoder
 from napari_sam.lazy import dtype_of
 from napari_sam.stores.boxes import WritableArray
 from napari_sam.stores.entries import Provenance
+from napari_sam.stores.image_identity import inode_of, pixel_digest, place_of
 from napari_sam.stores.journal import Journal
-from napari_sam.stores.journal_places import image_digest, journal_of
-from napari_sam.stores.targets import Target
+from napari_sam.stores.journal_places import (
+    image_digest,
+    journal_beside,
+    journal_in_cache,
+    labels_path,
+    replaced_journal,
+)
+from napari_sam.stores.targets import Target, is_empty
 from napari_sam.volume import Volume
 
 
@@ -28,7 +35,8 @@ def find_journal(volume: Volume, source: str | Path | None, labels: WritableArra
     labels
         What is written into, or None for new labels in memory.
     """
-    return journal_of(labels, image_digest(source, volume.array, volume.shape))
+    path = labels_path(labels)
+    return journal_in_cache(about(volume, source)) if path is None else journal_beside(path)
 
 
 def record(
@@ -60,11 +68,17 @@ def record(
     LabelsError, OutputError
         See `Journal`.
     """
-    place = folder or find_journal(volume, source, None if is_new else target.array)
-    journal = Journal(place, target, about=about(volume, source), durable=durable)
+    path, said = None if is_new else labels_path(target.array), about(volume, source)
+    place = folder or (journal_in_cache(said) if path is None else journal_beside(path))
+    journal = Journal(place, target, about=said, durable=durable)
     try:
-        if journal.entries and (is_new or target.next_label == 1):
+        if journal.entries and (is_new or is_empty(target)):
             journal.restore()
+        elif not journal.entries and (earlier := replaced_journal(said, place)) is not None:
+            journal.trouble = (
+                f"The earlier work on {source} is of other pixels than the image has now, so it is left in {earlier} "
+                "and not continued."
+            )
     except BaseException:
         journal.close()
         raise
@@ -79,11 +93,15 @@ def about(volume: Volume, source: str | Path | None) -> dict[str, Any]:
     volume, source
         See `find_journal`.
     """
+    place = place_of(source)
     return {
         "image": None if source is None else str(source),
         "shape": list(volume.shape),
         "dtype": dtype_of(volume.array).str,
         "digest": image_digest(source, volume.array, volume.shape),
+        "place": place,
+        "inode": inode_of(place),
+        "pixels": pixel_digest(volume.array),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,9 @@ from napari_sam.lazy import dtype_of
 from napari_sam.recording import provenance
 from napari_sam.segmenter import CANDIDATE_NAMES, CandidateName, Candidates, Segmenter
 from napari_sam.stores.entries import Entry, Provenance
+from napari_sam.stores.entry_json import prompts_json
 from napari_sam.stores.journal import Journal
+from napari_sam.stores.objects import LabelledObject, Part
 from napari_sam.stores.targets import LabelTarget
 
 
@@ -111,6 +114,9 @@ def segment_all(
 ) -> Iterator[Outcome]:
     """Segment the objects of a prompt file one after the other; those that fail are told of and left out.
 
+    An object that the journal has already, by the same prompts, is not written again: a run that was stopped can be
+    started once more.
+
     Parameters
     ----------
     segmenter
@@ -134,10 +140,15 @@ def segment_all(
         One for each object.
     """
     numbered = keep_numbers and all(one.number is not None for one in objects)
+    earlier = {} if writer.journal is None else _by_prompts(writer.journal.objects)
     for one in objects:
         try:
             where = _plane_of(segmenter, one, plane)
             prompts = one.prompts(where.shape_in(segmenter.shape))
+            label, part = earlier.get(_key(prompts, where, candidate), (None, None))
+            if part is not None:
+                yield Outcome(one.name, label, part.area, part.box, part.accepted.mask, prompts)
+                continue
             found = _segment(segmenter, prompts, where, None)
             mask = found.named(candidate)
             made = provenance(segmenter.encoder, mask, candidate)
@@ -146,6 +157,21 @@ def segment_all(
             yield Outcome(one.name, done.label, done.area, done.box, mask, prompts)
         except NapariSamError as error:
             yield Outcome(one.name, error=str(error))
+
+
+def _by_prompts(objects: Sequence[LabelledObject]) -> dict[str, tuple[int, Part]]:
+    """Return the label and part that prompts have led to."""
+    found = {}
+    for each in objects:
+        for part in each.parts:
+            if part.prompts is not None:
+                candidate = part.made.candidate if part.made else None
+                found[_key(part.prompts, part.plane, candidate)] = each.label, part
+    return found
+
+
+def _key(prompts: Prompts, plane: Plane, candidate: str | None) -> str:
+    return json.dumps([prompts_json(prompts), plane.axes, plane.index, candidate])
 
 
 def replay_prompts(journal: Journal, segmenter: Segmenter, target: LabelTarget) -> Iterator[Outcome]:

@@ -29,6 +29,7 @@ from napari_sam.stores.labels import Edit, WritableArray
 from napari_sam.stores.objects import LabelledObject
 from napari_sam.stores.pyramid import LabelPyramid
 from napari_sam.stores.targets import LabelTarget
+from napari_sam.temporary import remove_leftovers
 from napari_sam.volume import Volume
 
 if TYPE_CHECKING:
@@ -590,9 +591,15 @@ def open_labels(path: Path, volume: Volume, name: str | None = None) -> LabelPyr
     if path.suffix.lower() != ".zarr":
         raise LabelsError(f"Labels on disk are a zarr folder: let the name {path.name} end in .ome.zarr.")
     if not path.exists():
-        return LabelPyramid.create(
-            path, volume.shape, axes=volume.axes, spacing=volume.spacing, unit=volume.unit, name=name
-        )
+        remove_leftovers(path.parent)  # A killed run may have been about to put it there.
+    if not path.exists():
+        try:
+            return LabelPyramid.create(
+                path, volume.shape, axes=volume.axes, spacing=volume.spacing, unit=volume.unit, name=name
+            )
+        except LabelsError:
+            if not path.exists():
+                raise  # Else another program made it at the same moment.
     pyramid = LabelPyramid.open(path)
     if tuple(pyramid.shape) != volume.shape:
         raise LabelsError(

@@ -21,6 +21,8 @@ from napari_sam.locks import Lock, try_lock
 
 NAME = re.compile(r"\.napari-sam-([0-9a-f]{16})")
 OWNER, MOVES = "owner.json", "moves.json"
+# A folder that holds it is needed to take back what a killed run added to labels: see `stores.additions`.
+ADDITIONS = "added.json"
 _CONTENT = '{"napari-sam": "temporary files of a run, removed by the next one"}\n'
 # Names may have 255 bytes, and those of unfinished files are a little longer than their outputs'.
 MOST_BYTES = 100
@@ -92,11 +94,39 @@ def move_all(folder: Path, moves: Sequence[tuple[str, str]]) -> None:
 
 def remove_leftovers(parent: Path) -> None:
     """Remove the temporary folders of processes that were killed, after finishing what they were about to move."""
-    with contextlib.suppress(OSError), os.scandir(parent) as entries:
-        found = [Path(entry.path) for entry in entries if NAME.fullmatch(entry.name)]
-        for folder in found:
-            if folder.is_dir() and not folder.is_symlink():
-                _remove_if_dead(folder)
+    for folder in _folders_in(parent):
+        if not (folder / ADDITIONS).exists():
+            _remove_if_dead(folder)
+
+
+def dead_folders(parent: Path) -> Iterator[Path]:
+    """Yield the temporary folders of processes that were killed while they added to labels.
+
+    Each is locked until the next one, and removed where `ADDITIONS` was taken out of it.
+    """
+    for folder in _folders_in(parent):
+        if not (folder / ADDITIONS).exists():
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            lock = try_lock(folder / OWNER)
+            if lock is None:
+                continue
+            try:
+                if (folder / OWNER).read_text() == _CONTENT:
+                    yield folder
+                    if not (folder / ADDITIONS).exists():
+                        _remove(folder)
+            finally:
+                lock.release()
+
+
+def _folders_in(parent: Path) -> list[Path]:
+    try:
+        with os.scandir(parent) as entries:
+            found = [Path(entry.path) for entry in entries if NAME.fullmatch(entry.name)]
+    except OSError:
+        return []
+    return [folder for folder in found if folder.is_dir() and not folder.is_symlink()]
 
 
 def _own(folder: Path) -> Lock | None:

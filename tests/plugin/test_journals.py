@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from napari_sam.core.cleaning import Cleaning
 from napari_sam.core.geometry import Plane
 from napari_sam.plugin import own_layers
 from napari_sam.stores.journal import open_journal
+from napari_sam.stores.journal_places import labels_path
 from tests.plugin.annotating import SHAPE, disc, image_of, labels_of, make_controller, propose
 
 ROOT = Path(__file__).parents[2]
@@ -89,15 +91,111 @@ def test_undo_and_redo_have_no_end_and_last_over_a_restart(begin, notes):
     assert "nothing to redo" in notes[-1]
 
 
-def test_an_accept_without_choosing_goes_on_with_what_was_left(begin, notes):
-    controller = begin()
-    accept(controller, disc(10, 10, 4))
-    before = labels_of(controller)
-    controller = begin()
-    assert accept(controller, disc(30, 30, 4)) == 2
-    now = labels_of(controller)
-    np.testing.assert_array_equal(np.where(now == 2, 0, now), before)
-    assert sorted(row.label for row in controller.objects.rows) == [1, 2]
+def test_an_accept_without_continue_leaves_earlier_work_as_it_is_and_both_can_be_continued(made, notes):
+    first = make_controller(image_of(6), notes)
+    made.append(first)
+    accept(first, disc(10, 10, 4))
+    accept(first, disc(20, 20, 4))
+    earlier = first.objects.kept.journal.folder / "entries.jsonl"
+    first.close()
+    before = earlier.read_bytes()
+    second = make_controller(image_of(6), notes)
+    made.append(second)
+    look(second)
+    assert accept(second, disc(30, 30, 4)) == 1
+    assert [row.label for row in second.objects.rows] == [1]
+    assert np.unique(labels_of(second)).tolist() == [0, 1]
+    assert labels_of(second)[0, 10, 10] == 0
+    assert second.objects.offer.journal == earlier.parent
+    second.close()
+    assert earlier.read_bytes() == before
+    os.utime(earlier, (0, 0))
+    third = make_controller(image_of(6), notes)
+    made.append(third)
+    look(third)
+    assert third.objects.offer.count == 1
+    third.objects.resume()
+    assert labels_of(third)[0, 30, 30] == 1
+    assert third.objects.offer.count == 2
+    third.objects.resume()
+    assert labels_of(third)[0, 10, 10] == 1
+    assert labels_of(third)[0, 30, 30] == 0
+    assert third.objects.offer is None
+    assert notes == []
+
+
+def test_an_empty_layer_of_the_user_does_not_get_the_objects_of_earlier_work(made, notes):
+    first = make_controller(image_of(7), notes)
+    made.append(first)
+    accept(first, disc(10, 10, 4))
+    first.close()
+    second = make_controller(image_of(7), notes)
+    made.append(second)
+    look(second)
+    mine = second.viewer.add_labels(np.zeros(SHAPE, np.uint16), name="mine")
+    second.set_target(mine)
+    assert not mine.data.any()
+    assert accept(second, disc(30, 30, 4)) == 1
+    assert np.count_nonzero(mine.data) == disc(30, 30, 4).area
+
+
+def test_layers_of_one_name_and_different_pixels_have_work_of_their_own(made, notes):
+    first = make_controller(image_of(8), notes)
+    made.append(first)
+    accept(first, disc(10, 10, 4))
+    first.close()
+    other = image_of(8)
+    other[1, 20, 20] += 1
+    for pixels, is_same in ((other, False), (image_of(8), True)):
+        controller = make_controller(pixels, notes)
+        made.append(controller)
+        look(controller)
+        assert (controller.objects.offer is not None) == is_same
+
+
+def pyramid_session(made, notes, monkeypatch, path):
+    """An image whose labels go to disk, opened from a file."""
+    monkeypatch.setattr(own_layers, "MOST_IN_MEMORY", 0)
+    controller = make_controller(zarr.open_array(path, mode="r")[...], notes)
+    controller.image._source = controller.image.source.model_copy(update={"path": str(path)})
+    made.append(controller)
+    look(controller)
+    return controller
+
+
+def test_labels_on_disk_are_offered_for_their_image_alone_whatever_its_name(made, notes, monkeypatch, tmp_path):
+    for name, seed in {"plate.A01.zarr": 1, "plate.A02.zarr": 1, "plate.A03.zarr": 2}.items():
+        zarr.create_array(tmp_path / name, data=image_of(seed))
+    first = pyramid_session(made, notes, monkeypatch, tmp_path / "plate.A01.zarr")
+    accept(first, disc(10, 10, 4))
+    assert labels_path(first.objects.kept.target.array).name == "plate.A01_labels.ome.zarr"
+    first.close()
+
+    def offered(name):
+        controller = pyramid_session(made, notes, monkeypatch, tmp_path / name)
+        offer = controller.objects.offer
+        controller.close()
+        return None if offer is None else offer.labels.name
+
+    assert offered("plate.A01.zarr") == "plate.A01_labels.ome.zarr"
+    assert offered("plate.A02.zarr") is None  # The same pixels, but the image of the labels is still there.
+    assert offered("plate.A03.zarr") is None
+    (tmp_path / "plate.A01.zarr").rename(tmp_path / "renamed.zarr")
+    assert offered("renamed.zarr") == "plate.A01_labels.ome.zarr"
+    (tmp_path / "plate.A03.zarr").rename(tmp_path / "plate.A01.zarr")  # Another image under the old name.
+    assert offered("plate.A01.zarr") is None
+
+
+def test_a_name_that_another_journal_has_is_not_taken_for_new_labels(made, notes, monkeypatch, tmp_path):
+    zarr.create_array(tmp_path / "a.zarr", data=image_of(3))
+    first = pyramid_session(made, notes, monkeypatch, tmp_path / "a.zarr")
+    accept(first, disc(10, 10, 4))
+    first.close()
+    shutil.rmtree(tmp_path / "a_labels.ome.zarr")
+    second = pyramid_session(made, notes, monkeypatch, tmp_path / "a.zarr")
+    assert second.objects.offer is None
+    assert accept(second, disc(30, 30, 4)) == 1
+    assert labels_path(second.objects.kept.target.array).name == "a_labels_2.ome.zarr"
 
 
 def test_work_that_is_left_aside_stays_on_the_disk(made, notes):
@@ -191,16 +289,17 @@ def test_what_is_seen_is_what_is_written_with_a_clean_up(begin):
     assert shown == np.count_nonzero(labels_of(controller)) == disc(15, 15, 8).area
 
 
-def test_the_journal_of_another_window_is_left_alone_and_that_is_told(made, notes):
+def test_the_journal_of_another_window_is_left_alone(made, notes):
     first = make_controller(image_of(2), notes)
     second = make_controller(image_of(2), notes)
     made += [first, second]
     accept(first, disc(10, 10, 4))
     propose(second, disc(20, 20, 4), PLANES[0])
     second.accept()
-    assert len(notes) == 1
-    assert "no journal" in notes[0]
+    assert notes == []
+    assert second.objects.kept.journal.folder != first.objects.kept.journal.folder
     assert labels_of(second)[0, 20, 20] == 1
+    assert not labels_of(second)[0, 10, 10]
     second.undo()
     assert not labels_of(second).any()
 

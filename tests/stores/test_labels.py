@@ -13,6 +13,7 @@ from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
 from napari_sam.stores import boxes
 from napari_sam.stores.labels import LabelStore, highest_label, plan_edit, reverted
+from napari_sam.stores.pyramid import LabelPyramid
 
 SHAPE = (3, 12, 14)
 AXES = [(1, 2), (2, 1), (0, 2), (2, 0), (1, 0)]
@@ -229,17 +230,48 @@ def test_signed_labels_keep_their_sign_when_they_are_made_wider():
     assert sorted(np.unique(store.array)) == [-1, 127, 128]
 
 
-def test_labels_in_files_and_of_32_bits_are_not_made_wider(tmp_path):
-    in_file = np.memmap(tmp_path / "labels.raw", np.uint8, "w+", shape=(4, 4))
-    in_zarr = zarr.array(np.zeros((4, 4), np.uint8))
+def test_labels_in_files_are_not_made_wider(tmp_path):
+    in_file = np.memmap(tmp_path / "labels.raw", np.uint8, "w+", shape=(17, 16))
+    in_zarr = zarr.array(np.zeros((17, 16), np.uint8))
     for array in (in_file, in_zarr):
-        array[0, 0] = 255
+        array[:16] = np.arange(256).reshape(16, 16)
         with pytest.raises(LabelsError, match=r"uint8 can hold are in use: copy them into labels of uint32"):
-            LabelStore(array).write(flat(array), solid(1, 1, 3, 3))
-        assert np.count_nonzero(array[...]) == 1
-    full = np.array([[2**32 - 1, 0]], np.uint32)
-    with pytest.raises(LabelsError, match="as wide as labels get"):
-        LabelStore(full).write(flat(full), solid(0, 1, 1, 2))
+            LabelStore(array).write(flat(array), solid(16, 1, 17, 3))
+        assert np.count_nonzero(array[...]) == 255
+
+
+@pytest.mark.parametrize("kind", ["memmap", "zarr", "single", "numpy"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64, np.int64])
+def test_labels_to_be_ignored_at_the_end_of_the_type_leave_all_other_numbers_free(tmp_path, kind, dtype):
+    end = np.iinfo(dtype).max
+    array = np.zeros((6, 6), dtype)
+    if kind == "memmap":
+        array = np.memmap(tmp_path / "labels.raw", dtype, "w+", shape=(6, 6))
+    elif kind in ("zarr", "single"):
+        array = zarr.create_array(tmp_path / "labels.zarr", shape=(6, 6), dtype=dtype, chunks=(3, 3))
+    array[0], array[1, 1] = end, 7
+    if kind == "single":
+        array = LabelPyramid.open(tmp_path / "labels.zarr")
+    store = LabelStore(array)
+    widens = kind == "numpy" and end < 2**32 - 1
+    first = end + 1 if widens else 8
+    assert [store.write(flat(array), solid(row, 0, row + 1, 6)).label for row in (2, 3)] == [first, first + 1]
+    again = LabelStore(LabelPyramid.open(tmp_path / "labels.zarr") if kind == "single" else store.array)
+    assert again.next_label == first + 2
+    assert (np.asarray(again.array[0]) == end).all()
+
+
+def test_where_the_numbers_run_to_the_end_the_lowest_free_one_is_taken(tmp_path):
+    array = zarr.create_array(tmp_path / "labels.zarr", shape=(17, 16), dtype="u1", chunks=(8, 8))
+    array[:16] = np.arange(256).reshape(16, 16)
+    array[2, 3] = array[0, 9] = 0
+    store = LabelStore(array)
+    assert store.write(flat(array), solid(16, 0, 17, 1)).label == 9
+    assert store.write(flat(array), solid(16, 1, 17, 2)).label == 35
+    with pytest.raises(LabelsError, match="are in use"):
+        store.write(flat(array), solid(16, 2, 17, 3))
+    store.undo()
+    assert store.next_label == 35
 
 
 def test_a_label_that_is_asked_for_and_does_not_fit_is_refused():

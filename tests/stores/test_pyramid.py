@@ -666,10 +666,10 @@ def test_what_a_failed_write_left_is_put_back_before_labels_are_widened(small_le
 
 
 def test_a_single_array_is_not_widened(tmp_path):
-    zarr.create_array(tmp_path / "a.zarr", shape=(9, 9), dtype="u1")[0, 0] = 255
+    zarr.create_array(tmp_path / "a.zarr", shape=(17, 16), dtype="u1")[:16] = np.arange(256).reshape(16, 16)
     store = LabelStore(LabelPyramid.open(tmp_path / "a.zarr"))
     with pytest.raises(LabelsError, match=r"cannot be given more bits.*copy it into labels of uint32"):
-        store.write(Plane.of((9, 9)), solid(2, 2, 5, 5))
+        store.write(Plane.of((17, 16)), solid(16, 2, 17, 5))
 
 
 def widened_until(path, fail, start, error):

@@ -16,20 +16,20 @@ import numpy as np
 from napari_sam.errors import LabelsError, NapariSamError
 from napari_sam.plugin import adapters, labels_layer, own_layers
 from napari_sam.plugin.layer_target import LayerTarget
+from napari_sam.plugin.left_work import Offer as Offer
+from napari_sam.plugin.left_work import journal_place, left_work
 from napari_sam.plugin.workers import Work
-from napari_sam.recording import find_journal, record
+from napari_sam.recording import about, record
 from napari_sam.stores.entries import Entry, LabelClass
-from napari_sam.stores.journal import Journal, open_journal
+from napari_sam.stores.journal import Journal
 from napari_sam.stores.journal_places import SUFFIX, journal_beside, labels_path
 from napari_sam.stores.objects import LabelledObject
 from napari_sam.stores.pyramid import LabelPyramid
-from napari_sam.stores.targets import read
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_sam.plugin.workers import Job, Report, Runner
-    from napari_sam.volume import Volume
 
 Act = Callable[[Journal], Sequence[Entry]]
 
@@ -37,27 +37,6 @@ Act = Callable[[Journal], Sequence[Entry]]
 AT_ONCE = 90_000
 # Where a layer's metadata keep the folder of its journal.
 JOURNAL = "napari-sam journal"
-# So many objects are looked at to see whether a journal is of some labels.
-MOST_COMPARED = 50
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Offer:
-    """Work that was left and can be gone on with.
-
-    Parameters
-    ----------
-    count
-        How many objects there are.
-    journal
-        Where they are kept.
-    labels
-        The label pyramid that they are in, or None for labels that were in memory.
-    """
-
-    count: int
-    journal: Path
-    labels: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,7 +184,7 @@ class Journals:
         self._kept: dict[Labels, Kept] = {}
         self._without: set[Labels] = set()
         self._opening: dict[Labels, list[Callable[[], None]]] = {}
-        self._found: WeakKeyDictionary[Image, Offer | None] = WeakKeyDictionary()
+        self._found: WeakKeyDictionary[Image, list[Offer]] = WeakKeyDictionary()
         self._closed = False
 
     # -- what is there -----------------------------------------------------------------------------------------------
@@ -219,9 +198,9 @@ class Journals:
         return list(self._kept.values())
 
     def offer(self, image: Image | None) -> Offer | None:
-        """Return work on an image that was left, if it was looked for and is not open in this viewer."""
-        found = None if image is None else self._found.get(image)
-        return None if found is None or found.count == 0 or self._is_open(found.journal) else found
+        """Return work on an image that was left, the latest, if it was looked for and is not open in this viewer."""
+        found = [] if image is None else self._found.get(image, [])
+        return next((offer for offer in found if offer.count and not self._is_open(offer.journal)), None)
 
     def look_job(self, image: Image) -> Callable[[], None] | None:
         """Return what looks for work on an image that was left, in any thread; None where that was done."""
@@ -231,14 +210,14 @@ class Journals:
             volume = adapters.shown([image]).volume
         except NapariSamError:
             return None
-        source, on_disk = source_of(image), own_layers.goes_to_disk(image)
-        places = own_layers.label_paths(image) if on_disk else []
+        source = source_of(image)
+        folder = own_layers.label_folder_of(image) if own_layers.goes_to_disk(image) else None
 
         def look() -> None:
-            offer = None
+            found: list[Offer] = []
             with contextlib.suppress(NapariSamError, OSError):
-                offer = _left_on_disk(places) if on_disk else _left_in_memory(find_journal(volume, source, None))
-            self._found[image] = offer
+                found = left_work(about(volume, source), folder)
+            self._found[image] = found
 
         return look
 
@@ -302,7 +281,6 @@ class Journals:
             return
         self._kept[layer] = kept
         layer.metadata[JOURNAL] = kept.journal.folder
-        self._found.pop(kept.image, None)
         if kept.journal.trouble:
             self._notify(kept.journal.trouble)
         self._changed(layer, None)
@@ -310,7 +288,7 @@ class Journals:
     def is_left(self, layer: Labels, image: Image) -> bool:
         """Say whether there is a journal that may be of a layer."""
         place = labels_path(labels_layer.pyramid_of(layer) or layer.data)
-        return self._found.get(image) is not None if place is None else journal_beside(place).exists()
+        return bool(self._found.get(image)) if place is None else journal_beside(place).exists()
 
     def forget(self, layer: Labels) -> None:
         """Close the journal of a layer that is gone; what it holds can be gone on with."""
@@ -326,11 +304,10 @@ class Journals:
         kept.close()
         if isinstance(array, LabelPyramid) or labels_path(array) is None:
             left = Offer(count, journal.folder, labels_path(array))
-            same = [
-                image for image, offer in self._found.items() if offer is not None and offer.journal == left.journal
-            ]
-            for image in (kept.image, *same):
-                self._found[image] = left
+            same = [image for image, offers in self._found.items() if left.journal in {o.journal for o in offers}]
+            for image in {kept.image, *same}:
+                others = [offer for offer in self._found.get(image, []) if offer.journal != left.journal]
+                self._found[image] = [left, *others]
         self._changed(layer, None)
 
     def close(self) -> None:
@@ -346,7 +323,7 @@ class Journals:
             return
 
         def shown(place: Path) -> None:
-            self._found[image] = None
+            self._found[image] = [known for known in self._found.get(image, []) if known is not offer]
             done(place)
 
         self._runner.submit_write(Work(lambda _: _set_aside(offer.journal), shown, failed))
@@ -428,10 +405,10 @@ class Journals:
         name, known = layer.name, None if is_new else layer.metadata.get(JOURNAL)
 
         def job(_: Report) -> Kept:
-            place = folder or _place(volume, source, target, name, taken, is_new, known)
+            place = folder or journal_place(about(volume, source), target, name, taken, is_new, known)
             return opened(image, target, record(volume, source, target, place, is_new=is_new, durable=False))
 
-        is_empty = image in self._found and self._found[image] is None
+        is_empty = self._found.get(image) == []
         return job, is_new and is_empty and isinstance(volume.array, np.ndarray)
 
     def _on_open(self, layer: Labels, kept: Kept) -> None:
@@ -488,65 +465,6 @@ def _counted(kept: Kept, act: Callable[[Journal], Any]) -> Job:
             kept.leave()
 
     return job
-
-
-def _left_in_memory(folder: Path) -> Offer | None:
-    if not folder.exists():
-        return None
-    # Whatever is there, it takes time to open: an offer of nothing is none to the user, but tells that.
-    return Offer(len(open_journal(folder).objects), folder)
-
-
-def _left_on_disk(places: list[Path]) -> Offer | None:
-    for labels in reversed(places):
-        folder = journal_beside(labels)
-        if folder.exists():
-            return Offer(len(open_journal(folder).objects), folder, labels)
-    return None
-
-
-def _place(
-    volume: Volume,
-    source: str | None,
-    target: LayerTarget,
-    name: str,
-    taken: set[Path],
-    is_new: bool,
-    known: Path | None,
-) -> Path:
-    """Return where the journal of a layer is to be.
-
-    Labels in memory have that of their image; a second layer of the same image, or one that holds other objects, has
-    one by its own name, `known` if it had one before.
-    """
-    base = find_journal(volume, source, None if is_new else target.array)
-    if labels_path(target.array) is not None:
-        return base
-    if known is not None and known not in taken and known.exists() and _belongs(known, target):
-        return known
-    plain = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name) or "labels"
-    stem = base.name.removesuffix(SUFFIX)
-    folder, number = base, 1
-    while folder in taken or (folder.exists() and not (folder == base if is_new else _belongs(folder, target))):
-        suffix = "" if number == 1 else f"-{number}"
-        folder, number = base.with_name(f"{stem}-{plain}{suffix}{SUFFIX}"), number + 1
-    return folder
-
-
-def _belongs(folder: Path, target: LayerTarget) -> bool:
-    """Say whether a journal is of some labels: most of its objects stand there, or the labels hold nothing at all."""
-    if target.next_label == 1:
-        return True
-    try:
-        objects = open_journal(folder).objects
-    except LabelsError:
-        return False
-    some = objects[:: max(1, len(objects) // MOST_COMPARED)]
-    try:
-        there = [bool(np.any(read(target.array, each.plane, each.box) == each.label)) for each in some]
-    except NapariSamError:
-        return False
-    return 2 * sum(there) >= len(there)
 
 
 def _set_aside(folder: Path) -> Path:

@@ -23,6 +23,8 @@ from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
 from napari_sam.lazy import lazy_levels
 from napari_sam.plugin.adapters import LABEL_FEATURE, OBJECT_FEATURE, shape_of, transform_of, translate_to
+from napari_sam.plugin.image_names import name_of
+from napari_sam.stores.journal_places import journal_beside
 from napari_sam.stores.locations import label_folder
 from napari_sam.stores.pyramid import LabelPyramid
 
@@ -41,6 +43,7 @@ WINDOW = "napari-sam window"
 # Labels of more bytes, or longer than a texture of the graphics card can be, live on disk.
 MOST_IN_MEMORY = 512 * 2**20
 MOST_TEXTURE = 16384
+MOST_NAME_BYTES = 180
 # Where a layer's metadata keep the pyramid that it shows.
 PYRAMID = "napari-sam pyramid"
 
@@ -201,29 +204,38 @@ def make_labels(image: Image) -> Labels | None:
 def label_path(image: Image) -> Path:
     """Return where new labels of an image go: beside its file where that can be written, else the user's data folder.
 
-    The first name that nothing has yet: NAME_labels.ome.zarr, NAME_labels_2.ome.zarr ...
+    The first name that no labels and no journal have yet: NAME_labels.ome.zarr, NAME_labels_2.ome.zarr ...
     """
-    return next(path for path in _label_paths(image) if not path.exists())
+    paths = _label_paths(label_folder_of(image), _name_of(image))
+    return next(path for path in paths if not path.exists() and not journal_beside(path).exists())
 
 
-def label_paths(image: Image) -> list[Path]:
-    """Return the labels of an image that `label_path` named and that are there, in its order."""
-    return list(itertools.takewhile(Path.exists, _label_paths(image)))
-
-
-def _label_paths(image: Image) -> Iterator[Path]:
-    source = None if image.source.path is None else Path(str(image.source.path))
-    name = (source.name.split(".")[0] if source else "") or image.name.split(".")[0] or "image"
+def label_folder_of(image: Image) -> Path:
+    """Return the folder of new labels of an image; see `label_path`."""
+    source = _source_of(image)
     if source is not None and source.exists() and os.access(source.parent, os.W_OK):
-        folder = source.parent
-    else:
-        folder = label_folder()
+        return source.parent
+    return label_folder()
+
+
+def _source_of(image: Image) -> Path | None:
+    return None if image.source.path is None else Path(str(image.source.path))
+
+
+def _name_of(image: Image) -> str:
+    source = _source_of(image)
+    return (name_of(source.name) if source else "") or name_of(image.name) or "image"
+
+
+def _label_paths(folder: Path, name: str) -> Iterator[Path]:
+    # A name may have 255 bytes, and that of the journal is longer.
+    plain = _plain(name).encode()[:MOST_NAME_BYTES].decode(errors="ignore")
     numbers = itertools.chain([""], (f"_{number}" for number in itertools.count(2)))
-    return (folder / f"{_plain(name)}_labels{number}.ome.zarr" for number in numbers)
+    return (folder / f"{plain}_labels{number}.ome.zarr" for number in numbers)
 
 
 def _plain(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_ " else "_" for letter in name).strip() or "image"
+    return "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name).strip(" .") or "image"
 
 
 def pyramid_maker(path: Path, image: Image) -> Callable[[], LabelPyramid]:

@@ -12,6 +12,7 @@ import numpy as np
 from napari_sam.errors import ImageError, LabelsError
 from napari_sam.lazy import LazyLevel, lazy_levels
 from napari_sam.opening import Opened, open_image
+from napari_sam.plugin.image_names import name_of
 from napari_sam.plugin.own_layers import PYRAMID
 from napari_sam.stores.pyramid import LabelPyramid, is_label_image
 
@@ -38,7 +39,7 @@ def read_layers(path: str) -> list[LayerTuple]:
         It is no image.
     """
     opened = open_image(path)
-    name = Path(path.rstrip("/")).name.split(".")[0]
+    name = name_of(Path(path.rstrip("/")).name)
     if is_label_image(path):
         with contextlib.suppress(LabelsError):  # Read-only labels are shown as any image.
             return [_labels_of(LabelPyramid.open(path), opened, name)]

@@ -273,9 +273,9 @@ def _remove_halves(folder: Path, before: float) -> None:
     """Delete the halves of files in a folder that were begun before some time."""
     for entry in _listed(folder):
         with contextlib.suppress(OSError):
-            if PARTIAL.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                if entry.stat(follow_symlinks=False).st_mtime < before:
-                    Path(entry.path).unlink(missing_ok=True)
+            is_half = PARTIAL.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+            if is_half and entry.stat(follow_symlinks=False).st_mtime < before:
+                Path(entry.path).unlink(missing_ok=True)
 
 
 def _clear_array(folder: Path) -> None:

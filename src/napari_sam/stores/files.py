@@ -6,6 +6,9 @@ change thirty chunks, a few at each level.
 
 from __future__ import annotations
 
+import glob
+import os
+import re
 import sys
 import uuid
 from collections.abc import Sequence
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     import zarr
 
     ZarrArray = zarr.Array[Any]
+
+# A chunk that is being written: by `stage_file`, or by zarr, which leaves out what follows the last dot.
+HALF = re.compile(r"(c|\d+)(\.\d+)*\.([0-9a-f]{8}|[0-9a-f]{32})\.partial")
 
 
 def chunk_sides(array: ZarrArray) -> tuple[int, ...]:
@@ -124,8 +130,22 @@ def stage_file(array: ZarrArray, whole: Region, block: NDArray[Any], level: int)
 
 
 def remove_leftovers(array: ZarrArray, whole: Region) -> None:
-    """Remove what a program that was killed left beside the place of a chunk."""
+    """Remove what a program that was killed left beside the place of a chunk; needs exclusive access."""
     path = Path(name_of(array, whole))
-    for left in path.parent.glob(f"{path.name}.*.partial"):
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
+        _remove_half(left)
+
+
+def remove_all_leftovers(array: ZarrArray) -> None:
+    """Remove what programs that were killed left of chunks in an array on disk; needs exclusive access."""
+    root = getattr(array.store, "root", None)
+    if root is not None:
+        for folder, _, names in os.walk(Path(root) / array.path):
+            for name in names:
+                _remove_half(Path(folder, name))
+
+
+def _remove_half(file: Path) -> None:
+    if HALF.fullmatch(file.name):
         with suppress(OSError):
-            left.unlink()
+            file.unlink()

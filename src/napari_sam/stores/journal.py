@@ -18,12 +18,14 @@ from napari_sam.lazy import dtype_of
 from napari_sam.stores.classes import class_named, defined_class
 from napari_sam.stores.entries import Entry, LabelClass, PackedMask, Provenance, What, now
 from napari_sam.stores.entry_json import to_json
+from napari_sam.stores.free_labels import end_of
 from napari_sam.stores.history import History
+from napari_sam.stores.image_identity import is_of_another
 from napari_sam.stores.journal_file import Content, JournalFile
 from napari_sam.stores.labels import plan_edit
 from napari_sam.stores.objects import LabelledObject
 from napari_sam.stores.patches import Patch, growth, pasted, put_patch
-from napari_sam.stores.targets import Target, read
+from napari_sam.stores.targets import Target, exclusive, read
 
 
 class Journal:
@@ -51,12 +53,12 @@ class Journal:
     target
         The labels that are written into; replace it where they are shown elsewhere.
     trouble
-        What was dropped on opening, as one sentence, or None.
+        What the user should know of its opening, such as what was dropped, as one sentence; or None.
 
     Raises
     ------
     LabelsError
-        The journal is damaged, of another version, or not of these labels.
+        The journal is damaged, of another version, of another image, or not of these labels.
     OutputError
         Another program has it open, or its folder cannot be written to.
     """
@@ -75,15 +77,22 @@ class Journal:
         self._highest_before: dict[int, int] = {}
         new = None if read_only else dict(about or {})
         self._file = JournalFile(Path(folder), new, read_only=read_only, durable=durable)
+        self.trouble = self._file.trouble
         self._history = History(self._file.path)
         self._table = self._history.table
         try:
             self._check_shape()
+            if is_of_another(self.about, about or {}):
+                raise LabelsError(
+                    f"The journal {self.folder} is of another image{_named(self.about)}, or that image's pixels have "
+                    "changed since: open it with the image that it is of, or name another folder for this one."
+                )
             unfinished = self._history.take_all(self._file.lines)
             if target is not None and not read_only:
-                for entry, changes in unfinished:
-                    self._write(changes)
-                    self._mark(entry)
+                with exclusive(target):
+                    for entry, changes in unfinished:
+                        self._write(changes)
+                        self._mark(entry)
         except BaseException:
             self._file.close()
             raise
@@ -103,11 +112,6 @@ class Journal:
     def about(self) -> Content:
         """What the first line says of the image."""
         return dict(self._file.header)
-
-    @property
-    def trouble(self) -> str | None:
-        """What was dropped on opening, as one sentence, or None."""
-        return self._file.trouble
 
     @property
     def entries(self) -> list[Entry]:
@@ -137,8 +141,15 @@ class Journal:
 
     @property
     def next_label(self) -> int:
-        """A label above all that are in use."""
-        return max(self._open_target().next_label, max(self._table.objects, default=0) + 1)
+        """A label that is free, also of objects that others cover; above all that are in use where there is one."""
+        target, objects = self._open_target(), self._table.objects
+        value, end = target.next_label, end_of(dtype_of(target.array))
+        above = max((label for label in objects if label != end), default=0) + 1
+        if value < above < end:
+            return above
+        while value in objects:
+            value += 1
+        return value
 
     def object(self, label: int) -> LabelledObject:
         """Return one object.
@@ -196,7 +207,7 @@ class Journal:
         OutputError
             The journal cannot be written; nothing has changed.
         """
-        with self._lock:
+        with self._lock, exclusive(self._open_target()):
             target = self._open_target()
             value = self._label(target, plane, mask, label, overlap)
             highest = target.next_label - 1
@@ -230,7 +241,7 @@ class Journal:
         LabelsError, OutputError
             There is none of that label, or the labels or the journal cannot be written; nothing has changed.
         """
-        with self._lock:
+        with self._lock, exclusive(self._open_target()):
             found, target = self.object(label), self._open_target()
             patches = []
             for part in found.parts:
@@ -325,9 +336,10 @@ class Journal:
         """
         with self._lock:
             into = target or self._open_target()
-            for entry in self._history.entries:
-                for patch in entry.patches:
-                    put_patch(into, patch, always=True)
+            with exclusive(into):
+                for entry in self._history.entries:
+                    for patch in entry.patches:
+                        put_patch(into, patch, always=True)
 
     def flush(self) -> None:
         """Wait until the disk has everything.
@@ -371,6 +383,13 @@ class Journal:
     def _commit(self, entry: Entry, write: Callable[[], None] | None = None) -> None:
         """Put an entry on the disk, then into the labels, then into the table; or nowhere."""
         changes = self._history.changes(entry)
+        if changes:
+            with exclusive(self._open_target()):
+                self._commit_with(entry, changes, write)
+        else:
+            self._commit_with(entry, changes, write)
+
+    def _commit_with(self, entry: Entry, changes: Sequence[Patch], write: Callable[[], None] | None) -> None:
         self._file.append(to_json(entry))
         try:
             if write is None:
@@ -397,6 +416,10 @@ class Journal:
 
     def _mark(self, entry: Entry) -> None:
         self._file.mark({"written": entry.number})
+
+
+def _named(about: Content) -> str:
+    return f" ({about['image']})" if about.get("image") else ""
 
 
 def open_journal(path: Path | str) -> Journal:

@@ -1,29 +1,30 @@
 """JournalFile: lines that are appended and survive whatever moment the program is killed at.
 
-A line is the JSON list [checksum, content], the checksum being the CRC-32 of the content's own bytes in hexadecimal. A
-line that was being written when the program was killed fails it and is dropped; all before it are whole.
+Only a last line that was being written when the program was killed is ever cut off, and a copy of it is kept. Any other
+damage is reported, and the file stays as it is.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import zlib
 from pathlib import Path
 from typing import Any
 
 from napari_sam.errors import LabelsError, OutputError
+from napari_sam.locks import try_lock
 from napari_sam.stores.boxes import one_line
 from napari_sam.stores.claims import claim
+from napari_sam.stores.journal_lines import Content as Content
+from napari_sam.stores.journal_lines import Lines, parse_lines
+from napari_sam.stores.journal_lines import format_line as format_line
+from napari_sam.stores.journal_lines import parse_line as parse_line
 
 LINES = "entries.jsonl"
+# Where a last line that was cut off is kept.
+CUT = "entries.jsonl.cut"
 LOCK = "lock"
 VERSION = 1
-_START = 12
-# A mark that was cut off is no loss.
-MARK = b'{"written"'
-Content = dict[str, Any]
 
 
 class JournalFile:
@@ -66,11 +67,12 @@ class JournalFile:
         self.trouble: str | None = None
         self._closing = contextlib.ExitStack()
         self._handle: Any = None
-        self._unended = False
+        self._process = os.getpid()
+        self._end, self._is_ended, self._cut = 0, True, b""
         try:
             if not read_only:
                 self._claim()
-            self.header, self.lines, self._end = self._read(header is not None and not read_only)
+            self.header, self.lines = self._read(header is not None and not read_only)
             if not read_only:
                 self._open(header or {})
         except BaseException:
@@ -103,6 +105,7 @@ class JournalFile:
 
     def drop_last(self) -> None:
         """Take back the last line that was appended, and its mark."""
+        self._check_process()
         self._handle.truncate(self._before_last)
         self._end = self._before_last
 
@@ -131,56 +134,84 @@ class JournalFile:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._not_written(error) from error
-        if not self._closing.enter_context(claim(self.folder / LOCK)):
+        is_free = self._closing.enter_context(claim(self.folder / LOCK))
+        lock_file = self.folder / LOCK
+        if is_free and (lock_file.is_symlink() or not lock_file.is_file()):  # As in a folder that is read-only.
+            with contextlib.suppress(OSError):
+                lock = try_lock(self.folder)
+                is_free = lock is not None
+                if lock is not None:
+                    self._closing.callback(lock.release)
+        if not is_free:
             raise OutputError(
                 f"The journal {self.folder} is in use by another program or window: close it there, or turn the "
                 "journal off here."
             )
 
-    def _read(self, may_be_new: bool) -> tuple[Content, list[Content], int]:
-        """Return the header, the other lines and the length of what is whole."""
-        try:
-            raw = self.path.read_bytes()
-        except FileNotFoundError:
-            raw = b""
-            if not may_be_new:
-                raise LabelsError(f"There is no journal in {self.folder}: check the path.") from None
-        except OSError as error:
-            raise LabelsError(f"The journal {self.path} cannot be read ({one_line(error)}): check the path.") from error
-        lines, end = _whole_lines(raw)
-        self._unended = end > 0 and raw[end - 1 : end] != b"\n"
-        if end < len(raw):
-            self._check_tail(raw[end:], len(lines) + 1)
-            if not raw[end + _START :].startswith(MARK):
-                self.trouble = (
-                    f"The last line of the journal {self.folder} was cut off when a program was stopped, and what was "
-                    "being written then is left out: look whether the last object is there."
-                )
-        if not lines:
+    def _read(self, may_be_new: bool) -> tuple[Content, list[Content]]:
+        """Return the header and the other lines; nothing is changed yet."""
+        raw = self._raw(may_be_new)
+        found = parse_lines(raw)
+        self._end, self._is_ended = found.end, found.is_ended
+        if found.rest:
+            self._check_rest(found)
+        if not found.contents:
             if not may_be_new:
                 raise LabelsError(f"The journal {self.folder} is empty: there is nothing to read in it.")
-            return {}, [], end
-        header = lines[0]
+            return {}, []
+        header = found.contents[0]
         if header.get("journal") != VERSION:
             raise LabelsError(
                 f"The journal {self.folder} is of version {header.get('journal')!r}, and this program reads version "
                 f"{VERSION}: use a newer program."
             )
-        return header, lines[1:], end
+        return header, found.contents[1:]
 
-    def _check_tail(self, tail: bytes, number: int) -> None:
-        if any(parse_line(line) is not None for line in tail.split(b"\n")[1:]):
+    def _raw(self, may_be_new: bool) -> bytes:
+        try:
+            if os.path.lexists(self.path) and not self.path.is_file():  # A pipe would be waited for.
+                raise LabelsError(f"{self.path} is not a file that a journal could be in: name another folder.")
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            if not may_be_new:
+                raise LabelsError(f"There is no journal in {self.folder}: check the path.") from None
+            return b""
+        except OSError as error:
+            raise LabelsError(f"The journal {self.path} cannot be read ({one_line(error)}): check the path.") from error
+
+    def _check_rest(self, found: Lines) -> None:
+        """Take an unfinished last line as cut off, and refuse anything else that is not a line of a journal."""
+        if found.is_cut_off:
+            self._cut = b"" if found.is_cut_mark else found.rest
+            if self._cut and found.contents:
+                self.trouble = self._trouble_of("is left out")
+        elif found.is_utf_16:
             raise LabelsError(
-                f"Line {number} of {self.path} is damaged and others follow it: put the file back from a "
-                "copy; cut before that line it holds what was done until then."
+                f"{self.path} was saved as UTF-16 by another program, which no journal can be: save it as UTF-8, or "
+                "put the file back from a copy."
+            )
+        elif not found.contents:
+            raise LabelsError(
+                f"{self.path} is not a journal of this program, or its first line is damaged: put the file back from a "
+                "copy, or name another folder."
+            )
+        else:
+            follows = any(parse_line(line.rstrip(b"\r")) is not None for line in found.rest.split(b"\n")[1:])
+            others = " and others follow it" if follows else ""
+            raise LabelsError(
+                f"Line {found.number} of {self.path} is damaged{others}: put the file back from a copy; cut before "
+                "that line it holds what was done until then."
             )
 
     def _open(self, header: Content) -> None:
         try:
             is_new = not self.path.exists()
+            if self._cut:
+                self._keep_copy(self._cut)
+                self.trouble = self.trouble and self._trouble_of(f"was moved to {CUT}")
             self._handle = self.path.open("ab", buffering=0)
             self._handle.truncate(self._end)
-            if self._unended:
+            if not self._is_ended:
                 self._end += self._handle.write(b"\n")
             if not self.header:
                 self.header = {"journal": VERSION, **header}
@@ -191,9 +222,29 @@ class JournalFile:
         except OSError as error:
             raise self._not_written(error) from error
 
+    def _trouble_of(self, done: str) -> str:
+        return (
+            f"The last line of the journal {self.folder} was cut off when a program was stopped, and what was being "
+            f"written then {done}: look whether the last object is there."
+        )
+
+    def _keep_copy(self, cut: bytes) -> None:
+        with (self.folder / CUT).open("ab") as file:
+            file.write(cut + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _check_process(self) -> None:
+        if self._process != os.getpid():
+            raise OutputError(
+                f"The journal {self.folder} was opened before this process was forked, and the parent process still "
+                "writes to it: write there, or open another journal in this process."
+            )
+
     def _write(self, content: Content) -> None:
         if self._handle is None:
             raise OutputError(f"The journal {self.folder} was opened to be read only: open it for writing.")
+        self._check_process()
         left = memoryview(format_line(content))
         start = self._end
         try:
@@ -213,37 +264,6 @@ class JournalFile:
             f"The journal {self.folder} cannot be written ({one_line(error)}): make space on the disk or check its "
             "permissions, then try again."
         )
-
-
-def format_line(content: Content) -> bytes:
-    """Return content as a line with its checksum."""
-    inner = json.dumps(content, separators=(",", ":"), allow_nan=False).encode("ascii")
-    return b'["%08x",%b]\n' % (zlib.crc32(inner), inner)
-
-
-def parse_line(line: bytes) -> Content | None:
-    """Return the content of a line without its end, or None where it is not whole."""
-    inner = line[_START:-1]
-    if line[:2] != b'["' or line[10:_START] != b'",' or line[-1:] != b"]" or line[2:10] != b"%08x" % zlib.crc32(inner):
-        return None
-    try:
-        content = json.loads(inner)
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _whole_lines(raw: bytes) -> tuple[list[Content], int]:
-    lines: list[Content] = []
-    start = 0
-    while (stop := raw.find(b"\n", start)) >= 0:
-        content = parse_line(raw[start:stop])
-        if content is None:
-            return lines, start
-        lines.append(content)
-        start = stop + 1
-    content = parse_line(raw[start:])  # All but its end may have come to the disk.
-    return (lines, start) if content is None else ([*lines, content], len(raw))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard, get_args
 
@@ -12,10 +14,12 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap, paste
 from napari_sam.errors import LabelsError
 from napari_sam.lazy import dtype_of
+from napari_sam.stores.access import access_of
 from napari_sam.stores.boxes import (
     WritableArray as WritableArray,
 )
 from napari_sam.stores.boxes import blocks, check_whole, fitting, loaded, region_of, wider
+from napari_sam.stores.free_labels import can_widen, end_of, highest_in, is_used, lowest_free
 from napari_sam.stores.levels import Levels, not_written
 from napari_sam.stores.pyramid import LabelPyramid
 
@@ -79,13 +83,49 @@ class LabelStore:
         self._levels = Levels((array,)) if _is_zarr(array) else None
         self._edits: list[Edit] = []
         self._highest: int | None = None
+        self._stamp = access_of(array).stamp()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep out all that write into the same labels, here and in other programs, and know of what they wrote.
+
+        Raises
+        ------
+        LabelsError
+            Another program had the labels locked for a minute.
+        """
+        access = access_of(self.array)
+        with access.exclusive():
+            stamp = access.stamp()
+            if stamp != self._stamp:
+                self._stamp, self._highest = stamp, None
+            yield
 
     @property
     def next_label(self) -> int:
-        """A label above all that are in use; the whole array is looked through once, block by block."""
+        """A free label, above all that are in use; the whole array is searched once, block by block.
+
+        Where it does not fit into the labels' type and they cannot be given more bits, it is the lowest free one.
+        """
+        with self.exclusive():
+            following, end = self._known_highest() + 1, end_of(dtype_of(self.array))
+            if following < end or can_widen(self.array):
+                return following
+            free = lowest_free(self.array) if is_used(self.array, end) else end
+            return end + 1 if free is None else free
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no object."""
+        with self.exclusive():
+            return self._known_highest() == 0
+
+    def _known_highest(self) -> int:
         if self._highest is None:
+            if self._levels is not None:
+                self._levels.remove_leftovers()
             self._highest = highest_label(self.array)
-        return self._highest + 1
+        return self._highest
 
     def write(self, plane: Plane, mask: Mask, label: int | None = None, overlap: Overlap = "keep") -> Edit:
         """Write a mask under a label.
@@ -108,6 +148,10 @@ class LabelStore:
             The mask is empty, nothing of it may be written, the label does not fit the array's type, or the array
             cannot be written to; the labels are as they were.
         """
+        with self.exclusive():
+            return self._write(plane, mask, label, overlap)
+
+    def _write(self, plane: Plane, mask: Mask, label: int | None, overlap: Overlap) -> Edit:
         value = self.next_label if label is None else label
         if label is None and value > np.iinfo(dtype_of(self.array)).max:
             # Before the work of widening: is this mask one that can be written at all?
@@ -118,8 +162,7 @@ class LabelStore:
         after[edit.written] = edit.label
         self._put(edit, after, edit.before)
         self._edits.append(edit)
-        if self._highest is not None:
-            self._highest = max(self._highest, edit.label)
+        self._note_used(edit.label)
         return edit
 
     def undo(self) -> Edit | None:
@@ -127,14 +170,22 @@ class LabelStore:
         if not self._edits:
             return None
         edit = self._edits[-1]
-        now = _read(self.array, edit.plane, edit.box)
-        self._put(edit, _reverted(edit, now)[1], now)
-        self._edits.pop()
-        if self._highest == edit.label:
-            self._highest = edit.highest_before
+        with self.exclusive():
+            now = _read(self.array, edit.plane, edit.box)
+            self._put(edit, _reverted(edit, now)[1], now)
+            self._edits.pop()
+            if self._highest == edit.label:
+                self._highest = edit.highest_before
         return edit
 
     def _put(self, edit: Edit, values: NDArray[Any], now: NDArray[Any]) -> None:
+        """Write a box, with exclusive access."""
+        try:
+            self._put_box(edit, values, now)
+        finally:
+            self._stamp = access_of(self.array).written()
+
+    def _put_box(self, edit: Edit, values: NDArray[Any], now: NDArray[Any]) -> None:
         key = edit.plane.slicer(edit.box)
         if self._levels is not None:
             region, kept = region_of(key, self.array.shape)
@@ -152,7 +203,15 @@ class LabelStore:
                 raise not_written(error, "may be half written") from error
             raise not_written(error) from error
 
+    def _note_used(self, label: int) -> None:
+        if self._highest is not None and (label < end_of(dtype_of(self.array)) or can_widen(self.array)):
+            self._highest = max(self._highest, label)
+
     def _widen(self) -> None:
+        self._give_bits()
+        self._stamp = access_of(self.array).stamp()
+
+    def _give_bits(self) -> None:
         array = self.array
         if isinstance(array, LabelPyramid):
             array.widen()
@@ -256,7 +315,9 @@ def _reverted(edit: Edit, now: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray
 
 
 def highest_label(array: WritableArray) -> int:
-    """Return a number that no label of an array is above; of zarr arrays only the chunks that exist are read.
+    """Return the highest label in use; of labels that cannot be given more bits, the highest below the end of the type.
+
+    Of zarr arrays only the chunks that exist are read.
 
     Raises
     ------
@@ -266,10 +327,12 @@ def highest_label(array: WritableArray) -> int:
     if isinstance(array, LabelPyramid):
         return array.highest_label()
     if isinstance(array, np.ndarray):
-        return max(int(array.max(initial=0)), 0)
+        highest = max(int(array.max(initial=0)), 0)
+        if highest < end_of(array.dtype) or can_widen(array):
+            return highest
     if _is_zarr(array):
         return Levels((array,)).highest()
-    return max((int(loaded(array, block).max(initial=0)) for block in blocks(array)), default=0)
+    return max((highest_in(loaded(array, block), with_end=False) for block in blocks(array)), default=0)
 
 
 def _read(array: WritableArray, plane: Plane, box: Box) -> NDArray[Any]:

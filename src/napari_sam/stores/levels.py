@@ -13,7 +13,8 @@ from napari_sam.errors import LabelsError
 from napari_sam.stores import chunks
 from napari_sam.stores.boxes import Region, intersection, one_line, relative
 from napari_sam.stores.chunks import Patch
-from napari_sam.stores.files import name_of, remove_leftovers
+from napari_sam.stores.files import name_of, remove_all_leftovers, remove_leftovers
+from napari_sam.stores.free_labels import highest_in
 
 if TYPE_CHECKING:
     from napari_sam.stores.files import ZarrArray
@@ -95,10 +96,23 @@ class Levels:
             for whole in chunks.chunks_under(self.arrays[level], shown):
                 remove_leftovers(self.arrays[level], whole)
 
-    def highest(self) -> int:
-        """Return a number that no label is above, from the chunks of the finest level that were ever written."""
-        highest = max((int(block.max()) for written in self.written(0) for _, block in written), default=0)
-        return max(highest, int(self.arrays[0].fill_value or 0))
+    def remove_leftovers(self) -> None:
+        """Remove the files that programs which were killed left anywhere; needs exclusive access."""
+        for array in self.arrays:
+            remove_all_leftovers(array)
+
+    def highest(self, *, with_end: bool = False) -> int:
+        """Return a number that no label is above, from the chunks of the finest level that were ever written.
+
+        Parameters
+        ----------
+        with_end
+            Whether the highest number of the labels' type counts; it often marks what is to be ignored.
+        """
+        array = self.arrays[0]
+        unwritten = np.asarray([array.fill_value or 0], array.dtype)
+        found = (highest_in(block, with_end=with_end) for written in self.written(0) for _, block in written)
+        return max(highest_in(unwritten, with_end=with_end), max(found, default=0))
 
     def written(self, level: int) -> Iterator[list[tuple[Region, NDArray[Any]]]]:
         """Yield the chunks of a level that were ever written, as many at a time as may be in memory."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import operator
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from napari_sam.errors import LabelsError
+from napari_sam.stores.access import Access, exclusive_on_disk
 from napari_sam.stores.boxes import Region, fitting, region_of, wider
 from napari_sam.stores.chunks import write
+from napari_sam.stores.free_labels import end_of, highest_in
 from napari_sam.stores.levels import Levels, not_written
 from napari_sam.stores.multiscales import Multiscale, like, make_label_image, open_label_image, renamed
+from napari_sam.temporary import dead_folders
 
 if TYPE_CHECKING:
     from napari_sam.stores.files import ZarrArray
@@ -41,12 +45,19 @@ class LabelPyramid:
 
     def __init__(self, path: Path, multiscale: Multiscale) -> None:
         self.path = path
+        self._raw: bytes | None = None
+        self._take(multiscale)
+
+    def _take(self, multiscale: Multiscale) -> None:
         self._multiscale = multiscale
         self._levels = Levels(multiscale.levels, multiscale.steps)
-        noted = multiscale.node.attrs.asdict().get(NAMESPACE)
+        self._take_notes(multiscale.node.attrs.asdict().get(NAMESPACE))
+
+    def _take_notes(self, noted: Any) -> None:
         self._noted: dict[str, Any] = noted if isinstance(noted, dict) else {}
         highest = self._noted.get("highest_label")
-        self._highest = highest if isinstance(highest, int) and highest >= 0 else None
+        is_known = isinstance(highest, int) and 0 <= highest < end_of(self.dtype) + self.can_widen
+        self._highest = highest if is_known else None
 
     @classmethod
     def create(
@@ -112,14 +123,50 @@ class LabelPyramid:
             exists = False
         if not exists:
             raise LabelsError(f"There are no labels at {path}: check the path, or make them with LabelPyramid.create.")
+        with exclusive_on_disk(path):
+            pyramid = cls(path, cls._opened(path))
+            pyramid._raw = pyramid._metadata()
+            pyramid._recover()
+        if next(dead_folders(path.parent), None) is not None:
+            from napari_sam.stores.additions import take_back_unfinished
+
+            take_back_unfinished(pyramid)
+        return pyramid
+
+    @staticmethod
+    def _opened(path: Path) -> Multiscale:
         multiscale = open_label_image(path)
         if not all(os.access(place, os.W_OK) for place in (path, *(path / name for name in multiscale.names))):
             raise LabelsError(
                 f"{path} cannot be written to: change its permissions, or copy it to where you may write."
             )
-        pyramid = cls(path, multiscale)
-        pyramid._recover()
-        return pyramid
+        return multiscale
+
+    @property
+    def access(self) -> Access:
+        """How the writers of these labels take turns, in this and in other programs."""
+        return self
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep all other writers out, after taking note of what they wrote.
+
+        Raises
+        ------
+        LabelsError
+            Another program had the labels locked for a minute.
+        """
+        with exclusive_on_disk(self.path):
+            self._follow()
+            yield
+
+    def stamp(self) -> object:
+        """Return what differs after any write; to be compared, with exclusive access."""
+        return self._raw
+
+    def written(self) -> object:
+        """Return the stamp after a write, which `write_box` notes itself."""
+        return self._raw
 
     @property
     def levels(self) -> tuple[ZarrArray, ...]:
@@ -167,7 +214,7 @@ class LabelPyramid:
         return np.asarray(self[...], dtype)
 
     def highest_label(self) -> int:
-        """Return a number that no label is above.
+        """Return a number that no label is above; without the end of the type where `can_widen` is false.
 
         It is kept in the store; labels that another program adds later are not known. A store without it is looked
         through once, and of that only the chunks that were ever written.
@@ -177,9 +224,26 @@ class LabelPyramid:
         LabelsError
             A chunk cannot be read.
         """
-        if self._highest is None:
-            self._highest = self._levels.highest()
-        return self._highest
+        with self.exclusive():
+            if self._highest is None:
+                self._highest = self._levels.highest(with_end=self.can_widen)
+            return self._highest
+
+    def release(self, label: int, highest: int) -> None:
+        """Take labels that were undone as free where no other was given since.
+
+        Parameters
+        ----------
+        label
+            The highest label that was undone.
+        highest
+            The highest label before.
+        """
+        with self.exclusive():
+            if self._highest == label:
+                self._highest = highest
+                with suppress(OSError):
+                    self._note(highest)
 
     def write_box(self, key: Any, values: Any) -> None:
         """Write a box of level 0, and what the coarser levels show of it.
@@ -201,7 +265,13 @@ class LabelPyramid:
         block = fitting(values, region, kept, self.dtype)
         if not block.size:
             return
-        highest = None if self._highest is None else max(self._highest, int(block.max()))
+        with self.exclusive():
+            if block.dtype != self.dtype:  # Another program has given the labels more bits.
+                block = block.astype(self.dtype)
+            self._write(region, block)
+
+    def _write(self, region: Region, block: NDArray[Any]) -> None:
+        highest = None if self._highest is None else max(self._highest, highest_in(block, with_end=self.can_widen))
         self._levels.settle()
         try:
             self._note(highest, region)
@@ -222,7 +292,8 @@ class LabelPyramid:
         LabelsError
             A chunk of level 0 cannot be read, or the store cannot be written to.
         """
-        self._levels.repair(region_of(key, self.shape)[0])
+        with self.exclusive():
+            self._levels.repair(region_of(key, self.shape)[0])
 
     def widen(self) -> None:
         """Give the labels 32 bits, so that more of them fit; `levels` are other arrays from then on.
@@ -235,6 +306,17 @@ class LabelPyramid:
         LabelsError
             The labels have 32 bits already or are a single array, or the disk is full; nothing has changed then.
         """
+        before = self.dtype
+        with self.exclusive():
+            if self.dtype == before:  # Unless another program has just done it.
+                self._widen()
+
+    @property
+    def can_widen(self) -> bool:
+        """Whether `widen` can give the labels more bits."""
+        return self.dtype.itemsize < 4 and bool(self._multiscale.names)
+
+    def _widen(self) -> None:
         dtype = wider(self.dtype)
         node: Any = self._multiscale.node
         if not self._multiscale.names:
@@ -251,6 +333,7 @@ class LabelPyramid:
             # A summary of the metadata, where there is one, would go on naming the old arrays.
             (self.path / ".zmetadata").unlink(missing_ok=True)
             node.update_attributes({**renamed(before, names), NAMESPACE: noted})
+            self._raw = self._metadata()
         except (LabelsError, OSError) as error:
             node.metadata.attributes.update(before)
             self._remove(names)
@@ -270,19 +353,44 @@ class LabelPyramid:
     def _note(self, highest: int | None, unfinished: Region | None = None) -> None:
         """Note in the store what whoever opens it next has to know."""
         notes: dict[str, Any] = {} if highest is None else {"highest_label": highest}
-        if unfinished is not None and self._levels.steps:
+        if unfinished is not None:
             notes["unfinished"] = [[at.start, at.stop] for at in unfinished]
         if notes != self._noted:
             self._multiscale.node.update_attributes({NAMESPACE: notes})
             self._noted = notes
+            self._raw = self._metadata()
+
+    def _metadata(self) -> bytes:
+        """Return the file that holds the attributes, as it is on the disk."""
+        name = ".zattrs" if self._multiscale.node.metadata.zarr_format == 2 else "zarr.json"
+        try:
+            return (self.path / name).read_bytes()
+        except OSError:
+            return b""
+
+    def _follow(self) -> None:
+        """Take note of what another program has written since."""
+        raw = self._metadata()
+        if raw == self._raw:
+            return
+        notes = None if self._raw is None else _changed_notes(self._raw, raw)
+        if notes is None:
+            self._take(self._opened(self.path))  # The levels may be others.
+        else:
+            self._multiscale.node.metadata.attributes[NAMESPACE] = notes
+            self._take_notes(notes)
+        self._raw = raw
+        if {"unfinished", "replaced"} & self._noted.keys():
+            self._recover()
 
     def _recover(self) -> None:
         """Finish what a crash interrupted."""
         with suppress(LookupError, TypeError, ValueError):
             key = tuple(slice(int(start), int(stop)) for start, stop in self._noted["unfinished"])
             if len(key) == self.ndim:
-                self._levels.sweep(region_of(key, self.shape)[0])
-                self.repair(key)
+                region = region_of(key, self.shape)[0]
+                self._levels.sweep(region)
+                self._levels.repair(region)
         self._tidy()
 
     def _tidy(self) -> None:
@@ -298,6 +406,16 @@ class LabelPyramid:
         for name in names:
             with suppress(OSError, LookupError, ValueError):
                 del node[name]
+
+
+def _changed_notes(before: bytes, now: bytes) -> dict[str, Any] | None:
+    """Return the notes in the metadata of a store, or None where anything else in these has changed."""
+    try:
+        old, new = json.loads(before), json.loads(now)
+        notes = [(data.get("attributes", data) if isinstance(data, dict) else {}).pop(NAMESPACE) for data in (old, new)]
+    except (ValueError, LookupError):
+        return None
+    return notes[1] if old == new and isinstance(notes[1], dict) else None
 
 
 def is_label_image(path: str | Path) -> bool:

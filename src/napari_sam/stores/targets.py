@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.stores.boxes import WritableArray, loaded
+from napari_sam.stores.free_labels import can_widen, highest_in
 from napari_sam.stores.labels import Edit, LabelStore
 
 
@@ -60,10 +63,10 @@ class LabelTarget(LabelStore):
         LabelsError
             They do not fit, or the array cannot be written to; the labels are as they were.
         """
-        before = read(self.array, plane, box)
-        self._put(Edit(plane, box, 0, np.zeros(values.shape, bool), before), values, before)
-        if self._highest is not None:
-            self._highest = max(self._highest, int(values.max(initial=0)))
+        with self.exclusive():
+            before = read(self.array, plane, box)
+            self._put(Edit(plane, box, 0, np.zeros(values.shape, bool), before), values, before)
+            self._note_used(highest_in(values, with_end=can_widen(self.array)))
 
     def widen(self) -> None:
         """Give the labels more bits.
@@ -73,12 +76,24 @@ class LabelTarget(LabelStore):
         LabelsError
             They have 32 already, or cannot be given more.
         """
-        self._widen()
+        with self.exclusive():
+            self._widen()
 
     def release(self, label: int, highest: int) -> None:
         """Take a label that was undone as free: `highest` was the highest one before it was accepted."""
         if self._highest == label:
             self._highest = highest
+
+
+def exclusive(target: Target) -> AbstractContextManager[None]:
+    """Keep out all others that write into the labels of a target, where it can."""
+    enter: Callable[[], AbstractContextManager[None]] = getattr(target, "exclusive", nullcontext)
+    return enter()
+
+
+def is_empty(target: Target) -> bool:
+    """Return whether the labels of a target hold no object."""
+    return bool(target.is_empty) if isinstance(target, LabelStore) else target.next_label == 1
 
 
 def read(array: WritableArray, plane: Plane, box: Box) -> NDArray[Any]:

@@ -1,0 +1,90 @@
+"""Additions to labels on disk: all objects of a run, or none where it fails or is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from napari_sam.errors import LabelsError
+from napari_sam.stores.journal import Journal
+from napari_sam.stores.pyramid import LabelPyramid
+from napari_sam.stores.targets import LabelTarget
+from napari_sam.temporary import ADDITIONS, dead_folders, temporary_folder
+
+JOURNAL = "added.journal"
+
+
+@contextmanager
+def adding_to(target: LabelTarget) -> Iterator[Journal]:
+    """Give a journal to accept the objects of a run with, which are taken back where it does not end well.
+
+    The journal lies in a temporary folder beside the labels. It is removed in the end; where the run is killed, the
+    next opening of the labels takes the objects back and removes it.
+
+    Parameters
+    ----------
+    target
+        The labels, a `LabelPyramid`.
+
+    Raises
+    ------
+    LabelsError
+        The folder of the labels cannot be written to.
+    """
+    pyramid = target.array
+    assert isinstance(pyramid, LabelPyramid)
+    try:
+        with temporary_folder(pyramid.path.parent) as folder:
+            note = {"labels": pyramid.path.name, "inode": _inode(pyramid.path), "highest": pyramid.highest_label()}
+            (folder / ADDITIONS).write_text(json.dumps(note))
+            with Journal(folder / JOURNAL, target, about={}, durable=False) as journal:
+                try:
+                    yield journal
+                except BaseException:
+                    _take_back(journal, pyramid, note["highest"])
+                    raise
+            (folder / ADDITIONS).unlink()
+    except OSError as error:
+        raise LabelsError(
+            f"The labels {pyramid.path} cannot be added to ({error.strerror or error}): make space on the disk or "
+            "check the permissions of their folder, then try again."
+        ) from error
+
+
+def take_back_unfinished(pyramid: LabelPyramid) -> None:
+    """Take back what runs that were killed had added to labels."""
+    for folder in dead_folders(pyramid.path.parent):
+        note = _note_in(folder)
+        if note.get("labels") != pyramid.path.name:
+            continue
+        if note.get("inode") == _inode(pyramid.path) and (folder / JOURNAL).exists():
+            with contextlib.suppress(LabelsError):  # It was killed before the first object.
+                journal = Journal(folder / JOURNAL, LabelTarget(pyramid), about={}, durable=False)
+                with journal:
+                    _take_back(journal, pyramid, note.get("highest"))
+        (folder / ADDITIONS).unlink()
+
+
+def _take_back(journal: Journal, pyramid: LabelPyramid, highest: Any) -> None:
+    labels = [entry.label for entry in journal.entries if entry.label is not None]
+    with pyramid.exclusive():
+        while journal.undo() is not None:
+            pass
+        if labels and isinstance(highest, int):
+            pyramid.release(max(labels), highest)
+
+
+def _note_in(folder: Path) -> dict[str, Any]:
+    try:
+        note = json.loads((folder / ADDITIONS).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def _inode(path: Path) -> int:
+    return path.stat().st_ino
