@@ -40,9 +40,7 @@ class Closed(io.StringIO):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
-def test_a_name_that_the_console_cannot_show_is_shown_otherwise(
-    encoding: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_that_the_console_cannot_show_is_shown_otherwise(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Narrow(encoding)
     monkeypatch.setattr(sys, "stdout", stream)
     say("written to 細胞 köln ☃ \udcff.tif")
@@ -107,9 +105,7 @@ def test_one_reason_for_many_objects_is_said_once(capsys: pytest.CaptureFixture[
     assert lines[1] == "Object a failed: It has no area."
 
 
-def test_a_bar_is_drawn_on_a_terminal_only(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bar_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert list(bar_over("ab", 2, "objects")) == ["a", "b"]
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(cli_console.messages, "_force_terminal", True)

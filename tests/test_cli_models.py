@@ -180,10 +180,14 @@ def test_nothing_is_overwritten_unless_that_is_wanted(run: Run, checkpoint: Path
     assert load_file(out)
 
 
-def test_a_checkpoint_can_be_converted_in_place(run: Run, checkpoint: Path) -> None:
+def test_a_checkpoint_is_never_replaced_by_what_is_made_of_it(run: Run, checkpoint: Path) -> None:
     path = checkpoint.with_name("new.safetensors")
     run("convert", checkpoint, path)
-    assert run("convert", path, path, "--half", "--force")[0] == 0
+    before = path.read_bytes()
+    code, _, err = run("convert", path, path, "--half", "--force")
+    assert code == 1
+    assert "is the checkpoint itself" in err
+    assert path.read_bytes() == before
     assert load_predictor(path, "cpu").input_side == 256
 
 

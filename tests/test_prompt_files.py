@@ -18,6 +18,7 @@ from napari_sam.geo import Georeference
 from napari_sam.prompt_csv import format_csv, parse_csv
 from napari_sam.prompt_files import outlines, read_prompts, write_prompts
 from napari_sam.prompt_geojson import format_geojson, parse_geojson
+from napari_sam.reference_systems import system_of
 
 SHAPE = (60, 80)
 UTM = 'PROJCS["UTM 33N",GEOGCS["WGS 84",AUTHORITY["EPSG","4326"]],AUTHORITY["EPSG","32633"]]'
@@ -266,3 +267,229 @@ def test_prompts_that_no_image_can_take_are_told():
     ]:
         with pytest.raises(NapariSamError):
             one.prompts(SHAPE)
+
+
+# Columns and properties that name planes
+
+
+@pytest.mark.parametrize("columns", ["x,y,z,t", "t,z,y,x", "z,x,t,y", "time_z"])
+def test_planes_are_named_by_columns_in_any_order(columns):
+    values = {"x": 155, "y": 51, "z": 2, "t": 1}
+    names = ["t", "x", "z", "y"] if columns == "time_z" else columns.split(",")
+    one = parsed(f"object,{','.join(names)}\n1,{','.join(str(values[name]) for name in names)}\n")["1"]
+    assert one.points == ((51, 155),)
+    assert dict(one.named_plane) == {"z": 2, "t": 1}
+    assert one.plane == (1, 2)
+
+
+def test_rows_and_columns_of_other_planes_are_named_by_their_axes():
+    (one,) = parse_csv("object,x,y,z\n1,7,8,9\n", "a.csv", ("z", "x"))
+    assert (one.points, one.named_plane) == (((9, 7),), (("y", 8),))
+    (one,) = parse_csv("object,col,row,y\n1,7,9,8\n", "a.csv", ("z", "x"))
+    assert (one.points, one.named_plane) == (((9, 7),), (("y", 8),))
+
+
+def test_numbered_planes_are_ordered_by_their_numbers():
+    assert parsed("row,col,plane-1,plane-0\n5,6,2,1\n")["1"].plane == (1, 2)
+    one = parsed("index,axis-3,axis-2,axis-1,axis-0\n0,6,5,2,1\n")["1"]
+    assert (one.points, one.plane) == (((5, 6),), (1, 2))
+    with pytest.raises(PromptError, match="one of the axes is missing"):
+        parsed("index,axis-0,axis-2,axis-3\n0,1,5,6\n")
+
+
+def test_features_of_a_points_layer_name_no_plane():
+    one = parsed("index,axis-0,axis-1,z,frame\n0,5,6,7,8\n")["1"]
+    assert (one.points, one.plane, one.named_plane) == (((5, 6),), None, ())
+
+
+def test_a_channel_may_be_a_word_and_a_frame_counts_only_where_nothing_else_does():
+    assert parsed("row,col,channel\n5,6,DAPI\n")["1"].named_plane == ()
+    assert parsed("row,col,z,frame\n5,6,1,2\n")["1"].named_plane == (("z", 1),)
+    assert parsed("row,col,frame\n5,6,2\n")["1"].named_plane == (("frame", 2),)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("row,col,z\n1,1,1.5\n", "the plane 1.5 is no whole number"),
+        ("row,col,plane\n1,1,nan\n", "'nan' is no number"),
+        ("row,col,plane,z\n1,1,1,1\n", "both name a plane"),
+        ("object,row,col,z\n1,1,1,1\n1,1,1,2\n", "lies in two planes"),
+        ("row,col,row\n1,1,1\n", "two columns row"),
+        ("row,col\n5,5,6,0\n", "has 4 cells and the header 2"),
+        ("row;col\n5,5;6\n", "'5,5' has a decimal comma"),
+        ('row,col\n"1,1\n2,2\n', "is no CSV .* quotation mark"),
+        ('row,col\n"1"1,1\n', "is no CSV"),
+        ("row,col\n" + "x" * 140_000 + ",1\n", "is no CSV"),
+        ("row,col\n" + "x" * 9_000 + ",1\n", "is no number"),
+        ("row,col\n1e999,1\n", "'1e999' is no number"),
+        ("object,row,col\n" + "x" * 9_000 + ",1,1\n", "name has 9000 characters"),
+        ("row,col,class\n1,1," + "x" * 9_000 + "\n", "class has 9000 characters"),
+        ("x" * 9_000 + "\n1\n", "has the columns x"),
+        ("index,shape-type,vertex-index,axis-0,axis-1\n0,path,0,1,1\n0,polygon,1,1,1\n", "two types"),
+    ],
+)
+def test_cells_that_would_be_taken_for_something_else_are_refused(text, said):
+    with pytest.raises(PromptError, match=said) as caught:
+        parse_csv(text, "a.csv")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\nobject;row;col\n1;5;6\n",
+        "sep=\t\r\nobject\trow\tcol\r\n1\t5\t6\r\n",
+        "object,row,col\n1,5,6,,\n",
+        "index,row,col,axis-²\n1,5,6,7\n",
+    ],
+)
+def test_more_spellings(text):
+    (one,) = parsed(text).values()
+    assert one.points == ((5, 6),)
+
+
+def test_qupath_names_planes_in_the_geometry_and_c_stands_for_all_channels():
+    drawn = feature("Point", [6, 5])
+    drawn["geometry"]["plane"] = {"c": -1, "z": 2, "t": 1}
+    for one in (drawn, feature("Point", [6, 5], plane={"t": 1, "z": 2}), feature("Point", [6, 5], z=2, t=1)):
+        (found,) = parse_geojson(collection(one), "a.geojson")
+        assert dict(found.named_plane) == {"z": 2, "t": 1}
+        assert found.plane == (1, 2)
+    (found,) = parse_geojson(collection(feature("Point", [400_001, 5_399_999], z=112.5)), "a.geojson", NORTH_UP)
+    assert found.plane is None, "on a map z is a height"
+
+
+# Classes of QuPath
+
+
+@pytest.mark.parametrize(
+    ("properties", "name"),
+    [
+        ({"classification": {"name": "Tumor", "color": [200, 0, 0]}}, "Tumor"),
+        ({"classification": {"names": ["Tumor", "Positive"]}}, "Tumor: Positive"),
+        ({"classification": {"name": "Tumor: Positive"}}, "Tumor: Positive"),
+        ({"classification": "Stroma"}, "Stroma"),
+        ({"classification": {"name": None}}, None),
+        ({"classification": {}}, None),
+        ({"classification": None, "isLocked": True, "name": "x"}, None),
+        ({"class": "nucleus", "classification": {"name": "Tumor"}}, "nucleus"),
+        ({"category": 3}, "3"),
+        ({}, None),
+    ],
+)
+def test_the_class_of_qupath_comes_with_the_prompts(properties, name):
+    (one,) = parse_geojson(collection(feature("Point", [6, 5], objectType="annotation", **properties)), "a.geojson")
+    assert one.class_name == name
+
+
+def test_a_cell_of_qupath_is_its_outline_and_a_file_may_be_a_list_of_features():
+    outline = [[[10, 10], [20, 10], [15, 20], [10, 10]]]
+    cell = feature("Polygon", outline, objectType="cell", measurements={"Area": float("nan"), "area": 1})
+    cell["nucleusGeometry"] = {"type": "Polygon", "coordinates": [[[12, 12], [14, 12], [13, 14], [12, 12]]]}
+    several = feature("MultiPolygon", [outline, [[[30, 30], [40, 30], [35, 40], [30, 30]]]])
+    one, two = parse_geojson(json.dumps([cell, several]), "a.geojson")
+    assert one.polygons == (((10, 10), (10, 20), (20, 15)),)
+    assert len(two.polygons) == 2
+
+
+# GeoJSON that is damaged
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (collection(feature("Point", [True, False])), "is no GeoJSON geometry"),
+        (collection(feature("Point", [None, 1])), "is no GeoJSON geometry"),
+        (collection(feature("Point", None)), "is no GeoJSON geometry"),
+        (collection(feature("Point", [float("nan"), 1])), "a coordinate is no number"),
+        ('{"type": "Point", "coordinates": [1' + "0" * 400 + ", 5]}", "too large"),
+        ('{"type": "Point", "coordinates": [1' + "0" * 5000 + ", 5]}", "too many digits"),
+        (collection(None), "is no GeoJSON geometry"),
+        (collection(feature("Point", [1, 1], plane=True)), "the plane True is no whole number"),
+        (collection(feature("Point", [1, 1], plane=1.5)), "the plane 1.5 is no whole number"),
+        (collection(feature("Point", [1, 1], plane=float("inf"))), "the plane inf is no whole number"),
+        (collection(feature("Point", [1, 1], plane=float("nan"))), "the plane nan is no whole number"),
+        (collection(feature("Point", [1, 1], plane={"depth": 1})), "names the axis 'depth'"),
+        (collection(feature("Point", [1, 1], object={"a": 1})), "the object is neither a number nor a name"),
+        (collection(feature("Point", [1, 1], object="\ud800")), "the name of the object is damaged"),
+        (collection(feature("Point", [1, 1], object="x" * 999)), "the name of the object is too long"),
+        (collection(feature("Point", [1, 1], classification=[[1]])), "its class is neither"),
+        ('{"type": "Point", "coordinates": [1, 1], "coordinates": [2, 2]}', "has the key 'coordinates' twice"),
+        ('{"a":' * 100_000, "nested too deeply"),
+    ],
+)
+def test_damaged_geojson_is_refused_in_one_sentence(text, said):
+    with pytest.raises(PromptError, match=said) as caught:
+        parse_geojson(text, "a.geojson")
+    assert str(caught.value).endswith(".")
+    assert "sys." not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "crs", [[1], {"properties": [1]}, {"properties": {"name": 1}}, "x", None, {"properties": None}]
+)
+def test_a_reference_system_of_another_form_says_nothing(crs):
+    (one,) = parse_geojson(collection(feature("Point", [6, 5]), crs=crs), "a.geojson")
+    assert one.points == ((5, 6),)
+
+
+def test_names_are_found_in_linear_time(monkeypatch):
+    """Features without a name take the free numbers, each of which is looked at once."""
+    drawn = []
+
+    def count(start):
+        number = start
+        while True:
+            drawn.append(number)
+            yield number
+            number += 1
+
+    monkeypatch.setattr("napari_sam.prompt_geojson.itertools.count", count)
+    unnamed = [feature("Point", [1, 1]) for _ in range(300)]
+    named = [feature("Point", [2, 2], object=number) for number in range(1, 301)]
+    found = parse_geojson(collection(*unnamed, *named), "a.geojson")
+    assert [one.name for one in found] == [str(number) for number in [*range(301, 601), *range(1, 301)]]
+    assert len(drawn) <= 2 * len(found)
+
+
+# Reference systems
+
+LOCAL = 'PROJCS["by hand",GEOGCS["WGS 84",AUTHORITY["EPSG","4326"]],UNIT["metre",1,AUTHORITY["EPSG","9001"]]]'
+WKT2 = 'PROJCRS["UTM 33N",BASEGEOGCRS["WGS 84",ID["EPSG",4326]],LENGTHUNIT["m",1,ID["EPSG",9001]], ID["EPSG",32633]]'
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("urn:ogc:def:crs:EPSG::32633", "EPSG:32633"),
+        ("urn:ogc:def:crs:EPSG:9.9:32633", "EPSG:32633"),
+        ("EPSG:4326", "EPSG:4326"),
+        ("epsg:3857", "EPSG:3857"),
+        ("ESRI:102003", "ESRI:102003"),
+        ("urn:ogc:def:crs:OGC:1.3:CRS84", "EPSG:4326"),
+        ("urn:ogc:def:crs:OGC::CRS84", "EPSG:4326"),
+        ("http://www.opengis.net/def/crs/EPSG/0/3347", "EPSG:3347"),
+        (UTM, "EPSG:32633"),
+        (WKT2, "EPSG:32633"),
+        (LOCAL, None),
+        ('PROJCS["a ]],AUTHORITY[EPSG,1]"]', None),
+        ("by hand", None),
+    ],
+)
+def test_the_code_of_a_system_is_the_one_of_all_of_it(text, code):
+    assert system_of(text) == code
+
+
+def test_a_system_without_a_code_is_written_whole_and_compared(tmp_path):
+    place = Georeference(LOCAL, NORTH_UP.transform)
+    text = format_geojson([ObjectPrompts("1", ((5, 6),), (True,))], place)
+    assert "9001" not in json.loads(text)["crs"]["properties"]["name"].partition("UNIT")[0]
+    (one,) = parse_geojson(text, "a.geojson", place)
+    np.testing.assert_allclose(one.points, [(5, 6)], atol=1e-6)
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::3347"}}
+    with pytest.raises(PromptError, match="in EPSG:3347 and the image in a system without a code"):
+        parse_geojson(collection(feature("Point", [0, 0]), crs=crs), "a.geojson", place)
+    with pytest.raises(PromptError, match="in another system and the image in EPSG:32633"):
+        parse_geojson(text, "a.geojson", NORTH_UP)

@@ -40,6 +40,7 @@ AxesOption = Annotated[
     ),
 ]
 DEFAULT_AXES = "y,x"
+PLANE_HELP = "Plane of an nD image: its position along the other axes in their order, or by name as in z=3,t=1."
 DEFAULT_LEVEL = "0"
 MAX_NUMBER = 2**31
 

@@ -26,8 +26,10 @@ def evaluate(
     model: ModelOption = "compact",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
-    max_clicks: Annotated[int, typer.Option(min=1, help="Points for each object.")] = 8,
-    objects_per_subset: Annotated[int, typer.Option(min=1, help="How many objects to draw from each subset.")] = 12,
+    max_clicks: Annotated[int, typer.Option(min=1, max=1000, help="Points for each object.")] = 8,
+    objects_per_subset: Annotated[
+        int, typer.Option(min=1, max=10**6, help="How many objects to draw from each subset.")
+    ] = 12,
     seed: Annotated[int, typer.Option(help="Fixes which objects are drawn.")] = 0,
     split: Annotated[
         Path | None, typer.Option(help="JSON with a list kept_out: measure on those images of the manifest only.")

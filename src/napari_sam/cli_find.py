@@ -10,6 +10,7 @@ import typer
 from napari_sam.cli_console import say
 from napari_sam.cli_encode import (
     DEFAULT_AXES,
+    PLANE_HELP,
     AxesOption,
     ChannelsOption,
     ContrastOption,
@@ -23,10 +24,10 @@ from napari_sam.cli_encode import (
     plane_position,
 )
 from napari_sam.cli_models import check_sources, load, model_file
-from napari_sam.cli_replay import PYRAMID_SUFFIX, check_labels, check_memory, write_image
+from napari_sam.cli_replay import PYRAMID_SUFFIX, check_labels, check_memory, replaced, write_image
 from napari_sam.errors import LabelsError, PromptError
 from napari_sam.export import as_label_dtype, write_json
-from napari_sam.files import check_output, replacing
+from napari_sam.files import check_output
 from napari_sam.paths import check_apart
 
 if TYPE_CHECKING:
@@ -46,9 +47,7 @@ def find(
     model: Annotated[str, typer.Option("--model", help="A model that takes text: sam3, or its checkpoint.")] = "sam3",
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     precision: PrecisionOption = "auto",
-    plane: Annotated[
-        str | None, typer.Option(metavar="Z[,..]", help="Position along the leading axes of an nD image.")
-    ] = None,
+    plane: Annotated[str | None, typer.Option(metavar="Z[,..]", help=PLANE_HELP)] = None,
     box: Annotated[
         str | None, typer.Option(metavar="R0,C0,R1,C1", help="Search there only, in pixels of the image.")
     ] = None,
@@ -102,7 +101,7 @@ def _write(segmenter: Segmenter, plane: Plane, masks: Sequence[Mask], out: Path)
     from napari_sam.stores.labels import LabelStore
 
     if out.name.endswith(PYRAMID_SUFFIX):
-        with replacing(out) as temporary:
+        with replaced(out) as temporary:
             name = out.name.removesuffix(PYRAMID_SUFFIX)
             return _written(LabelStore(open_labels(temporary, segmenter.volume, name)), plane, masks)
     shape = plane.shape_in(segmenter.shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from napari_sam.paths import check_input, check_name, exists, shown
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
     from napari_sam.core.masks import Overlap
+    from napari_sam.core.object_prompts import ObjectPrompts
     from napari_sam.segmenter import CandidateName, Segmenter
     from napari_sam.stores.journal import Journal
     from napari_sam.stores.pyramid import LabelPyramid
@@ -81,6 +82,7 @@ def segment_file(
     objects = read_prompts(file, segmenter.volume.georeference, _axes_of_planes(segmenter))
     if keep_numbers and any(one.number is None for one in objects):
         warn("Not every object has a whole number as its name: labels count from 1.")
+    _check_map(objects, segmenter, file)
     where = None if plane is None else segmenter.plane(plane)
     shape = segmenter.shape if where is None else where.shape_in(segmenter.shape)
     if opened is None:
@@ -114,6 +116,26 @@ def _axes_of_planes(segmenter: Segmenter) -> tuple[str, str]:
         return "y", "x"
     row, col = segmenter.plane([0] * (len(segmenter.shape) - 2)).axes
     return names[row], names[col]
+
+
+def _check_map(objects: Sequence[ObjectPrompts], segmenter: Segmenter, file: Path) -> None:
+    """Refuse prompts on a map that all miss the image: the file is in another reference system and does not say so.
+
+    Raises
+    ------
+    PromptError
+        All of them do.
+    """
+    place = segmenter.volume.georeference
+    if place is None or place.transform is None or file.suffix.lower() == ".csv":
+        return
+    rows, cols = segmenter.plane([0] * (len(segmenter.shape) - 2)).shape_in(segmenter.shape)
+    corners = [corner for one in objects for corner in one.corners]
+    if all(not (-0.5 <= row < rows and -0.5 <= col < cols) for row, col in corners):
+        raise PromptError(
+            f"All {len(objects)} object(s) of {shown(file)} lie outside the image: export the file in the image's "
+            "coordinate reference system."
+        )
 
 
 def check_prompts(file: Path) -> None:

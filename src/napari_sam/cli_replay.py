@@ -23,7 +23,7 @@ from napari_sam.cli_encode import (
     SpacingOption,
     image_options,
 )
-from napari_sam.errors import ImageError, LabelsError, OutputError
+from napari_sam.errors import ImageError, LabelsError, NapariSamError, OutputError
 from napari_sam.export import LABEL_SUFFIXES, as_label_dtype, write_labels
 from napari_sam.files import check_output, replacing
 from napari_sam.paths import check_apart, check_input, exists
@@ -220,6 +220,25 @@ def _warn_of_another_image(journal: Journal, volume: Volume | None, image: str |
 
 
 @contextmanager
+def replaced(out: Path) -> Iterator[Path]:
+    """Give a temporary path as `replacing` does; messages name the output and not that path.
+
+    Raises
+    ------
+    NapariSamError
+        See `replacing`, and whatever is raised meanwhile.
+    """
+    temporary = None
+    try:
+        with replacing(out) as temporary:
+            yield temporary
+    except NapariSamError as error:
+        if temporary is None or str(temporary) not in str(error):
+            raise
+        raise type(error)(str(error).replace(str(temporary), str(out))) from error
+
+
+@contextmanager
 def _labels(out: Path, shape: tuple[int, ...], volume: Volume | None) -> Iterator[LabelTarget]:
     """Give new labels to write into, which come to `out` when all went well."""
     import numpy as np
@@ -227,7 +246,7 @@ def _labels(out: Path, shape: tuple[int, ...], volume: Volume | None) -> Iterato
     from napari_sam.stores.targets import LabelTarget
 
     if out.name.endswith(PYRAMID_SUFFIX):
-        with replacing(out) as temporary:
+        with replaced(out) as temporary:
             yield LabelTarget(_pyramid(temporary, shape, volume, out.name.removesuffix(PYRAMID_SUFFIX)))
         return
     check_memory(shape)

@@ -15,6 +15,7 @@ from napari_sam import cli_models, cli_prompts
 from napari_sam.cli_console import say, warn
 from napari_sam.cli_encode import (
     DEFAULT_AXES,
+    PLANE_HELP,
     AxesOption,
     ChannelsOption,
     ContrastOption,
@@ -27,10 +28,10 @@ from napari_sam.cli_encode import (
     parse_plane,
     plane_position,
 )
-from napari_sam.cli_replay import PYRAMID_SUFFIX, check_memory, write_image
+from napari_sam.cli_replay import PYRAMID_SUFFIX, check_memory, replaced, write_image
 from napari_sam.errors import LabelsError, OutputError, PromptError
 from napari_sam.export import LABEL_SUFFIXES, as_label_dtype, write_json
-from napari_sam.files import check_output, replacing
+from napari_sam.files import check_output
 from napari_sam.paths import check_apart, exists
 
 if TYPE_CHECKING:
@@ -82,9 +83,7 @@ def segment(
             "--prompts", readable=False, help="Prompts of many objects, .csv or .geojson; each object is one label."
         ),
     ] = None,
-    plane: Annotated[
-        str | None, typer.Option(metavar="Z[,..]", help="Position along the leading axes of an nD image.")
-    ] = None,
+    plane: Annotated[str | None, typer.Option(metavar="Z[,..]", help=PLANE_HELP)] = None,
     model: ModelOption = "compact",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
@@ -132,8 +131,8 @@ def segment(
         run = partial(cli_prompts.segment_file, segmenter, prompts_file, where, candidate.value, overlap.value)
         run = partial(run, keep_numbers=not goes_on, source=image)
     if goes_on:
-        kwargs = {"journal": kept} if prompts_file else {}
-        objects = run(lambda: open_labels(out, segmenter.volume), adds=True, **kwargs)
+        extra = {"journal": kept} if prompts_file else {}
+        objects = run(lambda: open_labels(out, segmenter.volume), adds=True, **extra)
     else:
         objects = _write_new(run, segmenter, out, has_journal=kept is not None)
     objects.pop("label_image")
@@ -151,7 +150,7 @@ def _write_new(
     from napari_sam.segmenter import open_labels
     from napari_sam.stores.journal_places import journal_beside
 
-    with replacing(out) as temporary:
+    with replaced(out) as temporary:
         options = {"journal": journal_beside(temporary)} if has_journal else {}
         if out.name.endswith(PYRAMID_SUFFIX):
             name = out.name.removesuffix(PYRAMID_SUFFIX)

@@ -17,7 +17,7 @@ from napari_sam.bulk import BulkPass
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.rendering import Rendering
 from napari_sam.core.tiles import Tile, TileGrid
-from napari_sam.errors import OutputError
+from napari_sam.errors import ImageError, OutputError
 from napari_sam.stores.embedding_disk import DiskStore
 from napari_sam.stores.embeddings import EmbeddingStore, tile_digest
 from napari_sam.stores.locations import FOLDER_VARIABLE, embedding_folder
@@ -31,6 +31,7 @@ READERS_OF_A_GPU = 6
 READ_AHEAD = 6
 # A few hundred bytes each: of more tiles than that it is forgotten what they looked like.
 DIGESTS_KEPT = 20_000
+MOST_TILES = 2**40
 Place = tuple[Plane, Tile]
 
 
@@ -74,6 +75,11 @@ class Sweep:
         self._encoder, self._planes, self._levels, self._box = encoder, planes, levels, box
 
     def __len__(self) -> int:
+        return self.count
+
+    @property
+    def count(self) -> int:
+        """The number of tiles, which for an absurd shape is more than `len` can say."""
         return sum(
             (last.row - first.row + 1) * (last.col - first.col + 1)
             for plane in self._planes
@@ -212,6 +218,8 @@ class TileEncoder:
         """
         if store.read_only:
             raise OutputError(f"{store.path} was opened to be read only: open it for writing to encode into it.")
+        if places.count > MOST_TILES:
+            raise ImageError(f"The image has {places.count:.1e} tiles, too many to encode: name a part of it by a box.")
         progress = EncodeProgress(len(places))
         left: Sweep | list[Place] = places
         while len(left):

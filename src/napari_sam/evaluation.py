@@ -169,7 +169,8 @@ def read_split(path: Path) -> frozenset[str]:
         The file is missing or has another form.
     """
     try:
-        return frozenset(str(name) for name in json.loads(read_text(path, "file of the list kept_out", ImageError))["kept_out"])
+        text = read_text(path, "file of the list kept_out", ImageError)
+        return frozenset(str(name) for name in json.loads(text)["kept_out"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ImageError(f"The split {path} cannot be used ({error}): it must hold a list named kept_out.") from error
 

@@ -99,7 +99,7 @@ def _rows(text: str, name: str) -> tuple[list[tuple[int, Row]], list[str]]:
     """Return the rows that hold something, with their line numbers, and the header."""
     lines = StringIO(text, newline="")
     first = lines.readline()
-    separator = first.strip().lower().removeprefix("sep=")
+    separator = first.rstrip("\r\n").lower().removeprefix("sep=")
     # Excel may write the separator into a line of its own.
     if not (first.lower().startswith("sep=") and len(separator) == 1):
         separator = max(",;\t", key=first.count)

@@ -55,6 +55,12 @@ class ObjectPrompts:
         is_whole = self.name.isascii() and self.name.isdigit() and len(self.name) <= MOST_LABEL_DIGITS
         return int(self.name) or None if is_whole else None
 
+    @property
+    def corners(self) -> list[Point]:
+        """All positions (row, col) that the prompts name, the corners of a box among them."""
+        boxed = [] if self.box is None else [self.box[:2], self.box[2:]]
+        return [*self.points, *boxed, *(corner for polygon in self.polygons for corner in polygon)]
+
     def prompts(self, shape: tuple[int, int]) -> Prompts:
         """Return the prompts on a plane of `shape`.
 
