@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -81,9 +81,18 @@ def _open_path(path: Path, *, as_labels: bool) -> Opened:
     if suffix == ".npy":
         return checked(Opened((np.lib.format.open_memmap(path, mode="r"),)), path)
     if suffix in RASTER_SUFFIXES and has_rasterio():
-        with suppress(ImageError) if suffix in PHOTO_SUFFIXES else nullcontext():
-            return open_by_gdal(path)
+        return _open_raster(path)
     return placed(open_picture(path, as_labels=as_labels), path)
+
+
+def _open_raster(path: Path) -> Opened:
+    try:
+        return open_by_gdal(path)
+    except ImageError:
+        if path.suffix.lower() in PHOTO_SUFFIXES:
+            with suppress(Exception):  # Then what GDAL said counts.
+                return open_picture(path)
+        raise
 
 
 def _reason(where: str, error: Exception) -> str:

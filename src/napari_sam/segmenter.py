@@ -234,7 +234,7 @@ class Segmenter:
         if isinstance(index, Plane):
             return index
         if self.volume.axes is None:
-            check_plane_axes(self.shape, self._axes)
+            check_plane_axes(self.shape, self._axes, is_named=index is not None)
         return Plane.of(self.shape, index, self._axes)
 
     def segment(

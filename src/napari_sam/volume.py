@@ -23,7 +23,7 @@ from napari_sam.core.tiles import Tile
 from napari_sam.errors import ImageError
 from napari_sam.geo import Georeference
 from napari_sam.images.arguments import (
-    MAX_CHANNELS,
+    MOST_CHANNELS,
     check_image,
     checked_channel_axis,
     checked_channels,
@@ -40,6 +40,8 @@ from napari_sam.images.levels import level_factors
 from napari_sam.images.recoloring import over_black
 from napari_sam.lazy import dtype_of
 from napari_sam.opening import ArrayLike, Opened, open_image
+
+__all__ = ["MOST_CHANNELS", "BlockCache", "Volume"]
 
 SAMPLE_PIXELS = 2**22
 SAMPLE_PLANES = 32
@@ -362,7 +364,7 @@ class Volume:
             return Rendering(tuple(window for window in suggested if window is not None), gamma, colors)
         sample = self._sample()
         if self.rgb or self.channel_axis is None:
-            return Rendering((self._limits(sample[..., :MAX_CHANNELS] if self.rgb else sample),), gamma)
+            return Rendering((self._limits(sample[..., :MOST_CHANNELS] if self.rgb else sample),), gamma)
         return Rendering(tuple(self._limits(sample[..., i]) for i in range(sample.shape[-1])), gamma, colors)
 
     def _limits(self, sample: NDArray[Any]) -> tuple[float, float]:

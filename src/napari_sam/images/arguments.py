@@ -13,12 +13,22 @@ from napari_sam.errors import ImageError
 from napari_sam.images.source import Opened
 from napari_sam.lazy import dtype_of
 
-MAX_CHANNELS = 3
+MOST_CHANNELS = 3
 # A last axis of at most this length, after two much longer ones, is not the columns of an image.
 MAX_UNNAMED_CHANNELS = 4
 MIN_SIDE = 16
+SHORT = 4
 # Pixels longer than this many times their width are a mistake of units, and no tile could show them.
 MAX_ANISOTROPY = 1e5
+
+
+def brief(value: Any) -> str:
+    """Return a value as text that fits into a sentence."""
+    try:
+        text = repr(value)
+    except ValueError:  # Whole numbers of thousands of digits are not written out.
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:60]}..."
 
 
 def check_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -67,7 +77,7 @@ def checked_channel_axis(
         There is no such axis, or too few others.
     """
     axis = _channel_axis(opened, shape, rgb, channel_axis)
-    if axis is None and has_channels and ends_in_channels(shape):
+    if axis is None and has_channels and (ends_in_channels(shape) or is_short(shape)):
         axis = len(shape) - 1
     if axis is not None and len(shape) < 3:
         raise ImageError(f"An image with channels needs two more axes and this one has shape {shape}.")
@@ -79,7 +89,9 @@ def _channel_axis(opened: Opened, shape: tuple[int, ...], rgb: bool | None, chan
         try:
             axis = operator.index(channel_axis)
         except TypeError as error:
-            raise ImageError(f"The channel axis {channel_axis!r} is no whole number: count axes from 0.") from error
+            raise ImageError(
+                f"The channel axis {brief(channel_axis)} is no whole number: count axes from 0."
+            ) from error
         if not -len(shape) <= axis < len(shape):
             raise ImageError(f"There is no axis {axis} in an image of shape {shape}: name another one.")
         return axis % len(shape)
@@ -98,25 +110,45 @@ def ends_in_channels(shape: Sequence[int]) -> bool:
     return len(shape) > 2 and shape[-1] <= MAX_UNNAMED_CHANNELS and min(shape[-3:-1]) >= MIN_SIDE
 
 
-def check_plane_axes(shape: Sequence[int], axes: Sequence[Any]) -> None:
+def check_plane_axes(shape: Sequence[int], axes: Sequence[Any], *, is_named: bool = True) -> None:
     """Refuse planes whose columns are an axis of channels that was not named.
+
+    Parameters
+    ----------
+    shape
+        Of the image, channels not counted.
+    axes
+        The row and the column axis of the planes.
+    is_named
+        Whether the caller says which plane is meant: then any axis but a very short one may be its columns.
 
     Raises
     ------
     ImageError
-        The last axis of the image is such a one, and the planes run along it.
+        The last axis of the image seems to hold channels, and the planes run along it.
     """
     last = len(shape) - 1
-    if ends_in_channels(shape) and any(isinstance(axis, int) and axis in (-1, last) for axis in axes):
+    if not any(isinstance(axis, int) and axis in (-1, last) for axis in axes):
+        return
+    if ends_in_channels(shape):
         raise ImageError(
             f"The last axis of an image of shape {tuple(shape)} seems to hold channels: say so with channel_axis=-1 in "
             "a script, or choose them with --channels 0 on the command line."
         )
+    if not is_named and is_short(shape):
+        raise ImageError(
+            f"An image of shape {tuple(shape)} has many planes along its short last axis: if that holds channels, say "
+            "so with channel_axis=-1 (--channels 0 on the command line); if it is the depth, give axes=(0, 1) and "
+            "plane=0 in a script; else say which plane, for example plane=0 or --plane 0."
+        )
 
 
-def checked_channels(
-    channels: Sequence[int] | None, count: int, shown: Sequence[int], *, rgb: bool
-) -> tuple[int, ...]:
+def is_short(shape: Sequence[int]) -> bool:
+    """Return whether the last axis is so much shorter than the two before it that it is rarely the columns."""
+    return len(shape) > 2 and MIN_SIDE <= min(shape[-3:-1]) and shape[-1] * SHORT <= min(shape[-3:-1])
+
+
+def checked_channels(channels: Sequence[int] | None, count: int, shown: Sequence[int], *, rgb: bool) -> tuple[int, ...]:
     """Return the channels that count.
 
     Parameters
@@ -136,12 +168,14 @@ def checked_channels(
         They are no numbers, none, more than three, or not there.
     """
     if channels is None:
-        return tuple(shown) or tuple(range(count if rgb else min(count, MAX_CHANNELS)))
+        return tuple(shown) or tuple(range(count if rgb else min(count, MOST_CHANNELS)))
     try:
         chosen = tuple(operator.index(channel) for channel in np.atleast_1d(np.asarray(channels, object)))
     except (TypeError, ValueError) as error:
-        raise ImageError(f"Channels are named by whole numbers counted from 0, and {channels!r} are none.") from error
-    if not 1 <= len(chosen) <= MAX_CHANNELS or not all(0 <= channel < count for channel in chosen):
+        raise ImageError(
+            f"Channels are named by whole numbers counted from 0, and {brief(channels)} are none."
+        ) from error
+    if not 1 <= len(chosen) <= MOST_CHANNELS or not all(0 <= channel < count for channel in chosen):
         raise ImageError(
             f"Channels {chosen} cannot be shown: name one to three of the image's {count} channels, counted from 0."
         )
@@ -168,8 +202,8 @@ def checked_spacing(
         sizes = ()
     if not _is_reasonable(sizes, count):
         raise ImageError(
-            f"The spacing {spacing} does not fit: give {count} numbers above 0, one for each axis, none of them more than "
-            f"{MAX_ANISOTROPY:g} times another."
+            f"The spacing {brief(spacing)} does not fit: give {count} numbers above 0, one for each axis, none "
+            f"of them more than {MAX_ANISOTROPY:g} times another."
         )
     return sizes
 
@@ -200,8 +234,9 @@ def checked_nodata(nodata: Any) -> float:
     try:
         return float(nodata)
     except (TypeError, ValueError, OverflowError) as error:
-        shown = repr(nodata) if len(repr(nodata)) < 50 else f"{repr(nodata)[:40]}..."
-        raise ImageError(f"The nodata value {shown} is no number of a pixel: give one, or leave it out.") from error
+        raise ImageError(
+            f"The nodata value {brief(nodata)} is no number of a pixel: give one, or leave it out."
+        ) from error
 
 
 def checked_gamma(gamma: Any, channels: int) -> float | tuple[float, ...]:
@@ -218,7 +253,7 @@ def checked_gamma(gamma: Any, channels: int) -> float | tuple[float, ...]:
         powers = np.zeros(1)
     is_valid = powers.ndim == 1 and len(powers) in (1, channels) and bool(np.isfinite(powers).all())
     if not is_valid or not (powers > 0).all():
-        raise ImageError(f"Gamma must be above 0 and is {gamma}: 1 leaves the image as it is.")
+        raise ImageError(f"Gamma must be above 0 and is {brief(gamma)}: 1 leaves the image as it is.")
     return float(powers[0]) if len(powers) == 1 else tuple(float(power) for power in powers)
 
 
@@ -235,7 +270,7 @@ def checked_limits(limits: Sequence[Any], channels: int) -> tuple[tuple[float, f
     except (TypeError, ValueError, OverflowError):
         pairs = np.zeros((0, 0))
     if pairs.shape not in {(1, 2), (channels, 2)} or not np.isfinite(pairs).all() or (pairs[:, 0] >= pairs[:, 1]).any():
-        raise ImageError(f"Contrast limits must be two numbers, low < high, and these are {limits}.")
+        raise ImageError(f"Contrast limits must be two numbers, low < high, and these are {brief(limits)}.")
     return tuple((float(low), float(high)) for low, high in pairs)
 
 

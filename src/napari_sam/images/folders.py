@@ -27,7 +27,7 @@ def explain_folder(path: Path) -> str:
     entries = sorted(itertools.islice(path.iterdir(), MOST_ENTRIES))
     entries = [entry for entry in entries if entry.name not in (".DS_Store", "Thumbs.db", "desktop.ini")]
     if not entries:
-        return f"{path} cannot be read as an image, since it is an empty folder: give the path of an image file or of a zarr."
+        return f"{path} cannot be read as an image, since it is an empty folder: give an image file or a zarr."
     stores = [entry for entry in entries if entry.is_dir() and is_zarr_folder(entry)]
     if len(stores) == 1:
         return f"{path} cannot be read as an image, since it is a folder around a zarr: give {stores[0]}."
@@ -53,7 +53,7 @@ def _explain_files(path: Path, entries: list[Path], files: list[Path]) -> str:
             return f"{path} cannot be read as an image, since it is a folder with one {kind} file: give {first}."
         return (
             f"{path} cannot be read as an image, since it is a folder of {len(kinds)} {kind} files: give one of them, "
-            f"such as {first}, or save them as one TIFF stack (in Fiji: File > Import > Image Sequence, then Save As > Tiff)."
+            f"such as {first}, or save them as one TIFF stack (in Fiji: File > Import > Image Sequence, then Save As)."
         )
     inner = ", ".join(entry.name for entry in entries[:3])
     return (

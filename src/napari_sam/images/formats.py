@@ -47,7 +47,10 @@ WEIGHTS = ("a file of model weights", "give it as the model, and an image as the
 OME_XML = ("OME-XML without pixels", "give one of the TIFF files that it describes")
 MRXS = ("a slide of the MIRAX format", "convert it to OME-TIFF or OME-Zarr with QuPath or bioformats2raw")
 N5 = ("an N5 store", "convert it to OME-Zarr, or read it in Python with zarr 2 or tensorstore and give the array")
-RAW_PIXELS = ("raw pixels without a header", "read it in Python with numpy.fromfile, give it its shape, and save it as .npy or TIFF")
+RAW_PIXELS = (
+    "raw pixels without a header",
+    "read it in Python with numpy.fromfile, give it its shape, and save it as .npy or TIFF",
+)
 
 BY_SUFFIX = {
     **dict.fromkeys((".nii", ".nii.gz"), NIFTI),

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_sam.errors import ImageError
-from napari_sam.images.formats import TIFF_MAGIC, head_of
 from napari_sam.images.outside import check_beside, parsed_text
 
 if TYPE_CHECKING:
@@ -71,6 +70,33 @@ def metadata_file(path: Path, xml: str) -> Path | None:
     return found
 
 
+def ome_channels(xml: str, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return colors ("RRGGBB") and names of the channels of the first image.
+
+    Parameters
+    ----------
+    xml
+        The OME-XML.
+    count
+        How many channels the pixels have; with another number, nothing is returned. So it is with colors that are
+        missing or all the same, as programs write them that know none.
+    """
+    try:
+        root = parsed_text(xml, Path("the file"))
+        pixels = next(child for image in _children(root, "Image") for child in _children(image, "Pixels"))
+    except (ImageError, StopIteration):
+        return (), ()
+    channels = list(_children(pixels, "Channel"))
+    if len(channels) != count:
+        return (), ()
+    names = tuple(channel.get("Name", f"channel {number}") for number, channel in enumerate(channels))
+    try:
+        colors = tuple(f"{(int(channel.attrib['Color']) & 0xFFFFFFFF) >> 8:06X}" for channel in channels)
+    except (KeyError, ValueError):
+        colors = ()
+    return (colors if len(set(colors)) > 1 else ()), names
+
+
 def _children(element: Element, tag: str) -> Iterator[Element]:
     return (child for child in element if child.tag.rsplit("}", 1)[-1] == tag)
 
@@ -103,11 +129,18 @@ def _companions(path: Path, root: Element, pixels: Element) -> dict[str, int]:
 
 
 def _size_of_companion(path: Path, name: str) -> int:
+    import tifffile
+
     found = check_beside(path, name)
     if not found.is_file():
         raise ImageError(f"{path} has planes in {name}, which is missing: copy it beside it, under that name.")
-    if head_of(found, 4) not in TIFF_MAGIC:
-        raise ImageError(f"{path} has planes in {name}, which is damaged and no TIFF: copy it again.")
+    try:
+        with tifffile.TiffFile(found) as other:
+            is_whole = other.pages.first.dtype is not None
+    except Exception:  # Whatever tifffile makes of a damaged file.
+        is_whole = False
+    if not is_whole:
+        raise ImageError(f"{path} has planes in {name}, which is damaged: copy it again.")
     return found.stat().st_size
 
 

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 MOST_NESTED = 8
 MOST_XML_BYTES = 64 * 2**20
 # What GDAL opens by a description instead of pixels, and thereby reaches other files or the network.
-DESCRIPTIONS = (b"<VRTDataset", b"<GDAL_WMS", b"<WMS_", b"<WCS_", b"<GDALTileIndex", b"<GDAL_WMTS", b"<OGRVRT", b"<Capabilities")
+DESCRIPTIONS = (
+    b"<VRTDataset",
+    b"<GDAL_WMS",
+    b"<WMS_",
+    b"<WCS_",
+    b"<GDALTileIndex",
+    b"<GDAL_WMTS",
+    b"<OGRVRT",
+    b"<Capabilities",
+)
 # Elements of a VRT whose text is the name of a file or dataset.
 SOURCES = ("filename", "dataset", "source", "href", "url")
 
@@ -29,7 +38,7 @@ SOURCES = ("filename", "dataset", "source", "href", "url")
 def is_beside(path: Path, name: str) -> bool:
     """Return whether a name that a file gives stays in the folder of that file, by its letters alone."""
     if Path(name).is_absolute() and not name.startswith(("/vsi", "//")):
-        return Path(os.path.normpath(name)).is_relative_to(os.path.abspath(path.parent))
+        return Path(os.path.normpath(name)).is_relative_to(os.path.normpath(path.parent.absolute()))
     if ":" in name or "\x00" in name or name.startswith(("/", "\\", "<", "~")):
         return False
     return ".." not in re.split(r"[/\\]", name)
@@ -85,7 +94,9 @@ def parsed(path: Path) -> Element:
         It is too large, no XML, or defines entities.
     """
     if path.stat().st_size > MOST_XML_BYTES:
-        raise ImageError(f"{path} has more than {MOST_XML_BYTES // 2**20} MiB of XML: it is no description of an image.")
+        raise ImageError(
+            f"{path} has more than {MOST_XML_BYTES // 2**20} MiB of XML: it is no description of an image."
+        )
     return parsed_text(path.read_bytes(), path)
 
 
@@ -97,14 +108,14 @@ def parsed_text(text: str | bytes, path: Path) -> Element:
     ImageError
         It is no XML, or defines entities.
     """
-    from xml.etree import ElementTree
+    from xml.etree import ElementTree as ET
 
     sign: str | bytes = b"<!ENTITY" if isinstance(text, bytes) else "<!ENTITY"
     if sign in text:  # type: ignore[operator]
         raise ImageError(f"The XML in {path} defines entities, which no program writes into images: export it again.")
     try:
-        return ElementTree.fromstring(text)  # noqa: S314 - entities were refused above.
-    except (ElementTree.ParseError, ValueError) as error:
+        return ET.fromstring(text)  # noqa: S314 - entities were refused above.
+    except (ET.ParseError, ValueError) as error:
         raise ImageError(f"The XML in {path} is damaged ({error}): export the file again.") from error
 
 
@@ -135,4 +146,4 @@ def _check_description(path: Path, depth: int) -> None:
 def _from_working_folder(name: str) -> str:
     """Return a relative path as GDAL sees it without a word on what it is relative to; other names as they are."""
     is_path = not name.startswith(("/", "<")) and ":" not in name
-    return os.path.abspath(name) if is_path else name
+    return os.path.normpath(Path(name).absolute()) if is_path else name

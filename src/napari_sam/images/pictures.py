@@ -171,7 +171,7 @@ def _stacked(frames: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], str]:
 def _is_deep(image: Image.Image) -> bool:
     if image.format == "JPEG2000" and image.mode in ("RGB", "RGBA", "LA", "YCbCr"):
         return True
-    for tile in image.tile:
+    for tile in getattr(image, "tile", ()):
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
         if any(isinstance(argument, str) and DEEP.match(argument) for argument in arguments):
             return True

@@ -183,7 +183,7 @@ def lab(dtype: Any, samples: int, *, is_icc: bool = False) -> Recoloring:
         shifted = plane.astype(np.float64) - 128 * scale if is_icc else plane.astype(signed).astype(np.float64)
         # White of the page, of whatever light, is white of the screen.
         colors = lab2rgb(np.concatenate([light, shifted / scale], -1), illuminant="D65")
-        return (np.clip(colors, 0, 1) * 255 + 0.5).astype(np.uint8)
+        return np.asarray(np.clip(colors, 0, 1) * 255 + 0.5, np.uint8)
 
     return Recoloring(convert, np.dtype(np.uint8), samples, 3)
 

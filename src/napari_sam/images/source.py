@@ -89,8 +89,8 @@ def checked(opened: Opened, where: str | Path, mend: str = WRITE_ANEW) -> Opened
     Raises
     ------
     ImageError
-        The pixels are no numbers, are stored in pieces of more than 4 GiB, a level has other axes or another type than the finest, is larger than the one
-        before it, or is of another form.
+        The pixels are no numbers, or are stored in pieces of more than 4 GiB; a level has other axes or another type
+        than the finest, is larger than the one before it, or is of another form.
     """
     first, *coarser = opened.levels
     if np.dtype(first.dtype).kind not in "buif":

@@ -20,7 +20,7 @@ from napari_sam.errors import ImageError
 from napari_sam.geo import has_rasterio, read_georeference
 from napari_sam.images.formats import is_tiff
 from napari_sam.images.ome_sizes import positions, time_step
-from napari_sam.images.ome_xml import check_ome, metadata_file
+from napari_sam.images.ome_xml import check_ome, metadata_file, ome_channels
 from napari_sam.images.ome_zarr import member
 from napari_sam.images.orientation import exchanges_axes, upright
 from napari_sam.images.outside import MOST_XML_BYTES, check_raster
@@ -200,12 +200,15 @@ def _describe_tiff(
     spacing = tuple(sizes.get(letter, 1.0) for letter in axes) if axes and sizes else None
     at = positions(_ome_pixels(file.ome_metadata), unit) if file.is_ome and file.ome_metadata and spacing else {}
     origin = tuple(at.get(letter, 0.0) for letter in axes or "")
+    colors, names = _channel_looks(file, int(levels[0].shape[axes.index("c")])) if axes and "c" in axes else ((), ())
     opened = Opened(
         levels,
         axes,
         spacing,
         unit if spacing else None,
         windows=windows,
+        colors=colors,
+        channel_names=names,
         nodata=None if dtype_of(levels[0]).kind == "f" and page.photometric == PALETTE else nodata,
         georeference=place,
         origin=origin if any(origin) else None,
@@ -284,6 +287,18 @@ def _tiff_axes(letters: str, *, is_color: bool) -> str | None:
         if not is_color:
             letters = letters.replace("s", "c")
     return known_letters(letters)
+
+
+def _channel_looks(file: tifffile.TiffFile, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return colors and names of the channels, as far as OME or ImageJ metadata say them of all."""
+    if file.is_ome and file.ome_metadata:
+        return ome_channels(file.ome_metadata, count)
+    tables = (file.imagej_metadata or {}).get("LUTs") if file.is_imagej else None
+    if not isinstance(tables, (list, tuple)) or len(tables) != count:
+        return (), ()
+    brightest = [np.asarray(table)[:, -1] for table in tables if np.ndim(table) == 2 and len(table) == 3]
+    colors = tuple("".join(f"{int(value):02X}" for value in color) for color in brightest)
+    return (colors if len(set(colors)) > 1 and len(colors) == count else ()), ()
 
 
 def _tiff_spacing(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[dict[str, float], str | None]:

@@ -51,17 +51,16 @@ def _is_image(series: tifffile.TiffPageSeries) -> bool:
     return not is_mask and {"Y", "X"} <= set(series.axes)
 
 
-def _with_hidden(
-    file: tifffile.TiffFile, found: list[tifffile.TiffPageSeries]
-) -> list[tifffile.TiffPageSeries]:
+def _with_hidden(file: tifffile.TiffFile, found: list[tifffile.TiffPageSeries]) -> list[tifffile.TiffPageSeries]:
     """Add images of full size that are SubIFDs of a reduced first page."""
     import tifffile
 
     first = found[0].keyframe
+    known = {series.keyframe.offset for series in file.series}
     hidden = []
     for page in first.pages or () if first.subifds else ():
         is_larger = math.prod(page.shape) > math.prod(first.shape)
-        if isinstance(page, tifffile.TiffPage) and is_larger and not page.is_reduced:
+        if isinstance(page, tifffile.TiffPage) and is_larger and not page.is_reduced and page.offset not in known:
             hidden.append(tifffile.TiffPageSeries([page], page.shape, page.dtype, page.axes, kind="generic"))
     return [*found, *hidden]
 
@@ -115,7 +114,8 @@ def _check_pages(path: Path, level: tifffile.TiffPageSeries) -> None:
         )
     size = math.prod(level.get_shape(squeeze=False))
     in_page = max(math.prod(level.keyframe.shape), 1)
-    is_whole = level.dataoffset is not None
+    start = level.dataoffset
+    is_whole = start is not None
     if not is_whole and len(level) * in_page < size:
         raise ValueError("pages are missing")
     last = {id(page.parent): page for page in pages}
@@ -124,5 +124,5 @@ def _check_pages(path: Path, level: tifffile.TiffPageSeries) -> None:
             ends = map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))
             if max(ends) > page.parent.filehandle.size:
                 raise ValueError("its end is missing")
-    if is_whole and level.dataoffset + size * level.dtype.itemsize > level.keyframe.parent.filehandle.size:
+    if start is not None and start + size * level.dtype.itemsize > level.keyframe.parent.filehandle.size:
         raise ValueError("its end is missing")
