@@ -145,7 +145,7 @@ def check_plane_axes(shape: Sequence[int], axes: Sequence[Any], *, is_named: boo
 
 def is_short(shape: Sequence[int]) -> bool:
     """Return whether the last axis is so much shorter than the two before it that it is rarely the columns."""
-    return len(shape) > 2 and MIN_SIDE <= min(shape[-3:-1]) and shape[-1] * SHORT <= min(shape[-3:-1])
+    return len(shape) > 2 and min(shape[-3:-1]) >= MIN_SIDE and shape[-1] * SHORT <= min(shape[-3:-1])
 
 
 def checked_channels(channels: Sequence[int] | None, count: int, shown: Sequence[int], *, rgb: bool) -> tuple[int, ...]:
