@@ -72,7 +72,7 @@ def test_a_coarser_look_takes_fewer_tiles_and_finds_larger_objects(reader, field
     [
         ({"text": "  "}, PromptError, "name the objects"),
         ({"text": "disc", "downsample": 0}, PromptError, "above 0"),
-        ({"text": "disc", "box": (900, 900, 950, 950)}, PromptError, "outside the image"),
+        ({"text": "disc", "box": (900, 900, 950, 950)}, PromptError, "outside the plane"),
     ],
 )
 def test_a_search_that_makes_no_sense_is_refused(reader, field, options, error, words):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Of two masks of which the smaller lies in the other by more than this, one is the same object seen from another tile.
 SAME_OBJECT = 0.5
+EVERYWHERE = Box(-math.inf, -math.inf, math.inf, math.inf)
 
 
 def find(
@@ -77,7 +78,9 @@ def find(
     where = segmenter.plane(plane)
     grid = segmenter.encoder.grid(where)
     whole = Box.of_shape(grid.shape)
-    part = checked_box(box, whole) or whole
+    part = (checked_box(box, EVERYWHERE) or whole).intersection(whole)
+    if part.is_empty:
+        raise PromptError(f"The box lies outside the plane of {grid.shape[0]} x {grid.shape[1]} pixels: move it.")
     masks = []
     for tile in grid.tiles_over(grid.clamp(round(math.log2(downsample))), part):
         found = predictor.find(segmenter.encoder.embedding(where, tile), text, threshold)

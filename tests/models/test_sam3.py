@@ -31,7 +31,7 @@ from napari_sam.models.sam3.keys import parts
 from napari_sam.models.sam3.networks import configurations
 from napari_sam.models.sam3.text import vocabulary_of
 
-pytest.importorskip("transformers", reason="pip install 'napari-sam[sam2]'")
+pytest.importorskip("transformers", reason="pip install transformers")
 pytestmark = pytest.mark.usefixtures("one_thread", "no_network", "small")
 
 CPU = torch.device("cpu")

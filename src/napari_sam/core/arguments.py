@@ -69,15 +69,18 @@ def numbers(value: Any, what: str, form: str, error: Error = PromptError) -> NDA
     NapariSamError
         They are no real numbers, some are masked, or they are too large for double precision.
     """
-    refusal = error(f"{what} must be numbers, {form}, and these are {shown(value)}: correct them.")
+
+    def refusal() -> NapariSamError:
+        return error(f"{what} must be numbers, {form}, and these are {shown(value)}: correct them.")
+
     try:
         array = as_numpy(value)
         if array.dtype.kind == "O" and not any(item is None or isinstance(item, (str, bytes)) for item in array.flat):
             array = array.astype(np.float64)
     except (TypeError, ValueError, OverflowError, RuntimeError) as cause:
-        raise refusal from cause
+        raise refusal() from cause
     if array.size and (array.dtype.kind not in "iuf" or np.ma.is_masked(array)):
-        raise refusal
+        raise refusal()
     return np.asarray(array, np.float64)
 
 
@@ -109,16 +112,19 @@ def number(
     NapariSamError
         It is no finite number, or outside these limits.
     """
-    refusal = error(f"{what} cannot be {shown(value)}: {advice}.")
+
+    def refusal() -> NapariSamError:
+        return error(f"{what} cannot be {shown(value)}: {advice}.")
+
     try:
         array = as_numpy(value)
         if array.ndim or array.dtype.kind not in "iufO" or isinstance(value, (str, bytes)) or np.ma.is_masked(array):
-            raise refusal
+            raise refusal()
         found = float(array[()])
     except (TypeError, ValueError, OverflowError, RuntimeError) as cause:
-        raise refusal from cause
+        raise refusal() from cause
     if not (math.isfinite(found) and least <= found <= most and found > above):
-        raise refusal
+        raise refusal()
     return found
 
 

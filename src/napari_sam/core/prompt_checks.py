@@ -39,23 +39,27 @@ def point_signs(labels: ArrayLike) -> NDArray[np.bool_]:
     PromptError
         They are no 0 and 1, or not in a row.
     """
-    refusal = PromptError(
-        f"Point labels must be 1 (on the object) or 0 (not on it), one for each point, and these are {shown(labels)}."
-    )
+
+    def refusal() -> PromptError:
+        return PromptError(
+            "Point labels must be 1 (on the object) or 0 (not on it), one for each point, and these are "
+            f"{shown(labels)}."
+        )
+
     try:
         values = np.atleast_1d(as_numpy(labels))
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise refusal from error
+        raise refusal() from error
     if values.size == 0:
         return np.zeros(0, bool)
     if values.ndim != 1 or values.dtype.kind not in "biufO" or np.ma.is_masked(values):
-        raise refusal
+        raise refusal()
     try:
         are_signs = all(value in (0, 1) for value in values.tolist())
     except TypeError as error:  # pandas' missing value is neither equal nor unequal to anything.
-        raise refusal from error
+        raise refusal() from error
     if not are_signs:
-        raise refusal
+        raise refusal()
     return values.astype(bool)
 
 
@@ -118,13 +122,16 @@ def checked_mask(mask: Mask | ArrayLike | None, shape: tuple[int, int]) -> Mask 
 
 def _mask_pixels(mask: ArrayLike) -> NDArray[np.bool_]:
     """Return where a mask is not zero; masked pixels are not on the object."""
-    refusal = PromptError(f"A mask prompt must be an array of True and False and is {shown(mask)}: correct it.")
+
+    def refusal() -> PromptError:
+        return PromptError(f"A mask prompt must be an array of True and False and is {shown(mask)}: correct it.")
+
     try:
         values = as_numpy(mask)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise refusal from error
+        raise refusal() from error
     if values.dtype.kind not in "biuf" or (values.dtype.kind == "f" and np.isnan(values).any()):
-        raise refusal
+        raise refusal()
     return np.asarray(np.ma.filled(values, 0), bool)
 
 
