@@ -407,7 +407,7 @@ def test_labels_of_a_large_image_are_a_pyramid_on_disk_in_its_place(monkeypatch,
     assert first.data[0].shape == (3, 600, 700)
     assert adapters.same_place(first, image)
     paths = [labels_layer.pyramid_of(layer).path for layer in (first, second)]
-    assert [path.name for path in paths] == ["brain_labels.ome.zarr", "brain_labels_2.ome.zarr"]
+    assert [path.name for path in paths] == ["brain.1_labels.ome.zarr", "brain.1_labels_2.ome.zarr"]
     volume = Volume.of(paths[0])
     assert volume.spacing == (4, 0.5, 0.5)
     assert len(volume.levels) == 2
