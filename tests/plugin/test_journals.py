@@ -58,7 +58,8 @@ def accept(controller, mask, plane=PLANES[0], **kwargs):
 
 
 def look(controller):
-    """Do what the first job of an image does beside loading the model."""
+    """Look for work that was left, also where that was done before the image got its path."""
+    controller.journals._found.pop(controller.image, None)
     job = controller.journals.look_job(controller.image)
     if job is not None:
         job()
@@ -265,10 +266,11 @@ def test_classes_are_given_changed_and_undone(begin):
     controller.undo()
     controller.undo()
     assert [row.label_class and row.label_class.name for row in sorted(objects.rows, key=lambda r: r.label)] == [
-        "cell",
+        "nucleus",
         None,
     ]
     controller.undo()
+    assert [row.label for row in objects.rows] == [1]
     assert objects.object(1).label_class.name == "nucleus"
 
 

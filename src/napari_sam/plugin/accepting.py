@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from napari_sam.core.cleaning import Cleaning
 from napari_sam.core.masks import Mask, Overlap
@@ -42,7 +43,7 @@ class Accepting:
         self._controller = controller
         self.overlap: Overlap = "keep"
         # When the action was done that is being written, and its first entry in each journal.
-        self._written_at, self._firsts = 0, dict[Journal, int]()
+        self._written_at, self._firsts = 0, WeakKeyDictionary[Journal, int]()
         self.cleaning = Cleaning()
 
     def accept(self, at: int | None = None) -> None:
@@ -153,7 +154,7 @@ class Accepting:
         assert written is not None
         kept = self._controller.journals.kept(layer)
         if self._written_at != written.accepted_at:
-            self._written_at, self._firsts = written.accepted_at, {}
+            self._written_at, self._firsts = written.accepted_at, WeakKeyDictionary()
         if kept is not None and edit.number is not None:
             self._firsts.setdefault(kept.journal, edit.number)
         self._controller.undoing.accepted(kept, written.accepted_at)

@@ -444,6 +444,7 @@ class Controller:
     def _on_removed(self, event: Any) -> None:
         layer = event.value
         self.output.forget(layer)
+        self.undoing.forget_gone()
         if self.prompts.forget(layer):
             self._on_prompted()
         elif self.drawing.forget(layer):

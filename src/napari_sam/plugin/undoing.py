@@ -62,6 +62,11 @@ class Undoing:
         self.history.begin(self._moment)
         self._due = []
 
+    def forget_gone(self) -> None:
+        """Keep no times of outputs whose layer was deleted: they would keep its pixels in memory."""
+        there = {id(kept) for kept in self._controller.journals.all_kept()}
+        self._times = {key: known for key, known in self._times.items() if key in there}
+
     def now(self) -> int:
         """Return the time by the clock, which is another one at each call."""
         return next(self._clock)
