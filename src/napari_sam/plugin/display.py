@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.projection import Mode, Projection, slab_planes
-from napari_sam.images.arguments import MOST_CHANNELS
+from napari_sam.images.arguments import MAX_CHANNELS
 from napari_sam.lazy import Stacked
 from napari_sam.plugin import world
 from napari_sam.volume import Volume
@@ -47,7 +47,7 @@ def channels_with(viewer: ViewerModel, image: Image) -> list[Image]:
         and _level_shapes(layer) == _level_shapes(image)
         and world.same_place(layer, image)
     ]
-    chosen = [image, *others[: MOST_CHANNELS - 1]]
+    chosen = [image, *others[: MAX_CHANNELS - 1]]
     return [layer for layer in viewer.layers if layer in chosen]
 
 
