@@ -653,7 +653,7 @@ def test_a_split_of_other_images_is_refused(run: Run, labelled: Path, tmp_path: 
     assert "its paths must be the manifest's" in assert_one_sentence(result.err)
     missing = run("evaluate", labelled, "--json", tmp_path / "table.json", "--split", tmp_path / "none.json")
     assert missing.code != 0
-    assert "kept_out" in assert_one_sentence(missing.err)
+    assert "none.json cannot be read" in assert_one_sentence(missing.err)
     assert not (tmp_path / "table.json").exists()
 
 
@@ -930,7 +930,7 @@ def test_labels_on_disk_are_made_only_when_everything_went_well(
         (("--box", "nan,10,50,50"), "four numbers"),
         (("--box", "50,50,10,10"), "upside down"),
         (("--box", "5000,5000,6000,6000"), "outside the image"),
-        (("--level", "20"), "no level 20"),
+        (("--level", "20"), "the levels -3 to 1"),
     ],
 )
 def test_encode_checks_its_box_and_levels(

@@ -120,6 +120,8 @@ def read_text(path: Path, kind: str, error: type[NapariSamError], max_bytes: int
     """
     check_input(path, kind, error)
     try:
+        if path.is_dir():
+            raise error(f"The {kind} {shown(path)} is a folder and cannot be read as a file: name the file in it.")
         if path.stat().st_size > max_bytes:
             raise error(f"The {kind} {shown(path)} is larger than {_size(max_bytes)}: divide it into several files.")
         raw = path.read_bytes()

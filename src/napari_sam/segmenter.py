@@ -180,9 +180,7 @@ class Segmenter:
 
     def plane(self, index: Plane | int | Sequence[int] | None = None) -> Plane:
         """Return the plane at a position along the axes that are not its own; see `Plane.of`."""
-        if isinstance(index, Plane):
-            return index
-        if self.volume.axes is None:
+        if self.volume.axes is None and not isinstance(index, Plane):
             check_plane_axes(self.shape, self._axes, is_named=index is not None)
         return Plane.of(self.shape, index, self._axes)
 
