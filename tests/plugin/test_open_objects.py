@@ -233,7 +233,7 @@ def test_they_are_taken_up_in_turn_corrected_and_accepted_one_by_one(controller,
         assert iou(controller.target.data == label, coin_labels == coin_labels[point]) > 0.8
 
 
-def test_all_are_accepted_at_once_in_their_order_and_taken_back_one_by_one(controller):
+def test_all_are_accepted_at_once_in_their_order_and_taken_back_at_once(controller):
     open_three(controller)
     controller.accepting.accept_all()
     labels = controller.target.data
@@ -241,7 +241,7 @@ def test_all_are_accepted_at_once_in_their_order_and_taken_back_one_by_one(contr
     assert points_of(controller) == []
     assert [len(row.parts[0].prompts.points) for row in controller.objects.rows] == [1, 1, 1]
     controller.undo()
-    assert [labels[point] for point in (COIN, NEIGHBOUR, THIRD)] == [1, 2, 0]
+    assert [labels[point] for point in (COIN, NEIGHBOUR, THIRD)] == [0, 0, 0]
 
 
 def test_ctrl_click_and_a_selected_prompt_take_an_open_object_up(controller):
@@ -280,6 +280,9 @@ def test_accepting_one_leaves_the_steps_of_the_others(controller):
     controller.in_hand.take_next()
     controller.undo()  # That the first one was taken up again.
     assert controller.candidates is None
+    assert [row.label for row in controller.objects.rows] == [1]
+    controller.undo()  # That the third one was accepted.
+    assert controller.objects.rows == []
     controller.undo()  # That a third one was begun.
     assert mask_of(controller)[NEIGHBOUR]
     controller.undo()
