@@ -245,7 +245,7 @@ def test_no_command_waits_for_a_pipe(run: Run, work: Path, journal: Path, name: 
     os.mkfifo("pipe.journal/entries.jsonl")
     code, _, err = run(*PIPES[name])
     assert (code, err.count("\n")) == (1, 1), err
-    assert "is a pipe or a device" in err
+    assert "is a pipe and not a file" in err
 
 
 @pytest.mark.parametrize("raw", ['out = "é"'.encode("latin-1"), b"\x80\x00"])

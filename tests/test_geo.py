@@ -12,7 +12,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("rasterio", reason="rasterio is an optional extra: pip install 'napari-sam[geo]'")
+pytest.importorskip("rasterio", reason="rasterio is not installed: pip install rasterio")
 
 import rasterio
 import rasterio.shutil

@@ -11,7 +11,7 @@ import pytest
 from napari_sam import paths
 from napari_sam.errors import ImageError, OutputError, PromptError
 from napari_sam.files import check_output
-from napari_sam.paths import check_apart, check_input, check_name, exists, read_text, shown
+from napari_sam.paths import check_apart, check_input, check_name, exists, read_text, shortened
 
 
 @pytest.fixture
@@ -98,10 +98,14 @@ def test_a_pipe_or_a_device_is_refused_without_opening_it(tmp_path: Path) -> Non
     os.mkfifo(tmp_path / "pipe.csv")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.path.relpath(tmp_path / "socket"))
-        for path in (tmp_path / "pipe.csv", tmp_path / "socket", Path("/dev/null")):
-            with pytest.raises(ImageError, match="is a pipe or a device"):
+        for path, name in (
+            (tmp_path / "pipe.csv", "a pipe"),
+            (tmp_path / "socket", "a socket"),
+            (Path("/dev/null"), "a device"),
+        ):
+            with pytest.raises(ImageError, match=f"is {name} and not a file"):
                 check_input(path, "image", ImageError)
-    with pytest.raises(PromptError, match="is a pipe or a device"):
+    with pytest.raises(PromptError, match="is a pipe and not a file"):
         read_text(tmp_path / "pipe.csv", "prompt file", PromptError)
 
 
@@ -148,7 +152,7 @@ def test_text_is_read_with_and_without_a_byte_order_mark_and_nothing_else_is(tmp
 
 
 def test_a_long_path_is_shown_with_its_ends() -> None:
-    assert shown("short.tif") == "short.tif"
-    text = shown("a" * 500 + ".tif")
+    assert shortened("short.tif") == "short.tif"
+    text = shortened("a" * 500 + ".tif")
     assert text.endswith(".tif")
     assert len(text) < 200

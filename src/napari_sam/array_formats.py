@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam.axis_names import letter_of
+from napari_sam.core.axis_names import letter_of
 
 # Formats of arrays of any number of axes.
 ARRAY_DRIVERS = ("netCDF", "HDF5", "HDF5Image", "HDF4", "HDF4Image", "BAG", "Zarr")

@@ -31,7 +31,7 @@ from napari_sam.cli_segment import DeviceOption, segment_objects
 from napari_sam.errors import NapariSamError, OutputError
 from napari_sam.export import LABEL_SUFFIXES, write_json, write_labels
 from napari_sam.files import check_output
-from napari_sam.paths import exists, read_text, shown
+from napari_sam.paths import exists, read_text, shortened
 
 DEMO_IMAGE = "skimage.data.coins"
 DEMO_FILES = ("labels.tif", "objects.json", "screenshot.png")
@@ -169,7 +169,7 @@ def main() -> None:
         show_error(NapariSamError("There is not enough memory for this: close other programs, or take a smaller part."))
         sys.exit(1)
     except OSError as error:
-        where = "" if error.filename is None else f" at {shown(str(error.filename))}"
+        where = "" if error.filename is None else f" at {shortened(str(error.filename))}"
         show_error(NapariSamError(f"The computer refused to go on{where} ({error.strerror or error}): check the disk."))
         sys.exit(1)
 

@@ -8,7 +8,7 @@ import typer
 
 from napari_sam.cli_console import progress_bar, say, show_table, warn
 from napari_sam.cli_models import check_sources, model_file
-from napari_sam.core.axis_names import AXIS_OF
+from napari_sam.core.named_planes import AXIS_OF
 from napari_sam.errors import PromptError
 from napari_sam.paths import check_apart
 

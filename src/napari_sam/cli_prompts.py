@@ -12,7 +12,7 @@ from napari_sam.cli_console import Failures, bar_over, warn
 from napari_sam.cli_replay import PYRAMID_SUFFIX, check_memory
 from napari_sam.errors import OutputError, PromptError
 from napari_sam.export import as_label_dtype
-from napari_sam.paths import check_input, check_name, exists, shown
+from napari_sam.paths import check_input, check_name, exists, shortened
 
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
@@ -133,7 +133,7 @@ def _check_map(objects: Sequence[ObjectPrompts], segmenter: Segmenter, file: Pat
     corners = [corner for one in objects for corner in one.corners]
     if all(not (-0.5 <= row < rows and -0.5 <= col < cols) for row, col in corners):
         raise PromptError(
-            f"All {len(objects)} object(s) of {shown(file)} lie outside the image: export the file in the image's "
+            f"All {len(objects)} object(s) of {shortened(file)} lie outside the image: export the file in the image's "
             "coordinate reference system."
         )
 
@@ -151,7 +151,7 @@ def check_prompts(file: Path) -> None:
     check_prompt_file(file)
     check_input(file, "prompt file", PromptError)
     if not file.is_file():
-        raise PromptError(f"There is no prompt file {shown(file)}: check the path.")
+        raise PromptError(f"There is no prompt file {shortened(file)}: check the path.")
 
 
 def journal_for(out: Path, plane: str | None, wanted: bool, append: bool, overwrite: bool) -> Path | None:

@@ -27,3 +27,9 @@ class LabelsError(NapariSamError):
 
 class OutputError(NapariSamError):
     """A result cannot be written to disk."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type where it has none, to be put into a sentence."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

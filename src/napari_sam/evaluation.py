@@ -17,7 +17,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.stats import spearmanr
 from skimage.measure import label as connected_components
 
-from napari_sam.core.arguments import index_of, local_path, shown
+from napari_sam.core.arguments import index_of, path_argument, shown
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import iou
 from napari_sam.errors import ImageError
@@ -201,7 +201,7 @@ def _entry(entry: dict[str, Any], folder: Path) -> LabelledImage:
         raise ValueError(f"kind {shown(kind)} is none of {', '.join(KINDS)}")
     if ignored is not None and index_of(ignored) is None:
         raise ValueError(f"ignore_label {shown(ignored)} is no whole number")
-    image, mask = (folder / local_path(entry[name], f"The {name}", ImageError) for name in ("image", "mask"))
+    image, mask = (folder / path_argument(entry[name], f"The {name}", ImageError) for name in ("image", "mask"))
     return LabelledImage(image, mask, str(entry["subset"]), kind, ignored)
 
 

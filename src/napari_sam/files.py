@@ -44,14 +44,29 @@ def check_output(path: Path, suffixes: tuple[str, ...] = (), overwrite: bool = F
     if exists(path) and not overwrite:
         raise OutputError(f"{path} exists already: choose another name, or pass --overwrite.")
     _check_replaceable(path)
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    check_writable(next(parent for parent in path.absolute().parents if parent.exists()), "choose another one")
+
+
+def check_writable(folder: Path, advice: str) -> None:
+    """Refuse a folder in which no file can be made.
+
+    Parameters
+    ----------
+    folder
+        It exists.
+    advice
+        The end of the message.
+
+    Raises
+    ------
+    OutputError
+        No file can be made there.
+    """
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OutputError(
-            f"The folder {folder} cannot be written to ({error.strerror}): choose another one."
-        ) from error
+        raise OutputError(f"The folder {folder} cannot be written to ({error.strerror}): {advice}.") from error
 
 
 def _check_replaceable(path: Path) -> None:

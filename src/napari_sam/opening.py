@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_sam.errors import ImageError
+from napari_sam.errors import ImageError, first_line
 from napari_sam.geo import INSTALL, has_rasterio
 from napari_sam.images.folders import explain_folder, is_zarr_folder
 from napari_sam.images.formats import is_tiff, known_format
@@ -97,8 +97,7 @@ def _open_raster(path: Path) -> Opened:
 
 def _reason(where: str, error: Exception) -> str:
     """Return the sentence that tells why nothing could be opened, and what to do."""
-    lines = str(error).strip().splitlines()
-    first = lines[0].rstrip(".") if lines else type(error).__name__
+    first = first_line(error)
     if type(error).__name__ == "UnknownCodecError":
         return f"{where} is compressed in a way that is not known here ({first}): write it anew with zstd or blosc."
     if "://" not in where:

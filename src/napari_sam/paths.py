@@ -20,6 +20,12 @@ APPLICATION = "napari-sam"
 MAX_TEXT_BYTES = 2**30
 MAX_SHOWN = 160
 MAX_NAME_BYTES = 255
+SPECIAL_KINDS = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 # Files that make a folder one thing: a zarr, or a journal.
 FOLDER_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", "entries.jsonl")
 
@@ -55,17 +61,28 @@ def exists(path: str | Path) -> bool:
     return True
 
 
-def shown(path: str | Path) -> str:
+def shortened(path: str | Path) -> str:
     """Return a path as text for a message, with the middle of a very long one left out."""
     text = str(path)
     half = MAX_SHOWN // 2
     return text if len(text) <= MAX_SHOWN else f"{text[:half]}...{text[-half:]}"
 
 
-def check_input(path: str | Path, kind: str, error: type[NapariSamError]) -> None:
-    """Refuse a path that can never be read as a file or a folder; a missing one is left to whoever opens it.
+def special_kind(mode: int) -> str | None:
+    """Return what a path names that is neither a file nor a folder: "a pipe", "a socket" or "a device"; or None.
 
     Opening a named pipe waits until another program writes to it, and a device may never end.
+
+    Parameters
+    ----------
+    mode
+        As `os.stat` gives it.
+    """
+    return next((name for matches, name in SPECIAL_KINDS if matches(mode)), None)
+
+
+def check_input(path: str | Path, kind: str, error: type[NapariSamError]) -> None:
+    """Refuse a path that can never be read as a file or a folder; a missing one is left to whoever opens it.
 
     Parameters
     ----------
@@ -88,15 +105,13 @@ def check_input(path: str | Path, kind: str, error: type[NapariSamError]) -> Non
     except OSError as cause:
         if cause.errno == errno.ENAMETOOLONG:
             raise error(
-                f"The name of the {kind} {shown(path)} is longer than this disk allows: check the path."
+                f"The name of the {kind} {shortened(path)} is longer than this disk allows: check the path."
             ) from cause
         if cause.errno == errno.ELOOP:
-            raise error(f"The {kind} {shown(path)} is a link that leads back to itself: name the file.") from cause
+            raise error(f"The {kind} {shortened(path)} is a link that leads back to itself: name the file.") from cause
         return
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise error(
-            f"The {kind} {shown(path)} is a pipe or a device and not a file: save it to disk and name that file."
-        )
+    if special := special_kind(mode):
+        raise error(f"The {kind} {shortened(path)} is {special} and not a file: save it to disk and name that file.")
 
 
 def read_text(path: Path, kind: str, error: type[NapariSamError], max_bytes: int = MAX_TEXT_BYTES) -> str:
@@ -121,16 +136,18 @@ def read_text(path: Path, kind: str, error: type[NapariSamError], max_bytes: int
     check_input(path, kind, error)
     try:
         if path.is_dir():
-            raise error(f"The {kind} {shown(path)} is a folder and cannot be read as a file: name the file in it.")
+            raise error(f"The {kind} {shortened(path)} is a folder and cannot be read as a file: name the file in it.")
         if path.stat().st_size > max_bytes:
-            raise error(f"The {kind} {shown(path)} is larger than {_size(max_bytes)}: divide it into several files.")
+            raise error(
+                f"The {kind} {shortened(path)} is larger than {_size(max_bytes)}: divide it into several files."
+            )
         raw = path.read_bytes()
     except OSError as cause:
-        raise error(f"The {kind} {shown(path)} cannot be read ({cause.strerror}): check the path.") from cause
+        raise error(f"The {kind} {shortened(path)} cannot be read ({cause.strerror}): check the path.") from cause
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as cause:
-        raise error(f"The {kind} {shown(path)} is no text in UTF-8: save it again as UTF-8.") from cause
+        raise error(f"The {kind} {shortened(path)} is no text in UTF-8: save it again as UTF-8.") from cause
 
 
 def check_name(path: Path) -> None:
@@ -148,7 +165,7 @@ def check_name(path: Path) -> None:
     """
     if "\0" in str(path):
         raise OutputError("The name of an output holds a null character, which no file has: correct it.")
-    too_long = f"The name {shown(path.name)} is longer than this disk allows: choose a shorter one."
+    too_long = f"The name {shortened(path.name)} is longer than this disk allows: choose a shorter one."
     limit = MAX_NAME_BYTES
     for folder in path.absolute().parents:
         if exists(folder):
@@ -197,7 +214,7 @@ def check_apart(
         for other, path in options[:number]:
             if _is_same(out, path) or _is_inside(out, path) or _is_inside(path, out):
                 raise OutputError(
-                    f"{option} and {other} both write to {shown(out)}: choose names that do not lie in each other."
+                    f"{option} and {other} both write to {shortened(out)}: choose names that do not lie in each other."
                 )
 
 
@@ -211,12 +228,16 @@ def local_path(given: str | Path | None) -> Path | None:
 
 def _check_pair(out: Path, option: str, path: Path, kind: str, *, may_be_inside: bool) -> None:
     if _is_same(out, path):
-        raise OutputError(f"{shown(out)} is the {kind} itself: choose another name for {option}.")
+        raise OutputError(f"{shortened(out)} is the {kind} itself: choose another name for {option}.")
     root = _whole_of(path)
     if root is not None and not may_be_inside and (_is_same(out, root) or _is_inside(out, root)):
-        raise OutputError(f"{shown(out)} lies inside the {kind} {shown(root)}: choose another place for {option}.")
+        raise OutputError(
+            f"{shortened(out)} lies inside the {kind} {shortened(root)}: choose another place for {option}."
+        )
     if _is_inside(path, out):
-        raise OutputError(f"The {kind} {shown(path)} lies inside {shown(out)}: choose another name for {option}.")
+        raise OutputError(
+            f"The {kind} {shortened(path)} lies inside {shortened(out)}: choose another name for {option}."
+        )
 
 
 def _is_same(a: Path, b: Path) -> bool:

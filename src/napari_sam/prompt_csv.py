@@ -11,10 +11,10 @@ from io import StringIO
 
 import numpy as np
 
-from napari_sam.core.axis_names import AMBIGUOUS, AXIS_OF
+from napari_sam.core.named_planes import AMBIGUOUS, AXIS_OF
 from napari_sam.core.object_prompts import ObjectPrompts, Point, PromptBuilder
 from napari_sam.errors import PromptError
-from napari_sam.paths import shown
+from napari_sam.paths import shortened
 
 CLASS = ("class", "class_name", "category")
 OBJECT, SIGN = ("object", "object_id", "object-id"), ("label", "sign", "positive")
@@ -142,8 +142,8 @@ def _columns(header: Sequence[str], axes: tuple[str, str], name: str) -> _Column
     has_boxes = all(column in header for column in BOX)
     if (row is None or col is None) and not has_boxes:
         raise PromptError(
-            f"{name} has the columns {shown(', '.join(header) or 'none')}: name them object,row,col,label for points, "
-            "or object,top,left,bottom,right for boxes."
+            f"{name} has the columns {shortened(', '.join(header) or 'none')}: name them object,row,col,label for "
+            "points, or object,top,left,bottom,right for boxes."
         )
     if napari_axes and napari_axes != [f"axis-{number}" for number in range(len(napari_axes))]:
         raise PromptError(f"{name} has the columns {', '.join(napari_axes)}: one of the axes is missing.")
@@ -241,7 +241,7 @@ def _shapes(rows: list[tuple[int, Row]], axes: Sequence[str], name: str) -> list
         at = np.array(corners[key])
         if kind not in ("rectangle", "ellipse", "polygon", "path", "line"):
             raise PromptError(
-                f"{name} has a shape of the type {shown(kind)!r}: use rectangles, ellipses, polygons or paths."
+                f"{name} has a shape of the type {shortened(kind)!r}: use rectangles, ellipses, polygons or paths."
             )
         _add_shape(builder, kind, at[:, -2:])
         builder.set_plane(tuple(round(float(value)) for value in at[0, :-2]) or None)
@@ -290,14 +290,14 @@ def _number(cell: str) -> float:
     if not math.isfinite(value):
         if _DECIMAL_COMMA.fullmatch(cell.strip()):
             raise PromptError(f"{cell.strip()!r} has a decimal comma: write numbers with a decimal point")
-        raise PromptError(f"{shown(cell.strip())!r} is no number: correct it")
+        raise PromptError(f"{shortened(cell.strip())!r} is no number: correct it")
     return value
 
 
 def _whole(cell: str) -> int:
     value = _number(cell)
     if not value.is_integer():
-        raise PromptError(f"the plane {shown(cell)} is no whole number: planes count from 0")
+        raise PromptError(f"the plane {shortened(cell)} is no whole number: planes count from 0")
     return int(value)
 
 
@@ -314,7 +314,7 @@ def _is_positive(cell: str) -> bool:
     value = cell.strip().lower()
     if value not in POSITIVE + NEGATIVE:
         raise PromptError(
-            f"the label {shown(cell.strip())!r} is neither 1 (on the object) nor 0 (not on it): correct it"
+            f"the label {shortened(cell.strip())!r} is neither 1 (on the object) nor 0 (not on it): correct it"
         )
     return value in POSITIVE
 

@@ -13,7 +13,7 @@ from napari_sam.core.object_prompts import ObjectPrompts, Point
 from napari_sam.errors import OutputError, PromptError
 from napari_sam.files import replacing
 from napari_sam.geo import Georeference
-from napari_sam.paths import read_text, shown
+from napari_sam.paths import read_text, shortened
 from napari_sam.prompt_csv import format_csv, parse_csv
 from napari_sam.prompt_geojson import format_geojson, parse_geojson
 from napari_sam.stores.objects import LabelledObject
@@ -51,7 +51,7 @@ def read_prompts(
     is_csv = path.suffix.lower() == ".csv"
     objects = parse_csv(text, path.name, axes) if is_csv else parse_geojson(text, path.name, place)
     if not objects:
-        raise PromptError(f"{shown(path)} holds no prompts: give it at least one point, box or polygon.")
+        raise PromptError(f"{shortened(path)} holds no prompts: give it at least one point, box or polygon.")
     return objects
 
 
@@ -90,7 +90,7 @@ def check_prompt_file(path: Path) -> None:
         Its ending is unknown.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise PromptError(f"{shown(path.name)} is no prompt file: let its name end in {', '.join(SUFFIXES)}.")
+        raise PromptError(f"{shortened(path.name)} is no prompt file: let its name end in {', '.join(SUFFIXES)}.")
 
 
 def prompts_of(objects: Iterable[LabelledObject]) -> list[ObjectPrompts]:

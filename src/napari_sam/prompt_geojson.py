@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam.core.axis_names import AXIS_OF
+from napari_sam.core.named_planes import AXIS_OF
 from napari_sam.core.object_prompts import ObjectPrompts, Point, PromptBuilder
 from napari_sam.errors import PromptError
 from napari_sam.geo import Georeference
-from napari_sam.paths import shown
+from napari_sam.paths import shortened
 from napari_sam.reference_systems import check_system, system_of
 
 CLASS, QUPATH_CLASS = ("class", "class_name", "category"), "classification"
@@ -131,7 +131,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "its lists are nested too deeply"
     # Python's own message for an endless number advises to change a setting of Python.
-    return "a number has too many digits" if "digits" in str(error) else shown(str(error))
+    return "a number has too many digits" if "digits" in str(error) else shortened(str(error))
 
 
 def _features(data: Any, name: str) -> list[Any]:
@@ -189,7 +189,7 @@ def _add_feature(builder: PromptBuilder, feature: Json, turn: Turn, *, is_on_map
         for polygon in [at] if kind == "Polygon" else at:
             _add_polygon(builder, [_turned(position, turn) for position in polygon[0]])
     else:
-        raise PromptError(f"the geometry {shown(repr(kind))} is no prompt: use points or polygons")
+        raise PromptError(f"the geometry {shortened(repr(kind))} is no prompt: use points or polygons")
     builder.set_class(_class_of(properties))
     _set_plane(builder, properties, geometry, is_on_map=is_on_map)
 
@@ -213,7 +213,7 @@ def _set_plane(builder: PromptBuilder, properties: Json, geometry: Json, *, is_o
     if isinstance(plane, dict):
         unknown = next((name for name in plane if name not in AXIS_OF), None)
         if unknown is not None:
-            raise PromptError(f"the plane names the axis {shown(unknown)!r}: use z and t")
+            raise PromptError(f"the plane names the axis {shortened(unknown)!r}: use z and t")
         # QuPath's c = -1 stands for all channels.
         builder.set_named_plane({name: _whole(at) for name, at in plane.items() if at not in (None, -1)})
     elif plane is not None:
@@ -226,7 +226,7 @@ def _set_plane(builder: PromptBuilder, properties: Json, geometry: Json, *, is_o
 def _whole(value: Any) -> int:
     is_text = isinstance(value, str) and value.isascii() and value.strip().lstrip("+-").isdigit() and len(value) < 19
     if not is_text and (isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1):
-        raise PromptError(f"the plane {shown(repr(value))} is no whole number: planes count from 0")
+        raise PromptError(f"the plane {shortened(repr(value))} is no whole number: planes count from 0")
     return int(value)
 
 

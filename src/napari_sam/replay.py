@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_sam.core.axis_names import plane_index
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap, iou
+from napari_sam.core.named_planes import plane_index
 from napari_sam.core.object_prompts import ObjectPrompts
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import NapariSamError, PromptError

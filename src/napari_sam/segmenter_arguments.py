@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_sam.core.arguments import local_path, shown
+from napari_sam.core.arguments import path_argument, shown
 from napari_sam.errors import LabelsError, ModelError, OutputError
 from napari_sam.stores.boxes import WritableArray
 from napari_sam.stores.embedding_disk import DiskStore
@@ -49,7 +49,7 @@ def checked_labels(labels: Any) -> WritableArray | Path | None:
     if labels is None:
         return None
     if isinstance(labels, (str, Path)):
-        return local_path(labels, "The path of the labels", LabelsError)
+        return path_argument(labels, "The path of the labels", LabelsError)
     if hasattr(labels, "detach") and hasattr(labels, "cpu"):
         if labels.device.type != "cpu":
             raise LabelsError(f"The labels are a tensor on {labels.device}: pass labels.cpu().")
@@ -80,7 +80,7 @@ def checked_store(store: Any) -> DiskStore | Path | str | None:
         return store
     if isinstance(store, str) and "://" in store:
         return store
-    return local_path(store, "The store", OutputError)
+    return path_argument(store, "The store", OutputError)
 
 
 def checked_journal(journal: Any) -> bool | Path:
@@ -95,7 +95,7 @@ def checked_journal(journal: Any) -> bool | Path:
         return bool(journal)
     if not isinstance(journal, (str, Path)):
         raise OutputError(f"The journal must be True, False or a folder and is {shown(journal)}: correct it.")
-    return local_path(journal, "The journal", OutputError)
+    return path_argument(journal, "The journal", OutputError)
 
 
 def check_same_shape(labels: WritableArray, shape: tuple[int, ...]) -> None:

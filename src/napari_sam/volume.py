@@ -20,7 +20,7 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.projection import Projection, project
 from napari_sam.core.rendering import Rendering, percentile_limits, render_tile
 from napari_sam.core.tiles import Tile
-from napari_sam.errors import ImageError
+from napari_sam.errors import ImageError, first_line
 from napari_sam.geo import Georeference
 from napari_sam.images.arguments import (
     MAX_CHANNELS,
@@ -465,7 +465,7 @@ class Volume:
             block = values_of(array[tuple(key)])
         except Exception as error:  # Stores, codecs and file systems each raise their own.
             raise ImageError(
-                f"The pixels of {_edges(box)} cannot be read ({_first_line(error)}): the file or store is damaged, "
+                f"The pixels of {_edges(box)} cannot be read ({first_line(error)}): the file or store is damaged, "
                 "incomplete or out of reach; mend it, or work elsewhere in the image."
             ) from error
         if picked is not None:
@@ -523,8 +523,3 @@ def _spread(count: int, height: int, width: int) -> Iterator[tuple[int, Box]]:
 
 def _edges(box: Box) -> str:
     return f"rows {box.top:g} to {box.bottom:g}, columns {box.left:g} to {box.right:g}"
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -108,7 +108,7 @@ def test_a_configuration_that_is_no_toml_is_called_that(tmp_path: Path, content:
 def test_a_pipe_or_folder_in_place_of_a_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for read, kind in ((read_config, ModelError), (read_manifest, ImageError), (read_split, ImageError)):
-        assert "is a pipe or a device" in refusal(lambda read=read: read(tmp_path / "pipe"), kind)
+        assert "is a pipe and not a file" in refusal(lambda read=read: read(tmp_path / "pipe"), kind)
         assert "is a folder" in refusal(lambda read=read: read(tmp_path), kind)
         assert "check the path" in refusal(lambda read=read: read(tmp_path / "nowhere"), kind)
         refusal(lambda read=read: read(tmp_path / ("a" * 300)), kind)

@@ -216,7 +216,7 @@ def shape_of(value: Any, what: str, error: Error, axes: int | None = None) -> tu
     return tuple(length for length in found if length is not None)
 
 
-def local_path(value: Any, what: str, error: Error) -> Path:
+def path_argument(value: Any, what: str, error: Error) -> Path:
     """Return a path as one that the system can look up.
 
     Raises

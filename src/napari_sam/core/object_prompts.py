@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from napari_sam.core.axis_names import AMBIGUOUS, AXIS_OF, USUAL_ORDER
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
+from napari_sam.core.named_planes import AMBIGUOUS, AXIS_OF, USUAL_ORDER
 from napari_sam.core.prompt_checks import check_mask_size
 from napari_sam.core.prompts import Prompts, rasterize_polygon
 from napari_sam.errors import PromptError

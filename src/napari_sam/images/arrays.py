@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.errors import ImageError
+from napari_sam.errors import ImageError, first_line
 from napari_sam.images.axes import named_axes, names_of_array
 from napari_sam.images.pictures import pixels_of
 from napari_sam.images.source import ArrayLike, Opened
@@ -78,7 +78,7 @@ def _readable(array: Any) -> ArrayLike:
         return np.asarray(array)
     except Exception as error:  # Each library has its own.
         raise ImageError(
-            f"The image, of type {type(array).__name__}, cannot be turned into an array ({_first_line(error)}): give a "
+            f"The image, of type {type(array).__name__}, cannot be turned into an array ({first_line(error)}): give a "
             "numpy array, with rows of equal length."
         ) from error
 
@@ -95,7 +95,7 @@ def _from_torch(tensor: Any) -> ArrayLike:
     except Exception as error:  # Quantized, on a device without memory, of a subclass ...
         raise ImageError(
             f"The tensor of type {getattr(tensor, 'dtype', '?')} cannot be turned into an array "
-            f"({_first_line(error)}): give a numpy array."
+            f"({first_line(error)}): give a numpy array."
         ) from error
 
 
@@ -105,8 +105,3 @@ def _has_numpy_type(array: Any) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

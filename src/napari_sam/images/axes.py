@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from napari_sam.axis_names import UNKNOWN, letter_of
+from napari_sam.core.axis_names import UNKNOWN, letter_of
 from napari_sam.images.array_attributes import names_in
 from napari_sam.images.source import known_letters
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 
 from napari_sam.errors import ImageError
+from napari_sam.paths import special_kind
 
 # Files beside a raster that GDAL and tifffile read on their own: NAME.tif.aux.xml, or NAME.tfw.
 APPENDED = (".aux.xml", ".ovr", ".msk", ".aux")
 REPLACED = (".tfw", ".tifw", ".wld", ".jgw", ".pgw", ".j2w", ".prj", ".hdr", ".aux", ".rrd")
-KINDS = (
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
 
 
 def existing(path: Path) -> bool:
@@ -33,9 +27,8 @@ def existing(path: Path) -> bool:
     except (OSError, ValueError) as error:  # Too long a name, a loop of links, no permission, a null byte.
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{str(path)[:200]} cannot be opened ({reason}): check the path.") from error
-    for matches, name in KINDS:
-        if matches(mode):
-            raise ImageError(f"{path} is {name} and not a file: save the image to a file and open that.")
+    if special := special_kind(mode):
+        raise ImageError(f"{path} is {special} and not a file: save the image to a file and open that.")
     return True
 
 

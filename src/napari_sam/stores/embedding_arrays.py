@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.errors import OutputError
+from napari_sam.errors import OutputError, first_line
 
 if TYPE_CHECKING:
     import zarr
@@ -190,8 +190,7 @@ def reason(error: Exception) -> str:
     """Return in a few words why something failed, to be put into a sentence."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return first_line(error)
 
 
 def _note_in(folder: Path) -> Any:

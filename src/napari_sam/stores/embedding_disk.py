@@ -9,14 +9,13 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import OutputError
 from napari_sam.locks import try_lock
+from napari_sam.paths import local_path
 from napari_sam.stores.claims import claim, forget_ended
 from napari_sam.stores.embedding_arrays import (
     ARRAY,
@@ -58,7 +57,7 @@ class DiskStore:
     """
 
     def __init__(self, path: Path | str, *, capacity: int | None = None, read_only: bool = False) -> None:
-        self.path = _place(path)
+        self.path = local_path(path) or str(path)
         self.capacity = capacity
         self.read_only = read_only
         # Processes that start together look at other times, and of many that write little, some look.
@@ -292,9 +291,3 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         return list(entries)
     return []
-
-
-def _place(path: Path | str) -> Path | str:
-    if isinstance(path, str) and path.startswith("file://"):
-        return Path(url2pathname(urlparse(path).path))
-    return path if isinstance(path, str) and "://" in path else Path(path)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # Images of up to so many bytes are read whole, larger ones in blocks.
 MOST_BYTES = 2**24
 BLOCK_SIDE = 128
+# Axes up to this length can be colors or channels, all of which are read.
+MOST_CHANNELS = 4
 
 
 def pixel_digest(array: ArrayLike) -> str:
@@ -44,7 +46,7 @@ def pixel_digest(array: ArrayLike) -> str:
     shape, dtype = tuple(int(length) for length in array.shape), dtype_of(array).newbyteorder("=")
     digest = hashlib.blake2b(f"{shape} {dtype.str[1:]}".encode(), digest_size=16)
     whole = math.prod(shape) * dtype.itemsize <= MOST_BYTES
-    for key in [(slice(None),) * len(shape)] if whole else _spots(shape):
+    for key in [(slice(None),) * len(shape)] if whole else spread_blocks(shape, _sides(shape)):
         try:
             block = np.ascontiguousarray(np.asarray(array[key]), dtype)
             digest.update(block.tobytes())
@@ -108,15 +110,32 @@ def _differ(header: Mapping[str, Any], about: Mapping[str, Any], key: str) -> bo
     return one is not None and other is not None and one != other
 
 
-def _spots(shape: Sequence[int]) -> Iterator[tuple[Any, ...]]:
-    """Yield blocks spread over an array: begin, middle and end of its longest axes, and the middle of the others."""
-    longest = sorted(range(len(shape)), key=lambda axis: shape[axis])[-3:]
+def spread_blocks(shape: Sequence[int], sides: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """Yield blocks spread over an array: at the begin, the middle and the end of its three longest axes.
+
+    Parameters
+    ----------
+    shape
+        Of the array.
+    sides
+        Length of a block along each axis; along all but the three longest axes it is in the middle.
+    """
     parts = []
-    for axis, length in enumerate(shape):
-        side = min(BLOCK_SIDE if axis in longest[-2:] else 1, length)
-        if length <= 4:  # Colors or channels.
-            side = length
+    for axis, (length, side) in enumerate(zip(shape, sides, strict=True)):
         last = length - side
-        starts = {0, last // 2, last} if axis in longest else {last // 2}
+        starts = {0, last // 2, last} if axis in _longest(shape) else {last // 2}
         parts.append([slice(start, start + side) for start in sorted(starts)])
     yield from product(*parts)
+
+
+def _longest(shape: Sequence[int]) -> list[int]:
+    return sorted(range(len(shape)), key=lambda axis: shape[axis])[-3:]
+
+
+def _sides(shape: Sequence[int]) -> list[int]:
+    """Return the sides of the blocks: squares along the two longest axes, with all colors or channels."""
+    square = _longest(shape)[-2:]
+    return [
+        length if length <= MOST_CHANNELS else min(BLOCK_SIDE if axis in square else 1, length)
+        for axis, length in enumerate(shape)
+    ]

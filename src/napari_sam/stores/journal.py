@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from napari_sam.core.arguments import local_path, shown
+from napari_sam.core.arguments import path_argument, shown
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.prompts import Prompts
@@ -73,7 +73,7 @@ class Journal:
         read_only: bool = False,
         durable: bool = True,
     ) -> None:
-        folder = local_path(folder, "The journal", OutputError)
+        folder = path_argument(folder, "The journal", OutputError)
         if not (target is None or hasattr(target, "array")):
             raise LabelsError(f"A journal writes into a LabelTarget and was given {shown(target)}: make one.")
         self.target = target

@@ -7,7 +7,6 @@ import itertools
 import os
 import re
 from collections.abc import Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from napari_sam.lazy import dtype_of
 from napari_sam.stores.access import path_of
 from napari_sam.stores.boxes import WritableArray
-from napari_sam.stores.image_identity import belongs_to, is_of_another
+from napari_sam.stores.image_identity import belongs_to, is_of_another, spread_blocks
 from napari_sam.stores.journal_file import LINES
 from napari_sam.stores.journal_lines import parse_lines
 from napari_sam.stores.locations import cache_folder
@@ -31,7 +30,6 @@ NAMED = re.compile(r"[0-9a-f]{32}(-\d+)?\.journal")
 SET_ASIDE = re.compile(r"-\d{8}-\d{6}\.journal$")
 MOST_HEADER = 2**20
 SAMPLE_SIDE = 32
-MOST_SAMPLES = 27
 
 
 def journal_folder() -> Path:
@@ -165,18 +163,7 @@ def image_digest(source: str | Path | None, array: ArrayLike, shape: Sequence[in
         digest.update(os.fsencode(text if "://" in text else os.path.realpath(text)))
     else:
         digest.update(f"{tuple(shape)} {dtype_of(array).str}".encode())
-        for key in _spots(array.shape):
+        sides = [min(SAMPLE_SIDE, length) for length in array.shape]
+        for key in spread_blocks(array.shape, sides):
             digest.update(np.ascontiguousarray(np.asarray(array[key])).tobytes())
     return digest.hexdigest()[:32]
-
-
-def _spots(shape: Sequence[int]) -> list[tuple[Any, ...]]:
-    """Return blocks spread over an array: begin, middle and end of its longest axes, and the middle of the others."""
-    longest = sorted(range(len(shape)), key=lambda axis: shape[axis])[-3:]
-    parts = []
-    for axis, length in enumerate(shape):
-        side = min(SAMPLE_SIDE, length)
-        last = length - side
-        starts = {0, last // 2, last} if axis in longest else {last // 2}
-        parts.append([slice(start, start + side) for start in sorted(starts)])
-    return list(product(*parts))[:MOST_SAMPLES]

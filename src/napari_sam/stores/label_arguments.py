@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam.core.arguments import local_path, numbers, shape_of, shown
+from napari_sam.core.arguments import numbers, path_argument, shape_of, shown
 from napari_sam.errors import LabelsError
 
 
@@ -19,7 +19,7 @@ def labels_path(path: Any) -> Path:
     LabelsError
         It is no path, or holds a NUL character or a name that is too long.
     """
-    return local_path(path, "The path of the labels", LabelsError)
+    return path_argument(path, "The path of the labels", LabelsError)
 
 
 def label_shape(shape: Any) -> tuple[int, ...]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from napari_sam.core.arguments import index_of, local_path, number, shown
+from napari_sam.core.arguments import index_of, number, path_argument, shown
 from napari_sam.errors import ModelError, NapariSamError, OutputError
+from napari_sam.files import check_writable
 from napari_sam.models import MAX_THREADS
 from napari_sam.models.registry import REGISTRY
 from napari_sam.models.storage import fetch
@@ -175,7 +175,7 @@ def _optional(rule: Rule) -> Rule:
 
 def _path(value: Any) -> Path:
     try:
-        return local_path(value, "It", ModelError)
+        return path_argument(value, "It", ModelError)
     except ModelError as error:
         raise _WrongError("a path of a file or folder, no name in it longer than 255 bytes") from error
 
@@ -317,10 +317,4 @@ def check_out(folder: Path) -> None:
     nearest = next((parent for parent in (folder, *folder.absolute().parents) if os.path.lexists(parent)), Path("/"))
     if not nearest.is_dir():
         raise OutputError(f"{nearest} is no folder, and the results go into one: choose another place (out).")
-    try:
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
-    except OSError as error:
-        raise OutputError(
-            f"The folder {nearest} cannot be written to ({error.strerror}): choose another place (out)."
-        ) from error
+    check_writable(nearest, "choose another place (out)")

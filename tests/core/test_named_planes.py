@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_sam.core.axis_names import plane_index
+from napari_sam.core.named_planes import plane_index
 from napari_sam.errors import PromptError
 
 
