@@ -383,6 +383,16 @@ def test_a_plane_is_named_on_the_command_line(run: Run, stack: Path) -> None:
         assert "--plane" in err
 
 
+def test_encode_takes_the_name_of_a_plane(run: Run, stack: Path) -> None:
+    shared = ("encode", stack, "--store", "kept", "--contrast", "0,255", "--plane")
+    assert run(*shared, "z=2,t=1")[1].startswith("1 of 1 tiles encoded")
+    # In the order of the image's axes it is the seventh plane: 1 * 4 + 2 = 6, counted from 0.
+    assert run(*shared, "6")[1].startswith("0 of 1 tiles encoded; 1 were there")
+    code, _, err = run(*shared, "z=2")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "where along t" in err
+
+
 @pytest.mark.parametrize(
     ("image", "columns", "words"),
     [("coin.tif", "z", "has no axis z"), ("stack.ome.tif", "z", "where along t"), ("plain.npy", "t,z", "does not say")],

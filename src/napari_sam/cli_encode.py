@@ -13,6 +13,7 @@ from napari_sam.errors import PromptError
 from napari_sam.paths import check_apart
 
 if TYPE_CHECKING:
+    from napari_sam.core.geometry import Plane
     from napari_sam.segmenter import Segmenter
 
 ImageArgument = Annotated[str, typer.Argument(help="An image file, an OME-Zarr folder, or a URL.")]
@@ -126,7 +127,10 @@ def encode(
     image: ImageArgument,
     store: StoreOption = None,
     plane: Annotated[
-        str | None, typer.Option(metavar="A[:B]", help="A plane, or planes A to B - 1; all when left out.")
+        str | None,
+        typer.Option(
+            metavar="A[:B]", help="A plane, planes A to B - 1, or one by name as in z=3,t=1; all when left out."
+        ),
     ] = None,
     level: Annotated[
         str, typer.Option(metavar="L[:M]", help="Zoom steps, pixels averaged over 2**L: one, or L to M - 1.")
@@ -150,7 +154,7 @@ def encode(
     options = image_options(channels, nodata, spacing, contrast, axes)
     wanted = _parse_range(level, "--level")
     where = None if box is None else parse_numbers(box, 4, "--box", "R0,C0,R1,C1")
-    numbers = None if plane is None else _parse_range(plane, "--plane")
+    chosen = None if plane is None else parse_plane(plane) if "=" in plane else _parse_range(plane, "--plane")
     from napari_sam.cli_models import load
     from napari_sam.segmenter import Segmenter
     from napari_sam.stores.embedding_disk import DiskStore
@@ -159,7 +163,7 @@ def encode(
     check_apart({"image": image, "model": model_file(model)}, {"--store": store})
     kept = DiskStore(store) if store else DiskStore.default()
     segmenter = Segmenter(image, model=load(model, device, precision, compiled, image), store=kept, **options)
-    _run(segmenter, numbers, _levels_there(segmenter, wanted, level), where)
+    _run(segmenter, _chosen(segmenter, chosen), _levels_there(segmenter, wanted, level), where)
     kept.tidy()
 
 
@@ -175,18 +179,26 @@ def _levels_there(segmenter: Segmenter, wanted: range, given: str) -> range:
         return range(nearest, nearest + 1)
     if not there:
         return wanted[:1]  # Refused with the levels that there are.
-    warn(f"Of these levels there are {there.start} to {there.stop - 1}.")
+    only = f"level {there.start} exists" if len(there) == 1 else f"levels {there.start} to {there.stop - 1} exist"
+    warn(f"Only {only} for this image and model, and no other level is encoded.")
     return there
 
 
-def _run(segmenter: Segmenter, numbers: range | None, levels: range, where: list[float] | None) -> None:
+def _chosen(segmenter: Segmenter, given: range | list[int] | dict[str, int] | None) -> list[Plane]:
+    """Return the planes of a range, the plane at a named position, or all planes."""
+    planes = segmenter.planes()
+    if given is None:
+        return planes
+    if isinstance(given, range):
+        if given.start < 0 or given.stop > len(planes):
+            raise PromptError(f"There are {len(planes)} planes, counted from 0: name some of them with --plane.")
+        return planes[given.start : given.stop]
+    return [segmenter.plane(plane_position(segmenter, given))]
+
+
+def _run(segmenter: Segmenter, planes: list[Plane], levels: range, where: list[float] | None) -> None:
     from rich.progress import TextColumn
 
-    planes = segmenter.planes()
-    if numbers is not None:
-        if numbers.start < 0 or numbers.stop > len(planes):
-            raise PromptError(f"There are {len(planes)} planes, counted from 0: name some of them with --plane.")
-        planes = planes[numbers.start : numbers.stop]
     _ = segmenter.encoder.rendering  # What is wrong with the contrast is told before a bar is drawn.
     now = None
     with progress_bar("{task.description}", TextColumn("{task.fields[rate]}")) as progress:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from napari_sam.errors import ModelError
+from napari_sam.errors import ModelError, first_line
 
 
 def filled(make: Callable[[], Any], state: Mapping[str, Tensor], name: str) -> Any:
@@ -36,7 +36,7 @@ def filled(make: Callable[[], Any], state: Mapping[str, Tensor], name: str) -> A
         if isinstance(error, RuntimeError) and "torchvision" not in str(error):
             raise
         raise ModelError(
-            f"{name} needs a package that does not load ({str(error).splitlines()[0]}): pip install transformers, "
+            f"{name} needs a package that does not load ({first_line(error)}): pip install transformers, "
             "and, where torchvision is installed, the one that is made for this torch."
         ) from error
     _compare({key: value.shape for key, value in network.state_dict().items()}, state, name)
