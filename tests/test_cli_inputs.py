@@ -352,6 +352,15 @@ def test_what_the_machine_refuses_is_one_line(
     assert (code, err.count("\n")) == (1, 1)
 
 
+def test_labels_on_disk_that_exist_can_be_added_to_and_the_message_says_so(run: Run, work: Path) -> None:
+    assert run("segment", "coin.tif", *COIN, "--out", "labels.ome.zarr")[0] == 0
+    code, _, err = run("segment", "coin.tif", *COIN, "--out", "labels.ome.zarr")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "--append to add to it, or pass --overwrite to replace it" in err
+    Path("labels.tif").touch()
+    assert "--append" not in run("segment", "coin.tif", *COIN, "--out", "labels.tif")[2]
+
+
 # Planes by name
 
 

@@ -272,7 +272,7 @@ def _check_outputs(
     if append and not in_pyramid:
         raise PromptError(f"{out.name} cannot be added to: --append goes with labels that end in {PYRAMID_SUFFIX}.")
     if not (append and exists(out)):
-        check_output(out, LABEL_SUFFIXES, overwrite)
+        check_output(out, LABEL_SUFFIXES, overwrite, can_append=in_pyramid)
     if in_pyramid and exists(out) and not is_label_image(out):
         raise OutputError(f"{out} holds no labels, and it is not replaced: choose another name.")
     if json:

@@ -26,10 +26,23 @@ _IN_ZARR = re.compile(
 MOVE_SECONDS = 60.0
 
 
-def check_output(path: Path, suffixes: tuple[str, ...] = (), overwrite: bool = False) -> None:
+def check_output(
+    path: Path, suffixes: tuple[str, ...] = (), overwrite: bool = False, *, can_append: bool = False
+) -> None:
     """Refuse a place that cannot be written to, before any work is done for it; nothing is made yet.
 
     What a killed run left in the folder is removed.
+
+    Parameters
+    ----------
+    path
+        File or folder of the output.
+    suffixes
+        Endings that it may have; any when left out.
+    overwrite
+        Whether it may exist.
+    can_append
+        Whether the message for one that exists names `--append`.
 
     Raises
     ------
@@ -42,7 +55,9 @@ def check_output(path: Path, suffixes: tuple[str, ...] = (), overwrite: bool = F
         raise OutputError(f"{path.name} has an unknown ending: use one of {', '.join(suffixes)}.")
     remove_leftovers(path.parent)
     if exists(path) and not overwrite:
-        raise OutputError(f"{path} exists already: choose another name, or pass --overwrite.")
+        append = ", pass --append to add to it" if can_append else ""
+        replace = " to replace it" if can_append else ""
+        raise OutputError(f"{path} exists already: choose another name{append}, or pass --overwrite{replace}.")
     _check_replaceable(path)
     check_writable(next(parent for parent in path.absolute().parents if parent.exists()), "choose another one")
 
