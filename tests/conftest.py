@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from hypothesis import settings
 from scipy import ndimage
 
+from napari_sam import cli
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.models import load_predictor
 from napari_sam.models.predictor import Decoded, Embedding, Predictor
@@ -18,6 +21,31 @@ settings.register_profile("napari-sam", deadline=None, derandomize=True, databas
 settings.load_profile("napari-sam")
 
 SIDE = 64
+
+
+class Result(NamedTuple):
+    """Exit status of a command, and its output on both streams."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Run the command with some arguments in this process, as a shell would."""
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["napari-sam", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return Result(code, *capsys.readouterr())
+
+    return run
 
 
 class FakePredictor:

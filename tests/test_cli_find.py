@@ -17,7 +17,7 @@ from napari_sam.stores.pyramid import LabelPyramid
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, fake_predictor):
+def run(run, monkeypatch, fake_predictor):
     def find_in(embedding, text, threshold=0.5):
         bright = embedding.tensors[0][0].float().mean(0).numpy() > 100
         parts, count = ndimage.label(bright.reshape(16, 4, 16, 4).mean((1, 3)) > 0.3)
@@ -28,17 +28,6 @@ def run(monkeypatch, capsys, fake_predictor):
 
     fake_predictor.finds_text, fake_predictor.find = True, find_in
     monkeypatch.setattr(cli_find, "load", lambda *_, **__: fake_predictor)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["napari-sam", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
     return run
 
 

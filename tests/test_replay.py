@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import torch
 import zarr
 from skimage.data import coins
 
-from napari_sam import cli, models
+from napari_sam import models
 from napari_sam.core.cleaning import Cleaning
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask, iou
@@ -257,24 +256,6 @@ def _one_predictor_on_one_thread():
         patch.setattr(models, "load_predictor", lru_cache(models.load_predictor))
         yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command in this process; gives the exit code, what it printed and what it said of errors."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["napari-sam", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from napari_sam.stores import image_identity
 from napari_sam.stores.image_identity import pixel_digest
 from napari_sam.stores.journal import Journal, open_journal
 from napari_sam.stores.journal_lines import format_line
+from napari_sam.stores.journal_places import image_digest
 from napari_sam.stores.pyramid import LabelPyramid
 from napari_sam.stores.targets import LabelTarget
 from napari_sam.volume import Volume
@@ -154,3 +155,31 @@ def test_opening_a_journal_to_read_needs_no_image(tmp_path):
     assert len(open_journal(folder).objects) == 1
     with Journal(folder, LabelTarget(np.zeros(SHAPE, np.uint16))) as journal:
         assert len(journal.objects) == 1
+
+
+class Computed:
+    """A large array of which every block is computed when it is read."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+
+    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
+        value = sum(at.start * (axis + 3) + at.stop for axis, at in enumerate(key)) % 251
+        return np.full([at.stop - at.start for at in key], value, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "pixels", "name"),
+    [
+        ((100_000, 100_000), "29abbf0dd6fe5f6269bc39d42bc0a863", "c226bab29ecb421854a63da9022bdfb0"),
+        ((8192, 8192, 3), "a66f219f00b0fad42f6748fa5b92a4aa", "ed45162a8fb51804247a795d4f40e26a"),
+        ((2, 3, 4, 9000, 9000, 5), "a17b46b9d615de7f3132df894028347a", "3fbe05bd5ac8930b274a561a61d076c6"),
+    ],
+)
+def test_large_images_keep_the_digests_by_which_journals_on_disk_know_them(
+    shape: tuple[int, ...], pixels: str, name: str
+) -> None:
+    assert pixel_digest(Computed(*shape)) == pixels
+    assert image_digest(None, Computed(*shape), shape) == name

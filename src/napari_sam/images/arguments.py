@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_sam.core.arguments import shown as in_words
 from napari_sam.errors import ImageError
 from napari_sam.images.source import Opened
 from napari_sam.lazy import dtype_of
@@ -20,15 +21,6 @@ MIN_SIDE = 16
 SHORT = 4
 # Pixels longer than this many times their width are a mistake of units, and no tile could show them.
 MAX_ANISOTROPY = 1e5
-
-
-def brief(value: Any) -> str:
-    """Return a value as text that fits into a sentence."""
-    try:
-        text = repr(value)
-    except ValueError:  # Whole numbers of thousands of digits are not written out.
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:60]}..."
 
 
 def check_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -90,7 +82,7 @@ def _channel_axis(opened: Opened, shape: tuple[int, ...], rgb: bool | None, chan
             axis = operator.index(channel_axis)
         except TypeError as error:
             raise ImageError(
-                f"The channel axis {brief(channel_axis)} is no whole number: count axes from 0."
+                f"The channel axis {in_words(channel_axis)} is no whole number: count axes from 0."
             ) from error
         if not -len(shape) <= axis < len(shape):
             raise ImageError(f"There is no axis {axis} in an image of shape {shape}: name another one.")
@@ -173,11 +165,12 @@ def checked_channels(channels: Sequence[int] | None, count: int, shown: Sequence
         chosen = tuple(operator.index(channel) for channel in np.atleast_1d(np.asarray(channels, object)))
     except (TypeError, ValueError) as error:
         raise ImageError(
-            f"Channels are named by whole numbers counted from 0, and {brief(channels)} are none."
+            f"Channels are named by whole numbers counted from 0, and {in_words(channels)} are none."
         ) from error
     if not 1 <= len(chosen) <= MAX_CHANNELS or not all(0 <= channel < count for channel in chosen):
         raise ImageError(
-            f"Channels {chosen} cannot be shown: name one to three of the image's {count} channels, counted from 0."
+            f"Channels {in_words(chosen)} cannot be shown: name one to three of the image's {count} channels, counted "
+            "from 0."
         )
     return chosen
 
@@ -202,7 +195,7 @@ def checked_spacing(
         sizes = ()
     if not _is_reasonable(sizes, count):
         raise ImageError(
-            f"The spacing {brief(spacing)} does not fit: give {count} numbers above 0, one for each axis, none "
+            f"The spacing {in_words(spacing)} does not fit: give {count} numbers above 0, one for each axis, none "
             f"of them more than {MAX_ANISOTROPY:g} times another."
         )
     return sizes
@@ -235,7 +228,7 @@ def checked_nodata(nodata: Any) -> float:
         return float(nodata)
     except (TypeError, ValueError, OverflowError) as error:
         raise ImageError(
-            f"The nodata value {brief(nodata)} is no number of a pixel: give one, or leave it out."
+            f"The nodata value {in_words(nodata)} is no number of a pixel: give one, or leave it out."
         ) from error
 
 
@@ -253,7 +246,7 @@ def checked_gamma(gamma: Any, channels: int) -> float | tuple[float, ...]:
         powers = np.zeros(1)
     is_valid = powers.ndim == 1 and len(powers) in (1, channels) and bool(np.isfinite(powers).all())
     if not is_valid or not (powers > 0).all():
-        raise ImageError(f"Gamma must be above 0 and is {brief(gamma)}: 1 leaves the image as it is.")
+        raise ImageError(f"Gamma must be above 0 and is {in_words(gamma)}: 1 leaves the image as it is.")
     return float(powers[0]) if len(powers) == 1 else tuple(float(power) for power in powers)
 
 
@@ -270,7 +263,7 @@ def checked_limits(limits: Sequence[Any], channels: int) -> tuple[tuple[float, f
     except (TypeError, ValueError, OverflowError):
         pairs = np.zeros((0, 0))
     if pairs.shape not in {(1, 2), (channels, 2)} or not np.isfinite(pairs).all() or (pairs[:, 0] >= pairs[:, 1]).any():
-        raise ImageError(f"Contrast limits must be two numbers, low < high, and these are {brief(limits)}.")
+        raise ImageError(f"Contrast limits must be two numbers, low < high, and these are {in_words(limits)}.")
     return tuple((float(low), float(high)) for low, high in pairs)
 
 
