@@ -85,7 +85,7 @@ def start(
 
 
 def kill_when_reached(running: Running, seconds: float) -> int:
-    """Wait until a command has made the wanted number of changes, kill it a little later, and return its exit status."""
+    """Kill a command a little after it has made the wanted number of changes; return its exit status."""
     wait([running.reached, running.process.sentinel])
     running.process.join(seconds)
     running.process.kill()
