@@ -78,7 +78,7 @@ COMMANDS = {
         ("replay", "l.ome.zarr", "--image", "coins.tif", "--model", "compact", "--out", "again.ome.zarr"),
         (WITH_JOURNAL,),
     ),
-    "encode": Command(("encode", "coins.tif", "--store", "store", "--level", "-2")),
+    "encode": Command(("encode", "coins.tif", "--store", "store", "--level", "0")),
     "convert": Command(("convert", "compact.safetensors", "c.safetensors", "--overwrite")),
     "train": Command(("train", "train.toml")),
     "evaluate": Command(

@@ -209,17 +209,27 @@ def _move(folder: Path, moves: Sequence[tuple[str, str]], replaced: list[tuple[P
 
 
 def _remove(folder: Path) -> None:
-    """Remove a temporary folder and what belongs to it, the proof of whose it is at the end."""
-    digits = f"-{_digits(folder)}"
+    """Remove a temporary folder and what belongs to it; the proof of whose it is stays until all else is gone."""
     with contextlib.suppress(OSError):
-        for entry in list(os.scandir(folder.parent)):
-            if entry.name.startswith(".") and digits in entry.name and entry.name != folder.name:
-                _delete(entry)
-        for entry in list(os.scandir(folder)):
-            if entry.name != OWNER:
-                _delete(entry)
-        (folder / OWNER).unlink(missing_ok=True)
-        folder.rmdir()
+        for entry in _belongings(folder):
+            _delete(entry)
+        if not _belongings(folder):
+            (folder / OWNER).unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def _belongings(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what belongs to a temporary folder, beside it and in it."""
+    digits = f"-{_digits(folder)}"
+    with os.scandir(folder.parent) as beside, os.scandir(folder) as inside:
+        return [
+            *(
+                entry
+                for entry in beside
+                if entry.name.startswith(".") and digits in entry.name and entry.name != folder.name
+            ),
+            *(entry for entry in inside if entry.name != OWNER),
+        ]
 
 
 def _delete(entry: os.DirEntry[str]) -> None:
