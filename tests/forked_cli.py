@@ -1,31 +1,108 @@
-"""The command in processes that are forked from one where everything is imported, so that they start at once."""
+"""The command in processes that are forked from one where everything is imported, so that they start at once.
+
+Such a process counts its changes to files: files opened for writing or locking, folders made, and anything renamed or
+removed. It can be killed at any of them, so the moment does not depend on how fast the machine is.
+"""
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
+import signal
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 PRELOADED = [
     *("torch", "zarr", "tifffile", "safetensors.torch", "skimage.data", "napari_sam.cli", "napari_sam.models"),
     *("napari_sam.models.compact", "napari_sam.segmenter", "napari_sam.replay", "napari_sam.training.train"),
+    *("napari_sam.evaluation", "napari_sam.search", "matplotlib.figure", "tests.text_model"),
 ]
+CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.utime", "os.truncate", "fcntl.flock")
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
-def start(folder: Path, arguments: tuple[str, ...], log: Path) -> BaseProcess:
-    """Start a command in a folder; what it prints goes into a file."""
+@dataclass(frozen=True)
+class Running:
+    """A command that is running.
+
+    Parameters
+    ----------
+    process
+        Its process.
+    reached
+        Gets a message when the wanted number of changes is reached, or is closed when the command ends before.
+    log
+        Gets what the command prints.
+    changes
+        Gets the number of changes when the command ends by itself.
+    """
+
+    process: BaseProcess
+    reached: Connection
+    log: Path
+    changes: Path
+
+    def end(self) -> int:
+        """Wait until it has ended, and return its exit status: negative where a signal ended it."""
+        self.process.join()
+        self.reached.close()
+        assert self.process.exitcode is not None
+        return self.process.exitcode
+
+
+def start(
+    folder: Path, arguments: Sequence[str], log: Path, *, stop_at: int | None = None, dies: bool = False
+) -> Running:
+    """Start a command in a folder.
+
+    Parameters
+    ----------
+    folder
+        Its working directory.
+    arguments
+        Of the command line.
+    log
+        File for what it prints.
+    stop_at
+        The number of a change to a file.
+    dies
+        Whether it kills itself right before that change; else it tells of it by `Running.reached` and goes on.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=_run, args=(folder, arguments, log))
+    here, there = context.Pipe(duplex=False)
+    changes = log.with_suffix(".changes")
+    process = context.Process(target=_run, args=(folder, tuple(arguments), log, changes, there, stop_at, dies))
     process.start()
-    return process
+    there.close()
+    return Running(process, here, log, changes)
 
 
-def _run(folder: Path, arguments: tuple[str, ...], log: Path) -> None:
+def kill_when_reached(running: Running, seconds: float) -> int:
+    """Kill a command a little after it has made the wanted number of changes; return its exit status."""
+    wait([running.reached, running.process.sentinel])
+    running.process.join(seconds)
+    running.process.kill()
+    return running.end()
+
+
+def _run(
+    folder: Path,
+    arguments: Sequence[str],
+    log: Path,
+    changes: Path,
+    there: Connection,
+    stop_at: int | None,
+    dies: bool,
+) -> None:
     os.chdir(folder)
-    os.environ |= {"OMP_NUM_THREADS": "1", "NAPARI_SAM_CACHE": str(folder.parent / f"{folder.name}-cache")}
+    os.environ |= {"OMP_NUM_THREADS": "1", "NAPARI_SAM_CACHE": str(folder.parent / "cache")}
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -33,6 +110,25 @@ def _run(folder: Path, arguments: tuple[str, ...], log: Path) -> None:
 
     torch.set_num_threads(1)
     sys.argv = ["napari-sam", *arguments]
-    from napari_sam import cli
+    from napari_sam import cli, cli_find, cli_models
+    from tests.text_model import DiscFinder
 
-    cli.main()
+    # A fake model takes no time, and no model that takes text is small enough. `demo` and `train` have a real one.
+    cli_find.load = cli_models.load = lambda *_, **__: DiscFinder()
+    counter = itertools.count(1)
+    last = 0
+
+    def count(event: str, given: tuple[Any, ...]) -> None:
+        nonlocal last
+        if event in CHANGES or (event == "open" and isinstance(given[2], int) and given[2] & WRITES):
+            last = next(counter)
+            if last == stop_at and dies:
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif last == stop_at:
+                there.send(last)
+
+    sys.addaudithook(count)
+    try:
+        cli.main()
+    finally:
+        changes.write_text(str(last))

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
 import zarr
-from scipy import ndimage
 
 from napari_sam import cli, cli_find
 from napari_sam.stores.pyramid import LabelPyramid
+from tests.text_model import DiscFinder
 
 
 @pytest.fixture
-def run(run, monkeypatch, fake_predictor):
-    def find_in(embedding, text, threshold=0.5):
-        bright = embedding.tensors[0][0].float().mean(0).numpy() > 100
-        parts, count = ndimage.label(bright.reshape(16, 4, 16, 4).mean((1, 3)) > 0.3)
-        logits = [np.where(parts == n, 5, -5) for n in range(1, count + 1)] if text == "disc" else []
-        return SimpleNamespace(
-            logits=np.array(logits, np.float32).reshape(-1, 16, 16), scores=np.full(len(logits), 0.9)
-        )
-
-    fake_predictor.finds_text, fake_predictor.find = True, find_in
-    monkeypatch.setattr(cli_find, "load", lambda *_, **__: fake_predictor)
+def run(run, monkeypatch):
+    predictor = DiscFinder()
+    monkeypatch.setattr(cli_find, "load", lambda *_, **__: predictor)
     return run
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,11 +18,13 @@ from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError, OutputError
 from napari_sam.export import write_labels
 from napari_sam.files import check_output, replacing
+from napari_sam.locks import SharedPlace
 from napari_sam.stores.additions import adding_to
+from napari_sam.stores.journal import Journal
 from napari_sam.stores.labels import LabelStore
 from napari_sam.stores.pyramid import LabelPyramid
 from napari_sam.stores.targets import LabelTarget
-from napari_sam.temporary import move_all, temporary_folder, unfinished
+from napari_sam.temporary import move_all, remove_leftovers, temporary_folder, unfinished
 
 SHAPE = (40, 40)
 
@@ -182,6 +185,52 @@ def test_a_name_of_250_letters_has_an_unfinished_file_too(tmp_path):
     assert names_in(tmp_path) == [path.name]
 
 
+@pytest.mark.parametrize("step", ["mkdir", "open"])
+def test_a_run_that_was_killed_while_it_made_its_folder_leaves_nothing_after_the_next_one(tmp_path, step):
+    killed(BEGIN.replace("STEP", step), tmp_path)
+    (left,) = names_in(tmp_path)
+    with replacing(tmp_path / "a.txt") as temporary:
+        assert not (tmp_path / left).exists()
+        temporary.write_text("new")
+    assert names_in(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders cannot be locked elsewhere")
+def test_the_folder_that_another_run_is_just_making_stays(tmp_path):
+    folder = tmp_path / ".napari-sam-0123456789abcdef"
+    with SharedPlace.of(tmp_path).exclusive(10):
+        folder.mkdir()
+        remove_leftovers(tmp_path)
+        assert folder.exists()
+    remove_leftovers(tmp_path)
+    assert not folder.exists()
+
+
+def test_what_cannot_be_removed_keeps_the_proof_of_whose_it_is(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as context, temporary_folder(tmp_path) as folder:
+        (folder / "half").write_text("")
+        context.setattr(Path, "unlink", refuse)
+    assert folder.exists()
+    remove_leftovers(tmp_path)
+    assert not folder.exists()
+
+
+BEGIN = """
+def die(event, arguments):
+    if event == "os.rename" or (event, "STEP") == ("open", "mkdir") and "owner.json" in str(arguments[0]):
+        os.kill(os.getpid(), 9)
+import sys
+from pathlib import Path
+from napari_sam.temporary import temporary_folder
+sys.addaudithook(die)
+with temporary_folder(Path(sys.argv[1])):
+    pass
+"""
+
+
 def test_an_error_while_writing_is_not_hidden_by_the_clean_up(tmp_path):
     def write():
         with replacing(tmp_path / "a.txt"):
@@ -200,7 +249,9 @@ from pathlib import Path
 import numpy as np
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
+from napari_sam.locks import SharedPlace
 from napari_sam.stores.additions import adding_to
+from napari_sam.stores.journal import Journal
 from napari_sam.stores.pyramid import LabelPyramid
 from napari_sam.stores.targets import LabelTarget
 with adding_to(LabelTarget(LabelPyramid.open(sys.argv[1]))) as journal:
@@ -222,6 +273,32 @@ def test_what_a_killed_run_added_is_taken_back_at_the_next_opening(tmp_path):
     np.testing.assert_array_equal(np.asarray(pyramid), before)
     assert names_in(tmp_path) == ["l.ome.zarr"]
     assert LabelStore(pyramid).next_label == 2
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_what_a_killed_run_added_is_taken_back_by_one_that_was_killed_at_it_and_the_next(tmp_path, monkeypatch, number):
+    class Killed(BaseException):
+        pass
+
+    path, undone, undo = tmp_path / "l.ome.zarr", [], Journal.undo
+
+    def killed_undo(journal):
+        if len(undone) == number:
+            raise Killed
+        undone.append(entry := undo(journal))
+        return entry
+
+    LabelPyramid.create(path, SHAPE)
+    killed(ADD, path)
+    with monkeypatch.context() as context:
+        context.setattr(Journal, "undo", killed_undo)
+        context.setattr(LabelPyramid, "release", lambda *_: killed_undo(None))
+        with pytest.raises(Killed):
+            LabelPyramid.open(path)
+    pyramid = LabelPyramid.open(path)
+    assert not np.asarray(pyramid).any()
+    assert names_in(tmp_path) == ["l.ome.zarr"]
+    assert LabelStore(pyramid).next_label == 1
 
 
 def test_what_a_run_added_is_there_when_it_ends_well_and_not_when_it_fails(tmp_path):

@@ -17,6 +17,7 @@ from napari_sam.images.array_attributes import grid_attributes, map_attributes
 from napari_sam.images.calibration import Calibration
 from napari_sam.images.ome_sizes import metadata_of
 from napari_sam.images.units import MICROMETRES
+from napari_sam.zarr_writes import no_write_goes_on
 
 LABEL_SUFFIXES = (".tif", ".tiff", ".zarr")
 
@@ -67,16 +68,17 @@ def _write_zarr(path: Path, labels: NDArray[Any], calibration: Calibration | Non
     chunks = [1] * labels.ndim
     for axis in (-2, -1) if in_plane is None else map(in_plane.index, "yx"):
         chunks[axis] = min(labels.shape[axis], 512)
-    array = zarr.create_array(
-        path,
-        shape=labels.shape,
-        dtype=labels.dtype,
-        chunks=tuple(chunks),
-        fill_value=0,
-        attributes=attributes,
-        dimension_names=None if calibration is None else list(calibration.axes),
-    )
-    array[...] = labels
+    with no_write_goes_on():
+        array = zarr.create_array(
+            path,
+            shape=labels.shape,
+            dtype=labels.dtype,
+            chunks=tuple(chunks),
+            fill_value=0,
+            attributes=attributes,
+            dimension_names=None if calibration is None else list(calibration.axes),
+        )
+        array[...] = labels
 
 
 def _write_tiff(path: Path, labels: NDArray[Any], calibration: Calibration | None) -> None:

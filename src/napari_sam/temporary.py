@@ -2,7 +2,8 @@
 
 Each run makes a folder with a random name, exclusively, and a locked file in it that says whose it is. Its unfinished
 files lie in that folder, or beside it under names that end in the same random digits. Only a folder with such a name
-and file whose lock is free is ever removed, and with it only files that have its digits.
+and file whose lock is free is ever removed, and with it only files that have its digits. The parent is locked while
+such a folder is made, so one without that file, of a process that was killed right then, is known too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from napari_sam.locks import Lock, try_lock
+from napari_sam.locks import Lock, SharedPlace, try_lock
 
 NAME = re.compile(r"\.napari-sam-([0-9a-f]{16})")
 OWNER, MOVES = "owner.json", "moves.json"
@@ -26,8 +27,9 @@ ADDITIONS = "added.json"
 _CONTENT = '{"napari-sam": "temporary files of a run, removed by the next one"}\n'
 # Names may have 255 bytes, and those of unfinished files are a little longer than their outputs'.
 MOST_BYTES = 100
-# A process that is killed within microseconds leaves an empty folder, which nobody can have locked after this time.
+# Where the parent cannot be locked, a folder without its file is taken for a dead one after this time.
 _EMPTY_SECONDS = 3600.0
+_BEGIN_SECONDS = 10.0
 
 
 @contextlib.contextmanager
@@ -42,11 +44,8 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
         It cannot be made.
     """
     remove_leftovers(parent)
-    folder = parent / f".napari-sam-{secrets.token_hex(8)}"
-    folder.mkdir()
-    lock = None
+    folder, lock = _begin(parent)
     try:
-        lock = _own(folder)
         yield folder
     finally:
         _remove(folder)
@@ -129,6 +128,20 @@ def _folders_in(parent: Path) -> list[Path]:
     return [folder for folder in found if folder.is_dir() and not folder.is_symlink()]
 
 
+def _begin(parent: Path) -> tuple[Path, Lock | None]:
+    """Make a temporary folder, with the parent locked until the folder says whose it is."""
+    folder = parent / f".napari-sam-{secrets.token_hex(8)}"
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(TimeoutError):
+            stack.enter_context(SharedPlace.of(parent).exclusive(_BEGIN_SECONDS))
+        folder.mkdir()
+        try:
+            return folder, _own(folder)
+        except BaseException:
+            _remove(folder)
+            raise
+
+
 def _own(folder: Path) -> Lock | None:
     """Put the file into a folder that says whose it is, locked before it has its name."""
     unnamed = folder / f"{OWNER}.new"
@@ -146,9 +159,7 @@ def _remove_if_dead(folder: Path) -> None:
     owner = folder / OWNER
     with contextlib.suppress(OSError, ValueError):
         if not owner.exists():
-            old = time.time() - folder.stat().st_mtime > _EMPTY_SECONDS
-            if old and all(name == f"{OWNER}.new" for name in os.listdir(folder)):  # noqa: PTH208
-                _remove(folder)
+            _remove_if_unfinished(folder)
             return
         lock = try_lock(owner)
         if lock is None:
@@ -158,6 +169,21 @@ def _remove_if_dead(folder: Path) -> None:
                 _finish(folder)
                 _remove(folder)
         finally:
+            lock.release()
+
+
+def _remove_if_unfinished(folder: Path) -> None:
+    """Remove a folder whose process was killed before the folder said whose it is."""
+    lock = None
+    with contextlib.suppress(OSError):
+        lock = try_lock(folder.parent)
+    try:
+        is_dead = lock is not None or time.time() - folder.stat().st_mtime > _EMPTY_SECONDS
+        # Its process may have gone on until the parent was locked here.
+        if is_dead and all(name == f"{OWNER}.new" for name in os.listdir(folder)):  # noqa: PTH208
+            _remove(folder)
+    finally:
+        if lock is not None:
             lock.release()
 
 
@@ -183,17 +209,27 @@ def _move(folder: Path, moves: Sequence[tuple[str, str]], replaced: list[tuple[P
 
 
 def _remove(folder: Path) -> None:
-    """Remove a temporary folder and what belongs to it, the proof of whose it is at the end."""
-    digits = f"-{_digits(folder)}"
+    """Remove a temporary folder and what belongs to it; the proof of whose it is stays until all else is gone."""
     with contextlib.suppress(OSError):
-        for entry in list(os.scandir(folder.parent)):
-            if entry.name.startswith(".") and digits in entry.name and entry.name != folder.name:
-                _delete(entry)
-        for entry in list(os.scandir(folder)):
-            if entry.name != OWNER:
-                _delete(entry)
-        (folder / OWNER).unlink(missing_ok=True)
-        folder.rmdir()
+        for entry in _belongings(folder):
+            _delete(entry)
+        if not _belongings(folder):
+            (folder / OWNER).unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def _belongings(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what belongs to a temporary folder, beside it and in it."""
+    digits = f"-{_digits(folder)}"
+    with os.scandir(folder.parent) as beside, os.scandir(folder) as inside:
+        return [
+            *(
+                entry
+                for entry in beside
+                if entry.name.startswith(".") and digits in entry.name and entry.name != folder.name
+            ),
+            *(entry for entry in inside if entry.name != OWNER),
+        ]
 
 
 def _delete(entry: os.DirEntry[str]) -> None:

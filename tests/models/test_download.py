@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import socket
@@ -20,6 +21,7 @@ import pytest
 from napari_sam.errors import ModelError
 from napari_sam.models import download as module
 from napari_sam.models.download import download, record_of, sha256_of
+from napari_sam.models.unfinished import Unfinished
 
 WEIGHTS = b"PK\x03\x04" + bytes(range(256)) * 400
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
@@ -191,7 +193,8 @@ def test_a_file_that_is_there_is_not_fetched(server: Server, target: Path) -> No
 def test_a_stopped_download_goes_on_where_it_was(server: Server, target: Path) -> None:
     with pytest.raises(StoppedError):
         download(server.url, target, progress=stop_after(50_000))
-    size = target.with_name("some.pth.part").stat().st_size
+    (part,) = target.parent.glob(".some.pth-*.part")
+    size = part.stat().st_size
     assert 50_000 <= size < len(WEIGHTS)
     seen: list[int] = []
     download(server.url, target, progress=lambda done, total: seen.append(done))
@@ -370,13 +373,48 @@ def test_the_progress_shows_each_part_as_it_comes_and_can_stop_there(server: Ser
     server.gate.set()
 
 
-@pytest.mark.parametrize("about", ["[1]", '{"url": 5, "version": ["a"], "total": "x"}', '{"version": "a\\nb"}', "\xff"])
-def test_notes_beside_a_part_that_are_not_ours_are_not_trusted(server: Server, target: Path, about: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [b"PK\x03\x04mine", b"[1]", b'{"url": 5, "version": ["a"], "total": "x"}', b'{"version": "a\\nb"}', b"\xff"],
+)
+def test_files_of_the_user_with_the_names_of_unfinished_downloads_stay(
+    server: Server, target: Path, content: bytes
+) -> None:
+    digits = "0123456789abcdef"
+    names = ["some.pth.part", "some.pth.part.json", f".some.pth-{digits}.part", f".some.pth-{digits}.part.json"]
+    names.append(".some.pth.lock")
     target.parent.mkdir()
-    target.with_name("some.pth.part").write_bytes(b"PK\x03\x04something else")
-    target.with_name("some.pth.part.json").write_bytes(about.encode("latin-1"))
+    for name in names:
+        target.with_name(name).write_bytes(content)
+    with pytest.raises(StoppedError):
+        download(server.url, target, progress=stop_after(50_000))
+    server.content, server.etag = WEIGHTS[::-1], '"two"'
+    assert "no model file" in refusal(server.url, target)
+    server.content = WEIGHTS
     download(server.url, target)
     assert target.read_bytes() == WEIGHTS
+    assert {name: target.with_name(name).read_bytes() for name in names} == dict.fromkeys(names, content)
+    assert left(target) == sorted(["some.pth", *names[:-1]])
+
+
+@pytest.mark.parametrize("note", ['{"version": ["a"], "total": "x"', '{"version": "a\\nb", "total": -1'])
+def test_what_a_note_of_an_unfinished_download_says_is_checked(server: Server, target: Path, note: str) -> None:
+    with pytest.raises(StoppedError):
+        download(server.url, target, progress=stop_after(50_000))
+    (path,) = target.parent.glob(".some.pth-*.part.json")
+    says = json.loads(path.read_text())
+    path.write_text(json.dumps(says | json.loads(note + "}")))
+    download(server.url, target)
+    assert server.asked == ["", ""]
+    assert target.read_bytes() == WEIGHTS
+    assert left(target) == ["some.pth"]
+
+
+def test_an_unfinished_download_of_another_address_is_removed(server: Server, target: Path) -> None:
+    target.parent.mkdir()
+    Unfinished(target).begin("https://example.org/other", "one", 10)
+    download(server.url, target)
+    assert left(target) == ["some.pth"]
 
 
 def test_a_failed_download_names_the_model_the_cause_and_the_way_by_hand(

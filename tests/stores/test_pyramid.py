@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from zarr.codecs import ZstdCodec
 
+from napari_sam import temporary
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
@@ -275,6 +277,53 @@ def test_a_full_disk_leaves_nothing_of_labels_that_could_not_be_made(tmp_path, f
     (tmp_path / "file").write_text("")
     with pytest.raises(LabelsError, match="cannot be made"):
         LabelPyramid.create(tmp_path / "file" / "l.zarr", (5, 5))
+
+
+def test_writes_that_go_on_after_one_failed_have_ended_when_labels_that_were_not_made_are_removed(
+    tmp_path, monkeypatch, fail
+):
+    # zarr writes the metadata of a new array and of its group at once: the first fails, and the other takes longer.
+    real, has_failed, is_removed, events = os.link, threading.Event(), threading.Event(), []
+    fail(2, NO_SPACE)
+    refusing, remove = os.replace, temporary._remove
+
+    def replace(*args):
+        try:
+            return refusing(*args)
+        except OSError:
+            has_failed.set()
+            raise
+
+    def link(*args, **kwargs):
+        assert has_failed.wait(60)
+        is_removed.wait(0.3)  # It never comes, unless folders are removed too early.
+        events.append("written")
+        return real(*args, **kwargs)
+
+    def removed(folder):
+        remove(folder)
+        events.append("removed")
+        is_removed.set()
+
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(temporary, "_remove", removed)
+    with pytest.raises(LabelsError, match="No space left"):
+        LabelPyramid.create(tmp_path / "l.zarr", (1500, 1500))
+    assert events == ["written", "removed"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metadata_that_a_killed_process_was_writing_are_removed_and_no_file_of_the_user(tmp_path):
+    path = tmp_path / "l.ome.zarr"
+    LabelPyramid.create(path, (5, 5))
+    before, half = files_in(path), path / f"zarr.{'0123456789abcdef' * 2}.partial"
+    half.write_text("{")
+    (path / "zarr.notes.partial").write_text("mine")
+    LabelPyramid.open(path)
+    assert not half.exists()
+    (path / "zarr.notes.partial").unlink()
+    assert files_in(path) == before
 
 
 def make_text(path):

@@ -84,6 +84,35 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(options, monkeypatch)
     assert curves[0] == curves[1]
 
 
+def test_a_second_run_in_the_same_folder_is_refused_and_the_first_one_goes_on(options):
+    refusals = []
+
+    def start_another(step, figures):
+        with pytest.raises(OutputError, match=r"Another training run is at work in .*choose another folder") as refused:
+            train(options)
+        refusals.append(str(refused.value))
+
+    weights = train(options, start_another)
+    assert len(refusals) == options.steps
+    assert not (options.out / "training.lock").exists()
+    assert train(options) == weights  # The folder is free again.
+
+
+def test_the_lock_of_a_killed_run_keeps_nobody_out_and_is_removed(options):
+    options.out.mkdir()
+    (options.out / "training.lock").touch()
+    train(options)
+    assert not (options.out / "training.lock").exists()
+
+
+def test_a_run_that_is_refused_leaves_no_folder(options, tmp_path):
+    (tmp_path / "none.safetensors").write_bytes(b"no weights")
+    wrong = replace(options, out=tmp_path / "a/b", init=tmp_path / "none.safetensors")
+    with pytest.raises(ModelError):
+        train(wrong)
+    assert not (tmp_path / "a").exists()
+
+
 def test_the_weights_load_as_a_model_of_half_precision(options):
     weights = train(options)
     predictor = load_predictor(weights, "cpu")

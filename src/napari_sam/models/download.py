@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
-import json
 import os
 import re
 import shutil
@@ -25,15 +24,16 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from filelock import FileLock, Timeout
-
 from napari_sam.errors import ModelError
+from napari_sam.locks import try_lock
+from napari_sam.models.unfinished import Unfinished
 
 SCHEMES = ("https",)
 TIMEOUT = 30.0
 # A connection that breaks is taken up again so often, as long as each brings something.
 ATTEMPTS = 3
 PAUSE = 1.0
+TURN_SECONDS = 0.5
 BLOCK = 2**20
 # A file whose size is not known may have this many bytes; one whose size is known, this multiple of it.
 MAX_BYTES = 16 * 10**9
@@ -55,22 +55,14 @@ class _DroppedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One file to fetch, and the files beside it."""
+    """One file to fetch, and what came of it so far."""
 
     url: str
     target: Path
     help: str
     name: str
     limit: int
-
-    @property
-    def part(self) -> Path:
-        return self.target.with_name(f"{self.target.name}.part")
-
-    @property
-    def about(self) -> Path:
-        """Of which version of the file the part is."""
-        return self.target.with_name(f"{self.target.name}.part.json")
+    unfinished: Unfinished
 
     def error(self, reason: str, mend: str = "") -> ModelError:
         return ModelError(
@@ -138,7 +130,7 @@ def download(
     elsewhere = f" (see {homepage})" if homepage else ""
     by_hand = f"get that file with a browser{elsewhere} and save it as {target} by hand"
     limit = MAX_BYTES if nbytes is None else int(MAX_EXCESS * nbytes)
-    job = _Job(url, target, by_hand, name or target.name, limit)
+    job = _Job(url, target, by_hand, name or target.name, limit, Unfinished(target))
     report = progress or (lambda done, total: None)
     if urlsplit(url).scheme not in SCHEMES:
         raise job.error("models are fetched by https alone", job.help)
@@ -146,25 +138,28 @@ def download(
         target.parent.mkdir(parents=True, exist_ok=True)
     with _turn(job, report):
         if target.exists():
+            job.unfinished.forget()
             return
         _fill(job, report)
         _check(job, sha256)
         with _writing(job):
-            if sha256 is None:
-                record_of(target).write_text(f"{sha256_of(job.part)}  {target.name}\n")
-            job.part.replace(target)
-        job.about.unlink(missing_ok=True)
+            if sha256 is None and _size(record_of(target)) == 0:
+                record_of(target).write_text(f"{sha256_of(job.unfinished.part)}  {target.name}\n")
+            job.unfinished.put_in_place()
 
 
 @contextlib.contextmanager
 def _turn(job: _Job, report: Progress) -> Iterator[None]:
     """Wait until no other process downloads this file; show how far that one is."""
-    lock = FileLock(job.target.with_name(f".{job.target.name}.lock"))
+    place = job.target.with_name(f".{job.target.name}.lock")
     while True:
-        with _writing(job), contextlib.suppress(Timeout):
-            lock.acquire(timeout=0.5)
+        with _writing(job):
+            lock = try_lock(place, create=True)
+        job.unfinished.look()
+        if lock is not None:
             break
-        report(_size(job.part), _read_about(job).get("total"))
+        report(job.unfinished.size, job.unfinished.about()["total"])
+        time.sleep(TURN_SECONDS)
     try:
         yield
     finally:
@@ -173,12 +168,12 @@ def _turn(job: _Job, report: Progress) -> Iterator[None]:
 
 def _fill(job: _Job, report: Progress) -> None:
     """Receive the file into its part, taking up the connection again where it breaks."""
-    tries, most = 0, _size(job.part)
+    tries, most = 0, job.unfinished.size
     while True:
         try:
             _receive(job, report)
         except _DroppedError as error:
-            size = _size(job.part)
+            size = job.unfinished.size
             tries = 0 if size >= most + BLOCK else tries + 1
             most = max(most, size)
             if tries >= ATTEMPTS:
@@ -189,9 +184,9 @@ def _fill(job: _Job, report: Progress) -> None:
 
 
 def _receive(job: _Job, report: Progress) -> None:
-    about = _read_about(job)
-    start = _size(job.part) if about.get("url") == job.url and about.get("version") else 0
-    if start and start == about.get("total"):
+    about = job.unfinished.about()
+    start = job.unfinished.size if about["url"] == job.url and about["version"] else 0
+    if start and start == about["total"]:
         return  # An earlier attempt ended before it was put in place.
     headers = {"User-Agent": "napari-sam", "Accept-Encoding": "identity"}
     if start:
@@ -204,7 +199,7 @@ def _receive(job: _Job, report: Progress) -> None:
         error.close()
         if error.code != 416:
             raise job.error(_refusal(error.code)) from error
-        _forget(job)
+        job.unfinished.forget()
         raise _DroppedError(f"the server has no more than {start} bytes of it") from error
     except urllib.error.URLError as error:
         raise job.error(_unreachable(job.url, error.reason)) from error
@@ -266,15 +261,14 @@ def _begin(job: _Job, headers: Message, start: int, about: dict[str, Any]) -> tu
         came = headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
         # Some servers give the rest of a file that is another one by now.
         if came != str(start) or version not in (None, about["version"]):
-            _forget(job)
+            job.unfinished.forget()
             raise _DroppedError("the file on the server has changed")
     with _writing(job):
         if not start:
-            job.part.unlink(missing_ok=True)
-            job.about.write_text(json.dumps({"url": job.url, "version": version, "total": total}))
-        free = shutil.disk_usage(job.part.parent).free
+            job.unfinished.begin(job.url, version, total)
+        free = shutil.disk_usage(job.target.parent).free
     if total is not None and free < total - start:
-        room = f"make room for {(total - start) / 1e9:.2f} GB in {job.part.parent}, or set NAPARI_SAM_MODELS"
+        room = f"make room for {(total - start) / 1e9:.2f} GB in {job.target.parent}, or set NAPARI_SAM_MODELS"
         raise job.error("the disk is full", f"{room} to another folder")
     return start, total
 
@@ -287,7 +281,7 @@ def _version(headers: Message) -> str | None:
 
 def _copy(job: _Job, response: http.client.HTTPResponse, start: int, total: int | None, report: Progress) -> None:
     with _writing(job):
-        file = job.part.open("ab")
+        file = job.unfinished.part.open("ab")
     with file:
         done = start
         report(done, total)
@@ -305,7 +299,7 @@ def _copy(job: _Job, response: http.client.HTTPResponse, start: int, total: int 
             file.flush()
             os.fsync(file.fileno())
     if done > job.limit:
-        _forget(job)
+        job.unfinished.forget()
         raise job.error(f"the server sends more than {job.limit / 1e9:.2f} GB, and no more are expected")
     if total is not None and done < total:
         raise _DroppedError(f"the connection broke after {done} of {total} bytes")
@@ -340,22 +334,17 @@ class _Speed:
 
 def _check(job: _Job, sha256: str | None) -> None:
     """Refuse, and delete, what is no model file or another one than it should be."""
-    with job.part.open("rb") as file:
+    with job.unfinished.part.open("rb") as file:
         begins = file.read(9)
     if not begins.startswith(BEGINNINGS) and begins[8:9] != b"{":
-        _forget(job)
+        job.unfinished.forget()
         raise job.error("what came is no model file")
-    found = sha256_of(job.part) if sha256 else None
+    found = sha256_of(job.unfinished.part) if sha256 else None
     if found == sha256:
         return
-    _forget(job)
+    job.unfinished.forget()
     known = f", or delete {record_of(job.target)} if a new version is meant" if record_of(job.target).exists() else ""
     raise job.error(f"its sha256 is {found} instead of {sha256}", f"try again, or {job.help}{known}")
-
-
-def _forget(job: _Job) -> None:
-    job.part.unlink(missing_ok=True)
-    job.about.unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int:
@@ -363,22 +352,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _read_about(job: _Job) -> dict[str, Any]:
-    try:
-        about = json.loads(job.about.read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(about, dict):
-        return {}
-    total, version = about.get("total"), about.get("version")
-    is_header = isinstance(version, str) and version.isascii() and version.isprintable()
-    return {
-        "url": about.get("url"),
-        "version": version if is_header else None,
-        "total": total if type(total) is int and total >= 0 else None,
-    }
 
 
 @contextlib.contextmanager

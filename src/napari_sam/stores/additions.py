@@ -45,7 +45,7 @@ def adding_to(target: LabelTarget) -> Iterator[Journal]:
                 try:
                     yield journal
                 except BaseException:
-                    _take_back(journal, pyramid, note["highest"])
+                    _take_back(journal, pyramid, folder, note)
                     raise
             (folder / ADDITIONS).unlink()
     except OSError as error:
@@ -65,17 +65,27 @@ def take_back_unfinished(pyramid: LabelPyramid) -> None:
             with contextlib.suppress(LabelsError):  # It was killed before the first object.
                 journal = Journal(folder / JOURNAL, LabelTarget(pyramid), about={}, durable=False)
                 with journal:
-                    _take_back(journal, pyramid, note.get("highest"))
+                    _take_back(journal, pyramid, folder, note)
         (folder / ADDITIONS).unlink()
 
 
-def _take_back(journal: Journal, pyramid: LabelPyramid, highest: Any) -> None:
-    labels = [entry.label for entry in journal.entries if entry.label is not None]
+def _take_back(journal: Journal, pyramid: LabelPyramid, folder: Path, note: dict[str, Any]) -> None:
+    """Undo all objects and free their labels; it may be killed too, and goes on then."""
+    given, highest = note.get("given"), note.get("highest")
+    last = max((entry.label for entry in journal.entries if entry.label is not None), default=None)
+    if isinstance(given, int):
+        last = given
+    elif last is not None:
+        # Entries that were undone do not count any more when this goes on after a kill.
+        with contextlib.suppress(OSError):
+            unnamed = folder / f"{ADDITIONS}.new"
+            unnamed.write_text(json.dumps(note | {"given": last}))
+            unnamed.replace(folder / ADDITIONS)
     with pyramid.exclusive():
         while journal.undo() is not None:
             pass
-        if labels and isinstance(highest, int):
-            pyramid.release(max(labels), highest)
+        if last is not None and isinstance(highest, int):
+            pyramid.release(last, highest)
 
 
 def _note_in(folder: Path) -> dict[str, Any]:

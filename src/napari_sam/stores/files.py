@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # A chunk that is being written: by `stage_file`, or by zarr, which leaves out what follows the last dot.
 HALF = re.compile(r"(c|\d+)(\.\d+)*\.([0-9a-f]{8}|[0-9a-f]{32})\.partial")
+# Metadata that zarr is writing.
+HALF_METADATA = re.compile(r"(zarr|\.z(array|group|attrs|metadata))\.[0-9a-f]{32}\.partial")
 
 
 def chunk_sides(array: ZarrArray) -> tuple[int, ...]:
@@ -145,7 +147,14 @@ def remove_all_leftovers(array: ZarrArray) -> None:
                 _remove_half(Path(folder, name))
 
 
+def remove_metadata_leftovers(folder: Path) -> None:
+    """Remove metadata that programs that were killed were writing into an array or group; needs exclusive access."""
+    with suppress(OSError):
+        for name in os.listdir(folder):  # noqa: PTH208
+            _remove_half(folder / name)
+
+
 def _remove_half(file: Path) -> None:
-    if HALF.fullmatch(file.name):
+    if HALF.fullmatch(file.name) or HALF_METADATA.fullmatch(file.name):
         with suppress(OSError):
             file.unlink()

@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 from napari_sam.errors import LabelsError
 from napari_sam.stores.boxes import check_whole, one_line
 from napari_sam.temporary import temporary_folder
+from napari_sam.zarr_writes import no_write_goes_on
 
 if TYPE_CHECKING:
     import zarr
@@ -105,10 +106,11 @@ def _make_at_once(
         raise LabelsError(f"{path} exists already: open it, or choose another name.")
     with temporary_folder(path.parent) as folder:
         beside = folder / "new.zarr"
-        group = zarr.open_group(beside, mode="w-", zarr_format=3, attributes=dict(attributes))
-        for level, shape in enumerate(shapes):
-            chunks = tuple(min(side, length) for side, length in zip(sides, shape, strict=True))
-            create_level(group, str(level), shape, chunks, dtype, dimension_names=list(axes))
+        with no_write_goes_on():
+            group = zarr.open_group(beside, mode="w-", zarr_format=3, attributes=dict(attributes))
+            for level, shape in enumerate(shapes):
+                chunks = tuple(min(side, length) for side, length in zip(sides, shape, strict=True))
+                create_level(group, str(level), shape, chunks, dtype, dimension_names=list(axes))
         beside.rename(path)
 
 

@@ -18,6 +18,7 @@ from napari_sam.errors import LabelsError
 from napari_sam.stores.access import Access, exclusive_on_disk
 from napari_sam.stores.boxes import Region, fitting, region_of, wider
 from napari_sam.stores.chunks import write
+from napari_sam.stores.files import remove_metadata_leftovers
 from napari_sam.stores.free_labels import end_of, highest_in
 from napari_sam.stores.label_arguments import (
     label_axes,
@@ -31,6 +32,7 @@ from napari_sam.stores.label_arguments import (
 from napari_sam.stores.levels import Levels, not_written
 from napari_sam.stores.multiscales import Multiscale, like, make_label_image, open_label_image, renamed
 from napari_sam.temporary import dead_folders
+from napari_sam.zarr_writes import no_write_goes_on
 
 if TYPE_CHECKING:
     from napari_sam.stores.files import ZarrArray
@@ -156,6 +158,7 @@ class LabelPyramid:
         with exclusive_on_disk(path):
             pyramid = cls(path, cls._opened(path))
             pyramid._raw = pyramid._metadata()
+            remove_metadata_leftovers(path)
             pyramid._recover()
         if next(dead_folders(path.parent), None) is not None:
             from napari_sam.stores.additions import take_back_unfinished
@@ -375,7 +378,8 @@ class LabelPyramid:
 
     def _copy(self, level: int, name: str, dtype: np.dtype[Any]) -> ZarrArray:
         node: Any = self._multiscale.node
-        copy = like(node, name, self.levels[level], dtype)
+        with no_write_goes_on():
+            copy = like(node, name, self.levels[level], dtype)
         for written in self._levels.written(level):
             write([(copy, region, block.astype(dtype)) for region, block in written])
         return copy

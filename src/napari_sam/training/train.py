@@ -36,6 +36,7 @@ from napari_sam.training.losses import mask_losses
 from napari_sam.training.options import TrainOptions as TrainOptions
 from napari_sam.training.options import check_out, checked
 from napari_sam.training.options import read_config as read_config
+from napari_sam.training.run_lock import only_run_in
 from napari_sam.training.simulate import PromptBatch, first_prompts, next_points
 
 STATE_FILE, CURVE_FILE, WEIGHTS_FILE, PICTURE_FILE = "state.pt", "curve.json", "weights.safetensors", "curve.png"
@@ -68,8 +69,8 @@ def train(options: TrainOptions, report: Callable[[int, dict[str, Any]], None] |
     Raises
     ------
     ImageError, ModelError, OutputError
-        The data or the start weights cannot be used; the loss is not a number; the disk is full. What was saved last
-        is intact then.
+        The data or the start weights cannot be used; another run trains in the same folder; the loss is not a number;
+        the disk is full. What was saved last is intact then.
     """
     options = checked(options)
     device = resolve_device(options.device)
@@ -81,8 +82,21 @@ def train(options: TrainOptions, report: Callable[[int, dict[str, Any]], None] |
     kept_out = read_split(options.split) if options.split else frozenset()
     images, validation = _images(options, kept_out)
     sources = load_sources(images, np.random.default_rng(options.seed))
-    state = _restored(_fresh(options, device), options.out)
     check_weights(options.weights, list(sources))
+    with only_run_in(options.out):
+        _run(options, sources, validation, device, report)
+    return options.out / WEIGHTS_FILE
+
+
+def _run(
+    options: TrainOptions,
+    sources: dict[str, list[Source]],
+    validation: list[LabelledImage],
+    device: torch.device,
+    report: Callable[[int, dict[str, Any]], None] | None,
+) -> None:
+    """Take the steps that are left, saving the state on the way."""
+    state = _restored(_fresh(options, device), options.out)
     side = options.side or state.game.side
     if isinstance(state.game, SamGame) and side != state.game.side:
         raise ModelError(f"A SAM takes crops of {state.game.side} pixels and side is {side}: leave it out.")
@@ -101,7 +115,6 @@ def train(options: TrainOptions, report: Callable[[int, dict[str, Any]], None] |
             report(state.step, state.curve[-1])
     if not (options.out / WEIGHTS_FILE).is_file():  # Without a step, or where somebody moved them away.
         _save(state, options.out)
-    return options.out / WEIGHTS_FILE
 
 
 @contextmanager

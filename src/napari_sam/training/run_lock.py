@@ -1,0 +1,65 @@
+"""The lock of a training run on its folder, so that two runs never save into the same one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from napari_sam.errors import OutputError
+from napari_sam.locks import Lock, try_lock
+
+LOCK_FILE = "training.lock"
+
+
+@contextmanager
+def only_run_in(folder: Path) -> Iterator[None]:
+    """Keep other training runs out of a folder, which is made; a folder that is empty in the end is removed again.
+
+    The lock is on a file of its own: other programs may write results into the folder meanwhile. The file is removed in
+    the end, and where a run was killed, by the next one.
+
+    Raises
+    ------
+    OutputError
+        Another run trains there, or the folder cannot be written to.
+    """
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock, is_busy = _locked(folder / LOCK_FILE)
+    except OSError as error:
+        raise OutputError(
+            f"The folder {folder} cannot be written to ({error.strerror}): choose another place (out)."
+        ) from error
+    if is_busy:
+        raise OutputError(
+            f"Another training run is at work in {folder}: wait until it has ended, or choose another folder (out)."
+        )
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if (folder / LOCK_FILE).stat().st_size == 0:  # A file with content is somebody else's.
+                (folder / LOCK_FILE).unlink()
+        if lock is not None:
+            lock.release()
+        with contextlib.suppress(OSError):
+            for parent in made:
+                parent.rmdir()
+
+
+def _locked(path: Path) -> tuple[Lock | None, bool]:
+    """Return the lock on a file, and whether another program has it; no lock where the file system knows none."""
+    path.touch()
+    while True:
+        try:
+            lock = try_lock(path, create=True)
+        except OSError:
+            return None, False
+        if lock is None:
+            return None, True
+        if lock.is_on(path):
+            return lock, False
+        lock.release()  # The last run removed the file when it ended.
