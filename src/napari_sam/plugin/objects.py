@@ -286,6 +286,9 @@ class Objects:
         def done(_: Sequence[Entry]) -> None:
             follow()
             if renamed is not None:
+                if self.class_name == name:  # Chosen for the next accept, but not used yet.
+                    self.class_name = renamed
+                    self.changed.emit([])
                 self._controller.set_status(f"Class {name} is called {renamed} now.")
 
         self._act(kept, 0, act, done)
