@@ -373,7 +373,7 @@ class Controller:
 
     def _on_thickness(self, event: Any = None) -> None:
         """See the image anew if more or fewer planes are seen as one."""
-        if any(str(layer.projection_mode) != "none" for layer in self.channels):
+        if self.image in self.viewer.layers and any(str(layer.projection_mode) != "none" for layer in self.channels):
             self._on_rendering()
 
     def _on_place(self, event: Any = None) -> None:
