@@ -79,11 +79,12 @@ def test_the_output_follows_what_happens_to_its_objects(controller):
     assert seen(controller, 3) != (*RED, 1.0)
     controller.objects.classify([1, 2], "dime")
     expect(controller, a="dime", b="dime", c="dime")
-    controller.undo()
+    controller.undo()  # Of one action, on both objects.
+    expect(controller, a="penny", b=None, c="dime")
     controller.objects.delete([3])
-    expect(controller, a="dime", b=None)
+    expect(controller, a="penny", b=None)
     controller.undo()
-    expect(controller, a="dime", b=None, c="dime")
+    expect(controller, a="penny", b=None, c="dime")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64])

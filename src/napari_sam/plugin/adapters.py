@@ -99,6 +99,8 @@ def plane_of(viewer: ViewerModel, layer: Image) -> Plane:
     if viewer.dims.ndisplay != 2:
         raise ImageError("Prompts work on planes: switch the viewer back to 2-D.")
     offset = viewer.dims.ndim - layer.ndim
+    if offset < 0:
+        raise ImageError(f"{layer.name!r} is no longer in the viewer: choose an image layer.")
     rows, cols = (axis - offset for axis in viewer.dims.displayed)
     if rows < 0 or cols < 0:
         raise ImageError(f"The view shows an axis that {layer.name!r} does not have: change the order of the axes.")

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_sam.errors import NapariSamError
 from napari_sam.plugin import adapters
+from napari_sam.plugin.workers import Work, apart
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
+    from napari_sam.plugin.controller import Controller
     from napari_sam.plugin.workers import Report
 
 Limits = tuple[float, float]
@@ -49,6 +52,28 @@ def limits_job(preset: str, image: Image, viewer: ViewerModel | None = None) -> 
         return float(low), float(high)
 
     return percentiles
+
+
+def set_limits(controller: Controller, preset: str) -> None:
+    """Give the image of a viewer the contrast limits of a preset, as soon as they are known."""
+    image = controller.image
+    if image is None or image.rgb:
+        controller.tell("There is no grey image whose contrast could be set: colours are seen as they are.")
+        return
+
+    def done(limits: Limits) -> None:
+        if image in controller.viewer.layers and limits[0] < limits[1]:
+            image.contrast_limits = limits
+
+    if preset in WINDOWS:
+        done(WINDOWS[preset])
+        return
+    try:
+        job = limits_job(preset, image, controller.viewer)
+    except NapariSamError as error:
+        controller.tell(str(error))
+        return
+    apart(controller.runner)(Work(job, done, controller.tell_error))
 
 
 def _full_range(image: Image) -> Limits:

@@ -18,6 +18,7 @@ from napari_sam.plugin.ahead import Ahead
 from napari_sam.plugin.asking import Asking, is_small, sentence
 from napari_sam.plugin.class_view import is_classes
 from napari_sam.plugin.drawing import Drawing
+from napari_sam.plugin.file_layers import open_image, use_label_file
 from napari_sam.plugin.hover import Hover
 from napari_sam.plugin.in_hand import InHand
 from napari_sam.plugin.jobs import Jobs
@@ -27,16 +28,15 @@ from napari_sam.plugin.objects import Objects
 from napari_sam.plugin.open_objects import OpenObject, OpenObjects
 from napari_sam.plugin.output import Output
 from napari_sam.plugin.prompt_layers import PromptLayers
-from napari_sam.plugin.reader import read_layers
 from napari_sam.plugin.refine import Refinement
 from napari_sam.plugin.seen import Seen
 from napari_sam.plugin.signs import CanvasSign, sign_for
 from napari_sam.plugin.undoing import Undoing
-from napari_sam.plugin.workers import Work, apart
+from napari_sam.plugin.view_events import ViewEvents
+from napari_sam.plugin.workers import Work
 from napari_sam.segmenter import Candidates
 from napari_sam.stores.embedding_disk import DiskStore
 from napari_sam.stores.locations import embedding_folder
-from napari_sam.stores.pyramid import LabelPyramid
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -102,8 +102,7 @@ class Controller:
         self.changed.connect(self._show_sign)
         self._closed = False
         viewer.layers.events.removed.connect(self._on_removed)
-        for event, follow in self._dims_events():
-            event.connect(follow)
+        self._events = ViewEvents(viewer.dims, self._on_plane, self._on_thickness, self._on_place, self._on_rendering)
 
     def _actions(self) -> dict[str, Callable[[], None]]:
         """Return what each key does, by its name in the preferences."""
@@ -169,14 +168,14 @@ class Controller:
         """Work on another image layer: the prompts of the old one are cleared, its labels stay."""
         if image is self.image:
             return
-        self._follow_image(False)
+        self._events.follow(None)
         self.image = self.ahead.image = image
         self.hover.leave()
         self.seen.forget()
         self.in_hand.forget_all()
         self.ahead.cancel()
         self.ahead.rested()
-        self._follow_image(True)
+        self._events.follow(image)
         self._remove_layers()
         self.set_status("")
         if image is not None:
@@ -200,24 +199,7 @@ class Controller:
 
     def set_contrast(self, preset: str) -> None:
         """Give the image's layer the contrast limits of a preset, one of `contrast.PRESETS`."""
-        image = self.image
-        if image is None or image.rgb:
-            self.tell("There is no grey image whose contrast could be set: colours are seen as they are.")
-            return
-
-        def done(limits: contrast.Limits) -> None:
-            if image in self.viewer.layers and limits[0] < limits[1]:
-                image.contrast_limits = limits
-
-        if preset in contrast.WINDOWS:
-            done(contrast.WINDOWS[preset])
-            return
-        try:
-            job = contrast.limits_job(preset, image, self.viewer)
-        except NapariSamError as error:
-            self.tell(str(error))
-            return
-        apart(self.runner)(Work(job, done, self.tell_error))
+        contrast.set_limits(self, preset)
 
     @property
     def model(self) -> str:
@@ -332,39 +314,11 @@ class Controller:
 
     def open_image(self, path: Path) -> None:
         """Add an image file or store of any size as lazy layers, and work on it; labels become the output."""
-        try:
-            layers = read_layers(str(path))
-        except NapariSamError as error:
-            self.tell(str(error))
-            return
-        added: list[Any] = []
-        for data, options, kind in layers:
-            add = self.viewer.add_labels if kind == "labels" else self.viewer.add_image
-            added.append(add(data, **options))
-        images = [layer for layer in added if isinstance(layer, Image)]
-        if images:
-            self.set_image(images[0])
-        elif added:
-            self.set_target(added[0])
-        self.changed.emit()
+        open_image(self, path)
 
     def use_label_file(self, path: Path) -> None:
         """Write into a label pyramid on disk from now on: one that is there, or a new one."""
-        if self.image is None:
-            self.tell("There is no image to label: open one first.")
-            return
-        if self.image.source.path is not None and path.resolve() == Path(str(self.image.source.path)).resolve():
-            self.tell(f"{path} is the image itself: choose another file for its labels.")
-            return
-        try:
-            pyramid = LabelPyramid.open(path) if path.exists() else own_layers.pyramid_maker(path, self.image)()
-            layer = own_layers.labels_of_pyramid(pyramid, self.image)
-        except NapariSamError as error:
-            self.tell(str(error))
-            return
-        self.drawing.insert(layer)
-        self.set_target(layer)
-        self.set_status(f"Accepted masks go into {path}.")
+        use_label_file(self, path)
 
     def abandon(self) -> None:
         """Finish what was accepted and close the journals: the viewer is gone already."""
@@ -391,9 +345,7 @@ class Controller:
         self.output.close()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.prompts.close()
-        for event, follow in self._dims_events():
-            event.disconnect(follow)
-        self._follow_image(False)
+        self._events.close()
         self.image = None
         self._remove_layers()
 
@@ -421,7 +373,7 @@ class Controller:
 
     def _on_thickness(self, event: Any = None) -> None:
         """See the image anew if more or fewer planes are seen as one."""
-        if any(str(layer.projection_mode) != "none" for layer in self.channels):
+        if self.image in self.viewer.layers and any(str(layer.projection_mode) != "none" for layer in self.channels):
             self._on_rendering()
 
     def _on_place(self, event: Any = None) -> None:
@@ -459,33 +411,6 @@ class Controller:
         elif layer is self.image:
             self.set_image(None)
         self.objects.follow()
-
-    def _image_events(self) -> list[Any]:
-        if self.image is None:
-            return []
-        events = self.image.events
-        look = [events.data, events.contrast_limits, events.gamma, events.colormap, events.projection_mode]
-        return [*look, events.scale, events.units]
-
-    def _follow_image(self, follow: bool) -> None:
-        """Follow the events of the image, or no more."""
-        events = [(event, self._on_rendering) for event in self._image_events()]
-        # First where it lies: what is asked anew is asked for there.
-        for event, call in [*((event, self._on_place) for event in self._place_events()), *events]:
-            (event.connect if follow else event.disconnect)(call)
-
-    def _place_events(self) -> list[Any]:
-        """Return what tells that the image lies elsewhere."""
-        if self.image is None:
-            return []
-        events = self.image.events
-        return [events.scale, events.translate, events.rotate, events.shear, events.affine, events.units]
-
-    def _dims_events(self) -> list[tuple[Any, Callable[..., None]]]:
-        events = self.viewer.dims.events
-        planes = [(event, self._on_plane) for event in (events.current_step, events.order, events.ndisplay)]
-        thickness = [(event, self._on_thickness) for event in (events.margin_left, events.margin_right)]
-        return [*planes, *thickness, (events.units, self._on_place)]
 
     @property
     def channels(self) -> tuple[Image, ...]:

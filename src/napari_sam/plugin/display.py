@@ -126,8 +126,8 @@ def shown(layers: Sequence[Image], viewer: ViewerModel | None = None) -> Shown:
 def projection_of(viewer: ViewerModel, layers: Sequence[Image]) -> Projection | None:
     """Return how layers of one place show a thick slice; None where they show one plane."""
     modes = tuple(cast(Mode, str(layer.projection_mode)) for layer in layers)
-    if not set(modes) - {"none"} or viewer.dims.ndisplay != 2:
-        return None
+    if not set(modes) - {"none"} or viewer.dims.ndisplay != 2 or viewer.dims.ndim < layers[0].ndim:
+        return None  # While its layers are removed, a viewer has fewer axes than the layers had.
     first, shape = layers[0], shape_of(layers[0])
     point, left, right = _slab_of(viewer, first)
     hidden = [axis - (viewer.dims.ndim - first.ndim) for axis in viewer.dims.not_displayed]

@@ -53,7 +53,7 @@ class Outcome:
         The objects that may have changed, None for those that are gone.
     is_all
         Whether these are all objects that there are.
-    classes, next_undo, next_redo
+    classes, next_undo, next_redo, redoes_several
         As in `Journal`.
     """
 
@@ -64,6 +64,7 @@ class Outcome:
     classes: list[LabelClass]
     next_undo: Entry | None
     next_redo: Entry | None
+    redoes_several: bool
 
     @classmethod
     def of(cls, journal: Journal, entries: Sequence[Entry], error: Exception | None = None) -> Outcome:
@@ -75,7 +76,8 @@ class Outcome:
         else:
             touched = {entry.label for entry in entries} | {label for e in entries for label, _, _ in e.areas}
             rows.update((label, _row(journal, label)) for label in touched if label is not None)
-        return cls(entries, error, rows, is_all, journal.classes, journal.next_undo, journal.next_redo)
+        turns = journal.next_undo, journal.next_redo, journal.redoes_several
+        return cls(entries, error, rows, is_all, journal.classes, *turns)
 
 
 def _row(journal: Journal, label: int) -> LabelledObject | None:
@@ -97,7 +99,7 @@ class Kept:
         The layer's labels, and what happens to them. The GUI thread reads no journal, which jobs may have locked.
     rows
         The objects by label.
-    classes, next_undo, next_redo
+    classes, next_undo, next_redo, redoes_several
         As in `Journal`.
     unflushed
         Whether the disk may not have all of it yet.
@@ -112,6 +114,7 @@ class Kept:
     classes: list[LabelClass] = field(default_factory=list)
     next_undo: Entry | None = None
     next_redo: Entry | None = None
+    redoes_several: bool = False
     unflushed: bool = False
     acting: int = 0
     _waiting: int = 0
@@ -138,6 +141,7 @@ class Kept:
             else:
                 self.rows[label] = row
         self.classes, self.next_undo, self.next_redo = outcome.classes, outcome.next_undo, outcome.next_redo
+        self.redoes_several = outcome.redoes_several
 
     def enter(self) -> None:
         """Count a job that will use the journal."""

@@ -19,7 +19,7 @@ from napari_sam.stores.journal_places import (
     labels_in,
     labels_path,
 )
-from napari_sam.stores.targets import is_empty, read
+from napari_sam.stores.targets import read
 
 if TYPE_CHECKING:
     from napari_sam.plugin.layer_target import LayerTarget
@@ -116,7 +116,7 @@ def _is_of(folder: Path, target: LayerTarget, *, is_new: bool = False, was_of_la
         return not (folder / "entries.jsonl").exists()
     objects = journal.objects
     if is_new or not objects:
-        return _is_unused(journal) or (was_of_layer and is_empty(target))
+        return was_of_layer or _is_unused(journal)  # Undone objects may be redone in the same layer.
     some = objects[:: max(1, len(objects) // MOST_COMPARED)]
     try:
         there = [bool(np.any(read(target.array, each.plane, each.box) == each.label)) for each in some]

@@ -147,7 +147,9 @@ class Objects:
         kept = self.kept
         if kept is None or not self.can_undo:
             return False
-        self._turn(kept, kept.next_undo, Journal.undo_together, "taken back", failed)
+        entry = kept.next_undo  # The last one of its action: the first has no group.
+        several = entry is not None and entry.group is not None
+        self._turn(kept, entry, several, Journal.undo_together, "taken back", failed)
         return True
 
     def redo(self, failed: Callable[[], None] = lambda: None) -> bool:
@@ -155,7 +157,7 @@ class Objects:
         kept = self.kept
         if kept is None or not self.can_redo:
             return False
-        self._turn(kept, kept.next_redo, Journal.redo_together, "done again", failed)
+        self._turn(kept, kept.next_redo, kept.redoes_several, Journal.redo_together, "done again", failed)
         return True
 
     @property
@@ -184,6 +186,7 @@ class Objects:
         self,
         kept: Kept,
         entry: Entry | None,
+        several: bool,
         step: Callable[[Journal], list[Entry]],
         what: str,
         failed: Callable[[], None],
@@ -208,9 +211,7 @@ class Objects:
             self._controller.tell_error(error)
 
         area = 0 if entry is None else sum(math.prod(patch.box.pixel_shape) for patch in entry.patches)
-        # The first entry of an action does not tell how many objects the others are on.
-        may_be_many = entry is not None and (entry.group is not None or entry.what in ("delete", "classify"))
-        self._journals.act(kept, AT_ONCE + 1 if may_be_many else area, act, done, not_done)
+        self._journals.act(kept, AT_ONCE + 1 if several else area, act, done, not_done)
 
     def _act(
         self,
@@ -286,6 +287,9 @@ class Objects:
         def done(_: Sequence[Entry]) -> None:
             follow()
             if renamed is not None:
+                if self.class_name == name:  # Chosen for the next accept, but not used yet.
+                    self.class_name = renamed
+                    self.changed.emit([])
                 self._controller.set_status(f"Class {name} is called {renamed} now.")
 
         self._act(kept, 0, act, done)

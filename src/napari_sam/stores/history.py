@@ -51,6 +51,11 @@ class History:
         """What the next redo does again, or None."""
         return self._undone[-1] if self._undone else None
 
+    @property
+    def redoes_several(self) -> bool:
+        """Whether the next redo is one of several of the same action."""
+        return len({entry.group or entry.number for entry in self._undone[-2:]}) < len(self._undone[-2:])
+
     def take_all(self, lines: list[Content]) -> list[tuple[Entry, Sequence[Patch]]]:
         """Take the lines of a journal, and return what may not be in the labels: mostly nothing, or the last entry.
 

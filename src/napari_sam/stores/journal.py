@@ -145,6 +145,11 @@ class Journal:
         return self._history.next_redo
 
     @property
+    def redoes_several(self) -> bool:
+        """Whether `redo_together` would do more than one operation again."""
+        return self._history.redoes_several
+
+    @property
     def next_label(self) -> int:
         """A label that is free, also of objects that others cover; above all that are in use where there is one."""
         target, objects = self._open_target(), self._table.objects
