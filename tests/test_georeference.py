@@ -24,6 +24,7 @@ from napari_sam.core.geometry import Plane  # noqa: E402
 from napari_sam.core.object_prompts import ObjectPrompts  # noqa: E402
 from napari_sam.errors import PromptError  # noqa: E402
 from napari_sam.geo import Georeference, RasterioArray, open_raster, read_georeference  # noqa: E402
+from napari_sam.images.array_attributes import map_in  # noqa: E402
 from napari_sam.images.sidecars import has_sidecar  # noqa: E402
 from napari_sam.opening import open_image  # noqa: E402
 from napari_sam.prompt_geojson import format_geojson, parse_geojson  # noqa: E402
@@ -207,6 +208,28 @@ def test_labels_in_zarr_keep_the_position_of_their_image(tmp_path, name):
     place = open_image(tmp_path / name).georeference
     np.testing.assert_allclose(place.transform, tuple(TURNED)[:6])
     assert system_of(place.crs) == "EPSG:32633"
+
+
+@pytest.mark.parametrize("profile", [{"points": POINTS}, {"rpcs": SENSOR}])
+@pytest.mark.parametrize("name", ["l.zarr", "l.ome.zarr"])
+def test_labels_in_zarr_keep_control_points_and_sensor_coefficients(tmp_path, name, profile):
+    write(tmp_path / "a.tif", image(), **profile)
+    volume = Volume.of(tmp_path / "a.tif")
+    if name == "l.zarr":
+        write_image(tmp_path / name, np.ones(SHAPE, np.uint16), volume)
+    else:
+        open_labels(tmp_path / name, volume)
+    place, given = open_image(tmp_path / name).georeference, volume.georeference
+    assert (place.crs, place.transform, place.gcps) == (given.crs, given.transform, given.gcps)
+    assert (place.rpcs and dict(place.rpcs)) == given.rpcs
+
+
+def test_damaged_control_points_of_a_zarr_are_left_out():
+    feature = {"properties": {"row": 1, "col": 2}, "geometry": {"type": "Point", "coordinates": [3, 4]}}
+    known = map_in({"gcps": {"features": [feature]}})
+    assert known.gcps == ((1, 2, 3, 4, 0),)
+    for damaged in ([], {"features": [{}]}, {"features": [{**feature, "properties": {"row": "x"}}]}, 5):
+        assert map_in({"gcps": damaged, "rpcs": {"line_off": 1}}) is None
 
 
 # -- arrays of scientific formats --------------------------------------------------------------------------------------

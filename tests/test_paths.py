@@ -10,7 +10,7 @@ import pytest
 
 from napari_sam import paths
 from napari_sam.errors import ImageError, OutputError, PromptError
-from napari_sam.files import check_output
+from napari_sam.files import check_output, replacing
 from napari_sam.paths import check_apart, check_input, check_name, exists, read_text, shortened
 
 
@@ -156,3 +156,20 @@ def test_a_long_path_is_shown_with_its_ends() -> None:
     text = shortened("a" * 500 + ".tif")
     assert text.endswith(".tif")
     assert len(text) < 200
+
+
+@pytest.mark.parametrize("url", ["file:///tmp/l.tif", "https://example.org/l.ome.zarr", "s3://bucket/l.zarr"])
+def test_a_url_is_no_place_for_an_output(url):
+    with pytest.raises(OutputError, match="written to disk"):
+        check_output(Path(url))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes in folders are of POSIX")
+def test_a_pipe_is_never_replaced_by_an_output(tmp_path):
+    pipe = tmp_path / "l.tif"
+    os.mkfifo(pipe)
+    with pytest.raises(OutputError, match="a pipe or a device"):
+        check_output(pipe, overwrite=True)
+    with pytest.raises(OutputError, match="a pipe or a device"), replacing(pipe):
+        pass
+    assert pipe.is_fifo()

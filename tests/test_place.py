@@ -133,6 +133,16 @@ def test_a_mirrored_axis_keeps_its_sign_and_the_volume_its_pixel_size(tmp_path):
     assert (volume.spacing, volume.scale) == ((0.5, 0.25), (-0.5, 0.25))
 
 
+@pytest.mark.parametrize(("name", "is_told"), [("l.tif", True), ("l.zarr", False)])
+def test_labels_in_a_format_that_cannot_mirror_them_come_with_a_warning(tmp_path, capsys, name, is_told):
+    transformations = [{"type": "scale", "scale": [-0.5, 0.25]}]
+    write_multiscale(tmp_path / "a.zarr", pixels_of("yx"), "0.5", axes=axes_of("yx"), transformations=transformations)
+    volume = Volume.of(tmp_path / "a.zarr")
+    write_image(tmp_path / name, np.ones(volume.shape, np.uint16), volume)
+    assert ("run backwards" in " ".join(capsys.readouterr().err.split())) == is_told
+    assert open_image(tmp_path / name).spacing == ((0.5 if is_told else -0.5), 0.25)
+
+
 def test_levels_that_state_no_scale_are_measured_by_their_shapes(tmp_path):
     group = zarr.open_group(tmp_path / "a.zarr", mode="w")
     datasets = []

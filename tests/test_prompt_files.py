@@ -74,6 +74,23 @@ def test_the_points_of_napari():
     assert found == {"2": ObjectPrompts("2", ((5, 6), (7, 8)), (True, False))}
 
 
+def test_a_shape_that_lies_in_several_planes_is_refused():
+    corners = [(4, 1, 1), (4, 1, 9), (5, 9, 9)]
+    lines = [f"0,polygon,{i},{','.join(map(str, at))}" for i, at in enumerate(corners)]
+    header = "index,shape-type,vertex-index,axis-0,axis-1,axis-2"
+    with pytest.raises(PromptError, match="lies in 2 planes"):
+        parse_csv("\n".join([header, *lines]), "a.csv")
+    (one,) = parse_csv("\n".join([header, *(line.replace(",5,9,9", ",4,9,9") for line in lines)]), "a.csv")
+    assert one.plane == (4,)
+
+
+def test_boxes_by_width_and_height_are_not_taken_for_points_at_their_corners():
+    with pytest.raises(PromptError, match="top, left, bottom and right"):
+        parsed("object,x,y,width,height\n1,5,6,10,20\n")
+    table = parsed(" ,Area,X,Y,BX,BY,Width,Height\n1,30,5.5,6.5,5,6,1,1\n")
+    assert table["1"].points == ((6.5, 5.5),)
+
+
 def test_the_shapes_of_napari():
     corners = {
         "rectangle": [(1.5, 2.5), (1.5, 9.5), (5.5, 9.5), (5.5, 2.5)],

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_sam.core.geometry import Plane
+    from napari_sam.images.calibration import Calibration
     from napari_sam.models.predictor import Predictor
     from napari_sam.stores.journal import Journal
     from napari_sam.stores.pyramid import LabelPyramid
@@ -120,8 +121,18 @@ def write_image(path: Path, labels: NDArray[Any], volume: Volume | None, plane: 
     """
     if volume is None:
         write_labels(path, labels)
-    else:
-        write_labels(path, labels, volume.calibration(plane), volume.georeference_of(plane))
+        return
+    calibration, place = volume.calibration(plane), volume.georeference_of(plane)
+    if path.suffix.lower() != ".zarr" and place is None and _runs_backwards(calibration):
+        warn(
+            "A TIFF cannot say that rows or columns of the image run backwards, so programs show its labels mirrored: "
+            "let the name of the labels end in .zarr to keep their place."
+        )
+    write_labels(path, labels, calibration, place)
+
+
+def _runs_backwards(calibration: Calibration | None) -> bool:
+    return calibration is not None and any(step < 0 for step in calibration.scale or ())
 
 
 def _check(

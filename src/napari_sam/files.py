@@ -24,6 +24,8 @@ _IN_ZARR = re.compile(
     r"|\.DS_Store|Thumbs\.db|desktop\.ini|\._.*"
 )
 MOVE_SECONDS = 60.0
+# Two slashes are one in a path.
+_URL = re.compile(r"(file|https?|ftp|s3|gs|gcs|az|abfss?|memory):/", re.ASCII | re.IGNORECASE)
 
 
 def check_output(
@@ -47,10 +49,12 @@ def check_output(
     Raises
     ------
     OutputError
-        The suffix is unknown, the path exists and may not be overwritten, or its folder (the nearest that exists)
-        cannot be written to.
+        It is a URL, a pipe or a device, the suffix is unknown, the path exists and may not be overwritten, or its folder
+        (the nearest that exists) cannot be written to.
     """
     check_name(path)
+    if _URL.match(str(path)):
+        raise OutputError(f"Outputs are written to disk, and {path} is the address of something else: give a path.")
     if suffixes and path.suffix.lower() not in suffixes:
         raise OutputError(f"{path.name} has an unknown ending: use one of {', '.join(suffixes)}.")
     remove_leftovers(path.parent)
@@ -87,6 +91,8 @@ def check_writable(folder: Path, advice: str) -> None:
 def _check_replaceable(path: Path) -> None:
     """Refuse to put a file in the place of a folder, or a zarr array in the place of anything but zarr labels."""
     if not path.is_dir():
+        if path.exists() and not path.is_file():
+            raise OutputError(f"{path} is a pipe or a device, and it is not replaced: choose another name.")
         return
     is_zarr = path.suffix.lower() == ".zarr" and any((path / name).exists() for name in ZARR_FILES)
     if not is_zarr:

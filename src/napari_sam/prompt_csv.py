@@ -140,6 +140,12 @@ def _columns(header: Sequence[str], axes: tuple[str, str], name: str) -> _Column
     if len(napari_axes) >= 2:
         row, col = napari_axes[-2:]
     has_boxes = all(column in header for column in BOX)
+    if {"width", "height"} <= set(header) and not has_boxes and not {"bx", "by"} & set(header):
+        # The points would be corners of the boxes. ImageJ, which has the columns too, calls the corners BX and BY.
+        raise PromptError(
+            f"{name} gives boxes by width and height: give their edges in the columns top, left, bottom and right, in "
+            "pixels."
+        )
     if (row is None or col is None) and not has_boxes:
         raise PromptError(
             f"{name} has the columns {shortened(', '.join(header) or 'none')}: name them object,row,col,label for "
@@ -243,8 +249,11 @@ def _shapes(rows: list[tuple[int, Row]], axes: Sequence[str], name: str) -> list
             raise PromptError(
                 f"{name} has a shape of the type {shortened(kind)!r}: use rectangles, ellipses, polygons or paths."
             )
+        planes = {tuple(round(float(value)) for value in corner) for corner in at[:, :-2]}
+        if len(planes) > 1:
+            raise PromptError(f"Shape {key} of {name} lies in {len(planes)} planes: draw a shape for each plane.")
         _add_shape(builder, kind, at[:, -2:])
-        builder.set_plane(tuple(round(float(value)) for value in at[0, :-2]) or None)
+        builder.set_plane(planes.pop() or None)
         objects.append(builder.built())
     return objects
 

@@ -180,3 +180,13 @@ def test_axes_that_are_not_two_are_one_sentence(axes, tmp_path):
 
     with pytest.raises(ImageError, match="axes"):
         Segmenter(PIXELS, model=Model(), axes=axes)
+
+
+def test_a_memoryview_is_read_like_the_array_behind_it():
+    np.testing.assert_array_equal(read(Volume.of(memoryview(PIXELS))), PIXELS)
+
+
+def test_a_dask_array_of_unknown_shape_is_refused_with_the_way_to_know_it():
+    array = da.from_array(PIXELS, chunks=20)
+    with pytest.raises(ImageError, match="compute_chunk_sizes"):
+        Volume.of(array[array[:, 0] > 100])

@@ -27,9 +27,9 @@ def opened(path):
     return np.asarray(found.levels[0]), found.axes
 
 
-def png(path, pixels, color_type, bits, *chunks):
+def png(path, pixels, color_type, bits, *chunks, rows=None):
     """Write a PNG by hand: Pillow writes no colors of 16 bits."""
-    rows = pixels.astype(f">u{bits // 8}").reshape(len(pixels), -1)
+    rows = (pixels if rows is None else rows).astype(f">u{max(bits // 8, 1)}").reshape(len(pixels), -1)
     data = b"".join(b"\0" + row.tobytes() for row in rows)
     parts = [(b"IHDR", struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], bits, color_type, 0, 0, 0)), *chunks]
     parts += [(b"IDAT", zlib.compress(data)), (b"IEND", b"")]
@@ -60,6 +60,20 @@ def test_gray_of_16_bits_with_opacity_is_gray_and_nothing_where_it_is_transparen
     found, _ = opened(tmp_path / "b.png")
     assert np.isnan(found[2:4]).all()
     np.testing.assert_allclose(found[4:], pixels[4:, :, 0])
+
+
+@pytest.mark.parametrize(("bits", "step"), [(2, 85), (4, 17), (8, 1), (16, 1)])
+def test_the_gray_value_that_a_png_calls_transparent_is_nothing_at_any_depth(tmp_path, bits, step):
+    stored = np.random.default_rng(0).integers(0, 2**bits, (8, 16))
+    stored[:, :4] = 3
+    rows = stored
+    if bits < 8:
+        shifts = np.arange(8 - bits, -1, -bits)
+        rows = (stored.reshape(8, -1, 8 // bits) << shifts).sum(-1)
+    png(tmp_path / "a.png", stored, 0, bits, (b"tRNS", struct.pack(">H", 3)), rows=rows)
+    found, axes = opened(tmp_path / "a.png")
+    assert axes == "yx"
+    np.testing.assert_array_equal(found, np.where(stored == 3, np.nan, stored * step))
 
 
 def test_a_ppm_of_16_bits_keeps_them(tmp_path):

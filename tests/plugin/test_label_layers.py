@@ -54,6 +54,16 @@ def test_labels_of_a_multiscale_image_have_its_metadata_and_their_pyramid(on_dis
     assert adapters.same_place(labels, image)
 
 
+def test_labels_on_disk_of_axes_in_several_units_have_all_lengths_in_one(on_disk):
+    place = {**PLACE, "affine": np.eye(4), "units": ("nanometer", "micrometer", "millimeter")}
+    image = Image(np.zeros((3, 600, 700), np.uint8), **place)
+    opened = open_image(pyramid_on(image).path)
+    factor = np.array([1e-6, 1e-3, 1])
+    assert opened.unit == "millimeter"
+    np.testing.assert_allclose(opened.spacing, np.array(PLACE["scale"]) * factor)
+    np.testing.assert_allclose(opened.origin, np.array(PLACE["translate"]) * factor)
+
+
 def test_labels_on_disk_store_all_transforms_of_the_image_together_with_their_signs(on_disk):
     image = Image(np.zeros((3, 600, 700), np.uint8), **PLACE)
     opened = open_image(pyramid_on(image).path)

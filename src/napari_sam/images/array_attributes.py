@@ -56,20 +56,54 @@ def grid_attributes(
 
 def map_attributes(place: Georeference) -> dict[str, Any]:
     """Return the attributes from which `map_in` reads a position on the earth again, named as rioxarray names them."""
-    if place.transform is None:
-        return {}
-    a, b, c, d, e, f = place.transform
-    return {"GeoTransform": [c, a, b, f, d, e]} | ({} if place.crs is None else {"crs_wkt": place.crs})
+    attributes: dict[str, Any] = {}
+    if place.transform is not None:
+        a, b, c, d, e, f = place.transform
+        attributes["GeoTransform"] = [c, a, b, f, d, e]
+    elif place.gcps:
+        attributes["gcps"] = {"type": "FeatureCollection", "features": [_feature(point) for point in place.gcps]}
+    if place.rpcs is not None:
+        attributes["rpcs"] = dict(place.rpcs)
+    return attributes | ({"crs_wkt": place.crs} if attributes and place.crs is not None else {})
 
 
 def map_in(attributes: Mapping[str, Any]) -> Georeference | None:
     """Return the position on the earth that an array's attributes give it, or None."""
-    given, crs = attributes.get("GeoTransform"), attributes.get("crs_wkt")
+    given, crs, rpcs = (attributes.get(key) for key in ("GeoTransform", "crs_wkt", "rpcs"))
     numbers = _numbers(given.split() if isinstance(given, str) else given, 6)
-    if numbers is None:
-        return None
-    c, a, b, f, d, e = numbers
-    return Georeference(crs if isinstance(crs, str) else None, (a, b, c, d, e, f))
+    transform = None
+    if numbers is not None:
+        c, a, b, f, d, e = numbers
+        transform = (a, b, c, d, e, f)
+    place = Georeference(
+        crs if isinstance(crs, str) else None,
+        transform,
+        gcps=_points(attributes.get("gcps")),
+        rpcs=rpcs if isinstance(rpcs, Mapping) and {"line_off", "samp_off"} <= set(rpcs) else None,
+    )
+    return place if place.is_known else None
+
+
+def _feature(point: Sequence[float]) -> dict[str, Any]:
+    row, col, *on_map = point
+    return {
+        "type": "Feature",
+        "properties": {"row": row, "col": col},
+        "geometry": {"type": "Point", "coordinates": on_map},
+    }
+
+
+def _points(given: Any) -> tuple[tuple[float, float, float, float, float], ...]:
+    """Return ground control points from GeoJSON; none where it is damaged."""
+    found = []
+    try:
+        for feature in given["features"]:
+            at, (x, y, *height) = feature["properties"], feature["geometry"]["coordinates"]
+            point = float(at["row"]), float(at["col"]), float(x), float(y), float(height[0]) if height else 0.0
+            found.append(point)
+    except (TypeError, ValueError, LookupError):
+        return ()
+    return tuple(found) if all(map(math.isfinite, (value for point in found for value in point))) else ()
 
 
 def _holders(attributes: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -29,6 +29,8 @@ def opened_array(image: Any) -> Opened:
     ImageError
         It is nothing of the kind.
     """
+    if isinstance(image, memoryview):  # It counts as a sequence, and cannot be iterated over.
+        image = np.asarray(image)
     if isinstance(image, Sequence) and len(image) and all(hasattr(level, "shape") for level in image):
         levels = tuple(_readable(level) for level in image)
         if len(levels) == 1 or len({tuple(level.shape) for level in levels}) > 1:
@@ -71,6 +73,11 @@ def _readable(array: Any) -> ArrayLike:
     if hasattr(array, "detach") and hasattr(array, "cpu"):
         return _from_torch(array)
     if hasattr(array, "shape") and hasattr(array, "dtype") and _has_numpy_type(array):
+        if any(length != length for length in array.shape):  # NaN: dask does not know it yet.
+            raise ImageError(
+                f"The lengths of the image's axes are not known, {tuple(array.shape)}: call compute_chunk_sizes() on "
+                "the dask array first."
+            )
         return cast(ArrayLike, array)
     if array is None or isinstance(array, (str, bytes, Path, dict, set)):
         raise ImageError(f"A {type(array).__name__} is no image: give an array, or the path of an image.")

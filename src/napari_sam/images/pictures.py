@@ -97,7 +97,10 @@ def open_picture(path: Path, formats: Sequence[str] = FORMATS, *, as_labels: boo
 
 def pixels_of(image: Image.Image) -> tuple[NDArray[Any], str]:
     """Return the pixels of a picture of Pillow as they are seen, and their axes: "yx" or "yxs"."""
-    has_opacity = "transparency" in image.info or getattr(image, "has_transparency_data", False)
+    transparent = image.info.get("transparency")
+    if image.mode in ("L", "I;16") and isinstance(transparent, int):
+        return _without_value(image, transparent), "yx"
+    has_opacity = transparent is not None or getattr(image, "has_transparency_data", False)
     mode = image.mode
     if has_opacity and mode in OPAQUE_MODES:
         mode = OPAQUE_MODES[mode]
@@ -116,6 +119,18 @@ def pixels_of(image: Image.Image) -> tuple[NDArray[Any], str]:
     if mode == "LA":
         return _without_opacity(pixels), "yx"
     return pixels, "yx" if pixels.ndim == 2 else "yxs"
+
+
+def _without_value(image: Image.Image, transparent: int) -> NDArray[Any]:
+    """Return gray pixels, NaN where they have the value that counts as transparent.
+
+    The value is as stored, and Pillow spreads gray of 2 and 4 bits over 8 without it.
+    """
+    raw = next((tile[3] for tile in getattr(image, "tile", ()) if isinstance(tile[3], str)), "")
+    value = transparent * {"L;2": 85, "L;4": 17}.get(raw, 1)
+    gray = np.asarray(image)
+    is_nothing = gray == value
+    return np.where(is_nothing, np.float32(np.nan), gray.astype(np.float32)) if is_nothing.any() else gray
 
 
 def _without_opacity(pixels: NDArray[Any]) -> NDArray[Any]:

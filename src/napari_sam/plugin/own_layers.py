@@ -25,7 +25,7 @@ from napari_sam.images.axes import letters_of
 from napari_sam.lazy import lazy_levels
 from napari_sam.plugin.adapters import LABEL_FEATURE, OBJECT_FEATURE, grid_of, shape_of, transform_of, translate_to
 from napari_sam.plugin.image_names import name_of
-from napari_sam.plugin.world import Units, transform_in
+from napari_sam.plugin.world import Units, factors, transform_in
 from napari_sam.stores.journal_places import journal_beside
 from napari_sam.stores.locations import label_folder
 from napari_sam.stores.pyramid import LabelPyramid
@@ -277,7 +277,9 @@ def _plain(name: str) -> str:
 def pyramid_maker(path: Path, image: Image) -> Callable[[], LabelPyramid]:
     """Return what makes an empty label pyramid on disk in the shape and place of an image, in any thread."""
     letters = letters_of(image.axis_labels, image.ndim)
-    steps, origin = grid_of(image)
+    lengths = [axis for axis, letter in enumerate(letters or "") if letter in "zyx"] or [-2, -1]
+    factor, unit = _common_unit(image, lengths)
+    steps, origin = (tuple(map(float, np.asarray(values) * factor)) for values in grid_of(image))
     create = functools.partial(
         LabelPyramid.create,
         path,
@@ -285,7 +287,7 @@ def pyramid_maker(path: Path, image: Image) -> Callable[[], LabelPyramid]:
         axes=letters if letters and set(letters) <= set("tczyx") else None,
         spacing=steps,
         translation=origin,
-        unit=_unit_of(image, [axis for axis, letter in enumerate(letters or "") if letter in "zyx"] or [-2, -1]),
+        unit=unit,
         time_unit=_unit_of(image, [axis for axis, letter in enumerate(letters or "") if letter == "t"]),
         name=path.name.removesuffix(".ome.zarr"),
     )
@@ -296,6 +298,17 @@ def pyramid_maker(path: Path, image: Image) -> Callable[[], LabelPyramid]:
         return create()
 
     return make
+
+
+def _common_unit(image: Image, axes: Sequence[int]) -> tuple[NDArray[np.float64], str | None]:
+    """Return what brings the steps of an image to one unit along some axes, that of the last one, and that unit."""
+    units = list(image.units)
+    for axis in axes:
+        units[axis] = image.units[axes[-1]]
+    factor = factors(image.units, units)
+    if (factor == 1).all():  # One unit, or units that measure different things.
+        return factor, _unit_of(image, axes)
+    return factor, str(image.units[axes[-1]])
 
 
 def _unit_of(image: Image, axes: Sequence[int]) -> str | None:
