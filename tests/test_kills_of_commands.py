@@ -90,6 +90,10 @@ COMMANDS = {
 FEW = ["segment with a journal", "segment --append", "find to TIFF", "replay to TIFF, with classes"]
 
 
+# What a run says that comes second.
+REFUSALS = ("exists", "meanwhile", "another program", "Another training run")
+
+
 @dataclass
 class Tally:
     """What the kills of one command did."""
