@@ -41,6 +41,17 @@ def test_every_disc_becomes_a_label(run, image, tmp_path):
     assert {entry["score"] for entry in json.loads(table.read_text())["objects"]} == {0.9}
 
 
+def test_what_a_killed_run_was_writing_into_the_store_is_removed_and_no_file_of_the_user(run, image, tmp_path):
+    arguments = ("find", image, "disc", "--out", tmp_path / "l.tif", "--store", tmp_path / "store", "--overwrite")
+    assert run(*arguments)[0] == 0
+    (array,) = (path for path in (tmp_path / "store").iterdir() if path.is_dir() and path.name != "claims")
+    half, mine = array / f"123.{'0123456789abcdef' * 2}.partial", array / "mine.partial"
+    for path in (half, mine):
+        path.write_bytes(b"")
+    assert run(*arguments)[0] == 0
+    assert (half.exists(), mine.exists()) == (False, True)
+
+
 def test_labels_of_a_volume_on_disk_are_written_in_its_plane(run, image, tmp_path):
     volume = tmp_path / "volume.zarr"
     pixels = np.stack([tifffile.imread(image)] * 3)

@@ -167,6 +167,12 @@ def encode(
     kept.tidy()
 
 
+def tidy_store(segmenter: Segmenter) -> None:
+    """Delete what runs that were killed left in the store of a command's embeddings."""
+    if segmenter.encoder.store is not None:
+        segmenter.encoder.store.tidy()
+
+
 def _levels_there(segmenter: Segmenter, wanted: range, given: str) -> range:
     """Return the levels of a range that exist; the nearest one where none was asked for by number."""
     grid = segmenter.encoder.grid(segmenter.planes()[0])

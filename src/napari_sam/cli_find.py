@@ -22,6 +22,7 @@ from napari_sam.cli_encode import (
     parse_numbers,
     parse_plane,
     plane_position,
+    tidy_store,
 )
 from napari_sam.cli_models import check_sources, load, model_file
 from napari_sam.cli_replay import PYRAMID_SUFFIX, check_labels, check_memory, replaced, write_image
@@ -87,6 +88,7 @@ def find(
     if not masks:
         raise PromptError(f"Nothing was found that {text!r} names: try another word, --threshold or --downsample.")
     objects = _write(segmenter, here, masks, out)
+    tidy_store(segmenter)
     if json:
         write_json(json, {"image": image, "model": model, "text": text, "objects": objects})
     say(f"{len(objects)} object(s) written to {out}")

@@ -22,6 +22,7 @@ from napari_sam.cli_encode import (
     PrecisionOption,
     SpacingOption,
     image_options,
+    tidy_store,
 )
 from napari_sam.errors import ImageError, LabelsError, NapariSamError, OutputError
 from napari_sam.export import LABEL_SUFFIXES, as_label_dtype, write_labels
@@ -313,6 +314,7 @@ def _by_prompts(
         if one.iou is not None:
             scores.append(one.iou)
     failures.show()
+    tidy_store(segmenter)
     mean = f" with mean IoU {sum(scores) / len(scores):.3f} to the recorded masks," if scores else ""
     return f"{written} object(s) segmented by {predictor.name}{mean}"
 

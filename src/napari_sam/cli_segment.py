@@ -27,6 +27,7 @@ from napari_sam.cli_encode import (
     parse_numbers,
     parse_plane,
     plane_position,
+    tidy_store,
 )
 from napari_sam.cli_replay import PYRAMID_SUFFIX, check_memory, replaced, write_image
 from napari_sam.errors import LabelsError, OutputError, PromptError
@@ -136,6 +137,7 @@ def segment(
     else:
         objects = _write_new(run, segmenter, out, has_journal=kept is not None)
     objects.pop("label_image")
+    tidy_store(segmenter)
     if json:
         write_json(json, {"image": str(image), "model": model, **objects})
     say(f"{len(objects['objects'])} object(s) written to {out}")
