@@ -539,3 +539,12 @@ def test_thickness_changes_nothing_where_planes_are_not_projected(dim_stack, mak
     before = controller.candidates
     viewer.dims.thickness = (5, 0, 0)
     assert controller.candidates is before
+
+
+def test_a_viewer_that_shows_a_thick_slice_is_emptied_without_an_error(dim_stack, make_controller):
+    viewer, layer = dim_stack
+    controller = make_controller(viewer)
+    controller.set_image(layer)
+    viewer.dims.thickness = (5, 0, 0)
+    viewer.layers.clear()  # As at the end of the window: the axes are gone before the plugin hears of the layer.
+    assert controller.image is None

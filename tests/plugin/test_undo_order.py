@@ -162,3 +162,31 @@ def test_a_click_after_an_accept_that_is_being_written_is_taken_back_before_it(c
     while runner.jobs:
         runner.release()
     assert controller.objects.rows == []
+
+
+def test_undo_and_redo_of_one_object_wait_for_nothing_else_that_runs(notes):
+    runner = HeldRunner()
+    made = make_writer(image_of(), notes)
+    for number in range(2):
+        propose(made, disc(8 + 6 * number, 8 + 7 * number, 3), PLANE)
+        made.accept()
+    made.journals._runner = runner
+    for act in (lambda: made.objects.delete([1]), lambda: made.objects.classify([1], "cell")):
+        before = state(made)
+        act()
+        after = state(made)
+        made.undo()
+        assert state(made) == before
+        made.redo()
+        assert state(made) == after
+        made.undo()
+    assert runner.jobs == []
+    made.objects.delete([1, 2])
+    made.undo()
+    assert len(runner.jobs) == 1  # Of several, which may be many.
+    runner.release()
+    made.redo()
+    assert len(runner.jobs) == 1
+    runner.release()
+    assert not made.objects.rows
+    made.close()

@@ -390,7 +390,7 @@ class Controller:
 
     def _on_rendering(self, event: Any = None) -> None:
         if self.ahead.progress is not None:
-            self.tell("Encoding was stopped, because the image is to be seen otherwise now: start it anew.")
+            self.tell("Encoding was stopped because the image is shown differently now: start it again.")
         self._renew()
 
     def _on_removed(self, event: Any) -> None:

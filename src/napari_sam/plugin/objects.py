@@ -126,7 +126,7 @@ class Objects:
             controller.drawing.insert(layer)
             controller.set_target(layer)
             count = len(kept.rows)
-            controller.set_status(f"{count} object{' is' if count == 1 else 's are'} there again, with the undo.")
+            controller.set_status(f"{count} object{' is' if count == 1 else 's are'} back, with all undo steps.")
 
         controller.set_status("Putting the objects back ...")
         self._journals.open(layer, image, then, is_new=True, folder=offer.journal)
@@ -174,13 +174,14 @@ class Objects:
     def next_undo(self) -> Turn:
         """What the button for a step back is to say."""
         entry = self.kept.next_undo if self.kept else None
-        return turn_of(entry, "There is nothing to undo.")
+        return turn_of(entry, entry is not None and entry.group is not None, "There is nothing to undo.")
 
     @property
     def next_redo(self) -> Turn:
         """What the button for a step forth is to say."""
         entry = self.kept.next_redo if self.kept else None
-        return turn_of(entry, "Nothing was undone, or something else was done since.")
+        several = self.kept is not None and self.kept.redoes_several
+        return turn_of(entry, several, "Nothing was undone, or something else was done since.")
 
     def _turn(
         self,

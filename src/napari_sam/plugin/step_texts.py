@@ -32,8 +32,8 @@ def described(entry: Entry, count: int = 1) -> str:
     return f"Label {entry.label} {PAST.get(entry.what, entry.what)}"
 
 
-def turn_of(entry: Entry | None, why_not: str) -> Turn:
-    """Return what the button of a step is to say: the step, or without one why there is none."""
+def turn_of(entry: Entry | None, several: bool, why_not: str) -> Turn:
+    """Return what the button of a step is to say: the step, on one or several objects, or why there is none."""
     if entry is None:
         return Turn("", why_not)
-    return Turn(f"{described(entry)}{'' if entry.group is None else ', and others with it'}.", "")
+    return Turn(f"{described(entry)}{', and others with it' if several else ''}.", "")

@@ -105,7 +105,7 @@ class Undoing:
             self._take_back_accepted()
         elif kind == "prompt" and self._controller.must_wait:
             self._due.append(self.undo)
-            self._controller.set_status("This is taken back once the object is written.")
+            self._controller.set_status("This will be undone as soon as the object is written.")
         elif kind == "prompt":
             moment = self.history.undo(self.now())
             if moment is not None:
@@ -178,11 +178,11 @@ class Undoing:
         last = max(each.accepted_at for each in opened.accepted)
         if opened.writing is not None and opened.writing.accepted_at == last:
             self._due.append(self.undo)
-            self._controller.set_status("This is taken back once the object is written.")
+            self._controller.set_status("This will be undone as soon as the object is written.")
             return
         given = [each for each in opened.waiting if each.accepted_at == last]
         self._controller.accepting.open_again(*given)
-        self._controller.set_status("What was not written yet is open again.")
+        self._controller.set_status("Objects that were not written yet are open again.")
         self._controller.accepting.advance()
 
     def _undo_object(self) -> bool:
