@@ -374,7 +374,15 @@ def test_an_interrupted_command_says_so_by_its_status(run: Run, work: Path, monk
     assert contents(work) == before
 
 
-@pytest.mark.parametrize("error", [OSError(5, "Input/output error", "x"), MemoryError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(5, "Input/output error", "x"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes.\nmore"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object\nmore"),
+    ],
+)
 def test_what_the_machine_refuses_is_one_line(
     run: Run, work: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
