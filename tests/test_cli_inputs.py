@@ -22,6 +22,7 @@ from skimage.data import coins
 
 from napari_sam import cli, cli_segment, models
 from napari_sam.errors import OutputError
+from napari_sam.images.parts import parts_of
 from napari_sam.replay import Writer, segment_all
 from napari_sam.segmenter import Segmenter
 from napari_sam.stores.journal import open_journal
@@ -142,6 +143,39 @@ def test_no_command_writes_over_what_it_reads(run: Run, work: Path, name: str) -
     assert err.count("\n") == 1
     assert "itself" in err or "lies inside" in err or "both write to" in err
     assert contents(work) == before
+
+
+@pytest.mark.parametrize("kind", ["ome", "vrt", "nested vrt"])
+def test_no_command_writes_over_a_file_that_its_image_is_made_of(run: Run, work: Path, kind: str) -> None:
+    image, part = work / "whole.ome.tif", work / "part.tif"
+    tifffile.imwrite(part, CROP, metadata=None)
+    if kind == "ome":
+        names = (image.name, part.name)
+        planes = "".join(
+            f'<TiffData FirstZ="{z}" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{z}</UUID></TiffData>'
+            for z, name in enumerate(names)
+        )
+        height, width = CROP.shape
+        xml = (
+            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:0"><Image ID="Image:0">'
+            f'<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="{width}" SizeY="{height}" SizeZ="2" '
+            f'SizeC="1" SizeT="1">{planes}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(image, CROP, metadata=None, description=xml)
+    else:
+        inner, image = work / "inner.vrt", work / "whole.vrt"
+        text = (
+            '<VRTDataset rasterXSize="70" rasterYSize="70"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+            '<SourceFilename relativeToVRT="1">{}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>'
+        )
+        inner.write_text(text.format(part.name))
+        image.write_text(text.format(part.name if kind == "vrt" else inner.name))
+    before = part.read_bytes()
+    code, _, said = run("segment", image, *COIN, "--out", part, "--overwrite")
+    assert code == 1
+    assert "is the file of the image part.tif itself" in " ".join(said.split())
+    assert part.read_bytes() == before
+    assert parts_of(work / "missing.tif") == []
 
 
 @pytest.mark.parametrize(
@@ -324,7 +358,15 @@ def test_an_interrupted_command_says_so_by_its_status(run: Run, work: Path, monk
     assert contents(work) == before
 
 
-@pytest.mark.parametrize("error", [OSError(5, "Input/output error", "x"), MemoryError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(5, "Input/output error", "x"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes.\nmore"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object\nmore"),
+    ],
+)
 def test_what_the_machine_refuses_is_one_line(
     run: Run, work: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

@@ -399,3 +399,27 @@ def test_a_complex_tif_is_refused(tmp_path):
     tifffile.imwrite(tmp_path / "complex.tif", np.zeros((8, 8), np.complex64))
     with pytest.raises(ImageError, match="complex64 are no image"):
         Volume.of(tmp_path / "complex.tif")
+
+
+def test_a_tile_of_too_many_pixels_of_an_image_without_levels_is_refused_with_the_way():
+    class Large:
+        shape, dtype = (10**6, 10**6), np.dtype(np.uint8)
+
+        def __getitem__(self, key):
+            raise AssertionError("it was read")
+
+    volume = Volume.of(Large())
+    with pytest.raises(ImageError, match=r"93\.1 GiB.*smaller levels"):
+        volume.read(Plane.of(volume.shape), Box(0, 0, 10**5, 10**6))
+
+
+def test_a_read_for_which_there_is_no_memory_is_not_called_a_damaged_file():
+    class Full:
+        shape, dtype = (100, 100), np.dtype(np.uint8)
+
+        def __getitem__(self, key):
+            raise MemoryError("Unable to allocate 37.3 GiB")
+
+    volume = Volume.of(Full())
+    with pytest.raises(ImageError, match="do not fit into memory"):
+        volume.read(Plane.of(volume.shape), Box(0, 0, 50, 50))

@@ -165,13 +165,26 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:
         sys.exit(BROKEN_PIPE_STATUS)
-    except MemoryError:
-        show_error(NapariSamError("There is not enough memory for this: close other programs, or take a smaller part."))
+    except (MemoryError, ImportError, OSError, RuntimeError) as error:
+        sentence = _refusal(error)
+        if sentence is None:
+            raise
+        show_error(NapariSamError(sentence))
         sys.exit(1)
-    except OSError as error:
+
+
+def _refusal(error: Exception) -> str | None:
+    """Return the sentence for an error of the computer or the installation; None for any other."""
+    # torch raises RuntimeError where there is not enough memory, on the processor and on the GPU.
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+        return "There is not enough memory for this: close other programs, or take a smaller part."
+    if isinstance(error, ImportError):
+        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        return f"A library cannot be loaded ({first}): make room in memory, or install the library again."
+    if isinstance(error, OSError):
         where = "" if error.filename is None else f" at {shortened(str(error.filename))}"
-        show_error(NapariSamError(f"The computer refused to go on{where} ({error.strerror or error}): check the disk."))
-        sys.exit(1)
+        return f"The computer refused to go on{where} ({error.strerror or error}): check the disk."
+    return None
 
 
 def _end_cleanly_when_terminated() -> None:

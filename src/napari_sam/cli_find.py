@@ -24,7 +24,7 @@ from napari_sam.cli_encode import (
     plane_position,
     tidy_store,
 )
-from napari_sam.cli_models import check_sources, load, model_file
+from napari_sam.cli_models import check_sources, image_files, load, model_file
 from napari_sam.cli_replay import PYRAMID_SUFFIX, check_labels, check_memory, replaced, write_image
 from napari_sam.errors import LabelsError, PromptError
 from napari_sam.export import as_label_dtype, write_json
@@ -75,7 +75,7 @@ def find(
     if json:
         check_output(json, (".json",), overwrite)
     check_sources(image, model)
-    inputs = {"image": image, "model": model_file(model)}
+    inputs = {**image_files(image), "model": model_file(model)}
     check_apart(inputs, {"--out": out, "--json": json, "--store": store})
     from napari_sam.search import find as search
     from napari_sam.segmenter import Segmenter

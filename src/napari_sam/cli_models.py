@@ -97,6 +97,15 @@ def check_sources(image: str | None, model: str | None) -> None:
         check_input(file, "model", ModelError)
 
 
+def image_files(image: str | None) -> dict[str, str | Path | None]:
+    """Return an image and all other files that it is read from, each with its name in messages, for `check_apart`."""
+    from napari_sam.images.parts import parts_of
+
+    path = local_path(image)
+    parts = [] if path is None else parts_of(path)
+    return {"image": image, **{f"file of the image {part.name}": part for part in parts}}
+
+
 def model_file(model: str) -> Path | None:
     """Return the file that a model is named by, or None for the name of a known model."""
     from napari_sam.models.registry import REGISTRY

@@ -79,12 +79,13 @@ def replay(
     cli_models.check_sources(image, model)
     file = None if model is None else cli_models.model_file(model)
     folder, labels = _journal_and_labels(journal)
-    inputs = {"image": image, "model": file, "journal": folder, "label image of the journal": labels}
+    inputs = {**cli_models.image_files(image), "model": file, "journal": folder, "label image of the journal": labels}
     outputs = {"--out": out, "--prompts": prompts, "--semantic": semantic}
     check_apart(inputs, outputs)
     opened = open_journal(folder)
     recorded = opened.about.get("image")
-    check_apart({"image of the journal": recorded if isinstance(recorded, str) else None}, outputs)
+    of_image = cli_models.image_files(recorded if isinstance(recorded, str) else None)
+    check_apart({f"{kind} of the journal": path for kind, path in of_image.items()}, outputs)
     if opened.trouble:
         warn(opened.trouble)
     named = {key: options[key] for key in ("channels", "nodata", "spacing")}

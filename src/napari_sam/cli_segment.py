@@ -115,7 +115,11 @@ def segment(
         raise PromptError(f"{kept.name} keeps all work on {out.name}: give the prompts as a file, by --prompts.")
     cli_models.check_sources(image, model)
     check_apart(
-        {"image": image, "prompt file": prompts_file, "model": cli_models.model_file(model)},
+        {
+            **cli_models.image_files(image),
+            "prompt file": prompts_file,
+            "model": cli_models.model_file(model),
+        },
         {"--out": out, "--json": json, "--journal": kept, "--store": store},
         extended=["--out", "--journal"] if goes_on else [],
     )

@@ -49,8 +49,8 @@ def check_output(
     Raises
     ------
     OutputError
-        It is a URL, a pipe or a device, the suffix is unknown, the path exists and may not be overwritten, or its folder
-        (the nearest that exists) cannot be written to.
+        It is a URL, a pipe or a device, the suffix is unknown, the path exists and may not be overwritten, or its
+        folder (the nearest that exists) cannot be written to.
     """
     check_name(path)
     if _URL.match(str(path)):

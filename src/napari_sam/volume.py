@@ -45,6 +45,8 @@ __all__ = ["MAX_CHANNELS", "BlockCache", "Volume"]
 
 SAMPLE_PIXELS = 2**22
 SAMPLE_PLANES = 32
+# More is read at once for no tile: of an image without smaller levels, a large tile needs all pixels under it.
+MOST_READ_BYTES = 8 * 2**30
 SAMPLE_BLOCKS = 24
 SAMPLE_BLOCK_SIDE = 256
 DEFAULT_LETTERS = {2: "yx", 3: "zyx", 4: "tzyx"}
@@ -461,8 +463,13 @@ class Volume:
             # A slice is what every kind of array can do; the channels are picked from what it gives.
             key.insert(self.channel_axis, slice(min(chosen), max(chosen) + 1))
             picked = [channel - min(chosen) for channel in chosen]
+        nbytes = math.prod(_length(part) for part in key) * self.dtype.itemsize
+        if nbytes > MOST_READ_BYTES:
+            raise _too_much(box, nbytes)
         try:
             block = values_of(array[tuple(key)])
+        except MemoryError as error:
+            raise _too_much(box, nbytes) from error
         except Exception as error:  # Stores, codecs and file systems each raise their own.
             raise ImageError(
                 f"The pixels of {_edges(box)} cannot be read ({first_line(error)}): the file or store is damaged, "
@@ -519,6 +526,17 @@ def _spread(count: int, height: int, width: int) -> Iterator[tuple[int, Box]]:
         z, y, x = (0.5 + number * steps) % 1
         top, left = round(y * (height - rows)), round(x * (width - cols))
         yield int(z * count), Box(top, left, top + rows, left + cols)
+
+
+def _length(part: Any) -> int:
+    return max(int(part.stop) - int(part.start), 0) if isinstance(part, slice) else 1
+
+
+def _too_much(box: Box, nbytes: int) -> ImageError:
+    return ImageError(
+        f"The pixels of {_edges(box)} take {nbytes / 2**30:.1f} GiB and do not fit into memory at once: save the image "
+        "with smaller levels, as an OME-Zarr or TIFF pyramid, or give smaller prompts."
+    )
 
 
 def _edges(box: Box) -> str:

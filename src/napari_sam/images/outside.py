@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,6 +131,25 @@ def _check_description(path: Path, depth: int) -> None:
             f"{path} describes data on the network instead of holding them: if you trust the file, set the environment "
             f"variable {OUTSIDE_VARIABLE}=1."
         )
+    for name in _names_in(path):
+        found = check_beside(path, name)
+        if found != path and found.is_file():
+            _check_description(found, depth - 1)
+
+
+def sources_of(path: Path, depth: int = MOST_NESTED) -> Iterator[Path]:
+    """Yield the files that a virtual raster is made of; none for files of other kinds."""
+    if depth == 0 or b"<VRTDataset" not in head_of(path, 4096):
+        return
+    for name in _names_in(path):
+        found = path.parent / name
+        if found != path and found.is_file():
+            yield found
+            yield from sources_of(found, depth - 1)
+
+
+def _names_in(path: Path) -> Iterator[str]:
+    """Yield the names of files and datasets in a virtual raster, relative to its folder or absolute."""
     for element in parsed(path).iter():
         tag = element.tag.rsplit("}", 1)[-1].lower()
         name = (element.text or "").strip()
@@ -138,9 +158,7 @@ def _check_description(path: Path, depth: int) -> None:
             continue
         if not is_overview and element.get("relativeToVRT", element.get("relativetoVRT", "0")) != "1":
             name = _from_working_folder(name)
-        found = check_beside(path, name)
-        if found != path and found.is_file():
-            _check_description(found, depth - 1)
+        yield name
 
 
 def _from_working_folder(name: str) -> str:

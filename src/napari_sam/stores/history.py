@@ -112,7 +112,7 @@ class History:
                 yield int(line["written"]) if "written" in line else from_json(line)
             except (ValueError, TypeError) as error:
                 raise LabelsError(
-                    f"Line {at} of {self._path} is not understood ({error}): put the file back from a copy, or use a "
-                    "newer program."
+                    f"Line {at} of {self._path} is not understood: put the file back from a copy, or use a newer "
+                    "program."
                 ) from error
         lines.clear()
