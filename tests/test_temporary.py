@@ -275,6 +275,26 @@ def test_what_a_killed_run_added_is_taken_back_at_the_next_opening(tmp_path):
     assert LabelStore(pyramid).next_label == 2
 
 
+HALF_NOTE = """
+def die(path, text):
+    path.open("w").close()
+    if path.name.startswith("added.json"):
+        os.kill(os.getpid(), 9)
+from pathlib import Path
+Path.write_text = die
+"""
+
+
+def test_a_run_that_was_killed_while_it_wrote_its_first_note_leaves_nothing_after_the_next_one(tmp_path):
+    path = tmp_path / "l.ome.zarr"
+    LabelPyramid.create(path, SHAPE)
+    killed(HALF_NOTE + ADD, path)
+    assert len(names_in(tmp_path)) == 2
+    with adding_to(LabelTarget(LabelPyramid.open(path))) as journal:
+        journal.accept(Plane.of(SHAPE), block(0))
+    assert names_in(tmp_path) == ["l.ome.zarr"]
+
+
 @pytest.mark.parametrize("number", range(4))
 def test_what_a_killed_run_added_is_taken_back_by_one_that_was_killed_at_it_and_the_next(tmp_path, monkeypatch, number):
     class Killed(BaseException):

@@ -40,7 +40,7 @@ def adding_to(target: LabelTarget) -> Iterator[Journal]:
     try:
         with temporary_folder(pyramid.path.parent) as folder:
             note = {"labels": pyramid.path.name, "inode": _inode(pyramid.path), "highest": pyramid.highest_label()}
-            (folder / ADDITIONS).write_text(json.dumps(note))
+            _write_note(folder, note)
             with Journal(folder / JOURNAL, target, about={}, durable=False) as journal:
                 try:
                     yield journal
@@ -78,14 +78,19 @@ def _take_back(journal: Journal, pyramid: LabelPyramid, folder: Path, note: dict
     elif last is not None:
         # Entries that were undone do not count any more when this goes on after a kill.
         with contextlib.suppress(OSError):
-            unnamed = folder / f"{ADDITIONS}.new"
-            unnamed.write_text(json.dumps(note | {"given": last}))
-            unnamed.replace(folder / ADDITIONS)
+            _write_note(folder, note | {"given": last})
     with pyramid.exclusive():
         while journal.undo() is not None:
             pass
         if last is not None and isinstance(highest, int):
             pyramid.release(last, highest)
+
+
+def _write_note(folder: Path, note: dict[str, Any]) -> None:
+    """Write the note whole or not at all: where half of one lay, nobody would know whose folder it is."""
+    unnamed = folder / f"{ADDITIONS}.new"
+    unnamed.write_text(json.dumps(note))
+    unnamed.replace(folder / ADDITIONS)
 
 
 def _note_in(folder: Path) -> dict[str, Any]:
