@@ -256,7 +256,7 @@ def _told(turn: Turn, may_be: bool) -> tuple[bool, str, str]:
 
 def _described(name: str, mask: Mask | None) -> str:
     if mask is None:
-        return f"{name}\n\u00a0\n\u00a0"  # As high as with numbers.
+        return f"{name}\n\n"
     return f"{name}\nIoU {mask.iou_prediction:.2f}\nstable {mask.stability_score:.2f}"
 
 
