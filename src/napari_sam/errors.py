@@ -1,6 +1,6 @@
-"""Everything that can go wrong and is the caller's to mend.
+"""Errors that the caller can correct.
 
-Each message is one sentence that says what is wrong and names the mend; the CLI prints it, napari shows it as a
+Each message is one sentence that says what is wrong and what to do; the CLI prints it, napari shows it as a
 notification, and a script catches `NapariSamError`.
 """
 

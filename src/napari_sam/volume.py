@@ -473,7 +473,7 @@ class Volume:
         except Exception as error:  # Stores, codecs and file systems each raise their own.
             raise ImageError(
                 f"The pixels of {_edges(box)} cannot be read ({first_line(error)}): the file or store is damaged, "
-                "incomplete or out of reach; mend it, or work elsewhere in the image."
+                "incomplete or out of reach; repair it, or work elsewhere in the image."
             ) from error
         if picked is not None:
             at = sum(not isinstance(part, int) for part in key[: self.channel_axis])

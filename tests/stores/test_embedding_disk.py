@@ -282,7 +282,7 @@ def broken(path):
         (foreign_v2, "holds something else: name an empty or a new folder"),
         (photographs, "holds something else: name an empty or a new folder"),
         (newer, "are of version 9 and this napari-sam reads version 1: delete them"),
-        (broken, r"cannot be opened \(.*\): mend that"),
+        (broken, r"cannot be opened \(.*\): correct that"),
         (lambda path: path.write_text("a file"), r"cannot be opened \(Not a directory\)"),
     ],
 )
@@ -571,7 +571,7 @@ def test_any_file_system_of_fsspec_will_do(tmp_path):
         make(f"memory://{tmp_path.name}/{foreign}")
         with pytest.raises(OutputError, match="holds something else"):
             DiskStore(f"memory://{tmp_path.name}/{foreign}")
-    with pytest.raises(OutputError, match=r"cannot be opened \([^\n]*\): mend that, or name another place\.$"):
+    with pytest.raises(OutputError, match=r"cannot be opened \([^\n]*\): correct that, or name another place\.$"):
         DiskStore("nonsense://somewhere")
 
 

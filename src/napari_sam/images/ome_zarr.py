@@ -120,19 +120,19 @@ def _open_multiscale(node: zarr.Group, ome: dict[str, Any], where: str) -> Opene
     multiscale = ome["multiscales"][0]
     datasets = multiscale["datasets"]
     finest = f"{where}/{datasets[0]['path']}"
-    mend = f"mend the metadata, or give {finest}, the finest level alone"
+    advice = f"correct the metadata, or give {finest}, the finest level alone"
     levels = tuple(member(node, str(dataset["path"]), where) for dataset in datasets)
     version = str(ome.get("version") or multiscale.get("version") or "")
     axes = _ome_axes(multiscale, datasets)
     if axes is None and version.startswith(NAMED_SYSTEMS):
-        raise ImageError(f"{where} is OME-Zarr {version} and names no coordinate system: {mend}.")
-    placements = _placements(multiscale, datasets, axes, levels[0].ndim, version, where, mend)
+        raise ImageError(f"{where} is OME-Zarr {version} and names no coordinate system: {advice}.")
+    placements = _placements(multiscale, datasets, axes, levels[0].ndim, version, where, advice)
     letters, guessed = _ome_letters(levels[0], axes, version, placements[0].order if placements else None)
     factors = None
     if placements is not None:
         steps = [placement.scale for placement in placements]
         factors = tuple(tuple(_rounded(a / b) for a, b in zip(scale, steps[0], strict=True)) for scale in steps)
-        _check_origins(placements, where, mend)
+        _check_origins(placements, where, advice)
     channels = _channels(ome)
     opened = Opened(
         levels,
@@ -146,7 +146,7 @@ def _open_multiscale(node: zarr.Group, ome: dict[str, Any], where: str) -> Opene
     )
     if placements and letters:
         opened = _calibrated(opened, placements[0], axes)
-    return checked(opened, where, mend)
+    return checked(opened, where, advice)
 
 
 def _ome_axes(multiscale: dict[str, Any], datasets: Sequence[Any]) -> list[dict[str, Any]] | None:
@@ -169,7 +169,7 @@ def _placements(
     ndim: int,
     version: str,
     where: str,
-    mend: str,
+    advice: str,
 ) -> list[Placement] | None:
     """Return the place of each level, or None where one does not say.
 
@@ -198,7 +198,7 @@ def _placements(
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         if has_systems:
             raise ImageError(
-                f"{where} is OME-Zarr {version} whose coordinate transformations cannot be read ({error}): {mend}."
+                f"{where} is OME-Zarr {version} whose coordinate transformations cannot be read ({error}): {advice}."
             ) from error
         return None
     return found if len({one.order for one in found}) == 1 else None
@@ -226,7 +226,7 @@ def _calibrated(opened: Opened, place: Placement, axes: Sequence[dict[str, Any]]
     return calibrated(opened, place.scale, place.origin, given)
 
 
-def _check_origins(placements: Sequence[Placement], where: str, mend: str) -> None:
+def _check_origins(placements: Sequence[Placement], where: str, advice: str) -> None:
     """Refuse levels that do not lie over each other: beside the finest by more than a pixel of their own.
 
     By less they may, since some writers say where the first pixel's centre is and others where its edge is.
@@ -235,7 +235,7 @@ def _check_origins(placements: Sequence[Placement], where: str, mend: str) -> No
     for number, level in enumerate(placements):
         for at, start, size, finest in zip(level.origin, first.origin, level.scale, first.scale, strict=True):
             if abs(at - start) > abs(size) * (1 + 1e-6) or size * finest < 0:
-                raise ImageError(f"Level {number} of {where} is said to lie beside the finest one: {mend}.")
+                raise ImageError(f"Level {number} of {where} is said to lie beside the finest one: {advice}.")
 
 
 def _rounded(factor: float) -> float:

@@ -83,7 +83,7 @@ class Opened:
     shown_channels: tuple[int, ...] = ()
 
 
-def checked(opened: Opened, where: str | Path, mend: str = WRITE_ANEW) -> Opened:
+def checked(opened: Opened, where: str | Path, advice: str = WRITE_ANEW) -> Opened:
     """Refuse levels that are not those of one image.
 
     Raises
@@ -109,12 +109,12 @@ def checked(opened: Opened, where: str | Path, mend: str = WRITE_ANEW) -> Opened
         shapes = f"level {number} of {where} has shape {tuple(level.shape)}"
         if len(level.shape) != len(first.shape) or np.dtype(level.dtype) != np.dtype(first.dtype):
             raise ImageError(
-                f"The {shapes} and type {level.dtype}, and level 0 has {tuple(first.shape)} and {first.dtype}: {mend}."
+                f"The {shapes} and type {level.dtype}, and level 0 has {tuple(first.shape)} and {first.dtype}: {advice}."
             )
         if any(short > long for short, long in zip(level.shape, before.shape, strict=True)):
-            raise ImageError(f"The {shapes}, which is larger than the one before it, {tuple(before.shape)}: {mend}.")
+            raise ImageError(f"The {shapes}, which is larger than the one before it, {tuple(before.shape)}: {advice}.")
         if not fits(first.shape, level.shape, opened.axes, opened.factors[number] if opened.factors else None):
-            raise ImageError(f"The {shapes}, which is not that of {tuple(first.shape)} made smaller: {mend}.")
+            raise ImageError(f"The {shapes}, which is not that of {tuple(first.shape)} made smaller: {advice}.")
         before = level
     return opened
 

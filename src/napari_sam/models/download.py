@@ -64,10 +64,10 @@ class _Job:
     limit: int
     unfinished: Unfinished
 
-    def error(self, reason: str, mend: str = "") -> ModelError:
+    def error(self, reason: str, advice: str = "") -> ModelError:
         return ModelError(
             f"The weights of {self.name} could not be downloaded from {self.url} ({reason}): "
-            f"{mend or f'try again, or {self.help}'}."
+            f"{advice or f'try again, or {self.help}'}."
         )
 
 

@@ -26,8 +26,8 @@ def verified(entry: ModelEntry, progress: Progress | None = None) -> tuple[Path,
         return path, digest
     record = record_of(path)
     known = f", or {record} if it is meant so" if record.exists() else ""
-    mend = "install napari-sam again" if entry.shipped else f"delete that file{known}"
-    raise ModelError(f"The weights of {entry.name} are damaged ({path}): {mend}.")
+    advice = "install napari-sam again" if entry.shipped else f"delete that file{known}"
+    raise ModelError(f"The weights of {entry.name} are damaged ({path}): {advice}.")
 
 
 def fetch(entry: ModelEntry, progress: Progress | None = None) -> Path:

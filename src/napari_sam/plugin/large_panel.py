@@ -38,7 +38,7 @@ class LargePanel(QWidget):
             button = push_button(extent.capitalize(), tip)
             button.clicked.connect(lambda _=False, extent=extent: controller.ahead.start(extent))
             self.extents[extent] = button
-        self.cancel = push_button("Cancel", "Stop after the tile in hand; what was encoded is kept.")
+        self.cancel = push_button("Cancel", "Stop after the current tile; what was encoded is kept.")
         self.cancel.clicked.connect(lambda: controller.ahead.cancel())
         self.ahead = QCheckBox("Encode what is in view")
         self.ahead.setToolTip("While nothing else is to be done, encode the tiles in view, then those around it.")
@@ -75,7 +75,7 @@ class LargePanel(QWidget):
             button.setToolTip(EXTENTS[extent] if button.isEnabled() else why_not)
         self.cancel.setEnabled(running)
         self.cancel.setToolTip(
-            "Stop after the tile in hand; what was encoded is kept." if running else "Nothing is being encoded here."
+            "Stop after the current tile; what was encoded is kept." if running else "Nothing is being encoded here."
         )
         now = ahead.progress
         self._activity.follow(now)
