@@ -109,7 +109,8 @@ def checked(opened: Opened, where: str | Path, advice: str = WRITE_ANEW) -> Open
         shapes = f"level {number} of {where} has shape {tuple(level.shape)}"
         if len(level.shape) != len(first.shape) or np.dtype(level.dtype) != np.dtype(first.dtype):
             raise ImageError(
-                f"The {shapes} and type {level.dtype}, and level 0 has {tuple(first.shape)} and {first.dtype}: {advice}."
+                f"The {shapes} and type {level.dtype}, and level 0 has {tuple(first.shape)} and {first.dtype}: "
+                f"{advice}."
             )
         if any(short > long for short, long in zip(level.shape, before.shape, strict=True)):
             raise ImageError(f"The {shapes}, which is larger than the one before it, {tuple(before.shape)}: {advice}.")

@@ -66,7 +66,8 @@ class EmbeddingArrays:
             note = _note_in(self.path) if isinstance(self.path, Path) else _note_at(self.path)
         except Exception as error:
             raise OutputError(
-                f"The embeddings in {self.path} cannot be opened ({reason(error)}): correct that, or name another place."
+                f"The embeddings in {self.path} cannot be opened ({reason(error)}): correct that, or name "
+                "another place."
             ) from error
         if note is None or note == NOTE:
             return
