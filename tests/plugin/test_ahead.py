@@ -527,7 +527,7 @@ def test_another_contrast_stops_a_bulk_run_and_says_so(working, viewer, tmp_path
     runner.work_off(most=1)
     viewer.layers["coins"].contrast_limits = (10, 200)
     assert controller.ahead.progress is None
-    assert "start it anew" in notes[-1]
+    assert "start it again" in notes[-1]
     runner.work_off()
     assert all(place[0].index == (0, 0) for place in controller.jobs.segmenter.encoder._digests)
 
