@@ -135,7 +135,8 @@ class Work:
 
     def _continue(self, controller, journal):
         look = controller.journals.look_job(controller.image)
-        look()
+        if look is not None:  # Else the controller has looked already.
+            look()
         if self.kind == "memory":
             assert controller.objects.offer.count == len(journal.objects)
             controller.objects.resume()
