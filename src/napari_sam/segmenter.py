@@ -145,7 +145,7 @@ class Segmenter:
         self._axes = volume.plane_axes if axes is None else plane_axes(axes, volume.shape)
         self.journal: Journal | None = None
         recorded = checked_journal(journal)
-        kept = checked_store(store)
+        embeddings = checked_store(store)
         model = checked_model(model)
         target = checked_labels(labels)
         if isinstance(model, (str, Path)):
@@ -160,8 +160,8 @@ class Segmenter:
         self._answers, self._recent = AnswerCache(), AnswerCache()
         self._last_plane: Plane | None = None
         self.predictor: Predictor = model
-        kept = DiskStore(kept) if isinstance(kept, (str, Path)) else kept
-        self.encoder = TileEncoder(volume, model, lambda: volume.rendering(contrast_limits, gamma), kept)
+        embeddings = DiskStore(embeddings) if isinstance(embeddings, (str, Path)) else embeddings
+        self.encoder = TileEncoder(volume, model, lambda: volume.rendering(contrast_limits, gamma), embeddings)
         self._rounds = RoundDecoder(self.encoder, model)
         if recorded is not False:
             source = image if isinstance(image, (str, Path)) else None

@@ -39,8 +39,7 @@ class OpenObject:
     is_asked
         Whether a newer answer is under way.
     reopened
-        The prompts that an object of the output was taken up with: as long as they are the same, its mask is the one
-        that was accepted.
+        The prompts of a reopened object as they were accepted. Until they change, its mask is the accepted one.
     step
         How many sizes from the best one the mask of the next answer is to be.
     accepted_at
@@ -138,7 +137,7 @@ class OpenObjects:
         self.now = wanted
 
     def accept(self, at: int = 0) -> None:
-        """Let the object in hand wait to be written, and begin another one; `at` is the time by the clock."""
+        """Queue the current object for writing and begin another one; `at` is its time on the clock of `Undoing`."""
         self.now.accepted_at = at
         self.waiting.append(self.now)
         self.begin()
