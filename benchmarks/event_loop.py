@@ -26,7 +26,15 @@ from qtpy.QtWidgets import QApplication
 sys.path.insert(0, str(Path(__file__).parent))
 from large import CASES, COIN, build, middle
 
-from napari_sam.plugin import accepting, ahead, asking, controller, hover, in_hand, prompt_layers, widget, workers
+from napari_sam.plugin import controller
+from napari_sam.plugin.annotation import commits as accepting
+from napari_sam.plugin.annotation import editing as in_hand
+from napari_sam.plugin.inference import hover
+from napari_sam.plugin.inference import prefetch as ahead
+from napari_sam.plugin.inference import requests as asking
+from napari_sam.plugin.prompts import layers as prompt_layers
+from napari_sam.plugin.widgets import dock as widget
+from napari_sam.plugin.workers import runner as workers
 
 TICK_MS = 2
 ENTRIES = {

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from napari_sam import Segmenter
-from napari_sam.evaluation import LabelledImage, divide, evaluate, read_manifest, read_split
+from napari_sam.evaluation.protocol import LabelledImage, divide, evaluate, read_manifest, read_split
 from napari_sam.models import load_predictor
-from napari_sam.models.registry import REGISTRY
 from napari_sam.training.train import TrainOptions, read_config, train
+from napari_sam.weights.registry import REGISTRY
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 

@@ -9,8 +9,8 @@ import pytest
 import tifffile
 from skimage.draw import disk
 
-from napari_sam.baselines import TOLERANCES, WINDOWS, baselines, flooded, walked
-from napari_sam.evaluation import LabelledImage
+from napari_sam.evaluation.baselines import TOLERANCES, WINDOWS, baselines, flooded, walked
+from napari_sam.evaluation.protocol import LabelledImage
 
 
 def discs(contrast: float, radius: int, noise: float) -> tuple[np.ndarray, np.ndarray]:

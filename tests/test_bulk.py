@@ -9,9 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from napari_sam.bulk import BATCHES_BEHIND, BulkPass
+from napari_sam.embeddings.bulk import BATCHES_BEHIND, BulkPass
+from napari_sam.embeddings.store import DiskStore
 from napari_sam.errors import OutputError
-from napari_sam.stores.embedding_disk import DiskStore
 
 
 class Model:

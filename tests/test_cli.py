@@ -24,9 +24,9 @@ from skimage.data import coins
 
 import napari_sam
 from napari_sam import cli, models
-from napari_sam.stores.embedding_disk import DiskStore
-from napari_sam.stores.labels import LabelStore
-from napari_sam.stores.pyramid import LabelPyramid
+from napari_sam.embeddings.store import DiskStore
+from napari_sam.labels.array import LabelStore
+from napari_sam.labels.pyramid import LabelPyramid
 
 COIN, OTHER_COIN, BESIDE_THE_COIN = (124, 205), (193, 212), (124, 160)
 COIN_BOX = (102, 182, 146, 227)

@@ -12,8 +12,8 @@ import pytest
 import tifffile
 from skimage.data import coins
 
-from napari_sam import cli_console
-from napari_sam.cli_console import Failures, SafeStream, bar_over, one_line, say, show_error, show_table, warn
+from napari_sam.cli import console as cli_console
+from napari_sam.cli.console import Failures, SafeStream, bar_over, one_line, say, show_error, show_table, warn
 from napari_sam.errors import OutputError
 
 

@@ -10,8 +10,9 @@ import pytest
 import tifffile
 import zarr
 
-from napari_sam import cli, cli_find
-from napari_sam.stores.pyramid import LabelPyramid
+from napari_sam import cli
+from napari_sam.cli import find as cli_find
+from napari_sam.labels.pyramid import LabelPyramid
 from tests.text_model import DiscFinder
 
 

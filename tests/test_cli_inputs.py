@@ -20,13 +20,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from skimage.data import coins
 
-from napari_sam import cli, cli_segment, models
+from napari_sam import cli, models
+from napari_sam.cli import segment as cli_segment
 from napari_sam.errors import OutputError
-from napari_sam.images.parts import parts_of
-from napari_sam.replay import Writer, segment_all
+from napari_sam.images.files.parts import parts_of
+from napari_sam.journal.journal import open_journal
+from napari_sam.labels.targets import LabelTarget
 from napari_sam.segmenter import Segmenter
-from napari_sam.stores.journal import open_journal
-from napari_sam.stores.targets import LabelTarget
+from napari_sam.tasks.replay import Writer, segment_all
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -448,7 +449,7 @@ def test_an_axis_that_the_image_does_not_name_is_said(
 def test_any_order_of_axes_and_columns_names_the_same_pixels(
     tmp_path: Path, make_predictor: Any, axes: list[str], order: list[str], data: st.DataObject
 ) -> None:
-    from napari_sam.prompt_csv import parse_csv
+    from napari_sam.exchange.prompts_csv import parse_csv
 
     sizes = {"T": 2, "Z": 3, "Y": 40, "X": 44}
     at = {"t": data.draw(st.integers(0, 1)), "z": data.draw(st.integers(0, 2)), "y": 20, "x": 24}

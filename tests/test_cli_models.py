@@ -12,9 +12,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from napari_sam import cli_models
-from napari_sam.models import load_predictor, storage
-from napari_sam.models.registry import REGISTRY
+from napari_sam.cli import models as cli_models
+from napari_sam.models import load_predictor
+from napari_sam.weights import local as storage
+from napari_sam.weights.registry import REGISTRY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -185,7 +186,7 @@ def test_what_is_no_checkpoint_leaves_nothing_behind(run: Run, tmp_path: Path, c
 
 
 def test_a_full_disk_leaves_the_older_file(run: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_sam.models import weights
+    from napari_sam.models import safe_load as weights
 
     def full(*args: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device")

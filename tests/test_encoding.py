@@ -13,20 +13,20 @@ import pytest
 import zarr
 
 from napari_sam import Segmenter
-from napari_sam.bulk import BATCHES_BEHIND
 from napari_sam.core.geometry import Box
-from napari_sam.encoding import EncodeProgress, Sweep
+from napari_sam.embeddings.bulk import BATCHES_BEHIND
+from napari_sam.embeddings.encoder import EncodeProgress, Sweep
+from napari_sam.embeddings.store import DiskStore
 from napari_sam.errors import ImageError, OutputError
-from napari_sam.stores.embedding_disk import DiskStore
 
 # Encodes a zarr image into a store with a predictor that needs no torch; each encode is noted in a file.
 WORKER = """
 import os, sys, time
 import numpy as np, zarr
 from napari_sam import Plane
-from napari_sam.encoding import Sweep, TileEncoder
-from napari_sam.stores.embedding_disk import DiskStore
-from napari_sam.volume import Volume
+from napari_sam.embeddings.encoder import Sweep, TileEncoder
+from napari_sam.embeddings.store import DiskStore
+from napari_sam.images.volume import Volume
 
 class Predictor:
     digest, input_side, batch = "slow/1", 32, 1

@@ -16,7 +16,7 @@ from PIL import Image
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import ImageError
-from napari_sam.evaluation import (
+from napari_sam.evaluation.protocol import (
     MIN_AREA,
     Clicks,
     Evaluation,

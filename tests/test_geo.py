@@ -20,11 +20,17 @@ from affine import Affine
 from rasterio.crs import CRS
 from scipy.io import netcdf_file
 
-from napari_sam import geo
 from napari_sam.errors import ImageError, OutputError
-from napari_sam.geo import Georeference, RasterioArray, open_raster, read_georeference, write_labels_geotiff
-from napari_sam.images import tiff
-from napari_sam.opening import open_image
+from napari_sam.images.opening import open_image
+from napari_sam.images.rasters import georeference as geo
+from napari_sam.images.rasters.georeference import (
+    Georeference,
+    RasterioArray,
+    open_raster,
+    read_georeference,
+    write_labels_geotiff,
+)
+from napari_sam.images.tiff import reader as tiff
 
 pytestmark = [
     # Of rasterio's own, when the tests write.

@@ -17,20 +17,20 @@ from rasterio.enums import Resampling  # noqa: E402
 from rasterio.rpc import RPC  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
-from napari_sam.array_formats import leading_axes  # noqa: E402
 from napari_sam.cli import app  # noqa: E402
-from napari_sam.cli_replay import write_image  # noqa: E402
+from napari_sam.cli.replay import write_image  # noqa: E402
 from napari_sam.core.geometry import Plane  # noqa: E402
-from napari_sam.core.object_prompts import ObjectPrompts  # noqa: E402
 from napari_sam.errors import PromptError  # noqa: E402
-from napari_sam.geo import Georeference, RasterioArray, open_raster, read_georeference  # noqa: E402
-from napari_sam.images.array_attributes import map_in  # noqa: E402
-from napari_sam.images.sidecars import has_sidecar  # noqa: E402
-from napari_sam.opening import open_image  # noqa: E402
-from napari_sam.prompt_geojson import format_geojson, parse_geojson  # noqa: E402
-from napari_sam.reference_systems import system_of  # noqa: E402
+from napari_sam.exchange.object_prompts import ObjectPrompts  # noqa: E402
+from napari_sam.exchange.prompts_geojson import format_geojson, parse_geojson  # noqa: E402
+from napari_sam.exchange.reference_systems import system_of  # noqa: E402
+from napari_sam.images.ome_zarr.attributes import map_in  # noqa: E402
+from napari_sam.images.opening import open_image  # noqa: E402
+from napari_sam.images.rasters.array_formats import leading_axes  # noqa: E402
+from napari_sam.images.rasters.georeference import Georeference, RasterioArray, open_raster, read_georeference  # noqa: E402
+from napari_sam.images.rasters.sidecars import has_sidecar  # noqa: E402
+from napari_sam.images.volume import Volume  # noqa: E402
 from napari_sam.segmenter import open_labels  # noqa: E402
-from napari_sam.volume import Volume  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -275,7 +275,7 @@ def test_a_picture_with_colors_last_in_a_scientific_format_is_no_stack(tmp_path,
     pixels = np.random.default_rng(1).integers(0, 255, (60, 50, 3)).astype(np.uint8)
     with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", height=50, width=3, count=60, dtype="uint8") as dataset:
         dataset.write(pixels)
-    monkeypatch.setattr("napari_sam.array_formats.ARRAY_DRIVERS", ("GTiff",))
+    monkeypatch.setattr("napari_sam.images.rasters.array_formats.ARRAY_DRIVERS", ("GTiff",))
     raster = open_raster(tmp_path / "a.tif")
     assert raster.axes == "yxs"
     np.testing.assert_array_equal(raster.levels[0][:], pixels)

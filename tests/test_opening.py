@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from napari_sam import opening
 from napari_sam.errors import ImageError
-from napari_sam.images import tiff
-from napari_sam.images.tiff import SamplesLast
-from napari_sam.opening import open_image
+from napari_sam.images import opening
+from napari_sam.images.opening import open_image
+from napari_sam.images.tiff import reader as tiff
+from napari_sam.images.tiff.reader import SamplesLast
 
 APERIO = "Aperio Image Library v12\r\n3000x2000 (256x256) JPEG/RGB Q=70|AppMag = 40|MPP = 0.25"
 
@@ -754,7 +754,7 @@ def test_a_compression_that_nobody_knows_is_named(tmp_path, grey, monkeypatch):
 
 @pytest.mark.parametrize(("text", "nodata"), [("-9999", -9999.0), (" 0 \x00", 0.0), ("none", None)])
 def test_the_value_of_nothing_is_known_without_rasterio(tmp_path, grey, monkeypatch, text, nodata):
-    monkeypatch.setattr("napari_sam.geo.has_rasterio", lambda: False)
+    monkeypatch.setattr("napari_sam.images.rasters.georeference.has_rasterio", lambda: False)
     tifffile.imwrite(tmp_path / "a.tif", grey, extratags=[(42113, "s", 0, text, True)])
     opened = open_image(tmp_path / "a.tif")
     assert opened.nodata == nodata

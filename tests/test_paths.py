@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from napari_sam import paths
 from napari_sam.errors import ImageError, OutputError, PromptError
-from napari_sam.files import check_output, replacing
-from napari_sam.paths import check_apart, check_input, check_name, exists, read_text, shortened
+from napari_sam.files import paths
+from napari_sam.files.outputs import check_output, replacing
+from napari_sam.files.paths import check_apart, check_input, check_name, exists, read_text, shortened
 
 
 @pytest.fixture

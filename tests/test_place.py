@@ -16,14 +16,14 @@ from typer.testing import CliRunner
 
 from napari_sam import Segmenter
 from napari_sam.cli import app
-from napari_sam.cli_replay import write_image
+from napari_sam.cli.replay import write_image
 from napari_sam.core.geometry import Plane
 from napari_sam.errors import ImageError
-from napari_sam.images.axes import letters_of
-from napari_sam.opening import open_image
+from napari_sam.images.axes.letters import letters_of
+from napari_sam.images.opening import open_image
+from napari_sam.images.volume import Volume
+from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.segmenter import open_labels
-from napari_sam.stores.pyramid import LabelPyramid
-from napari_sam.volume import Volume
 
 LENGTHS = {"t": 2, "c": 3, "z": 4, "y": 60, "x": 80}
 STEPS = {"t": 3.0, "c": 1.0, "z": 2.0, "y": 0.5, "x": 0.25}

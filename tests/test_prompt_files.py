@@ -11,14 +11,14 @@ from scipy import ndimage
 
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
-from napari_sam.core.object_prompts import ObjectPrompts
 from napari_sam.core.prompts import rasterize_polygon
 from napari_sam.errors import NapariSamError, OutputError, PromptError
-from napari_sam.geo import Georeference
-from napari_sam.prompt_csv import format_csv, parse_csv
-from napari_sam.prompt_files import outlines, read_prompts, write_prompts
-from napari_sam.prompt_geojson import format_geojson, parse_geojson
-from napari_sam.reference_systems import system_of
+from napari_sam.exchange.object_prompts import ObjectPrompts
+from napari_sam.exchange.prompts import outlines, read_prompts, write_prompts
+from napari_sam.exchange.prompts_csv import format_csv, parse_csv
+from napari_sam.exchange.prompts_geojson import format_geojson, parse_geojson
+from napari_sam.exchange.reference_systems import system_of
+from napari_sam.images.rasters.georeference import Georeference
 
 SHAPE = (60, 80)
 UTM = 'PROJCS["UTM 33N",GEOGCS["WGS 84",AUTHORITY["EPSG","4326"]],AUTHORITY["EPSG","32633"]]'
@@ -463,7 +463,7 @@ def test_names_are_found_in_linear_time(monkeypatch):
             yield number
             number += 1
 
-    monkeypatch.setattr("napari_sam.prompt_geojson.itertools.count", count)
+    monkeypatch.setattr("napari_sam.exchange.prompts_geojson.itertools.count", count)
     unnamed = [feature("Point", [1, 1]) for _ in range(300)]
     named = [feature("Point", [2, 2], object=number) for number in range(1, 301)]
     found = parse_geojson(collection(*unnamed, *named), "a.geojson")

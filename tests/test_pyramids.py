@@ -18,8 +18,8 @@ from napari_sam.core.masks import iou
 from napari_sam.core.rendering import Rendering
 from napari_sam.core.tiles import TileGrid
 from napari_sam.images.levels import inferred_factors
-from napari_sam.opening import open_image
-from napari_sam.volume import Volume
+from napari_sam.images.opening import open_image
+from napari_sam.images.volume import Volume
 
 AS_IT_IS = Rendering(((0.0, 255.0),))
 SIDE = 64

@@ -19,13 +19,13 @@ from napari_sam.core.cleaning import Cleaning
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask, iou
 from napari_sam.errors import LabelsError, OutputError
-from napari_sam.recording import find_journal
-from napari_sam.replay import overlap_of, replay_prompts
+from napari_sam.journal.discovery import find_journal
+from napari_sam.journal.journal import open_journal
+from napari_sam.journal.semantic import ClassMap, update_semantic, write_semantic
+from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.labels.targets import LabelTarget
 from napari_sam.segmenter import Segmenter
-from napari_sam.stores.journal import open_journal
-from napari_sam.stores.pyramid import LabelPyramid
-from napari_sam.stores.semantic import ClassMap, update_semantic, write_semantic
-from napari_sam.stores.targets import LabelTarget
+from napari_sam.tasks.replay import overlap_of, replay_prompts
 
 COIN, OTHER_COIN, THIRD_COIN = (124, 205), (193, 212), (56, 99)
 
@@ -402,7 +402,7 @@ def test_a_prompt_file_of_a_stack_names_its_planes(run, tmp_path):
 
 def test_prompts_on_the_map_find_their_object(run, tmp_path):
     pytest.importorskip("rasterio", reason="rasterio is not installed: pip install '.[geo]'")
-    from napari_sam.geo import Georeference, read_georeference, write_labels_geotiff
+    from napari_sam.images.rasters.georeference import Georeference, read_georeference, write_labels_geotiff
 
     place = Georeference("EPSG:32633", (0.5, 0.0, 400_000.0, 0.0, -0.5, 5_400_000.0))
     write_labels_geotiff(tmp_path / "map.tif", coins(), place)

@@ -20,7 +20,7 @@ from napari_sam import Segmenter
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import iou
 from napari_sam.errors import ImageError
-from napari_sam.volume import Volume
+from napari_sam.images.volume import Volume
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

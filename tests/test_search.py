@@ -12,7 +12,7 @@ from napari_sam import Segmenter, find
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
 from napari_sam.errors import ModelError, PromptError
-from napari_sam.search import distinct
+from napari_sam.tasks.find import distinct
 
 
 @pytest.fixture

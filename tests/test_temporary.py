@@ -16,15 +16,15 @@ import zarr
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError, OutputError
-from napari_sam.export import write_labels
-from napari_sam.files import check_output, replacing
-from napari_sam.locks import SharedPlace
-from napari_sam.stores.additions import adding_to
-from napari_sam.stores.journal import Journal
-from napari_sam.stores.labels import LabelStore
-from napari_sam.stores.pyramid import LabelPyramid
-from napari_sam.stores.targets import LabelTarget
-from napari_sam.temporary import move_all, remove_leftovers, temporary_folder, unfinished
+from napari_sam.exchange.label_images import write_labels
+from napari_sam.files.locks import SharedPlace
+from napari_sam.files.outputs import check_output, replacing
+from napari_sam.files.temporary import move_all, remove_leftovers, temporary_folder, unfinished
+from napari_sam.journal.journal import Journal
+from napari_sam.labels.additions import adding_to
+from napari_sam.labels.array import LabelStore
+from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.labels.targets import LabelTarget
 
 SHAPE = (40, 40)
 
@@ -47,7 +47,7 @@ def killed(code, *arguments):
 REPLACE = """
 import sys
 from pathlib import Path
-from napari_sam.files import replacing
+from napari_sam.files.outputs import replacing
 with replacing(Path(sys.argv[1])) as temporary:
     temporary.mkdir()
     (temporary / "left").write_text("left")
@@ -84,7 +84,7 @@ def test_two_runs_at_once_have_files_of_their_own_and_one_does_not_replace_the_o
 MOVE = """
 import sys
 from pathlib import Path
-from napari_sam import temporary
+from napari_sam.files import temporary
 moved = Path.replace
 def replace(path, place):
     if not path.name.startswith(temporary.OWNER) and not path.name.startswith(temporary.MOVES):
@@ -93,7 +93,7 @@ def replace(path, place):
         sys.argv[2] = str(int(sys.argv[2]) - 1)
     return moved(path, place)
 Path.replace = replace
-from napari_sam.files import replacing
+from napari_sam.files.outputs import replacing
 with replacing(Path(sys.argv[1])) as unfinished:
     for path in (unfinished, unfinished.with_name(f"{unfinished.name}.journal")):
         path.mkdir()
@@ -224,7 +224,7 @@ def die(event, arguments):
         os.kill(os.getpid(), 9)
 import sys
 from pathlib import Path
-from napari_sam.temporary import temporary_folder
+from napari_sam.files.temporary import temporary_folder
 sys.addaudithook(die)
 with temporary_folder(Path(sys.argv[1])):
     pass
@@ -249,11 +249,11 @@ from pathlib import Path
 import numpy as np
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
-from napari_sam.locks import SharedPlace
-from napari_sam.stores.additions import adding_to
-from napari_sam.stores.journal import Journal
-from napari_sam.stores.pyramid import LabelPyramid
-from napari_sam.stores.targets import LabelTarget
+from napari_sam.files.locks import SharedPlace
+from napari_sam.labels.additions import adding_to
+from napari_sam.journal.journal import Journal
+from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.labels.targets import LabelTarget
 with adding_to(LabelTarget(LabelPyramid.open(sys.argv[1]))) as journal:
     for at in (10, 20):
         mask = Mask(Box(at, at, at + 6, at + 6), np.ones((6, 6), bool))

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_sam.core.arguments import path_argument, shown
+from napari_sam.arguments import path_argument, shown
+from napari_sam.embeddings.store import DiskStore
 from napari_sam.errors import LabelsError, ModelError, OutputError
-from napari_sam.stores.boxes import WritableArray
-from napari_sam.stores.embedding_disk import DiskStore
+from napari_sam.labels.regions import WritableArray
 
 if TYPE_CHECKING:
-    from napari_sam.models.predictor import Predictor
+    from napari_sam.models.base import Predictor
 
 
 def checked_model(model: Any) -> str | Path | Predictor:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_sam.core.named_planes import plane_index
 from napari_sam.errors import PromptError
+from napari_sam.exchange.named_planes import plane_index
 
 
 @st.composite

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_sam.core import projection
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.core.projection import Projection
 from napari_sam.errors import ImageError
-from napari_sam.volume import Volume
+from napari_sam.images import projection
+from napari_sam.images.projection import Projection
+from napari_sam.images.volume import Volume
 
 SHAPE = (3, 7, 8, 9)
 WHOLE = Box(0, 0, 8, 9)

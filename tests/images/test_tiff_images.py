@@ -13,12 +13,12 @@ from PIL import Image, ImageOps
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.errors import ImageError
-from napari_sam.images import tiff
-from napari_sam.images.orientation import Upright, upright
-from napari_sam.images.recoloring import Recolored, inks, palette
-from napari_sam.lazy import Stacked
-from napari_sam.opening import open_image
-from napari_sam.volume import Volume
+from napari_sam.images.lazy.levels import Stacked
+from napari_sam.images.lazy.orientation import Upright, upright
+from napari_sam.images.lazy.recoloring import Recolored, inks, palette
+from napari_sam.images.opening import open_image
+from napari_sam.images.tiff import reader as tiff
+from napari_sam.images.volume import Volume
 
 RNG = np.random.default_rng(5)
 GRAY = RNG.integers(0, 256, (60, 80), np.uint8)

@@ -12,11 +12,11 @@ import pytest
 import tifffile
 import zarr
 
-from napari_sam import opening
 from napari_sam.errors import ImageError
-from napari_sam.images import zips
-from napari_sam.images.outside import is_beside
-from napari_sam.opening import open_image
+from napari_sam.images import opening
+from napari_sam.images.files.outside import is_beside
+from napari_sam.images.ome_zarr import zips
+from napari_sam.images.opening import open_image
 
 PIXELS = np.arange(400, dtype=np.uint8).reshape(20, 20)
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

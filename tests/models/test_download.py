@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from napari_sam.errors import ModelError
-from napari_sam.models import download as module
-from napari_sam.models.download import download, record_of, sha256_of
-from napari_sam.models.unfinished import Unfinished
+from napari_sam.weights import download as module
+from napari_sam.weights.download import download, record_of, sha256_of
+from napari_sam.weights.unfinished import Unfinished
 
 WEIGHTS = b"PK\x03\x04" + bytes(range(256)) * 400
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()

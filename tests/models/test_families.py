@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from napari_sam.errors import ModelError
-from napari_sam.models.families import FAMILIES, SAM_FAMILIES, State, _network, from_transformers, recognise
-from napari_sam.models.registry import REGISTRY
+from napari_sam.models.checkpoints import FAMILIES, SAM_FAMILIES, State, _network, from_transformers, recognise
 from napari_sam.models.sam import Sam, ViTSize
 from napari_sam.models.sam.prompt_encoder import NOT_A_POINT
+from napari_sam.weights.registry import REGISTRY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_sam.errors import ModelError
+from napari_sam.models.checkpoints import _network, recognise
 from napari_sam.models.compact import Compact
-from napari_sam.models.families import _network, recognise
 from napari_sam.models.nesting import flattened, weight_sets
-from napari_sam.models.weights import load_weights
+from napari_sam.models.safe_load import load_weights
 
 State = dict[str, torch.Tensor]
 PATH = Path("some.pth")

@@ -15,10 +15,10 @@ from napari_sam import Segmenter
 from napari_sam.core.geometry import Box
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.models import load_predictor
-from napari_sam.models.predictor import halved
+from napari_sam.models.base import halved
+from napari_sam.models.safe_load import recognise
 from napari_sam.models.sam import SIZES, Sam, SamPredictor, size_of
 from napari_sam.models.sam.prompt_encoder import BOTTOM_RIGHT, NOT_A_POINT, TOP_LEFT
-from napari_sam.models.weights import recognise
 
 SIDE = 256
 TOLERANCE = 1e-4

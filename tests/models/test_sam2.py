@@ -19,8 +19,8 @@ from napari_sam.core.geometry import Box
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError
 from napari_sam.models import load_predictor
-from napari_sam.models.families import recognise
-from napari_sam.models.predictor import halved
+from napari_sam.models.base import halved
+from napari_sam.models.checkpoints import recognise
 from napari_sam.models.sam2 import Sam2Predictor
 from napari_sam.models.sam2.configs import SIZES, HieraSize, network_of
 from napari_sam.models.sam2.decoding import chosen
@@ -301,7 +301,7 @@ def test_without_the_library_the_message_names_the_mend() -> None:
 
 def test_naming_the_models_imports_no_library() -> None:
     code = (
-        "import sys, napari_sam.models, napari_sam.models.sam2, napari_sam.models.registry; "
+        "import sys, napari_sam.models, napari_sam.models.sam2, napari_sam.weights.registry; "
         "assert not {'transformers', 'tokenizers', 'huggingface_hub'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -21,15 +21,15 @@ from napari_sam.core.geometry import Box
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError, PromptError
 from napari_sam.models import load_predictor
-from napari_sam.models.families import recognise
-from napari_sam.models.predictor import Embedding, halved
-from napari_sam.models.registry import REGISTRY
+from napari_sam.models.base import Embedding, halved
+from napari_sam.models.checkpoints import recognise
 from napari_sam.models.sam2.decoding import resized
 from napari_sam.models.sam2.loading import Weightless
 from napari_sam.models.sam3 import Sam3Predictor, TextPredictor
 from napari_sam.models.sam3.keys import parts
 from napari_sam.models.sam3.networks import configurations
 from napari_sam.models.sam3.text import vocabulary_of
+from napari_sam.weights.registry import REGISTRY
 
 pytest.importorskip("transformers", reason="pip install transformers")
 pytestmark = pytest.mark.usefixtures("one_thread", "no_network", "small")

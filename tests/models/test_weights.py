@@ -22,11 +22,11 @@ from torch import nn
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError
 from napari_sam.models import load_predictor
+from napari_sam.models.checkpoints import recognise
 from napari_sam.models.compact import Compact
-from napari_sam.models.download import sha256_of
-from napari_sam.models.families import recognise
-from napari_sam.models.registry import REGISTRY
-from napari_sam.models.weights import load_weights, save_weights
+from napari_sam.models.safe_load import load_weights, save_weights
+from napari_sam.weights.download import sha256_of
+from napari_sam.weights.registry import REGISTRY
 
 ONE_POINT = TilePrompts(np.array([[100, 130]], np.float32), np.array([True]))
 

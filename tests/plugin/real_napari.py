@@ -76,7 +76,7 @@ class Annotator:
     # -- what is there -------------------------------------------------------------------------------------------------
 
     def labels(self):
-        from napari_sam.plugin import labels_layer
+        from napari_sam.plugin.layers import labels as labels_layer
 
         pyramid = labels_layer.pyramid_of(self.controller.target)
         return np.asarray(self.controller.target.data if pyramid is None else pyramid[(slice(None),) * pyramid.ndim])
@@ -262,8 +262,8 @@ def close_in_mid_encode(annotator):
 def is_free(folder):
     """Whether another window of this process can go on with the labels."""
     from napari_sam.errors import OutputError
-    from napari_sam.stores.journal import Journal
-    from napari_sam.stores.journal_places import journal_beside
+    from napari_sam.journal.journal import Journal
+    from napari_sam.journal.places import journal_beside
 
     try:
         Journal(journal_beside(pyramid_of(folder, "close"))).close()

@@ -9,7 +9,8 @@ from napari.layers import Image, Points, Shapes
 
 from napari_sam.core.geometry import Plane
 from napari_sam.errors import ImageError
-from napari_sam.plugin import adapters, own_layers
+from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.layers import factory as own_layers
 
 SCALE = (3.0, 0.5, 2.0)
 TRANSLATE = (10.0, -5.0, 7.0)

@@ -8,13 +8,15 @@ from napari.layers import Labels
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.tiles import TileGrid
+from napari_sam.embeddings.store import DiskStore
 from napari_sam.errors import OutputError
-from napari_sam.lazy import LazyLevel
-from napari_sam.plugin import adapters, labels_layer, own_layers
-from napari_sam.plugin.ahead import MOST_AHEAD, View, coverage_of, plan_ahead
+from napari_sam.images.lazy.levels import LazyLevel
+from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.plugin.inference.prefetch import MOST_AHEAD, View, coverage_of, plan_ahead
+from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.layers import factory as own_layers
+from napari_sam.plugin.layers import labels as labels_layer
 from napari_sam.plugin.reader import get_reader
-from napari_sam.stores.embedding_disk import DiskStore
-from napari_sam.stores.pyramid import LabelPyramid
 from tests.plugin.conftest import HeldRunner, NowRunner
 
 COIN, OTHER_COIN = (51, 155), (124, 205)

@@ -23,10 +23,10 @@ from scipy import ndimage
 from napari_sam.cli import app
 from napari_sam.core.cleaning import Cleaning
 from napari_sam.core.geometry import Plane
-from napari_sam.plugin import labels_layer
+from napari_sam.labels import multiscales
+from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.plugin.controller import Controller
-from napari_sam.stores import multiscales
-from napari_sam.stores.pyramid import LabelPyramid
+from napari_sam.plugin.layers import labels as labels_layer
 from tests.plugin.conftest import NowRunner
 from tests.plugin.reference import Asked, Reference, section
 

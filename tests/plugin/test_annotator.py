@@ -12,8 +12,8 @@ import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
-from napari_sam.evaluation import most_interior
-from napari_sam.plugin import made_images
+from napari_sam.evaluation.protocol import most_interior
+from napari_sam.samples import cells as made_images
 
 pytestmark = pytest.mark.usefixtures("screen")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_sam.plugin.contrast import FULL, PERCENTILES
+from napari_sam.plugin.view.contrast import FULL, PERCENTILES
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ import zarr
 from napari.components import ViewerModel
 from napari.layers import Labels
 
-from napari_sam.plugin import adapters, labels_layer, own_layers
-from napari_sam.plugin.adapters import transform_of
-from napari_sam.volume import Volume
+from napari_sam.images.volume import Volume
+from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.layers import factory as own_layers
+from napari_sam.plugin.layers import labels as labels_layer
+from napari_sam.plugin.layers.adapters import transform_of
 
 COIN = (51, 155)
 OTHER_COIN = (125, 102)

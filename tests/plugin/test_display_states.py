@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from napari.components import ViewerModel
 
 from napari_sam.core.geometry import Box
-from napari_sam.plugin import adapters, world
+from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.view import world
 
 SHAPE = (5, 12, 16)
 ZOOM = 6  # Screen pixels for each pixel of the image.

@@ -9,9 +9,9 @@ import pytest
 from qtpy.QtCore import QObject
 
 from napari_sam.errors import ModelError
-from napari_sam.model_list import model_states
-from napari_sam.models.registry import REGISTRY
-from napari_sam.plugin.downloads import Download
+from napari_sam.plugin.workers.downloads import Download
+from napari_sam.weights.catalog import model_states
+from napari_sam.weights.registry import REGISTRY
 
 pytestmark = pytest.mark.usefixtures("screen")
 MEGABYTES = 10
@@ -45,7 +45,7 @@ class Server:
 def server(monkeypatch, tmp_path):
     server = Server()
     monkeypatch.setenv("NAPARI_SAM_MODELS", str(tmp_path / "models"))
-    monkeypatch.setattr("napari_sam.models.storage.fetch", server.fetch)
+    monkeypatch.setattr("napari_sam.weights.local.fetch", server.fetch)
     yield server
     server.gate.set()
 
@@ -53,7 +53,7 @@ def server(monkeypatch, tmp_path):
 @pytest.fixture
 def warned(monkeypatch):
     messages = []
-    monkeypatch.setattr("napari_sam.plugin.model_panel.show_warning", messages.append)
+    monkeypatch.setattr("napari_sam.plugin.widgets.model_panel.show_warning", messages.append)
     return messages
 
 

@@ -7,7 +7,7 @@ import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
-from napari_sam.plugin.signs import HINT
+from napari_sam.plugin.view.canvas_hint import HINT
 
 pytestmark = pytest.mark.usefixtures("screen")
 

@@ -195,7 +195,7 @@ def test_before_the_click_n_chooses_the_size_that_the_click_takes(working):
 
 
 def test_masks_larger_than_the_window_that_is_kept_move_it(working, monkeypatch):
-    from napari_sam.plugin import own_layers
+    from napari_sam.plugin.layers import factory as own_layers
 
     monkeypatch.setattr(own_layers, "WINDOW_SIDE", 20)
     controller, runner = working

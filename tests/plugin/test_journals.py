@@ -18,9 +18,9 @@ from tifffile import imwrite
 from napari_sam.cli import app
 from napari_sam.core.cleaning import Cleaning
 from napari_sam.core.geometry import Plane
-from napari_sam.plugin import own_layers
-from napari_sam.stores.journal import open_journal
-from napari_sam.stores.journal_places import labels_path
+from napari_sam.journal.journal import open_journal
+from napari_sam.journal.places import labels_path
+from napari_sam.plugin.layers import factory as own_layers
 from tests.plugin.annotating import SHAPE, disc, image_of, labels_of, make_controller, propose
 
 ROOT = Path(__file__).parents[2]
@@ -244,7 +244,7 @@ def test_boxes_and_negative_points_come_back(begin):
     controller.accept()
     controller.objects.reopen(1)
     assert controller.points.features["label"].tolist() == [1, 0]
-    from napari_sam.plugin.adapters import prompts_of
+    from napari_sam.plugin.layers.adapters import prompts_of
 
     again = prompts_of(controller.points, controller.shapes, controller.image, PLANES[0])
     assert again.box == prompts.box

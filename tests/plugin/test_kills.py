@@ -23,7 +23,7 @@ import zarr
 from tifffile import imwrite
 
 from napari_sam.cli import app
-from napari_sam.stores.journal import open_journal
+from napari_sam.journal.journal import open_journal
 from tests.plugin.annotating import labels_of, make_controller
 from tests.plugin.real_napari import KINDS, SAYS, digest, image_of, pyramid_of
 

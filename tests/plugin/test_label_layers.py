@@ -9,10 +9,12 @@ from napari.layers import Image
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
-from napari_sam.opening import open_image
-from napari_sam.plugin import adapters, labels_layer, own_layers
+from napari_sam.images.opening import open_image
+from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.layers import factory as own_layers
+from napari_sam.plugin.layers import labels as labels_layer
 from napari_sam.plugin.reader import read_layers
-from napari_sam.stores.pyramid import LabelPyramid
 
 HEADER = {"nifti_header": object(), "affine": np.diag([-1.0, -1, 2, 1])}
 PLACE = {

@@ -10,9 +10,9 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.plugin.object_table import COLUMNS, ObjectModel, ObjectView
-from napari_sam.stores.entries import LabelClass, PackedMask, now
-from napari_sam.stores.objects import LabelledObject, Part
+from napari_sam.journal.entries import LabelClass, PackedMask, now
+from napari_sam.journal.objects import LabelledObject, Part
+from napari_sam.plugin.widgets.object_table import COLUMNS, ObjectModel, ObjectView
 from tests.plugin.annotating import disc
 from tests.plugin.window import ANSWER_WITHIN
 

@@ -8,7 +8,7 @@ from napari.components import ViewerModel
 
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
-from napari_sam.plugin.drawing import overview
+from napari_sam.plugin.layers.preview import overview
 from tests.plugin.conftest import HeldRunner
 
 COIN, NEIGHBOUR, THIRD = (51, 155), (56, 99), (125, 102)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_sam.plugin.contrast import FULL, PERCENTILES
-from napari_sam.plugin.look import Look
-from napari_sam.plugin.own_layers import HOVER_OPACITY, PREVIEW_OPACITY
-from napari_sam.plugin.workers import LatestRunner, Work
+from napari_sam.plugin.inference.look import Look
+from napari_sam.plugin.layers.factory import HOVER_OPACITY, PREVIEW_OPACITY
+from napari_sam.plugin.view.contrast import FULL, PERCENTILES
+from napari_sam.plugin.workers.runner import LatestRunner, Work
 from tests.plugin.conftest import HeldRunner, NowRunner
 
 COIN, NEIGHBOUR = (51, 155), (56, 99)
@@ -111,7 +111,7 @@ def test_the_last_answer_fades_while_a_newer_one_is_under_way(working):
 
 def test_a_look_knows_whether_it_left_tiles_out(working):
     from napari_sam.core.geometry import Plane
-    from napari_sam.plugin.look import Spot
+    from napari_sam.plugin.inference.look import Spot
 
     controller, _ = working
     look = Look(controller.jobs.segmenter, Spot(Plane((0, 1), (0, 0)), COIN, 0.5))
@@ -168,7 +168,7 @@ def test_jobs_without_a_model_run_beside_one_that_waits_for_it(qtbot):
 
 
 def test_a_runner_that_knows_no_jobs_apart_runs_them_as_it_runs_writes():
-    from napari_sam.plugin.workers import apart
+    from napari_sam.plugin.workers.runner import apart
     from tests.plugin.annotating import WritesOnly
 
     done = []

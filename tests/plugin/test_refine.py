@@ -10,7 +10,8 @@ from napari.layers import Labels
 
 from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask
-from napari_sam.plugin import labels_layer, refine
+from napari_sam.plugin.annotation import picking as refine
+from napari_sam.plugin.layers import labels as labels_layer
 from tests.plugin.conftest import HeldRunner
 
 COIN, OTHER = (51, 155), (125, 102)

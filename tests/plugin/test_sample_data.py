@@ -9,7 +9,10 @@ from npe2 import PluginManager
 from scipy import ndimage
 
 from napari_sam import Segmenter
-from napari_sam.plugin import made_aerial, made_ct, made_images, made_slide
+from napari_sam.samples import aerial as made_aerial
+from napari_sam.samples import cells as made_images
+from napari_sam.samples import ct as made_ct
+from napari_sam.samples import slide as made_slide
 
 SAMPLES = {
     "coins": [((303, 384), "uint8", (1, 1))],

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_sam.plugin import own_layers, world
+from napari_sam.plugin.layers import factory as own_layers
+from napari_sam.plugin.view import world
 
 COIN = (51, 155)
 SHEAR = np.array([[1, 0.3], [0, 1]])

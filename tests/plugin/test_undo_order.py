@@ -7,7 +7,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_sam.core.geometry import Plane
-from napari_sam.stores.journal import open_journal
+from napari_sam.journal.journal import open_journal
 from tests.plugin.annotating import disc, image_of, labels_of, propose
 from tests.plugin.annotating import make_controller as make_writer
 from tests.plugin.conftest import HeldRunner
@@ -142,7 +142,7 @@ def test_undo_takes_an_accept_back_that_waits_for_its_answer(coins, make_control
 
 
 def test_a_click_after_an_accept_that_is_being_written_is_taken_back_before_it(coins, make_controller, monkeypatch):
-    monkeypatch.setattr("napari_sam.plugin.journals.AT_ONCE", 0)
+    monkeypatch.setattr("napari_sam.plugin.objects.journals.AT_ONCE", 0)
     viewer, runner = ViewerModel(), HeldRunner()
     viewer.add_image(coins, contrast_limits=(0, 255))
     controller = make_controller(viewer, runner)

@@ -10,8 +10,8 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QScrollArea
 
-from napari_sam.plugin.widget import CHECKPOINT
-from napari_sam.plugin.workers import LatestRunner
+from napari_sam.plugin.widgets.dock import CHECKPOINT
+from napari_sam.plugin.workers.runner import LatestRunner
 from tests.plugin.window import ANSWER_WITHIN, Window
 
 pytestmark = pytest.mark.usefixtures("screen")
@@ -363,8 +363,8 @@ def test_a_run_over_many_tiles_stands_in_the_activity_dock_and_is_cancelled_ther
 
 
 def test_a_bar_in_the_activity_dock_is_one_although_napari_lets_events_in_while_it_makes_it(qapp, monkeypatch):
-    from napari_sam.encoding import EncodeProgress
-    from napari_sam.plugin import activity
+    from napari_sam.embeddings.encoder import EncodeProgress
+    from napari_sam.plugin.workers import activity
 
     made = []
 
@@ -396,7 +396,7 @@ def test_open_lazily_chooses_what_it_opened(screen, open_window, coins, tmp_path
     imwrite(tmp_path / "other.tif", coins[:100], photometric="minisblack")
     window = open_window(coins, name="coins")
     monkeypatch.setattr(
-        "napari_sam.plugin.widget.QFileDialog.getOpenFileName", lambda *_: (str(tmp_path / "other.tif"), "")
+        "napari_sam.plugin.widgets.dock.QFileDialog.getOpenFileName", lambda *_: (str(tmp_path / "other.tif"), "")
     )
     window.widget.open_image.click()
     opened = window.viewer.layers["other"]
@@ -412,7 +412,7 @@ def test_open_lazily_chooses_what_it_opened(screen, open_window, coins, tmp_path
 def test_labels_that_are_opened_lazily_become_the_output(make_controller, coins, tmp_path, notes):
     from napari.components import ViewerModel
 
-    from napari_sam.stores.pyramid import LabelPyramid
+    from napari_sam.labels.pyramid import LabelPyramid
 
     LabelPyramid.create(tmp_path / "mine.ome.zarr", coins.shape)
     viewer = ViewerModel()
@@ -432,9 +432,9 @@ def test_why_a_download_failed_stays_readable_in_the_panel(screen, open_window, 
         raise ModelError("The server of vit_b does not answer: check the connection, then try again.")
 
     monkeypatch.setenv("NAPARI_SAM_MODELS", str(tmp_path / "models"))
-    monkeypatch.setattr("napari_sam.models.storage.fetch", fetch)
+    monkeypatch.setattr("napari_sam.weights.local.fetch", fetch)
     warned = []
-    monkeypatch.setattr("napari_sam.plugin.model_panel.show_warning", warned.append)
+    monkeypatch.setattr("napari_sam.plugin.widgets.model_panel.show_warning", warned.append)
     window = open_window(coins, name="coins")
     panel = window.widget.models
     window.widget.model.value = "vit_b"

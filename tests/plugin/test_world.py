@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from napari.components import ViewerModel
 from napari.layers import Labels
 
-from napari_sam.plugin import adapters, labels_layer, own_layers, world
+from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.layers import factory as own_layers
+from napari_sam.plugin.layers import labels as labels_layer
+from napari_sam.plugin.view import world
 
 LENGTHS = {"mm": 1e6, "um": 1e3, "nm": 1.0}
 SHAPE = (6, 10, 12)

@@ -17,12 +17,12 @@ import zarr
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
-from napari_sam.locks import SharedPlace
-from napari_sam.stores import access
-from napari_sam.stores.journal import Journal
-from napari_sam.stores.labels import LabelStore
-from napari_sam.stores.pyramid import LabelPyramid
-from napari_sam.stores.targets import LabelTarget
+from napari_sam.files.locks import SharedPlace
+from napari_sam.journal.journal import Journal
+from napari_sam.labels import access
+from napari_sam.labels.array import LabelStore
+from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.labels.targets import LabelTarget
 
 SHAPE = (120, 120)
 EACH = 30
@@ -153,7 +153,7 @@ def test_the_halves_of_chunks_in_a_plain_array_are_removed_and_nothing_else(tmp_
 def test_labels_that_another_program_does_not_let_go_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(access, "WAIT_SECONDS", 0.05)
     store = LabelStore(make("pyramid", tmp_path))
-    code = "import sys; from pathlib import Path; from napari_sam.locks import try_lock\n"
+    code = "import sys; from pathlib import Path; from napari_sam.files.locks import try_lock\n"
     code += "lock = try_lock(Path(sys.argv[1])); print(lock is not None, flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(tmp_path / "l.ome.zarr")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:

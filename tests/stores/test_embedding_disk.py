@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from napari_sam.embeddings import store as embedding_disk
+from napari_sam.embeddings.cache import tile_digest
+from napari_sam.embeddings.store import DiskStore
 from napari_sam.errors import OutputError
-from napari_sam.stores import embedding_disk, locations
-from napari_sam.stores.embedding_disk import DiskStore
-from napari_sam.stores.embeddings import tile_digest
+from napari_sam.files import folders as locations
 
 MODEL = "711730b5c66b4f0e/float32"
 

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_sam.stores.embeddings import EmbeddingStore, tile_digest
+from napari_sam.embeddings.cache import EmbeddingStore, tile_digest
 
 
 @dataclass(frozen=True)

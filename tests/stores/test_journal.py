@@ -22,12 +22,12 @@ from napari_sam.core.masks import Mask, paste
 from napari_sam.core.prompts import Prompts
 from napari_sam.core.rendering import Rendering
 from napari_sam.errors import LabelsError, OutputError
-from napari_sam.stores import journal_file
-from napari_sam.stores.entries import Provenance
-from napari_sam.stores.entry_json import from_json, to_json
-from napari_sam.stores.journal import Journal, open_journal
-from napari_sam.stores.pyramid import LabelPyramid
-from napari_sam.stores.targets import LabelTarget
+from napari_sam.journal import log as journal_file
+from napari_sam.journal.codec import from_json, to_json
+from napari_sam.journal.entries import Provenance
+from napari_sam.journal.journal import Journal, open_journal
+from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.labels.targets import LabelTarget
 
 SHAPE = (2, 10, 12)
 FOREIGN = 9
@@ -502,9 +502,9 @@ import sys
 import numpy as np
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
-from napari_sam.stores.journal import Journal
-from napari_sam.stores.pyramid import LabelPyramid
-from napari_sam.stores.targets import LabelTarget
+from napari_sam.journal.journal import Journal
+from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.labels.targets import LabelTarget
 
 shape, folder = (2, 200, 200), sys.argv[1]
 pyramid = LabelPyramid.open(folder + "/labels.ome.zarr")

@@ -7,8 +7,8 @@ import pytest
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
-from napari_sam.stores.journal import Journal
-from napari_sam.stores.targets import LabelTarget
+from napari_sam.journal.journal import Journal
+from napari_sam.labels.targets import LabelTarget
 
 PLANE = Plane((0, 1), (0, 0))
 

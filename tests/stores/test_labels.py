@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
-from napari_sam.stores import boxes
-from napari_sam.stores.labels import LabelStore, highest_label, plan_edit, reverted
-from napari_sam.stores.pyramid import LabelPyramid
+from napari_sam.labels import regions as boxes
+from napari_sam.labels.array import LabelStore, highest_label, plan_edit, reverted
+from napari_sam.labels.pyramid import LabelPyramid
 
 SHAPE = (3, 12, 14)
 AXES = [(1, 2), (2, 1), (0, 2), (2, 0), (1, 0)]

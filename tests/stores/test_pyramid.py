@@ -15,15 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from zarr.codecs import ZstdCodec
 
-from napari_sam import temporary
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
-from napari_sam.stores import multiscales
-from napari_sam.stores.files import Staged
-from napari_sam.stores.labels import LabelStore
-from napari_sam.stores.pyramid import LabelPyramid
-from napari_sam.volume import Volume
+from napari_sam.files import temporary
+from napari_sam.images.volume import Volume
+from napari_sam.labels import multiscales
+from napari_sam.labels.array import LabelStore
+from napari_sam.labels.chunk_files import Staged
+from napari_sam.labels.pyramid import LabelPyramid
 
 NO_SPACE = OSError(28, "No space left on device")
 

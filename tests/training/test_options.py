@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from napari_sam.errors import ImageError, ModelError, NapariSamError, OutputError
-from napari_sam.evaluation import LabelledImage, read_manifest, read_split
-from napari_sam.training.data import CropOptions, check_weights, draw_crop, load_sources
-from napari_sam.training.options import RULES
+from napari_sam.evaluation.protocol import LabelledImage, read_manifest, read_split
+from napari_sam.training.config import RULES
+from napari_sam.training.crops import CropOptions, check_weights, draw_crop, load_sources
 from napari_sam.training.train import TrainOptions, read_config, train
 
 NUMBERS = ("steps", "batch", "objects", "rounds", "learned_rounds", "pretext_steps", "warmup", "seed", "save_every")

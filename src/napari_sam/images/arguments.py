@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam.core.arguments import shown as in_words
+from napari_sam.arguments import shown as in_words
 from napari_sam.errors import ImageError
+from napari_sam.images.lazy.levels import dtype_of
 from napari_sam.images.source import Opened
-from napari_sam.lazy import dtype_of
 
 MAX_CHANNELS = 3
 # A last axis of at most this length, after two much longer ones, is not the columns of an image.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import ImageError, first_line
-from napari_sam.images.axes import named_axes, names_of_array
+from napari_sam.images.axes.letters import named_axes, names_of_array
 from napari_sam.images.pictures import pixels_of
 from napari_sam.images.source import ArrayLike, Opened
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from napari_sam.errors import ImageError
+from napari_sam.images.lazy.levels import dtype_of
 from napari_sam.images.source import Opened
-from napari_sam.lazy import dtype_of
 
 Factors = tuple[float, ...]
 

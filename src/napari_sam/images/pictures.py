@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import ImageError
-from napari_sam.images.orientation import ORIENTATION, upright
-from napari_sam.images.recoloring import divided, lab, transparent_gray
-from napari_sam.images.sidecars import place_beside
+from napari_sam.images.lazy.orientation import ORIENTATION, upright
+from napari_sam.images.lazy.recoloring import divided, lab, transparent_gray
+from napari_sam.images.rasters.sidecars import place_beside
 from napari_sam.images.source import Opened
 
 if TYPE_CHECKING:

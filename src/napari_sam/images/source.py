@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from napari_sam.errors import ImageError
-from napari_sam.geo import Georeference
-from napari_sam.images.units import in_one_unit, unit_name
+from napari_sam.images.axes.units import in_one_unit, unit_name
+from napari_sam.images.rasters.georeference import Georeference
 
 # A tile, strip or chunk is decoded as a whole, however little of it is wanted.
 MOST_CHUNK_BYTES = 4 * 2**30

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from napari_sam.core.arguments import shown
+from napari_sam.arguments import shown
 from napari_sam.errors import ModelError
 
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16")

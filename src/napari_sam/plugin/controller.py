@@ -11,37 +11,40 @@ from napari.layers import Image, Labels, Points, Shapes
 from psygnal import Signal
 
 from napari_sam.core.masks import Mask
+from napari_sam.embeddings.store import DiskStore
 from napari_sam.errors import NapariSamError
-from napari_sam.plugin import adapters, contrast, labels_layer, own_layers
-from napari_sam.plugin.accepting import Accepting
-from napari_sam.plugin.ahead import Ahead
-from napari_sam.plugin.asking import Asking, is_small, sentence
-from napari_sam.plugin.class_view import is_classes
-from napari_sam.plugin.drawing import Drawing
-from napari_sam.plugin.file_layers import open_image, use_label_file
-from napari_sam.plugin.hover import Hover
-from napari_sam.plugin.in_hand import InHand
-from napari_sam.plugin.jobs import Jobs
-from napari_sam.plugin.journals import Journals
-from napari_sam.plugin.keys import LayerKeys
-from napari_sam.plugin.objects import Objects
-from napari_sam.plugin.open_objects import OpenObject, OpenObjects
-from napari_sam.plugin.output import Output
-from napari_sam.plugin.prompt_layers import PromptLayers
-from napari_sam.plugin.refine import Refinement
-from napari_sam.plugin.seen import Seen
-from napari_sam.plugin.signs import CanvasSign, sign_for
-from napari_sam.plugin.undoing import Undoing
-from napari_sam.plugin.view_events import ViewEvents
-from napari_sam.plugin.workers import Work
+from napari_sam.files.folders import embedding_folder
+from napari_sam.plugin.annotation.commits import Accepting
+from napari_sam.plugin.annotation.editing import InHand
+from napari_sam.plugin.annotation.picking import Refinement
+from napari_sam.plugin.annotation.undo import Undoing
+from napari_sam.plugin.drafts import OpenObject, OpenObjects
+from napari_sam.plugin.inference.encoder_view import Seen
+from napari_sam.plugin.inference.hover import Hover
+from napari_sam.plugin.inference.jobs import Jobs
+from napari_sam.plugin.inference.prefetch import Ahead
+from napari_sam.plugin.inference.requests import Asking, is_small, sentence
+from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.layers import factory as own_layers
+from napari_sam.plugin.layers import labels as labels_layer
+from napari_sam.plugin.layers.files import open_image, use_label_file
+from napari_sam.plugin.layers.preview import Drawing
+from napari_sam.plugin.objects.class_view import is_classes
+from napari_sam.plugin.objects.journals import Journals
+from napari_sam.plugin.objects.label_layers import Output
+from napari_sam.plugin.objects.object_list import Objects
+from napari_sam.plugin.prompts.keys import LayerKeys
+from napari_sam.plugin.prompts.layers import PromptLayers
+from napari_sam.plugin.view import contrast
+from napari_sam.plugin.view.canvas_hint import CanvasSign, sign_for
+from napari_sam.plugin.view.events import ViewEvents
+from napari_sam.plugin.workers.runner import Work
 from napari_sam.segmenter import Candidates
-from napari_sam.stores.embedding_disk import DiskStore
-from napari_sam.stores.locations import embedding_folder
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_sam.plugin.workers import Runner
+    from napari_sam.plugin.workers.runner import Runner
 
 
 class Controller:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from napari_sam.errors import ImageError, LabelsError
-from napari_sam.lazy import LazyLevel, lazy_levels
-from napari_sam.opening import Opened, open_image
-from napari_sam.plugin.image_names import name_of
-from napari_sam.plugin.own_layers import PYRAMID
-from napari_sam.stores.pyramid import LabelPyramid, is_label_image
+from napari_sam.images.lazy.levels import LazyLevel, lazy_levels
+from napari_sam.images.opening import Opened, open_image
+from napari_sam.labels.pyramid import LabelPyramid, is_label_image
+from napari_sam.plugin.layers.factory import PYRAMID
+from napari_sam.plugin.layers.names import name_of
 
 LayerTuple = tuple[Any, dict[str, Any], str]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_sam.lazy import LazyLevel
+from napari_sam.images.lazy.levels import LazyLevel
 
 LayerData = list[tuple[Any, dict[str, Any], str]]
 
@@ -25,7 +25,7 @@ def tissue() -> LayerData:
 
 def cells() -> LayerData:
     """Return cultured cells as two layers, nuclei and cytoplasm, each (768, 768) uint16, in micrometres."""
-    from napari_sam.plugin import made_images as made
+    from napari_sam.samples import cells as made
 
     image = made.cells().image
     shared = {"scale": (made.CELLS_PIXEL_UM,) * 2, "units": ("um", "um"), "blending": "additive"}
@@ -39,7 +39,7 @@ def cells() -> LayerData:
 
 def abdomen() -> LayerData:
     """Return a CT of an abdomen, shape (48, 288, 288), int16 in Hounsfield units, in millimetres."""
-    from napari_sam.plugin import made_ct as made
+    from napari_sam.samples import ct as made
 
     look = {
         "name": "CT abdomen",
@@ -53,7 +53,7 @@ def abdomen() -> LayerData:
 
 def village() -> LayerData:
     """Return an aerial photograph of a village, shape (1536, 1536, 3), uint8 RGB, in metres."""
-    from napari_sam.plugin import made_aerial as made
+    from napari_sam.samples import aerial as made
 
     look = {"name": "village", "rgb": True, "scale": (made.PIXEL_M,) * 2, "units": ("m", "m")}
     return [(made.aerial().image, look, "image")]
@@ -61,7 +61,7 @@ def village() -> LayerData:
 
 def slide() -> LayerData:
     """Return a stained lymph node of 309 GB, levels of (36, 65536, 65536) uint16, made where it is looked at."""
-    from napari_sam.plugin import made_slide as made
+    from napari_sam.samples import slide as made
 
     look = {
         "name": "lymph node",

@@ -21,23 +21,23 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from napari_sam.errors import ModelError, OutputError
-from napari_sam.evaluation import LabelledImage, divide, evaluate, read_manifest, read_split
-from napari_sam.files import replacing
+from napari_sam.evaluation.protocol import LabelledImage, divide, evaluate, read_manifest, read_split
+from napari_sam.files.outputs import replacing
 from napari_sam.models.archives import check_torch_file
 from napari_sam.models.compact import Compact, CompactPredictor
 from napari_sam.models.device import resolve_device
+from napari_sam.models.safe_load import load_weights, recognise
 from napari_sam.models.sam import SIZES, TINY, Sam, SamPredictor, build
-from napari_sam.models.weights import load_weights, recognise
 from napari_sam.segmenter import Segmenter
-from napari_sam.training.curve import can_draw, draw_curve
-from napari_sam.training.data import Crop, CropOptions, Source, check_weights, draw_crop, load_sources
-from napari_sam.training.games import CompactGame, Game, SamGame
+from napari_sam.training.config import TrainOptions as TrainOptions
+from napari_sam.training.config import check_out, checked
+from napari_sam.training.config import read_config as read_config
+from napari_sam.training.crops import Crop, CropOptions, Source, check_weights, draw_crop, load_sources
 from napari_sam.training.losses import mask_losses
-from napari_sam.training.options import TrainOptions as TrainOptions
-from napari_sam.training.options import check_out, checked
-from napari_sam.training.options import read_config as read_config
+from napari_sam.training.plots import can_draw, draw_curve
+from napari_sam.training.prompts import PromptBatch, first_prompts, next_points
 from napari_sam.training.run_lock import only_run_in
-from napari_sam.training.simulate import PromptBatch, first_prompts, next_points
+from napari_sam.training.trainers import CompactGame, Game, SamGame
 
 STATE_FILE, CURVE_FILE, WEIGHTS_FILE, PICTURE_FILE = "state.pt", "curve.json", "weights.safetensors", "curve.png"
 PREFETCH = 4

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_sam.core.prompts import TilePrompts
+from napari_sam.models.base import Decoded, Embedding, halved, packed, unpacked
 from napari_sam.models.compact.network import Compact
 from napari_sam.models.compact.prompt_encoder import BOTTOM_RIGHT, NEGATIVE, NOT_A_POINT, POSITIVE, TOP_LEFT
 from napari_sam.models.compact.recorded import Recorded
 from napari_sam.models.device import Batches, precision_for, precision_name
-from napari_sam.models.predictor import Decoded, Embedding, halved, packed, unpacked
 
 PIXEL_MEAN, PIXEL_STD = 0.45, 0.25
 # Channels and strides of what the image encoder is asked for.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_sam.core.prompts import TilePrompts
-from napari_sam.models.predictor import Decoded
+from napari_sam.models.base import Decoded
 
 NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT = range(4)
 NOT_A_POINT = -1

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_sam.core.prompts import TilePrompts
+from napari_sam.models.base import Decoded, Embedding, halved, packed, unpacked
 from napari_sam.models.device import Batches, precision_for, precision_name
-from napari_sam.models.predictor import Decoded, Embedding, halved, packed, unpacked
 from napari_sam.models.sam2.configs import SIDE, SIZES, network_of
 from napari_sam.models.sam2.decoding import NoPositions, PromptDecoder
 from napari_sam.models.sam2.keys import for_images

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError
+from napari_sam.models.base import Decoded, Embedding, halved, packed, unpacked
 from napari_sam.models.device import Batches, precision_for, precision_name
-from napari_sam.models.predictor import Decoded, Embedding, halved, packed, unpacked
 from napari_sam.models.sam2.decoding import PromptDecoder, resized
 from napari_sam.models.sam3.networks import SIDE, networks
 from napari_sam.models.sam3.text import Found, vocabulary_of, words
