@@ -20,16 +20,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from tests.plugin.annotating import labels_of, make_controller
+from tests.plugin.real_napari import KINDS, SAYS, digest, image_of, pyramid_of
 from tifffile import imwrite
 
 from napari_sam.cli import app
 from napari_sam.journal.journal import open_journal
-from tests.plugin.annotating import labels_of, make_controller
-from tests.plugin.real_napari import KINDS, SAYS, digest, image_of, pyramid_of
 
 pytestmark = pytest.mark.usefixtures("screen")
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KILLS = int(os.environ.get("NAPARI_SAM_KILLS", "4"))
 # An operation takes about half a second, a start about five; what follows a line of the journal a hundredth.
 MOST_OPERATIONS, OF_AN_OPERATION, OF_A_START, AFTER_A_LINE = 6, 0.7, 8.0, 0.02

@@ -24,7 +24,7 @@ from napari_sam.evaluation.protocol import evaluate, most_interior, read_manifes
 from napari_sam.models import load_predictor
 from napari_sam.models.base import Predictor
 
-MANIFEST = Path(__file__).parents[2] / "shared" / "data" / "manifest.json"
+MANIFEST = Path(__file__).parents[3] / "shared" / "data" / "manifest.json"
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")

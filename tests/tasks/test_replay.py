@@ -505,7 +505,7 @@ def test_names_that_are_no_numbers_and_another_image_are_said(run, image, tmp_pa
 
 def test_the_page_about_the_journal_runs_as_it_stands(monkeypatch, tmp_path):
     monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path))
-    page = (Path(__file__).parents[1] / "docs" / "journal.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "journal.md").read_text()
     names: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(block, names)

@@ -17,7 +17,7 @@ from napari_sam.samples import cells as made_images
 
 pytestmark = pytest.mark.usefixtures("screen")
 
-DATA = Path(__file__).parents[3] / "shared" / "data" / "dsb2018_nuclei"
+DATA = Path(__file__).parents[4] / "shared" / "data" / "dsb2018_nuclei"
 REAL = "2e172afb1f43b359.png"
 NUCLEI = 20
 

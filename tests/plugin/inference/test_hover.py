@@ -8,7 +8,6 @@ from napari.components import ViewerModel
 from qtpy.QtCore import QEvent, QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
-
 from tests.plugin.conftest import HeldRunner, NowRunner
 
 COIN, NEIGHBOUR, DARK = (51, 155), (56, 99), (10, 10)

@@ -9,10 +9,10 @@ import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QScrollArea
+from tests.plugin.window import ANSWER_WITHIN, Window
 
 from napari_sam.plugin.widgets.dock import CHECKPOINT
 from napari_sam.plugin.workers.runner import LatestRunner
-from tests.plugin.window import ANSWER_WITHIN, Window
 
 pytestmark = pytest.mark.usefixtures("screen")
 

@@ -10,11 +10,11 @@ from napari.components import ViewerModel
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 from qtpy.QtWidgets import QColorDialog, QInputDialog
+from tests.plugin.conftest import HeldRunner
 
 from napari_sam.journal.semantic import ClassMap
 from napari_sam.plugin.objects import class_view
 from napari_sam.plugin.objects.class_view import CYCLE, GREY, ClassLevel, is_classes
-from tests.plugin.conftest import HeldRunner
 
 COIN, NEIGHBOUR, THIRD = (51, 155), (56, 99), (125, 102)
 RED, BLUE = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)

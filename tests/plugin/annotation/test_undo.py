@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-
-from napari_sam.core.geometry import Plane
-from napari_sam.journal.journal import open_journal
 from tests.plugin.annotating import disc, image_of, labels_of, propose
 from tests.plugin.annotating import make_controller as make_writer
 from tests.plugin.conftest import HeldRunner
+
+from napari_sam.core.geometry import Plane
+from napari_sam.journal.journal import open_journal
 
 PLANE = Plane((1, 2), (0, 0, 0))
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
+from tests.plugin.annotating import disc
+from tests.plugin.window import ANSWER_WITHIN
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.journal.entries import LabelClass, PackedMask, now
 from napari_sam.journal.objects import LabelledObject, Part
 from napari_sam.plugin.widgets.object_table import COLUMNS, ObjectModel, ObjectView
-from tests.plugin.annotating import disc
-from tests.plugin.window import ANSWER_WITHIN
 
 COIN, NEIGHBOUR, THIRD = (51, 155), (56, 99), (125, 102)
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier

@@ -5,6 +5,7 @@ import pytest
 import zarr
 from napari.components import ViewerModel
 from napari.layers import Labels
+from tests.plugin.conftest import HeldRunner, NowRunner
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.tiles import TileGrid
@@ -17,7 +18,6 @@ from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers import labels as labels_layer
 from napari_sam.plugin.reader import get_reader
-from tests.plugin.conftest import HeldRunner, NowRunner
 
 COIN, OTHER_COIN = (51, 155), (124, 205)
 

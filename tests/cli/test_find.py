@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from tests.text_model import DiscFinder
 
 from napari_sam import cli
 from napari_sam.cli import find as cli_find
 from napari_sam.labels.pyramid import LabelPyramid
-from tests.text_model import DiscFinder
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from tests.plugin.annotating import SHAPE, disc, image_of, labels_of, make_controller, propose
 from tifffile import imwrite
 
 from napari_sam.cli import app
@@ -21,9 +22,8 @@ from napari_sam.core.geometry import Plane
 from napari_sam.journal.journal import open_journal
 from napari_sam.journal.places import labels_path
 from napari_sam.plugin.layers import factory as own_layers
-from tests.plugin.annotating import SHAPE, disc, image_of, labels_of, make_controller, propose
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PLANES = [Plane((1, 2), (index, 0, 0)) for index in range(SHAPE[0])]
 
 

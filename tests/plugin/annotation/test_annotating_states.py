@@ -19,6 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from napari.components import ViewerModel
 from napari.layers import Labels
 from scipy import ndimage
+from tests.plugin.conftest import NowRunner
+from tests.plugin.reference import Asked, Reference, section
 
 from napari_sam.cli import app
 from napari_sam.core.cleaning import Cleaning
@@ -27,8 +29,6 @@ from napari_sam.labels import multiscales
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.plugin.controller import Controller
 from napari_sam.plugin.layers import labels as labels_layer
-from tests.plugin.conftest import NowRunner
-from tests.plugin.reference import Asked, Reference, section
 
 # Where labels are: made by the controller (2-D, a stack), given by the user and nearly full, a zarr array, a pyramid.
 KINDS = ("flat", "stack", "full", "zarr", "pyramid", "full pyramid")

@@ -7,12 +7,12 @@ import threading
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from tests.plugin.conftest import HeldRunner, NowRunner
 
 from napari_sam.plugin.inference.look import Look
 from napari_sam.plugin.layers.factory import HOVER_OPACITY, PREVIEW_OPACITY
 from napari_sam.plugin.view.contrast import FULL, PERCENTILES
 from napari_sam.plugin.workers.runner import LatestRunner, Work
-from tests.plugin.conftest import HeldRunner, NowRunner
 
 COIN, NEIGHBOUR = (51, 155), (56, 99)
 
@@ -168,8 +168,9 @@ def test_jobs_without_a_model_run_beside_one_that_waits_for_it(qtbot):
 
 
 def test_a_runner_that_knows_no_jobs_apart_runs_them_as_it_runs_writes():
-    from napari_sam.plugin.workers.runner import apart
     from tests.plugin.annotating import WritesOnly
+
+    from napari_sam.plugin.workers.runner import apart
 
     done = []
     apart(WritesOnly())(Work(lambda _: 7, done.append, done.append))

@@ -22,11 +22,11 @@ import numpy as np
 import pytest
 import tifffile
 from skimage.data import coins
+from tests.forked_cli import kill_when_reached, start
 
 from napari_sam.journal.journal import open_journal
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.weights.registry import REGISTRY
-from tests.forked_cli import kill_when_reached, start
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is of POSIX")
 
