@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from napari_sam import Segmenter
-from napari_sam.cli import app
+from napari_sam.cli.app import app
 from napari_sam.cli.replay import write_image
 from napari_sam.core.geometry import Plane
 from napari_sam.errors import ImageError

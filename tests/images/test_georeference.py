@@ -17,7 +17,7 @@ from rasterio.enums import Resampling  # noqa: E402
 from rasterio.rpc import RPC  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
-from napari_sam.cli import app  # noqa: E402
+from napari_sam.cli.app import app  # noqa: E402
 from napari_sam.cli.replay import write_image  # noqa: E402
 from napari_sam.core.geometry import Plane  # noqa: E402
 from napari_sam.errors import PromptError  # noqa: E402

@@ -188,8 +188,8 @@ def test_a_zip_that_unpacks_to_many_times_its_size_is_refused(tmp_path, monkeypa
 
 @pytest.mark.parametrize("is_zip", [True, False])
 def test_metadata_of_many_megabytes_are_not_read(tmp_path, monkeypatch, is_zip):
-    for module in ("zips", "zarr_folder"):
-        monkeypatch.setattr(f"napari_sam.images.{module}.MOST_METADATA_BYTES", 1000)
+    for module in ("zips", "folder"):
+        monkeypatch.setattr(f"napari_sam.images.ome_zarr.{module}.MOST_METADATA_BYTES", 1000)
     text = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {"a": "b" * 2000}})
     if is_zip:
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:

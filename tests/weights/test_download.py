@@ -461,7 +461,7 @@ def test_a_folder_that_cannot_be_made(server: Server, tmp_path: Path) -> None:
 def test_two_processes_fetch_a_file_once(server: Server, target: Path) -> None:
     server.gate = threading.Event()
     code = (
-        "import sys; from pathlib import Path; from napari_sam.models import download as module;"
+        "import sys; from pathlib import Path; from napari_sam.weights import download as module;"
         "module.SCHEMES = ('http',); said = [];"
         "module.download(sys.argv[1], Path(sys.argv[2]), progress=lambda done, total: (print(done, flush=True)));"
         "assert 'torch' not in sys.modules"

@@ -1,4 +1,3 @@
 """The command `napari-sam`, one module for each of its commands."""
 
-from napari_sam.cli.app import app as app
 from napari_sam.cli.app import main as main

@@ -22,7 +22,7 @@ from scipy import ndimage
 from tests.plugin.conftest import NowRunner
 from tests.plugin.reference import Asked, Reference, section
 
-from napari_sam.cli import app
+from napari_sam.cli.app import app
 from napari_sam.core.cleaning import Cleaning
 from napari_sam.core.geometry import Plane
 from napari_sam.labels import multiscales

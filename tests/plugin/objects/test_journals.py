@@ -16,7 +16,7 @@ import zarr
 from tests.plugin.annotating import SHAPE, disc, image_of, labels_of, make_controller, propose
 from tifffile import imwrite
 
-from napari_sam.cli import app
+from napari_sam.cli.app import app
 from napari_sam.core.cleaning import Cleaning
 from napari_sam.core.geometry import Plane
 from napari_sam.journal.journal import open_journal

@@ -24,7 +24,7 @@ from tests.plugin.annotating import labels_of, make_controller
 from tests.plugin.real_napari import KINDS, SAYS, digest, image_of, pyramid_of
 from tifffile import imwrite
 
-from napari_sam.cli import app
+from napari_sam.cli.app import app
 from napari_sam.journal.journal import open_journal
 
 pytestmark = pytest.mark.usefixtures("screen")
