@@ -13,9 +13,9 @@ from hypothesis import settings
 from scipy import ndimage
 
 from napari_sam import cli
+from napari_sam.core.predictor import Decoded, Embedding, Predictor
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.models import load_predictor
-from napari_sam.models.base import Decoded, Embedding, Predictor
 
 settings.register_profile("napari-sam", deadline=None, derandomize=True, database=None)
 settings.load_profile("napari-sam")

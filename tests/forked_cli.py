@@ -110,7 +110,7 @@ def _run(
 
     torch.set_num_threads(1)
     sys.argv = ["napari-sam", *arguments]
-    from napari_sam import cli
+    from napari_sam.cli import app as cli
     from napari_sam.cli import find as cli_find
     from napari_sam.cli import models as cli_models
     from tests.text_model import DiscFinder

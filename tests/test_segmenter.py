@@ -11,10 +11,10 @@ from skimage.segmentation import watershed
 from napari_sam.core import candidates
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, iou, touches_border
+from napari_sam.core.predictor import Decoded
 from napari_sam.core.prompts import MAX_DECODED_POINTS
 from napari_sam.core.tiles import TileGrid
 from napari_sam.errors import ImageError, LabelsError, NapariSamError, PromptError
-from napari_sam.models.base import Decoded
 from napari_sam.segmenter import ANSWERS_KEPT, MAX_REFINEMENTS, Candidates, Segmenter
 
 

@@ -29,7 +29,7 @@ from napari_sam.embeddings.store import DiskStore
 from napari_sam.errors import ImageError, LabelsError, PromptError
 from napari_sam.files.temporary import remove_leftovers
 from napari_sam.images.arguments import check_plane_axes
-from napari_sam.images.ome_zarr.attributes import map_attributes
+from napari_sam.images.axes.attributes import map_attributes
 from napari_sam.images.opening import ArrayLike
 from napari_sam.images.volume import Volume
 from napari_sam.journal.discovery import provenance, record
@@ -48,7 +48,7 @@ from napari_sam.segmenter_arguments import (
 )
 
 if TYPE_CHECKING:
-    from napari_sam.models.base import Predictor
+    from napari_sam.core.predictor import Predictor
 
 
 def model_names() -> list[str]:

@@ -13,7 +13,7 @@ from napari_sam.errors import LabelsError, ModelError, OutputError
 from napari_sam.labels.regions import WritableArray
 
 if TYPE_CHECKING:
-    from napari_sam.models.base import Predictor
+    from napari_sam.core.predictor import Predictor
 
 
 def checked_model(model: Any) -> str | Path | Predictor:

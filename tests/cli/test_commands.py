@@ -23,7 +23,8 @@ from scipy import ndimage
 from skimage.data import coins
 
 import napari_sam
-from napari_sam import cli, models
+from napari_sam import models
+from napari_sam.cli import app as cli
 from napari_sam.embeddings.store import DiskStore
 from napari_sam.labels.array import LabelStore
 from napari_sam.labels.pyramid import LabelPyramid

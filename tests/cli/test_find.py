@@ -11,7 +11,7 @@ import tifffile
 import zarr
 from tests.text_model import DiscFinder
 
-from napari_sam import cli
+from napari_sam.cli import app as cli
 from napari_sam.cli import find as cli_find
 from napari_sam.labels.pyramid import LabelPyramid
 

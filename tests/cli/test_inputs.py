@@ -20,10 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from skimage.data import coins
 
-from napari_sam import cli, models
+from napari_sam import models
+from napari_sam.cli import app as cli
 from napari_sam.cli import segment as cli_segment
 from napari_sam.errors import OutputError
-from napari_sam.images.files.parts import parts_of
+from napari_sam.images.parts import parts_of
 from napari_sam.journal.journal import open_journal
 from napari_sam.labels.targets import LabelTarget
 from napari_sam.segmenter import Segmenter

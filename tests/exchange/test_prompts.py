@@ -18,7 +18,7 @@ from napari_sam.exchange.prompts import outlines, read_prompts, write_prompts
 from napari_sam.exchange.prompts_csv import format_csv, parse_csv
 from napari_sam.exchange.prompts_geojson import format_geojson, parse_geojson
 from napari_sam.exchange.reference_systems import system_of
-from napari_sam.images.rasters.georeference import Georeference
+from napari_sam.images.axes.georeference import Georeference
 
 SHAPE = (60, 80)
 UTM = 'PROJCS["UTM 33N",GEOGCS["WGS 84",AUTHORITY["EPSG","4326"]],AUTHORITY["EPSG","32633"]]'

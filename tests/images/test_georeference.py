@@ -24,10 +24,11 @@ from napari_sam.errors import PromptError  # noqa: E402
 from napari_sam.exchange.object_prompts import ObjectPrompts  # noqa: E402
 from napari_sam.exchange.prompts_geojson import format_geojson, parse_geojson  # noqa: E402
 from napari_sam.exchange.reference_systems import system_of  # noqa: E402
-from napari_sam.images.ome_zarr.attributes import map_in  # noqa: E402
+from napari_sam.images.axes.attributes import map_in  # noqa: E402
+from napari_sam.images.axes.georeference import Georeference  # noqa: E402
 from napari_sam.images.opening import open_image  # noqa: E402
 from napari_sam.images.rasters.array_formats import leading_axes  # noqa: E402
-from napari_sam.images.rasters.georeference import Georeference, RasterioArray, open_raster, read_georeference  # noqa: E402
+from napari_sam.images.rasters.gdal import RasterioArray, open_raster, read_georeference  # noqa: E402
 from napari_sam.images.rasters.sidecars import has_sidecar  # noqa: E402
 from napari_sam.images.volume import Volume  # noqa: E402
 from napari_sam.segmenter import open_labels  # noqa: E402

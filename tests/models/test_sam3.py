@@ -18,10 +18,11 @@ import torch
 from safetensors.torch import save_file
 
 from napari_sam.core.geometry import Box
+from napari_sam.core.predictor import Embedding
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError, PromptError
 from napari_sam.models import load_predictor
-from napari_sam.models.base import Embedding, halved
+from napari_sam.models.base import halved
 from napari_sam.models.checkpoints import recognise
 from napari_sam.models.sam2.decoding import resized
 from napari_sam.models.sam2.loading import Weightless

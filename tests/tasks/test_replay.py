@@ -402,7 +402,8 @@ def test_a_prompt_file_of_a_stack_names_its_planes(run, tmp_path):
 
 def test_prompts_on_the_map_find_their_object(run, tmp_path):
     pytest.importorskip("rasterio", reason="rasterio is not installed: pip install '.[geo]'")
-    from napari_sam.images.rasters.georeference import Georeference, read_georeference, write_labels_geotiff
+    from napari_sam.images.axes.georeference import Georeference
+    from napari_sam.images.rasters.gdal import read_georeference, write_labels_geotiff
 
     place = Georeference("EPSG:32633", (0.5, 0.0, 400_000.0, 0.0, -0.5, 5_400_000.0))
     write_labels_geotiff(tmp_path / "map.tif", coins(), place)

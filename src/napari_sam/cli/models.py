@@ -16,7 +16,7 @@ from napari_sam.files.outputs import check_output
 from napari_sam.files.paths import check_apart, check_input, local_path
 
 if TYPE_CHECKING:
-    from napari_sam.models.base import Predictor
+    from napari_sam.core.predictor import Predictor
     from napari_sam.weights.registry import ModelEntry
 
 
@@ -99,7 +99,7 @@ def check_sources(image: str | None, model: str | None) -> None:
 
 def image_files(image: str | None) -> dict[str, str | Path | None]:
     """Return an image and all other files that it is read from, each with its name in messages, for `check_apart`."""
-    from napari_sam.images.files.parts import parts_of
+    from napari_sam.images.parts import parts_of
 
     path = local_path(image)
     parts = [] if path is None else parts_of(path)

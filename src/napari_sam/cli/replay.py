@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_sam.core.geometry import Plane
+    from napari_sam.core.predictor import Predictor
     from napari_sam.images.axes.calibration import Calibration
     from napari_sam.images.volume import Volume
     from napari_sam.journal.journal import Journal
     from napari_sam.labels.pyramid import LabelPyramid
     from napari_sam.labels.targets import LabelTarget
-    from napari_sam.models.base import Predictor
 
 # A label image that is made in memory has at most so many pixels (a gigabyte).
 MOST_PIXELS = 2**28

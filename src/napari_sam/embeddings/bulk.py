@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from napari_sam.embeddings.store import DiskStore
 
 if TYPE_CHECKING:
-    from napari_sam.models.base import Embedding, Predictor
+    from napari_sam.core.predictor import Embedding, Predictor
 
 # Batches that may wait to be written: the disk may lag, the memory may not fill.
 BATCHES_BEHIND = 2

@@ -17,7 +17,7 @@ from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.errors import PromptError
 
 if TYPE_CHECKING:
-    from napari_sam.models.base import Predictor
+    from napari_sam.core.predictor import Predictor
 
 MAX_REFINEMENTS = 2
 MOST_PIXELS_PROBED = 2**24

@@ -24,7 +24,7 @@ from napari_sam.files.folders import FOLDER_VARIABLE, embedding_folder
 from napari_sam.images.volume import Volume
 
 if TYPE_CHECKING:
-    from napari_sam.models.base import Embedding, Predictor
+    from napari_sam.core.predictor import Embedding, Predictor
 
 READERS = 2
 READERS_OF_A_GPU = 6

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from napari_sam.files.outputs import replacing
 from napari_sam.files.zarr_writes import no_write_goes_on
+from napari_sam.images.axes.attributes import grid_attributes, map_attributes
 from napari_sam.images.axes.calibration import Calibration
+from napari_sam.images.axes.georeference import Georeference
 from napari_sam.images.axes.units import MICROMETRES
-from napari_sam.images.ome_zarr.attributes import grid_attributes, map_attributes
-from napari_sam.images.rasters.georeference import Georeference, write_labels_geotiff
+from napari_sam.images.rasters.gdal import write_labels_geotiff
 from napari_sam.images.tiff.ome_sizes import metadata_of
 
 LABEL_SUFFIXES = (".tif", ".tiff", ".zarr")

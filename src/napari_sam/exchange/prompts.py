@@ -15,7 +15,7 @@ from napari_sam.exchange.prompts_csv import format_csv, parse_csv
 from napari_sam.exchange.prompts_geojson import format_geojson, parse_geojson
 from napari_sam.files.outputs import replacing
 from napari_sam.files.paths import read_text, shortened
-from napari_sam.images.rasters.georeference import Georeference
+from napari_sam.images.axes.georeference import Georeference
 from napari_sam.journal.objects import LabelledObject
 
 SUFFIXES = (".csv", ".geojson", ".json")

@@ -20,7 +20,7 @@ from napari_sam.exchange.named_planes import AXIS_OF
 from napari_sam.exchange.object_prompts import ObjectPrompts, Point, PromptBuilder
 from napari_sam.exchange.reference_systems import check_system, system_of
 from napari_sam.files.paths import shortened
-from napari_sam.images.rasters.georeference import Georeference
+from napari_sam.images.axes.georeference import Georeference
 
 CLASS, QUPATH_CLASS = ("class", "class_name", "category"), "classification"
 OBJECT, SIGN = ("object", "object_id", "id"), ("label", "positive", "sign")

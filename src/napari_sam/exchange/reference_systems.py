@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from napari_sam.errors import PromptError
-from napari_sam.images.rasters.georeference import Georeference, same_system
+from napari_sam.images.axes.georeference import Georeference
+from napari_sam.images.rasters.gdal import same_system
 
 WGS84 = "EPSG:4326"
 _NAMED = re.compile(r"(?:urn:ogc:def:crs:|^)([A-Za-z]\w*):(?:[\d.]*:)?(\w+)$")

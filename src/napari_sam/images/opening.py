@@ -14,7 +14,7 @@ from napari_sam.images.files.local import existing
 from napari_sam.images.ome_zarr.reader import open_url, open_zarr
 from napari_sam.images.ome_zarr.zips import check_zip
 from napari_sam.images.pictures import open_picture
-from napari_sam.images.rasters.georeference import INSTALL, has_rasterio
+from napari_sam.images.rasters.gdal import INSTALL, has_rasterio
 from napari_sam.images.rasters.reader import PHOTO_SUFFIXES, RASTER_SUFFIXES, open_by_gdal
 from napari_sam.images.rasters.sidecars import placed
 from napari_sam.images.source import ArrayLike, Opened, checked

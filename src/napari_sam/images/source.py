@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from napari_sam.errors import ImageError
+from napari_sam.images.axes.georeference import Georeference
 from napari_sam.images.axes.units import in_one_unit, unit_name
-from napari_sam.images.rasters.georeference import Georeference
 
 # A tile, strip or chunk is decoded as a whole, however little of it is wanted.
 MOST_CHUNK_BYTES = 4 * 2**30
@@ -139,23 +139,6 @@ def fits(fine: Sequence[int], coarse: Sequence[int], axes: str | None, factors: 
             least = max(least, long / (short + 1))
             most = min(most, long / (short - 1) if short > 1 else math.inf)
     return least < most
-
-
-def known_letters(letters: str) -> str | None:
-    """Return letters in which an unknown axis is depth, or time if depth is there already; None if that fails.
-
-    Files name the axis along which one image follows the other as they like (I sequence, Q unknown, P position,
-    A angle ...): for us they are all alike, since a plane is picked from them by its number.
-    """
-    found = list(letters)
-    free = [letter for letter in "zt" if letter not in letters]
-    for at in reversed(range(len(found))):
-        if found[at] not in "tczyxs":
-            if not free:
-                return None
-            found[at] = free.pop(0)
-    is_image = len(set(found)) == len(found) and {"y", "x"} <= set(found)
-    return "".join(found) if is_image else None
 
 
 def calibrated(opened: Opened, scale: Sequence[float], origin: Sequence[float], units: Sequence[str | None]) -> Opened:

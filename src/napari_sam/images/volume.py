@@ -33,13 +33,13 @@ from napari_sam.images.arguments import (
 )
 from napari_sam.images.arrays import is_masked, opened_array, values_of
 from napari_sam.images.axes.calibration import Calibration
+from napari_sam.images.axes.georeference import Georeference
 from napari_sam.images.lazy.blocks import KEPT_BYTES, BlockCache, grown_to_chunks
 from napari_sam.images.lazy.levels import dtype_of
 from napari_sam.images.lazy.recoloring import over_black
 from napari_sam.images.levels import level_factors
 from napari_sam.images.opening import ArrayLike, Opened, open_image
 from napari_sam.images.projection import Projection, project
-from napari_sam.images.rasters.georeference import Georeference
 
 __all__ = ["MAX_CHANNELS", "BlockCache", "Volume"]
 

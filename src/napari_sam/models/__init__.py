@@ -14,7 +14,7 @@ from napari_sam.weights.registry import DEFAULT_MODEL, REGISTRY
 if TYPE_CHECKING:
     import torch
 
-    from napari_sam.models.base import Predictor
+    from napari_sam.core.predictor import Predictor
     from napari_sam.weights.download import Progress
 
 # Read when torch is first imported. Its OpenMP threads spin while they wait for each other; beside any other work (a

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from napari_sam.images.axes.names import UNKNOWN, letter_of
-from napari_sam.images.ome_zarr.attributes import names_in
-from napari_sam.images.source import known_letters
+from napari_sam.images.axes.attributes import names_in
+from napari_sam.images.axes.names import UNKNOWN, known_letters, letter_of
 
 
 def names_of_array(array: Any) -> list[str] | None:

@@ -21,3 +21,20 @@ TYPES = {"time": "t", "channel": "c"}
 def letter_of(name: Any, kind: Any = None) -> str:
     """Return the letter of an axis by its name, and by its OME type where it has one; "q" where neither is known."""
     return TYPES.get(str(kind).lower()) or LETTERS.get(str(name or "").strip().lower(), UNKNOWN)
+
+
+def known_letters(letters: str) -> str | None:
+    """Return letters in which an unknown axis is depth, or time if depth is there already; None if that fails.
+
+    Files name the axis along which one image follows the other as they like (I sequence, Q unknown, P position,
+    A angle ...): for us they are all alike, since a plane is picked from them by its number.
+    """
+    found = list(letters)
+    free = [letter for letter in "zt" if letter not in letters]
+    for at in reversed(range(len(found))):
+        if found[at] not in "tczyxs":
+            if not free:
+                return None
+            found[at] = free.pop(0)
+    is_image = len(set(found)) == len(found) and {"y", "x"} <= set(found)
+    return "".join(found) if is_image else None

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from napari_sam.errors import ImageError
 from napari_sam.images.files.formats import head_of
 from napari_sam.images.files.local import check_sidecars, existing
-from napari_sam.images.rasters.georeference import OUTSIDE_VARIABLE, may_follow_outside
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
+# Set to 1, files may refer to others outside their folder, or on the network.
+OUTSIDE_VARIABLE = "NAPARI_SAM_ALLOW_OUTSIDE_FILES"
 MOST_NESTED = 8
 MOST_XML_BYTES = 64 * 2**20
 # What GDAL opens by a description instead of pixels, and thereby reaches other files or the network.
@@ -34,6 +35,11 @@ DESCRIPTIONS = (
 )
 # Elements of a VRT whose text is the name of a file or dataset.
 SOURCES = ("filename", "dataset", "source", "href", "url")
+
+
+def may_follow_outside() -> bool:
+    """Return whether the user allows files to refer to others outside their folder, by an environment variable."""
+    return os.environ.get(OUTSIDE_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on")
 
 
 def is_beside(path: Path, name: str) -> bool:

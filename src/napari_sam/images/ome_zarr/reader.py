@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.errors import ImageError
+from napari_sam.images.axes.attributes import grid_in, map_in
 from napari_sam.images.axes.letters import named_axes, names_of_array
-from napari_sam.images.ome_zarr.attributes import grid_in, map_in
 from napari_sam.images.ome_zarr.transforms import Placement, UnsupportedTransformationError, placement
 from napari_sam.images.source import Opened, calibrated, checked
 

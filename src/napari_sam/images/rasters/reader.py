@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_sam.images.files.outside import check_raster
 from napari_sam.images.lazy.recoloring import Recoloring, palette, transparent_gray
-from napari_sam.images.rasters.georeference import Raster, open_raster
+from napari_sam.images.rasters.gdal import Raster, open_raster
 from napari_sam.images.source import Opened, checked
 
 # What is left to GDAL where rasterio is installed.

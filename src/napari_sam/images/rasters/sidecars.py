@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from napari_sam.images.rasters.georeference import Georeference, read_georeference
+from napari_sam.images.axes.georeference import Georeference
+from napari_sam.images.rasters.gdal import read_georeference
 from napari_sam.images.source import Opened
 
 # GDAL must take the file for the picture that it is: its other formats may refer to further files.

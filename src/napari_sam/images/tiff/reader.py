@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from napari_sam.errors import ImageError
+from napari_sam.images.axes.names import known_letters
 from napari_sam.images.axes.units import in_one_unit, length_of, unit_name
 from napari_sam.images.files.formats import is_tiff
 from napari_sam.images.files.outside import MOST_XML_BYTES, check_raster
@@ -25,10 +26,10 @@ from napari_sam.images.lazy.orientation import exchanges_axes, upright
 from napari_sam.images.lazy.recoloring import Recoloring
 from napari_sam.images.ome_zarr.reader import member
 from napari_sam.images.pictures import open_picture
-from napari_sam.images.rasters.georeference import has_rasterio, read_georeference
+from napari_sam.images.rasters.gdal import has_rasterio, read_georeference
 from napari_sam.images.rasters.reader import open_by_gdal
 from napari_sam.images.rasters.sidecars import has_sidecar
-from napari_sam.images.source import Opened, checked, known_letters
+from napari_sam.images.source import Opened, checked
 from napari_sam.images.tiff.colors import (
     PALETTE,
     RGB,

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_sam.errors import ImageError
-from napari_sam.images.source import fits, known_letters
+from napari_sam.images.axes.names import known_letters
+from napari_sam.images.source import fits
 
 if TYPE_CHECKING:
     import tifffile

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from napari_sam.core.predictor import Decoded, Embedding
 from napari_sam.core.prompts import TilePrompts
-from napari_sam.models.base import Decoded, Embedding, halved, packed, unpacked
+from napari_sam.models.base import halved, packed, unpacked
 from napari_sam.models.compact.network import Compact
 from napari_sam.models.compact.prompt_encoder import BOTTOM_RIGHT, NEGATIVE, NOT_A_POINT, POSITIVE, TOP_LEFT
 from napari_sam.models.compact.recorded import Recorded

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_sam.core.predictor import Decoded, Embedding
 from napari_sam.core.prompts import TilePrompts
-from napari_sam.models.base import Decoded, Embedding, halved, packed, unpacked
+from napari_sam.models.base import halved, packed, unpacked
 from napari_sam.models.device import Batches, precision_for, precision_name
 from napari_sam.models.sam.hq import MaskDecoderHQ
 from napari_sam.models.sam.image_encoder import ImageEncoderViT

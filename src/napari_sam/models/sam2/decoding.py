@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_sam.core.predictor import Decoded
 from napari_sam.core.prompts import TilePrompts
-from napari_sam.models.base import Decoded
 
 NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT = range(4)
 NOT_A_POINT = -1

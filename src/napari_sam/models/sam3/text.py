@@ -10,8 +10,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.core.predictor import Embedding
 from napari_sam.errors import ModelError, PromptError
-from napari_sam.models.base import Embedding
 from napari_sam.weights.registry import REGISTRY
 
 VOCABULARY = "tokenizer.json"

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from napari_sam.images.rasters.georeference import Georeference
+from napari_sam.images.axes.georeference import Georeference
 
 NAME_KEYS = ("_ARRAY_DIMENSIONS", "axes", "dimension_names")
 STEP_KEYS = ("scale", "resolution", "pixelResolution", "spacing")

@@ -1,15 +1,14 @@
-"""Where on the earth an image lies: read with rasterio, and carried to the labels. Nothing else knows rasterio."""
+"""Read rasters and georeferences with GDAL, and write labels as GeoTIFF. No other module imports rasterio."""
 
 from __future__ import annotations
 
 import errno
 import math
 import operator
-import os
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,13 @@ from numpy.typing import NDArray
 
 from napari_sam.errors import ImageError, OutputError
 from napari_sam.files.outputs import replacing
+from napari_sam.images.axes.georeference import Georeference
+from napari_sam.images.files.outside import may_follow_outside
 from napari_sam.images.lazy.blocks import whole_key
 from napari_sam.images.rasters.array_formats import ends_in_colors, leading_axes
 
 INSTALL = "pip install rasterio"
 BLOCK_SIDE = 512
-# Set to 1, files may refer to others outside their folder, or on the network.
-OUTSIDE_VARIABLE = "NAPARI_SAM_ALLOW_OUTSIDE_FILES"
 # Formats of GDAL that hold pixels; many others are descriptions that name files or addresses elsewhere.
 DRIVERS = {"AAIGrid", "BMP", "DTED", "ECW", "EHdr", "ENVI", "GIF", "GRASSASCIIGrid", "GTiff", "GenBin", "HDF4"} | {
     "HDF4Image",
@@ -45,56 +44,6 @@ DRIVERS = {"AAIGrid", "BMP", "DTED", "ECW", "EHdr", "ENVI", "GIF", "GRASSASCIIGr
     "netCDF",
 }
 _OPENING = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class Georeference:
-    """Where on the earth the pixels of an image lie.
-
-    Parameters
-    ----------
-    crs
-        Coordinate reference system as WKT, or None.
-    transform
-        (a, b, c, d, e, f): x = a col + b row + c and y = d col + e row + f, of pixel edges; or None.
-    nodata
-        The value of pixels that hold nothing, or None.
-    gcps
-        Ground control points, (row, col, x, y, z) each, in pixel edges and in coordinates of `crs`; or nothing.
-    rpcs
-        Rational polynomial coefficients of the sensor by their names in GDAL, or None.
-    """
-
-    crs: str | None
-    transform: tuple[float, float, float, float, float, float] | None
-    nodata: float | None = None
-    gcps: tuple[tuple[float, float, float, float, float], ...] = ()
-    rpcs: Mapping[str, Any] | None = None
-
-    @property
-    def is_known(self) -> bool:
-        """Whether it says anything of the position on the earth."""
-        return self.transform is not None or bool(self.gcps) or self.rpcs is not None
-
-    def transposed(self) -> Georeference:
-        """Return the georeference of the same image with rows and columns exchanged."""
-        turned = self.transform
-        if turned is not None:
-            a, b, c, d, e, f = turned
-            turned = (b, a, c, e, d, f)
-        gcps = tuple((col, row, *on_map) for row, col, *on_map in self.gcps)
-        return Georeference(self.crs, turned, self.nodata, gcps)  # type: ignore[arg-type]
-
-    def shifted(self, row: float, col: float) -> Georeference:
-        """Return the georeference of a part that begins at an edge (row, col)."""
-        moved, rpcs = self.transform, self.rpcs
-        if moved is not None:
-            a, b, c, d, e, f = moved
-            moved = (a, b, c + a * col + b * row, d, e, f + d * col + e * row)
-        if rpcs is not None:
-            rpcs = {**rpcs, "line_off": rpcs["line_off"] - row, "samp_off": rpcs["samp_off"] - col}
-        gcps = tuple((at - row, along - col, x, y, z) for at, along, x, y, z in self.gcps)
-        return replace(self, transform=moved, gcps=gcps, rpcs=rpcs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,11 +72,6 @@ class Raster:
     interpretation: tuple[str, ...] = ()
     colormap: dict[int, tuple[int, int, int, int]] | None = None
     guessed: str = ""
-
-
-def may_follow_outside() -> bool:
-    """Return whether the user allows files to refer to others outside their folder, by an environment variable."""
-    return os.environ.get(OUTSIDE_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on")
 
 
 def has_rasterio() -> bool:
