@@ -24,10 +24,10 @@ from typer.testing import CliRunner
 
 import napari_sam
 from napari_sam import Cleaning, LabelPyramid, Segmenter, Volume, find, models, rasterize_polygon
-from napari_sam.cli import app
-from napari_sam.stores.embeddings import tile_digest
-from napari_sam.stores.entry_json import to_json
-from napari_sam.stores.image_identity import pixel_digest
+from napari_sam.cli.app import app
+from napari_sam.embeddings.cache import tile_digest
+from napari_sam.journal.codec import to_json
+from napari_sam.journal.image_identity import pixel_digest
 from tests.conftest import FakePredictor
 from tests.text_model import DiscFinder
 
