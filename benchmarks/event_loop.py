@@ -40,12 +40,12 @@ TICK_MS = 2
 ENTRIES = {
     workers.LatestRunner: ("_finish", "_tell", "_next"),
     controller.Controller: ("_on_plane", "_on_rendering", "accept", "undo", "redo", "cycle"),
-    asking.Asking: ("request", "_on_answer"),
-    accepting.Accepting: ("accept", "accept_all", "_committed"),
-    in_hand.InHand: ("begin_another", "take", "take_up", "refine"),
+    asking.PredictionRequests: ("request", "_on_answer"),
+    accepting.CommitQueue: ("accept", "accept_all", "_committed"),
+    in_hand.DraftEditor: ("begin_another", "take", "take_up", "refine"),
     prompt_layers.PromptLayers: ("_on_data", "_on_features", "_on_tool"),
     hover.Hover: ("_on_move", "_on_canvas", "next_work", "_on_answer"),
-    ahead.Ahead: ("rested", "moved"),
+    ahead.Prefetcher: ("rested", "moved"),
     widget.SamWidget: ("_on_view", "_refresh", "reset_choices"),
 }
 

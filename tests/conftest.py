@@ -58,7 +58,7 @@ class FakePredictor:
     input_side = SIDE
     object_fraction = 1 / 3
     object_range = (0.1, 0.75)
-    probe_reach = 2
+    probe_levels = 2
     batch = 1
     digest = "fake/1"
 

@@ -63,7 +63,7 @@ def under(box, sides):
 @pytest.fixture
 def one_level(fake_predictor):
     """A predictor that takes the level of the zoom as it is."""
-    fake_predictor.probe_reach = 0
+    fake_predictor.probe_levels = 0
     fake_predictor.object_range = (0.0, 10.0)
     return fake_predictor
 

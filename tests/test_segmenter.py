@@ -285,7 +285,7 @@ class Boundless:
     """A model to which everything is the object."""
 
     name, input_side, object_fraction, digest = "boundless", 64, 1 / 3, "boundless"
-    object_range, probe_reach, batch = (0.1, 0.75), 2, 1
+    object_range, probe_levels, batch = (0.1, 0.75), 2, 1
 
     def __init__(self, make_predictor):
         self._fake = make_predictor()

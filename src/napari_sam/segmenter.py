@@ -24,8 +24,8 @@ from napari_sam.core.prompts import Prompts
 from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.embeddings.decoding import MAX_REFINEMENTS as MAX_REFINEMENTS
 from napari_sam.embeddings.decoding import RoundDecoder
-from napari_sam.embeddings.encoder import EncodeProgress, Sweep, TileEncoder
-from napari_sam.embeddings.store import DiskStore
+from napari_sam.embeddings.encoder import EncodeProgress, TileEncoder, TileSweep
+from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import ImageError, LabelsError, PromptError
 from napari_sam.files.temporary import remove_leftovers
 from napari_sam.images.arguments import check_plane_axes
@@ -136,7 +136,7 @@ class Segmenter:
         axes: Sequence[int] | None = None,
         contrast_limits: Sequence[float] | Sequence[Sequence[float]] | None = None,
         gamma: float | Sequence[float] = 1.0,
-        store: DiskStore | Path | str | None = None,
+        store: EmbeddingStore | Path | str | None = None,
         journal: bool | Path | str | None = None,
     ) -> None:
         self.volume = volume = Volume.of(
@@ -160,7 +160,7 @@ class Segmenter:
         self._answers, self._recent = AnswerCache(), AnswerCache()
         self._last_plane: Plane | None = None
         self.predictor: Predictor = model
-        embeddings = DiskStore(embeddings) if isinstance(embeddings, (str, Path)) else embeddings
+        embeddings = EmbeddingStore(embeddings) if isinstance(embeddings, (str, Path)) else embeddings
         self.encoder = TileEncoder(volume, model, lambda: volume.rendering(contrast_limits, gamma), embeddings)
         self._rounds = RoundDecoder(self.encoder, model)
         if recorded is not False:
@@ -432,7 +432,7 @@ class Segmenter:
             given, "The levels", "whole numbers", lambda level: whole(level, "A level", advice, least=least, most=most)
         )
         part = None if box is None else Prompts.of(box=box, shape=grid.shape).box
-        return self.encoder.encode_all(store, Sweep(self.encoder, chosen, numbers, part))
+        return self.encoder.encode_all(store, TileSweep(self.encoder, chosen, numbers, part))
 
     def planes(self) -> list[Plane]:
         """Return all planes of the volume, in order."""

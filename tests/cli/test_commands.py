@@ -25,7 +25,7 @@ from skimage.data import coins
 import napari_sam
 from napari_sam import models
 from napari_sam.cli import app as cli
-from napari_sam.embeddings.store import DiskStore
+from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.labels.array import LabelStore
 from napari_sam.labels.pyramid import LabelPyramid
 
@@ -725,7 +725,7 @@ def test_encode_fills_a_store_goes_on_where_it_was_and_segment_uses_it(
     again = run(*arguments)
     assert again.out.startswith(f"0 of {total} tiles encoded; {done} were there")
     used = []
-    monkeypatch.setattr(DiskStore, "get", lambda self, *key: used.append(key))
+    monkeypatch.setattr(EmbeddingStore, "get", lambda self, *key: used.append(key))
     result = run(
         *("segment", volume, "--plane", "1", "--point", "51,155", "--out", tmp_path / "l.tif"),
         *("--store", store, "--contrast", "0,255"),

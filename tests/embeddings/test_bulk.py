@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_sam.embeddings.bulk import BATCHES_BEHIND, BulkPass
-from napari_sam.embeddings.store import DiskStore
+from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import OutputError
 
 
@@ -49,7 +49,7 @@ def kept(store, count):
 
 @pytest.mark.parametrize("batch", [1, 4, 7, 100])
 def test_every_tile_is_dealt_with_once_in_batches(batch, tmp_path):
-    store, model = DiskStore(tmp_path / "store"), Model(batch)
+    store, model = EmbeddingStore(tmp_path / "store"), Model(batch)
     kinds = list(BulkPass(store, model).run(tiles(50)))
     assert sorted(kinds) == ["empty"] * 10 + ["encoded"] * 40
     assert sum(model.batches) == 40
@@ -64,12 +64,12 @@ def test_every_tile_is_dealt_with_once_in_batches(batch, tmp_path):
 
 def test_packing_and_writing_are_left_to_another_thread(tmp_path):
     model = Model(2)
-    list(BulkPass(DiskStore(tmp_path / "store"), model).run(tiles(10)))
+    list(BulkPass(EmbeddingStore(tmp_path / "store"), model).run(tiles(10)))
     assert threading.current_thread() not in model.packers
 
 
 def test_a_slow_disk_holds_the_encoder_back_before_memory_fills(tmp_path):
-    store, model = DiskStore(tmp_path / "store"), Model(2)
+    store, model = EmbeddingStore(tmp_path / "store"), Model(2)
     put, most = store.put, [0]
 
     def slow(*arguments):
@@ -83,7 +83,7 @@ def test_a_slow_disk_holds_the_encoder_back_before_memory_fills(tmp_path):
 
 
 def test_a_full_disk_stops_the_run_and_releases_every_claim(tmp_path):
-    store, model = DiskStore(tmp_path / "store"), Model(3)
+    store, model = EmbeddingStore(tmp_path / "store"), Model(3)
     put, written = store.put, []
 
     def full(digest, *rest):
@@ -101,20 +101,20 @@ def test_a_full_disk_stops_the_run_and_releases_every_claim(tmp_path):
 
 
 def test_a_run_that_is_stopped_keeps_what_was_encoded_and_releases_the_rest(tmp_path):
-    store, model = DiskStore(tmp_path / "store"), Model(4)
+    store, model = EmbeddingStore(tmp_path / "store"), Model(4)
     run = BulkPass(store, model).run(tiles(60))
     for _ in range(7):
         next(run)
     run.close()
     assert len(kept(store, 60)) == sum(model.batches)
     for _number, _rendered, digest in tiles(60):
-        with store.claim(digest) as mine:
+        with store.process_lock(digest) as mine:
             assert mine
 
 
 def test_what_another_one_has_in_hand_is_left_to_it(tmp_path):
-    store, model = DiskStore(tmp_path / "store"), Model(3)
-    with store.claim(digest_of(4)):
+    store, model = EmbeddingStore(tmp_path / "store"), Model(3)
+    with store.process_lock(digest_of(4)):
         bulk = BulkPass(store, model)
         assert len(list(bulk.run(tiles(10)))) == 9
         assert bulk.claimed_by_others == [4]

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_sam.embeddings.cache import EmbeddingStore, tile_digest
+from napari_sam.embeddings.cache import EmbeddingCache, tile_digest
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Shelf:
     """A store used as the segmenter uses it, which remembers what had to be encoded."""
 
     def __init__(self, capacity: int) -> None:
-        self.store: EmbeddingStore[Entry] = EmbeddingStore(capacity)
+        self.store: EmbeddingCache[Entry] = EmbeddingCache(capacity)
         self.encoded: list[int] = []
 
     def fetch(self, number: int, model: str = "model", nbytes: int = 10) -> Entry:
@@ -101,7 +101,7 @@ def test_an_entry_larger_than_the_store_is_kept_until_the_next():
 
 
 def test_putting_again_replaces_the_entry_and_its_bytes():
-    store: EmbeddingStore[Entry] = EmbeddingStore(100)
+    store: EmbeddingCache[Entry] = EmbeddingCache(100)
     store.put("a", Entry(1, 30))
     store.put("b", Entry(2, 30))
     store.put("a", Entry(3, 50))

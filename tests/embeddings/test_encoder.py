@@ -15,8 +15,8 @@ import zarr
 from napari_sam import Segmenter
 from napari_sam.core.geometry import Box
 from napari_sam.embeddings.bulk import BATCHES_BEHIND
-from napari_sam.embeddings.encoder import EncodeProgress, Sweep
-from napari_sam.embeddings.store import DiskStore
+from napari_sam.embeddings.encoder import EncodeProgress, TileSweep
+from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import ImageError, OutputError
 
 # Encodes a zarr image into a store with a predictor that needs no torch; each encode is noted in a file.
@@ -214,7 +214,7 @@ def test_a_run_that_is_stopped_leaves_what_it_did(discs, make_predictor, tmp_pat
     run = segmenter.encode()
     done = [next(run) for _ in range(5)]
     run.close()
-    assert DiskStore(tmp_path / "s").count >= done[-1].encoded > 0
+    assert EmbeddingStore(tmp_path / "s").count >= done[-1].encoded > 0
     assert list(segmenter.encode())[-1].known >= done[-1].encoded
 
 
@@ -225,7 +225,7 @@ def test_without_a_store_there_is_nothing_to_encode_into(discs, make_predictor):
 
 def test_a_store_for_reading_only_is_refused_before_anything_is_encoded(discs, make_predictor, tmp_path):
     predictor = make_predictor()
-    store = DiskStore(tmp_path / "s", read_only=True)
+    store = EmbeddingStore(tmp_path / "s", read_only=True)
     with pytest.raises(OutputError, match="read only"):
         list(Segmenter(discs, model=predictor, store=store).encode())
     assert predictor.encoded == []
@@ -236,7 +236,7 @@ def test_a_click_goes_on_when_the_store_is_full_and_says_why(discs, make_predict
         raise OutputError("Embeddings cannot be written: make room.")
 
     segmenter = Segmenter(discs, model=make_predictor(), contrast_limits=(0, 255), store=tmp_path / "s")
-    monkeypatch.setattr(DiskStore, "put", full)
+    monkeypatch.setattr(EmbeddingStore, "put", full)
     assert segmenter.segment(points=[(150, 150)]).best.area > 0
     assert "make room" in segmenter.encoder.trouble
     with pytest.raises(OutputError, match="make room"):
@@ -269,13 +269,13 @@ def test_a_sweep_counts_what_it_yields(make_predictor, counting_array):
     array = counting_array(np.zeros((3, 700, 500), np.uint8))
     segmenter = Segmenter(array, model=make_predictor(), contrast_limits=(0, 255))
     for box in (None, Box(100, 90, 400, 91), Box(900, 900, 990, 990)):
-        sweep = Sweep(segmenter.encoder, segmenter.planes(), [-1, 0, 2, 9], box)
+        sweep = TileSweep(segmenter.encoder, segmenter.planes(), [-1, 0, 2, 9], box)
         assert len(list(sweep)) == len(set(sweep)) == len(sweep)
     assert len(sweep) == 0
 
 
 def test_a_sweep_over_terapixels_is_counted_without_making_its_tiles(make_predictor, counting_array):
     segmenter = Segmenter(counting_array(shape=(10**6, 10**6)), model=make_predictor(), contrast_limits=(0, 255))
-    sweep = Sweep(segmenter.encoder, segmenter.planes(), [0])
+    sweep = TileSweep(segmenter.encoder, segmenter.planes(), [0])
     assert len(sweep) == len(range(0, 10**6 - 64 + 32, 32)) ** 2
     assert next(iter(sweep))[1].read == Box(0, 0, 64, 64)

@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as hnp
 
 from napari_sam.embeddings import store as embedding_disk
 from napari_sam.embeddings.cache import tile_digest
-from napari_sam.embeddings.store import DiskStore
+from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import OutputError
 from napari_sam.files import folders as locations
 
@@ -35,7 +35,7 @@ def values_of(number, count=50):
 
 
 def filled(path, numbers, **options):
-    store = DiskStore(path, **options)
+    store = EmbeddingStore(path, **options)
     for number in numbers:
         store.put(digest_of(number), MODEL, values_of(number))
     return store
@@ -64,7 +64,7 @@ def assert_holds(store, numbers):
 
 def test_what_was_put_is_found_by_this_store_and_the_next(tmp_path):
     store = filled(tmp_path / "deep/down", range(5))
-    for now in (store, DiskStore(tmp_path / "deep/down"), DiskStore(tmp_path / "deep/down", read_only=True)):
+    for now in (store, EmbeddingStore(tmp_path / "deep/down"), EmbeddingStore(tmp_path / "deep/down", read_only=True)):
         assert_holds(now, range(5))
         assert kept(now, range(10)) == [0, 1, 2, 3, 4]
         assert now.get(digest_of(5), MODEL) is None
@@ -78,7 +78,7 @@ def test_what_was_put_is_found_by_this_store_and_the_next(tmp_path):
     model=st.text(st.characters(codec="utf-8"), max_size=90),
 )
 def test_any_values_of_any_model_come_back_bit_by_bit(tmp_path_factory, values, pixels, model):
-    store = DiskStore(tmp_path_factory.getbasetemp() / "any")
+    store = EmbeddingStore(tmp_path_factory.getbasetemp() / "any")
     digest = tile_digest(np.frombuffer(pixels + bytes([len(values) % 256]), np.uint8), f"{model}/{len(values)}")
     store.put(digest, model, values)
     assert store.has(digest, model)
@@ -88,14 +88,14 @@ def test_any_values_of_any_model_come_back_bit_by_bit(tmp_path_factory, values, 
 def test_nothing_is_made_before_the_first_write_and_a_read_only_store_never_writes(tmp_path):
     path = tmp_path / "store"
     for read_only in (False, True):
-        store = DiskStore(path, capacity=10, read_only=read_only)
+        store = EmbeddingStore(path, capacity=10, read_only=read_only)
         assert not store.has(digest_of(1), MODEL)
         assert store.get(digest_of(1), MODEL) is None
         assert (store.nbytes, store.count, store.by_predictor()) == (0, 0, {})
         store.evict()
         store.tidy()
     store.put(digest_of(1), MODEL, values_of(1))
-    with store.claim(digest_of(1)) as mine:
+    with store.process_lock(digest_of(1)) as mine:
         assert mine
     assert not path.exists()
 
@@ -103,7 +103,7 @@ def test_nothing_is_made_before_the_first_write_and_a_read_only_store_never_writ
     (path / f"zarr.{'0' * 32}.partial").write_bytes(b"half")
     os.utime(file_of(path, 0), ns=(10, 10))
     before = files_in(path)
-    store = DiskStore(path, capacity=10, read_only=True)
+    store = EmbeddingStore(path, capacity=10, read_only=True)
     assert_holds(store, range(3))
     store.put(digest_of(3), MODEL, values_of(3))
     store.evict()
@@ -127,13 +127,13 @@ def test_putting_again_changes_nothing_and_other_values_replace(tmp_path):
 def test_models_never_mix(tmp_path):
     models = ["a/float32", "a/float16", "a", "b" * 200, "../../a", "vit h ✓", ""]
     for number, model in enumerate(models):
-        DiskStore(tmp_path).put(digest_of(0), model, values_of(number))
+        EmbeddingStore(tmp_path).put(digest_of(0), model, values_of(number))
     for number, model in enumerate(models):
-        np.testing.assert_array_equal(DiskStore(tmp_path).get(digest_of(0), model), values_of(number))
-        assert not DiskStore(tmp_path).has(digest_of(0), model + "x")
+        np.testing.assert_array_equal(EmbeddingStore(tmp_path).get(digest_of(0), model), values_of(number))
+        assert not EmbeddingStore(tmp_path).has(digest_of(0), model + "x")
     assert {file.parent.parent for file in tmp_path.glob("**/*.0")} == {tmp_path}
-    assert DiskStore(tmp_path).by_predictor()["b" * 12] == (1, file_size(tmp_path, "b" * 200))
-    assert sum(count for count, _ in DiskStore(tmp_path).by_predictor().values()) == len(models)
+    assert EmbeddingStore(tmp_path).by_predictor()["b" * 12] == (1, file_size(tmp_path, "b" * 200))
+    assert sum(count for count, _ in EmbeddingStore(tmp_path).by_predictor().values()) == len(models)
 
 
 def file_size(path, model):
@@ -145,7 +145,7 @@ def file_size(path, model):
 
 
 def test_one_model_may_have_embeddings_of_several_lengths(tmp_path):
-    first, second = DiskStore(tmp_path), DiskStore(tmp_path)
+    first, second = EmbeddingStore(tmp_path), EmbeddingStore(tmp_path)
     for number, count in enumerate((10, 1, 0, 500, 10)):
         first.put(digest_of(number), MODEL, values_of(number, count))
         np.testing.assert_array_equal(second.get(digest_of(number), MODEL), values_of(number, count))
@@ -233,7 +233,7 @@ def test_a_folder_in_the_place_of_a_chunk_is_no_traceback(tmp_path):
 def test_damaged_metadata_of_an_array_are_told_and_cleared(tmp_path, text):
     filled(tmp_path / "s", [0])
     (file_of(tmp_path / "s", 0).parent / "zarr.json").write_text(text)
-    store = DiskStore(tmp_path / "s")
+    store = EmbeddingStore(tmp_path / "s")
     assert store.get(digest_of(0), MODEL) is None
     with pytest.raises(OutputError, match=r"^The embeddings in .* are damaged \(.*\): clear them, or [^\n]*$"):
         store.put(digest_of(1), MODEL, values_of(1))
@@ -288,12 +288,12 @@ def broken(path):
     ],
 )
 def test_a_place_that_is_not_ours_is_refused_in_one_sentence_and_left_alone(tmp_path, make, words):
-    store, late = DiskStore(tmp_path / "s"), DiskStore(tmp_path / "s")
+    store, late = EmbeddingStore(tmp_path / "s"), EmbeddingStore(tmp_path / "s")
     make(tmp_path / "s")
     before = files_in(tmp_path)
     for attempt in (
-        lambda: DiskStore(tmp_path / "s"),
-        lambda: DiskStore(tmp_path / "s", read_only=True),
+        lambda: EmbeddingStore(tmp_path / "s"),
+        lambda: EmbeddingStore(tmp_path / "s", read_only=True),
         lambda: store.put(digest_of(0), MODEL, values_of(0)),
         late.clear,
     ):
@@ -323,7 +323,7 @@ def test_a_full_disk_or_a_closed_folder_is_one_sentence_and_leaves_nothing_behin
 
     for start in ([], [0, 1]):
         path = tmp_path / str(len(start))
-        store = filled(path, start) if start else DiskStore(path)
+        store = filled(path, start) if start else EmbeddingStore(path)
         before = files_in(path)
         with monkeypatch.context() as context:
             context.setattr(Path, method, fail)
@@ -360,7 +360,7 @@ def test_a_folder_without_permission_is_read_and_not_written(tmp_path):
     for folder in folders:
         folder.chmod(0o500)
     try:
-        store = DiskStore(path, capacity=1)
+        store = EmbeddingStore(path, capacity=1)
         assert_holds(store, [0])
         store.evict()
         with pytest.raises(OutputError, match="Permission denied"):
@@ -401,27 +401,27 @@ def aged(path, numbers):
 
 def test_the_least_recently_used_goes_first_in_any_process(tmp_path):
     filled(tmp_path, range(10))
-    size = DiskStore(tmp_path).nbytes / 10
+    size = EmbeddingStore(tmp_path).nbytes / 10
     aged(tmp_path, [3, 1, 4, 0, 5, 9, 2, 6, 8, 7])
-    assert_holds(DiskStore(tmp_path), [3, 4])
-    DiskStore(tmp_path, capacity=int(size * 10.5)).evict()
-    assert DiskStore(tmp_path).count == 10
-    DiskStore(tmp_path, capacity=int(size * 7.9)).evict()
-    assert kept(DiskStore(tmp_path), range(10)) == [2, 3, 4, 6, 7, 8, 9]
-    DiskStore(tmp_path).evict()
-    assert DiskStore(tmp_path).count == 7
-    DiskStore(tmp_path, capacity=0).evict()
-    assert DiskStore(tmp_path).count == 0
+    assert_holds(EmbeddingStore(tmp_path), [3, 4])
+    EmbeddingStore(tmp_path, capacity=int(size * 10.5)).evict()
+    assert EmbeddingStore(tmp_path).count == 10
+    EmbeddingStore(tmp_path, capacity=int(size * 7.9)).evict()
+    assert kept(EmbeddingStore(tmp_path), range(10)) == [2, 3, 4, 6, 7, 8, 9]
+    EmbeddingStore(tmp_path).evict()
+    assert EmbeddingStore(tmp_path).count == 7
+    EmbeddingStore(tmp_path, capacity=0).evict()
+    assert EmbeddingStore(tmp_path).count == 0
     assert_holds(filled(tmp_path, [1]), [1])
 
 
 def test_the_capacity_is_held_and_the_folder_is_seldom_looked_through(tmp_path, monkeypatch):
     looks = []
-    evict = DiskStore.evict
-    monkeypatch.setattr(DiskStore, "evict", lambda self: (looks.append(self), evict(self)))
+    evict = EmbeddingStore.evict
+    monkeypatch.setattr(EmbeddingStore, "evict", lambda self: (looks.append(self), evict(self)))
     size = filled(tmp_path / "one", [0]).nbytes
     capacity = 40 * size
-    stores = [DiskStore(tmp_path / "s", capacity=capacity) for _ in range(2)]
+    stores = [EmbeddingStore(tmp_path / "s", capacity=capacity) for _ in range(2)]
     for number in range(150):
         stores[number % 2].put(digest_of(number), MODEL, values_of(number))
         assert stores[0].nbytes <= capacity * 1.1
@@ -435,7 +435,7 @@ def test_many_processes_that_write_little_each_hold_the_capacity_as_well(tmp_pat
     random.seed(0)
     for number in range(150):
         filled(tmp_path / "s", [number], capacity=20 * size)
-    assert DiskStore(tmp_path / "s").count <= 22
+    assert EmbeddingStore(tmp_path / "s").count <= 22
 
 
 def test_what_another_process_deletes_meanwhile_is_no_hindrance(tmp_path, monkeypatch):
@@ -457,9 +457,9 @@ def test_what_another_process_deletes_meanwhile_is_no_hindrance(tmp_path, monkey
 
 def test_clear_leaves_no_trace_and_the_store_goes_on(tmp_path):
     path = tmp_path / "s"
-    store, other = filled(path, range(4)), DiskStore(path)
+    store, other = filled(path, range(4)), EmbeddingStore(path)
     assert_holds(other, range(4))
-    with store.claim(digest_of(7)):
+    with store.process_lock(digest_of(7)):
         pass
     (path / f"zarr.{'1' * 32}.partial").write_bytes(b"{")
     (file_of(path, 0).parent / f"5.{'1' * 32}.partial").write_bytes(b"half")
@@ -470,7 +470,7 @@ def test_clear_leaves_no_trace_and_the_store_goes_on(tmp_path):
     assert other.get(digest_of(0), MODEL) is None
     for number, now in enumerate((other, store)):
         now.put(digest_of(number), MODEL, values_of(number))
-    assert_holds(DiskStore(path), [0, 1])
+    assert_holds(EmbeddingStore(path), [0, 1])
 
 
 def test_clear_leaves_alone_what_is_not_ours(tmp_path):
@@ -482,7 +482,7 @@ def test_clear_leaves_alone_what_is_not_ours(tmp_path):
         note.write_text("mine")
     store.clear()
     assert set(files_in(path)) == {"zarr.json", *(str(note.relative_to(path)) for note in notes)}
-    assert DiskStore(path).count == 0
+    assert EmbeddingStore(path).count == 0
     assert_holds(filled(path, [1]), [1])
 
 
@@ -502,7 +502,7 @@ def test_a_clear_that_was_cut_off_leaves_a_store(tmp_path, monkeypatch):
         with monkeypatch.context() as context:
             context.setattr(Path, "unlink", cut)
             with pytest.raises(OutputError, match=r"cannot be deleted \(Permission denied\): check its permissions"):
-                DiskStore(path).clear()
+                EmbeddingStore(path).clear()
         assert len(files_in(path)) == total - most
         assert_holds(filled(path, range(4)), range(4))
 
@@ -549,14 +549,14 @@ def test_tidy_deletes_what_a_killed_process_left_just_now_but_no_file_of_the_use
 def test_any_file_system_of_fsspec_will_do(tmp_path):
     fsspec = pytest.importorskip("fsspec")
     url = f"memory://{tmp_path.name}/store"
-    store = DiskStore(url, capacity=1)
+    store = EmbeddingStore(url, capacity=1)
     assert not store.has(digest_of(0), MODEL)
     assert store.get(digest_of(0), MODEL) is None
     filled(url, range(3), capacity=1)
-    for now in (store, DiskStore(url), DiskStore(url, read_only=True)):
+    for now in (store, EmbeddingStore(url), EmbeddingStore(url, read_only=True)):
         assert_holds(now, range(3))
         assert kept(now, range(5)) == [0, 1, 2]
-        with now.claim(digest_of(0)) as mine:
+        with now.process_lock(digest_of(0)) as mine:
             assert mine
     store.evict()
     store.tidy()
@@ -571,9 +571,9 @@ def test_any_file_system_of_fsspec_will_do(tmp_path):
     ):
         make(f"memory://{tmp_path.name}/{foreign}")
         with pytest.raises(OutputError, match="holds something else"):
-            DiskStore(f"memory://{tmp_path.name}/{foreign}")
+            EmbeddingStore(f"memory://{tmp_path.name}/{foreign}")
     with pytest.raises(OutputError, match=r"cannot be opened \([^\n]*\): correct that, or name another place\.$"):
-        DiskStore("nonsense://somewhere")
+        EmbeddingStore("nonsense://somewhere")
 
 
 def test_a_url_of_a_file_is_a_folder(tmp_path):
@@ -593,7 +593,7 @@ def encode_all(store, numbers, log):
         for number in left:
             if store.has(digest_of(number), MODEL):
                 continue
-            with store.claim(digest_of(number)) as mine:
+            with store.process_lock(digest_of(number)) as mine:
                 if not mine:
                     in_other_hands.append(number)
                 elif not store.has(digest_of(number), MODEL):
@@ -616,7 +616,7 @@ def put_all(store, numbers, log):
 
 def put_into_many(store, numbers, log):
     for folder in range(10):
-        put_all(DiskStore(store.path.with_name(str(folder))), numbers, log)
+        put_all(EmbeddingStore(store.path.with_name(str(folder))), numbers, log)
         time.sleep(0.05 - time.time() % 0.05)
 
 
@@ -638,7 +638,7 @@ def nurse():
             continue
         try:
             path, log, numbers = about
-            globals()[what](DiskStore(path), numbers, os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
+            globals()[what](EmbeddingStore(path), numbers, os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
         except BaseException as error:
             os.write(2, f"{error!r}\n".encode())
             os._exit(1)
@@ -695,7 +695,7 @@ def test_killed_at_random_moments_and_started_again_the_store_is_the_same_byte_b
     chance = random.Random(0)
     killed, has_halves = 0, False
     for run in range(1000):
-        there, written = set(kept(DiskStore(path), range(300))), len(lines_in(log))
+        there, written = set(kept(EmbeddingStore(path), range(300))), len(lines_in(log))
         process = nursery.start("encode_all_on_a_slow_disk", path, log, range(300))
         if killed < 24:
             if run % 3:
@@ -706,7 +706,7 @@ def test_killed_at_random_moments_and_started_again_the_store_is_the_same_byte_b
         assert status in (0, -signal.SIGKILL)
         assert not there & set(lines_in(log)[written:])
         has_halves |= any(name.endswith(".partial") for name in files_in(path))
-        DiskStore(path).tidy()
+        EmbeddingStore(path).tidy()
         if status == 0:
             break
         killed += 1
@@ -716,7 +716,7 @@ def test_killed_at_random_moments_and_started_again_the_store_is_the_same_byte_b
     assert has_halves, "no kill hit a file that was being written"
     assert files_in(path) == files_in(whole)
     assert sorted(path.rglob("*/")) == sorted(path / folder.relative_to(whole) for folder in whole.rglob("*/"))
-    assert_holds(DiskStore(path), range(300))
+    assert_holds(EmbeddingStore(path), range(300))
 
 
 def test_two_processes_share_the_work_and_write_no_tile_twice(tmp_path, nursery):
@@ -725,7 +725,7 @@ def test_two_processes_share_the_work_and_write_no_tile_twice(tmp_path, nursery)
     processes = [nursery.start("encode_all", path, log, order) for order in orders]
     assert [nursery.wait(process) for process in processes] == [0, 0, 0]
     assert sorted(lines_in(log)) == list(range(150))
-    DiskStore(path).tidy()
+    EmbeddingStore(path).tidy()
     assert files_in(path) == files_in(filled(tmp_path / "whole", range(150)).path)
 
 
@@ -738,28 +738,28 @@ def test_processes_may_begin_a_store_and_write_the_same_tiles_at_the_same_moment
 
 
 def test_a_claim_is_free_again_when_its_process_is_killed(tmp_path, nursery):
-    store, log = DiskStore(tmp_path / "s"), tmp_path / "log"
+    store, log = EmbeddingStore(tmp_path / "s"), tmp_path / "log"
     process = nursery.start("claim_and_wait", tmp_path / "s", log, [0])
     wait_for_lines(log, 1)
-    with store.claim(digest_of(0)) as mine:
+    with store.process_lock(digest_of(0)) as mine:
         assert not mine
     store.tidy()
-    with store.claim(digest_of(0)) as mine:
+    with store.process_lock(digest_of(0)) as mine:
         assert not mine
     os.kill(process, signal.SIGKILL)
     assert nursery.wait(process) == -signal.SIGKILL
-    with store.claim(digest_of(0)) as mine:
+    with store.process_lock(digest_of(0)) as mine:
         assert mine
-        with store.claim(digest_of(0)) as again, store.claim(digest_of(1)) as another:
+        with store.process_lock(digest_of(0)) as again, store.process_lock(digest_of(1)) as another:
             assert not again
             assert another
     store.wait_for_others()
-    with store.claim(digest_of(0)) as mine:
+    with store.process_lock(digest_of(0)) as mine:
         assert mine
 
 
 def claim_and_wait(store, numbers, log):
-    with store.claim(digest_of(numbers[0])):
+    with store.process_lock(digest_of(numbers[0])):
         os.write(log, b"0\n")
         time.sleep(60)
 
@@ -767,7 +767,7 @@ def claim_and_wait(store, numbers, log):
 def test_where_no_claim_can_be_made_everybody_may_work(tmp_path):
     store = filled(tmp_path, [0])
     (tmp_path / "claims").write_text("a file")
-    with store.claim(digest_of(0)) as mine, store.claim(digest_of(0)) as again:
+    with store.process_lock(digest_of(0)) as mine, store.process_lock(digest_of(0)) as again:
         assert mine
         assert again
 
@@ -778,10 +778,10 @@ def test_where_no_claim_can_be_made_everybody_may_work(tmp_path):
 def test_the_cache_is_where_the_variable_says_and_else_where_the_platform_keeps_caches(tmp_path, monkeypatch):
     monkeypatch.delenv("NAPARI_SAM_CACHE_SIZE", raising=False)
     monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path / "c"))
-    store = DiskStore.default()
+    store = EmbeddingStore.default()
     assert (store.path, store.capacity) == (tmp_path / "c/embeddings", 20 * 10**9)
     monkeypatch.setenv("NAPARI_SAM_CACHE_SIZE", "1.5 MB")
-    assert DiskStore.default().capacity == 1_500_000
+    assert EmbeddingStore.default().capacity == 1_500_000
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NAPARI_SAM_CACHE", "~/here")
     assert locations.cache_folder() == tmp_path / "here"
@@ -793,7 +793,7 @@ def test_the_cache_is_where_the_variable_says_and_else_where_the_platform_keeps_
         assert locations.cache_folder().is_absolute()
     monkeypatch.setenv("NAPARI_SAM_CACHE", "s3://bucket/cache")
     with pytest.raises(OutputError, match=r"NAPARI_SAM_CACHE is 's3://bucket/cache', which is no folder: set it"):
-        DiskStore.default()
+        EmbeddingStore.default()
 
 
 @pytest.mark.parametrize(
@@ -815,7 +815,7 @@ def test_sizes_that_are_none_are_one_sentence(text, monkeypatch):
     if text:
         monkeypatch.setenv("NAPARI_SAM_CACHE_SIZE", text)
         with pytest.raises(OutputError, match="is not understood"):
-            DiskStore.default()
+            EmbeddingStore.default()
 
 
 if __name__ == "__main__":

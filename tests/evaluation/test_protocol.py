@@ -18,18 +18,18 @@ from napari_sam.core.masks import Mask
 from napari_sam.errors import ImageError
 from napari_sam.evaluation.protocol import (
     MIN_AREA,
-    Clicks,
+    ClickResult,
     Evaluation,
     LabelledImage,
-    Target,
+    TargetObject,
     click_through,
-    divide,
     evaluate,
     most_interior,
     next_click,
     rank_correlation,
     read_manifest,
     read_split,
+    split_images,
     targets_of,
 )
 from napari_sam.segmenter import Candidates
@@ -95,7 +95,7 @@ def labelled(tmp_path: Path) -> Callable[..., LabelledImage]:
     return write
 
 
-def targets(image: LabelledImage) -> list[Target]:
+def targets(image: LabelledImage) -> list[TargetObject]:
     return [make() for make in targets_of(image, tifffile.imread(image.mask).shape)]
 
 
@@ -255,28 +255,28 @@ def test_a_hole_keeps_the_click_off_it() -> None:
 def test_the_next_click_goes_into_the_larger_error_with_its_sign() -> None:
     truth = disk(30, 30, 12)
     small_surplus = truth & (np.arange(100) < 30)[None] | disk(80, 80, 2)
-    point, sign = next_click(small_surplus, Target(FLAT, truth, None))
+    point, sign = next_click(small_surplus, TargetObject(FLAT, truth, None))
     assert sign == 1
     assert truth[point]
     assert not small_surplus[point]
     large_surplus = truth & (np.arange(100) < 40)[None] | disk(75, 75, 10)
-    assert next_click(large_surplus, Target(FLAT, truth, None)) == ((75, 75), 0)
+    assert next_click(large_surplus, TargetObject(FLAT, truth, None)) == ((75, 75), 0)
 
 
 def test_an_empty_answer_is_clicked_in_the_middle_of_the_object() -> None:
-    assert next_click(nothing((100, 100)), Target(FLAT, disk(30, 44, 12), None)) == ((30, 44), 1)
+    assert next_click(nothing((100, 100)), TargetObject(FLAT, disk(30, 44, 12), None)) == ((30, 44), 1)
 
 
 def test_without_any_error_the_object_is_confirmed() -> None:
     truth = disk(30, 44, 12)
-    assert next_click(truth, Target(FLAT, truth, None)) == ((30, 44), 1)
+    assert next_click(truth, TargetObject(FLAT, truth, None)) == ((30, 44), 1)
 
 
 def test_ignored_pixels_are_never_clicked() -> None:
     truth, ignored = disk(30, 30, 8), disk(70, 70, 20)
     answer = truth | ignored
     answer[30, 24:26] = False
-    point, sign = next_click(answer, Target(FLAT, truth, ignored))
+    point, sign = next_click(answer, TargetObject(FLAT, truth, ignored))
     assert sign == 1
     assert point in ((30, 24), (30, 25))
 
@@ -287,7 +287,7 @@ def test_ignored_pixels_are_never_clicked() -> None:
 def test_a_perfect_segmenter_has_iou_1_and_needs_one_click() -> None:
     labels = squares(3)
     segmenter = perfect(labels)
-    clicks = click_through(segmenter, Target(Plane.of(labels.shape), labels == 2, None), 4)
+    clicks = click_through(segmenter, TargetObject(Plane.of(labels.shape), labels == 2, None), 4)
     assert clicks.ious == (1.0, 1.0, 1.0, 1.0)
     assert (clicks.best_of_3, clicks.box_iou) == (1.0, 1.0)
     assert clicks.noc(0.8) == clicks.noc(0.9) == 1
@@ -304,7 +304,7 @@ def test_the_game_is_played_as_agreed() -> None:
         return nothing((100, 100)), (right if box is not None else plan[len(points)]), truth
 
     segmenter = FakeSegmenter(answers)
-    clicks = click_through(segmenter, Target(FLAT, truth, None), 3)
+    clicks = click_through(segmenter, TargetObject(FLAT, truth, None), 3)
     size, half, spot = (np.count_nonzero(part) for part in (truth, left, stain))
     assert clicks.ious == pytest.approx((half / size, size / (size + spot), 1.0))
     assert clicks.best_of_3 == 1.0
@@ -328,7 +328,7 @@ def test_ignored_pixels_do_not_count_in_the_iou() -> None:
         return nothing((100, 100)), truth | ignored, truth | ignored
 
     segmenter = FakeSegmenter(answers)
-    clicks = click_through(segmenter, Target(FLAT, truth, ignored), 3)
+    clicks = click_through(segmenter, TargetObject(FLAT, truth, ignored), 3)
     assert clicks.ious == (1.0, 1.0, 1.0)
     assert (clicks.best_of_3, clicks.box_iou) == (1.0, 1.0)
     assert segmenter.asked[2]["labels"] == [1, 1, 1]
@@ -338,7 +338,7 @@ def test_a_segmenter_that_finds_nothing_misses_every_goal() -> None:
     def answers(*_: Any) -> tuple[np.ndarray, ...]:
         return (nothing((100, 100)),) * 3
 
-    clicks = click_through(FakeSegmenter(answers), Target(FLAT, disk(30, 30, 10), None), 5)
+    clicks = click_through(FakeSegmenter(answers), TargetObject(FLAT, disk(30, 30, 10), None), 5)
     assert clicks.ious == (0.0,) * 5
     assert clicks.noc(0.8) == 6
 
@@ -356,7 +356,7 @@ def test_a_segmenter_that_finds_nothing_misses_every_goal() -> None:
 def test_noc_is_the_first_click_that_reaches_the_goal_and_a_miss_costs_one_more(
     ious: tuple[float, ...], goal: float, count: int
 ) -> None:
-    assert Clicks(ious, 0.5, 0.5).noc(goal) == count
+    assert ClickResult(ious, 0.5, 0.5).noc(goal) == count
 
 
 # The table
@@ -365,10 +365,10 @@ def test_noc_is_the_first_click_that_reaches_the_goal_and_a_miss_costs_one_more(
 def test_the_table_holds_the_mean_of_each_subset_and_the_mean_over_subsets() -> None:
     evaluation = Evaluation("mine")
     evaluation.clicks["cells"] += [
-        Clicks((0.5, 0.9), 0.6, 0.7, (0.6, 0.8)),
-        Clicks((0.7, 0.7), 0.8, 0.9, (0.7, 0.5)),
+        ClickResult((0.5, 0.9), 0.6, 0.7, (0.6, 0.8)),
+        ClickResult((0.7, 0.7), 0.8, 0.9, (0.7, 0.5)),
     ]
-    evaluation.clicks["brain"] += [Clicks((0.2, 1.0), 0.4, 0.2, (0.1, 0.9))]
+    evaluation.clicks["brain"] += [ClickResult((0.2, 1.0), 0.4, 0.2, (0.1, 0.9))]
     table = evaluation.table()
     json.dumps(table)
     assert table["model"] == "mine"
@@ -408,8 +408,8 @@ def test_the_table_holds_the_mean_of_each_subset_and_the_mean_over_subsets() -> 
 
 
 def test_a_correlation_needs_two_different_values() -> None:
-    assert rank_correlation([Clicks((0.5, 0.5), 0.5, 0.5, (0.2, 0.3))]) is None
-    assert rank_correlation([Clicks((0.5, 0.6), 0.5, 0.5)]) is None
+    assert rank_correlation([ClickResult((0.5, 0.5), 0.5, 0.5, (0.2, 0.3))]) is None
+    assert rank_correlation([ClickResult((0.5, 0.6), 0.5, 0.5)]) is None
 
 
 # The split
@@ -420,7 +420,7 @@ def test_a_split_divides_the_images_by_their_paths_in_the_manifest(tmp_path: Pat
     elsewhere = LabelledImage(Path("/elsewhere/1.png"), tmp_path / "m.png", "x", "instance")
     split = tmp_path / "split.json"
     split.write_text(json.dumps({"kept_out": ["a/1.png"]}))
-    rest, kept = divide([*images, elsewhere], read_split(split), tmp_path)
+    rest, kept = split_images([*images, elsewhere], read_split(split), tmp_path)
     assert kept == [images[1]]
     assert rest == [images[0], images[2], elsewhere]
 

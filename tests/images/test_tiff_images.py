@@ -485,7 +485,7 @@ def test_stacks_that_claim_a_billion_pages_have_those_that_are_there_or_none(tmp
 
 
 def test_a_picture_that_is_compressed_in_one_huge_piece_is_refused_when_it_is_opened(tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_sam.images.source.MOST_CHUNK_BYTES", 1000)
+    monkeypatch.setattr("napari_sam.images.source.MAX_CHUNK_BYTES", 1000)
     monkeypatch.setattr(tiff, "SMALL_TIFF", 0)
     tifffile.imwrite(tmp_path / "a.tif", GRAY, compression="zlib", rowsperstrip=60)
     with pytest.raises(ImageError, match=r"stored in pieces.*smaller tiles"):

@@ -11,7 +11,14 @@ import pytest
 import torch
 
 from napari_sam.errors import ModelError
-from napari_sam.models.checkpoints import FAMILIES, SAM_FAMILIES, State, _network, from_transformers, recognise
+from napari_sam.models.checkpoints import (
+    FAMILIES,
+    SAM_FAMILIES,
+    State,
+    _network,
+    detect_architecture,
+    from_transformers,
+)
 from napari_sam.models.sam import Sam, ViTSize
 from napari_sam.models.sam.prompt_encoder import NOT_A_POINT
 from napari_sam.weights.registry import REGISTRY
@@ -51,7 +58,7 @@ def vision(family: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("prefix", ["", "sam.", "module.", "model.", "module.sam.", "_orig_mod."])
 def test_trainers_prefixes_are_taken_off(prefix: str) -> None:
-    family, state = recognise({prefix + key: value for key, value in meta("compact").items()}, PATH)
+    family, state = detect_architecture({prefix + key: value for key, value in meta("compact").items()}, PATH)
     assert family == "compact"
     assert not any(key.endswith("num_batches_tracked") for key in state)
     assert state.keys() <= meta("compact").keys()
@@ -66,7 +73,7 @@ def test_every_sam_is_recognised_by_the_official_keys(family: str) -> None:
             "image_encoder.layers.1.blocks.0.attn.attention_bias_idxs": torch.zeros(49, 49),
             "image_encoder.layers.1.blocks.0.attn.ab": torch.zeros(4, 49, 49),
         }
-    found, state = recognise({**ours, **more}, PATH)
+    found, state = detect_architecture({**ours, **more}, PATH)
     assert found == family
     assert state.keys() == {key for key in ours if not key.endswith("num_batches_tracked")}
 
@@ -80,12 +87,15 @@ def test_the_layout_of_transformers_becomes_the_official_one(transformers: Any, 
     with torch.device("meta"):
         theirs = getattr(transformers, f"{kind}Model")(config).state_dict()
     family = f"hq_{size}" if quality else size
-    found, state = recognise(dict(theirs), PATH)
+    found, state = detect_architecture(dict(theirs), PATH)
     assert found == family
     assert {key: value.shape for key, value in state.items()} == {k: v.shape for k, v in meta(family).items()}
     # Files hold one of the two embeddings of positions, whichever.
     for one in ("shared_image_embedding.", "prompt_encoder.shared_embedding."):
-        assert recognise({key: value for key, value in theirs.items() if not key.startswith(one)}, PATH)[0] == family
+        assert (
+            detect_architecture({key: value for key, value in theirs.items() if not key.startswith(one)}, PATH)[0]
+            == family
+        )
 
 
 @torch.inference_mode()
@@ -134,7 +144,7 @@ SAM2_SIZES = {"tiny": (96, 12), "small": (96, 16), "base_plus": (112, 24), "larg
 @pytest.mark.parametrize("size", list(SAM2_SIZES))
 def test_sam_2_1_is_recognised_by_its_image_encoder_and_left_as_it_is(size: str, layout: str) -> None:
     state = hiera(*SAM2_SIZES[size], layout)
-    assert recognise(state, PATH) == (f"sam2.1_{size}", state)
+    assert detect_architecture(state, PATH) == (f"sam2.1_{size}", state)
 
 
 def test_sam_2_1_of_the_original_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +161,7 @@ def test_sam_2_1_of_the_original_package(tmp_path: Path, monkeypatch: pytest.Mon
         embed_dim=96, num_heads=1, stages=[1, 2, 7, 2], global_att_blocks=[5, 7, 9], window_spec=[8, 4, 14, 7]
     )
     state = {f"image_encoder.trunk.{key}": value for key, value in trunk.state_dict().items()}
-    assert recognise(state, PATH)[0] == "sam2.1_tiny"
+    assert detect_architecture(state, PATH)[0] == "sam2.1_tiny"
 
 
 @pytest.mark.parametrize(
@@ -161,13 +171,13 @@ def test_sam_2_1_of_the_original_package(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_another_sam_2_is_refused(state: State) -> None:
     with pytest.raises(ModelError, match=r"use a checkpoint of SAM 2\.1 \(tiny, small, base_plus, large\)\.$"):
-        recognise(state, PATH)
+        detect_architecture(state, PATH)
 
 
 def test_sam_2_1_of_transformers(transformers: Any) -> None:
     with torch.device("meta"):
         theirs = transformers.Sam2VideoModel(transformers.Sam2VideoConfig()).state_dict()
-    assert recognise(dict(theirs), PATH)[0] == "sam2.1_tiny"
+    assert detect_architecture(dict(theirs), PATH)[0] == "sam2.1_tiny"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +191,7 @@ def test_sam_2_1_of_transformers(transformers: Any) -> None:
 )
 def test_sam_3_is_recognised_and_left_as_it_is(key: str) -> None:
     state = {key: torch.zeros(1), "another": torch.zeros(1)}
-    assert recognise(state, PATH) == ("sam3", state)
+    assert detect_architecture(state, PATH) == ("sam3", state)
 
 
 def test_every_family_of_the_registry_is_known() -> None:

@@ -22,7 +22,7 @@ from torch import nn
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError
 from napari_sam.models import load_predictor
-from napari_sam.models.checkpoints import recognise
+from napari_sam.models.checkpoints import detect_architecture
 from napari_sam.models.compact import Compact
 from napari_sam.models.safe_load import load_weights, save_weights
 from napari_sam.weights.download import sha256_of
@@ -279,7 +279,7 @@ def test_a_network_that_is_nearly_right_is_refused_by_what_is_wrong_with_it(
     told: str,
 ) -> None:
     with pytest.raises(ModelError, match=rf"look like the compact model and differ.*{told}"):
-        recognise(change(state), tmp_path / "nearly.pth")
+        detect_architecture(change(state), tmp_path / "nearly.pth")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

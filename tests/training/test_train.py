@@ -338,13 +338,13 @@ def test_the_example_of_fine_tuning_is_valid_and_starts_from_the_embedded_model(
 def test_only_the_learned_rounds_cost_a_gradient(options, monkeypatch):
     """The first and the last of five rounds; those between are played for the prompts that they lead to."""
     seen = []
-    real = training.CompactGame.decode
+    real = training.CompactTrainer.decode
 
     def watched(self, features, each, prompts):
         seen.append((torch.is_grad_enabled(), prompts.types.shape[1]))
         return real(self, features, each, prompts)
 
-    monkeypatch.setattr(training.CompactGame, "decode", watched)
+    monkeypatch.setattr(training.CompactTrainer, "decode", watched)
     monkeypatch.setattr(training, "PREFETCH", 1)
     for seed in range(40):
         seen.clear()

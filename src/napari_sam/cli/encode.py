@@ -156,12 +156,12 @@ def encode(
     where = None if box is None else parse_numbers(box, 4, "--box", "R0,C0,R1,C1")
     chosen = None if plane is None else parse_plane(plane) if "=" in plane else _parse_range(plane, "--plane")
     from napari_sam.cli.models import load
-    from napari_sam.embeddings.store import DiskStore
+    from napari_sam.embeddings.store import EmbeddingStore
     from napari_sam.segmenter import Segmenter
 
     check_sources(image, model)
     check_apart({"image": image, "model": model_file(model)}, {"--store": store})
-    kept = DiskStore(store) if store else DiskStore.default()
+    kept = EmbeddingStore(store) if store else EmbeddingStore.default()
     segmenter = Segmenter(image, model=load(model, device, precision, compiled, image), store=kept, **options)
     _run(segmenter, _chosen(segmenter, chosen), _levels_there(segmenter, wanted, level), where)
     kept.tidy()
@@ -234,10 +234,10 @@ def cache(
     store: Annotated[str | None, typer.Option("--store", help="Another folder than the cache folder.")] = None,
 ) -> None:
     """Show where embeddings are kept and how many, or clear them."""
-    from napari_sam.embeddings.store import DiskStore
+    from napari_sam.embeddings.store import EmbeddingStore
     from napari_sam.files.folders import cache_capacity
 
-    kept = DiskStore(store) if store else DiskStore.default()
+    kept = EmbeddingStore(store) if store else EmbeddingStore.default()
     if clear:
         nbytes = kept.nbytes
         kept.clear()

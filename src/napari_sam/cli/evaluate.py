@@ -43,7 +43,7 @@ def evaluate(
     check_output(json, (".json",), overwrite)
     cli_models.check_sources(None, model)
     from napari_sam.evaluation.baselines import baselines as run_baselines
-    from napari_sam.evaluation.protocol import MIN_AREA, Evaluation, divide, read_manifest, read_split
+    from napari_sam.evaluation.protocol import MIN_AREA, Evaluation, read_manifest, read_split, split_images
     from napari_sam.evaluation.protocol import evaluate as run
     from napari_sam.segmenter import Segmenter
 
@@ -53,7 +53,7 @@ def evaluate(
         inputs |= {f"image {number} of the manifest": entry.image, f"mask {number} of the manifest": entry.mask}
     check_apart(inputs, {"--json": json})
     if split:
-        _, images = divide(images, read_split(split), manifest.parent)
+        _, images = split_images(images, read_split(split), manifest.parent)
         if not images:
             raise ImageError(f"The split {split} keeps out no image of {manifest}: its paths must be the manifest's.")
     predictor = cli_models.load(model, device, precision)

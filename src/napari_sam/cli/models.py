@@ -67,7 +67,7 @@ def convert(
     check_output(out, (".safetensors",), overwrite)
     check_sources(None, str(checkpoint))
     check_apart({"checkpoint": model_file(str(checkpoint))}, {"the output": out})
-    from napari_sam.models.checkpoints import recognise
+    from napari_sam.models.checkpoints import detect_architecture
     from napari_sam.models.safe_load import load_weights, save_weights
     from napari_sam.weights.registry import REGISTRY
 
@@ -75,7 +75,7 @@ def convert(
     if entry is not None and not checkpoint.exists():
         checkpoint = entry.path if entry.is_here else _fetch(entry)
         check_apart({"model": checkpoint}, {"the output": out})
-    family, state = recognise(load_weights(checkpoint), checkpoint)
+    family, state = detect_architecture(load_weights(checkpoint), checkpoint)
     save_weights(state, out, family=family, half=half)
     size = _size(out.stat().st_size)
     say(f"{family} with {len(state)} tensors, {size}, written to {out}")

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from napari_sam.labels.targets import LabelTarget
 
 # A label image that is made in memory has at most so many pixels (a gigabyte).
-MOST_PIXELS = 2**28
+MAX_PIXELS = 2**28
 PYRAMID_SUFFIX = ".ome.zarr"
 
 
@@ -286,7 +286,7 @@ def check_memory(shape: tuple[int, ...]) -> None:
     LabelsError
         They are.
     """
-    if math.prod(shape) > MOST_PIXELS:
+    if math.prod(shape) > MAX_PIXELS:
         raise LabelsError(
             f"Labels of {' x '.join(map(str, shape))} pixels do not fit in memory: let --out end in {PYRAMID_SUFFIX}."
         )

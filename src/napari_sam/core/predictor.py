@@ -72,7 +72,7 @@ class Predictor(Protocol):
     input_side: int
     object_fraction: float
     object_range: tuple[float, float]
-    probe_reach: int
+    probe_levels: int
     digest: str
 
     @property

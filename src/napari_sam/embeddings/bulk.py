@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.embeddings.store import DiskStore
+from napari_sam.embeddings.store import EmbeddingStore
 
 if TYPE_CHECKING:
     from napari_sam.core.predictor import Embedding, Predictor
 
 # Batches that may wait to be written: the disk may lag, the memory may not fill.
 BATCHES_BEHIND = 2
-Place = TypeVar("Place")
+TileKey = TypeVar("TileKey")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class _Held:
 
     digest: str
     rendered: NDArray[np.uint8]
-    claim: ExitStack
+    process_lock: ExitStack
 
 
-class BulkPass(Generic[Place]):
+class BulkPass(Generic[TileKey]):
     """One pass over tiles into a store.
 
     Parameters
@@ -50,13 +50,13 @@ class BulkPass(Generic[Place]):
         The tiles that another process had in hand; to be looked at again.
     """
 
-    def __init__(self, store: DiskStore, predictor: Predictor) -> None:
-        self.claimed_by_others: list[Place] = []
+    def __init__(self, store: EmbeddingStore, predictor: Predictor) -> None:
+        self.claimed_by_others: list[TileKey] = []
         self._store, self._predictor = store, predictor
         self._held: list[_Held] = []
         self._written: deque[tuple[int, Future[None]]] = deque()
 
-    def run(self, tiles: Iterable[tuple[Place, NDArray[np.uint8], str]]) -> Iterator[str]:
+    def run(self, tiles: Iterable[tuple[TileKey, NDArray[np.uint8], str]]) -> Iterator[str]:
         """Deal with rendered tiles and their digests.
 
         Yields
@@ -82,21 +82,21 @@ class BulkPass(Generic[Place]):
                 yield from self._finished(0)
             finally:
                 for held in self._held:
-                    held.claim.close()
+                    held.process_lock.close()
 
-    def _look(self, place: Place, rendered: NDArray[np.uint8], digest: str) -> str | None:
+    def _look(self, place: TileKey, rendered: NDArray[np.uint8], digest: str) -> str | None:
         """Say what is to be done with a tile: nothing, by a word, or to encode it, when it is held then."""
         if rendered.min() == rendered.max():
             return "empty"
         if self._store.has(digest, self._predictor.digest):
             return "known"
-        with ExitStack() as claim:
-            if not claim.enter_context(self._store.claim(digest)):
+        with ExitStack() as process_lock:
+            if not process_lock.enter_context(self._store.process_lock(digest)):
                 self.claimed_by_others.append(place)
                 return None
             if self._store.has(digest, self._predictor.digest):  # It was finished between the look and the claim.
                 return "known"
-            self._held.append(_Held(digest, rendered, claim.pop_all()))
+            self._held.append(_Held(digest, rendered, process_lock.pop_all()))
         return None
 
     def _encode(self, writer: ThreadPoolExecutor) -> None:
@@ -109,10 +109,10 @@ class BulkPass(Generic[Place]):
     def _write(self, tiles: list[_Held], embeddings: list[Embedding]) -> None:
         with ExitStack() as claims:
             for held in tiles:
-                claims.push(held.claim)
+                claims.push(held.process_lock)
             for held, embedding in zip(tiles, embeddings, strict=True):
                 self._store.put(held.digest, self._predictor.digest, self._predictor.pack(embedding))
-                held.claim.close()
+                held.process_lock.close()
 
     def _finished(self, behind: int) -> Iterator[str]:
         """Yield for every tile that is written, waiting until no more than so many batches are not."""

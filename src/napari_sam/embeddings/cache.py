@@ -1,4 +1,4 @@
-"""EmbeddingStore: embeddings by content, the most recently used ones kept in memory."""
+"""EmbeddingCache: embeddings by content, the most recently used ones kept in memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T", bound=Sized)
 DEFAULT_CAPACITY = 512 * 2**20
 
 
-class EmbeddingStore(Generic[T]):
+class EmbeddingCache(Generic[T]):
     """A least-recently-used store with a limit in bytes.
 
     An entry is valid exactly when the rendered tile, the model's weights and the precision are the same, because the

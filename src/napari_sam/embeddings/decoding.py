@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_sam.core.predictor import Predictor
 
 MAX_REFINEMENTS = 2
-MOST_PIXELS_PROBED = 2**24
+MAX_PIXELS_PROBED = 2**24
 
 
 class RoundDecoder:
@@ -57,7 +57,7 @@ class RoundDecoder:
 
     def _probe(self, plane: Plane, grid: TileGrid, prompts: Prompts, downsample: float | None) -> Candidates:
         """Decode a single point, which says nothing of size, at several levels and return the best answer."""
-        reach = self._predictor.probe_reach
+        reach = self._predictor.probe_levels
         if downsample is None and reach:
             reach += 1  # A script has no zoom to guess from.
         middle = round(math.log2(downsample or 1))
@@ -65,7 +65,7 @@ class RoundDecoder:
         center = prompts.bounds.center
         tiles = [grid.tile_at(level, *center) for level in sorted({grid.clamp(level) for level in levels})]
         # Without coarser levels in the data, a view of all of a huge image asks for more than a click should read.
-        tiles = [tile for tile in tiles if self._volume.pixels_for(plane, tile) <= MOST_PIXELS_PROBED] or tiles[:1]
+        tiles = [tile for tile in tiles if self._volume.pixels_for(plane, tile) <= MAX_PIXELS_PROBED] or tiles[:1]
         self._volume.read_ahead(plane, [tile for tile in tiles if not self._encoder.is_ready(plane, tile)])
         self._check_value(plane, tiles[0], prompts)
         answers = [self.decode_on(plane, tile, prompts, None) for tile in tiles]

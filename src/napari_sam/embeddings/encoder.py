@@ -17,8 +17,8 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.rendering import Rendering
 from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.embeddings.bulk import BulkPass
-from napari_sam.embeddings.cache import EmbeddingStore, tile_digest
-from napari_sam.embeddings.store import DiskStore
+from napari_sam.embeddings.cache import EmbeddingCache, tile_digest
+from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import ImageError, OutputError
 from napari_sam.files.folders import FOLDER_VARIABLE, embedding_folder
 from napari_sam.images.volume import Volume
@@ -31,8 +31,8 @@ READERS_OF_A_GPU = 6
 READ_AHEAD = 6
 # A few hundred bytes each: of more tiles than that it is forgotten what they looked like.
 DIGESTS_KEPT = 20_000
-MOST_TILES = 2**40
-Place = tuple[Plane, Tile]
+MAX_TILES = 2**40
+TileKey = tuple[Plane, Tile]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class EncodeProgress:
     empty: int = 0
 
 
-class Sweep:
+class TileSweep:
     """The tiles that own a box of some planes at some levels: counted at once, made one by one.
 
     Parameters
@@ -86,7 +86,7 @@ class Sweep:
             for first, last in self._corners(plane)
         )
 
-    def __iter__(self) -> Iterator[Place]:
+    def __iter__(self) -> Iterator[TileKey]:
         for plane in self._planes:
             grid = self._encoder.grid(plane)
             for first, last in self._corners(plane):
@@ -132,7 +132,7 @@ class TileEncoder:
         volume: Volume,
         predictor: Predictor,
         rendering: Callable[[], Rendering],
-        store: DiskStore | None = None,
+        store: EmbeddingStore | None = None,
     ) -> None:
         self.volume = volume
         self.predictor = predictor
@@ -141,8 +141,8 @@ class TileEncoder:
         self.trouble: str | None = None
         self._make_rendering = rendering
         self._rendering: Rendering | None = None
-        self._memory: EmbeddingStore[Embedding] = EmbeddingStore()
-        self._digests: OrderedDict[Place, str] = OrderedDict()
+        self._memory: EmbeddingCache[Embedding] = EmbeddingCache()
+        self._digests: OrderedDict[TileKey, str] = OrderedDict()
         self._lock = Lock()
 
     @property
@@ -192,7 +192,7 @@ class TileEncoder:
         self._digests.clear()
         self.volume.forget()
 
-    def encode_all(self, store: DiskStore, places: Sweep) -> Iterator[EncodeProgress]:
+    def encode_all(self, store: EmbeddingStore, places: TileSweep) -> Iterator[EncodeProgress]:
         """Encode many tiles into a store, skipping what it holds and tiles whose pixels are all the same.
 
         Reading runs ahead of encoding and writing behind it, in other threads; memory is bounded by a few batches, not
@@ -218,12 +218,12 @@ class TileEncoder:
         """
         if store.read_only:
             raise OutputError(f"{store.path} was opened to be read only: open it for writing to encode into it.")
-        if places.count > MOST_TILES:
+        if places.count > MAX_TILES:
             raise ImageError(f"The image has {places.count:.1e} tiles, too many to encode: name a part of it by a box.")
         progress = EncodeProgress(len(places))
-        left: Sweep | list[Place] = places
+        left: TileSweep | list[TileKey] = places
         while len(left):
-            bulk: BulkPass[Place] = BulkPass(store, self.predictor)
+            bulk: BulkPass[TileKey] = BulkPass(store, self.predictor)
             for kind in bulk.run(self._read_all(left)):
                 progress = _counted(progress, kind)
                 yield progress
@@ -231,11 +231,11 @@ class TileEncoder:
                 store.wait_for_others()
             left = bulk.claimed_by_others
 
-    def _read_all(self, places: Iterable[Place]) -> Iterator[tuple[Place, NDArray[np.uint8], str]]:
+    def _read_all(self, places: Iterable[TileKey]) -> Iterator[tuple[TileKey, NDArray[np.uint8], str]]:
         """Yield rendered tiles in order, read a few ahead in other threads."""
         _ = self.rendering  # Sampled once, not by every reader.
         ahead = max(READ_AHEAD, 2 * self.predictor.batch)
-        waiting: deque[tuple[Place, Future[tuple[NDArray[np.uint8], str]]]] = deque()
+        waiting: deque[tuple[TileKey, Future[tuple[NDArray[np.uint8], str]]]] = deque()
         with ThreadPoolExecutor(READERS if self.predictor.batch == 1 else READERS_OF_A_GPU) as pool:
             try:
                 for place in places:
@@ -269,7 +269,7 @@ class TileEncoder:
         return kept
 
 
-def default_store(predictor: Predictor) -> DiskStore | None:
+def default_store(predictor: Predictor) -> EmbeddingStore | None:
     """Return the store to use where the user names none.
 
     What slow models make is kept in the cache folder; for fast ones that is not worth it, but what was encoded ahead
@@ -280,15 +280,15 @@ def default_store(predictor: Predictor) -> DiskStore | None:
     OutputError
         The folder, or what the environment says of it, cannot be used.
     """
-    if predictor.probe_reach == 0:
-        return DiskStore.default()
+    if predictor.probe_levels == 0:
+        return EmbeddingStore.default()
     try:
         folder = embedding_folder()
     except OutputError:
         if os.environ.get(FOLDER_VARIABLE):
             raise
         return None  # Without a home folder nothing was encoded ahead.
-    return DiskStore(folder, read_only=True) if folder.exists() else None
+    return EmbeddingStore(folder, read_only=True) if folder.exists() else None
 
 
 def _counted(progress: EncodeProgress, kind: str) -> EncodeProgress:

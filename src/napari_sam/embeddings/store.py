@@ -1,4 +1,4 @@
-"""DiskStore: embeddings that outlive the process, safe with several processes and whatever moment one is killed at."""
+"""EmbeddingStore: embeddings on disk, safe with several processes and after a kill at any moment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_sam.embeddings.zarr_layout import (
     CLAIM,
     CLAIMS,
     PARTIAL,
-    EmbeddingArrays,
+    ZarrLayout,
     predictor_of,
     reason,
 )
@@ -27,7 +27,7 @@ from napari_sam.errors import OutputError
 from napari_sam.files.folders import cache_capacity, embedding_folder
 from napari_sam.files.locks import try_lock
 from napari_sam.files.paths import local_path
-from napari_sam.files.process_locks import claim, forget_ended
+from napari_sam.files.process_locks import process_lock, remove_stale_locks
 
 PARTIAL_SECONDS = 300.0
 WAIT_SECONDS = 0.05
@@ -37,7 +37,7 @@ LOOK_SHARE = 0.05
 KEEP_SHARE = 0.9
 
 
-class DiskStore:
+class EmbeddingStore:
     """Embeddings on disk, by the digest of the rendered tile, the weights and the precision.
 
     Parameters
@@ -62,11 +62,11 @@ class DiskStore:
         self.read_only = read_only
         # Processes that start together look at other times, and of many that write little, some look.
         self._unseen = random.random() * LOOK_SHARE * (capacity or 0)
-        self._arrays = EmbeddingArrays(self.path, read_only)
+        self._arrays = ZarrLayout(self.path, read_only)
         self._arrays.check()
 
     @classmethod
-    def default(cls) -> DiskStore:
+    def default(cls) -> EmbeddingStore:
         """Return the store in the cache folder, with the capacity that is set for it."""
         return cls(embedding_folder(), capacity=cache_capacity())
 
@@ -126,7 +126,7 @@ class DiskStore:
                 self.evict()
 
     @contextlib.contextmanager
-    def claim(self, digest: str) -> Iterator[bool]:
+    def process_lock(self, digest: str) -> Iterator[bool]:
         """Say to other processes that a tile is being encoded; gives False where another one said so before.
 
         At a URL there are no claims: two processes may encode the same tile there, to the same end.
@@ -134,7 +134,7 @@ class DiskStore:
         if not isinstance(self.path, Path) or self.read_only:
             yield True
             return
-        with claim(self.path / CLAIMS / digest) as mine:
+        with process_lock(self.path / CLAIMS / digest) as mine:
             yield mine
 
     def wait_for_others(self) -> None:
@@ -191,7 +191,7 @@ class DiskStore:
             before = time.time() if older_than <= 0 else _last_write(self.path, older_than)
             for folder in (self.path, *self._array_folders()):
                 _remove_halves(folder, before)
-        forget_ended(self.path / CLAIMS, CLAIM)
+        remove_stale_locks(self.path / CLAIMS, CLAIM)
 
     def clear(self) -> None:
         """Delete all embeddings, and the folder where nothing else is in it.

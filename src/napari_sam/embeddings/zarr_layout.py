@@ -1,4 +1,4 @@
-"""EmbeddingArrays: how embeddings lie in a zarr 3 group, in a folder or at a URL.
+"""ZarrLayout: how embeddings lie in a zarr 3 group, in a folder or at a URL.
 
 For each model there is one array of half precision numbers with a row for every digest that there could be. Rows that
 are not written cost nothing, and a row is one chunk, thus one file, which zarr writes beside its place and renames: it
@@ -38,7 +38,7 @@ CLAIMS = "claims"
 CLAIM = re.compile(r"[0-9a-f]{40}")
 
 
-class EmbeddingArrays:
+class ZarrLayout:
     """The arrays of all models in one group.
 
     Parameters

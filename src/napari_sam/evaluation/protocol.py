@@ -67,7 +67,7 @@ class LabelledImage:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Target:
+class TargetObject:
     """One object that clicks should find.
 
     Parameters
@@ -86,7 +86,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Clicks:
+class ClickResult:
     """What a model made of one object.
 
     Parameters
@@ -117,7 +117,7 @@ class Evaluation:
     """Results of a model on a manifest, growing object by object."""
 
     model: str
-    clicks: dict[str, list[Clicks]] = field(default_factory=lambda: defaultdict(list))
+    clicks: dict[str, list[ClickResult]] = field(default_factory=lambda: defaultdict(list))
 
     def table(self) -> dict[str, Any]:
         """Return the results of each subset, and their mean, as plain data that JSON can hold."""
@@ -173,7 +173,7 @@ def read_split(path: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def divide(
+def split_images(
     images: list[LabelledImage], kept_out: frozenset[str], folder: Path
 ) -> tuple[list[LabelledImage], list[LabelledImage]]:
     """Return the images to train on and those that are kept out.
@@ -242,7 +242,7 @@ def objects_of(labels: NDArray[Any], image: LabelledImage) -> tuple[NDArray[np.i
     return objects, ignored
 
 
-def targets_of(image: LabelledImage, shape: tuple[int, ...]) -> list[Callable[[], Target]]:
+def targets_of(image: LabelledImage, shape: tuple[int, ...]) -> list[Callable[[], TargetObject]]:
     """Return the objects of a labelled image, each as a function that makes its target.
 
     Parameters
@@ -264,22 +264,22 @@ def targets_of(image: LabelledImage, shape: tuple[int, ...]) -> list[Callable[[]
     objects, ignored = objects_of(labels, image)
     values, areas = np.unique(objects, return_counts=True)
     return [
-        lambda value=value: Target(plane, objects == value, ignored)  # type: ignore[misc]
+        lambda value=value: TargetObject(plane, objects == value, ignored)  # type: ignore[misc]
         for value, area in zip(values, areas, strict=True)
         if value != 0 and area >= MIN_AREA
     ]
 
 
-def _volume_targets(labels: NDArray[Any], ignore_label: int | None) -> list[Callable[[], Target]]:
+def _volume_targets(labels: NDArray[Any], ignore_label: int | None) -> list[Callable[[], TargetObject]]:
     largest: dict[int, tuple[int, int]] = {}
     for z, section in enumerate(labels):
         for value, area in zip(*np.unique(section, return_counts=True), strict=True):
             if value not in (0, ignore_label) and area > largest.get(int(value), (0, 0))[0]:
                 largest[int(value)] = (int(area), z)
 
-    def target(value: int, z: int) -> Target:
+    def target(value: int, z: int) -> TargetObject:
         ignored = None if ignore_label is None else labels[z] == ignore_label
-        return Target(Plane.of(labels.shape, z), labels[z] == value, ignored)
+        return TargetObject(Plane.of(labels.shape, z), labels[z] == value, ignored)
 
     return [
         lambda value=value, z=z: target(value, z)  # type: ignore[misc]
@@ -331,7 +331,7 @@ def evaluate(
 
 def drawn_targets(
     images: list[LabelledImage], opened: Callable[[Path], Opened], objects_per_subset: int, seed: int
-) -> Iterator[tuple[str, Opened, Target]]:
+) -> Iterator[tuple[str, Opened, TargetObject]]:
     """Yield the objects that `seed` draws from every subset, each with its subset and its opened image."""
     by_subset: dict[str, list[LabelledImage]] = defaultdict(list)
     for image in images:
@@ -343,7 +343,7 @@ def drawn_targets(
 
 def _draw(
     images: list[LabelledImage], opened: Callable[[Path], Opened], count: int, rng: random.Random
-) -> Iterator[tuple[Opened, Target]]:
+) -> Iterator[tuple[Opened, TargetObject]]:
     """Draw objects from the images in turn, evenly as long as each has enough; an image is open while it is used."""
     left = count
     rest: list[tuple[LabelledImage, int]] = [(image, 0) for image in rng.sample(images, len(images))]
@@ -366,7 +366,7 @@ def _draw(
         rest = again
 
 
-def click_through(segmenter: Segmenter, target: Target, max_clicks: int) -> Clicks:
+def click_through(segmenter: Segmenter, target: TargetObject, max_clicks: int) -> ClickResult:
     """Click on an object until `max_clicks`, each time into the middle of the larger error, and box it once.
 
     Parameters
@@ -394,10 +394,10 @@ def click_through(segmenter: Segmenter, target: Target, max_clicks: int) -> Clic
     box = Box(rows[0], cols[0], rows[-1] + 1, cols[-1] + 1)
     boxed = segmenter.segment(box=box, plane=target.plane)
     box_iou = iou_of(boxed.best.to_array(target.truth.shape), target)
-    return Clicks(tuple(ious), best_of_3, box_iou, tuple(predicted))
+    return ClickResult(tuple(ious), best_of_3, box_iou, tuple(predicted))
 
 
-def next_click(answer: NDArray[np.bool_], target: Target) -> tuple[tuple[int, int], int]:
+def next_click(answer: NDArray[np.bool_], target: TargetObject) -> tuple[tuple[int, int], int]:
     """Return where to click next, and with which sign: the most interior pixel of the larger error region.
 
     The larger region is the one with the pixel farthest from its border. Without any error, a positive point in the
@@ -428,14 +428,14 @@ def _depth(region: NDArray[np.bool_]) -> tuple[float, tuple[int, int]]:
     return float(distance.max()), (int(row + rows[0] - 1), int(col + cols[0] - 1))
 
 
-def iou_of(answer: NDArray[np.bool_], target: Target) -> float:
+def iou_of(answer: NDArray[np.bool_], target: TargetObject) -> float:
     """Return the IoU of an answer, of the plane's shape, with the truth, where pixels count."""
     if target.ignored is not None:
         answer = answer & ~target.ignored
     return iou(answer, target.truth)
 
 
-def rank_correlation(results: list[Clicks], *, first_only: bool = False) -> float | None:
+def rank_correlation(results: list[ClickResult], *, first_only: bool = False) -> float | None:
     """Return Spearman's correlation of predicted and true IoUs, over all clicks or the first ones; None without any."""
     last = 1 if first_only else None
     said = [value for result in results for value in result.predicted[:last]]
@@ -445,7 +445,7 @@ def rank_correlation(results: list[Clicks], *, first_only: bool = False) -> floa
     return float(np.round(spearmanr(said, true).statistic, 4))
 
 
-def _summary(results: list[Clicks]) -> dict[str, Any]:
+def _summary(results: list[ClickResult]) -> dict[str, Any]:
     return {
         "n": len(results),
         "miou": rounded(np.mean([result.ious for result in results], axis=0)),

@@ -15,7 +15,7 @@ from napari_sam.errors import PromptError
 from napari_sam.exchange.named_planes import AMBIGUOUS, AXIS_OF, USUAL_ORDER
 
 Point = tuple[float, float]
-MOST_LABEL_DIGITS = 18
+MAX_LABEL_DIGITS = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class ObjectPrompts:
     @property
     def number(self) -> int | None:
         """The label that it asks for: its name, where that is a whole number from 1 on."""
-        is_whole = self.name.isascii() and self.name.isdigit() and len(self.name) <= MOST_LABEL_DIGITS
+        is_whole = self.name.isascii() and self.name.isdigit() and len(self.name) <= MAX_LABEL_DIGITS
         return int(self.name) or None if is_whole else None
 
     @property

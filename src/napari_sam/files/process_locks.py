@@ -1,7 +1,7 @@
 """Claims: a process tells others that it works on something.
 
 A claim is a lock on an empty file of its own: when its process ends, however it ends, the lock is gone. A claim file
-that a killed process left is taken over, or removed by `forget_ended`.
+that a killed process left is taken over, or removed by `remove_stale_locks`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from napari_sam.files.locks import Lock, try_lock
 
 
 @contextlib.contextmanager
-def claim(file: Path) -> Iterator[bool]:
+def process_lock(file: Path) -> Iterator[bool]:
     """Claim what a file stands for; gives False where another process, or another claim of this one, has it.
 
     Where no file can be made or locked, everybody gets True: at worst something is done twice.
@@ -40,7 +40,7 @@ def claim(file: Path) -> Iterator[bool]:
         lock.release()
 
 
-def forget_ended(folder: Path, names: re.Pattern[str]) -> None:
+def remove_stale_locks(folder: Path, names: re.Pattern[str]) -> None:
     """Delete the claims of processes that are gone, and their folder where nothing else is in it.
 
     Parameters
@@ -75,7 +75,8 @@ def _is_empty(file: Path) -> bool:
 
 
 def _remove(file: Path) -> None:
-    # While it is locked, so that nobody locks a file that is about to go; Windows refuses, and `forget_ended` is left.
+    # While it is locked, so that no process locks a file that is about to go. Where Windows refuses,
+    # `remove_stale_locks` removes it later.
     if _is_empty(file):
         with contextlib.suppress(OSError):
             file.unlink()

@@ -26,7 +26,7 @@ OWNER, MOVES = "owner.json", "moves.json"
 ADDITIONS = "added.json"
 _CONTENT = '{"napari-sam": "temporary files of a run, removed by the next one"}\n'
 # Names may have 255 bytes, and those of unfinished files are a little longer than their outputs'.
-MOST_BYTES = 100
+MAX_BYTES = 100
 # Where the parent cannot be locked, a folder without its file is taken for a dead one after this time.
 _EMPTY_SECONDS = 3600.0
 _BEGIN_SECONDS = 10.0
@@ -55,7 +55,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 def unfinished(folder: Path, output: Path) -> Path:
     """Return the path for an unfinished output: beside it, with its ending, to be removed with a temporary folder."""
-    stem = os.fsencode(output.stem)[:MOST_BYTES].decode(errors="ignore")
+    stem = os.fsencode(output.stem)[:MAX_BYTES].decode(errors="ignore")
     return folder.with_name(f".{stem}-{_digits(folder)}{output.suffix}")
 
 

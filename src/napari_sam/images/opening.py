@@ -17,16 +17,16 @@ from napari_sam.images.pictures import open_picture
 from napari_sam.images.rasters.gdal import INSTALL, has_rasterio
 from napari_sam.images.rasters.reader import PHOTO_SUFFIXES, RASTER_SUFFIXES, open_by_gdal
 from napari_sam.images.rasters.sidecars import placed
-from napari_sam.images.source import ArrayLike, Opened, checked
+from napari_sam.images.source import ArrayLike, ImageSource, checked
 from napari_sam.images.tiff.reader import TIFF_SUFFIXES, open_tiff
 
-__all__ = ["ArrayLike", "Opened", "open_image"]
+__all__ = ["ArrayLike", "ImageSource", "open_image"]
 
 KNOWN = ".tif, .png, .jpg or .zarr"
 ZIPS = (".zip", ".ozx")
 
 
-def open_image(image: str | Path, *, as_labels: bool = False) -> Opened:
+def open_image(image: str | Path, *, as_labels: bool = False) -> ImageSource:
     """Open an image file or store.
 
     Parameters
@@ -65,7 +65,7 @@ def open_image(image: str | Path, *, as_labels: bool = False) -> Opened:
         raise ImageError(_reason(text, error)) from error
 
 
-def _open_path(path: Path, *, as_labels: bool) -> Opened:
+def _open_path(path: Path, *, as_labels: bool) -> ImageSource:
     suffix = path.suffix.lower()
     if path.is_dir():
         if not is_zarr_folder(path):
@@ -79,13 +79,13 @@ def _open_path(path: Path, *, as_labels: bool) -> Opened:
     if is_tiff(path):
         return open_tiff(path, as_labels=as_labels)
     if suffix == ".npy":
-        return checked(Opened((np.lib.format.open_memmap(path, mode="r"),)), path)
+        return checked(ImageSource((np.lib.format.open_memmap(path, mode="r"),)), path)
     if suffix in RASTER_SUFFIXES and has_rasterio():
         return _open_raster(path)
     return placed(open_picture(path, as_labels=as_labels), path)
 
 
-def _open_raster(path: Path) -> Opened:
+def _open_raster(path: Path) -> ImageSource:
     try:
         return open_by_gdal(path)
     except ImageError:

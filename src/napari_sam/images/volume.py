@@ -38,7 +38,7 @@ from napari_sam.images.lazy.blocks import KEPT_BYTES, BlockCache, grown_to_chunk
 from napari_sam.images.lazy.levels import dtype_of
 from napari_sam.images.lazy.recoloring import over_black
 from napari_sam.images.levels import level_factors
-from napari_sam.images.opening import ArrayLike, Opened, open_image
+from napari_sam.images.opening import ArrayLike, ImageSource, open_image
 from napari_sam.images.projection import Projection, project
 
 __all__ = ["MAX_CHANNELS", "BlockCache", "Volume"]
@@ -46,7 +46,7 @@ __all__ = ["MAX_CHANNELS", "BlockCache", "Volume"]
 SAMPLE_PIXELS = 2**22
 SAMPLE_PLANES = 32
 # More is read at once for no tile: of an image without smaller levels, a large tile needs all pixels under it.
-MOST_READ_BYTES = 8 * 2**30
+MAX_READ_BYTES = 8 * 2**30
 SAMPLE_BLOCKS = 24
 SAMPLE_BLOCK_SIDE = 256
 DEFAULT_LETTERS = {2: "yx", 3: "zyx", 4: "tzyx"}
@@ -464,7 +464,7 @@ class Volume:
             key.insert(self.channel_axis, slice(min(chosen), max(chosen) + 1))
             picked = [channel - min(chosen) for channel in chosen]
         nbytes = math.prod(_length(part) for part in key) * self.dtype.itemsize
-        if nbytes > MOST_READ_BYTES:
+        if nbytes > MAX_READ_BYTES:
             raise _too_much(box, nbytes)
         try:
             block = values_of(array[tuple(key)])
@@ -496,7 +496,7 @@ class Volume:
         return block
 
 
-def _scale(spacing: Sequence[float] | None, opened: Opened, channel_axis: int | None) -> tuple[float, ...] | None:
+def _scale(spacing: Sequence[float] | None, opened: ImageSource, channel_axis: int | None) -> tuple[float, ...] | None:
     """Return the step along each axis: the given spacing, in the direction that the file states."""
     stated = None if opened.spacing is None else _without(opened.spacing, channel_axis)
     if stated is None or not all(math.isfinite(step) and step for step in stated):
@@ -510,7 +510,7 @@ def _without(values: Sequence[Any], axis: int | None) -> tuple[Any, ...]:
     return tuple(value for i, value in enumerate(values) if i != axis)
 
 
-def _axis_names(opened: Opened, channel_axis: int | None) -> str | None:
+def _axis_names(opened: ImageSource, channel_axis: int | None) -> str | None:
     if not opened.axes:
         return None
     names = ("?" if letter in opened.guessed_axes else letter for letter in opened.axes)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from napari_sam.images.opening import ArrayLike
 
 # Images of up to so many bytes are read whole, larger ones in blocks.
-MOST_BYTES = 2**24
+MAX_BYTES = 2**24
 BLOCK_SIDE = 128
 # Axes up to this length can be colors or channels, all of which are read.
-MOST_CHANNELS = 4
+MAX_CHANNELS = 4
 
 
 def pixel_digest(array: ArrayLike) -> str:
@@ -45,7 +45,7 @@ def pixel_digest(array: ArrayLike) -> str:
     """
     shape, dtype = tuple(int(length) for length in array.shape), dtype_of(array).newbyteorder("=")
     digest = hashlib.blake2b(f"{shape} {dtype.str[1:]}".encode(), digest_size=16)
-    whole = math.prod(shape) * dtype.itemsize <= MOST_BYTES
+    whole = math.prod(shape) * dtype.itemsize <= MAX_BYTES
     for key in [(slice(None),) * len(shape)] if whole else spread_blocks(shape, _sides(shape)):
         try:
             block = np.ascontiguousarray(np.asarray(array[key]), dtype)
@@ -136,6 +136,6 @@ def _sides(shape: Sequence[int]) -> list[int]:
     """Return the sides of the blocks: squares along the two longest axes, with all colors or channels."""
     square = _longest(shape)[-2:]
     return [
-        length if length <= MOST_CHANNELS else min(BLOCK_SIDE if axis in square else 1, length)
+        length if length <= MAX_CHANNELS else min(BLOCK_SIDE if axis in square else 1, length)
         for axis, length in enumerate(shape)
     ]

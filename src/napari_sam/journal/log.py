@@ -13,7 +13,7 @@ from typing import Any
 
 from napari_sam.errors import LabelsError, OutputError
 from napari_sam.files.locks import try_lock
-from napari_sam.files.process_locks import claim
+from napari_sam.files.process_locks import process_lock
 from napari_sam.journal.lines import Content as Content
 from napari_sam.journal.lines import Lines, parse_lines
 from napari_sam.journal.lines import format_line as format_line
@@ -134,7 +134,7 @@ class JournalFile:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._not_written(error) from error
-        is_free = self._closing.enter_context(claim(self.folder / LOCK))
+        is_free = self._closing.enter_context(process_lock(self.folder / LOCK))
         lock_file = self.folder / LOCK
         if is_free and (lock_file.is_symlink() or not lock_file.is_file()):  # As in a folder that is read-only.
             with contextlib.suppress(OSError):

@@ -28,7 +28,7 @@ SUFFIX = ".journal"
 NAMED = re.compile(r"[0-9a-f]{32}(-\d+)?\.journal")
 # What `set_aside` adds to the name of a journal that is not to be continued.
 SET_ASIDE = re.compile(r"-\d{8}-\d{6}\.journal$")
-MOST_HEADER = 2**20
+MAX_HEADER = 2**20
 SAMPLE_SIDE = 32
 
 
@@ -98,7 +98,7 @@ def read_header(folder: Path) -> dict[str, Any] | None:
         if not path.is_file():
             return None
         with path.open("rb") as file:
-            found = parse_lines(file.readline(MOST_HEADER)).contents
+            found = parse_lines(file.readline(MAX_HEADER)).contents
     except OSError:
         return None
     return found[0] if found else None

@@ -61,7 +61,7 @@ def load_predictor(
     """
     import torch
 
-    from napari_sam.models.checkpoints import recognise
+    from napari_sam.models.checkpoints import detect_architecture
     from napari_sam.models.device import PRECISIONS, free_threads, resolve_device
     from napari_sam.models.safe_load import load_weights
     from napari_sam.weights.download import sha256_of
@@ -87,7 +87,7 @@ def load_predictor(
         names = ", ".join(REGISTRY)
         raise ModelError(f"There is no model {shown(str(model))}: use one of {names}, or the path of a checkpoint.")
     state = load_weights(path)
-    family, state = recognise(state, path)
+    family, state = detect_architecture(state, path)
     if entry and family != entry.family:
         raise ModelError(
             f"The file {path} holds {family} weights where {entry.name} needs {entry.family}: put the right file there."

@@ -75,7 +75,7 @@ _RENAMES = tuple(
 )
 
 
-def recognise(state: State, path: Path) -> tuple[str, State]:
+def detect_architecture(state: State, path: Path) -> tuple[str, State]:
     """Say which network a state dict is of.
 
     Parameters
@@ -110,7 +110,7 @@ def weights_in(state: State, path: Path) -> State:
     Parameters
     ----------
     state, path
-        As in `recognise`.
+        As in `detect_architecture`.
     """
     try:
         _, found = _chosen(state, path, as_they_are=True)

@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from napari_sam.errors import ModelError
 from napari_sam.files.outputs import replacing
 from napari_sam.models.archives import check_safetensors, check_torch_file
-from napari_sam.models.checkpoints import recognise, weights_in
+from napari_sam.models.checkpoints import weights_in
 from napari_sam.models.nesting import MAX_DEPTH, flattened
 from napari_sam.weights.download import BEGINNINGS, sha256_of
 
-__all__ = ["load_weights", "recognise", "save_weights", "sha256_of"]
+__all__ = ["load_weights", "save_weights", "sha256_of"]
 
 SAFETENSORS = ".safetensors"
 TORCH = (".pth", ".pt")
@@ -122,7 +122,7 @@ def save_weights(state: dict[str, torch.Tensor], path: Path, *, family: str, hal
     Parameters
     ----------
     state
-        What `families.recognise` returned.
+        What `families.detect_architecture` returned.
     path
         A .safetensors file; replaced where it exists.
     family

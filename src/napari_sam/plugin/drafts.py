@@ -1,4 +1,4 @@
-"""OpenObjects: the objects that are being segmented, each with prompts and an answer of its own."""
+"""Drafts: the objects that are being segmented, each with prompts and an answer of its own."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
     from napari_sam.core.masks import Mask
-    from napari_sam.plugin.annotation.picking import Refinement
-    from napari_sam.plugin.inference.jobs import Request, Tidied
+    from napari_sam.plugin.annotation.picking import PickedObject
+    from napari_sam.plugin.inference.jobs import CleanedCandidates, Request
     from napari_sam.plugin.layers.adapters import LayerPrompts
     from napari_sam.segmenter import Candidates
 
 
 @dataclass(slots=True, eq=False)
-class OpenObject:
+class Draft:
     """An object that is not accepted yet, or is accepted and not written yet.
 
     Parameters
@@ -43,18 +43,18 @@ class OpenObject:
     step
         How many sizes from the best one the mask of the next answer is to be.
     accepted_at
-        When it was accepted, on the clock of `Undoing`.
+        When it was accepted, on the clock of `UndoStack`.
     """
 
     number: int
-    refining: Refinement | None = None
+    refining: PickedObject | None = None
     size: int | None = None
     downsample: float | None = None
     candidates: Candidates | None = None
     answered: Request | None = None
     selected: int = 0
     chosen: Mask | None = None
-    tidied: Tidied | None = None
+    tidied: CleanedCandidates | None = None
     is_asked: bool = False
     reopened: LayerPrompts | None = None
     step: int = 0
@@ -87,7 +87,7 @@ class OpenObject:
 
 
 @dataclass(slots=True, eq=False)
-class OpenObjects:
+class Drafts:
     """All open objects of one viewer.
 
     Parameters
@@ -102,47 +102,47 @@ class OpenObjects:
         The one that is being written, or None.
     """
 
-    now: OpenObject = field(default_factory=lambda: OpenObject(1))
-    parked: list[OpenObject] = field(default_factory=list)
-    waiting: list[OpenObject] = field(default_factory=list)
-    writing: OpenObject | None = None
+    now: Draft = field(default_factory=lambda: Draft(1))
+    pending: list[Draft] = field(default_factory=list)
+    waiting: list[Draft] = field(default_factory=list)
+    writing: Draft | None = None
     _last: int = 1
 
     @property
-    def open(self) -> tuple[OpenObject, ...]:
+    def open(self) -> tuple[Draft, ...]:
         """Those that the user can still change."""
-        return (*self.parked, self.now)
+        return (*self.pending, self.now)
 
     @property
-    def accepted(self) -> tuple[OpenObject, ...]:
+    def accepted(self) -> tuple[Draft, ...]:
         """Those that the user can change no more."""
         return (*self.waiting, *(() if self.writing is None else (self.writing,)))
 
-    def begin(self, refining: Refinement | None = None, size: int | None = None) -> OpenObject:
+    def begin(self, refining: PickedObject | None = None, size: int | None = None) -> Draft:
         """Begin another object and forget the one in hand."""
         self._last += 1
-        self.now = OpenObject(self._last, refining, size)
+        self.now = Draft(self._last, refining, size)
         return self.now
 
     def park(self) -> None:
         """Leave the object in hand open and begin another one."""
-        self.parked.append(self.now)
+        self.pending.append(self.now)
         self.begin()
 
-    def take(self, wanted: OpenObject, keep: bool) -> None:
+    def take(self, wanted: Draft, keep: bool) -> None:
         """Take a parked object in hand; the one in hand is parked with `keep`, else forgotten."""
-        self.parked.remove(wanted)
+        self.pending.remove(wanted)
         if keep:
-            self.parked.append(self.now)
+            self.pending.append(self.now)
         self.now = wanted
 
     def accept(self, at: int = 0) -> None:
-        """Queue the current object for writing and begin another one; `at` is its time on the clock of `Undoing`."""
+        """Queue the current object for writing and begin another one; `at` is its time on the clock of `UndoStack`."""
         self.now.accepted_at = at
         self.waiting.append(self.now)
         self.begin()
 
-    def give_back(self, given: OpenObject, is_free: bool) -> None:
+    def give_back(self, given: Draft, is_free: bool) -> None:
         """Open an accepted object again: it is the one in hand with `is_free`, else it is parked."""
         if given in self.waiting:
             self.waiting.remove(given)
@@ -151,20 +151,20 @@ class OpenObjects:
         if is_free:
             self.now = given
         else:
-            self.parked.append(given)
+            self.pending.append(given)
 
     def forget_all(self) -> None:
         """Begin anew; what is being written goes on."""
-        self.parked, self.waiting = [], []
+        self.pending, self.waiting = [], []
         self.begin()
 
-    def numbered(self, number: int) -> OpenObject | None:
+    def numbered(self, number: int) -> Draft | None:
         """Return the open object of a number, or None."""
         return next((each for each in self.open if each.number == number), None)
 
-    def parked_at(self, plane: Plane, row: float, col: float) -> OpenObject | None:
+    def parked_at(self, plane: Plane, row: float, col: float) -> Draft | None:
         """Return the parked object whose mask covers a place (row, col), in level-0 pixels, or None."""
-        for each in reversed(self.parked):
+        for each in reversed(self.pending):
             mask = each.mask
             if mask is None or each.candidates is None or each.candidates.plane != plane:
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_sam.images.lazy.levels import LazyLevel
+from napari_sam.images.lazy.levels import LazyArray
 
 LayerData = list[tuple[Any, dict[str, Any], str]]
 
@@ -71,4 +71,4 @@ def slide() -> LayerData:
         "units": ("um", "um", "um"),
         "axis_labels": ("z", "y", "x"),
     }
-    return [([LazyLevel(level) for level in made.slide_levels()], look, "image")]
+    return [([LazyArray(level) for level in made.slide_levels()], look, "image")]

@@ -10,7 +10,7 @@ from napari_sam.plugin.prompts.keys import settings_page
 SECTION = "start"
 
 
-def remembered(name: str, default: Any) -> Any:
+def load_settings(name: str, default: Any) -> Any:
     """Return what was chosen last, of the default's type; the default where nothing was.
 
     Parameters
@@ -24,7 +24,7 @@ def remembered(name: str, default: Any) -> Any:
     return value if isinstance(value, type(default)) else default
 
 
-def remember(name: str, value: Any) -> None:
+def save_settings(name: str, value: Any) -> None:
     """Begin with a value from the next time on; where it cannot be kept, nothing is said."""
     page = settings_page(SECTION)
     if page is not None and getattr(page, name, value) != value:

@@ -27,7 +27,7 @@ class DenseHead(nn.Module):
         self.contrast = nn.Parameter(torch.tensor([8.0, -4.0]))
 
     def forward(self, features: tuple[Tensor, ...], objects: NDArray[np.int32], rng: np.random.Generator) -> Tensor:
-        """Return the dense loss of the compact model's features; see `CompactGame.dense`."""
+        """Return the dense loss of the compact model's features; see `CompactTrainer.dense`."""
         _, _, f4, pixels, centers = features
         stride = objects.shape[-1] // f4.shape[-1]
         cells = np.ascontiguousarray(objects[:, stride // 2 :: stride, stride // 2 :: stride])
@@ -38,7 +38,7 @@ class DenseHead(nn.Module):
         return dense_loss(self.seen(f4).float(), centers, targets) + 0.5 * alike
 
 
-class CompactGame:
+class CompactTrainer:
     """The compact network, with a head for dense targets that is thrown away after training.
 
     Parameters
@@ -78,7 +78,7 @@ class CompactGame:
         return [*self.network.parameters(), *self.head.parameters()]
 
 
-class SamGame:
+class SamTrainer:
     """A SAM.
 
     Parameters
@@ -126,7 +126,7 @@ class SamGame:
         return [parameter for part in parts for parameter in part.parameters()]
 
 
-Game = CompactGame | SamGame
+Game = CompactTrainer | SamTrainer
 
 
 def _repeated(feature: Tensor, each: int) -> Tensor:

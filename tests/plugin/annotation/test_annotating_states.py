@@ -141,21 +141,21 @@ class Correction:
 
 
 @dataclass(frozen=True, eq=False)
-class Moment:
+class Snapshot:
     """All prompts, the open objects that wait, and the one in hand."""
 
     points: tuple = ()
     shapes: tuple = ()
-    parked: tuple = ()
+    pending: tuple = ()
     now: int = 0
     at: int = 0
 
     def without(self, gone, instead):
         now = instead if self.now == gone else self.now
-        return Moment(
+        return Snapshot(
             tuple(point for point in self.points if point.of != gone),
             tuple(shape for shape in self.shapes if shape.of != gone),
-            tuple(number for number in self.parked if number not in (gone, now)),
+            tuple(number for number in self.pending if number not in (gone, now)),
             now,
             self.at,
         )
@@ -170,7 +170,7 @@ class Prompting:
 
     def forget_all(self):
         self.last += 1
-        self.present = self.kept = Moment(now=self.last)
+        self.present = self.kept = Snapshot(now=self.last)
         self.past, self.future = [], []
 
     @property
@@ -204,7 +204,9 @@ class Prompting:
 
     def record(self):
         begun = {one.of for one in (*self.present.points, *self.present.shapes)} | set(self.corrections)
-        self.present = replace(self.present, parked=tuple(number for number in self.present.parked if number in begun))
+        self.present = replace(
+            self.present, pending=tuple(number for number in self.present.pending if number in begun)
+        )
         at = self.kept.at
         if not self._are_alike(self.present, self.kept):
             self.past.append(self.kept)
@@ -212,7 +214,7 @@ class Prompting:
         self.present = self.kept = replace(self.present, at=at)
 
     def _are_alike(self, one, two):
-        begun = [{*each.parked, *([each.now] if self._is_begun(each) else [])} for each in (one, two)]
+        begun = [{*each.pending, *([each.now] if self._is_begun(each) else [])} for each in (one, two)]
         return (
             self._is_begun(one) == self._is_begun(two)
             and begun[0] == begun[1]
@@ -233,16 +235,16 @@ class Prompting:
 
     def park(self):
         self.last += 1
-        self.change(parked=(*self.present.parked, self.now), now=self.last)
+        self.change(pending=(*self.present.pending, self.now), now=self.last)
 
     def take(self, wanted):
-        parked = [number for number in self.present.parked if number != wanted]
+        pending = [number for number in self.present.pending if number != wanted]
         if self.is_begun:
-            parked.append(self.now)
-        self.present = replace(self.present, parked=tuple(parked), now=wanted)
+            pending.append(self.now)
+        self.present = replace(self.present, pending=tuple(pending), now=wanted)
         self.record()
 
-    def settle(self, gone):
+    def forget_object(self, gone):
         """Take an object out of every moment: it was written, or changed otherwise."""
         instead = self.now
         if gone == instead:
@@ -326,13 +328,13 @@ def has_points(self):
 
 def has_points_of_others(self):
     present = self.prompting.present
-    return any(point.of in present.parked for point in present.points)
+    return any(point.of in present.pending for point in present.points)
 
 
 def has_several_open(self):
-    parked, kept = self.controller.open.parked, self.controller.objects.kept
-    answered = all(each.is_answered and self.controller.accepting.mask_of(each.selected, each).area for each in parked)
-    return bool(parked) and answered and kept is not None and kept.layer is self.controller.target
+    pending, kept = self.controller.open.pending, self.controller.objects.kept
+    answered = all(each.is_answered and self.controller.accepting.mask_of(each.selected, each).area for each in pending)
+    return bool(pending) and answered and kept is not None and kept.layer is self.controller.target
 
 
 def has_only_objects(self):
@@ -456,8 +458,8 @@ class Annotating(RuleBasedStateMachine):
                 np.testing.assert_allclose(end(corners, axis=0), end(shape.corners, axis=0), atol=1e-5)
         of = [number for layer in (points, shapes) if layer is not None for number in layer.features["object"]]
         _check_same_groups(
-            [*of, *(each.number for each in controller.open.parked), controller.open.now.number],
-            [*(one.of for one in (*present.points, *present.shapes)), *present.parked, present.now],
+            [*of, *(each.number for each in controller.open.pending), controller.open.now.number],
+            [*(one.of for one in (*present.points, *present.shapes)), *present.pending, present.now],
         )
         assert controller.undoing.history.can_undo == bool(expected.past)
         assert controller.undoing.history.can_redo == bool(expected.future)
@@ -617,17 +619,17 @@ class Annotating(RuleBasedStateMachine):
         self._did("begin another object")
         self._check()
 
-    @operation(3, needs=lambda self: bool(self.prompting.present.parked), before=SEVERAL)
+    @operation(3, needs=lambda self: bool(self.prompting.present.pending), before=SEVERAL)
     def take_the_next_object(self):
         self.controller.in_hand.take_next()
-        self.prompting.take(self.prompting.present.parked[0])
+        self.prompting.take(self.prompting.present.pending[0])
         self._did("take another object in hand")
         self._check()
 
     @operation(3, needs=has_points_of_others, before=SEVERAL, which=which)
     def select_a_point_of_another_object(self, which):
         layer, present = self.controller.points, self.prompting.present
-        others = [(at, point.of) for at, point in enumerate(present.points) if point.of in present.parked]
+        others = [(at, point.of) for at, point in enumerate(present.points) if point.of in present.pending]
         index, of = others[which % len(others)]
         layer.mode = "select"
         layer.selected_data = {index}
@@ -693,7 +695,7 @@ class Annotating(RuleBasedStateMachine):
                 assert label == correction.label
             name = None if correction else self.class_name
             reference.accept(plane, mask, label, overlap, asked, name, correction and correction.clicked)
-            prompting.settle(prompting.now)
+            prompting.forget_object(prompting.now)
             self._did("correct" if correction else f"accept over others: {overlap}")
         self._check()
 
@@ -710,7 +712,7 @@ class Annotating(RuleBasedStateMachine):
         # An empty mask is accepted, and refused in its turn; one that the clean-up leaves nothing of is not.
         has_now = now.is_answered and (not now.mask.area or controller.accepting.mask_of(now.selected, now).area)
         waiting = []
-        for number, each in zip((*present.parked, present.now), controller.open.open, strict=True):
+        for number, each in zip((*present.pending, present.now), controller.open.open, strict=True):
             if each is not now or has_now:
                 mask = np.zeros(each.candidates.plane.shape_in(self.site.shape), bool)
                 candidate = controller.accepting.mask_of(each.selected, each)
@@ -721,7 +723,7 @@ class Annotating(RuleBasedStateMachine):
         told = self._news()
         if has_now:
             prompting.begin()
-        prompting.present = replace(prompting.present, parked=())
+        prompting.present = replace(prompting.present, pending=())
         at = self.clock()
         while waiting:
             number, plane, mask = waiting[0]
@@ -738,16 +740,16 @@ class Annotating(RuleBasedStateMachine):
             reference.together = at
             reference.accept(plane, mask, entry.label, overlap, asked, name, correction and correction.clicked)
             reference.together = None
-            prompting.settle(number)
+            prompting.forget_object(number)
             waiting.pop(0)
             self._did("accept one of several")
         if waiting:
             assert ("belong" if waiting[0][2].any() else "empty") in told
             numbers = [number for number, *_ in waiting]
             if prompting.is_begun:
-                prompting.present = replace(prompting.present, parked=tuple(numbers))
+                prompting.present = replace(prompting.present, pending=tuple(numbers))
             else:
-                prompting.present = replace(prompting.present, parked=tuple(numbers[1:]), now=numbers[0])
+                prompting.present = replace(prompting.present, pending=tuple(numbers[1:]), now=numbers[0])
         self._check()
 
     def _labels_layers(self):
@@ -812,10 +814,10 @@ class Annotating(RuleBasedStateMachine):
     def _let_go(self, layer, labels):
         """Forget a correction of an object that was changed otherwise."""
         present, corrections = self.prompting.present, self.prompting.corrections
-        for number in (*present.parked, present.now):
+        for number in (*present.pending, present.now):
             correction = corrections.get(number)
             if correction is not None and correction.layer is layer and correction.label in labels:
-                self.prompting.settle(number)
+                self.prompting.forget_object(number)
 
     @operation(2, needs=has_only_objects, steps=st.lists(st.tuples(st.integers(0, 3), which), min_size=2, max_size=6))
     def several_before_the_disk_is_done(self, steps):
@@ -898,10 +900,10 @@ class Annotating(RuleBasedStateMachine):
         row, col = np.argwhere(here == label)[0]
         position = self.site.layer.data_to_world(self._position((row, col)))
         waits = self.controller.open.parked_at(plane, row, col)
-        at = None if waits is None else self.controller.open.parked.index(waits)
+        at = None if waits is None else self.controller.open.pending.index(waits)
         self.controller.in_hand.refine(position)
         if at is not None:
-            self.prompting.take(self.prompting.present.parked[at])
+            self.prompting.take(self.prompting.present.pending[at])
         elif label in reference.state.objects and self.controller.objects.kept is not None:
             self._expect_reopened(target, reference, label, plane)
         else:

@@ -203,7 +203,7 @@ def test_each_open_object_has_its_own_prompts_and_all_are_drawn(controller):
     mask = mask_of(controller)
     assert mask[THIRD]
     assert not mask[COIN]
-    layer = controller.drawing.parked
+    layer = controller.drawing.pending
     assert layer.visible
     shown = {point: layer.get_value(point, world=True) for point in (COIN, NEIGHBOUR, THIRD, (0, 0))}
     assert shown[COIN] != shown[NEIGHBOUR]
@@ -228,7 +228,7 @@ def test_they_are_taken_up_in_turn_corrected_and_accepted_one_by_one(controller,
     controller.in_hand.take_next()
     controller.accept()
     assert points_of(controller) == []
-    assert not controller.drawing.parked.visible
+    assert not controller.drawing.pending.visible
     for label, point in ((1, COIN), (2, NEIGHBOUR), (3, THIRD)):
         assert iou(controller.target.data == label, coin_labels == coin_labels[point]) > 0.8
 
@@ -263,15 +263,15 @@ def test_beginning_another_one_is_a_step_and_needs_a_prompt(controller, notes):
     click(controller, NEIGHBOUR)
     controller.undo()
     assert controller.candidates is None
-    assert len(controller.open.parked) == 1
+    assert len(controller.open.pending) == 1
     controller.undo()
-    assert controller.open.parked == []
+    assert controller.open.pending == []
     assert mask_of(controller)[COIN]
-    assert not controller.drawing.parked.visible
+    assert not controller.drawing.pending.visible
     controller.redo()
     controller.redo()
     assert mask_of(controller)[NEIGHBOUR]
-    assert len(controller.open.parked) == 1
+    assert len(controller.open.pending) == 1
 
 
 def test_accepting_one_leaves_the_steps_of_the_others(controller):
@@ -299,7 +299,7 @@ def test_what_cannot_be_written_stays_open_with_all_that_waited(controller, view
     controller.accepting.accept_all()
     assert len(notes) == 1
     assert set(points_of(controller)) == {COIN, NEIGHBOUR, THIRD}
-    assert len(controller.open.parked) == 2
+    assert len(controller.open.pending) == 2
     np.testing.assert_array_equal(controller.target.data, full)
     controller.accepting.overlap = "overwrite"
     controller.accepting.accept_all()
@@ -329,9 +329,9 @@ def test_open_objects_are_drawn_on_their_own_plane_only(coins, make_controller):
     viewer.dims.set_point(0, 0)
     controller.points.add(np.array([[0, *COIN]], float))
     controller.in_hand.begin_another()
-    assert controller.drawing.parked.visible
+    assert controller.drawing.pending.visible
     viewer.dims.set_point(0, 1)
-    assert not controller.drawing.parked.visible
+    assert not controller.drawing.pending.visible
     controller.points.add(np.array([[1, *NEIGHBOUR]], float))
     controller.accepting.accept_all()
     assert controller.target.data[(0, *COIN)] == 1
@@ -343,7 +343,7 @@ def test_a_viewer_is_emptied_with_objects_open(viewer, controller):
     open_three(controller)
     viewer.layers.clear()
     assert controller.image is None
-    assert controller.open.parked == []
+    assert controller.open.pending == []
     assert len(viewer.layers) == 0
 
 
@@ -375,16 +375,16 @@ def test_an_object_that_is_left_without_prompts_is_open_no_more(viewer, controll
     controller.points.selected_data = set()
     controller.points.mode = "select"
     viewer.layers.remove(controller.points)
-    assert controller.open.parked == []
-    assert not controller.drawing.parked.visible
+    assert controller.open.pending == []
+    assert not controller.drawing.pending.visible
     controller.undo()
-    assert len(controller.open.parked) == 2
-    assert controller.drawing.parked is not None
+    assert len(controller.open.pending) == 2
+    assert controller.drawing.pending is not None
 
 
 def test_the_answer_of_an_open_object_follows_its_prompts(controller):
     open_three(controller)
-    mine = controller.open.parked[0]
+    mine = controller.open.pending[0]
     before = mine.candidates
     data = controller.points.data.copy()
     data[0] = (45, 150)
@@ -437,7 +437,7 @@ def test_an_object_in_hand_stays_in_the_steps_when_another_one_is_let_go(control
     controller.in_hand.take_next()
     assert mask_of(controller)[NEIGHBOUR]
     controller.objects.delete([1])  # The parked correction goes with it.
-    assert controller.open.parked == []
+    assert controller.open.pending == []
     controller.undo()  # That the neighbour was taken up: it is parked again, and not lost.
     assert points_of(controller) == [NEIGHBOUR]
     assert any(controller.prompts.count_of(each.number) for each in controller.open.open)

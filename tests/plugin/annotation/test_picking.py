@@ -47,19 +47,19 @@ def test_an_object_of_any_size_is_found_whole_and_its_far_pieces_are_left_out(mo
     data[10:80, 20:115] = 5
     data[30:60, 40:60] = 2
     data[0:3, 0:3] = 5
-    found = refine.find_refinement([Labels(data)], PLANE, (70.2, 100.4))
+    found = refine.pick_object([Labels(data)], PLANE, (70.2, 100.4))
     expected = data == 5
     expected[0:3, 0:3] = False
     assert found.label == 5
     np.testing.assert_array_equal(found.mask.to_array(data.shape), expected)
-    assert refine.find_refinement([Labels(data)], PLANE, (5, 60)) is None
+    assert refine.pick_object([Labels(data)], PLANE, (5, 60)) is None
 
 
 @pytest.mark.parametrize("axes", [(1, 2), (2, 1)])
 def test_on_any_plane_and_of_zarr(tmp_path, axes):
     array = zarr.create_array(tmp_path / "l.zarr", shape=(3, 40, 50), chunks=(1, 16, 16), dtype="uint16")
     array[1, 10:20, 30:45] = 4
-    found = refine.find_refinement([Labels(array)], Plane(axes, (1, 0, 0)), (15, 35) if axes == (1, 2) else (35, 15))
+    found = refine.pick_object([Labels(array)], Plane(axes, (1, 0, 0)), (15, 35) if axes == (1, 2) else (35, 15))
     assert found.mask.area == 150
     box = (10, 30, 20, 45) if axes == (1, 2) else (30, 10, 45, 20)
     assert found.mask.box.as_tuple() == box
@@ -84,8 +84,8 @@ def test_accept_takes_the_objects_place_and_undo_brings_the_old_one_back(control
 
 def test_a_mask_that_cannot_be_written_leaves_the_old_object(controller, labelled):
     before = labelled.data.copy()
-    hole = Mask(refine.find_refinement([labelled], PLANE, (55, 100)).mask.box, np.ones((8, 13), bool))
-    old = refine.find_refinement([labelled], PLANE, (51, 150)).mask
+    hole = Mask(refine.pick_object([labelled], PLANE, (55, 100)).mask.box, np.ones((8, 13), bool))
+    old = refine.pick_object([labelled], PLANE, (51, 150)).mask
     with pytest.raises(labels_layer.LabelsError):
         labels_layer.replace(labelled, PLANE, old, hole, 7, "keep")
     np.testing.assert_array_equal(labelled.data, before)

@@ -142,7 +142,7 @@ def test_undo_takes_an_accept_back_that_waits_for_its_answer(coins, make_control
 
 
 def test_a_click_after_an_accept_that_is_being_written_is_taken_back_before_it(coins, make_controller, monkeypatch):
-    monkeypatch.setattr("napari_sam.plugin.objects.journals.AT_ONCE", 0)
+    monkeypatch.setattr("napari_sam.plugin.objects.journals.MAX_SYNC_PIXELS", 0)
     viewer, runner = ViewerModel(), HeldRunner()
     viewer.add_image(coins, contrast_limits=(0, 255))
     controller = make_controller(viewer, runner)

@@ -9,11 +9,11 @@ from tests.plugin.conftest import HeldRunner, NowRunner
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.tiles import TileGrid
-from napari_sam.embeddings.store import DiskStore
+from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import OutputError
 from napari_sam.images.lazy.levels import LazyLevel
 from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.plugin.inference.prefetch import MOST_AHEAD, View, coverage_of, plan_ahead
+from napari_sam.plugin.inference.prefetch import MAX_AHEAD, View, coverage_of, plan_ahead
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers import labels as labels_layer
@@ -36,14 +36,14 @@ def test_what_is_in_view_comes_first_then_what_is_coarser_then_around_then_other
     planes = [plane.index[0] for plane, _ in plan]
     assert planes == sorted(planes, key=[7, 8, 6].index)
     assert {8, 6} <= set(planes)
-    assert len(set(plan)) == len(plan) <= MOST_AHEAD
+    assert len(set(plan)) == len(plan) <= MAX_AHEAD
 
 
 @pytest.mark.parametrize("box", [Box(0, 0, 10**6, 10**6), Box(999_990, 3, 10**6, 500_000)])
 def test_a_plan_for_a_huge_view_is_bounded_and_made_at_once(box):
     grid = TileGrid((10**6, 10**6), 256)
     plan = plan_ahead(grid, View(Plane((0, 1), (0, 0)), box, 0), (10**6, 10**6))
-    assert 0 < len(plan) <= MOST_AHEAD
+    assert 0 < len(plan) <= MAX_AHEAD
 
 
 def test_a_view_beside_the_image_needs_nothing():
@@ -127,7 +127,7 @@ def test_a_plane_is_encoded_into_the_store_with_progress_and_the_next_time_it_is
     assert controller.ahead.progress is None
     assert "Encoded" in notes[-1]
     assert any(progress is not None and 0 < progress.done <= progress.total for progress in seen)
-    assert DiskStore(tmp_path / "store").count > 3
+    assert EmbeddingStore(tmp_path / "store").count > 3
     controller.ahead.start("plane")
     runner.work_off()
     assert "Encoded 0 tiles" in notes[-1]
@@ -142,7 +142,7 @@ def test_a_cancelled_run_stops_and_keeps_what_it_did(working, tmp_path):
     controller.ahead.cancel()
     assert runner.work_off() == 0
     assert controller.ahead.progress is None
-    assert DiskStore(tmp_path / "store").count >= 1
+    assert EmbeddingStore(tmp_path / "store").count >= 1
 
 
 def test_a_run_that_cannot_write_says_so_and_ends(working, tmp_path, notes, monkeypatch):
@@ -156,7 +156,7 @@ def test_a_run_that_cannot_write_says_so_and_ends(working, tmp_path, notes, monk
         raise OutputError("Embeddings cannot be written: make room.")
 
     controller.set_store(str(tmp_path / "store"))
-    monkeypatch.setattr(DiskStore, "put", full)
+    monkeypatch.setattr(EmbeddingStore, "put", full)
     controller.ahead.start("view")
     runner.work_off()
     assert "make room" in notes[-1]

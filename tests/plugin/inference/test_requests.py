@@ -111,10 +111,10 @@ def test_the_last_answer_fades_while_a_newer_one_is_under_way(working):
 
 def test_a_look_knows_whether_it_left_tiles_out(working):
     from napari_sam.core.geometry import Plane
-    from napari_sam.plugin.inference.look import Spot
+    from napari_sam.plugin.inference.look import CursorPosition
 
     controller, _ = working
-    look = Look(controller.jobs.segmenter, Spot(Plane((0, 1), (0, 0)), COIN, 0.5))
+    look = Look(controller.jobs.segmenter, CursorPosition(Plane((0, 1), (0, 0)), COIN, 0.5))
     assert look.next_step() is None
     assert look.lacks_tiles
 

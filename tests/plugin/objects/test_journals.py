@@ -40,7 +40,7 @@ def made():
 def begin(request, made, notes, tmp_path):
     """Open the image anew, as after a restart."""
 
-    def open_again():
+    def reopen():
         for controller in made:
             controller.close()
         path = tmp_path / "labels.ome.zarr" if request.param == "pyramid" else None
@@ -48,7 +48,7 @@ def begin(request, made, notes, tmp_path):
         made.append(controller)
         return controller
 
-    return open_again
+    return reopen
 
 
 def accept(controller, mask, plane=PLANES[0], **kwargs):

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("screen")
 ROOT = Path(__file__).parents[3]
 KILLS = int(os.environ.get("NAPARI_SAM_KILLS", "4"))
 # An operation takes about half a second, a start about five; what follows a line of the journal a hundredth.
-MOST_OPERATIONS, OF_AN_OPERATION, OF_A_START, AFTER_A_LINE = 6, 0.7, 8.0, 0.02
+MAX_OPERATIONS, OF_AN_OPERATION, OF_A_START, AFTER_A_LINE = 6, 0.7, 8.0, 0.02
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Work:
 
     def annotate(self, pick):
         """Annotate for a random while, and remember what the killed program said last."""
-        operations = pick.randint(0, MOST_OPERATIONS)
+        operations = pick.randint(0, MAX_OPERATIONS)
         lines = []
         with self.killed(pick.randrange(10**6)) as process:
             while operations > sum(line.startswith(SAYS) for line in lines) and (line := process.stdout.readline()):

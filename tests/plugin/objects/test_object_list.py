@@ -212,7 +212,7 @@ def classes_of(window):
     return [row.label_class and row.label_class.name for row in rows]
 
 
-def settle(window):
+def forget_object(window):
     QTest.qWait(20)
     kept = window.controller.objects.kept
     window.qtbot.waitUntil(lambda: not kept.is_busy, timeout=ANSWER_WITHIN)
@@ -224,7 +224,7 @@ def test_a_class_of_many_rows_stays_after_the_next_click(screen, six_objects, by
     if by == "choosing":
         panel.table.choose([6])
         window.controller.objects.classify([6], "cell")
-        settle(window)
+        forget_object(window)
     panel.table.choose([1, 2, 3, 4, 5])
     line = panel.classes.lineEdit()
     if by == "choosing":
@@ -241,15 +241,15 @@ def test_a_class_of_many_rows_stays_after_the_next_click(screen, six_objects, by
     line.editingFinished.emit()  # As Qt does when the box loses the focus to the next click.
     panel.table.choose([6])
     line.editingFinished.emit()
-    settle(window)
+    forget_object(window)
     assert classes_of(window)[:5] == ["cell"] * 5
     window.controller.undo()
-    settle(window)
+    forget_object(window)
     assert classes_of(window)[:5] == [None] * 5
     panel.table.choose([1, 2, 3, 4, 5])
     assert panel.classes.currentText() == "no class"
     window.controller.undo()
-    settle(window)
+    forget_object(window)
     assert len(classes_of(window)) == (6 if by == "choosing" else 5)
 
 
@@ -259,5 +259,5 @@ def test_a_class_that_is_changed_before_the_first_one_is_written_wins(screen, si
     for name in ("cell", "vessel", "no class"):
         panel.classes.setCurrentText(name)
         panel._give_class()
-    settle(window)
+    forget_object(window)
     assert classes_of(window) == [None] * 6

@@ -8,7 +8,7 @@ from pathlib import Path
 from napari_sam.images.files.formats import DICOM, N5, known_format
 
 ZARR_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
-MOST_ENTRIES = 2000
+MAX_ENTRIES = 2000
 PICTURES = {
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
     ".png": "PNG",
@@ -24,7 +24,7 @@ def is_zarr_folder(path: Path) -> bool:
 
 def explain_folder(path: Path) -> str:
     """Return the sentence that says why a folder is no image, and what to give instead."""
-    entries = sorted(itertools.islice(path.iterdir(), MOST_ENTRIES))
+    entries = sorted(itertools.islice(path.iterdir(), MAX_ENTRIES))
     entries = [entry for entry in entries if entry.name not in (".DS_Store", "Thumbs.db", "desktop.ini")]
     if not entries:
         return f"{path} cannot be read as an image, since it is an empty folder: give an image file or a zarr."

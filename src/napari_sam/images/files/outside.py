@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 # Set to 1, files may refer to others outside their folder, or on the network.
 OUTSIDE_VARIABLE = "NAPARI_SAM_ALLOW_OUTSIDE_FILES"
-MOST_NESTED = 8
-MOST_XML_BYTES = 64 * 2**20
+MAX_NESTED = 8
+MAX_XML_BYTES = 64 * 2**20
 # What GDAL opens by a description instead of pixels, and thereby reaches other files or the network.
 DESCRIPTIONS = (
     b"<VRTDataset",
@@ -81,7 +81,7 @@ def check_raster(path: Path) -> None:
     check_sidecars(path)
     if may_follow_outside():
         return
-    _check_description(path, MOST_NESTED)
+    _check_description(path, MAX_NESTED)
     for name in (f"{path.name}.ovr", f"{path.name}.msk", f"{path.stem}.aux", f"{path.stem}.rrd"):
         if any(sign in head_of(path.with_name(name), 4096) for sign in DESCRIPTIONS):
             raise ImageError(f"{path.with_name(name)} is a description instead of overviews: remove it, or rename it.")
@@ -100,10 +100,8 @@ def parsed(path: Path) -> Element:
     ImageError
         It is too large, no XML, or defines entities.
     """
-    if path.stat().st_size > MOST_XML_BYTES:
-        raise ImageError(
-            f"{path} has more than {MOST_XML_BYTES // 2**20} MiB of XML: it is no description of an image."
-        )
+    if path.stat().st_size > MAX_XML_BYTES:
+        raise ImageError(f"{path} has more than {MAX_XML_BYTES // 2**20} MiB of XML: it is no description of an image.")
     return parsed_text(path.read_bytes(), path)
 
 
@@ -143,7 +141,7 @@ def _check_description(path: Path, depth: int) -> None:
             _check_description(found, depth - 1)
 
 
-def sources_of(path: Path, depth: int = MOST_NESTED) -> Iterator[Path]:
+def sources_of(path: Path, depth: int = MAX_NESTED) -> Iterator[Path]:
     """Yield the files that a virtual raster is made of; none for files of other kinds."""
     if depth == 0 or b"<VRTDataset" not in head_of(path, 4096):
         return

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 
-class LazyLevel:
+class LazyArray:
     """An array of any kind, or a part of it, that is read when it is converted to numpy.
 
     Parameters
@@ -71,7 +71,7 @@ class LazyLevel:
             return np.asarray(self)[key]
         given = iter((*parts, *(slice(None),) * (self.ndim - len(parts))))
         taken = tuple(part[_plain(next(given))] if isinstance(part, range) else part for part in self._key)
-        return LazyLevel(self._array, taken)
+        return LazyArray(self._array, taken)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Read this part."""
@@ -86,9 +86,9 @@ class LazyLevel:
         return np.asarray(read[tuple(flipped)], dtype)
 
 
-def lazy_levels(levels: Sequence[Any]) -> LazyLevel | list[LazyLevel]:
+def lazy_levels(levels: Sequence[Any]) -> LazyArray | list[LazyArray]:
     """Return the data of a napari layer that shows the levels of a pyramid: a list, or the only level itself."""
-    lazy = [LazyLevel(level) for level in levels]
+    lazy = [LazyArray(level) for level in levels]
     return lazy if len(lazy) > 1 else lazy[0]
 
 
@@ -109,7 +109,7 @@ class Stacked:
     @property
     def chunks(self) -> tuple[int, ...] | None:
         """Shape of a chunk, where the arrays have regular ones."""
-        chunks = LazyLevel(self.arrays[0]).chunks
+        chunks = LazyArray(self.arrays[0]).chunks
         return None if chunks is None else (1, *chunks)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
@@ -141,3 +141,7 @@ def _slice(part: range) -> slice:
         return slice(0, 0)
     low, high = min(part[0], part[-1]), max(part[0], part[-1])
     return slice(low, high + 1, abs(part.step) if abs(part.step) > 1 else None)
+
+
+# The public name.
+LazyLevel = LazyArray

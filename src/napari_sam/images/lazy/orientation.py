@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from napari_sam.images.lazy.blocks import whole_key
-from napari_sam.images.lazy.levels import LazyLevel, dtype_of
+from napari_sam.images.lazy.levels import LazyArray, dtype_of
 from napari_sam.images.source import ArrayLike
 
 # For each orientation: whether rows and columns are exchanged, and then whether rows and whether columns are reversed.
@@ -43,10 +43,10 @@ class Upright:
         flips = [slice(None, None, -1 if flip else None) for flip in (up, left)]
         if self._swapped:
             flips.reverse()
-        self._array = LazyLevel(array)[(*(slice(None),) * row, *flips)]
+        self._array = LazyArray(array)[(*(slice(None),) * row, *flips)]
         self.shape: tuple[int, ...] = self._turned(self._array.shape)
         self.dtype: np.dtype[Any] = dtype_of(array)
-        chunks = LazyLevel(array).chunks
+        chunks = LazyArray(array).chunks
         self.chunks = None if chunks is None else self._turned(chunks)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from napari_sam.images.lazy.blocks import whole_key
-from napari_sam.images.lazy.levels import LazyLevel
+from napari_sam.images.lazy.levels import LazyArray
 from napari_sam.images.source import ArrayLike
 
 Conversion = Callable[[NDArray[Any]], NDArray[Any]]
@@ -62,7 +62,7 @@ class Recolored:
         last = (recoloring.channels,) if recoloring.channels else ()
         self.shape: tuple[int, ...] = (*lead, *last)
         self.dtype = recoloring.dtype
-        chunks = LazyLevel(array).chunks
+        chunks = LazyArray(array).chunks
         self.chunks = None if chunks is None else (*chunks[: len(lead)], *last)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from zarr.storage import LocalStore
 
 from napari_sam.errors import ImageError
 from napari_sam.images.files.folders import ZARR_FILES
-from napari_sam.images.ome_zarr.zips import MOST_METADATA_BYTES
+from napari_sam.images.ome_zarr.zips import MAX_METADATA_BYTES
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -45,5 +45,5 @@ class RegularFilesStore(LocalStore):
             return
         if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
             raise ImageError(f"{path} is a pipe, socket or device and not a file: copy the zarr again.")
-        if path.name in ZARR_FILES and found.st_size > MOST_METADATA_BYTES:
+        if path.name in ZARR_FILES and found.st_size > MAX_METADATA_BYTES:
             raise ImageError(f"{path} has {found.st_size / 2**20:.0f} MiB, which no description has: copy it again.")

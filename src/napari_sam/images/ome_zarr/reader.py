@@ -11,7 +11,7 @@ from napari_sam.errors import ImageError
 from napari_sam.images.axes.attributes import grid_in, map_in
 from napari_sam.images.axes.letters import named_axes, names_of_array
 from napari_sam.images.ome_zarr.transforms import Placement, UnsupportedTransformationError, placement
-from napari_sam.images.source import Opened, calibrated, checked
+from napari_sam.images.source import ImageSource, calibrated, checked
 
 if TYPE_CHECKING:
     import zarr
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NAMED_SYSTEMS = "0.6"
 
 
-def open_url(url: str) -> Opened:
+def open_url(url: str) -> ImageSource:
     """Open a zarr array or an OME-Zarr image behind a URL."""
     if "?" in url:
         raise ImageError(f"{url} has a query, and only plain URLs are opened: leave out the ? and what follows it.")
@@ -29,7 +29,7 @@ def open_url(url: str) -> Opened:
     return open_zarr(url)
 
 
-def open_zarr(where: str) -> Opened:
+def open_zarr(where: str) -> ImageSource:
     """Open a zarr array or an OME-Zarr image in a folder, in a zip or behind a URL."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Codecs and files that zarr does not know and that are not asked for.
@@ -59,7 +59,7 @@ def _node(where: str) -> zarr.Group | zarr.Array[Any]:
         return zarr.open(store, path=folders.pop(), mode="r")
 
 
-def _open_node(node: zarr.Group | zarr.Array[Any], where: str) -> Opened:
+def _open_node(node: zarr.Group | zarr.Array[Any], where: str) -> ImageSource:
     """Open an array, an OME-Zarr image, or the one image that a group holds."""
     import zarr
 
@@ -85,11 +85,11 @@ def _open_node(node: zarr.Group | zarr.Array[Any], where: str) -> Opened:
     raise ImageError(f"{where} is a zarr group and not one image: give the path of one of its {kind} ({listed}).")
 
 
-def _open_array(array: zarr.Array[Any]) -> Opened:
+def _open_array(array: zarr.Array[Any]) -> ImageSource:
     """Describe a single array by its own attributes: names of its axes, and the steps and origin that N5 gives."""
     letters, guessed = named_axes(names_of_array(array), array.ndim)
     attributes = array.attrs.asdict()
-    opened = Opened((array,), letters, georeference=map_in(attributes), guessed_axes=guessed)
+    opened = ImageSource((array,), letters, georeference=map_in(attributes), guessed_axes=guessed)
     stated = grid_in(attributes, array.ndim)
     if letters is None or stated is None:
         return opened
@@ -115,7 +115,7 @@ def _refuse_collection(ome: Any, where: str) -> None:
     raise ImageError(f"{where} holds many {kind}: give the path of one of them, such as {where}/{inner}.")
 
 
-def _open_multiscale(node: zarr.Group, ome: dict[str, Any], where: str) -> Opened:
+def _open_multiscale(node: zarr.Group, ome: dict[str, Any], where: str) -> ImageSource:
     """Open an OME-Zarr image by its metadata (version 0.1 to 0.6)."""
     multiscale = ome["multiscales"][0]
     datasets = multiscale["datasets"]
@@ -134,7 +134,7 @@ def _open_multiscale(node: zarr.Group, ome: dict[str, Any], where: str) -> Opene
         factors = tuple(tuple(_rounded(a / b) for a, b in zip(scale, steps[0], strict=True)) for scale in steps)
         _check_origins(placements, where, advice)
     channels = _channels(ome)
-    opened = Opened(
+    opened = ImageSource(
         levels,
         letters,
         factors=factors,
@@ -219,7 +219,7 @@ def _ome_letters(
     return named_axes(names_of_array(array), array.ndim)
 
 
-def _calibrated(opened: Opened, place: Placement, axes: Sequence[dict[str, Any]] | None) -> Opened:
+def _calibrated(opened: ImageSource, place: Placement, axes: Sequence[dict[str, Any]] | None) -> ImageSource:
     """Add spacing, origin and units to an image whose axes are known; lengths in the unit of the columns."""
     assert opened.axes is not None
     given = [axes[at].get("unit") for at in place.order] if axes else [None] * len(place.order)

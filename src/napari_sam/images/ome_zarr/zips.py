@@ -8,10 +8,10 @@ from pathlib import Path
 from napari_sam.errors import ImageError
 from napari_sam.images.files.folders import ZARR_FILES
 
-MOST_METADATA_BYTES = 64 * 2**20
+MAX_METADATA_BYTES = 64 * 2**20
 # Deflate packs zeros a thousandfold; chunks in a zip are packed already, and hardly become smaller.
-MOST_MEMBER_BYTES = 256 * 2**20
-MOST_RATIO = 100
+MAX_MEMBER_BYTES = 256 * 2**20
+MAX_RATIO = 100
 
 
 def check_zip(path: Path) -> None:
@@ -25,9 +25,9 @@ def check_zip(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             is_metadata = member.filename.rsplit("/", 1)[-1] in ZARR_FILES
-            is_packed = member.file_size > MOST_RATIO * max(member.compress_size, 1)
-            if (is_metadata and member.file_size > MOST_METADATA_BYTES) or (
-                is_packed and member.file_size > MOST_MEMBER_BYTES
+            is_packed = member.file_size > MAX_RATIO * max(member.compress_size, 1)
+            if (is_metadata and member.file_size > MAX_METADATA_BYTES) or (
+                is_packed and member.file_size > MAX_MEMBER_BYTES
             ):
                 raise ImageError(
                     f"{path} holds {member.filename}, which unpacks to {member.file_size / 2**20:.0f} MiB and is no "

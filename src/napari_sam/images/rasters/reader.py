@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_sam.images.files.outside import check_raster
 from napari_sam.images.lazy.recoloring import Recoloring, palette, transparent_gray
 from napari_sam.images.rasters.gdal import Raster, open_raster
-from napari_sam.images.source import Opened, checked
+from napari_sam.images.source import ImageSource, checked
 
 # What is left to GDAL where rasterio is installed.
 RASTER_SUFFIXES = {".vrt", ".jp2", ".j2k", ".img", ".asc", ".dem", ".hgt", ".ecw", ".sid", ".nc", ".hdf", ".h5"} | {
@@ -22,7 +22,7 @@ RASTER_SUFFIXES = {".vrt", ".jp2", ".j2k", ".img", ".asc", ".dem", ".hgt", ".ecw
 PHOTO_SUFFIXES = (".jp2", ".j2k")
 
 
-def open_by_gdal(path: Path) -> Opened:
+def open_by_gdal(path: Path) -> ImageSource:
     """Open a raster with GDAL, in its colors, with its overviews and where it lies.
 
     Raises
@@ -45,7 +45,7 @@ def open_by_gdal(path: Path) -> Opened:
         axes = "yxs" if recoloring.channels else "yx"
         if recoloring.dtype.kind == "f":
             nodata, windows = None, ((0.0, 1.0),) * recoloring.channels
-    opened = Opened(
+    opened = ImageSource(
         levels,
         axes,
         windows=windows,

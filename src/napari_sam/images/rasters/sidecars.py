@@ -9,7 +9,7 @@ from pathlib import Path
 
 from napari_sam.images.axes.georeference import Georeference
 from napari_sam.images.rasters.gdal import read_georeference
-from napari_sam.images.source import Opened
+from napari_sam.images.source import ImageSource
 
 # GDAL must take the file for the picture that it is: its other formats may refer to further files.
 DRIVERS = {
@@ -40,7 +40,7 @@ def place_beside(path: Path) -> Georeference | None:
     return read_georeference(path, driver) if driver is not None and has_sidecar(path) else None
 
 
-def placed(opened: Opened, path: Path) -> Opened:
+def placed(opened: ImageSource, path: Path) -> ImageSource:
     """Add the position on the earth to a picture that files beside it place there."""
     place = None if opened.georeference is not None else place_beside(path)
     if place is None:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 # No page of a TIFF takes fewer bytes than this: its directory alone has some ten entries of 12 bytes.
-LEAST_PAGE_BYTES = 60
-MOST_ANNOTATED = 10**6
+MIN_PAGE_BYTES = 60
+MAX_ANNOTATED = 10**6
 MODULO = (("Start", "0"), ("End", "0"), ("Step", "1"))
 
 
@@ -108,7 +108,7 @@ def _check_planes(path: Path, root: Element, pixels: Element, samples: int) -> N
         wanted.append(_whole(path, data.get("PlaneCount", data.get("NumPlanes", "0"))))
         wanted += [_whole(path, data.get(f"First{axis}", "0")) for axis in "ZCT"]
     capacity = max(path.stat().st_size, 1) + sum(_companions(path, root, pixels).values())
-    if max(wanted) * LEAST_PAGE_BYTES > capacity:
+    if max(wanted) * MIN_PAGE_BYTES > capacity:
         raise ImageError(
             f"{path} says that it has {max(wanted)} planes, and its files are too small for so many: they are "
             "incomplete, or the metadata are damaged; export the image again."
@@ -153,7 +153,7 @@ def _check_annotations(path: Path, root: Element) -> None:
             start, end, step = (float(along.get(name, default)) for name, default in MODULO)
         except ValueError as error:
             raise ImageError(f"The OME metadata of {path} are damaged ({error}): export the image again.") from error
-        if not step or not abs(end - start) / abs(step) < MOST_ANNOTATED:
+        if not step or not abs(end - start) / abs(step) < MAX_ANNOTATED:
             raise ImageError(f"The OME metadata of {path} divide an axis without end: export the image again.")
 
 

@@ -19,7 +19,7 @@ from napari_sam.errors import ImageError
 from napari_sam.images.axes.names import known_letters
 from napari_sam.images.axes.units import in_one_unit, length_of, unit_name
 from napari_sam.images.files.formats import is_tiff
-from napari_sam.images.files.outside import MOST_XML_BYTES, check_raster
+from napari_sam.images.files.outside import MAX_XML_BYTES, check_raster
 from napari_sam.images.lazy.blocks import whole_key
 from napari_sam.images.lazy.levels import Stacked, dtype_of
 from napari_sam.images.lazy.orientation import exchanges_axes, upright
@@ -29,7 +29,7 @@ from napari_sam.images.pictures import open_picture
 from napari_sam.images.rasters.gdal import has_rasterio, read_georeference
 from napari_sam.images.rasters.reader import open_by_gdal
 from napari_sam.images.rasters.sidecars import has_sidecar
-from napari_sam.images.source import Opened, checked
+from napari_sam.images.source import ImageSource, checked
 from napari_sam.images.tiff.colors import (
     PALETTE,
     RGB,
@@ -102,7 +102,7 @@ class SamplesLast:
         return (*values[: self._axis], *values[self._axis + 1 :], values[self._axis])
 
 
-def open_tiff(path: Path, *, as_labels: bool = False) -> Opened:
+def open_tiff(path: Path, *, as_labels: bool = False) -> ImageSource:
     """Open the image of a TIFF with all its levels: the first one, or the largest where others are overviews of it.
 
     Several images of the same form, such as positions of a plate, become one with an axis more.
@@ -146,7 +146,7 @@ def _open_whole(path: Path, metadata: Path) -> tifffile.TiffFile:
         with tifffile.TiffFile(metadata) as other:
             xml = other.ome_metadata or ""
     else:
-        xml = metadata.read_text("utf-8") if metadata.stat().st_size <= MOST_XML_BYTES else ""
+        xml = metadata.read_text("utf-8") if metadata.stat().st_size <= MAX_XML_BYTES else ""
     if not xml or "BinaryOnly" in xml:
         raise ImageError(f"{path} says that {metadata.name} describes its image, and that does not: copy it again.")
     return tifffile.TiffFile(path, omexml=xml)
@@ -163,7 +163,7 @@ def _is_decodable(series: tifffile.TiffPageSeries) -> bool:
         return False
 
 
-def _open_otherwise(path: Path, series: tifffile.TiffPageSeries) -> Opened:
+def _open_otherwise(path: Path, series: tifffile.TiffPageSeries) -> ImageSource:
     """Open what tifffile does not decode with GDAL or Pillow."""
     if has_rasterio():
         with suppress(ImageError):
@@ -177,7 +177,7 @@ def _open_otherwise(path: Path, series: tifffile.TiffPageSeries) -> Opened:
 
 def _describe_tiff(
     path: Path, file: tifffile.TiffFile, chosen: Sequence[tifffile.TiffPageSeries], *, as_labels: bool
-) -> tuple[Opened, tuple[Any, ...]]:
+) -> tuple[ImageSource, tuple[Any, ...]]:
     """Return the image, and the arrays that it was made of."""
     series, page = chosen[0], chosen[0].keyframe
     raw = [_tiff_levels(path, file, part) for part in chosen]
@@ -202,7 +202,7 @@ def _describe_tiff(
     at = positions(_ome_pixels(file.ome_metadata), unit) if file.is_ome and file.ome_metadata and spacing else {}
     origin = tuple(at.get(letter, 0.0) for letter in axes or "")
     colors, names = _channel_looks(file, int(levels[0].shape[axes.index("c")])) if axes and "c" in axes else ((), ())
-    opened = Opened(
+    opened = ImageSource(
         levels,
         axes,
         spacing,

@@ -1,4 +1,4 @@
-"""Accepting: the masks of open objects on their way into the labels, one at a time and in order."""
+"""CommitQueue: the masks of open objects on their way into the labels, one at a time and in order."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.prompts import Prompts
 from napari_sam.journal.discovery import provenance
 from napari_sam.journal.journal import Journal
-from napari_sam.plugin.drafts import OpenObject
-from napari_sam.plugin.inference.jobs import Tidied
+from napari_sam.plugin.drafts import Draft
+from napari_sam.plugin.inference.jobs import CleanedCandidates
 from napari_sam.plugin.inference.requests import sentence
 from napari_sam.plugin.layers import adapters
-from napari_sam.plugin.objects.label_layers import Acceptance, Written
+from napari_sam.plugin.objects.label_layers import Commit, Written
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_sam.plugin.controller import Controller
 
 
-class Accepting:
+class CommitQueue:
     """Writes what the user accepts.
 
     Parameters
@@ -54,7 +54,7 @@ class Accepting:
         now = self._controller.open.now
         waits = self._controller.must_wait or self._controller.asking.is_about(now)
         if now.candidates is None and not (waits and self._controller.has_prompts(now)):
-            self._controller.tell("There is no mask to accept: click an object first.")
+            self._controller.notify("There is no mask to accept: click an object first.")
             return
         if now.is_answered and self._is_cleaned_away(now):
             return
@@ -65,10 +65,10 @@ class Accepting:
     def accept_all(self) -> None:
         """Accept every open object, in the order in which they were left open; one undo takes all of them back."""
         at = self._controller.undoing.now()
-        for each in self._controller.open.parked:
+        for each in self._controller.open.pending:
             each.accepted_at = at
-        self._controller.open.waiting += self._controller.open.parked
-        self._controller.open.parked = []
+        self._controller.open.waiting += self._controller.open.pending
+        self._controller.open.pending = []
         self._controller.show_parked()
         if self._controller.has_prompts(self._controller.open.now) or not self._controller.open.waiting:
             self.accept(at)
@@ -89,21 +89,21 @@ class Accepting:
         if not first.is_answered:
             self._controller.asking.request()
         elif self._is_cleaned_away(first):
-            self.open_again(first)
+            self.reopen(first)
             self.advance()
         else:
             self._commit(self._controller.open.waiting.pop(0))
 
-    def _is_cleaned_away(self, accepted: OpenObject) -> bool:
+    def _is_cleaned_away(self, accepted: Draft) -> bool:
         """Say, to the user too, whether the clean-up leaves nothing of a mask."""
         if accepted.mask is None or accepted.mask.area == 0 or self.mask_of(accepted.selected, accepted).area:
             return False
-        self._controller.tell(
+        self._controller.notify(
             "The clean-up leaves nothing of this mask: ask for smaller parts, or choose another candidate."
         )
         return True
 
-    def open_again(self, *given: OpenObject) -> None:
+    def reopen(self, *given: Draft) -> None:
         """Let the user go on with objects that could not be written."""
         for each in given:
             is_free = not self._controller.has_prompts(self._controller.open.now)
@@ -112,7 +112,7 @@ class Accepting:
                 self._controller.in_hand.show_all()
         self._controller.show_parked()
 
-    def _commit(self, accepted: OpenObject) -> None:
+    def _commit(self, accepted: Draft) -> None:
         """Write the shown candidate of an object."""
         candidates = accepted.candidates
         assert candidates is not None
@@ -121,7 +121,7 @@ class Accepting:
         self._controller.open.writing = accepted
         self._controller.set_status("Writing ...")
         old = accepted.refining if accepted.refining is not None and accepted.refining.plane == plane else None
-        acceptance = Acceptance(
+        acceptance = Commit(
             plane,
             mask,
             self.overlap,
@@ -137,7 +137,7 @@ class Accepting:
             self._controller.image, self._controller.target if old is None else old.layer, acceptance
         )
 
-    def _made(self, accepted: OpenObject) -> Provenance | None:
+    def _made(self, accepted: Draft) -> Provenance | None:
         """Return how the shown candidate was made."""
         if accepted.is_as_accepted and accepted.refining is not None:
             return accepted.refining.made
@@ -159,7 +159,7 @@ class Accepting:
             self._firsts.setdefault(kept.journal, edit.number)
         self._controller.undoing.accepted(kept, written.accepted_at)
         self._controller.prompts.remove(written.number)
-        self._controller.undoing.history.settle(written, self._controller.open.now)
+        self._controller.undoing.history.forget_object(written, self._controller.open.now)
         self._controller.show()
         rest = "" if edit.area == mask.area else f" of {mask.area}, the rest belongs to other labels"
         self._controller.set_status(f"Accepted as label {edit.label} ({edit.area} px{rest}).")
@@ -168,8 +168,8 @@ class Accepting:
     def _not_committed(self, error: Exception) -> None:
         written = self._controller.open.writing
         assert written is not None
-        self.open_again(written, *self._controller.open.waiting)
-        self._controller.tell(sentence(error))
+        self.reopen(written, *self._controller.open.waiting)
+        self._controller.notify(sentence(error))
         if self._controller.has_prompts(self._controller.open.now):
             self._controller.asking.request()  # Prompts that were added since have had no answer yet.
         self._controller.undoing.catch_up()
@@ -183,33 +183,33 @@ class Accepting:
             return
         shape = candidates.plane.shape_in(adapters.shape_of(image))
 
-        def done(tidied: Tidied) -> None:
+        def done(tidied: CleanedCandidates) -> None:
             if tidied.candidates is now.candidates and tidied.cleaning == self.cleaning:
                 now.tidied = tidied
                 self._controller.show()
 
         self._controller.runner.submit(
-            lambda _: Tidied.of(candidates, cleaning, shape),
+            lambda _: CleanedCandidates.of(candidates, cleaning, shape),
             done,
             self._controller.tell_error,
             self._controller.set_status,
         )
 
-    def mask_of(self, index: int, of: OpenObject | None = None) -> Mask:
+    def mask_of(self, index: int, of: Draft | None = None) -> Mask:
         """Return a candidate as it would be written; of the object in hand, or of another one."""
         each, image = of or self._controller.open.now, self._controller.image
         candidates = each.candidates
         assert candidates is not None
-        if self.cleaning.changes_nothing or image is None:
+        if self.cleaning.is_identity or image is None:
             return candidates[index]
         known = each.tidied
         if known is None or known.candidates is not candidates or known.cleaning != self.cleaning:
             shape = candidates.plane.shape_in(adapters.shape_of(image))
-            each.tidied = known = Tidied.of(candidates, self.cleaning, shape)
+            each.tidied = known = CleanedCandidates.of(candidates, self.cleaning, shape)
         return known.masks[index]
 
 
-def _prompts_of(accepted: OpenObject) -> Prompts | None:
+def _prompts_of(accepted: Draft) -> Prompts | None:
     """Return what the candidates of an object answer."""
     if accepted.candidates is None or accepted.candidates.prompts is not None or accepted.answered is None:
         return None if accepted.candidates is None else accepted.candidates.prompts

@@ -1,4 +1,4 @@
-"""InHand: which open object the prompts belong to, and how the user goes from one to another."""
+"""DraftEditor: which open object the prompts belong to, and how the user goes from one to another."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from napari.layers import Labels
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import NapariSamError, PromptError
 from napari_sam.plugin.annotation import picking as refine
-from napari_sam.plugin.annotation.picking import Refinement
-from napari_sam.plugin.drafts import OpenObject
+from napari_sam.plugin.annotation.picking import PickedObject
+from napari_sam.plugin.drafts import Draft
 from napari_sam.plugin.inference.requests import sentence
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.view import world
 
 if TYPE_CHECKING:
     from napari_sam.plugin.controller import Controller
-    from napari_sam.plugin.prompts.history import Moment
+    from napari_sam.plugin.prompts.history import Snapshot
 
 
-class InHand:
+class DraftEditor:
     """Begins objects, leaves them open, takes them up again and lets go of them.
 
     Parameters
@@ -36,7 +36,7 @@ class InHand:
     def begin_another(self) -> None:
         """Leave the object in hand open, and let the next prompt begin another one."""
         if self._controller.image is None or not self._controller.has_prompts(self._controller.open.now):
-            self._controller.tell("Nothing is begun that could be left open: click an object first.")
+            self._controller.notify("Nothing is begun that could be left open: click an object first.")
             return
         self._controller.asking.give_up(self._controller.open.now)
         self._controller.open.park()
@@ -46,15 +46,15 @@ class InHand:
 
     def take_next(self) -> None:
         """Take the open object in hand that was left open first; after the last one, it is that again."""
-        if not self._controller.open.parked:
-            self._controller.tell("No other object is open: begin one beside this one first.")
+        if not self._controller.open.pending:
+            self._controller.notify("No other object is open: begin one beside this one first.")
             return
-        self.take(self._controller.open.parked[0])
+        self.take(self._controller.open.pending[0])
 
-    def take(self, wanted: OpenObject) -> None:
+    def take(self, wanted: Draft) -> None:
         """Take an object in hand that was left open."""
         if self._controller.must_wait:
-            self._controller.tell("An object is being written: wait a moment, then try again.")
+            self._controller.notify("An object is being written: wait a moment, then try again.")
             return
         self._controller.asking.give_up()
         self._controller.open.take(wanted, keep=self._controller.has_prompts(self._controller.open.now))
@@ -64,7 +64,7 @@ class InHand:
         self._controller.asking.request()
 
     def _count_open(self) -> str:
-        count = len(self._controller.open.parked) + self._controller.has_prompts(self._controller.open.now)
+        count = len(self._controller.open.pending) + self._controller.has_prompts(self._controller.open.now)
         return f"{count} object{' is' if count == 1 else 's are'} open"
 
     def show_all(self) -> None:
@@ -77,7 +77,7 @@ class InHand:
     def on_selected(self, number: int) -> None:
         """Take up the object of a prompt that the user selected."""
         wanted = self._controller.open.numbered(number)
-        if wanted is not None and wanted in self._controller.open.parked:
+        if wanted is not None and wanted in self._controller.open.pending:
             self.take(wanted)
 
     def refine(self, position: Any) -> None:
@@ -87,13 +87,13 @@ class InHand:
         try:
             plane = adapters.plane_of(self._controller.viewer, self._controller.image)
         except NapariSamError as error:
-            self._controller.tell(str(error))
+            self._controller.notify(str(error))
             return
         place = world.to_data(self._controller.viewer, self._controller.image, position)
         row, col = (float(place[axis]) for axis in plane.axes)
-        parked = self._controller.open.parked_at(plane, row, col)
-        if parked is not None:
-            self.take(parked)
+        pending = self._controller.open.parked_at(plane, row, col)
+        if pending is not None:
+            self.take(pending)
             return
         labels = [
             layer
@@ -101,11 +101,11 @@ class InHand:
             if isinstance(layer, Labels) and not self._controller.is_own(layer)
         ]
         layers = refine.layers_to_search(labels, self._controller.target, self._controller.image)
-        job = lambda _: refine.find_refinement(layers, plane, (row, col))  # noqa: E731
+        job = lambda _: refine.pick_object(layers, plane, (row, col))  # noqa: E731
         self._controller.asking.give_up()  # What waits for its turn gives way to this.
         self._controller.runner.submit(job, self._on_refinement, self._on_no_refinement, self._controller.set_status)
 
-    def _on_refinement(self, found: Refinement | None) -> None:
+    def _on_refinement(self, found: PickedObject | None) -> None:
         if found is None:
             self._on_no_refinement(PromptError("There is no object to correct: Ctrl+click on one of the output."))
             return
@@ -118,7 +118,7 @@ class InHand:
         else:
             self.take_up(found)
 
-    def take_up(self, found: Refinement, prompts: Prompts | None = None, size: int | None = None) -> None:
+    def take_up(self, found: PickedObject, prompts: Prompts | None = None, size: int | None = None) -> None:
         """Go on with an object of the output, which the next accept replaces; its mask is shown as it is.
 
         Parameters
@@ -145,10 +145,10 @@ class InHand:
             old = each.refining
             if old is not None and old.layer is layer and old.label in labels:
                 self.drop(each)
-                self._controller.undoing.history.settle(each, self._controller.open.now)
+                self._controller.undoing.history.forget_object(each, self._controller.open.now)
 
     def _on_no_refinement(self, error: Exception) -> None:
-        self._controller.tell(sentence(error))
+        self._controller.notify(sentence(error))
         if self._controller.has_prompts(self._controller.open.now):
             self._controller.asking.request()
         elif self._controller.warming:
@@ -162,12 +162,12 @@ class InHand:
         else:
             self._controller.asking.forget_answer()
 
-    def drop(self, gone: OpenObject) -> None:
+    def drop(self, gone: Draft) -> None:
         """Do without an open object."""
         self._controller.prompts.remove(gone.number)
         self._controller.asking.give_up(gone)
-        if gone in self._controller.open.parked:
-            self._controller.open.parked.remove(gone)
+        if gone in self._controller.open.pending:
+            self._controller.open.pending.remove(gone)
             self._controller.show_parked()
             return
         self._controller.prompts.begin(self._controller.open.begin().number)
@@ -188,9 +188,9 @@ class InHand:
         """Let go of objects that were left open and have no prompts any more, and of answers to other prompts."""
         changed = False
         before, now = self._controller.undoing.history.drawn, self._controller.prompts.drawn
-        for each in list(self._controller.open.parked):
+        for each in list(self._controller.open.pending):
             if not self._controller.has_prompts(each):
-                self._controller.open.parked.remove(each)
+                self._controller.open.pending.remove(each)
             elif before is None or before.of(each.number).is_like(now.of(each.number)):
                 continue
             else:
@@ -199,7 +199,7 @@ class InHand:
         if changed:
             self._controller.show_parked()
 
-    def return_to(self, moment: Moment) -> None:
+    def return_to(self, moment: Snapshot) -> None:
         """Let the prompts and the open objects be as they were at another moment."""
         if self._controller.image is None:
             return
@@ -207,7 +207,7 @@ class InHand:
         if not self._controller.must_wait:
             self._controller.asking.give_up()
         self._controller.prompts.put_back(moment.drawn, self._controller.image)
-        self._controller.open.parked, self._controller.open.now = list(moment.parked), moment.now
+        self._controller.open.pending, self._controller.open.now = list(moment.pending), moment.now
         for each in self._controller.open.open:
             if not before.of(each.number).is_like(moment.drawn.of(each.number)):
                 each.forget_prompts()

@@ -25,7 +25,7 @@ WINDOW = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Refinement:
+class PickedObject:
     """An object that the next accept replaces.
 
     Parameters
@@ -48,7 +48,7 @@ class Refinement:
     made: Provenance | None = None
 
 
-def find_refinement(layers: Sequence[Labels], plane: Plane, point: tuple[float, float]) -> Refinement | None:
+def pick_object(layers: Sequence[Labels], plane: Plane, point: tuple[float, float]) -> PickedObject | None:
     """Return the object at a point of a plane in the first of some layers that has one there; reads what it needs.
 
     Raises
@@ -59,7 +59,7 @@ def find_refinement(layers: Sequence[Labels], plane: Plane, point: tuple[float, 
     for layer in layers:
         found = _object_at(layer, plane, point)
         if found is not None:
-            return Refinement(layer, found[0], plane, found[1], found[1])
+            return PickedObject(layer, found[0], plane, found[1], found[1])
     return None
 
 

@@ -1,4 +1,4 @@
-"""Undoing: steps back and forth over prompts, accepted objects and classes, in the order in which they were done."""
+"""UndoStack: steps back and forth over prompts, accepted objects and classes, in the order in which they were done."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from napari_sam.labels.array import Edit
-from napari_sam.plugin.prompts.history import Moment, PromptHistory
-from napari_sam.plugin.widgets.step_texts import Turn
+from napari_sam.plugin.prompts.history import PromptHistory, Snapshot
+from napari_sam.plugin.widgets.step_texts import StepLabel
 
 if TYPE_CHECKING:
     from napari_sam.plugin.controller import Controller
-    from napari_sam.plugin.objects.journals import Kept
-    from napari_sam.plugin.objects.label_layers import Output
+    from napari_sam.plugin.objects.journals import OpenJournal
+    from napari_sam.plugin.objects.label_layers import LabelLayers
     from napari_sam.plugin.objects.object_list import Objects
 
 Kind = Literal["prompt", "object", "accepted", "plain"]
@@ -29,7 +29,7 @@ class Times:
     undone: list[int] = field(default_factory=list)
 
 
-class Undoing:
+class UndoStack:
     """Takes back what was done last, and does it again.
 
     Prompts and each output have histories of their own. A clock that ticks at every step tells which of them holds
@@ -48,11 +48,11 @@ class Undoing:
         The prompts as they were.
     """
 
-    def __init__(self, controller: Controller, objects: Objects, output: Output) -> None:
+    def __init__(self, controller: Controller, objects: Objects, output: LabelLayers) -> None:
         self.history = PromptHistory()
         self._controller, self._objects, self._output = controller, objects, output
         self._clock = itertools.count(1)
-        self._times: dict[int, tuple[Kept, Times]] = {}
+        self._times: dict[int, tuple[OpenJournal, Times]] = {}
         self._plain: list[int] = []
         self._due: list[Callable[[], None]] = []
         self.begin()
@@ -75,7 +75,7 @@ class Undoing:
         """Keep the prompts as they are, if anything happened to them."""
         self.history.record(self._moment)
 
-    def acts_on(self, kept: Kept) -> Callable[[bool], None]:
+    def acts_on(self, kept: OpenJournal) -> Callable[[bool], None]:
         """Note that an action on an output begins; call what is returned with whether it changed anything."""
         times, at = self._times_of(kept), self.now()
         times.done.append(at)
@@ -88,7 +88,7 @@ class Undoing:
 
         return ended
 
-    def accepted(self, kept: Kept | None, at: int) -> None:
+    def accepted(self, kept: OpenJournal | None, at: int) -> None:
         """Note that an object was written that was accepted at a time; with `kept` None without a journal."""
         if kept is None:
             bisect.insort(self._plain, at)
@@ -113,7 +113,7 @@ class Undoing:
         elif kind == "object" and self._undo_object():
             return
         elif not self._output.undo(self._on_undone, self._controller.tell_error):
-            self._controller.tell("There is nothing to undo: no mask was accepted, or its Labels layer is gone.")
+            self._controller.notify("There is nothing to undo: no mask was accepted, or its Labels layer is gone.")
         elif self._plain:
             self._plain.pop()
 
@@ -126,7 +126,7 @@ class Undoing:
         if moment is not None:
             self._return_to(moment, "Prompts: one step forth.")
         elif not self._redo_object():
-            self._controller.tell("There is nothing to redo: nothing was undone, or something else was done since.")
+            self._controller.notify("There is nothing to redo: nothing was undone, or something else was done since.")
 
     def catch_up(self) -> None:
         """Take the steps that had to wait until what was accepted is written."""
@@ -134,17 +134,17 @@ class Undoing:
             self._due.pop(0)()
 
     @property
-    def next_undo(self) -> Turn:
+    def next_undo(self) -> StepLabel:
         """What the button for a step back is to say."""
         kind = self._last
         if kind == "prompt":
-            return Turn("The last step of the prompts.", "")
-        return Turn("Accepting the last object.", "") if kind == "accepted" else self._objects.next_undo
+            return StepLabel("The last step of the prompts.", "")
+        return StepLabel("Accepting the last object.", "") if kind == "accepted" else self._objects.next_undo
 
     @property
-    def next_redo(self) -> Turn:
+    def next_redo(self) -> StepLabel:
         """What the button for a step forth is to say."""
-        return Turn("The last step of the prompts.", "") if self._is_prompt_next else self._objects.next_redo
+        return StepLabel("The last step of the prompts.", "") if self._is_prompt_next else self._objects.next_redo
 
     @property
     def _last(self) -> Kind | None:
@@ -181,7 +181,7 @@ class Undoing:
             self._controller.set_status("This will be undone as soon as the object is written.")
             return
         given = [each for each in opened.waiting if each.accepted_at == last]
-        self._controller.accepting.open_again(*given)
+        self._controller.accepting.reopen(*given)
         self._controller.set_status("Objects that were not written yet are open again.")
         self._controller.accepting.advance()
 
@@ -215,15 +215,15 @@ class Undoing:
 
         return self._objects.redo(failed)
 
-    def _times_of(self, kept: Kept) -> Times:
+    def _times_of(self, kept: OpenJournal) -> Times:
         return self._times.setdefault(id(kept), (kept, Times()))[1]
 
     @property
-    def _moment(self) -> Moment:
+    def _moment(self) -> Snapshot:
         opened = self._controller.open
-        return Moment(self._controller.prompts.drawn, tuple(opened.parked), opened.now, self.now())
+        return Snapshot(self._controller.prompts.drawn, tuple(opened.pending), opened.now, self.now())
 
-    def _return_to(self, moment: Moment, status: str) -> None:
+    def _return_to(self, moment: Snapshot, status: str) -> None:
         self._controller.in_hand.return_to(moment)
         self._controller.set_status(status)
 

@@ -1,4 +1,4 @@
-"""Seen: the very input of the encoder for the last answer, as a picture for the widget."""
+"""EncoderView: the very input of the encoder for the last answer, as a picture for the widget."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from napari_sam.segmenter import Candidates
 
 # As many pixels as a picture of that side shows need not be kept in full.
-SIDE = 128
+VIEW_SIDE = 128
 
 
-class Seen:
+class EncoderView:
     """Renders the tile of an answer once nothing else is to be done.
 
     Parameters
@@ -70,7 +70,7 @@ class Seen:
 
         def render(_: object) -> NDArray[np.uint8]:
             pixels = encoder.volume.render(*wanted, encoder.rendering)
-            step = max(1, pixels.shape[0] // SIDE)
+            step = max(1, pixels.shape[0] // VIEW_SIDE)
             return np.ascontiguousarray(pixels[::step, ::step])
 
         def done(pixels: NDArray[np.uint8]) -> None:

@@ -11,7 +11,7 @@ from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
 from napari_sam.core.tiles import Tile
 from napari_sam.errors import NapariSamError
-from napari_sam.plugin.inference.look import Look, Spot
+from napari_sam.plugin.inference.look import CursorPosition, Look
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.view import world
 from napari_sam.plugin.workers.runner import Work
@@ -30,7 +30,7 @@ SAME_PLACE = 4.0
 DRAGGED = 5.0
 
 
-class Stage(Protocol):
+class HoverHost(Protocol):
     """What a hover preview needs of the controller."""
 
     image: Image | None
@@ -67,13 +67,13 @@ class Hover:
         The candidates that are drawn now, or None.
     """
 
-    def __init__(self, viewer: ViewerModel, jobs: Jobs, runner: Runner, stage: Stage) -> None:
+    def __init__(self, viewer: ViewerModel, jobs: Jobs, runner: Runner, stage: HoverHost) -> None:
         self.viewer = viewer
         self.enabled = True
         self.shown: Candidates | None = None
         self._jobs, self._runner, self._stage = jobs, runner, stage
         self._look: Look | None = None
-        self._shown_at: Spot | None = None
+        self._shown_at: CursorPosition | None = None
         self._wanted: tuple[float, ...] | None = None
         self._looked: tuple[float, ...] | None = None
         self._missed: tuple[float, ...] | None = None
@@ -118,7 +118,7 @@ class Hover:
             self._wanted = tuple(position)  # What it means is found out once there is time to look.
             self._runner.wake()
 
-    def take(self, spot: Spot, may_improve: bool = False) -> Candidates | None:
+    def take(self, spot: CursorPosition, may_improve: bool = False) -> Candidates | None:
         """Return, and keep no longer, the mask that is shown if a click hits the place that it was shown for.
 
         A click is answered anew where the look is not at its end, or with `may_improve`, where tiles that it left out
@@ -167,7 +167,7 @@ class Hover:
         except NapariSamError:
             self._look = None  # A click there will say what is wrong.
 
-    def _spot(self, position: Any) -> Spot | None:
+    def _spot(self, position: Any) -> CursorPosition | None:
         image = self._stage.image
         if image is None or not self.enabled or not self._stage.may_hover:
             return None
@@ -178,7 +178,7 @@ class Hover:
         row, col = world.to_data(self.viewer, image, position)[list(plane.axes)]
         if not Box.of_shape(plane.shape_in(adapters.shape_of(image))).contains_point(row, col):
             return None
-        return Spot(plane, (float(row), float(col)), adapters.downsample_of(self.viewer, image, plane))
+        return CursorPosition(plane, (float(row), float(col)), adapters.downsample_of(self.viewer, image, plane))
 
     def _on_move(self, viewer: Any, event: Any) -> None:
         self.move_to(event.position)

@@ -41,7 +41,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tidied:
+class CleanedCandidates:
     """Candidates, how they are tidied, and what that gives."""
 
     candidates: Candidates
@@ -49,7 +49,7 @@ class Tidied:
     masks: tuple[Mask, ...]
 
     @classmethod
-    def of(cls, candidates: Candidates, cleaning: Cleaning, shape: tuple[int, int]) -> Tidied:
+    def of(cls, candidates: Candidates, cleaning: Cleaning, shape: tuple[int, int]) -> CleanedCandidates:
         """Tidy candidates on a plane of `shape`, in any thread."""
         return cls(candidates, cleaning, tuple(cleaning(mask, shape) for mask in candidates))
 
@@ -61,7 +61,7 @@ class Answer:
     candidates: Candidates
     target: Labels | None = None
     highest: int = 0
-    clean: Tidied | None = None
+    clean: CleanedCandidates | None = None
 
 
 class Jobs:
@@ -159,7 +159,7 @@ class Jobs:
                 previous=request.previous,
                 downsample=request.downsample,
             )
-            clean = Tidied.of(candidates, request.cleaning, shape)
+            clean = CleanedCandidates.of(candidates, request.cleaning, shape)
             if target is None or target.multiscale:
                 return Answer(candidates, clean=clean)
             return Answer(candidates, target, labels_layer.find_highest(target), clean)

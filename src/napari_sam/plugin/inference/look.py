@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class CursorPosition:
     """Where somebody looks.
 
     Parameters
@@ -34,7 +34,7 @@ class Spot:
     point: tuple[float, float]
     downsample: float
 
-    def is_near(self, other: Spot, screen_pixels: float) -> bool:
+    def is_near(self, other: CursorPosition, screen_pixels: float) -> bool:
         """Say whether two spots are at most so many pixels of the screen apart."""
         far = screen_pixels * max(self.downsample, other.downsample)
         return self.plane == other.plane and math.dist(self.point, other.point) <= far
@@ -61,7 +61,7 @@ class Look:
         The best answer so far, or None.
     """
 
-    def __init__(self, segmenter: Segmenter, spot: Spot, level: int | None = None) -> None:
+    def __init__(self, segmenter: Segmenter, spot: CursorPosition, level: int | None = None) -> None:
         self.spot = spot
         self.found: Candidates | None = None
         self._segmenter = segmenter
@@ -104,7 +104,7 @@ class Look:
 
     def _tiles_to_probe(self, level: int | None) -> list[Tile]:
         middle = round(math.log2(self.spot.downsample))
-        reach = self._segmenter.predictor.probe_reach
+        reach = self._segmenter.predictor.probe_levels
         levels = sorted(range(middle - reach, middle + reach + 1), key=lambda at: (abs(at - middle), at))
         clamped = [self._grid.clamp(at) for at in ([] if level is None else [level]) + levels]
         center = self._prompts.bounds.center

@@ -14,8 +14,8 @@ from psygnal import Signal
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.tiles import Tile, TileGrid
-from napari_sam.embeddings.encoder import EncodeProgress, Place, Sweep, TileEncoder
-from napari_sam.embeddings.store import DiskStore
+from napari_sam.embeddings.encoder import EncodeProgress, TileEncoder, TileKey, TileSweep
+from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import NapariSamError
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Extent = Literal["view", "plane", "volume"]
 
 # As many as the memory that embeddings may take holds, with room for the tiles of clicks.
-MOST_AHEAD = 240
+MAX_AHEAD = 240
 COARSER = 2
 # A slice of bulk work ends after so long, so that a click need not wait for more than that and one tile.
 SLICE_SECONDS = 0.05
@@ -51,7 +51,7 @@ class View:
     level: int
 
 
-def plan_ahead(grid: TileGrid, view: View, shape: tuple[int, ...]) -> list[Place]:
+def plan_ahead(grid: TileGrid, view: View, shape: tuple[int, ...]) -> list[TileKey]:
     """Return the tiles that the user will most likely need, the most likely first.
 
     Those in view at the level of the screen, from its middle outwards; the coarser ones over it, that a click on
@@ -68,14 +68,14 @@ def plan_ahead(grid: TileGrid, view: View, shape: tuple[int, ...]) -> list[Place
     """
     level = grid.clamp(view.level)
     seen = _from_the_middle(grid, level, view.box)
-    order: list[Place] = [(view.plane, tile) for tile in seen]
+    order: list[TileKey] = [(view.plane, tile) for tile in seen]
     for coarser in range(level + 1, min(level + COARSER, grid.max_level) + 1):
         order += [(view.plane, tile) for tile in _from_the_middle(grid, coarser, view.box)]
     around = _from_the_middle(grid, level, view.box.grown(max(grid.spans(level)) / 2))
     order += [(view.plane, tile) for tile in around if tile not in seen]
     for neighbour in _neighbours(view.plane, shape):
         order += [(neighbour, tile) for tile in seen]
-    return order[:MOST_AHEAD]
+    return order[:MAX_AHEAD]
 
 
 def _from_the_middle(grid: TileGrid, level: int, box: Box) -> list[Tile]:
@@ -84,9 +84,9 @@ def _from_the_middle(grid: TileGrid, level: int, box: Box) -> list[Tile]:
     if inside.is_empty:
         return []
     first, last = grid.corners(level, inside)
-    if (last.row - first.row + 1) * (last.col - first.col + 1) > MOST_AHEAD:
+    if (last.row - first.row + 1) * (last.col - first.col + 1) > MAX_AHEAD:
         # Far more than will be encoded: only what lies around the middle.
-        height, width = (span * math.sqrt(MOST_AHEAD) / 4 for span in grid.spans(level))
+        height, width = (span * math.sqrt(MAX_AHEAD) / 4 for span in grid.spans(level))
         inside = Box(row - height, col - width, row + height, col + width).intersection(inside)
     tiles = grid.tiles_over(level, inside)
     return sorted(tiles, key=lambda tile: math.dist(tile.owned.center, (row, col)))
@@ -102,7 +102,7 @@ def _neighbours(plane: Plane, shape: tuple[int, ...]) -> Iterator[Plane]:
             yield replace(plane, index=tuple(index))
 
 
-class Ahead:
+class Prefetcher:
     """Encodes while nothing else is to be done, and shows what is ready.
 
     Parameters
@@ -132,7 +132,7 @@ class Ahead:
 
     changed = Signal()
 
-    def __init__(self, viewer: ViewerModel, jobs: Jobs, runner: Runner, tell: Callable[[str], None]) -> None:
+    def __init__(self, viewer: ViewerModel, jobs: Jobs, runner: Runner, notify: Callable[[str], None]) -> None:
         self.viewer = viewer
         self.image: Image | None = None
         self.enabled = True
@@ -141,8 +141,8 @@ class Ahead:
         self.coverage: Labels | None = None
         self._jobs = jobs
         self._runner = runner
-        self._tell = tell
-        self._plan: list[Place] = []
+        self._tell = notify
+        self._plan: list[TileKey] = []
         self._view: View | None = None
         self._bulk: Iterator[EncodeProgress] | None = None
         self._drawn = 0.0
@@ -179,13 +179,13 @@ class Ahead:
         try:
             store = encoder.store
             if store is None or store.read_only:
-                store = DiskStore.default()
+                store = EmbeddingStore.default()
         except NapariSamError as error:
             self._tell(str(error))
             return
         encoder.store = store
         planes = self._jobs.planes_like(view.plane) if extent == "volume" else [view.plane]
-        places = Sweep(encoder, planes, [view.level], view.box if extent == "view" else None)
+        places = TileSweep(encoder, planes, [view.level], view.box if extent == "view" else None)
         self.progress = EncodeProgress(len(places))
         self._bulk = encoder.encode_all(store, places)
         self.changed.emit()
@@ -280,7 +280,7 @@ class Ahead:
             self._tell(str(error))
 
 
-def _encode_quietly(encoder: TileEncoder, place: Place) -> Callable[[Report], None]:
+def _encode_quietly(encoder: TileEncoder, place: TileKey) -> Callable[[Report], None]:
     def job(_: Report) -> None:
         report, encoder.progress = encoder.progress, None
         try:

@@ -1,4 +1,4 @@
-"""Asking: questions about the open objects, one at a time, and what becomes of their answers."""
+"""PredictionRequests: questions about the open objects, one at a time, and what becomes of their answers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from napari_sam.core.masks import Mask
 from napari_sam.errors import NapariSamError
-from napari_sam.plugin.drafts import OpenObject
-from napari_sam.plugin.inference.jobs import Answer, Request, Tidied
-from napari_sam.plugin.inference.look import Spot
+from napari_sam.plugin.drafts import Draft
+from napari_sam.plugin.inference.jobs import Answer, CleanedCandidates, Request
+from napari_sam.plugin.inference.look import CursorPosition
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers.adapters import LayerPrompts
 from napari_sam.plugin.workers.runner import Work, apart, collect_garbage_once
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from napari_sam.plugin.controller import Controller
 
 # A mask in a box of more pixels takes too long to be tidied at every move of the mouse.
-MOST_AT_ONCE = 512**2
+MAX_SYNC_PIXELS = 512**2
 
 
-class Asking:
+class PredictionRequests:
     """Asks for masks; the newest question wins, but for that of an object which was accepted.
 
     Parameters
@@ -43,7 +43,7 @@ class Asking:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self.warming = False
-        self._latest: tuple[OpenObject, Request] | None = None
+        self._latest: tuple[Draft, Request] | None = None
         self._told: tuple[str, ...] = ()
 
     @property
@@ -51,11 +51,11 @@ class Asking:
         """Whether an answer is under way."""
         return self._latest is not None
 
-    def is_about(self, each: OpenObject) -> bool:
+    def is_about(self, each: Draft) -> bool:
         """Say whether an answer about an object is under way."""
         return self._latest is not None and self._latest[0] is each
 
-    def give_up(self, each: OpenObject | None = None) -> None:
+    def give_up(self, each: Draft | None = None) -> None:
         """Wait no more for the answer about an object, or for any."""
         if each is None or self.is_about(each):
             self._latest = None
@@ -81,7 +81,7 @@ class Asking:
             job = self._controller.jobs.answer(request, self._controller.target if unsearched else None)
         except NapariSamError as error:
             self._do_without_answer(asked)
-            self._controller.tell(str(error))
+            self._controller.notify(str(error))
             return
         self._controller.hover.leave()
         self.warming, asked.is_asked = False, True
@@ -96,7 +96,7 @@ class Asking:
             self._controller.set_status,
         )
 
-    def _request_of(self, asked: OpenObject, image: Image) -> Request | None:
+    def _request_of(self, asked: Draft, image: Image) -> Request | None:
         """Return the question to ask about an object; None where it was asked already, or there is nothing to ask.
 
         Raises
@@ -126,7 +126,7 @@ class Asking:
             self._controller.accepting.cleaning,
         )
 
-    def prompts_on(self, asked: OpenObject, image: Image, plane: Plane) -> LayerPrompts:
+    def prompts_on(self, asked: Draft, image: Image, plane: Plane) -> LayerPrompts:
         """Return the prompts of an object on a plane; of one of the output also its mask, if no other is drawn."""
         prompts = adapters.prompts_of(self._controller.points, self._controller.shapes, image, plane, asked.number)
         old = asked.refining
@@ -134,10 +134,10 @@ class Asking:
             prompts = replace(prompts, mask=old.hint)
         return prompts
 
-    def _do_without_answer(self, asked: OpenObject, status: str = "") -> None:
+    def _do_without_answer(self, asked: Draft, status: str = "") -> None:
         """Show no answer to an object; where it was accepted already, the user goes on with it."""
         if asked in self._controller.open.waiting:
-            self._controller.accepting.open_again(asked)
+            self._controller.accepting.reopen(asked)
             self._controller.set_status(status)
             self._controller.accepting.advance()
         else:
@@ -147,10 +147,10 @@ class Asking:
         """Say once why a prompt does not count; the others go on counting."""
         for sentence in sentences:
             if sentence not in self._told:
-                self._controller.tell(sentence)
+                self._controller.notify(sentence)
         self._told = sentences
 
-    def _is_known(self, asked: OpenObject, plane: Plane, prompts: LayerPrompts) -> bool:
+    def _is_known(self, asked: Draft, plane: Plane, prompts: LayerPrompts) -> bool:
         """Say whether the same was asked last: napari tells of one click by several events."""
         last = self._latest[1] if self._latest is not None and self.is_about(asked) else asked.answered
         return (
@@ -176,8 +176,8 @@ class Asking:
         image = self._controller.image
         look = None if image is None else self._controller.journals.look_job(image)
         if look is not None:
-            tell = lambda _: self._controller.changed.emit()  # noqa: E731
-            apart(self._controller.runner)(Work(lambda _: look(), tell, tell))
+            notify = lambda _: self._controller.changed.emit()  # noqa: E731
+            apart(self._controller.runner)(Work(lambda _: look(), notify, notify))
 
     def _on_warm(self, _: Any) -> None:
         collect_garbage_once()
@@ -201,7 +201,7 @@ class Asking:
         asked.chosen = candidates[asked.selected] if goes_on else None
         if asked is self._controller.open.now:
             self._controller.show()
-        elif asked in self._controller.open.parked:
+        elif asked in self._controller.open.pending:
             self._controller.show_parked()
         self._controller.set_status(
             "" if candidates.best.area else "Nothing was found there: add a point or draw a box."
@@ -217,7 +217,7 @@ class Asking:
             return
         (asked, _), self._latest = self._latest, None
         self._do_without_answer(asked)
-        self._controller.tell(sentence(error))
+        self._controller.notify(sentence(error))
 
     def forget_answer(self, status: str = "") -> None:
         """Show no answer to the object in hand."""
@@ -226,7 +226,7 @@ class Asking:
         self._controller.drawing.hide()
         self._controller.set_status(status)
 
-    def _take_accepted(self, asked: OpenObject, request: Request) -> bool:
+    def _take_accepted(self, asked: Draft, request: Request) -> bool:
         """Answer the prompts that an object was reopened with by the mask that it has; say whether it is that."""
         old, known = asked.refining, asked.reopened
         if old is None or known is None or request.plane != old.plane or not request.prompts.is_like(known):
@@ -238,12 +238,12 @@ class Asking:
         self._controller.seen.forget()
         self._latest = asked, request
         asked.selected = selected
-        clean = Tidied(candidates, request.cleaning, candidates.masks)  # It was tidied when it was accepted.
+        clean = CleanedCandidates(candidates, request.cleaning, candidates.masks)  # It was tidied when it was accepted.
         self._on_answer(request, Answer(candidates, clean=clean))
         asked.chosen = None
         return True
 
-    def ask_for_another(self, asked: OpenObject, step: int = 0, size: int | None = None) -> None:
+    def ask_for_another(self, asked: Draft, step: int = 0, size: int | None = None) -> None:
         """Ask for the masks of an object that is shown as it was accepted.
 
         Shown is the one of `size`, or the one `step` sizes from what it was; from the best one where that is unknown.
@@ -254,7 +254,7 @@ class Asking:
         asked.reopened = asked.answered = None
         self.request()
 
-    def _take_hover(self, asked: OpenObject, request: Request) -> bool:
+    def _take_hover(self, asked: Draft, request: Request) -> bool:
         """Make the mask under the cursor the answer to a click there; say whether there is one."""
         prompts = request.prompts
         alone = len(prompts.points) == 1 and prompts.labels[0] == 1 and prompts.box is None and prompts.mask is None
@@ -263,9 +263,9 @@ class Asking:
         ):
             return False
         (row, col) = prompts.points[0]
-        spot = Spot(request.plane, (float(row), float(col)), request.downsample)
+        spot = CursorPosition(request.plane, (float(row), float(col)), request.downsample)
         found = self._controller.hover.take(spot, self._controller.ahead.is_encoding)
-        if found is None or not (self._controller.accepting.cleaning.changes_nothing or is_small(found[-1])):
+        if found is None or not (self._controller.accepting.cleaning.is_identity or is_small(found[-1])):
             return False
         self._latest = asked, request
         self._on_answer(request, Answer(found))
@@ -275,7 +275,7 @@ class Asking:
 
 def is_small(mask: Mask) -> bool:
     """Say whether a mask is tidied in no time."""
-    return math.prod(mask.box.pixel_shape) <= MOST_AT_ONCE
+    return math.prod(mask.box.pixel_shape) <= MAX_SYNC_PIXELS
 
 
 def sentence(error: Exception) -> str:
@@ -285,7 +285,7 @@ def sentence(error: Exception) -> str:
     return f"Something went wrong that should not ({type(error).__name__}: {error}): please report it."
 
 
-def _previous(asked: OpenObject, prompts: LayerPrompts) -> Mask | None:
+def _previous(asked: Draft, prompts: LayerPrompts) -> Mask | None:
     """Return the candidate that the user chose, if the prompts only go on from those that it answered."""
     if asked.answered is None or asked.chosen is None or not prompts.goes_on_from(asked.answered.prompts):
         return None

@@ -13,7 +13,7 @@ from napari_sam.core.masks import Mask
 from napari_sam.core.prompts import Prompts, rasterize_polygon
 from napari_sam.errors import ImageError, PromptError
 from napari_sam.plugin.view import world
-from napari_sam.plugin.view.display import Shown as Shown
+from napari_sam.plugin.view.display import DisplayedImage as DisplayedImage
 from napari_sam.plugin.view.display import channels_with as channels_with
 from napari_sam.plugin.view.display import projection_of as projection_of
 from napari_sam.plugin.view.display import reads_hidden_planes as reads_hidden_planes

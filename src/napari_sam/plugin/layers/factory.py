@@ -51,9 +51,9 @@ WINDOW_SIDE = 1024
 OWN = "napari-sam "
 WINDOW = f"{OWN}window"
 # Labels of more bytes, or longer than a texture of the graphics card can be, live on disk.
-MOST_IN_MEMORY = 512 * 2**20
-MOST_TEXTURE = 16384
-MOST_NAME_BYTES = 180
+MAX_IN_MEMORY = 512 * 2**20
+MAX_TEXTURE = 16384
+MAX_NAME_BYTES = 180
 # Where a layer's metadata keep the pyramid that it shows.
 PYRAMID = f"{OWN}pyramid"
 
@@ -217,7 +217,7 @@ def _place(preview: Labels, image: Image, plane: Plane, box: Box, pixels: NDArra
 def goes_to_disk(image: Image) -> bool:
     """Say whether labels of an image are too large for memory or the graphics card."""
     shape = shape_of(image)
-    return math.prod(shape) * 2 > MOST_IN_MEMORY or max(shape) > MOST_TEXTURE
+    return math.prod(shape) * 2 > MAX_IN_MEMORY or max(shape) > MAX_TEXTURE
 
 
 def make_labels(image: Image) -> Labels | None:
@@ -272,7 +272,7 @@ def _name_of(image: Image) -> str:
 
 def _label_paths(folder: Path, name: str) -> Iterator[Path]:
     # A name may have 255 bytes, and that of the journal is longer.
-    plain = _plain(name).encode()[:MOST_NAME_BYTES].decode(errors="ignore")
+    plain = _plain(name).encode()[:MAX_NAME_BYTES].decode(errors="ignore")
     numbers = itertools.chain([""], (f"_{number}" for number in itertools.count(2)))
     return (folder / f"{plain}_labels{number}.ome.zarr" for number in numbers)
 

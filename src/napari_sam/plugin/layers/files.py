@@ -21,7 +21,7 @@ def open_image(controller: Controller, path: Path) -> None:
     try:
         layers = read_layers(str(path))
     except NapariSamError as error:
-        controller.tell(str(error))
+        controller.notify(str(error))
         return
     added: list[Any] = []
     for data, options, kind in layers:
@@ -39,16 +39,16 @@ def use_label_file(controller: Controller, path: Path) -> None:
     """Write accepted masks into a label pyramid on disk, which is made where there is none."""
     image = controller.image
     if image is None:
-        controller.tell("There is no image to label: open one first.")
+        controller.notify("There is no image to label: open one first.")
         return
     if image.source.path is not None and path.resolve() == Path(str(image.source.path)).resolve():
-        controller.tell(f"{path} is the image itself: choose another file for its labels.")
+        controller.notify(f"{path} is the image itself: choose another file for its labels.")
         return
     try:
         pyramid = LabelPyramid.open(path) if path.exists() else own_layers.pyramid_maker(path, image)()
         layer = own_layers.labels_of_pyramid(pyramid, image)
     except NapariSamError as error:
-        controller.tell(str(error))
+        controller.notify(str(error))
         return
     controller.drawing.insert(layer)
     controller.set_target(layer)

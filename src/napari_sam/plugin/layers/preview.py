@@ -1,4 +1,4 @@
-"""Drawing: the layers that show masks which are not accepted yet, of one viewer."""
+"""PreviewLayers: the layers that show masks which are not accepted yet, of one viewer."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
 
 # Of the picture of all parked objects, and how many it can tell apart.
-MOST_SIDE, MOST_COLORS = 2048, 255
+MAX_SIDE, MAX_COLORS = 2048, 255
 
 
-class Drawing:
+class PreviewLayers:
     """Draws the mask in hand, the one under the cursor, and those of the other open objects.
 
     Parameters
@@ -45,12 +45,12 @@ class Drawing:
     def __init__(self, viewer: ViewerModel, above: Callable[[], Sequence[Layer]]) -> None:
         self._viewer, self._above = viewer, above
         self.preview: Labels | None = None
-        self.parked: Labels | None = None
+        self.pending: Labels | None = None
 
     @property
     def layers(self) -> list[Labels]:
         """Those layers that there are."""
-        return [layer for layer in (self.preview, self.parked) if layer is not None]
+        return [layer for layer in (self.preview, self.pending) if layer is not None]
 
     def follow(self, image: Image) -> None:
         """Let the layers lie where the image does, which was moved; what they show must be drawn anew."""
@@ -89,20 +89,20 @@ class Drawing:
     def show_parked(self, image: Image, plane: Plane, masks: Sequence[Mask]) -> None:
         """Draw the masks of other open objects on a plane, each in its own colour."""
         if not masks:
-            if self.parked is not None:
-                self.parked.visible = False
+            if self.pending is not None:
+                self.pending.visible = False
             return
-        if self.parked is None:
-            self.parked = own_layers.make_parked(image)
-            own_layers.insert_below(self._viewer, self.parked, *self.layers, *self._above())
-        own_layers.show_picture(self.parked, image, plane, *overview(masks[:MOST_COLORS], MOST_SIDE))
+        if self.pending is None:
+            self.pending = own_layers.make_parked(image)
+            own_layers.insert_below(self._viewer, self.pending, *self.layers, *self._above())
+        own_layers.show_picture(self.pending, image, plane, *overview(masks[:MAX_COLORS], MAX_SIDE))
 
     def forget(self, layer: Layer) -> bool:
         """Do without a layer that was deleted; say whether it was one of these."""
         if layer is self.preview:
             self.preview = None
-        elif layer is self.parked:
-            self.parked = None
+        elif layer is self.pending:
+            self.pending = None
         else:
             return False
         return True

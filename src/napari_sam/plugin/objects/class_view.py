@@ -13,7 +13,7 @@ from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
 from numpy.typing import NDArray
 
 from napari_sam.errors import LabelsError
-from napari_sam.images.lazy.levels import LazyLevel, dtype_of, lazy_levels
+from napari_sam.images.lazy.levels import LazyArray, dtype_of, lazy_levels
 from napari_sam.journal.semantic import ClassMap, write_semantic
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from napari_sam.journal.entries import LabelClass
     from napari_sam.plugin.controller import Controller
-    from napari_sam.plugin.objects.journals import Kept
+    from napari_sam.plugin.objects.journals import OpenJournal
     from napari_sam.plugin.objects.object_list import Objects
 
 Color = tuple[float, float, float]
@@ -100,7 +100,7 @@ class ClassView:
             self._shown = _colors_of(kept, kept.rows)
             self._draw(kept, layer)
 
-    def _draw(self, kept: Kept, layer: Labels) -> None:
+    def _draw(self, kept: OpenJournal, layer: Labels) -> None:
         made = self._made
         if not _is_cycle(kept):
             self._made = _direct_of(self._shown)
@@ -117,7 +117,7 @@ class ClassView:
     def _tell_if_grey(self, layer: Labels) -> None:
         if layer not in self._told and max(self._shown, default=0) > _highest_direct():
             self._told.add(layer)
-            self._controller.tell(
+            self._controller.notify(
                 f"Labels above {_highest_direct()} are shown in grey: install numba to see them in the colours of "
                 "their classes."
             )
@@ -133,7 +133,7 @@ class ClassView:
         """Add a layer of the class numbers of the output, or bring the one that is there up to date."""
         kept = self._objects.kept
         if kept is None or not kept.classes:
-            self._controller.tell("No object has a class: give one to an object first.")
+            self._controller.notify("No object has a class: give one to an object first.")
             return
         if type(kept.target.array) is not np.ndarray:
             self._put(kept, _lazy_classes(kept))
@@ -150,7 +150,7 @@ class ClassView:
                 return layer
         return None
 
-    def _put(self, kept: Kept, data: Any) -> None:
+    def _put(self, kept: OpenJournal, data: Any) -> None:
         """Show class numbers in the layer of an output's classes, made where it is missing."""
         output, viewer = kept.layer, self._controller.viewer
         if output not in viewer.layers:
@@ -206,14 +206,14 @@ class ClassLevel:
     @property
     def chunks(self) -> tuple[int, ...] | None:
         """Shape of a chunk, where the labels have regular ones."""
-        return LazyLevel(self._source()).chunks
+        return LazyArray(self._source()).chunks
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read a part."""
         return self._classes(np.asarray(self._source()[key])).astype(self.dtype)
 
 
-def _lazy_classes(kept: Kept) -> LazyLevel | list[LazyLevel]:
+def _lazy_classes(kept: OpenJournal) -> LazyArray | list[LazyArray]:
     layer, classes = kept.layer, ClassMap.of(kept.rows.values())
     pyramid = pyramid_of(layer)
     if pyramid is None:
@@ -223,7 +223,7 @@ def _lazy_classes(kept: Kept) -> LazyLevel | list[LazyLevel]:
     )
 
 
-def _class_numbers(kept: Kept) -> NDArray[Any]:
+def _class_numbers(kept: OpenJournal) -> NDArray[Any]:
     """Return the class of each pixel of labels in memory, in the thread of a job, after all writes before it."""
     labels = kept.target.array
     try:
@@ -244,12 +244,12 @@ def _type_for(classes: ClassMap) -> np.dtype[Any]:
     return np.min_scalar_type(classes.highest)
 
 
-def _colors_of(kept: Kept, labels: Iterable[int]) -> Colors:
+def _colors_of(kept: OpenJournal, labels: Iterable[int]) -> Colors:
     kinds = ((label, kept.rows[label].label_class) for label in labels)
     return {label: GREY if kind is None else kind.color for label, kind in kinds}
 
 
-def _is_cycle(kept: Kept) -> bool:
+def _is_cycle(kept: OpenJournal) -> bool:
     """Say whether a cycle of colours that is longer than the labels are high can show them.
 
     With 10 000 labels of 4096 x 4096 pixels napari takes 100 ms for a direct colormap, 460 ms where they have more than

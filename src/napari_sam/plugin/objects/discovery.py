@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from napari_sam.plugin.layers.label_target import LayerTarget
 
 # So many objects are looked at to see whether a journal is of some labels.
-MOST_COMPARED = 50
+MAX_COMPARED = 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Offer:
+class ResumableWork:
     """Work that was left and can be continued.
 
     Parameters
@@ -47,7 +47,7 @@ class Offer:
     labels: Path | None = None
 
 
-def left_work(about: Mapping[str, Any], folder: Path | None) -> list[Offer]:
+def left_work(about: Mapping[str, Any], folder: Path | None) -> list[ResumableWork]:
     """Return all work on an image that was left, the latest first.
 
     Parameters
@@ -67,9 +67,9 @@ def left_work(about: Mapping[str, Any], folder: Path | None) -> list[Offer]:
     return [_offer(journal_beside(labels), labels) for labels in labels_in(folder, about)]
 
 
-def _offer(journal: Path, labels: Path | None = None) -> Offer:
+def _offer(journal: Path, labels: Path | None = None) -> ResumableWork:
     # Whatever is there, it takes time to open: an offer of nothing is none to the user, but tells that.
-    return Offer(len(open_journal(journal).objects), journal, labels)
+    return ResumableWork(len(open_journal(journal).objects), journal, labels)
 
 
 def journal_place(
@@ -117,7 +117,7 @@ def _is_of(folder: Path, target: LayerTarget, *, is_new: bool = False, was_of_la
     objects = journal.objects
     if is_new or not objects:
         return was_of_layer or _is_unused(journal)  # Undone objects may be redone in the same layer.
-    some = objects[:: max(1, len(objects) // MOST_COMPARED)]
+    some = objects[:: max(1, len(objects) // MAX_COMPARED)]
     try:
         there = [bool(np.any(read(target.array, each.plane, each.box) == each.label)) for each in some]
     except NapariSamError:

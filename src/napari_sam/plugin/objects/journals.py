@@ -24,7 +24,7 @@ from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers import labels as labels_layer
 from napari_sam.plugin.layers.label_target import LayerTarget
-from napari_sam.plugin.objects.discovery import Offer as Offer
+from napari_sam.plugin.objects.discovery import ResumableWork as ResumableWork
 from napari_sam.plugin.objects.discovery import journal_place, left_work
 from napari_sam.plugin.workers.runner import Work, apart
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
     from napari_sam.plugin.workers.runner import Job, Report, Runner
 
-Act = Callable[[Journal], Sequence[Entry]]
+JournalAction = Callable[[Journal], Sequence[Entry]]
 
 # Boxes of more pixels are written by a job: packing and writing 300 x 300 takes about 10 ms.
-AT_ONCE = 90_000
+MAX_SYNC_PIXELS = 90_000
 # Where a layer's metadata keep the folder of its journal.
 JOURNAL = "napari-sam journal"
 
@@ -90,7 +90,7 @@ def _row(journal: Journal, label: int) -> LabelledObject | None:
 
 
 @dataclass(slots=True, eq=False)
-class Kept:
+class OpenJournal:
     """A layer with its journal.
 
     Parameters
@@ -187,23 +187,23 @@ class Journals:
         changed: Callable[[Labels, Sequence[int] | None], None],
     ) -> None:
         self._runner, self._notify, self._changed = runner, notify, changed
-        self._kept: dict[Labels, Kept] = {}
+        self._kept: dict[Labels, OpenJournal] = {}
         self._without: set[Labels] = set()
         self._opening: dict[Labels, list[Callable[[], None]]] = {}
-        self._found: WeakKeyDictionary[Image, list[Offer]] = WeakKeyDictionary()
+        self._found: WeakKeyDictionary[Image, list[ResumableWork]] = WeakKeyDictionary()
         self._closed = False
 
     # -- what is there -----------------------------------------------------------------------------------------------
 
-    def kept(self, layer: Labels | None) -> Kept | None:
+    def kept(self, layer: Labels | None) -> OpenJournal | None:
         """Return a layer with its journal, or None where it has none."""
         return None if layer is None else self._kept.get(layer)
 
-    def all_kept(self) -> list[Kept]:
+    def all_kept(self) -> list[OpenJournal]:
         """Return all layers with their journals, the one opened last at the end."""
         return list(self._kept.values())
 
-    def offer(self, image: Image | None) -> Offer | None:
+    def offer(self, image: Image | None) -> ResumableWork | None:
         """Return work on an image that was left, the latest, if it was looked for and is not open in this viewer."""
         found = [] if image is None else self._found.get(image, [])
         return next((offer for offer in found if offer.count and not self._is_open(offer.journal)), None)
@@ -220,7 +220,7 @@ class Journals:
         folder = own_layers.label_folder_of(image) if own_layers.goes_to_disk(image) else None
 
         def look() -> None:
-            found: list[Offer] = []
+            found: list[ResumableWork] = []
             with contextlib.suppress(NapariSamError, OSError):
                 found = left_work(about(volume, source), folder)
             self._found[image] = found
@@ -264,7 +264,7 @@ class Journals:
             self._on_not_open(layer, error)
             return
 
-        def done(kept: Kept) -> None:
+        def done(kept: OpenJournal) -> None:
             self._on_open(layer, kept)
 
         def failed(error: Exception) -> None:
@@ -280,7 +280,7 @@ class Journals:
         else:
             done(kept)
 
-    def adopt(self, layer: Labels, kept: Kept) -> None:
+    def adopt(self, layer: Labels, kept: OpenJournal) -> None:
         """Take over a journal that a job opened together with the labels."""
         if self._closed:
             kept.close()
@@ -309,7 +309,7 @@ class Journals:
         journal, count, array = kept.journal, len(kept.rows), kept.target.array
         kept.close()
         if isinstance(array, LabelPyramid) or labels_path(array) is None:
-            left = Offer(count, journal.folder, labels_path(array))
+            left = ResumableWork(count, journal.folder, labels_path(array))
             same = [image for image, offers in self._found.items() if left.journal in {o.journal for o in offers}]
             for image in {kept.image, *same}:
                 others = [offer for offer in self._found.get(image, []) if offer.journal != left.journal]
@@ -338,9 +338,9 @@ class Journals:
 
     def act(
         self,
-        kept: Kept,
+        kept: OpenJournal,
         area: int,
-        act: Act,
+        act: JournalAction,
         done: Callable[[Sequence[Entry]], None],
         failed: Callable[[Exception], None],
     ) -> None:
@@ -374,7 +374,7 @@ class Journals:
             kept.acting -= 1
             failed(error)
 
-        at_once = not kept.is_busy and kept.target.is_quick and area <= AT_ONCE
+        at_once = not kept.is_busy and kept.target.is_quick and area <= MAX_SYNC_PIXELS
         kept.acting += 1
         kept.enter()
         job = _counted(kept, lambda journal: outcome(journal, act))
@@ -410,14 +410,14 @@ class Journals:
         taken = {kept.journal.folder for kept in self._kept.values()}
         name, known = layer.name, None if is_new else layer.metadata.get(JOURNAL)
 
-        def job(_: Report) -> Kept:
+        def job(_: Report) -> OpenJournal:
             place = folder or journal_place(about(volume, source), target, name, taken, is_new, known)
             return opened(image, target, record(volume, source, target, place, is_new=is_new, durable=False))
 
         is_empty = self._found.get(image) == []
         return job, is_new and is_empty and isinstance(volume.array, np.ndarray)
 
-    def _on_open(self, layer: Labels, kept: Kept) -> None:
+    def _on_open(self, layer: Labels, kept: OpenJournal) -> None:
         waiting = self._opening.pop(layer, None)
         if waiting is None or self._closed:
             kept.close()  # The layer was deleted meanwhile.
@@ -441,14 +441,14 @@ def _ignore(_: Any) -> None:
     return None
 
 
-def opened(image: Image, target: LayerTarget, journal: Journal) -> Kept:
+def opened(image: Image, target: LayerTarget, journal: Journal) -> OpenJournal:
     """Return a layer with a journal that was just opened, in the thread that opened it."""
-    kept = Kept(image, target, journal)
+    kept = OpenJournal(image, target, journal)
     kept.take(Outcome.of(journal, ()))
     return kept
 
 
-def outcome(journal: Journal, act: Act) -> Outcome:
+def outcome(journal: Journal, act: JournalAction) -> Outcome:
     """Do something with a journal in the thread that has it, and tell what came of it."""
     try:
         entries = act(journal)
@@ -463,7 +463,7 @@ def source_of(image: Image) -> str | None:
     return None if path is None else str(path)
 
 
-def _counted(kept: Kept, act: Callable[[Journal], Any]) -> Job:
+def _counted(kept: OpenJournal, act: Callable[[Journal], Any]) -> Job:
     def job(_: Report) -> Any:
         try:
             return act(kept.journal)

@@ -17,12 +17,12 @@ from napari_sam.images.lazy.levels import lazy_levels
 from napari_sam.journal.discovery import record
 from napari_sam.journal.entries import Entry, Provenance
 from napari_sam.labels.array import Edit, LabelStore
-from napari_sam.plugin.annotation.picking import Refinement
+from napari_sam.plugin.annotation.picking import PickedObject
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers import labels as labels_layer
 from napari_sam.plugin.layers.label_target import LayerTarget
-from napari_sam.plugin.objects.journals import Journals, Kept, Outcome, opened, outcome, source_of
+from napari_sam.plugin.objects.journals import Journals, OpenJournal, Outcome, opened, outcome, source_of
 from napari_sam.plugin.workers.runner import Work
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Acceptance:
+class Commit:
     """A mask that the user accepted.
 
     Parameters
@@ -78,7 +78,7 @@ class Acceptance:
     overlap: Overlap
     done: Callable[[Labels, Written], None]
     failed: Callable[[Exception], None]
-    replaces: Refinement | None = None
+    replaces: PickedObject | None = None
     prompts: Prompts | None = None
     made: Provenance | None = None
     class_name: str | None = None
@@ -105,7 +105,7 @@ class Acceptance:
             )
 
 
-class Output:
+class LabelLayers:
     """Writes masks into Labels layers under labels that are free.
 
     Every layer has a journal, in which what was written is kept and taken back. Where there can be none, writes are
@@ -173,7 +173,7 @@ class Output:
         kept = self._journals.kept(layer)
         return layer in self._highest or (kept is not None and kept.target.is_searched) or _is_on_disk(layer)
 
-    def commit(self, image: Image, target: Labels | None, acceptance: Acceptance) -> None:
+    def commit(self, image: Image, target: Labels | None, acceptance: Commit) -> None:
         """Write a mask under the next free label of a Labels layer, made anew where there is none.
 
         What is quick is written at once, and the rest by a job, and before any other.
@@ -229,7 +229,7 @@ class Output:
             return True
         return False
 
-    def _write_anew(self, image: Image, acceptance: Acceptance) -> None:
+    def _write_anew(self, image: Image, acceptance: Commit) -> None:
         """Write into a new layer, in memory or, where it is too large, on disk."""
         layer = own_layers.make_labels(image)
         if layer is None:
@@ -243,7 +243,7 @@ class Output:
 
         self._journals.open(layer, image, then, is_new=True)
 
-    def _write(self, layer: Labels, acceptance: Acceptance) -> None:
+    def _write(self, layer: Labels, acceptance: Commit) -> None:
         """Write with the journal, or without where there is none."""
         kept = self._journals.kept(layer)
         try:
@@ -262,14 +262,14 @@ class Output:
         except NapariSamError as error:
             acceptance.failed(error)
 
-    def _write_with(self, kept: Kept, acceptance: Acceptance) -> None:
+    def _write_with(self, kept: OpenJournal, acceptance: Commit) -> None:
         def done(entries: Sequence[Entry]) -> None:
             acceptance.done(kept.layer, _written(kept, entries[-1]))
 
         act = lambda journal: [acceptance.write(journal)]  # noqa: E731
         self._journals.act(kept, math.prod(acceptance.box.pixel_shape), act, done, acceptance.failed)
 
-    def _write_without(self, layer: Labels, acceptance: Acceptance) -> Edit:
+    def _write_without(self, layer: Labels, acceptance: Commit) -> Edit:
         old = acceptance.replaces
         if old is not None:
             edits = labels_layer.replace(
@@ -287,7 +287,7 @@ class Output:
         self._edits.append((layer, [edit]))
         return edit
 
-    def _write_on_disk(self, layer: Labels, acceptance: Acceptance) -> None:
+    def _write_on_disk(self, layer: Labels, acceptance: Commit) -> None:
         store = self._store_of(layer)
 
         def done(edit: Edit) -> None:
@@ -298,12 +298,12 @@ class Output:
         job = lambda _: store.write(acceptance.plane, acceptance.mask, None, acceptance.overlap)  # noqa: E731
         self._runner.submit_write(Work(job, done, acceptance.failed))
 
-    def _create(self, image: Image, acceptance: Acceptance) -> None:
+    def _create(self, image: Image, acceptance: Commit) -> None:
         """Make a pyramid on disk with its journal in a job, write the first mask into it, and show it."""
         make = own_layers.pyramid_maker(own_layers.label_path(image), image)
         volume, source = adapters.shown([image]).volume, source_of(image)
 
-        def job(_: Report) -> tuple[LabelPyramid, Kept, Outcome]:
+        def job(_: Report) -> tuple[LabelPyramid, OpenJournal, Outcome]:
             pyramid = make()
             target = LayerTarget(None, pyramid)
             kept = opened(image, target, record(volume, source, target, is_new=False, durable=False))
@@ -311,7 +311,7 @@ class Output:
             kept.take(what)
             return pyramid, kept, what
 
-        def done(made: tuple[LabelPyramid, Kept, Outcome]) -> None:
+        def done(made: tuple[LabelPyramid, OpenJournal, Outcome]) -> None:
             pyramid, kept, what = made
             layer = kept.target.layer = own_layers.labels_of_pyramid(pyramid, image)
             self._journals.adopt(layer, kept)  # Before it is the output, which looks for a journal.
@@ -371,7 +371,7 @@ def _is_on_disk(layer: Labels) -> bool:
     return labels_layer.pyramid_of(layer) is not None
 
 
-def _written(kept: Kept, entry: Entry) -> Written:
+def _written(kept: OpenJournal, entry: Entry) -> Written:
     """Return what became of a mask, by the objects that there are now."""
     assert entry.label is not None
     row = kept.rows.get(entry.label)

@@ -15,13 +15,13 @@ from napari_sam.errors import NapariSamError
 from napari_sam.journal.entries import Entry, LabelClass
 from napari_sam.journal.journal import Journal
 from napari_sam.journal.objects import LabelledObject, Part
-from napari_sam.plugin.annotation.picking import Refinement
+from napari_sam.plugin.annotation.picking import PickedObject
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.objects.class_view import ClassView
-from napari_sam.plugin.objects.journals import AT_ONCE, Act, Journals, Kept, Offer
+from napari_sam.plugin.objects.journals import MAX_SYNC_PIXELS, JournalAction, Journals, OpenJournal, ResumableWork
 from napari_sam.plugin.view import world
-from napari_sam.plugin.widgets.step_texts import Turn, described, turn_of
+from napari_sam.plugin.widgets.step_texts import StepLabel, described, step_label_of
 from napari_sam.segmenter import CANDIDATE_NAMES
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_sam.plugin.controller import Controller
 
 # More objects at once than this are changed by a job.
-FEW = 4
+MAX_SYNC_OBJECTS = 4
 
 
 class Objects:
@@ -58,11 +58,11 @@ class Objects:
     def __init__(self, controller: Controller, journals: Journals) -> None:
         self._controller, self._journals = controller, journals
         self.class_name: str | None = None
-        self._shown: Kept | None = None
+        self._shown: OpenJournal | None = None
         self.class_view = ClassView(controller, self)
 
     @property
-    def kept(self) -> Kept | None:
+    def kept(self) -> OpenJournal | None:
         """The output with its journal; where no output is chosen, that of the layer that was used last."""
         target = self._controller.target
         if target is not None:
@@ -81,7 +81,7 @@ class Objects:
         return [] if self.kept is None else self.kept.classes
 
     @property
-    def offer(self) -> Offer | None:
+    def offer(self) -> ResumableWork | None:
         """Work on this image that was left, or None."""
         return self._journals.offer(self._controller.image)
 
@@ -116,7 +116,7 @@ class Objects:
             return
         layer = own_layers.make_labels(image)
         if layer is None:
-            controller.tell(f"There is no memory for the labels of {image.name!r}: close other images.")
+            controller.notify(f"There is no memory for the labels of {image.name!r}: close other images.")
             return
 
         def then() -> None:
@@ -173,21 +173,21 @@ class Objects:
         return self.kept is not None and (self.kept.next_redo is not None or self.kept.is_busy)
 
     @property
-    def next_undo(self) -> Turn:
+    def next_undo(self) -> StepLabel:
         """What the button for a step back is to say."""
         entry = self.kept.next_undo if self.kept else None
-        return turn_of(entry, entry is not None and entry.group is not None, "There is nothing to undo.")
+        return step_label_of(entry, entry is not None and entry.group is not None, "There is nothing to undo.")
 
     @property
-    def next_redo(self) -> Turn:
+    def next_redo(self) -> StepLabel:
         """What the button for a step forth is to say."""
         entry = self.kept.next_redo if self.kept else None
         several = self.kept is not None and self.kept.redoes_several
-        return turn_of(entry, several, "Nothing was undone, or something else was done since.")
+        return step_label_of(entry, several, "Nothing was undone, or something else was done since.")
 
     def _turn(
         self,
-        kept: Kept,
+        kept: OpenJournal,
         entry: Entry | None,
         several: bool,
         step: Callable[[Journal], list[Entry]],
@@ -214,13 +214,13 @@ class Objects:
             self._controller.tell_error(error)
 
         area = 0 if entry is None else sum(math.prod(patch.box.pixel_shape) for patch in entry.patches)
-        self._journals.act(kept, AT_ONCE + 1 if several else area, act, done, not_done)
+        self._journals.act(kept, MAX_SYNC_PIXELS + 1 if several else area, act, done, not_done)
 
     def _act(
         self,
-        kept: Kept,
+        kept: OpenJournal,
         area: int,
-        act: Act,
+        act: JournalAction,
         done: Callable[[Sequence[Entry]], None],
         failed: Callable[[Exception], None] | None = None,
     ) -> None:
@@ -268,7 +268,9 @@ class Objects:
         told = f"{_count(known)} of class {name}." if name else f"{_count(known)} without a class."
         done = lambda _: self._controller.set_status(told)  # noqa: E731
         act = lambda journal: [journal.classify(label, name) for label in known]  # noqa: E731
-        self._act(kept, 0 if len(known) <= FEW else AT_ONCE + 1, act, done, self._on_not_classified)
+        self._act(
+            kept, 0 if len(known) <= MAX_SYNC_OBJECTS else MAX_SYNC_PIXELS + 1, act, done, self._on_not_classified
+        )
 
     def _on_not_classified(self, error: Exception) -> None:
         self.changed.emit([])  # What was chosen is not so.
@@ -316,10 +318,10 @@ class Objects:
         controller, kept, found = self._controller, self.kept, self.object(label)
         image = controller.image
         if kept is None or found is None or image is None:
-            controller.tell(f"The journal knows no object {label}: choose one of the table.")
+            controller.notify(f"The journal knows no object {label}: choose one of the table.")
             return
         if controller.must_wait:
-            controller.tell("An object is being written: wait a moment, then try again.")
+            controller.notify("An object is being written: wait a moment, then try again.")
             return
         part = found.part(plane or self._plane() or found.plane) or found.parts[-1]
         controller.clear()
@@ -332,10 +334,10 @@ class Objects:
             return
         prompts = part.prompts
         hint = mask if prompts is None else prompts.mask
-        found_there = Refinement(kept.layer, label, part.plane, mask, hint, part.made)
+        found_there = PickedObject(kept.layer, label, part.plane, mask, hint, part.made)
         controller.in_hand.take_up(found_there, prompts, _size_of(part))
 
-    def _class_follower(self, kept: Kept) -> tuple[Callable[[Journal], None], Callable[[], None]]:
+    def _class_follower(self, kept: OpenJournal) -> tuple[Callable[[Journal], None], Callable[[], None]]:
         """Return what looks at a journal before a change, and what renames the class of the next accept after it.
 
         The journal tells, in its turn: what the GUI thread knows of classes is old while changes wait.
@@ -380,10 +382,10 @@ class Objects:
         camera = viewer.scene.camera
         camera.center = (*camera.center[:-2], *(float(place[axis]) for axis in plane.axes))
 
-    def _area(self, kept: Kept, labels: Sequence[int]) -> int:
+    def _area(self, kept: OpenJournal, labels: Sequence[int]) -> int:
         """Return how many pixels are looked at, and more than can be done at once for many objects."""
         boxes = sum(math.prod(part.box.pixel_shape) for label in labels for part in kept.rows[label].parts)
-        return boxes if len(labels) <= FEW else boxes + AT_ONCE + 1
+        return boxes if len(labels) <= MAX_SYNC_OBJECTS else boxes + MAX_SYNC_PIXELS + 1
 
 
 def _size_of(part: Part) -> int | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.plugin.drafts import OpenObject
+from napari_sam.plugin.drafts import Draft
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +39,7 @@ class DrawnShape:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Drawn:
+class PromptState:
     """All prompts at one moment.
 
     Parameters
@@ -57,11 +57,11 @@ class Drawn:
     numbers: NDArray[np.int64]
     shapes: tuple[DrawnShape, ...] = ()
 
-    def is_like(self, other: Drawn) -> bool:
+    def is_like(self, other: PromptState) -> bool:
         """Say whether the prompts are the same at another moment."""
         return self.has_same_points(other) and self.has_same_shapes(other)
 
-    def has_same_points(self, other: Drawn) -> bool:
+    def has_same_points(self, other: PromptState) -> bool:
         """Say whether the points are the same at another moment."""
         if len(self.points) == len(other.points) == 0:
             return True  # Where there is no layer nobody knows how many axes they would have.
@@ -71,7 +71,7 @@ class Drawn:
             and np.array_equal(self.numbers, other.numbers)
         )
 
-    def has_same_shapes(self, other: Drawn) -> bool:
+    def has_same_shapes(self, other: PromptState) -> bool:
         """Say whether the shapes are the same at another moment."""
         same_count = len(self.shapes) == len(other.shapes)
         return same_count and all(a.is_like(b) for a, b in zip(self.shapes, other.shapes, strict=True))
@@ -80,20 +80,20 @@ class Drawn:
         """Say whether there are prompts of an open object."""
         return bool((self.numbers == number).any()) or any(shape.number == number for shape in self.shapes)
 
-    def of(self, number: int) -> Drawn:
+    def of(self, number: int) -> PromptState:
         """Return the prompts of one open object."""
         return self._where(self.numbers == number, [shape for shape in self.shapes if shape.number == number])
 
-    def without(self, number: int) -> Drawn:
+    def without(self, number: int) -> PromptState:
         """Return the prompts of all other open objects."""
         return self._where(self.numbers != number, [shape for shape in self.shapes if shape.number != number])
 
-    def _where(self, kept: NDArray[np.bool_], shapes: list[DrawnShape]) -> Drawn:
-        return Drawn(self.points[kept], self.signs[kept], self.numbers[kept], tuple(shapes))
+    def _where(self, kept: NDArray[np.bool_], shapes: list[DrawnShape]) -> PromptState:
+        return PromptState(self.points[kept], self.signs[kept], self.numbers[kept], tuple(shapes))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Moment:
+class Snapshot:
     """The prompts and the open objects at one moment.
 
     Parameters
@@ -101,17 +101,17 @@ class Moment:
     drawn
         The prompts.
     parked, now
-        The open objects, as in `OpenObjects`.
+        The open objects, as in `Drafts`.
     at
-        When the step was taken that led to it, on the clock of `Undoing`.
+        When the step was taken that led to it, on the clock of `UndoStack`.
     """
 
-    drawn: Drawn
-    parked: tuple[OpenObject, ...]
-    now: OpenObject
+    drawn: PromptState
+    pending: tuple[Draft, ...]
+    now: Draft
     at: int = 0
 
-    def is_like(self, other: Moment) -> bool:
+    def is_like(self, other: Snapshot) -> bool:
         """Say whether nothing happened between two moments, but that another object was taken in hand."""
         same = self._is_begun == other._is_begun and self._begun == other._begun
         return same and self.drawn.is_like(other.drawn)
@@ -122,26 +122,26 @@ class Moment:
         return self.now.refining is not None or self.drawn.has_any_of(self.now.number)
 
     @property
-    def _begun(self) -> set[OpenObject]:
-        return {*self.parked, *([self.now] if self._is_begun else [])}
+    def _begun(self) -> set[Draft]:
+        return {*self.pending, *([self.now] if self._is_begun else [])}
 
-    def without(self, gone: OpenObject, instead: OpenObject) -> Moment:
+    def without(self, gone: Draft, instead: Draft) -> Snapshot:
         """Return the moment as if an object had never been open."""
         now = instead if self.now is gone else self.now
-        parked = tuple(each for each in self.parked if each not in (gone, now))
-        return replace(self, drawn=self.drawn.without(gone.number), parked=parked, now=now)
+        pending = tuple(each for each in self.pending if each not in (gone, now))
+        return replace(self, drawn=self.drawn.without(gone.number), pending=pending, now=now)
 
 
 class PromptHistory:
     """Keeps every moment since the last one that nothing is to be taken back of."""
 
     def __init__(self) -> None:
-        self._past: list[Moment] = []
-        self._present: Moment | None = None
-        self._future: list[Moment] = []
+        self._past: list[Snapshot] = []
+        self._present: Snapshot | None = None
+        self._future: list[Snapshot] = []
 
     @property
-    def drawn(self) -> Drawn | None:
+    def drawn(self) -> PromptState | None:
         """The prompts of the last moment, or None before the first."""
         return None if self._present is None else self._present.drawn
 
@@ -165,11 +165,11 @@ class PromptHistory:
         """When the step was taken back that `redo` takes again, or None where there is none."""
         return self._future[-1].at if self._future else None
 
-    def begin(self, moment: Moment) -> None:
+    def begin(self, moment: Snapshot) -> None:
         """Forget all and begin with a moment."""
         self._past, self._present, self._future = [], moment, []
 
-    def record(self, moment: Moment) -> bool:
+    def record(self, moment: Snapshot) -> bool:
         """Keep a moment, if anything happened; say whether it did."""
         if self._present is None:
             self._present = moment
@@ -181,7 +181,7 @@ class PromptHistory:
         self._present, self._future = moment, []
         return True
 
-    def undo(self, at: int) -> Moment | None:
+    def undo(self, at: int) -> Snapshot | None:
         """Return to the moment before, or None where there is none; `at` is the time by the clock."""
         if not self._past or self._present is None:
             return None
@@ -189,7 +189,7 @@ class PromptHistory:
         self._present = self._past.pop()
         return self._present
 
-    def redo(self, at: int) -> Moment | None:
+    def redo(self, at: int) -> Snapshot | None:
         """Return to the moment that was taken back last, or None where there is none."""
         if not self._future or self._present is None:
             return None
@@ -197,7 +197,7 @@ class PromptHistory:
         self._present = replace(self._future.pop(), at=at)
         return self._present
 
-    def settle(self, gone: OpenObject, instead: OpenObject) -> None:
+    def forget_object(self, gone: Draft, instead: Draft) -> None:
         """Take an object out of every moment: it was written, or there is nothing left that it could replace.
 
         Parameters
@@ -214,9 +214,9 @@ class PromptHistory:
         self._future = _thinned([each.without(gone, instead) for each in self._future], self._present)
 
 
-def _merged(moments: Iterable[Moment]) -> list[Moment]:
+def _merged(moments: Iterable[Snapshot]) -> list[Snapshot]:
     """Leave out the moments that nothing happened before; a step is as old as the first of those that became one."""
-    kept: list[Moment] = []
+    kept: list[Snapshot] = []
     for moment in moments:
         if kept and moment.is_like(kept[-1]):
             kept[-1] = replace(moment, at=kept[-1].at)
@@ -225,9 +225,9 @@ def _merged(moments: Iterable[Moment]) -> list[Moment]:
     return kept
 
 
-def _thinned(moments: Iterable[Moment], present: Moment) -> list[Moment]:
+def _thinned(moments: Iterable[Snapshot], present: Snapshot) -> list[Snapshot]:
     """Leave out the moments of the future, the next one last, before which nothing happens any more."""
-    kept: list[Moment] = []
+    kept: list[Snapshot] = []
     after = present
     for moment in reversed(list(moments)):
         if not moment.is_like(after):

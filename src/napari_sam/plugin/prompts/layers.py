@@ -13,7 +13,7 @@ from psygnal import Signal
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers.adapters import LABEL_FEATURE, OBJECT_FEATURE, numbers_of, signs_of
 from napari_sam.plugin.prompts.gestures import Gestures
-from napari_sam.plugin.prompts.history import Drawn, DrawnShape
+from napari_sam.plugin.prompts.history import DrawnShape, PromptState
 from napari_sam.plugin.prompts.keys import LayerKeys
 from napari_sam.plugin.view import world
 
@@ -137,7 +137,7 @@ class PromptLayers:
             self._set_defaults(sign)
 
     @property
-    def drawn(self) -> Drawn:
+    def drawn(self) -> PromptState:
         """All prompts that there are, of all open objects."""
         points, shapes = self.points, self.shapes
         made: list[DrawnShape] = []
@@ -148,10 +148,12 @@ class PromptLayers:
                 for vertices, kind, sign, number in rows
             ]
         if points is None:
-            return Drawn(np.zeros((0, 0)), np.zeros(0, np.int64), np.zeros(0, np.int64), tuple(made))
-        return Drawn(np.array(points.data, float), signs_of(points).copy(), numbers_of(points).copy(), tuple(made))
+            return PromptState(np.zeros((0, 0)), np.zeros(0, np.int64), np.zeros(0, np.int64), tuple(made))
+        return PromptState(
+            np.array(points.data, float), signs_of(points).copy(), numbers_of(points).copy(), tuple(made)
+        )
 
-    def put_back(self, drawn: Drawn, image: Image) -> None:
+    def put_back(self, drawn: PromptState, image: Image) -> None:
         """Draw prompts in the place of all that there are, and tell nobody."""
         now, sign = self.drawn, self.sign
         with self._quiet():

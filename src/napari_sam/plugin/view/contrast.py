@@ -58,7 +58,7 @@ def set_limits(controller: Controller, preset: str) -> None:
     """Give the image of a viewer the contrast limits of a preset, as soon as they are known."""
     image = controller.image
     if image is None or image.rgb:
-        controller.tell("There is no grey image whose contrast could be set: colours are seen as they are.")
+        controller.notify("There is no grey image whose contrast could be set: colours are seen as they are.")
         return
 
     def done(limits: Limits) -> None:
@@ -71,7 +71,7 @@ def set_limits(controller: Controller, preset: str) -> None:
     try:
         job = limits_job(preset, image, controller.viewer)
     except NapariSamError as error:
-        controller.tell(str(error))
+        controller.notify(str(error))
         return
     apart(controller.runner)(Work(job, done, controller.tell_error))
 

@@ -64,7 +64,7 @@ def _level_shapes(layer: Image) -> list[tuple[int, ...]]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
+class DisplayedImage:
     """An image as the viewer shows it: its pixels, and how they are stretched.
 
     Parameters
@@ -89,7 +89,7 @@ class Shown:
         return (*map(id, arrays), volume.spacing, volume.colors, volume.projection, self.limits, self.gamma)
 
 
-def shown(layers: Sequence[Image], viewer: ViewerModel | None = None) -> Shown:
+def shown(layers: Sequence[Image], viewer: ViewerModel | None = None) -> DisplayedImage:
     """Return what one image layer, or several as channels, show; of multiscale ones all levels.
 
     Parameters
@@ -118,9 +118,9 @@ def shown(layers: Sequence[Image], viewer: ViewerModel | None = None) -> Shown:
     if projection is not None:
         volume = volume.projected(projection)
     if first.rgb:
-        return Shown(volume, None, (1.0,))
+        return DisplayedImage(volume, None, (1.0,))
     limits = tuple((float(layer.contrast_limits[0]), float(layer.contrast_limits[1])) for layer in layers)
-    return Shown(volume, limits, tuple(float(layer.gamma) for layer in layers))
+    return DisplayedImage(volume, limits, tuple(float(layer.gamma) for layer in layers))
 
 
 def projection_of(viewer: ViewerModel, layers: Sequence[Image]) -> Projection | None:

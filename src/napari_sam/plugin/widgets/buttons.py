@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import QBoxLayout, QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-LEAST_LETTERS = 8
+MIN_LETTERS = 8
 
 
 def push_button(text: str, tip: str) -> QPushButton:
@@ -37,7 +37,7 @@ def narrow(choice: ComboBox) -> None:
     """Let a choice be narrower than its longest name."""
     native: QComboBox = choice.native
     native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    native.setMinimumContentsLength(LEAST_LETTERS)
+    native.setMinimumContentsLength(MIN_LETTERS)
 
 
 def rows_into(column: QBoxLayout, rows: Sequence[Sequence[QWidget]]) -> None:

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QScrollArea, QVBoxLayout, QWidget
 
 from napari_sam.core.masks import Overlap
 from napari_sam.plugin.controller import Controller
-from napari_sam.plugin.settings import remember, remembered
+from napari_sam.plugin.settings import load_settings, save_settings
 from napari_sam.plugin.view.canvas import TabKey
 from napari_sam.plugin.view.contrast import PRESETS
 from napari_sam.plugin.widgets.buttons import narrow, push_button, rows_of
@@ -203,13 +203,13 @@ class SamWidget(QWidget):
         """Begin with what was chosen last, and keep what is chosen from now on."""
         large, hover = self.large, self.prompts.hover
         for name, box in (("preview", hover), ("encode_ahead", large.ahead), ("outline", large.coverage)):
-            box.setChecked(remembered(name, True))
-            box.clicked.connect(lambda on, name=name: remember(name, on))  # By the user, and nobody else.
+            box.setChecked(load_settings(name, True))
+            box.clicked.connect(lambda on, name=name: save_settings(name, on))  # By the user, and nobody else.
         for name, choice in (("device", self.device), ("overlap", self.overlap), ("model", self.model)):
-            value = remembered(name, str(choice.value))
+            value = load_settings(name, str(choice.value))
             if value in choice.choices and (name != "model" or self.models.is_ready(value)):
                 choice.value = value
-            choice.changed.connect(lambda value, name=name: remember(name, str(value)))
+            choice.changed.connect(lambda value, name=name: save_settings(name, str(value)))
         self._name_model()
 
     # -- choices ---------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from napari_sam.plugin.widgets.object_table import ObjectModel, ObjectView
 
 NO_CLASS = "no class"
 # More rows than this are faster shown anew than changed one by one.
-FEW = 20
+MAX_SYNC_OBJECTS = 20
 CHOOSE_FIRST = "Select an object in the table first."
 
 
@@ -152,7 +152,7 @@ class ObjectPanel(QWidget):
 
     def _on_changed(self, labels: Sequence[int] | None) -> None:
         self._given = None
-        if labels is None or len(labels) > FEW:
+        if labels is None or len(labels) > MAX_SYNC_OBJECTS:
             chosen = self.table.chosen
             self.model.reset(self._objects.rows)
             self.table.choose([label for label in chosen if self._objects.object(label)])

@@ -14,7 +14,7 @@ from napari_sam.plugin.controller import Controller
 from napari_sam.plugin.layers.factory import SIGN_COLORS
 from napari_sam.plugin.prompts.keys import shown, spelled
 from napari_sam.plugin.widgets.buttons import dot, push_button, rows_into
-from napari_sam.plugin.widgets.step_texts import Turn
+from napari_sam.plugin.widgets.step_texts import StepLabel
 from napari_sam.segmenter import CANDIDATE_NAMES
 
 SEEN_SIDE = 64
@@ -173,7 +173,7 @@ class PromptPanel(QWidget):
     def _refresh_actions(self) -> None:
         """Enable what can be done; what cannot says why."""
         controller, keys = self._controller, self._controller.keys.keys
-        begun, parked = controller.is_begun, len(controller.open.parked)
+        begun, pending = controller.is_begun, len(controller.open.pending)
         for button, name, can, tip, why_not in (
             (
                 self.accept,
@@ -190,17 +190,17 @@ class PromptPanel(QWidget):
                 "Leave this object open and begin another one; Ctrl+click on it takes it up again.",
                 CLICK_FIRST,
             ),
-            (self.next, "next_object", parked > 0, "Go on with an object that was left open.", "No other is open."),
-            (self.accept_all, "accept_all", parked > 0, "Accept every open object.", "No other object is open."),
+            (self.next, "next_object", pending > 0, "Go on with an object that was left open.", "No other is open."),
+            (self.accept_all, "accept_all", pending > 0, "Accept every open object.", "No other object is open."),
             (self.undo, "undo", *_told(controller.undoing.next_undo, controller.objects.kept is None)),
             (self.redo, "redo", *_told(controller.undoing.next_redo, False)),
         ):
             button.setEnabled(can)
             button.setToolTip(f"{tip} Key: {spelled(keys[name])}." if can else why_not)
-        self.next.setText(f"Next of {parked} open ({shown(keys['next_object'])})" if parked else "Next open")
-        self.accept_all.setText(f"Accept all {parked + begun} ({shown(keys['accept_all'])})")
+        self.next.setText(f"Next of {pending} open ({shown(keys['next_object'])})" if pending else "Next open")
+        self.accept_all.setText(f"Accept all {pending + begun} ({shown(keys['accept_all'])})")
         for button in (self.next, self.accept_all):
-            button.setVisible(parked > 0)
+            button.setVisible(pending > 0)
 
     def _refresh_keys(self) -> None:
         """Show the keys that hold now, on the buttons and in their tooltips."""
@@ -248,7 +248,7 @@ class PromptPanel(QWidget):
         return "Tab" in self._controller.keys.keys.values() and active is not None and active in layers
 
 
-def _told(turn: Turn, may_be: bool) -> tuple[bool, str, str]:
+def _told(turn: StepLabel, may_be: bool) -> tuple[bool, str, str]:
     """Return whether a step can be taken, what it does, and why not; `may_be` where nobody knows."""
     can = bool(turn.text) or may_be
     return can, turn.text or "Take the last accepted mask back.", turn.why_not

@@ -16,7 +16,7 @@ PAST_OF_SEVERAL = {
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class StepLabel:
     """What a step back or forth is called on a button."""
 
     text: str
@@ -32,8 +32,8 @@ def described(entry: Entry, count: int = 1) -> str:
     return f"Label {entry.label} {PAST.get(entry.what, entry.what)}"
 
 
-def turn_of(entry: Entry | None, several: bool, why_not: str) -> Turn:
+def step_label_of(entry: Entry | None, several: bool, why_not: str) -> StepLabel:
     """Return what the button of a step is to say: the step, on one or several objects, or why there is none."""
     if entry is None:
-        return Turn("", why_not)
-    return Turn(f"{described(entry)}{', and others with it' if several else ''}.", "")
+        return StepLabel("", why_not)
+    return StepLabel(f"{described(entry)}{', and others with it' if several else ''}.", "")
