@@ -471,14 +471,13 @@ def embedded_identity(predictor: Any) -> Json:
 
 
 def signature_of(function: Callable[..., Any]) -> Json:
-    """Return name, kind and default of every parameter, without annotations; None where Python knows no signature."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except ValueError:
-        return None
+    """Return name, kind and default of every parameter, without annotations; None for what Python itself defines."""
+    is_error = isinstance(function, type) and issubclass(function, BaseException)
+    if is_error or not function.__module__.startswith("napari_sam"):
+        return None  # Versions of Python describe these differently.
     return [
         [found.name, found.kind.name, None if found.default is found.empty else repr(found.default)]
-        for found in parameters
+        for found in inspect.signature(function).parameters.values()
     ]
 
 
