@@ -177,7 +177,7 @@ def test_an_absolute_name_in_the_same_folder_stays_in_it(tmp_path):
 
 
 def test_a_zip_that_unpacks_to_many_times_its_size_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(zips, "MOST_MEMBER_BYTES", 2**20)
+    monkeypatch.setattr(zips, "MAX_MEMBER_BYTES", 2**20)
     metadata = {"zarr_format": 2, "shape": [9, 9], "chunks": [9, 9], "dtype": "|u1", "order": "C"}
     metadata |= {"compressor": None, "fill_value": 0, "filters": None}
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -189,7 +189,7 @@ def test_a_zip_that_unpacks_to_many_times_its_size_is_refused(tmp_path, monkeypa
 @pytest.mark.parametrize("is_zip", [True, False])
 def test_metadata_of_many_megabytes_are_not_read(tmp_path, monkeypatch, is_zip):
     for module in ("zips", "folder"):
-        monkeypatch.setattr(f"napari_sam.images.ome_zarr.{module}.MOST_METADATA_BYTES", 1000)
+        monkeypatch.setattr(f"napari_sam.images.ome_zarr.{module}.MAX_METADATA_BYTES", 1000)
     text = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {"a": "b" * 2000}})
     if is_zip:
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:

@@ -64,7 +64,7 @@ def test_the_digest_is_of_the_pixels_wherever_they_are(tmp_path):
 
 
 def test_of_a_large_image_few_blocks_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_identity, "MOST_BYTES", 1000)
+    monkeypatch.setattr(image_identity, "MAX_BYTES", 1000)
 
     class Counting:
         shape, dtype, ndim, read = (60, 5000, 7000, 3), np.dtype(np.uint8), 4, 0

@@ -58,7 +58,7 @@ class Cleaning:
             object.__setattr__(self, name, int(found) if found.is_integer() and name != "smooth" else found)
 
     @property
-    def is_identity(self) -> bool:
+    def changes_nothing(self) -> bool:
         """Whether every mask stays as it is."""
         return self == Cleaning()
 
@@ -77,7 +77,7 @@ class Cleaning:
         Mask
             Tight around its pixels, with the scores that it had. Its logits are kept, so that it can be corrected.
         """
-        if self.is_identity or mask.area == 0:
+        if self.changes_nothing or mask.area == 0:
             return mask
         if self.keep_largest:
             mask = keep_largest(mask)

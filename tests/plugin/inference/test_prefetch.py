@@ -169,7 +169,7 @@ def test_a_run_that_cannot_write_says_so_and_ends(working, tmp_path, notes, monk
 @pytest.fixture
 def large(viewer, make_controller, monkeypatch, tmp_path):
     """A controller for which the coins are too large to be labelled in memory."""
-    monkeypatch.setattr(own_layers, "MOST_IN_MEMORY", 1000)
+    monkeypatch.setattr(own_layers, "MAX_IN_MEMORY", 1000)
     monkeypatch.setattr(own_layers, "label_folder", lambda: tmp_path / "labels")
 
     def make(runner=None):

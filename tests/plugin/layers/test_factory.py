@@ -30,7 +30,7 @@ PLACE = {
 @pytest.fixture
 def on_disk(monkeypatch, tmp_path):
     monkeypatch.setattr(own_layers, "label_folder", lambda: tmp_path / "made")
-    monkeypatch.setattr(own_layers, "MOST_IN_MEMORY", 1000)
+    monkeypatch.setattr(own_layers, "MAX_IN_MEMORY", 1000)
 
 
 def pyramid_on(image):

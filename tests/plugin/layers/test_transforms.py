@@ -32,7 +32,7 @@ def test_an_object_is_accepted_undone_and_continued_on(
     coins, make_controller, monkeypatch, tmp_path, notes, size, place
 ):
     if size == "large":
-        monkeypatch.setattr(own_layers, "MOST_IN_MEMORY", 0)
+        monkeypatch.setattr(own_layers, "MAX_IN_MEMORY", 0)
         monkeypatch.setattr(own_layers, "label_folder", lambda: tmp_path)
     viewer = ViewerModel()
     image = viewer.add_image(coins, contrast_limits=(0, 255), name="coins", **PLACES[place])

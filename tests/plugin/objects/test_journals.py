@@ -156,7 +156,7 @@ def test_layers_of_one_name_and_different_pixels_have_work_of_their_own(made, no
 
 def pyramid_session(made, notes, monkeypatch, path):
     """An image whose labels go to disk, opened from a file."""
-    monkeypatch.setattr(own_layers, "MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(own_layers, "MAX_IN_MEMORY", 0)
     controller = make_controller(zarr.open_array(path, mode="r")[...], notes)
     controller.image._source = controller.image.source.model_copy(update={"path": str(path)})
     made.append(controller)
@@ -392,7 +392,7 @@ def _annotate_and_kill(folder, kind, after):
 
 
 def test_the_latest_labels_on_disk_are_offered_for_an_image_that_needs_them(made, notes, tmp_path, monkeypatch):
-    monkeypatch.setattr(own_layers, "MOST_IN_MEMORY", 1000)
+    monkeypatch.setattr(own_layers, "MAX_IN_MEMORY", 1000)
     monkeypatch.setattr(own_layers, "label_folder", lambda: tmp_path)
     controller = make_controller(image_of(6), notes)
     made.append(controller)

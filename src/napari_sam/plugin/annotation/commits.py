@@ -200,7 +200,7 @@ class CommitQueue:
         each, image = of or self._controller.open.now, self._controller.image
         candidates = each.candidates
         assert candidates is not None
-        if self.cleaning.is_identity or image is None:
+        if self.cleaning.changes_nothing or image is None:
             return candidates[index]
         known = each.tidied
         if known is None or known.candidates is not candidates or known.cleaning != self.cleaning:

@@ -265,7 +265,7 @@ class PredictionRequests:
         (row, col) = prompts.points[0]
         spot = CursorPosition(request.plane, (float(row), float(col)), request.downsample)
         found = self._controller.hover.take(spot, self._controller.ahead.is_encoding)
-        if found is None or not (self._controller.accepting.cleaning.is_identity or is_small(found[-1])):
+        if found is None or not (self._controller.accepting.cleaning.changes_nothing or is_small(found[-1])):
             return False
         self._latest = asked, request
         self._on_answer(request, Answer(found))
