@@ -23,7 +23,7 @@ from scipy.io import netcdf_file
 from napari_sam.errors import ImageError, OutputError
 from napari_sam.images.axes.georeference import Georeference
 from napari_sam.images.opening import open_image
-from napari_sam.images.rasters import georeference as geo
+from napari_sam.images.rasters import gdal as geo
 from napari_sam.images.rasters.gdal import RasterioArray, open_raster, read_georeference, write_labels_geotiff
 from napari_sam.images.tiff import reader as tiff
 

@@ -189,7 +189,7 @@ class Controller:
             if adapters.reads_hidden_planes(image):
                 self._notify(
                     f"napari reads every plane of {image.name!r} at each step, because its levels are plain zarr: "
-                    "add it as [napari_sam.LazyArray(level) for level in levels]."
+                    "add it as [napari_sam.LazyLevel(level) for level in levels]."
                 )
             self.asking.warm_up()
         self.objects.follow()

@@ -1,8 +1,4 @@
-"""Images that are made on the spot, with the truth about them: cells in fluorescence, and what all share.
-
-Nothing is downloaded, and the same seed gives the same pixels. The CT volume, the aerial photograph and the slide that
-is larger than memory are in `made_ct`, `made_aerial` and `made_slide`.
-"""
+"""Cultured cells in two fluorescent stains, computed, with the label of each nucleus."""
 
 from __future__ import annotations
 
@@ -13,79 +9,32 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_sam.samples.noise import smooth_noise, soft
+
 CELLS_SIDE, CELLS_PIXEL_UM = 768, 0.325
-_CAMERA_OFFSET = 104.0  # What a camera reads in the dark.
+_CAMERA_OFFSET = 104.0  # Counts of a camera in the dark.
+_SEED = 11
 
 
 @dataclass(frozen=True)
-class MadeImage:
-    """An image and what is in it.
+class CellImage:
+    """A computed image of cells and its ground truth.
 
     Attributes
     ----------
     image
-        The pixels, in axes as each maker says.
+        Nuclei and cytoplasm, shape (2, 768, 768), uint16; pixels of 0.325 micrometers.
     truth
-        Shape of the image without its channels, int32: 0 is background, and each object has a label of its own.
-    names
-        What the objects with names are, by label.
+        Labels of the nuclei, shape (768, 768), int32; 0 is background.
     """
 
-    image: NDArray[Any]
+    image: NDArray[np.uint16]
     truth: NDArray[np.int32]
-    names: dict[int, str]
-
-    def label_of(self, name: str) -> int:
-        """Return the label of the first object of a name.
-
-        Raises
-        ------
-        KeyError
-            No object has that name.
-        """
-        for label, its_name in self.names.items():
-            if its_name == name:
-                return label
-        raise KeyError(name)
 
 
-def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], scale: float | tuple[float, ...]) -> NDArray[Any]:
-    """Return float32 noise of mean 0 and deviation 1 whose features are `scale` pixels wide (along each axis)."""
-    scales = np.broadcast_to(np.asarray(scale, float), (len(shape),))
-    steps = np.maximum(1.0, scales / 2)
-    coarse = tuple(int(np.ceil(length / step)) + 3 for length, step in zip(shape, steps, strict=True))
-    values = ndimage.gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), scales / steps, mode="wrap")
-    for axis, (length, step) in enumerate(zip(shape, steps, strict=True)):
-        values = _stretched(values, axis, length, step)
-    values -= values.mean()
-    return np.asarray(values / values.std(), np.float32)
-
-
-def _stretched(values: NDArray[Any], axis: int, length: int, step: float) -> NDArray[Any]:
-    """Return values interpolated linearly along one axis, `step` times as fine."""
-    if step == 1.0:
-        return np.take(values, np.arange(length), axis)
-    at = np.arange(length) / step
-    low = at.astype(int)
-    share = (at - low).astype(np.float32).reshape([-1 if i == axis else 1 for i in range(values.ndim)])
-    return np.asarray(np.take(values, low, axis) * (1 - share) + np.take(values, low + 1, axis) * share)
-
-
-def soft(distance: NDArray[Any], width: float = 1.0) -> NDArray[Any]:
-    """Return 1 well inside (distance below 0), 0 well outside, and a smooth border `width` wide in between."""
-    inside = np.clip(0.5 - distance / (2 * width), 0, 1)
-    return np.asarray(inside * inside * (3 - 2 * inside))
-
-
-def cells(seed: int = 11) -> MadeImage:
-    """Make cultured cells: a nuclear stain and a stain of the cytoplasm.
-
-    Returns
-    -------
-    MadeImage
-        Image (2, 768, 768) uint16 (nuclei, cytoplasm), pixels of 0.325 micrometres; the truth labels each nucleus.
-    """
-    rng = np.random.default_rng(seed)
+def cells() -> CellImage:
+    """Compute cultured cells in a nuclear and a cytoplasmic stain; the pixels are the same at every call."""
+    rng = np.random.default_rng(_SEED)
     shape = (CELLS_SIDE, CELLS_SIDE)
     nearest = np.full(shape, np.inf, np.float32)
     truth = np.zeros(shape, np.int32)
@@ -99,7 +48,7 @@ def cells(seed: int = 11) -> MadeImage:
     cytoplasm = ndimage.gaussian_filter(_cytoplasm(rng, truth), 1.2)
     cytoplasm += 0.15 * ndimage.gaussian_filter(cytoplasm, 25) + 0.02
     image = np.stack([_as_camera(rng, nuclei * lamp, 2600.0, 0.45), _as_camera(rng, cytoplasm * lamp, 1500.0, 0.3)])
-    return MadeImage(image, truth, dict.fromkeys(range(1, int(truth.max()) + 1), "nucleus"))
+    return CellImage(image, truth)
 
 
 @dataclass(frozen=True)
@@ -114,7 +63,7 @@ class _Nucleus:
 
 
 def _place_nuclei(rng: np.random.Generator) -> list[_Nucleus]:
-    """Scatter nuclei in clusters, so that some touch and none lies on another."""
+    """Scatter nuclei in clusters, so that some touch and none overlap much."""
     crowding = smooth_noise(rng, (CELLS_SIDE, CELLS_SIDE), 110)
     placed: list[_Nucleus] = []
     for _ in range(1500):
@@ -143,7 +92,7 @@ def _draw_nucleus(
     truth: NDArray[np.int32],
     stain: NDArray[Any],
 ) -> None:
-    """Add one nucleus; where two meet, a pixel belongs to the one that it lies deeper in."""
+    """Add one nucleus; where two meet, a pixel belongs to the one whose center is nearer."""
     reach = int(nucleus.long * 1.3) + 3
     top, left = max(0, int(nucleus.row) - reach), max(0, int(nucleus.col) - reach)
     bottom, right = int(nucleus.row) + reach, int(nucleus.col) + reach
@@ -176,7 +125,7 @@ def _draw_nucleus(
 
 
 def _cytoplasm(rng: np.random.Generator, truth: NDArray[np.int32]) -> NDArray[Any]:
-    """Return the stain around the nuclei: bright beside them, fading to the cells' ragged borders, with fibres."""
+    """Return the cytoplasmic stain: bright beside the nuclei, fading to ragged borders, with fibers."""
     away, nearest = ndimage.distance_transform_edt(truth == 0, return_indices=True)
     owner = truth[tuple(nearest)]
     count = int(truth.max()) + 1
@@ -185,25 +134,25 @@ def _cytoplasm(rng: np.random.Generator, truth: NDArray[np.int32]) -> NDArray[An
     ragged = away + 5.0 * smooth_noise(rng, truth.shape, 9) + 7.0 * smooth_noise(rng, truth.shape, 24)
     body = soft(ragged - reach, 7.0) * (0.35 + 0.65 * np.exp(-away / 14.0))
     direction = rng.integers(0, 4, count)[owner]
-    fibres = np.zeros(truth.shape, np.float32)
+    fibers = np.zeros(truth.shape, np.float32)
     for turn in range(4):
         noise = smooth_noise(rng, truth.shape, (1.3, 7.0))
         drawn = (noise, _sheared(noise, 0.8), noise.T, _sheared(noise.T, -0.8))[turn]
-        fibres += np.where(direction == turn, drawn, 0)
+        fibers += np.where(direction == turn, drawn, 0)
     seam = ndimage.gaussian_filter((ndimage.morphological_gradient(owner, 3) > 0).astype(np.float32), 1.5)
-    grain = 1 + 0.13 * fibres + 0.16 * smooth_noise(rng, truth.shape, 2.5)
+    grain = 1 + 0.13 * fibers + 0.16 * smooth_noise(rng, truth.shape, 2.5)
     stain = brightness * body * np.clip(grain, 0.15, None) * (1 - 0.55 * np.clip(seam * 2, 0, 1))
     return np.asarray(np.where(truth > 0, 0.42, 1.0) * stain, np.float32)
 
 
 def _sheared(values: NDArray[Any], slope: float) -> NDArray[Any]:
-    """Return the values with each row moved on by `slope` columns a row, around the border."""
+    """Shift each row by `slope` columns more than the one before, wrapping around."""
     rows, cols = np.indices(values.shape)
     return np.asarray(values[rows, (cols + (slope * rows).astype(int)) % values.shape[1]])
 
 
 def _as_camera(rng: np.random.Generator, light: NDArray[Any], full: float, gain: float) -> NDArray[np.uint16]:
-    """Return what a camera reads of some light: shot noise, noise of reading, an offset."""
+    """Add the shot noise, read noise and offset of a camera."""
     electrons = rng.poisson(np.clip(light, 0, None) * full * gain) / gain
     read = electrons + rng.normal(_CAMERA_OFFSET, 5.0, light.shape)
     return np.asarray(np.clip(read, 0, 65535), np.uint16)

@@ -1,7 +1,7 @@
-"""A stained lymph node of 309 GB that takes no memory: each piece is made when it is read.
+"""A stained lymph node of 309 GB that takes no memory: its tiles are computed when they are read.
 
-Every nucleus has a place in a lattice and everything about it is drawn from that place, so a pixel has the same value
-whichever piece it is read with, and the coarse levels show what the fine ones hold.
+Every nucleus has a site in a lattice, and all its properties are a hash of that site. So a pixel has the same value
+whichever region it is read with, and the coarse levels show the nuclei of the fine ones.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_sam.samples.cells import smooth_noise, soft
+from napari_sam.samples.noise import smooth_noise, soft
 
 SHAPE = (36, 65_536, 65_536)
 SPACING_UM = (1.0, 0.325, 0.325)
 LEVELS = 8
 TILE = 256
-_CELL, _LAYER = 40.0, 11.0  # How far nuclei lie apart: pixels, and planes.
+_CELL, _LAYER = 40.0, 11.0  # Spacing of the lattice, in pixels and in planes.
 _RADIUS = 17.5
-_FADED = 5  # From this level on nuclei are no larger than pixels: the map alone is drawn.
+_FADED = 5  # From this level on nuclei are no larger than pixels, so only their density is drawn.
 _MAP_STEP = 64
 _BACKGROUND, _FULL = 118.0, 2300.0
 
@@ -31,17 +31,17 @@ Array = NDArray[np.float32]
 
 
 def slide_levels() -> list[SlideLevel]:
-    """Return the levels of the slide, each (36, 65536 / 2**level, 65536 / 2**level) uint16, made as they are read."""
+    """Return the levels of the slide, each (36, 65536 / 2**level, 65536 / 2**level) uint16, computed when read."""
     return [SlideLevel(level) for level in range(LEVELS)]
 
 
 class SlideLevel:
-    """One level of the slide: an array whose tiles are made when they are read; the last ones are kept.
+    """One level of the slide: an array that computes its tiles when they are read, and caches the last 512.
 
     Parameters
     ----------
     level
-        How often the pixels are halved.
+        Pyramid level; each one has half as many rows and columns as the level before.
     """
 
     def __init__(self, level: int) -> None:
@@ -52,7 +52,7 @@ class SlideLevel:
         self.chunks = (1, min(TILE, self.shape[1]), min(TILE, self.shape[2]))
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        """Make a part; `key` holds whole numbers and slices."""
+        """Compute a region; `key` holds integers and slices."""
         parts = key if isinstance(key, tuple) else (key,)
         parts = (*parts, *(slice(None),) * (3 - len(parts)))
         ranges = [
@@ -64,7 +64,7 @@ class SlideLevel:
         return read[tuple(slice(None) if isinstance(part, slice) else 0 for part in parts)]
 
     def _window(self, plane: int, rows: range, cols: range) -> NDArray[np.uint16]:
-        """Return a window of a plane, put together from tiles."""
+        """Return a window of a plane, assembled from tiles."""
         if not rows or not cols:
             return np.zeros((len(rows), len(cols)), np.uint16)
         top, left = min(rows[0], rows[-1]), min(cols[0], cols[-1])
@@ -80,7 +80,7 @@ class SlideLevel:
 
 
 def slide_truth(plane: int, top: int, left: int, height: int, width: int) -> NDArray[np.int64]:
-    """Return the nuclei in a window of the finest level, each with a label of its own, 0 between them.
+    """Return the labels of the nuclei in a window of the finest level; 0 is background.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def slide_truth(plane: int, top: int, left: int, height: int, width: int) -> NDA
 
 @lru_cache(maxsize=512)
 def _tile(level: int, plane: int, row: int, col: int) -> NDArray[np.uint16]:
-    """Make a tile: its light, the noise of the camera, and its rounding; 128 KiB."""
+    """Compute a tile of 128 KiB: its light, camera noise and rounding."""
     side = 2**level
     light = _map_light(level, row, col)
     if level < _FADED:
@@ -134,7 +134,7 @@ class _Nuclei:
         return _Nuclei(*(getattr(self, field.name)[some] for field in fields(self)))
 
     def depth(self, rows: Array, cols: Array) -> Array:
-        """Return for pixels (N, H, 1) and (N, 1, W) how far from the middle they lie, 1 being the border."""
+        """Return the distance of pixels (N, H, 1) and (N, 1, W) from the centers; it is 1 on the border."""
         cos, sin = np.cos(self.angle)[:, None, None], np.sin(self.angle)[:, None, None]
         ys, xs = rows - self.row[:, None, None], cols - self.col[:, None, None]
         along, across = cos * xs + sin * ys, cos * ys - sin * xs
@@ -143,7 +143,7 @@ class _Nuclei:
 
 
 def _nuclei(plane: int, top: float, left: float, height: float, width: float) -> _Nuclei:
-    """Return the nuclei of a window that a plane cuts; of those of two layers, the ones that it cuts well."""
+    """Return the nuclei in a window that a plane of the stack cuts."""
     reach = 1.4 * _RADIUS
     rows = np.arange(int((top - reach) // _CELL), int((top + height + reach) // _CELL) + 1)
     cols = np.arange(int((left - reach) // _CELL), int((left + width + reach) // _CELL) + 1)
@@ -154,10 +154,10 @@ def _nuclei(plane: int, top: float, left: float, height: float, width: float) ->
         row = (ys.ravel() + 0.5 * (layer % 2) + 0.14 + 0.72 * draws[0]) * _CELL
         col = (xs.ravel() + 0.5 * (layer % 2) + 0.14 + 0.72 * draws[1]) * _CELL
         off = np.abs((layer + 0.2 + 0.6 * draws[2]) * _LAYER - plane) / (0.62 * _LAYER)
-        there = (draws[3] < _looked_up("density", row, col)) & (off < 1)
+        there = (draws[3] < _map_at("density", row, col)) & (off < 1)
         cut = np.sqrt(1 - np.minimum(off, 1) ** 2)
         size = _RADIUS * (0.72 + 0.38 * draws[4]) * (0.45 + 0.55 * cut)
-        size *= 0.86 + 0.3 * _looked_up("size", row, col)
+        size *= 0.86 + 0.3 * _map_at("size", row, col)
         shade = (0.30 + 0.75 * draws[5] ** 1.5) * (0.25 + 0.75 * cut)
         made = (row, col, size, size * (0.62 + 0.33 * draws[6]), np.pi * draws[7], 0.03 * (draws[8] - 0.5), shade)
         found.append([np.asarray(values[there], np.float32) for values in made])
@@ -165,7 +165,7 @@ def _nuclei(plane: int, top: float, left: float, height: float, width: float) ->
 
 
 def _draws(layer: int, rows: NDArray[Any], cols: NDArray[Any]) -> NDArray[np.float32]:
-    """Return nine numbers from 0 to 1 for each place of the lattice, always the same ones (a hash, splitmix64)."""
+    """Return nine numbers from 0 to 1 for each site of the lattice, by a hash of the site (splitmix64)."""
     with np.errstate(over="ignore"):
         state = (rows.astype(np.int64) * 0x1F123BB5 + cols.astype(np.int64) * 0x5BD1E995 + layer * 0x27D4EB2F).view(
             np.uint64
@@ -180,7 +180,7 @@ def _draws(layer: int, rows: NDArray[Any], cols: NDArray[Any]) -> NDArray[np.flo
 
 
 def _nuclear_light(level: int, plane: int, row: int, col: int) -> Array:
-    """Return the light of the nuclei in a tile, as bright as their chromatin is thick, soft at the border."""
+    """Return the light of the nuclei in a tile: brighter where chromatin is thicker, soft at the border."""
     step = 2**level
     nuclei = _nuclei(plane, row * step, col * step, TILE * step, TILE * step)
     half = int(np.ceil(1.25 * _RADIUS / step)) + 1
@@ -212,7 +212,7 @@ def _wrapped(level: int, row: int, col: int) -> tuple[NDArray[Any], NDArray[Any]
 
 @lru_cache(maxsize=1)
 def _texture() -> list[Array]:
-    """Return the grain of the chromatin, at each level the mean of four pixels of the one before."""
+    """Return the texture of the chromatin; each level averages 2 x 2 pixels of the one before."""
     rng = np.random.default_rng(3)
     grain = ndimage.gaussian_filter(rng.standard_normal((1024, 1024), dtype=np.float32), 1.7, mode="wrap")
     grain += 0.8 * ndimage.gaussian_filter(rng.standard_normal((1024, 1024), dtype=np.float32), 3.4, mode="wrap") * 2
@@ -223,23 +223,23 @@ def _texture() -> list[Array]:
 
 
 def _map_light(level: int, row: int, col: int) -> Array:
-    """Return the light of a tile as it looks from far away: how many nuclei there are, and how bright."""
+    """Return the mean light of a tile, from the density of its nuclei."""
     step = 2**level
     rows = (np.arange(row, row + TILE, dtype=np.float32)[:, None] + 0.5) * step
     cols = (np.arange(col, col + TILE, dtype=np.float32)[None, :] + 0.5) * step
     rows, cols = np.broadcast_arrays(rows, cols)
-    return np.asarray(0.235 * _looked_up("density", rows, cols) + 0.006, np.float32)
+    return np.asarray(0.235 * _map_at("density", rows, cols) + 0.006, np.float32)
 
 
-def _looked_up(name: str, rows: NDArray[Any], cols: NDArray[Any]) -> Array:
-    """Return the values of a map at places of the finest level."""
+def _map_at(name: str, rows: NDArray[Any], cols: NDArray[Any]) -> Array:
+    """Interpolate a map at pixels of the finest level."""
     places = np.stack([np.asarray(rows, np.float32), np.asarray(cols, np.float32)]) / _MAP_STEP - 0.5
     return np.asarray(ndimage.map_coordinates(_maps()[name], places, order=1, mode="constant"), np.float32)
 
 
 @lru_cache(maxsize=1)
 def _maps() -> dict[str, Array]:
-    """Return the anatomy, one pixel for 64 x 64: how dense nuclei lie in a lymph node, and how large they are."""
+    """Return the density and size of nuclei across the lymph node, one pixel for 64 x 64."""
     rng = np.random.default_rng(17)
     side = SHAPE[1] // _MAP_STEP
     ys, xs = np.mgrid[:side, :side].astype(np.float32) / side - 0.5
@@ -274,14 +274,14 @@ def _maps() -> dict[str, Array]:
 
 
 def _near(row: float, col: float, reach: float, side: int) -> tuple[slice, slice]:
-    """Return the part of a map around a place; all as shares of its side, from the middle."""
+    """Return the part of a map around a point, in fractions of its side from the center."""
     low = [max(0, int((at + 0.5 - reach) * side)) for at in (row, col)]
     high = [max(0, int((at + 0.5 + reach) * side) + 1) for at in (row, col)]
     return slice(low[0], high[0]), slice(low[1], high[1])
 
 
 def _follicles(rng: np.random.Generator, rim: Array) -> Sequence[tuple[float, float, float]]:
-    """Place follicles in the cortex, near the rim, none on another."""
+    """Place follicles in the cortex, near the rim, without overlap."""
     side = len(rim)
     placed: list[tuple[float, float, float]] = []
     for _ in range(4000):
