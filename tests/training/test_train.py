@@ -14,7 +14,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from skimage.draw import disk
 
 from napari_sam.errors import ImageError, ModelError, OutputError
-from napari_sam.evaluation.protocol import LabelledImage
+from napari_sam.evaluation.datasets import LabelledImage
 from napari_sam.models import load_predictor
 from napari_sam.models.prompt_tokens import BOTTOM_RIGHT, NEGATIVE, POSITIVE, TOP_LEFT
 from napari_sam.training import train as training
