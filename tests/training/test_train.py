@@ -91,7 +91,7 @@ def test_a_second_run_in_the_same_folder_is_refused_and_the_first_one_goes_on(op
     refusals = []
 
     def start_another(step, figures):
-        with pytest.raises(OutputError, match=r"Another training run is at work in .*choose another folder") as refused:
+        with pytest.raises(OutputError, match=r"Another training run is using .*choose another folder") as refused:
             train(options)
         refusals.append(str(refused.value))
 

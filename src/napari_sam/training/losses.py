@@ -43,7 +43,7 @@ def mask_losses(logits: Tensor, masks: Tensor, *, focal_weight: float, gamma: fl
 
 
 def dense_targets(objects: NDArray[np.int32], stride: int) -> NDArray[np.float32]:
-    """Return what every cell could know of its object: foreground, border, the way to the centre, and the radius.
+    """Return the dense targets of every cell: foreground, border, the way to the center of its object, and its radius.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def dense_targets(objects: NDArray[np.int32], stride: int) -> NDArray[np.float32
     Returns
     -------
     numpy.ndarray
-        Shape (5, rows, cols), float32: foreground and border, 0 or 1; then x and y to the centre, in units of the
+        Shape (5, rows, cols), float32: foreground and border, 0 or 1; then x and y to the center, in units of the
         object's radius, -3 to 3, and the logarithm of that radius (the root of the area) in pixels; 0 outside objects.
     """
     inside = objects > 0
@@ -100,7 +100,7 @@ def dense_loss(seen: Tensor, centers: Tensor, targets: Tensor) -> Tensor:
 def sample_cells(
     objects: NDArray[np.int32], count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Draw cells on objects, each object alike however large; return their flat indices and labels, both (count,).
+    """Draw cells on objects, equally often from objects of any size; return flat indices and labels, both (count,).
 
     Without any object the indices are 0 and the labels -2, which no cell has.
     """
@@ -115,7 +115,7 @@ def sample_cells(
 
 
 def likeness_loss(pixels: Tensor, objects: Tensor, cells: Tensor, values: Tensor, contrast: Tensor) -> Tensor:
-    """Ask of unit pixel embeddings that cells of one object are alike and others are not.
+    """Return the loss of unit pixel embeddings that should be alike within an object and differ between objects.
 
     Parameters
     ----------
