@@ -1,4 +1,4 @@
-"""What a caller says of an image: axes, channels, spacing, contrast; each checked, with one sentence if it is wrong."""
+"""Check arguments that describe an image: axes, channels, spacing and contrast."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_ANISOTROPY = 1e5
 
 
 def check_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Refuse arrays that are no image.
+    """Refuse arrays that are not images.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def check_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         The numbers are not real, there are fewer than two axes, or there are no pixels.
     """
     if dtype.kind not in "buif":
-        raise ImageError(f"Pixels of type {dtype} are no image: give whole or real numbers.")
+        raise ImageError(f"The pixel type {dtype} is not supported: give an integer or floating-point image.")
     if len(shape) < 2:
         raise ImageError(f"An image needs at least two axes and this one has shape {shape}: give a 2-D array.")
     if 0 in shape:
@@ -40,7 +40,7 @@ def check_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
 
 
 def is_color(opened: ImageSource, shape: tuple[int, ...], rgb: bool | None) -> bool:
-    """Return whether the last axis holds colors: as the caller or the file says, else by its length."""
+    """Return whether the last axis holds colors: by the argument or the file, else by its length."""
     if rgb is not None or opened.axes is not None:
         return bool(rgb) if rgb is not None else opened.axes is not None and opened.axes.endswith("s")
     shortest = 4 if dtype_of(opened.levels[0]) == np.uint8 else 30
@@ -84,7 +84,7 @@ def _channel_axis(
             axis = operator.index(channel_axis)
         except TypeError as error:
             raise ImageError(
-                f"The channel axis {in_words(channel_axis)} is no whole number: count axes from 0."
+                f"The channel axis {in_words(channel_axis)} is not a whole number: count axes from 0."
             ) from error
         if not -len(shape) <= axis < len(shape):
             raise ImageError(f"There is no axis {axis} in an image of shape {shape}: name another one.")
@@ -143,7 +143,7 @@ def is_short(shape: Sequence[int]) -> bool:
 
 
 def checked_channels(channels: Sequence[int] | None, count: int, shown: Sequence[int], *, rgb: bool) -> tuple[int, ...]:
-    """Return the channels that count.
+    """Return the selected channels.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def _is_reasonable(sizes: Sequence[float], count: int) -> bool:
 
 
 def checked_nodata(nodata: Any) -> float:
-    """Return the value of pixels that hold nothing.
+    """Return the value of pixels without data.
 
     Raises
     ------
@@ -230,7 +230,7 @@ def checked_nodata(nodata: Any) -> float:
         return float(nodata)
     except (TypeError, ValueError, OverflowError) as error:
         raise ImageError(
-            f"The nodata value {in_words(nodata)} is no number of a pixel: give one, or leave it out."
+            f"The nodata value {in_words(nodata)} is not a number: give the value of empty pixels, or leave it out."
         ) from error
 
 
@@ -270,7 +270,7 @@ def checked_limits(limits: Sequence[Any], channels: int) -> tuple[tuple[float, f
 
 
 def colors_from_hex(names: Sequence[str]) -> tuple[tuple[float, float, float], ...]:
-    """Turn "RRGGBB", with or without a hash, into numbers; white where it is none."""
+    """Convert "RRGGBB", with or without a hash, to numbers; white for anything else."""
     found = []
     for name in names:
         digits = name.lstrip("#")[:6]

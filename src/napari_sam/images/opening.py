@@ -1,4 +1,4 @@
-"""Opening images of any size: which arrays hold the pixels, and what the file says of them."""
+"""Open images of any size: find the reader of a file or store."""
 
 from __future__ import annotations
 
@@ -90,13 +90,13 @@ def _open_raster(path: Path) -> ImageSource:
         return open_by_gdal(path)
     except ImageError:
         if path.suffix.lower() in PHOTO_SUFFIXES:
-            with suppress(Exception):  # Then what GDAL said counts.
+            with suppress(Exception):  # Then the error of GDAL is raised.
                 return open_picture(path)
         raise
 
 
 def _reason(where: str, error: Exception) -> str:
-    """Return the sentence that tells why nothing could be opened, and what to do."""
+    """Return the error message: the reason, and what to do."""
     first = first_line(error)
     if type(error).__name__ == "UnknownCodecError":
         return f"{where} is compressed in a way that is not known here ({first}): write it anew with zstd or blosc."

@@ -1,4 +1,4 @@
-"""The other files that an image consists of: of an OME-TIFF of several files, and of a virtual raster."""
+"""The other files of an image: of an OME-TIFF in several files, and of a virtual raster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def parts_of(path: Path) -> list[Path]:
     An image that cannot be read has none: whoever opens it says what is wrong.
     """
     found: set[Path] = set()
-    with suppress(Exception):  # Each library has its own.
+    with suppress(Exception):  # Libraries raise different exceptions.
         if path.is_file():
             found.update(_parts_of_ome_tiff(path) if is_tiff(path) else sources_of(path))
     return sorted(found - {path})
