@@ -15,11 +15,11 @@ from napari_sam.images.lazy.levels import dtype_of
 from napari_sam.images.source import ImageSource
 
 MAX_CHANNELS = 3
-# A last axis of at most this length, after two much longer ones, is not the columns of an image.
+# A last axis of at most this length, after two much longer ones, holds channels and not columns.
 MAX_UNNAMED_CHANNELS = 4
 MIN_SIDE = 16
 SHORT = 4
-# Pixels longer than this many times their width are a mistake of units, and no tile could show them.
+# A larger ratio of pixel sizes is a mistake of units, and no tile could show such pixels.
 MAX_ANISOTROPY = 1e5
 
 
@@ -59,9 +59,9 @@ def checked_channel_axis(
     shape
         Of its finest level.
     rgb, channel_axis
-        What the caller says, or None.
+        The caller's argument, or None.
     has_channels
-        Whether the caller names channels: then a short last axis is theirs.
+        Whether the caller selects channels: a short last axis is then taken for them.
 
     Raises
     ------
@@ -148,18 +148,18 @@ def checked_channels(channels: Sequence[int] | None, count: int, shown: Sequence
     Parameters
     ----------
     channels
-        What the caller says, or None.
+        The caller's argument, or None.
     count
-        How many there are.
+        Number of channels.
     shown
-        Those that the file shows first, or nothing.
+        Default channels of the file, or empty.
     rgb
         Whether they are colors.
 
     Raises
     ------
     ImageError
-        They are no numbers, none, more than three, or not there.
+        They are not numbers, more than three, empty, or do not exist.
     """
     if channels is None:
         return tuple(shown) or tuple(range(count if rgb else min(count, MAX_CHANNELS)))
