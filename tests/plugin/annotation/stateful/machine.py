@@ -1,42 +1,52 @@
-"""Random work with the controller, step by step beside a simple reference: labels, objects, classes and prompts.
+"""Annotating: a state machine that annotates two images at random and compares labels, objects and prompts.
 
-`NAPARI_SAM_STEPS=20000 NAPARI_SAM_SEED=7` takes so many steps, and others.
+After each step the controller must show what the oracles of this folder hold.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import pytest
 import zarr
-from hypothesis import Phase, note, seed, settings
+from hypothesis import note
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from napari.components import ViewerModel
 from napari.layers import Labels
 from scipy import ndimage
-from tests.plugin.conftest import NowRunner
-from tests.plugin.reference import Asked, Reference, section
+from tests.plugin.annotation.stateful.label_oracle import Reference, section
+from tests.plugin.annotation.stateful.operations import (
+    BEFORE,
+    CHOICES,
+    NEEDS,
+    PLAN,
+    SEVERAL,
+    STRIDE,
+    has_objects,
+    has_only_objects,
+    has_points,
+    has_points_of_others,
+    has_several_open,
+    has_shapes,
+    operation,
+    places,
+    signs,
+    which,
+)
+from tests.plugin.annotation.stateful.oracle import PromptOracle
+from tests.plugin.annotation.stateful.prompt_model import Correction, Point, Shape
+from tests.plugin.annotation.stateful.site import KINDS, Runner, Site
 
 from napari_sam.cli.app import app
 from napari_sam.core.cleaning import Cleaning
 from napari_sam.core.geometry import Plane
-from napari_sam.labels import multiscales
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.plugin.controller import Controller
 from napari_sam.plugin.layers import labels as labels_layer
 
-# Where labels are: made by the controller (2-D, a stack), given by the user and nearly full, a zarr array, a pyramid.
-KINDS = ("flat", "stack", "full", "zarr", "pyramid", "full pyramid")
-STEPS = 56
-WANTED = int(os.environ.get("NAPARI_SAM_STEPS", "0"))
-EXAMPLES = WANTED // (STEPS * len(KINDS)) or 3
-SEED = int(os.environ.get("NAPARI_SAM_SEED", "0"))
-HIGHEST = 252  # Of nearly full labels of 8 bits.
 CLEANINGS = (
     Cleaning(),
     Cleaning(),
@@ -47,307 +57,6 @@ CLEANINGS = (
 ORDERS = ((0, 1, 2), (0, 1, 2), (0, 2, 1), (1, 0, 2), (2, 1, 0))
 NAMES = ("nucleus", "cell", "vessel")
 COUNTS: Counter = Counter()
-
-places = st.tuples(st.floats(0, 0.999), st.floats(0, 0.999))
-which = st.integers(0, 11)
-signs = st.sampled_from([1, 1, 1, 0])
-
-
-class Runner(NowRunner):
-    """Runs all at once; while it is held, what writes waits in its order."""
-
-    def __init__(self):
-        super().__init__()
-        self.held = False
-        self.waiting = []
-
-    def submit_write(self, work):
-        if self.held:
-            self.waiting.append(work)
-        else:
-            super().submit_write(work)
-
-    def release(self):
-        self.held = False
-        while self.waiting:
-            super().submit_write(self.waiting.pop(0))
-        self.work_off()
-
-
-@dataclass(eq=False)
-class Site:
-    """An image, and where its labels go."""
-
-    kind: str
-    number: int
-    folder: object
-    scaled: bool
-    layer: object = None
-    is_given: bool = False
-
-    @property
-    def shape(self):
-        return (72, 96) if self.kind == "flat" else (3, 48, 64)
-
-    @property
-    def scale(self):
-        return np.array([2, 0.5, 0.5][-len(self.shape) :]) if self.scaled else np.ones(len(self.shape))
-
-    @property
-    def path(self):
-        return self.folder / f"labels{self.number}.{'ome.zarr' if 'pyramid' in self.kind else 'zarr'}"
-
-    def add_image(self, viewer):
-        rng = np.random.default_rng(self.number)
-        pixels = np.full(self.shape, 20, np.uint8)
-        rows, cols = np.ogrid[: self.shape[-2], : self.shape[-1]]
-        for plane in pixels.reshape(-1, *self.shape[-2:]):
-            for _ in range(7):
-                row, col = rng.integers(4, self.shape[-2] - 4), rng.integers(4, self.shape[-1] - 4)
-                plane[(rows - row) ** 2 + (cols - col) ** 2 <= rng.integers(3, 11) ** 2] = rng.integers(90, 250)
-        self.layer = viewer.add_image(pixels, name=f"image {self.number}", contrast_limits=(0, 255), scale=self.scale)
-
-    def given(self):
-        """Return what the user's labels hold."""
-        labels = np.zeros(self.shape, np.uint8)
-        labels[1, 30:40, 20:30] = HIGHEST
-        labels[1, 36:46, 26:34] = 7
-        labels[0, 2:5, 2:5] = 3
-        return labels
-
-
-@dataclass(frozen=True)
-class Point:
-    at: tuple
-    sign: int
-    of: int
-
-
-@dataclass(frozen=True, eq=False)
-class Shape:
-    kind: str
-    corners: np.ndarray
-    sign: int
-    of: int
-
-
-@dataclass(frozen=True, eq=False)
-class Correction:
-    layer: object
-    label: int
-    plane: Plane
-    has_hint: bool
-    clicked: tuple | None
-
-
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """All prompts, the open objects that wait, and the one in hand."""
-
-    points: tuple = ()
-    shapes: tuple = ()
-    pending: tuple = ()
-    now: int = 0
-    at: int = 0
-
-    def without(self, gone, instead):
-        now = instead if self.now == gone else self.now
-        return Snapshot(
-            tuple(point for point in self.points if point.of != gone),
-            tuple(shape for shape in self.shapes if shape.of != gone),
-            tuple(number for number in self.pending if number not in (gone, now)),
-            now,
-            self.at,
-        )
-
-
-class Prompting:
-    """The prompts that there must be, of each open object, and all earlier ones."""
-
-    def __init__(self, clock):
-        self.corrections, self.last, self.clock = {}, 0, clock
-        self.forget_all()
-
-    def forget_all(self):
-        self.last += 1
-        self.present = self.kept = Snapshot(now=self.last)
-        self.past, self.future = [], []
-
-    @property
-    def now(self):
-        return self.present.now
-
-    @property
-    def points(self):
-        """Of the object in hand, with their places in the layer."""
-        return [(at, point) for at, point in enumerate(self.present.points) if point.of == self.now]
-
-    @property
-    def shapes(self):
-        return [(at, shape) for at, shape in enumerate(self.present.shapes) if shape.of == self.now]
-
-    @property
-    def correction(self):
-        return self.corrections.get(self.now)
-
-    @property
-    def is_begun(self):
-        return self._is_begun(self.present)
-
-    def _is_begun(self, moment):
-        return moment.now in self.corrections or any(one.of == moment.now for one in (*moment.points, *moment.shapes))
-
-    def change(self, **changes):
-        """Let something happen, and keep what was before."""
-        self.present = replace(self.present, **changes)
-        self.record()
-
-    def record(self):
-        begun = {one.of for one in (*self.present.points, *self.present.shapes)} | set(self.corrections)
-        self.present = replace(
-            self.present, pending=tuple(number for number in self.present.pending if number in begun)
-        )
-        at = self.kept.at
-        if not self._are_alike(self.present, self.kept):
-            self.past.append(self.kept)
-            self.future, at = [], self.clock()
-        self.present = self.kept = replace(self.present, at=at)
-
-    def _are_alike(self, one, two):
-        begun = [{*each.pending, *([each.now] if self._is_begun(each) else [])} for each in (one, two)]
-        return (
-            self._is_begun(one) == self._is_begun(two)
-            and begun[0] == begun[1]
-            and one.points == two.points
-            and one.shapes == two.shapes
-        )
-
-    def begin(self, correction=None):
-        self.last += 1
-        self.present = replace(self.present, now=self.last)
-        if correction is not None:
-            self.corrections[self.last] = correction
-
-    def clear(self):
-        if self.is_begun:
-            self.last += 1
-            self.change(**vars(self.present.without(self.now, self.last)))
-
-    def park(self):
-        self.last += 1
-        self.change(pending=(*self.present.pending, self.now), now=self.last)
-
-    def take(self, wanted):
-        pending = [number for number in self.present.pending if number != wanted]
-        if self.is_begun:
-            pending.append(self.now)
-        self.present = replace(self.present, pending=tuple(pending), now=wanted)
-        self.record()
-
-    def forget_object(self, gone):
-        """Take an object out of every moment: it was written, or changed otherwise."""
-        instead = self.now
-        if gone == instead:
-            self.last += 1
-            instead = self.last
-        turn = lambda moment: moment.without(gone, instead)  # noqa: E731
-        self.present, future = turn(self.present), []
-        past = []
-        for moment in map(turn, (*self.past, self.kept)):
-            if past and self._are_alike(moment, past[-1]):
-                past[-1] = replace(moment, at=past[-1].at)
-            else:
-                past.append(moment)
-        *self.past, self.kept = past
-        for moment in map(turn, reversed(self.future)):
-            if not self._are_alike(moment, future[0] if future else self.kept):
-                future.insert(0, moment)
-        self.future = future
-
-    def undo(self):
-        self.future.append(replace(self.kept, at=self.clock()))
-        self.present = self.kept = self.past.pop()
-
-    def redo(self):
-        self.past.append(self.kept)
-        self.present = self.kept = replace(self.future.pop(), at=self.clock())
-
-    def asked(self, plane, of=None):
-        """Return what counts of an object on a plane."""
-        hidden = [axis for axis in range(len(plane.index)) if axis not in plane.axes]
-        here = lambda at: all(round(at[axis]) == plane.index[axis] for axis in hidden)  # noqa: E731
-        number = self.now if of is None else of
-        along, box, has_mask = [], None, False
-        for shape in self.present.shapes:
-            if shape.of != number or not all(here(corner) for corner in shape.corners):
-                continue
-            corners = shape.corners[:, list(plane.axes)]
-            if shape.kind == "path":
-                along = [(*at, shape.sign) for at in _along(corners)] + along
-            elif shape.kind == "rectangle":
-                box = (*(corners.min(axis=0) + 0.5), *(corners.max(axis=0) + 0.5))
-            else:
-                has_mask = True
-        mine = [point for point in self.present.points if point.of == number and here(point.at)]
-        points = [(*(point.at[axis] for axis in plane.axes), point.sign) for point in mine]
-        correction = self.corrections.get(number)
-        if correction is not None and correction.plane == plane and box is None and not has_mask:
-            has_mask = correction.has_hint
-        return Asked(tuple(along + points), box, has_mask)
-
-
-def _along(corners):
-    """Return the two ends and the middle of a straight scribble."""
-    return [corners[0], corners.mean(axis=0), corners[1]]
-
-
-SEVERAL = ("click", "begin_another_object", "click")
-# Each operation as often as it is to happen: what it needs, what is chosen for it.
-PLAN: list = []
-STRIDE = 37  # Through the plan.
-NEEDS: dict = {}
-BEFORE: dict = {}
-CHOICES: dict = {}
-
-
-def operation(weight, needs=lambda _: True, before=("click_and_accept",), **choices):
-    """Make a method one of the random operations; `before` are those to be done where it is not possible yet."""
-
-    def known(method):
-        name = method.__name__
-        PLAN.extend([name] * weight)
-        NEEDS[name], BEFORE[name], CHOICES[name] = needs, before, choices
-        return method
-
-    return known
-
-
-def has_points(self):
-    return bool(self.prompting.points)
-
-
-def has_points_of_others(self):
-    present = self.prompting.present
-    return any(point.of in present.pending for point in present.points)
-
-
-def has_several_open(self):
-    pending, kept = self.controller.open.pending, self.controller.objects.kept
-    answered = all(each.is_answered and self.controller.accepting.mask_of(each.selected, each).area for each in pending)
-    return bool(pending) and answered and kept is not None and kept.layer is self.controller.target
-
-
-def has_only_objects(self):
-    prompting = self.prompting
-    return has_objects(self) and not (prompting.past or prompting.future or prompting.is_begun)
-
-
-def has_shapes(self):
-    return bool(self.prompting.shapes)
-
-
-def has_objects(self):
-    return self.mine[1] is not None and bool(self.mine[1].state.objects)
 
 
 class Annotating(RuleBasedStateMachine):
@@ -365,7 +74,7 @@ class Annotating(RuleBasedStateMachine):
         self.outputs, self.references, self.homes = {}, {}, {}
         self.is_sound, self.count = False, 0
         self.clock = itertools.count(1).__next__
-        self.prompting = Prompting(self.clock)
+        self.prompting = PromptOracle(self.clock)
         self.class_name = None
 
     @initialize(other=st.sampled_from(KINDS), scaled=st.booleans())
@@ -1289,31 +998,3 @@ def zarr_levels(pyramid):
     """Return the levels as they are on the disk, by the metadata that other programs read."""
     group = zarr.open_group(pyramid.path, mode="r")
     return [group[each["path"]] for each in group.attrs["ome"]["multiscales"][0]["datasets"]]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_labels_are_those_of_a_simple_reference(kind, make_predictor, tmp_path, monkeypatch):
-    monkeypatch.setattr(multiscales, "COARSEST_SIDE", 16)
-    numbers = itertools.count()
-    predictor = make_predictor()
-
-    def make():
-        set_cache = lambda folder: monkeypatch.setenv("NAPARI_SAM_CACHE", str(folder))  # noqa: E731
-        return Annotating(kind, tmp_path / str(next(numbers)), predictor, set_cache)
-
-    # Other operations for each kind, and the same ones at every run.
-    make = seed(SEED + KINDS.index(kind))(make)
-    phases = [Phase.generate, Phase.shrink] if os.environ.get("NAPARI_SAM_SHRINK") else [Phase.generate]
-    run_state_machine_as_test(
-        make,
-        settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, phases=phases),
-    )
-    COUNTS[f"runs of {kind}"] += 1
-
-
-def test_every_kind_of_operation_was_among_them():
-    runs = [COUNTS.pop(f"runs of {kind}", 0) for kind in KINDS]
-    if not all(runs):
-        pytest.skip("The tests above were not all run.")
-    assert COUNTS.total() >= 1000, COUNTS
-    assert len(COUNTS) >= 45, COUNTS
