@@ -18,11 +18,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from napari_sam.errors import ModelError
+from napari_sam.files.folders import models_folder
 from napari_sam.models import load_predictor
 from napari_sam.segmenter import model_names
 from napari_sam.weights import local as storage
 from napari_sam.weights.download import record_of, sha256_of
-from napari_sam.weights.registry import DEFAULT_MODEL, REGISTRY, ModelEntry, models_folder
+from napari_sam.weights.registry import DEFAULT_MODEL, REGISTRY, ModelEntry
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

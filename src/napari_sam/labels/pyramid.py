@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from napari_sam.errors import LabelsError
 from napari_sam.files.temporary import dead_folders
 from napari_sam.files.zarr_writes import no_write_goes_on
+from napari_sam.images.ome_zarr.metadata import with_paths
 from napari_sam.labels.access import Access, exclusive_on_disk
 from napari_sam.labels.arguments import (
     label_axes,
@@ -31,7 +32,7 @@ from napari_sam.labels.chunk_files import remove_metadata_leftovers
 from napari_sam.labels.chunks import write
 from napari_sam.labels.free_labels import end_of, highest_in
 from napari_sam.labels.levels import Levels, not_written
-from napari_sam.labels.multiscales import Multiscale, like, make_label_image, open_label_image, renamed
+from napari_sam.labels.multiscales import Multiscale, like, make_label_image, open_label_image
 from napari_sam.labels.regions import Region, fitting, region_of, wider
 
 if TYPE_CHECKING:
@@ -365,7 +366,7 @@ class LabelPyramid:
             arrays = tuple(self._copy(level, name, dtype) for level, name in enumerate(names))
             # A summary of the metadata, where there is one, would go on naming the old arrays.
             (self.path / ".zmetadata").unlink(missing_ok=True)
-            node.update_attributes({**renamed(before, names), NAMESPACE: noted})
+            node.update_attributes({**with_paths(before, names), NAMESPACE: noted})
             self._raw = self._metadata()
         except (LabelsError, OSError) as error:
             node.metadata.attributes.update(before)
