@@ -361,10 +361,10 @@ class Failing(LabelTarget):
 
     fails = False
 
-    def put(self, plane, box, values):
+    def apply(self, edit):
         if self.fails:
             raise LabelsError("The labels cannot be written.")
-        super().put(plane, box, values)
+        super().apply(edit)
 
 
 def test_what_the_labels_refuse_is_not_in_the_journal(folder):

@@ -19,8 +19,8 @@ from napari_sam.journal.places import (
     labels_path,
     replaced_journal,
 )
+from napari_sam.labels.array import LabelSink
 from napari_sam.labels.regions import WritableArray
-from napari_sam.labels.targets import Target, is_empty
 
 
 def find_journal(volume: Volume, source: str | Path | None, labels: WritableArray | None) -> Path:
@@ -42,7 +42,7 @@ def find_journal(volume: Volume, source: str | Path | None, labels: WritableArra
 def record(
     volume: Volume,
     source: str | Path | None,
-    target: Target,
+    target: LabelSink,
     folder: Path | None = None,
     *,
     is_new: bool = False,
@@ -72,7 +72,7 @@ def record(
     place = folder or (journal_in_cache(said) if path is None else journal_beside(path))
     journal = Journal(place, target, about=said, durable=durable)
     try:
-        if journal.entries and (is_new or is_empty(target)):
+        if journal.entries and (is_new or target.is_empty):
             journal.restore()
         elif not journal.entries and (earlier := replaced_journal(said, place)) is not None:
             journal.trouble = (

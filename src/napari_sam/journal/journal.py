@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
 from typing import Any, Self
-
-import numpy as np
 
 from napari_sam.arguments import path_argument, shown
 from napari_sam.core.geometry import Box, Plane
@@ -23,10 +21,10 @@ from napari_sam.journal.history import History
 from napari_sam.journal.image_identity import is_of_another
 from napari_sam.journal.log import Content, JournalFile
 from napari_sam.journal.objects import LabelledObject
-from napari_sam.journal.patches import Patch, growth, pasted, put_patch
-from napari_sam.labels.array import plan_edit
-from napari_sam.labels.free_labels import end_of
-from napari_sam.labels.targets import Target, exclusive, read
+from napari_sam.journal.patches import Patch, apply_all, area_changes, put_patch
+from napari_sam.labels.array import LabelSink
+from napari_sam.labels.edit import LabelEdit, plan_edit, plan_removal
+from napari_sam.labels.regions import end_of
 
 
 class Journal:
@@ -67,7 +65,7 @@ class Journal:
     def __init__(
         self,
         folder: Path | str,
-        target: Target | None = None,
+        target: LabelSink | None = None,
         *,
         about: Content | None = None,
         read_only: bool = False,
@@ -75,7 +73,7 @@ class Journal:
     ) -> None:
         folder = path_argument(folder, "The journal", OutputError)
         if not (target is None or hasattr(target, "array")):
-            raise LabelsError(f"A journal writes into a LabelTarget and was given {shown(target)}: make one.")
+            raise LabelsError(f"A journal writes into a LabelArray and was given {shown(target)}: make one.")
         self.target = target
         self._lock = RLock()
         self._highest_before: dict[int, int] = {}
@@ -94,9 +92,9 @@ class Journal:
                 )
             unfinished = self._history.take_all(self._file.lines)
             if target is not None and not read_only:
-                with exclusive(target):
+                with target.exclusive():
                     for entry, changes in unfinished:
-                        self._write(changes)
+                        apply_all(target, changes)
                         self._mark(entry)
         except BaseException:
             self._file.close()
@@ -177,10 +175,10 @@ class Journal:
     def object_at(self, plane: Plane, row: int, col: int) -> LabelledObject | None:
         """Return the object of the journal that a pixel of the labels belongs to, or None."""
         spot = Box(row, col, row + 1, col + 1)
-        array = self._open_target().array
-        if not Box.of_shape(plane.shape_in(array.shape)).contains(spot):
+        target = self._open_target()
+        if not Box.of_shape(plane.shape_in(target.shape)).contains(spot):
             return None
-        label = int(read(array, plane, spot)[0, 0])
+        label = int(target.read(plane, spot)[0, 0])
         return self._table.row(label) if label in self._table.objects else None
 
     def accept(
@@ -200,7 +198,7 @@ class Journal:
         Parameters
         ----------
         plane, mask, overlap
-            As in `LabelStore.write`.
+            As in `LabelArray.write`.
         label
             The next free one when left out.
         prompts, made
@@ -213,20 +211,19 @@ class Journal:
         Raises
         ------
         LabelsError
-            As in `LabelStore.write`; nothing has changed.
+            As in `LabelArray.write`; nothing has changed.
         OutputError
             The journal cannot be written; nothing has changed.
         """
-        with self._lock, exclusive(self._open_target()):
+        with self._lock, self._open_target().exclusive():
             target = self._open_target()
-            value = self._label(target, plane, mask, label, overlap)
+            value = self.next_label if label is None else label
             highest = target.next_label - 1
-            plan_edit(target.array, plane, mask, value, overlap)
             known = self._table.objects.get(value)
             part = known.part(plane) if known else None
             own = [kept.rounded_out() for kept in (part.box if part else None, replaces) if kept is not None]
-            box, before, after = pasted(target, plane, mask, value, overlap, own)
-            patch = Patch.of(plane, box, before, after)
+            edit = plan_edit(target, plane, mask, value, overlap, replaces=own, widens=label is None)
+            patch = Patch.of(edit)
             entry = Entry(
                 **self._next("correct" if part else "accept"),
                 label=value,
@@ -236,10 +233,10 @@ class Journal:
                 made=made,
                 accepted=PackedMask.of(mask),
                 patches=() if patch is None else (patch,),
-                areas=growth(value, part.area if part else 0, before, after),
+                areas=area_changes(edit, part.area if part else 0),
                 label_class=None if class_name is None else class_named(self.classes, class_name),
             )
-            self._commit(entry, lambda: target.put(plane, box, after) if patch else None)
+            self._commit(entry, [edit])
             self._highest_before[entry.number] = highest
             return entry
 
@@ -251,14 +248,12 @@ class Journal:
         LabelsError, OutputError
             There is none of that label, or the labels or the journal cannot be written; nothing has changed.
         """
-        with self._lock, exclusive(self._open_target()):
+        with self._lock, self._open_target().exclusive():
             found, target = self.object(label), self._open_target()
-            patches = []
-            for part in found.parts:
-                before = read(target.array, part.plane, part.box)
-                patches.append(Patch.of(part.plane, part.box, before, np.where(before == label, 0, before)))
-            entry = Entry(**self._next("delete"), label=label, patches=tuple(p for p in patches if p is not None))
-            self._commit(entry)
+            edits = [plan_removal(target, part.plane, part.box, label) for part in found.parts]
+            patches = tuple(patch for edit in edits if (patch := Patch.of(edit)) is not None)
+            entry = Entry(**self._next("delete"), label=label, patches=patches)
+            self._commit(entry, edits)
             return entry
 
     def classify(self, label: int, name: str | None) -> Entry:
@@ -382,7 +377,7 @@ class Journal:
                 break
         return turned
 
-    def restore(self, target: Target | None = None) -> None:
+    def restore(self, target: LabelSink | None = None) -> None:
         """Write all objects into labels that hold none of them: new ones, by default those of the journal.
 
         Every operation that was not undone is done again to the pixel; what else the labels hold stays.
@@ -394,7 +389,7 @@ class Journal:
         """
         with self._lock:
             into = target or self._open_target()
-            with exclusive(into):
+            with into.exclusive():
                 for entry in self._history.entries:
                     for patch in entry.patches:
                         put_patch(into, patch, always=True)
@@ -421,7 +416,7 @@ class Journal:
                 f"{tuple(self.target.array.shape)}: give it the labels that it is of, or name another folder."
             )
 
-    def _open_target(self) -> Target:
+    def _open_target(self) -> LabelSink:
         if self.target is None:
             raise LabelsError("The journal was opened without labels, so they cannot be changed: give it the labels.")
         return self.target
@@ -431,48 +426,34 @@ class Journal:
         group = None if what in ("undo", "redo") or self._group == number else self._group
         return {"number": number, "what": what, "time": now(), "group": group}
 
-    def _label(self, target: Target, plane: Plane, mask: Mask, label: int | None, overlap: Overlap) -> int:
-        if label is not None:
-            return label
-        value = self.next_label
-        if value > np.iinfo(dtype_of(target.array)).max:
-            plan_edit(target.array, plane, mask, 1, overlap)  # Is this a mask that can be written at all?
-            target.widen()
-        return value
+    def _commit(self, entry: Entry, edits: Sequence[LabelEdit] | None = None) -> None:
+        """Put an entry on the disk, then into the labels, then into the table; or nowhere.
 
-    def _commit(self, entry: Entry, write: Callable[[], None] | None = None) -> None:
-        """Put an entry on the disk, then into the labels, then into the table; or nowhere."""
+        Parameters
+        ----------
+        entry
+            The entry.
+        edits
+            What its patches hold, unpacked, where the labels were read for them under the same exclusive access; left
+            out, the patches are unpacked and the labels are read.
+        """
         changes = self._history.changes(entry)
         if changes:
-            with exclusive(self._open_target()):
-                self._commit_with(entry, changes, write)
+            with self._open_target().exclusive():
+                self._commit_with(entry, changes, edits)
         else:
-            self._commit_with(entry, changes, write)
+            self._commit_with(entry, changes, edits)
 
-    def _commit_with(self, entry: Entry, changes: Sequence[Patch], write: Callable[[], None] | None) -> None:
+    def _commit_with(self, entry: Entry, changes: Sequence[Patch], edits: Sequence[LabelEdit] | None) -> None:
         self._file.append(to_json(entry))
         try:
-            if write is None:
-                self._write(changes)
-            else:
-                write()
+            if changes:
+                apply_all(self._open_target(), changes, edits)
         except BaseException:
             self._file.drop_last()
             raise
         self._mark(entry)
         self._history.take(entry)
-
-    def _write(self, changes: Sequence[Patch]) -> None:
-        written: list[Patch] = []
-        try:
-            for patch in changes:
-                written.append(patch)
-                put_patch(self._open_target(), patch)
-        except BaseException:
-            for patch in reversed(written):
-                with suppress(LabelsError):
-                    put_patch(self._open_target(), patch.reversed())
-            raise
 
     def _mark(self, entry: Entry) -> None:
         self._file.mark({"written": entry.number})

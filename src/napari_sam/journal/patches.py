@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.core.masks import Mask, Overlap, paste
+from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
 from napari_sam.journal.packing import pack_bits, pack_values, runs, unpack_bits, unpack_values
-from napari_sam.labels.targets import Target, read
+from napari_sam.labels.array import LabelSink
+from napari_sam.labels.edit import LabelEdit, plan_pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +40,14 @@ class Patch:
     after: tuple[str, ...]
 
     @classmethod
-    def of(cls, plane: Plane, box: Box, before: NDArray[Any], after: NDArray[Any]) -> Patch | None:
-        """Return what differs between two states, shape (rows, cols), of a box; None where nothing does."""
-        changed = Mask(box.rounded_out(), before != after).tightened()
+    def of(cls, edit: LabelEdit) -> Patch | None:
+        """Pack the pixels that an edit changes; None where it changes none."""
+        changed = Mask(edit.box.rounded_out(), edit.changed).tightened()
         if changed.box.is_empty:
             return None
-        inside = changed.box.moved(-box.top, -box.left).slices
-        old, new = (tuple(pack_values(values[inside][changed.pixels])) for values in (before, after))
-        return cls(plane, changed.box, pack_bits(changed.pixels), old, new)
+        inside = changed.box.moved(-edit.box.top, -edit.box.left).slices
+        before, after = (tuple(pack_values(values[inside][changed.pixels])) for values in (edit.before, edit.after))
+        return cls(edit.plane, changed.box, pack_bits(changed.pixels), before, after)
 
     def values(self) -> tuple[NDArray[np.bool_], NDArray[Any], NDArray[Any]]:
         """Return which pixels of the box changed, shape (rows, cols), and their labels before and after, shape (n,)."""
@@ -58,8 +60,8 @@ class Patch:
         return replace(self, before=self.after, after=self.before)
 
 
-def put_patch(target: Target, patch: Patch, *, always: bool = False) -> None:
-    """Change the pixels of a patch that hold what they held before it, or all of them.
+def put_patch(target: LabelSink, patch: Patch, *, always: bool = False) -> None:
+    """Change the pixels of a patch that hold what they held before it, or all of them: one read, one write.
 
     Pixels that were changed by other hands since stay as they are. Doing it twice changes nothing more, which is what
     makes an interrupted write safe to do again.
@@ -69,69 +71,67 @@ def put_patch(target: Target, patch: Patch, *, always: bool = False) -> None:
     LabelsError
         The labels are of another shape, or cannot be read or written to.
     """
-    plane, box = patch.plane, patch.box
-    shape = tuple(target.array.shape)
-    if len(plane.index) != len(shape) or not Box.of_shape(plane.shape_in(shape)).contains(box):
+    shape = tuple(target.shape)
+    if len(patch.plane.index) != len(shape) or not Box.of_shape(patch.plane.shape_in(shape)).contains(patch.box):
         raise LabelsError(f"The journal reaches outside the labels of shape {shape}: give the labels that it is of.")
     try:
         where, before, after = patch.values()
     except ValueError as error:
         raise LabelsError(f"An entry of the journal is damaged ({error}): put the file back from a copy.") from error
-    values = read(target.array, plane, box)
-    inside = values[where]
-    changed = np.ones(inside.shape, bool) if always else inside == before
-    changed &= inside != after
-    if not changed.any():
-        return
-    highest = int(after.max())
-    if highest > np.iinfo(values.dtype).max:
-        target.widen()
-        values = values.astype(target.array.dtype)
-        inside = values[where]
-    inside[changed] = after[changed]
-    values[where] = inside
-    target.put(plane, box, values)
+    with target.exclusive():
+        edit = plan_pixels(target, patch.plane, patch.box, where, after, None if always else before)
+        if not edit.changes_nothing:
+            target.apply(edit)
 
 
-def pasted(
-    target: Target, plane: Plane, mask: Mask, label: int, overlap: Overlap, own: Sequence[Box] = ()
-) -> tuple[Box, NDArray[Any], NDArray[Any]]:
-    """Return what writing a mask would change.
+def apply_all(target: LabelSink, patches: Sequence[Patch], edits: Sequence[LabelEdit] | None = None) -> None:
+    """Write patches into labels, all or none.
 
     Parameters
     ----------
-    target, plane, mask, label, overlap
-        What is to be written, and where.
-    own
-        Boxes in which the mask takes the place of the label's pixels.
+    target
+        The labels.
+    patches
+        What to write.
+    edits
+        The edits that the patches were packed from, where the labels were read for them under the same exclusive
+        access: they are written without reading the labels again.
 
-    Returns
-    -------
-    box : Box
-        Where it would change something.
-    before, after : numpy.ndarray
-        Shape (rows, cols): the labels of the box.
+    Raises
+    ------
+    LabelsError
+        The labels refuse one; they are as they were.
     """
-    box = reduce(Box.union, own, mask.box)
-    before = read(target.array, plane, box)
-    after = before.copy()
-    for kept in own:
-        inside = after[kept.moved(-box.top, -box.left).slices]
-        inside[inside == label] = 0
-    paste(after[mask.box.moved(-box.top, -box.left).slices], mask, label, overlap)
-    return box, before, after
+    writes: list[Callable[[], None]]
+    if edits is None:
+        writes = [partial(put_patch, target, patch) for patch in patches]
+    else:
+        writes = [partial(target.apply, edit) for edit in edits if not edit.changes_nothing]
+    begun: list[Patch] = []
+    try:
+        for patch, write in zip(patches, writes, strict=True):
+            begun.append(patch)
+            write()
+    except BaseException:
+        for patch in reversed(begun):
+            with suppress(LabelsError):
+                put_patch(target, patch.reversed())
+        raise
 
 
-def growth(label: int, area: int, before: NDArray[Any], after: NDArray[Any]) -> tuple[tuple[int, int, int], ...]:
-    """Return by how many pixels labels grew, as (label, 0, pixels) each; 0 is the number of the only patch.
+def area_changes(edit: LabelEdit, area: int) -> tuple[tuple[int, int, int], ...]:
+    """Return by how many pixels an edit of one label makes labels grow, as (label, 0, pixels) each.
+
+    0 is the number of the only patch.
 
     Parameters
     ----------
-    label, area
-        The object that was written, and how many pixels it had.
-    before, after
-        Shape (rows, cols): the labels of a box that holds all of them.
+    edit
+        The edit, whose box holds all pixels that the label had in the plane.
+    area
+        How many those were.
     """
+    label, before, after = edit.label, edit.before, edit.after
     own = int(np.count_nonzero(after == label)) - area
     firsts, lengths = runs(before[before != after])
     labels, of = np.unique(firsts, return_inverse=True)
