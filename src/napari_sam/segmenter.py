@@ -35,7 +35,7 @@ from napari_sam.images.volume import Volume
 from napari_sam.journal.discovery import provenance, record
 from napari_sam.journal.entries import Entry, Provenance
 from napari_sam.journal.journal import Journal
-from napari_sam.journal.objects import LabelledObject
+from napari_sam.journal.storage.object_table import ObjectView
 from napari_sam.labels.array import Edit, WritableArray
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.labels.targets import LabelTarget
@@ -331,7 +331,7 @@ class Segmenter:
         return self._journal().redo()
 
     @property
-    def objects(self) -> list[LabelledObject]:
+    def objects(self) -> ObjectView:
         """The objects of the journal that are there, by label."""
         return self._journal().objects
 

@@ -17,10 +17,9 @@ import tifffile
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.images.volume import Volume
-from napari_sam.journal.discovery import about
+from napari_sam.journal.discovery import about, read_header
 from napari_sam.journal.image_identity import belongs_to
 from napari_sam.journal.journal import Journal
-from napari_sam.journal.places import read_header
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.labels.targets import LabelTarget
 

@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from napari_sam.journal.lines import format_line
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
 from napari_sam.images.volume import Volume
 from napari_sam.journal import image_identity
-from napari_sam.journal.discovery import about, find_journal, record
+from napari_sam.journal.discovery import about, find_journal, image_digest, record
 from napari_sam.journal.image_identity import pixel_digest
 from napari_sam.journal.journal import Journal, open_journal
-from napari_sam.journal.lines import format_line
-from napari_sam.journal.places import image_digest
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.labels.targets import LabelTarget
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from napari_sam.journal.log import CUT, format_line
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError, NapariSamError, OutputError
 from napari_sam.journal.journal import Journal, open_journal
-from napari_sam.journal.log import CUT, format_line
 from napari_sam.labels.targets import LabelTarget
 
 SHAPE = (60, 60)

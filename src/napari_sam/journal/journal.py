@@ -1,9 +1,9 @@
-"""Journal: everything that happens to the objects of an image, on disk before it is in the labels, with a way back."""
+"""Journal: every change of the objects of an image, on disk before it is in the labels, with undo and redo."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
 from typing import Any, Self
@@ -16,16 +16,27 @@ from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import LabelsError, OutputError
 from napari_sam.images.lazy.levels import dtype_of
-from napari_sam.journal.classes import class_named, defined_class
-from napari_sam.journal.codec import to_json
-from napari_sam.journal.entries import Entry, LabelClass, PackedMask, Provenance, What, now
-from napari_sam.journal.history import History
-from napari_sam.journal.image_identity import is_of_another
-from napari_sam.journal.log import Content, JournalFile
+from napari_sam.journal.entries import (
+    Entry,
+    LabelClass,
+    PackedMask,
+    Provenance,
+    What,
+    class_named,
+    defined_class,
+    now,
+)
+from napari_sam.journal.image_identity import check_image
 from napari_sam.journal.objects import LabelledObject
 from napari_sam.journal.patches import Patch, growth, pasted, put_patch
+from napari_sam.journal.storage.files import NAME
+from napari_sam.journal.storage.former_log import LINES
+from napari_sam.journal.storage.history import EntryView
+from napari_sam.journal.storage.object_table import ObjectView
+from napari_sam.journal.storage.opening import open_history
+from napari_sam.journal.storage.schema import Content
+from napari_sam.journal.write_ahead import WriteAhead, checked_target
 from napari_sam.labels.array import plan_edit
-from napari_sam.labels.free_labels import end_of
 from napari_sam.labels.targets import Target, exclusive, read
 
 
@@ -66,40 +77,31 @@ class Journal:
 
     def __init__(
         self,
-        folder: Path | str,
+        folder: Path | str | None,
         target: Target | None = None,
         *,
         about: Content | None = None,
         read_only: bool = False,
         durable: bool = True,
     ) -> None:
-        folder = path_argument(folder, "The journal", OutputError)
+        self._folder = None if folder is None else path_argument(folder, "The journal", OutputError)
         if not (target is None or hasattr(target, "array")):
             raise LabelsError(f"A journal writes into a LabelTarget and was given {shown(target)}: make one.")
         self.target = target
         self._lock = RLock()
         self._highest_before: dict[int, int] = {}
         self._group: int | None = None
-        new = None if read_only else dict(about or {})
-        self._file = JournalFile(folder, new, read_only=read_only, durable=durable)
-        self.trouble = self._file.trouble
-        self._history = History(self._file.path)
+        opened = open_history(self._folder, about or {}, read_only=read_only, durable=durable)
+        self._history, self.trouble, self._held = opened.history, opened.trouble, opened.lock
         self._table = self._history.table
+        self._write_ahead = WriteAhead(self._history)
         try:
-            self._check_shape()
-            if is_of_another(self.about, about or {}):
-                raise LabelsError(
-                    f"The journal {self.folder} is of another image{_named(self.about)}, or that image's pixels have "
-                    "changed since: open it with the image that it is of, or name another folder for this one."
-                )
-            unfinished = self._history.take_all(self._file.lines)
+            shape = None if target is None else tuple(target.array.shape)
+            check_image(self._history.database.name, self.about, about or {}, shape)
             if target is not None and not read_only:
-                with exclusive(target):
-                    for entry, changes in unfinished:
-                        self._write(changes)
-                        self._mark(entry)
+                self._write_ahead.finish(target)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def __enter__(self) -> Self:
@@ -111,28 +113,29 @@ class Journal:
     @property
     def folder(self) -> Path:
         """Where it is."""
-        return self._file.folder
+        if self._folder is None:
+            raise LabelsError("The journal is in memory, so it has no folder: name one when it is made.")
+        return self._folder
 
     @property
     def about(self) -> Content:
-        """What the first line says of the image."""
-        return dict(self._file.header)
+        """What the journal says of the image."""
+        return dict(self._history.about)
 
     @property
-    def entries(self) -> list[Entry]:
-        """What was done and not undone, oldest first."""
+    def entries(self) -> EntryView:
+        """What was done and not undone, oldest first: a sequence that reads entries when they are asked for."""
         return self._history.entries
 
     @property
-    def objects(self) -> list[LabelledObject]:
-        """The objects that are there, by label."""
-        with self._lock:
-            return self._table.rows()
+    def objects(self) -> ObjectView:
+        """The objects that are there, by label: a sequence that reads them when they are asked for."""
+        return self._table.view()
 
     @property
     def classes(self) -> list[LabelClass]:
         """The classes, by number."""
-        return [self._table.classes[number] for number in sorted(self._table.classes)]
+        return self._table.classes
 
     @property
     def next_undo(self) -> Entry | None:
@@ -152,14 +155,7 @@ class Journal:
     @property
     def next_label(self) -> int:
         """A label that is free, also of objects that others cover; above all that are in use where there is one."""
-        target, objects = self._open_target(), self._table.objects
-        value, end = target.next_label, end_of(dtype_of(target.array))
-        above = max((label for label in objects if label != end), default=0) + 1
-        if value < above < end:
-            return above
-        while value in objects:
-            value += 1
-        return value
+        return self._write_ahead.next_label(self._open_target())
 
     def object(self, label: int) -> LabelledObject:
         """Return one object.
@@ -169,10 +165,10 @@ class Journal:
         LabelsError
             There is none of that label.
         """
-        with self._lock:
-            if label not in self._table.objects:
-                raise LabelsError(f"The journal knows no object {label!r}: choose one that was accepted with it.")
-            return self._table.row(label)
+        found = self._table.get(label) if isinstance(label, (int, np.integer)) else None
+        if found is None:
+            raise LabelsError(f"The journal knows no object {label!r}: choose one that was accepted with it.")
+        return found
 
     def object_at(self, plane: Plane, row: int, col: int) -> LabelledObject | None:
         """Return the object of the journal that a pixel of the labels belongs to, or None."""
@@ -181,7 +177,7 @@ class Journal:
         if not Box.of_shape(plane.shape_in(array.shape)).contains(spot):
             return None
         label = int(read(array, plane, spot)[0, 0])
-        return self._table.row(label) if label in self._table.objects else None
+        return self._table.get(label)
 
     def accept(
         self,
@@ -222,7 +218,7 @@ class Journal:
             value = self._label(target, plane, mask, label, overlap)
             highest = target.next_label - 1
             plan_edit(target.array, plane, mask, value, overlap)
-            known = self._table.objects.get(value)
+            known = self._table.get(value)
             part = known.part(plane) if known else None
             own = [kept.rounded_out() for kept in (part.box if part else None, replaces) if kept is not None]
             box, before, after = pasted(target, plane, mask, value, overlap, own)
@@ -407,24 +403,18 @@ class Journal:
         OutputError
             It refuses.
         """
-        self._file.flush()
+        self._history.database.flush()
 
     def close(self) -> None:
-        """Let other programs open the journal for writing."""
-        self._file.close()
-
-    def _check_shape(self) -> None:
-        said = self.about.get("shape")
-        if self.target is not None and said is not None and said != list(self.target.array.shape):
-            raise LabelsError(
-                f"The journal {self.folder} is of labels of shape {tuple(said)} and these have "
-                f"{tuple(self.target.array.shape)}: give it the labels that it is of, or name another folder."
-            )
+        """Let other programs open the journal for writing; it can still be read here."""
+        self._history.database.close()
+        self._held.close()
 
     def _open_target(self) -> Target:
-        if self.target is None:
-            raise LabelsError("The journal was opened without labels, so they cannot be changed: give it the labels.")
-        return self.target
+        return checked_target(self.target)
+
+    def _commit(self, entry: Entry, write: Callable[[], None] | None = None) -> None:
+        self._write_ahead.commit(entry, self.target, write)
 
     def _next(self, what: What) -> dict[str, Any]:
         number = self._history.number + 1
@@ -440,47 +430,6 @@ class Journal:
             target.widen()
         return value
 
-    def _commit(self, entry: Entry, write: Callable[[], None] | None = None) -> None:
-        """Put an entry on the disk, then into the labels, then into the table; or nowhere."""
-        changes = self._history.changes(entry)
-        if changes:
-            with exclusive(self._open_target()):
-                self._commit_with(entry, changes, write)
-        else:
-            self._commit_with(entry, changes, write)
-
-    def _commit_with(self, entry: Entry, changes: Sequence[Patch], write: Callable[[], None] | None) -> None:
-        self._file.append(to_json(entry))
-        try:
-            if write is None:
-                self._write(changes)
-            else:
-                write()
-        except BaseException:
-            self._file.drop_last()
-            raise
-        self._mark(entry)
-        self._history.take(entry)
-
-    def _write(self, changes: Sequence[Patch]) -> None:
-        written: list[Patch] = []
-        try:
-            for patch in changes:
-                written.append(patch)
-                put_patch(self._open_target(), patch)
-        except BaseException:
-            for patch in reversed(written):
-                with suppress(LabelsError):
-                    put_patch(self._open_target(), patch.reversed())
-            raise
-
-    def _mark(self, entry: Entry) -> None:
-        self._file.mark({"written": entry.number})
-
-
-def _named(about: Content) -> str:
-    return f" ({about['image']})" if about.get("image") else ""
-
 
 def open_journal(path: Path | str) -> Journal:
     """Open a journal to read: its folder, the file in it, or the labels that it lies beside.
@@ -491,6 +440,6 @@ def open_journal(path: Path | str) -> Journal:
         There is none, or it is damaged.
     """
     path = Path(path)
-    folder = path.parent if path.is_file() and path.suffix == ".jsonl" else path
+    folder = path.parent if path.is_file() and path.name in (NAME, LINES) else path
     beside = folder.with_name(f"{folder.name}.journal")
     return Journal(beside if folder.suffix != ".journal" and beside.is_dir() else folder, read_only=True)

@@ -19,8 +19,8 @@ from tifffile import imwrite
 from napari_sam.cli.app import app
 from napari_sam.core.cleaning import Cleaning
 from napari_sam.core.geometry import Plane
+from napari_sam.journal.discovery import labels_path
 from napari_sam.journal.journal import open_journal
-from napari_sam.journal.places import labels_path
 from napari_sam.plugin.layers import factory as own_layers
 
 ROOT = Path(__file__).parents[3]

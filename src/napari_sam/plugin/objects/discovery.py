@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.errors import LabelsError, NapariSamError
-from napari_sam.journal.journal import Journal, open_journal
-from napari_sam.journal.places import (
+from napari_sam.journal.discovery import (
     SUFFIX,
+    has_journal,
     journal_beside,
     journal_in_cache,
     journals_in_cache,
     labels_in,
     labels_path,
 )
+from napari_sam.journal.journal import Journal, open_journal
 from napari_sam.labels.targets import read
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _is_of(folder: Path, target: LayerTarget, *, is_new: bool = False, was_of_la
     try:
         journal = open_journal(folder)
     except LabelsError:
-        return not (folder / "entries.jsonl").exists()
+        return not has_journal(folder)
     objects = journal.objects
     if is_new or not objects:
         return was_of_layer or _is_unused(journal)  # Undone objects may be redone in the same layer.

@@ -14,11 +14,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from napari_sam.errors import LabelsError, NapariSamError
-from napari_sam.journal.discovery import about, record
+from napari_sam.journal.discovery import SUFFIX, about, journal_beside, labels_path, record
 from napari_sam.journal.entries import Entry, LabelClass
 from napari_sam.journal.journal import Journal
 from napari_sam.journal.objects import LabelledObject
-from napari_sam.journal.places import SUFFIX, journal_beside, labels_path
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers

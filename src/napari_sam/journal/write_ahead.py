@@ -1,0 +1,120 @@
+"""WriteAhead: an operation is on the disk, then in the labels, then in effect; or it has not happened at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from napari_sam.errors import LabelsError, NapariSamError
+from napari_sam.images.lazy.levels import dtype_of
+from napari_sam.journal.entries import Entry
+from napari_sam.journal.patches import Patch, put_patch
+from napari_sam.journal.storage.history import History
+from napari_sam.labels.free_labels import end_of
+from napari_sam.labels.targets import Target, exclusive
+
+
+class WriteAhead:
+    """Commits entries to a history and to labels, in the order that survives a kill.
+
+    Parameters
+    ----------
+    history
+        The history.
+    """
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+
+    def commit(self, entry: Entry, target: Target | None, write: Callable[[], None] | None = None) -> None:
+        """Commit an entry, or raise and leave everything as it was.
+
+        Parameters
+        ----------
+        entry
+            The next entry.
+        target
+            The labels; None for an entry that changes no pixels.
+        write
+            Writes the pixels of the entry; by default its patches are written.
+
+        Raises
+        ------
+        LabelsError, OutputError
+            The labels or the disk refuse.
+        """
+        changes = self._history.changes(entry)
+        if not changes:
+            self._commit(entry, changes, lambda: None, target)
+            return
+        labels = checked_target(target)
+        with exclusive(labels):
+            self._commit(entry, changes, write or (lambda: write_patches(labels, changes)), labels)
+
+    def finish(self, target: Target) -> None:
+        """Write into the labels what a killed program had not written; doing it twice changes nothing more."""
+        unfinished = self._history.unfinished()
+        if unfinished:
+            with exclusive(target):
+                for entry in unfinished:
+                    write_patches(target, self._history.changes(entry))
+                    self._history.mark(entry.number)
+
+    def next_label(self, target: Target) -> int:
+        """Return a label that is free, also of objects that others cover; see `Journal.next_label`."""
+        table = self._history.table
+        value, end = target.next_label, end_of(dtype_of(target.array))
+        above = table.highest_below(end) + 1
+        if value < above < end:
+            return above
+        while table.has(value):
+            value += 1
+        return value
+
+    def _commit(self, entry: Entry, changes: Sequence[Patch], write: Callable[[], None], target: Target | None) -> None:
+        self._history.intend(entry)
+        try:
+            write()
+            try:
+                self._history.take(entry)
+            except BaseException:
+                if target is not None:
+                    write_patches(target, [patch.reversed() for patch in reversed(changes)])
+                raise
+        except BaseException:
+            with suppress(NapariSamError):
+                self._history.drop_intention()
+            raise
+
+
+def write_patches(target: Target, patches: Sequence[Patch]) -> None:
+    """Write patches into labels, all or none.
+
+    Raises
+    ------
+    LabelsError
+        The labels refuse one; they are as they were.
+    """
+    written: list[Patch] = []
+    try:
+        for patch in patches:
+            written.append(patch)
+            put_patch(target, patch)
+    except BaseException:
+        for patch in reversed(written):
+            with suppress(LabelsError):
+                put_patch(target, patch.reversed())
+        raise
+
+
+def checked_target(target: Target | None) -> Target:
+    """Return the labels of a journal.
+
+    Raises
+    ------
+    LabelsError
+        There are none.
+    """
+    if target is None:
+        raise LabelsError("The journal was opened without labels, so they cannot be changed: give it the labels.")
+    return target
