@@ -15,27 +15,17 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import LabelsError, OutputError
-from napari_sam.images.lazy.levels import dtype_of
-from napari_sam.journal.entries import (
-    Entry,
-    LabelClass,
-    PackedMask,
-    Provenance,
-    What,
-    class_named,
-    defined_class,
-    now,
-)
+from napari_sam.journal.entries import Entry, LabelClass, PackedMask, Provenance, What, class_named, defined_class, now
 from napari_sam.journal.image_identity import check_image
 from napari_sam.journal.objects import LabelledObject
-from napari_sam.journal.patches import Patch, growth, pasted, put_patch
+from napari_sam.journal.patches import Patch, growth, pasted
 from napari_sam.journal.storage.files import NAME
 from napari_sam.journal.storage.former_log import LINES
 from napari_sam.journal.storage.history import EntryView
 from napari_sam.journal.storage.object_table import ObjectView
 from napari_sam.journal.storage.opening import open_history
 from napari_sam.journal.storage.schema import Content
-from napari_sam.journal.write_ahead import WriteAhead, checked_target
+from napari_sam.journal.write_ahead import WriteAhead, checked_target, turn_together
 from napari_sam.labels.array import plan_edit
 from napari_sam.labels.targets import Target, exclusive, read
 
@@ -43,17 +33,18 @@ from napari_sam.labels.targets import Target, exclusive, read
 class Journal:
     """The objects of an image: accepted, corrected, deleted, classified, and all of it undone and redone.
 
-    An operation is on the disk before it is in the labels. One that a crash interrupted is finished, or was never
-    begun, when the journal is opened with the labels again.
+    An operation is on the disk before it is in the labels. Opening the journal with the labels again completes an
+    operation that a crash interrupted, or leaves no trace of it. No operation takes longer with more objects, and any
+    thread may call any method.
 
     Parameters
     ----------
     folder
-        Where it is, made where there is none.
+        Folder of the journal, made where there is none; None keeps the journal in memory only.
     target
         The labels; None to look at the journal only.
     about
-        What the first line of a new journal says of the image, such as its source and shape.
+        What a new journal says of the image, such as its source and shape.
     read_only
         Change nothing; others may write meanwhile.
     durable
@@ -89,6 +80,7 @@ class Journal:
             raise LabelsError(f"A journal writes into a LabelTarget and was given {shown(target)}: make one.")
         self.target = target
         self._lock = RLock()
+        self._read_only = read_only
         self._highest_before: dict[int, int] = {}
         self._group: int | None = None
         opened = open_history(self._folder, about or {}, read_only=read_only, durable=durable)
@@ -112,7 +104,7 @@ class Journal:
 
     @property
     def folder(self) -> Path:
-        """Where it is."""
+        """The folder; raises LabelsError for a journal in memory."""
         if self._folder is None:
             raise LabelsError("The journal is in memory, so it has no folder: name one when it is made.")
         return self._folder
@@ -158,13 +150,7 @@ class Journal:
         return self._write_ahead.next_label(self._open_target())
 
     def object(self, label: int) -> LabelledObject:
-        """Return one object.
-
-        Raises
-        ------
-        LabelsError
-            There is none of that label.
-        """
+        """Return the object of a label; raises LabelsError where there is none."""
         found = self._table.get(label) if isinstance(label, (int, np.integer)) else None
         if found is None:
             raise LabelsError(f"The journal knows no object {label!r}: choose one that was accepted with it.")
@@ -176,8 +162,7 @@ class Journal:
         array = self._open_target().array
         if not Box.of_shape(plane.shape_in(array.shape)).contains(spot):
             return None
-        label = int(read(array, plane, spot)[0, 0])
-        return self._table.get(label)
+        return self._table.get(int(read(array, plane, spot)[0, 0]))
 
     def accept(
         self,
@@ -215,7 +200,9 @@ class Journal:
         """
         with self._lock, exclusive(self._open_target()):
             target = self._open_target()
-            value = self._label(target, plane, mask, label, overlap)
+            value = label
+            if value is None:
+                value = self._write_ahead.room_for_next(target, plane, mask, overlap)
             highest = target.next_label - 1
             plan_edit(target.array, plane, mask, value, overlap)
             known = self._table.get(value)
@@ -350,33 +337,18 @@ class Journal:
     def undo_together(self) -> list[Entry]:
         """Take back the last action, however many objects it was on, and return its entries, the last one first.
 
-        Raises
-        ------
-        LabelsError, OutputError
-            As in `undo`; what was taken back before stays so.
+        Errors are those of `undo`; what was taken back before stays so.
         """
         with self._lock:
-            return self._turn_together(self.undo, lambda: self.next_undo)
+            return turn_together(self.undo, lambda: self.next_undo)
 
     def redo_together(self) -> list[Entry]:
         """Do the action again that was undone last, and return its entries in order.
 
-        Raises
-        ------
-        LabelsError, OutputError
-            As in `redo`; what was done again before stays so.
+        Errors are those of `redo`; what was done again before stays so.
         """
         with self._lock:
-            return self._turn_together(self.redo, lambda: self.next_redo)
-
-    def _turn_together(self, turn: Callable[[], Entry | None], upcoming: Callable[[], Entry | None]) -> list[Entry]:
-        turned: list[Entry] = []
-        while (entry := turn()) is not None:
-            turned.append(entry)
-            after = upcoming()
-            if after is None or (after.group or after.number) != (entry.group or entry.number):
-                break
-        return turned
+            return turn_together(self.redo, lambda: self.next_redo)
 
     def restore(self, target: Target | None = None) -> None:
         """Write all objects into labels that hold none of them: new ones, by default those of the journal.
@@ -389,20 +361,10 @@ class Journal:
             They cannot be written, or have another shape.
         """
         with self._lock:
-            into = target or self._open_target()
-            with exclusive(into):
-                for entry in self._history.entries:
-                    for patch in entry.patches:
-                        put_patch(into, patch, always=True)
+            self._write_ahead.restore(target or self._open_target())
 
     def flush(self) -> None:
-        """Wait until the disk has everything.
-
-        Raises
-        ------
-        OutputError
-            It refuses.
-        """
+        """Wait until the disk has everything; raises OutputError where it refuses."""
         self._history.database.flush()
 
     def close(self) -> None:
@@ -414,21 +376,14 @@ class Journal:
         return checked_target(self.target)
 
     def _commit(self, entry: Entry, write: Callable[[], None] | None = None) -> None:
+        if self._read_only:
+            raise OutputError(f"The journal {self._folder} was opened to be read only: open it for writing.")
         self._write_ahead.commit(entry, self.target, write)
 
     def _next(self, what: What) -> dict[str, Any]:
         number = self._history.number + 1
         group = None if what in ("undo", "redo") or self._group == number else self._group
         return {"number": number, "what": what, "time": now(), "group": group}
-
-    def _label(self, target: Target, plane: Plane, mask: Mask, label: int | None, overlap: Overlap) -> int:
-        if label is not None:
-            return label
-        value = self.next_label
-        if value > np.iinfo(dtype_of(target.array)).max:
-            plan_edit(target.array, plane, mask, 1, overlap)  # Is this a mask that can be written at all?
-            target.widen()
-        return value
 
 
 def open_journal(path: Path | str) -> Journal:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+import numpy as np
+
+from napari_sam.core.geometry import Plane
+from napari_sam.core.masks import Mask, Overlap
 from napari_sam.errors import LabelsError, NapariSamError
 from napari_sam.images.lazy.levels import dtype_of
 from napari_sam.journal.entries import Entry
 from napari_sam.journal.patches import Patch, put_patch
 from napari_sam.journal.storage.history import History
+from napari_sam.labels.array import plan_edit
 from napari_sam.labels.free_labels import end_of
 from napari_sam.labels.targets import Target, exclusive
 
@@ -60,6 +65,27 @@ class WriteAhead:
                     write_patches(target, self._history.changes(entry))
                     self._history.mark(entry.number)
 
+    def restore(self, target: Target) -> None:
+        """Write all entries that count into labels, whatever those hold there; see `Journal.restore`."""
+        with exclusive(target):
+            for entry in self._history.entries:
+                for patch in entry.patches:
+                    put_patch(target, patch, always=True)
+
+    def room_for_next(self, target: Target, plane: Plane, mask: Mask, overlap: Overlap) -> int:
+        """Return the next free label, after giving the labels more bits where it needs them.
+
+        Raises
+        ------
+        LabelsError
+            The mask cannot be written at all, or the labels cannot be given more bits.
+        """
+        value = self.next_label(target)
+        if value > np.iinfo(dtype_of(target.array)).max:
+            plan_edit(target.array, plane, mask, 1, overlap)
+            target.widen()
+        return value
+
     def next_label(self, target: Target) -> int:
         """Return a label that is free, also of objects that others cover; see `Journal.next_label`."""
         table = self._history.table
@@ -85,6 +111,25 @@ class WriteAhead:
             with suppress(NapariSamError):
                 self._history.drop_intention()
             raise
+
+
+def turn_together(turn: Callable[[], Entry | None], upcoming: Callable[[], Entry | None]) -> list[Entry]:
+    """Undo or redo the entries of one action, and return them in the order in which that was done.
+
+    Parameters
+    ----------
+    turn
+        Undoes or redoes the next entry and returns it, or None.
+    upcoming
+        Returns the entry that `turn` would take next, or None.
+    """
+    turned: list[Entry] = []
+    while (entry := turn()) is not None:
+        turned.append(entry)
+        after = upcoming()
+        if after is None or (after.group or after.number) != (entry.group or entry.number):
+            break
+    return turned
 
 
 def write_patches(target: Target, patches: Sequence[Patch]) -> None:

@@ -21,8 +21,6 @@ from napari_sam.labels.regions import one_line
 
 LINES = "entries.jsonl"
 LOG_VERSION = 1
-# Where a converted journal says which log it was made of.
-FORMER = "former_log"
 MAX_HEADER = 2**20
 # A mark that was cut off is no loss.
 MARK = b'{"written"'
@@ -186,8 +184,9 @@ def history_of(log: FormerLog, path: Path) -> History:
         A line is no entry, or is out of order.
     """
     about = {key: value for key, value in log.header.items() if key != "journal"}
-    about[FORMER] = {"name": path.name, "size": log.size, "crc": log.crc}
     database = Database(None, about=about)
+    with database.transaction() as connection:
+        connection.execute("UPDATE about SET former = ?", (json.dumps({"size": log.size, "crc": log.crc}),))
     history = History(database)
     for at, line in enumerate(log.contents, start=2):
         try:
@@ -207,12 +206,14 @@ def history_of(log: FormerLog, path: Path) -> History:
     return history
 
 
-def is_continued(about: Content, folder: Path) -> bool:
+def is_continued(history: History, folder: Path) -> bool:
     """Return whether an earlier version has written to the log since it was converted."""
-    known = about.get(FORMER)
+    found = history.database.row("SELECT former FROM about")
+    if found is None or found[0] is None:
+        return False
     try:
-        return isinstance(known, dict) and (folder / LINES).stat().st_size != known.get("size")
-    except OSError:
+        return bool((folder / LINES).stat().st_size != json.loads(found[0])["size"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return False
 
 

@@ -27,6 +27,7 @@ from napari_sam.journal.storage.schema import Content, parse_about
 DONE, UNDONE = 1, 2
 # Entries that may not be in the labels: one that was interrupted, or all that were made without labels.
 MAX_PENDING = 100_000
+MAX_REMEMBERED = 64
 
 
 class State(NamedTuple):
@@ -89,6 +90,8 @@ class History:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        # Entries never change, and the last ones are asked for again and again.
+        self._parsed_entries: dict[int, Entry] = {}
         self._intended: tuple[Entry, Change] | None = None
         # Of a journal that is written here, and by nobody else.
         self._state: State | None = None
@@ -149,10 +152,13 @@ class History:
         LabelsError
             It is missing or damaged.
         """
+        known = self._parsed_entries.get(number)
+        if known is not None:
+            return known
         rows = self.database.rows("SELECT n, content, crc FROM entries WHERE n = ?", number)
         if not rows:
             raise LabelsError(f"Entry {number} of {self.database.name} is missing: put the file back from a copy.")
-        return self._parsed(*rows[0])
+        return self._remember(self._parsed(*rows[0]))
 
     def of_state(self, state: int, rest: str, *values: Any) -> list[Entry]:
         """Return the entries of a state by the rest of a query."""
@@ -190,6 +196,8 @@ class History:
             pending = (*(n for n in state.pending if n < entry.number), entry.number)
             connection.execute("UPDATE state SET pending = ?", (json.dumps(pending),))
         self._state = state._replace(pending=pending)
+        self._parsed_entries.pop(entry.number, None)  # An intention that was dropped may have had the number.
+        self._remember(entry)
 
     def take(self, entry: Entry, *, is_written: bool = True) -> None:
         """Let the next entry take effect.
@@ -308,8 +316,15 @@ class History:
         return entry if entry.of is None else self.entry(entry.of)
 
     def _first(self, way: str, state: int) -> Entry | None:
-        found = self.of_state(state, f"ORDER BY n {way} LIMIT 1")
-        return found[0] if found else None
+        some = "state = ? AND state IS NOT NULL AND n <= ?"
+        found = self.database.row(f"SELECT n FROM entries WHERE {some} ORDER BY n {way}", state, self.number)  # noqa: S608
+        return self.entry(found[0]) if found else None
+
+    def _remember(self, entry: Entry) -> Entry:
+        if len(self._parsed_entries) >= MAX_REMEMBERED:
+            self._parsed_entries.pop(next(iter(self._parsed_entries)))
+        self._parsed_entries[entry.number] = entry
+        return entry
 
     def _parsed(self, number: int, content: Any, crc: int) -> Entry:
         try:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from napari_sam.errors import LabelsError, OutputError
 from napari_sam.files.locks import try_lock
-from napari_sam.files.process_locks import claim
+from napari_sam.files.process_locks import process_lock
 from napari_sam.journal.storage.database import Database
 from napari_sam.journal.storage.files import NAME, not_written, remove_unfinished
 from napari_sam.journal.storage.former_log import LINES, history_of, is_continued, read_log
@@ -78,13 +78,13 @@ def open_history(folder: Path | None, about: Content, *, read_only: bool, durabl
         except BaseException:
             database.close()
             raise
-        return Opened(history, trouble or _trouble_of(folder, history.about), lock.pop_all())
+        return Opened(history, trouble or _trouble_of(folder, history), lock.pop_all())
 
 
 def _read(folder: Path) -> Opened:
     if os.path.lexists(folder / NAME):
         history = History(Database(folder / NAME, read_only=True))
-        return Opened(history, _trouble_of(folder, history.about), ExitStack())
+        return Opened(history, _trouble_of(folder, history), ExitStack())
     if not os.path.lexists(folder / LINES):
         raise LabelsError(f"There is no journal in {folder}: check the path.")
     log = read_log(folder / LINES)
@@ -121,7 +121,7 @@ def _hold(folder: Path, lock: ExitStack) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise not_written(folder, error) from error
-    is_free = lock.enter_context(claim(folder / LOCK))
+    is_free = lock.enter_context(process_lock(folder / LOCK))
     lock_file = folder / LOCK
     if is_free and (lock_file.is_symlink() or not lock_file.is_file()):
         with contextlib.suppress(OSError):
@@ -143,8 +143,8 @@ def _hold(folder: Path, lock: ExitStack) -> None:
         raise not_written(folder, error) from error
 
 
-def _trouble_of(folder: Path, about: Content) -> str | None:
-    if is_continued(about, folder):
+def _trouble_of(folder: Path, history: History) -> str | None:
+    if is_continued(history, folder):
         return (
             f"An earlier version has written to {folder / LINES} since it was converted, and this is not in the "
             f"journal: to take it over instead of {NAME}, move that file away."

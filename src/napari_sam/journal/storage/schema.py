@@ -16,7 +16,8 @@ Content = dict[str, Any]
 Row = tuple[Any, ...]
 
 SCHEMA = (
-    "CREATE TABLE about (content TEXT NOT NULL)",
+    # One row: what is said of the image, and of the log of an earlier version that the journal was made of.
+    "CREATE TABLE about (content TEXT NOT NULL, former TEXT)",
     # One row: the last entry that took effect, how many entries and objects count, and which may not be in the labels.
     "CREATE TABLE state (number INTEGER NOT NULL, done INTEGER NOT NULL, objects INTEGER NOT NULL, pending TEXT NOT "
     "NULL)",
@@ -104,7 +105,7 @@ def make_schema(connection: sqlite3.Connection, about: Content) -> None:
     for statement in SCHEMA:
         connection.execute(statement)
     content = json.dumps({"journal": VERSION, **about}, separators=(",", ":"), allow_nan=False)
-    connection.execute("INSERT INTO about VALUES (?)", (content,))
+    connection.execute("INSERT INTO about VALUES (?, NULL)", (content,))
     connection.execute("INSERT INTO state VALUES (0, 0, 0, '[]')")
 
 
