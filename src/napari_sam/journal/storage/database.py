@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import sqlite3
 import tempfile
 import threading
@@ -82,7 +83,8 @@ class Database:
         self._process = os.getpid()
         self._has_log = False
         self._is_synced: bool | None = None
-        self._closing = contextlib.ExitStack()
+        # What is left to do where nobody closes it: close the connection, remove the copy.
+        self._leaving: list[weakref.finalize[Any, Any]] = []
         self._connection: sqlite3.Connection | None = None
         self._about = about or {}
         self._reader: Database | None = None
@@ -269,33 +271,35 @@ class Database:
         found = self._connection.execute(f"PRAGMA journal_mode={mode}").fetchone()
         self._has_log = found[0] == "wal"
 
+    def _connect_to(self, address: str, seconds: float = WRITER_SECONDS) -> sqlite3.Connection:
+        self._connection = connect(address, seconds)
+        self._leaving.append(weakref.finalize(self, _close, self._connection, os.getpid()))
+        return self._connection
+
     def _connect(self) -> None:
         path, self._is_direct = self.path, True
         if path is None:
-            self._connection = connect(":memory:")
-            make_schema(self._connection, self._about)
+            make_schema(self._connect_to(":memory:"), self._about)
             return
         if self.read_only and (writer := _writer_of(path)) is not None:
             # Opening the file here would end the locks that this process has on it, whoever holds them.
-            self._is_direct, self._connection = False, connect(":memory:")
-            writer.copy_into(self._connection)
+            self._is_direct = False
+            writer.copy_into(self._connect_to(":memory:"))
             return
         check_file(path)
         if self.read_only and is_written(path):
             self._is_direct = False
-            folder = self._closing.enter_context(tempfile.TemporaryDirectory(prefix="napari-sam-"))
-            path = snapshot(path, Path(folder))
+            folder = Path(tempfile.mkdtemp(prefix="napari-sam-"))
+            self._leaving.append(weakref.finalize(self, _remove_folder, folder, os.getpid()))
+            path = snapshot(path, folder)
         mode = "ro" if self.read_only and self._is_direct else "rw"
         address = address_of(path, f"mode={mode}" if has_locks(path) else f"mode={mode}&nolock=1")
         try:
-            self._connection = connect(address, READER_SECONDS if mode == "ro" else WRITER_SECONDS)
-            if mode == "ro":
-                self._connection.execute("PRAGMA query_only=ON")
-            else:
-                self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-            check_schema(self._connection, self.name)
-            self._has_log = self._connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-            self._connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+            connection = self._connect_to(address, READER_SECONDS if mode == "ro" else WRITER_SECONDS)
+            connection.execute("PRAGMA query_only=ON" if mode == "ro" else "PRAGMA locking_mode=EXCLUSIVE")
+            check_schema(connection, self.name)
+            self._has_log = connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+            connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         except sqlite3.Error as error:
             if code_of(error) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL):
                 raise self._not_written(error) from error
@@ -303,11 +307,20 @@ class Database:
 
     def _disconnect(self) -> None:
         if self._process == os.getpid():
-            if self._connection is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    self._connection.close()
             self._connection, self._has_log = None, False
-            self._closing.close()
+            while self._leaving:
+                self._leaving.pop()()
+
+
+def _close(connection: sqlite3.Connection, process: int) -> None:
+    if os.getpid() == process:
+        with contextlib.suppress(sqlite3.Error):
+            connection.close()
+
+
+def _remove_folder(folder: Path, process: int) -> None:
+    if os.getpid() == process:  # A forked child leaves it to its parent.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_about(path: Path) -> Content | None:

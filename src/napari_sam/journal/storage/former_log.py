@@ -72,12 +72,6 @@ class Lines:
         return not self.contents and self.rest.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"[\0", b"\0["))
 
 
-def format_line(content: Content) -> bytes:
-    """Return content as a line with its checksum."""
-    inner = json.dumps(content, separators=(",", ":"), allow_nan=False).encode("ascii")
-    return b'["%08x",%b]\n' % (zlib.crc32(inner), inner)
-
-
 def parse_line(line: bytes) -> Content | None:
     """Return the content of a line without its end, or None where it is not whole."""
     inner = line[_START:-1]
