@@ -97,7 +97,7 @@ def test_an_accept_without_continue_leaves_earlier_work_as_it_is_and_both_can_be
     made.append(first)
     accept(first, disc(10, 10, 4))
     accept(first, disc(20, 20, 4))
-    earlier = first.objects.kept.journal.folder / "entries.jsonl"
+    earlier = first.objects.kept.journal.folder / "journal.sqlite"
     first.close()
     before = earlier.read_bytes()
     second = make_controller(image_of(6), notes)
