@@ -360,7 +360,7 @@ def test_what_is_written_is_drawn(made, notes, dtype, order):
 def test_a_killed_program_loses_nothing_that_was_accepted(kind, tmp_path, monkeypatch, made, notes):
     monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path / "cache"))
     pick = random.Random(7)
-    for _ in range(3):
+    for turn in range(3):
         said = _annotate_and_kill(tmp_path, kind, pick.uniform(0.1, 0.6))
         controller = make_controller(image_of(), notes, tmp_path / "labels.ome.zarr" if kind == "pyramid" else None)
         made.append(controller)
@@ -373,7 +373,7 @@ def test_a_killed_program_loses_nothing_that_was_accepted(kind, tmp_path, monkey
         folder = kept.journal.folder
         controller.close()
         imwrite(tmp_path / "image.tif", image_of(), photometric="minisblack")
-        out = tmp_path / f"again{said}.zarr"
+        out = tmp_path / f"again{turn}.zarr"
         app(["replay", str(folder), "--image", str(tmp_path / "image.tif"), "--out", str(out)], standalone_mode=False)
         np.testing.assert_array_equal(zarr.open_array(out, mode="r")[:], labels)
 
