@@ -81,11 +81,12 @@ def test_a_log_whose_line_ends_were_changed_is_read_and_continued(written, journ
     assert len(open_journal(folder).objects) == COUNT
     assert names_in(folder) == [LINES]
     with Journal(folder, target(), about=ABOUT) as journal:
-        assert f"stays as it is in {LINES}" in journal.trouble
+        assert journal.converted_from == folder / LINES
+        assert journal.trouble is None
         accept(journal, COUNT)
     assert content(folder) == raw
     with Journal(folder, target(), about=ABOUT) as journal:
-        assert journal.trouble is None
+        assert journal.trouble is journal.converted_from is None
         assert [row.label for row in journal.objects] == [1, 2, 3, 4, 5]
     assert sorted(names_in(folder)) == [LINES, NAME]
 

@@ -48,15 +48,17 @@ class Journal:
     read_only
         Change nothing; others may write meanwhile.
     durable
-        Wait for the disk at every operation, which survives a power cut; otherwise that is left to `flush`, and what
-        was accepted survives a crash of the program, but not of the machine.
+        Wait for the disk at every operation, which survives a power cut; otherwise only `flush` waits, and an
+        operation survives a crash of the program, but not of the machine.
 
     Attributes
     ----------
     target
         The labels that are written into; replace it where they are shown elsewhere.
     trouble
-        What the user should know of its opening, such as what was dropped, as one sentence; or None.
+        What the user should know of its opening, as one sentence, or None.
+    converted_from
+        The file of an earlier version that was converted on opening, and stays as it is; or None.
 
     Raises
     ------
@@ -85,6 +87,7 @@ class Journal:
         self._group: int | None = None
         opened = open_history(self._folder, about or {}, read_only=read_only, durable=durable)
         self._history, self.trouble, self._held = opened.history, opened.trouble, opened.lock
+        self.converted_from = opened.converted_from
         self._table = self._history.table
         self._write_ahead = WriteAhead(self._history)
         try:
@@ -151,8 +154,7 @@ class Journal:
 
     def object(self, label: int) -> LabelledObject:
         """Return the object of a label; raises LabelsError where there is none."""
-        found = self._table.get(label) if isinstance(label, (int, np.integer)) else None
-        if found is None:
+        if not isinstance(label, (int, np.integer)) or (found := self._table.get(label)) is None:
             raise LabelsError(f"The journal knows no object {label!r}: choose one that was accepted with it.")
         return found
 

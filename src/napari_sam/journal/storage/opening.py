@@ -18,7 +18,7 @@ from napari_sam.files.locks import try_lock
 from napari_sam.files.process_locks import process_lock
 from napari_sam.journal.storage.database import Database
 from napari_sam.journal.storage.files import NAME, not_written, remove_unfinished
-from napari_sam.journal.storage.former_log import LINES, history_of, is_continued, read_log
+from napari_sam.journal.storage.former_log import LINES, FormerLog, history_of, is_continued, read_log
 from napari_sam.journal.storage.history import History
 from napari_sam.journal.storage.schema import Content, create
 
@@ -37,11 +37,14 @@ class Opened:
         What the user should know of the opening, as one sentence, or None.
     lock
         Closed when other programs may write.
+    converted_from
+        The log of an earlier version that was converted just now, and stays as it is; or None.
     """
 
     history: History
     trouble: str | None
     lock: ExitStack
+    converted_from: Path | None = None
 
 
 def open_history(folder: Path | None, about: Content, *, read_only: bool, durable: bool) -> Opened:
@@ -71,14 +74,15 @@ def open_history(folder: Path | None, about: Content, *, read_only: bool, durabl
         return _read(folder)
     with ExitStack() as lock:
         _hold(folder, lock)
-        trouble = _prepare(folder, about)
+        log = _prepare(folder, about)
         database = Database(folder / NAME, durable=durable)
         try:
             history = History(database)
         except BaseException:
             database.close()
             raise
-        return Opened(history, trouble or _trouble_of(folder, history), lock.pop_all())
+        trouble = _cut_trouble(folder) if log and log.cut else _trouble_of(folder, history)
+        return Opened(history, trouble, lock.pop_all(), folder / LINES if log else None)
 
 
 def _read(folder: Path) -> Opened:
@@ -93,8 +97,8 @@ def _read(folder: Path) -> Opened:
     return Opened(history_of(log, folder / LINES), _cut_trouble(folder) if log.cut else None, ExitStack())
 
 
-def _prepare(folder: Path, about: Content) -> str | None:
-    """Make the database of a folder where there is none, and return what the user should know of it."""
+def _prepare(folder: Path, about: Content) -> FormerLog | None:
+    """Make the database of a folder where there is none, and return the log that it was made of, or None."""
     path = folder / NAME
     try:
         remove_unfinished(folder)
@@ -107,12 +111,7 @@ def _prepare(folder: Path, about: Content) -> str | None:
         create(path, about)
         return None
     history_of(log, folder / LINES).database.save(path)
-    if log.cut:
-        return _cut_trouble(folder)
-    return (
-        f"The journal {folder} was written by an earlier version: it is kept in {NAME} from now on, and the earlier "
-        f"file stays as it is in {LINES}."
-    )
+    return log
 
 
 def _hold(folder: Path, lock: ExitStack) -> None:
