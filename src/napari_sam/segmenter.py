@@ -35,10 +35,10 @@ from napari_sam.images.volume import Volume
 from napari_sam.journal.discovery import provenance, record
 from napari_sam.journal.entries import Entry, Provenance
 from napari_sam.journal.journal import Journal
-from napari_sam.journal.objects import LabelledObject
-from napari_sam.labels.array import Edit, WritableArray
+from napari_sam.journal.storage.object_table import ObjectView
+from napari_sam.labels.array import LabelArray, WritableArray
+from napari_sam.labels.edit import LabelEdit
 from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.labels.targets import LabelTarget
 from napari_sam.segmenter_arguments import (
     check_same_shape,
     checked_journal,
@@ -156,7 +156,7 @@ class Segmenter:
             target = open_labels(target, volume)
         if target is not None:
             check_same_shape(target, volume.shape)
-        self._label_store = None if target is None else LabelTarget(target)
+        self._label_store = None if target is None else LabelArray(target)
         self._answers, self._recent = AnswerCache(), AnswerCache()
         self._last_plane: Plane | None = None
         self.predictor: Predictor = model
@@ -316,7 +316,7 @@ class Segmenter:
         assert entry.label is not None
         return entry.label
 
-    def undo(self) -> Edit | Entry | None:
+    def undo(self) -> LabelEdit | Entry | None:
         """Take back the last `accept`, or with a journal the last operation, and return it; None when none is left."""
         return self._store().undo() if self.journal is None else self.journal.undo()
 
@@ -331,7 +331,7 @@ class Segmenter:
         return self._journal().redo()
 
     @property
-    def objects(self) -> list[LabelledObject]:
+    def objects(self) -> ObjectView:
         """The objects of the journal that are there, by label."""
         return self._journal().objects
 
@@ -440,9 +440,9 @@ class Segmenter:
         others = [range(length) for axis, length in enumerate(self.shape) if axis not in (row, col)]
         return [self.plane(index) for index in itertools.product(*others)]
 
-    def _store(self) -> LabelTarget:
+    def _store(self) -> LabelArray:
         if self._label_store is None:
-            self._label_store = LabelTarget(np.zeros(self.shape, np.uint16))
+            self._label_store = LabelArray(np.zeros(self.shape, np.uint16))
         return self._label_store
 
     def _journal(self) -> Journal:

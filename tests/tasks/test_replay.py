@@ -187,7 +187,7 @@ def test_the_journal_lies_beside_labels_on_disk(open_segmenter, discs, tmp_path)
     segmenter = open_segmenter(discs, labels=tmp_path / "a.ome.zarr", journal=True)
     label = segmenter.accept(segmenter.segment(points=[SMALL]))
     segmenter.close()
-    assert (tmp_path / "a.ome.zarr.journal" / "entries.jsonl").exists()
+    assert (tmp_path / "a.ome.zarr.journal" / "journal.sqlite").exists()
     again = open_segmenter(discs, labels=tmp_path / "a.ome.zarr", journal=True)
     assert [row.label for row in again.objects] == [label]
     again.undo()

@@ -162,7 +162,7 @@ def journal_for(out: Path, plane: str | None, wanted: bool, append: bool, overwr
     OutputError
         One is there that would not fit the new labels, or the labels are of one plane only.
     """
-    from napari_sam.journal.places import journal_beside
+    from napari_sam.journal.discovery import is_only_journal, journal_beside
 
     folder = journal_beside(out)
     goes_on = append and exists(out)
@@ -175,7 +175,7 @@ def journal_for(out: Path, plane: str | None, wanted: bool, append: bool, overwr
             f"{folder.name} lies beside {out.name} and would not fit its new labels: move it away, or begin it anew by "
             "--journal --overwrite."
         )
-    if exists(folder) and not _is_journal(folder):
+    if exists(folder) and not is_only_journal(folder):
         raise OutputError(f"{folder} is not a journal, and it is not replaced: move it away, or choose another name.")
     if wanted and plane is not None and not out.name.endswith(PYRAMID_SUFFIX):
         raise OutputError(
@@ -205,17 +205,6 @@ def _kept(
     finally:
         if is_unused:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_journal(folder: Path) -> bool:
-    """Say whether a folder holds the lines of a journal, and nothing that is not part of one."""
-    from napari_sam.journal.log import CUT, LINES, LOCK
-
-    try:
-        names = {path.name for path in folder.iterdir()}
-    except OSError:
-        return False
-    return names <= {LINES, LOCK, CUT} and (folder / LINES).is_file()
 
 
 def _row(one: Any) -> dict[str, Any]:

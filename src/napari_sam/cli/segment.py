@@ -154,7 +154,7 @@ def _write_new(
     run: Callable[..., dict[str, Any]], segmenter: Segmenter, out: Path, *, has_journal: bool
 ) -> dict[str, Any]:
     """Segment into a new label image; it and its journal come to their places together, when all went well."""
-    from napari_sam.journal.places import journal_beside
+    from napari_sam.journal.discovery import journal_beside
     from napari_sam.segmenter import open_labels
 
     with replaced(out) as temporary:
