@@ -46,6 +46,7 @@ class CompactPredictor:
     object_fraction = 1 / 3
     object_range = (0.1, 0.75)
     probe_levels = 2
+    encode_is_slow = False
 
     def __init__(
         self, state: dict[str, Tensor], *, name: str, digest: str, device: torch.device, precision: str = "auto"

@@ -54,6 +54,7 @@ class SamPredictor:
     object_fraction = 1 / 6
     object_range = (0.03, 0.75)
     probe_levels = 0
+    encode_is_slow = True
 
     def __init__(
         self,

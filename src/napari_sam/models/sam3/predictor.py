@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_sam.core.predictor import Decoded, Embedding
+from napari_sam.core.predictor import Decoded, Embedding, Found
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError
 from napari_sam.models.base import pack, round_to_half, unpack
 from napari_sam.models.device import Batches, precision_for, precision_name
 from napari_sam.models.sam2.decoding import PromptDecoder, resized
 from napari_sam.models.sam3.networks import SIDE, networks
-from napari_sam.models.sam3.text import Found, vocabulary_of, words
+from napari_sam.models.sam3.text import vocabulary_of, words
 
 PIXEL_MEAN, PIXEL_STD = 0.5, 0.5
 # Memory that one tile takes on its way through the image encoder.
@@ -56,6 +56,7 @@ class Sam3Predictor:
     object_fraction = 1 / 6
     object_range = (0.03, 0.75)
     probe_levels = 0
+    encode_is_slow = True
 
     def __init__(
         self,
