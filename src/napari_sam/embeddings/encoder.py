@@ -280,7 +280,7 @@ def default_store(predictor: Predictor) -> EmbeddingStore | None:
     OutputError
         The folder, or what the environment says of it, cannot be used.
     """
-    if predictor.probe_levels == 0:
+    if predictor.encode_is_slow:
         return EmbeddingStore.default()
     try:
         folder = embedding_folder()

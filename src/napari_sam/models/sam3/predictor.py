@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_sam.core.predictor import Decoded, Embedding
+from napari_sam.core.predictor import Decoded, Embedding, Found
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError
 from napari_sam.models.base import TilePredictor, split_tiles
 from napari_sam.models.nesting import State
 from napari_sam.models.sam2.decoding import PromptDecoder, resized
 from napari_sam.models.sam3.networks import SIDE, networks
-from napari_sam.models.sam3.text import Found, vocabulary_of, words
+from napari_sam.models.sam3.text import vocabulary_of, words
 
 PIXEL_MEAN, PIXEL_STD = 0.5, 0.5
 
