@@ -693,10 +693,10 @@ def test_evaluate_with_an_unknown_model_or_output(run: Run, labelled: Path, tmp_
     assert not list(tmp_path.glob("table*"))
 
 
-def _segment_exactly_the_box(_: object, *, box: Any, plane: Any) -> Any:
+def _segment_exactly_the_box(_: object, *, box: Any, plane: Any, **_others: object) -> Any:
     from napari_sam import Box, Candidates, Mask
 
-    where = Box(*map(int, box))
+    where = Box(*map(int, box.as_tuple()))
     mask = Mask(where, np.ones(where.pixel_shape, bool), iou_prediction=0.9, stability_score=0.8)
     return Candidates((mask, mask, mask), 1, plane)
 

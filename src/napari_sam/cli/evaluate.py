@@ -12,12 +12,12 @@ from rich.text import Text
 
 from napari_sam.cli import models as cli_models
 from napari_sam.cli.console import console, one_line, progress_bar, say
-from napari_sam.cli.encode import PrecisionOption
-from napari_sam.cli.segment import DeviceOption, ModelOption, OverwriteOption
+from napari_sam.cli.options import DeviceOption, ModelOption, OverwriteOption, PrecisionOption
 from napari_sam.errors import ImageError
 from napari_sam.exchange.label_images import write_json
 from napari_sam.files.outputs import check_output
 from napari_sam.files.paths import check_apart
+from napari_sam.options import ModelOptions
 
 
 def evaluate(
@@ -56,7 +56,7 @@ def evaluate(
         _, images = split_images(images, read_split(split), manifest.parent)
         if not images:
             raise ImageError(f"The split {split} keeps out no image of {manifest}: its paths must be the manifest's.")
-    predictor = cli_models.load(model, device, precision)
+    predictor = cli_models.load(ModelOptions(model, device, precision))
     total = objects_per_subset * len({image.subset for image in images})
     evaluation = Evaluation(model)
     classical: dict[str, Any] = {}
