@@ -24,7 +24,7 @@ from napari_sam.core.prompts import Prompts
 from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.embeddings.decoding import MAX_REFINEMENTS as MAX_REFINEMENTS
 from napari_sam.embeddings.decoding import RoundDecoder
-from napari_sam.embeddings.encoder import EncodeProgress, TileEncoder, TileSweep, default_store
+from napari_sam.embeddings.encoder import EncodeProgress, TileEncoder, TileSweep
 from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import ImageError, LabelsError, PromptError
 from napari_sam.files.temporary import remove_leftovers
@@ -39,7 +39,6 @@ from napari_sam.journal.objects import LabelledObject
 from napari_sam.labels.array import Edit, WritableArray
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.labels.targets import LabelTarget
-from napari_sam.options import ImageOptions, ModelOptions
 from napari_sam.segmenter_arguments import (
     check_same_shape,
     checked_journal,
@@ -168,43 +167,6 @@ class Segmenter:
             source = image if isinstance(image, (str, Path)) else None
             folder = None if recorded is True else recorded
             self.journal = record(volume, source, self._store(), folder, is_new=target is None)
-
-    @classmethod
-    def from_options(
-        cls,
-        image: Volume | ArrayLike | Sequence[ArrayLike] | str | Path,
-        options: ImageOptions,
-        model: ModelOptions,
-        predictor: Predictor | None = None,
-    ) -> Segmenter:
-        """Make a segmenter from options that can be stored, compared and sent to another process.
-
-        Parameters
-        ----------
-        image
-            As in the constructor.
-        options
-            How the image is read and shown to the model.
-        model
-            Which model runs, and where its embeddings are stored.
-        predictor
-            The model that `model` names, where it is loaded already.
-
-        Raises
-        ------
-        ImageError, ModelError, OutputError
-            The image, the model or the store cannot be used.
-        """
-        if predictor is None:
-            from napari_sam.models import load_predictor
-
-            predictor = load_predictor(
-                model.model, model.device, model.threads, model.precision, compiled=model.compiled
-            )
-        store: EmbeddingStore | Path | str | None = model.store
-        if store is None and model.cache != "off":
-            store = EmbeddingStore.default() if model.cache == "on" else default_store(predictor)
-        return cls(image, model=predictor, store=store, **options.arguments)
 
     @property
     def shape(self) -> tuple[int, ...]:

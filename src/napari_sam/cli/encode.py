@@ -6,24 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from napari_sam.cli import options as opts
 from napari_sam.cli.console import progress_bar, say, show_table, warn
 from napari_sam.cli.models import check_sources, model_file, open_segmenter, tidy_store
-from napari_sam.cli.options import (
-    DEFAULT_AXES,
-    AxesOption,
-    ChannelsOption,
-    ContrastOption,
-    DeviceOption,
-    ImageArgument,
-    ModelOption,
-    NodataOption,
-    PrecisionOption,
-    SpacingOption,
-    image_options,
-    parse_box,
-    parse_plane,
-    plane_position,
-)
 from napari_sam.errors import PromptError
 from napari_sam.files.paths import check_apart
 from napari_sam.options import ModelOptions
@@ -37,7 +22,7 @@ MAX_NUMBER = 2**31
 
 
 def encode(
-    image: ImageArgument,
+    image: opts.ImageArgument,
     store: Annotated[
         str | None, typer.Option("--store", help="Folder or URL of the embeddings. Default: the cache folder.")
     ] = None,
@@ -53,24 +38,24 @@ def encode(
     box: Annotated[
         str | None, typer.Option(metavar="R0,C0,R1,C1", help="Only what lies there, in pixels of the image.")
     ] = None,
-    model: ModelOption = "compact",
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
+    model: opts.ModelOption = "compact",
+    device: opts.DeviceOption = "auto",
+    precision: opts.PrecisionOption = "auto",
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the model first: minutes, which many tiles on a GPU pay back.")
     ] = False,
-    channels: ChannelsOption = None,
-    nodata: NodataOption = None,
-    spacing: SpacingOption = None,
-    contrast: ContrastOption = None,
-    axes: AxesOption = DEFAULT_AXES,
+    channels: opts.ChannelsOption = None,
+    nodata: opts.NodataOption = None,
+    spacing: opts.SpacingOption = None,
+    contrast: opts.ContrastOption = None,
+    axes: opts.AxesOption = opts.DEFAULT_AXES,
 ) -> None:
     """Encode the tiles of an image ahead of time; run it again to go on where it was stopped."""
-    options = image_options(channels, nodata, spacing, contrast, axes)
+    options = opts.image_options(channels, nodata, spacing, contrast, axes)
     running = ModelOptions(model, device, precision, compiled=compiled, store=store or None, cache="on")
     wanted = _parse_range(level, "--level")
-    where = None if box is None else parse_box(box)
-    chosen = None if plane is None else parse_plane(plane) if "=" in plane else _parse_range(plane, "--plane")
+    where = None if box is None else opts.parse_box(box)
+    chosen = None if plane is None else opts.parse_plane(plane) if "=" in plane else _parse_range(plane, "--plane")
     check_sources(image, model)
     check_apart({"image": image, "model": model_file(model)}, {"--store": store})
     segmenter = open_segmenter(image, options, running)
@@ -104,7 +89,7 @@ def _chosen(segmenter: Segmenter, given: range | list[int] | dict[str, int] | No
         if given.start < 0 or given.stop > len(planes):
             raise PromptError(f"There are {len(planes)} planes, counted from 0: name some of them with --plane.")
         return planes[given.start : given.stop]
-    return [segmenter.plane(plane_position(segmenter, given))]
+    return [segmenter.plane(opts.plane_position(segmenter, given))]
 
 
 def _run(segmenter: Segmenter, planes: list[Plane], levels: range, where: tuple[float, ...] | None) -> None:

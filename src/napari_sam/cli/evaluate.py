@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from napari_sam.cli import models as cli_models
+from napari_sam.cli import options as opts
 from napari_sam.cli.console import console, one_line, progress_bar, say
-from napari_sam.cli.options import DeviceOption, ModelOption, OverwriteOption, PrecisionOption
 from napari_sam.errors import ImageError
 from napari_sam.exchange.label_images import write_json
 from napari_sam.files.outputs import check_output
@@ -23,9 +23,9 @@ from napari_sam.options import ModelOptions
 def evaluate(
     manifest: Annotated[Path, typer.Argument(help="JSON list of labelled images.")],
     json: Annotated[Path, typer.Option(help="Where to write the table.")],
-    model: ModelOption = "compact",
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
+    model: opts.ModelOption = "compact",
+    device: opts.DeviceOption = "auto",
+    precision: opts.PrecisionOption = "auto",
     max_clicks: Annotated[int, typer.Option(min=1, max=1000, help="Points for each object.")] = 8,
     objects_per_subset: Annotated[
         int, typer.Option(min=1, max=10**6, help="How many objects to draw from each subset.")
@@ -37,7 +37,7 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Add flood filling and random walker from the same first click.")
     ] = False,
-    overwrite: OverwriteOption = False,
+    overwrite: opts.OverwriteOption = False,
 ) -> None:
     """Measure a model on labelled images by simulated clicks and boxes."""
     check_output(json, (".json",), overwrite)

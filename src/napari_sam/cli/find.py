@@ -8,27 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_sam.cli import options as opts
 from napari_sam.cli.console import say, warn
 from napari_sam.cli.models import check_sources, image_files, model_file, open_segmenter, tidy_store
-from napari_sam.cli.options import (
-    DEFAULT_AXES,
-    AxesOption,
-    ChannelsOption,
-    ContrastOption,
-    DeviceOption,
-    ImageArgument,
-    JsonOption,
-    NodataOption,
-    OverwriteOption,
-    PlaneOption,
-    PrecisionOption,
-    SpacingOption,
-    StoreOption,
-    image_options,
-    parse_box,
-    parse_plane,
-    plane_position,
-)
 from napari_sam.errors import LabelsError, PromptError
 from napari_sam.exchange.label_images import write_json
 from napari_sam.exchange.label_output import LabelOutput
@@ -43,15 +25,15 @@ if TYPE_CHECKING:
 
 
 def find(
-    image: ImageArgument,
+    image: opts.ImageArgument,
     text: Annotated[str, typer.Argument(help="What to look for: a short noun phrase, such as nucleus.")],
     out: Annotated[
         Path, typer.Option(help="Label image of the plane, .tif or .zarr; or of the whole image, .ome.zarr.")
     ],
     model: Annotated[str, typer.Option("--model", help="A model that takes text: sam3, or its checkpoint.")] = "sam3",
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    plane: PlaneOption = None,
+    device: opts.DeviceOption = "auto",
+    precision: opts.PrecisionOption = "auto",
+    plane: opts.PlaneOption = None,
     box: Annotated[
         str | None, typer.Option(metavar="R0,C0,R1,C1", help="Search there only, in pixels of the image.")
     ] = None,
@@ -59,21 +41,21 @@ def find(
         float, typer.Option(help="Pixels of the image that the model sees as one; more for larger objects.")
     ] = 1.0,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score.")] = 0.5,
-    json: JsonOption = None,
-    store: StoreOption = None,
-    channels: ChannelsOption = None,
-    nodata: NodataOption = None,
-    spacing: SpacingOption = None,
-    contrast: ContrastOption = None,
-    axes: AxesOption = DEFAULT_AXES,
-    overwrite: OverwriteOption = False,
+    json: opts.JsonOption = None,
+    store: opts.StoreOption = None,
+    channels: opts.ChannelsOption = None,
+    nodata: opts.NodataOption = None,
+    spacing: opts.SpacingOption = None,
+    contrast: opts.ContrastOption = None,
+    axes: opts.AxesOption = opts.DEFAULT_AXES,
+    overwrite: opts.OverwriteOption = False,
 ) -> None:
     """Find every object that a text names and write a label image."""
-    options = image_options(channels, nodata, spacing, contrast, axes)
-    given = None if plane is None else parse_plane(plane)
+    options = opts.image_options(channels, nodata, spacing, contrast, axes)
+    given = None if plane is None else opts.parse_plane(plane)
     if not downsample > 0:
         raise PromptError(f"The downsample must be above 0 and is {downsample:g}: 1 looks at the image as it is.")
-    part = None if box is None else parse_box(box)
+    part = None if box is None else opts.parse_box(box)
     output = LabelOutput(out, LabelOptions(overwrite=overwrite), warn=warn)
     if json:
         check_output(json, (".json",), overwrite)
@@ -83,7 +65,7 @@ def find(
     from napari_sam.tasks.find import find as search
 
     segmenter = open_segmenter(image, options, ModelOptions(model, device, precision, store=store))
-    where = segmenter.plane(plane_position(segmenter, given))
+    where = segmenter.plane(opts.plane_position(segmenter, given))
     with output.open(segmenter.volume, where) as writer:
         masks = search(segmenter, text, plane=where, box=part, downsample=downsample, threshold=threshold)
         if not masks:

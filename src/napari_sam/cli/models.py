@@ -143,9 +143,9 @@ def open_segmenter(image: str, options: ImageOptions, model: ModelOptions) -> Se
     ImageError, ModelError, OutputError
         The image, the model or the store of embeddings cannot be used.
     """
-    from napari_sam.segmenter import Segmenter
+    from napari_sam.tasks import opening
 
-    return Segmenter.from_options(image, options, model, load(model, image))
+    return opening.open_segmenter(image, options, model, load(model, image))
 
 
 def tidy_store(segmenter: Segmenter) -> None:

@@ -9,20 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from napari_sam.cli import options as opts
 from napari_sam.cli.console import Failures, bar_over, say, warn
 from napari_sam.cli.models import check_sources, image_files, load, model_file, tidy_store
-from napari_sam.cli.options import (
-    DEFAULT_AXES,
-    AxesOption,
-    ChannelsOption,
-    ContrastOption,
-    DeviceOption,
-    NodataOption,
-    OverwriteOption,
-    PrecisionOption,
-    SpacingOption,
-    image_options,
-)
 from napari_sam.errors import ImageError, LabelsError, OutputError
 from napari_sam.exchange.label_images import LABEL_SUFFIXES, PYRAMID_SUFFIX
 from napari_sam.exchange.label_output import LabelOutput, labels_in_memory, write_label_image
@@ -46,23 +35,23 @@ def replay(
     model: Annotated[
         str | None, typer.Option("--model", help="Segment by the prompts again, with this model or checkpoint.")
     ] = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
+    device: opts.DeviceOption = "auto",
+    precision: opts.PrecisionOption = "auto",
     prompts: Annotated[
         Path | None, typer.Option("--prompts", help="Write the objects' prompts as .csv or .geojson.")
     ] = None,
     semantic: Annotated[
         Path | None, typer.Option("--semantic", help="Write the objects' classes as a label image, .tif or .zarr.")
     ] = None,
-    channels: ChannelsOption = None,
-    nodata: NodataOption = None,
-    spacing: SpacingOption = None,
-    contrast: ContrastOption = None,
-    axes: AxesOption = DEFAULT_AXES,
-    overwrite: OverwriteOption = False,
+    channels: opts.ChannelsOption = None,
+    nodata: opts.NodataOption = None,
+    spacing: opts.SpacingOption = None,
+    contrast: opts.ContrastOption = None,
+    axes: opts.AxesOption = opts.DEFAULT_AXES,
+    overwrite: opts.OverwriteOption = False,
 ) -> None:
     """Do the work of a journal again: the same pixels, or by its prompts with another model."""
-    options = image_options(channels, nodata, spacing, contrast, axes)
+    options = opts.image_options(channels, nodata, spacing, contrast, axes)
     output = _checked_output(out, image, model, prompts, semantic, overwrite)
     from napari_sam.images.volume import Volume
     from napari_sam.journal.journal import open_journal
@@ -181,13 +170,13 @@ def _by_prompts(
     journal: Journal, volume: Volume, predictor: Predictor, options: ImageOptions, target: LabelTarget
 ) -> str:
     """Segment the objects of a journal with another model, and return what is to be said of it."""
-    from napari_sam.segmenter import Segmenter
+    from napari_sam.tasks.opening import open_segmenter
     from napari_sam.tasks.replay import replay_prompts
 
     renderings = [entry.made.rendering for entry in journal.entries if entry.made and entry.made.rendering]
     if renderings and options.contrast_limits is None:
         options = replace(options, contrast_limits=renderings[-1].limits, gamma=renderings[-1].gamma)
-    segmenter = Segmenter.from_options(volume, options, ModelOptions(cache="auto"), predictor)
+    segmenter = open_segmenter(volume, options, ModelOptions(cache="auto"), predictor)
     scores, written, failures = [], 0, Failures()
     for outcome in bar_over(replay_prompts(journal, segmenter, target), len(journal.objects)):
         if outcome.error is not None:

@@ -9,29 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_sam.cli import options as opts
 from napari_sam.cli.console import Failures, bar_over, say, warn
 from napari_sam.cli.models import check_sources, image_files, model_file, open_segmenter, tidy_store
-from napari_sam.cli.options import (
-    DEFAULT_AXES,
-    AxesOption,
-    ChannelsOption,
-    ContrastOption,
-    DeviceOption,
-    ImageArgument,
-    JsonOption,
-    ModelOption,
-    NodataOption,
-    OverwriteOption,
-    PlaneOption,
-    PrecisionOption,
-    SpacingOption,
-    StoreOption,
-    image_options,
-    parse_box,
-    parse_numbers,
-    parse_plane,
-    plane_position,
-)
 from napari_sam.errors import OutputError, PromptError
 from napari_sam.exchange.label_images import write_json
 from napari_sam.exchange.label_output import LabelOutput
@@ -64,7 +44,7 @@ class CandidateChoice(StrEnum):
 
 
 def segment(
-    image: ImageArgument,
+    image: opts.ImageArgument,
     out: Annotated[
         Path,
         typer.Option(help="Label image of the plane, .tif or .zarr; or of the whole image, .ome.zarr, of any size."),
@@ -82,32 +62,32 @@ def segment(
             "--prompts", readable=False, help="Prompts of many objects, .csv or .geojson; each object is one label."
         ),
     ] = None,
-    plane: PlaneOption = None,
-    model: ModelOption = "compact",
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
+    plane: opts.PlaneOption = None,
+    model: opts.ModelOption = "compact",
+    device: opts.DeviceOption = "auto",
+    precision: opts.PrecisionOption = "auto",
     candidate: Annotated[CandidateChoice, typer.Option(help="Which of the three masks.")] = CandidateChoice.best,
     overlap: Annotated[
         OverlapChoice, typer.Option(help="Other labels keep their pixels, are overwritten, or forbid the mask.")
     ] = OverlapChoice.keep,
-    json: JsonOption = None,
-    store: StoreOption = None,
-    channels: ChannelsOption = None,
-    nodata: NodataOption = None,
-    spacing: SpacingOption = None,
-    contrast: ContrastOption = None,
-    axes: AxesOption = DEFAULT_AXES,
+    json: opts.JsonOption = None,
+    store: opts.StoreOption = None,
+    channels: opts.ChannelsOption = None,
+    nodata: opts.NodataOption = None,
+    spacing: opts.SpacingOption = None,
+    contrast: opts.ContrastOption = None,
+    axes: opts.AxesOption = opts.DEFAULT_AXES,
     append: Annotated[bool, typer.Option("--append", help="Add to an .ome.zarr label image that exists.")] = False,
     journal: Annotated[
         bool, typer.Option("--journal", help="Keep the prompts of --prompts beside the labels, to go on from.")
     ] = False,
-    overwrite: OverwriteOption = False,
+    overwrite: opts.OverwriteOption = False,
 ) -> None:
     """Segment objects of an image by points and boxes and write a label image."""
     objects = _parse_prompts(point, box)
     _check_prompts(objects, prompts_file, journal)
-    given = None if plane is None else parse_plane(plane)
-    options = image_options(channels, nodata, spacing, contrast, axes)
+    given = None if plane is None else opts.parse_plane(plane)
+    options = opts.image_options(channels, nodata, spacing, contrast, axes)
     running = ModelOptions(model, device, precision, store=store, cache="auto")
     writing = LabelOptions(candidate.value, overlap.value, append, journal, overwrite)
     output = _checked_output(out, writing, plane, json, prompts_file)
@@ -118,26 +98,21 @@ def segment(
         extended=["--out", "--journal"] if output.extends else [],
     )
 
+    from napari_sam.tasks.batch import segment_all
+
     segmenter = open_segmenter(image, options, running)
-    position = plane_position(segmenter, given)
+    position = opts.plane_position(segmenter, given)
     where = segmenter.plane(position) if objects or position is not None else None
     if prompts_file:
         objects = _read_objects(prompts_file, segmenter, keep_numbers=not output.extends)
     with output.open(segmenter.volume, where, source=image) as writer:
-        from napari_sam.tasks.batch import segment_all
-
+        is_new, is_file = not output.extends, prompts_file is not None
         outcomes = segment_all(
-            segmenter,
-            objects,
-            where,
-            writer,
-            writing,
-            keep_numbers=prompts_file is not None and not output.extends,
-            stop_at_bad_prompts=prompts_file is None,
+            segmenter, objects, where, writer, writing, keep_numbers=is_new, stop_at_bad_prompts=not is_file
         )
         results = _report_file(outcomes, objects, prompts_file) if prompts_file else _report(outcomes)
     tidy_store(segmenter)
-    described = describe(objects, results, where, of_file=prompts_file is not None)
+    described = describe(objects, results, where, of_file=is_file)
     if json:
         write_json(json, {"image": str(image), "model": model, **described})
     say(f"{len(described['objects'])} object(s) written to {out}")
@@ -238,7 +213,7 @@ def _parse_prompts(point: list[str] | None, box: list[str] | None) -> list[Objec
     if point:
         points, signs = zip(*(_parse_point(text) for text in point), strict=True)
         objects.append(ObjectPrompts(name=" ".join(f"--point {text}" for text in point), points=points, labels=signs))
-    objects += [ObjectPrompts(name=f"--box {text}", box=parse_box(text)) for text in box or []]
+    objects += [ObjectPrompts(name=f"--box {text}", box=opts.parse_box(text)) for text in box or []]
     return objects
 
 
@@ -295,5 +270,5 @@ def _parse_point(text: str) -> tuple[tuple[float, float], bool]:
     head, _, tail = text.rpartition(",")
     if tail.strip() in ("+", "-"):
         numbers, sign = head, tail.strip()
-    row, col = parse_numbers(numbers, 2, "--point", "ROW,COL, ROW,COL,+ or ROW,COL,-")
+    row, col = opts.parse_numbers(numbers, 2, "--point", "ROW,COL, ROW,COL,+ or ROW,COL,-")
     return (row, col), sign == "+"
