@@ -1,6 +1,6 @@
 """Make the animation of the README: a hand hovers, clicks, corrects and accepts; true pictures of a real window.
 
-xvfb-run -a -s "-screen 0 1920x1080x24" python docs/make_animation.py
+xvfb-run -a -s "-screen 0 1920x1080x24" python tools/make_animation.py
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from desk import Desk, Place
 from PIL import Image
 from qtpy.QtCore import Qt
 
-TARGET = Path(__file__).parent / "images" / "annotating.gif"
+TARGET = Path(__file__).parent.parent / "docs" / "images" / "annotating.gif"
 SIZE = (1180, 760)
 WIDTH = 900
 STEPS = 5

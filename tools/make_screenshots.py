@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-IMAGES = Path(__file__).parent / "images"
+IMAGES = Path(__file__).parent.parent / "docs" / "images"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Make the pictures of the tutorial: python docs/tutorial_pictures.py, in a window of its own; see make_screenshots.
+"""Make the pictures of the tutorial: python tools/tutorial_pictures.py, in a window of its own; see make_screenshots.
 
 The first half ends as a crash does: its process dies without closing anything. The second half goes on after it.
 """
@@ -15,7 +15,7 @@ from desk import Desk, Place, save
 from PIL import Image
 from qtpy.QtCore import Qt
 
-IMAGES = Path(__file__).parent / "images"
+IMAGES = Path(__file__).parent.parent / "docs" / "images"
 TOUCHING, NEIGHBOUR = (406.0, 247.0), (379.0, 275.0)
 NUCLEI = [
     (345.0, 251.0),
