@@ -1,7 +1,7 @@
 """Write the generated parts of the documentation: the commands, the table of models, and the measured tables.
 
 Commands and models come from the program itself, measurements from the JSON files in `benchmarks/results`.
-Run `make tables` after either has changed; `tests/test_docs.py` fails while a page differs from what this script writes.
+Run `make tables` after either has changed; `tests/test_docs.py` compares the pages with what this script writes.
 """
 
 from __future__ import annotations
