@@ -23,7 +23,8 @@ from typer.testing import CliRunner
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
-# Which part of which page is written by which function; a page without marks is generated whole.
+TYPES = {"str": "text", "path": "path", "int": "integer", "float": "number"}
+# A generated part stands between these, with its name in them.
 MARKS = "<!-- begin {0} -->\n", "<!-- end {0} -->"
 
 KINDS = {
@@ -141,19 +142,23 @@ def commands() -> str:
 
 def _parameter(signature: str, meaning: str) -> Iterator[str]:
     """Yield the cells of a parameter's row: its name, its value, what it means, and its default."""
-    found = re.match(r"(?P<name>\S+(?:, -\S+| / -\S+)*)\s*(?P<value>.*)", signature)
+    found = re.match(r"(?P<name>\S+(?: / -\S+)*)\s*(?P<value>.*)", signature)
     assert found is not None
     meaning, _, note = meaning.partition("  [")
-    yield _code(found["name"])
-    yield _code(found["value"]) if found["value"] else "—"
+    yield f"`{found['name']}`"
+    yield _value(found["value"])
     yield meaning
-    yield note.rstrip("]").removeprefix("default: ") or "—"
+    yield re.sub(r"; ([\d.]+)<=x<=([\d.]+)", r" (\1 to \2)", note.rstrip("]").removeprefix("default: ")) or "—"
 
 
-def _code(text: str) -> str:
-    """Return text as code in a cell, where a bar would end the cell."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "&#124;")
-    return f"`{text}`" if escaped == text else f"<code>{escaped}</code>"
+def _value(metavar: str) -> str:
+    """Return what an option takes, in a form that a table can hold: a bar would end the cell."""
+    kind = metavar.strip("<>").removesuffix(" range")
+    if not metavar or kind == "bool":
+        return "—"
+    if metavar.startswith("<"):
+        return TYPES.get(kind) or ", ".join(f"`{choice}`" for choice in kind.split("|"))
+    return f"<code>{metavar.replace('|', '&#124;')}</code>" if "|" in metavar else f"`{metavar}`"
 
 
 def models() -> str:
