@@ -92,6 +92,13 @@ def test_each_sentence_has_a_line_of_its_own(page: Path) -> None:
         assert not re.search(r"[a-z0-9)*`\]][.?!] +[A-Z*`\[]", sentences), f"Two sentences share a line: {line}"
 
 
+def test_every_picture_is_shown_on_a_page() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    pictures = list((DOCS / "images").iterdir())
+    assert pictures
+    assert [picture.name for picture in pictures if f"images/{picture.name})" not in text] == []
+
+
 def test_nothing_tells_anyone_to_install_this_package_from_an_index() -> None:
     wrong = re.compile(r"pip install[^\n`]*\bnapari[-_]sam\b", re.IGNORECASE)
     for path in [*PAGES, *TEXTS]:

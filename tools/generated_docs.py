@@ -13,6 +13,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -142,11 +143,11 @@ def commands() -> str:
 
 def _parameter(signature: str, meaning: str) -> Iterator[str]:
     """Yield the cells of a parameter's row: its name, its value, what it means, and its default."""
-    found = re.match(r"(?P<name>\S+(?: / -\S+)*)\s*(?P<value>.*)", signature)
-    assert found is not None
+    words = signature.split(" ")
+    count = 1 + sum(1 for _ in takewhile(lambda word: word.startswith(("-", "/")), words[1:]))
     meaning, _, note = meaning.partition("  [")
-    yield f"`{found['name']}`"
-    yield _value(found["value"])
+    yield f"`{' '.join(words[:count])}`"
+    yield _value(" ".join(words[count:]))
     yield meaning
     yield re.sub(r"; ([\d.]+)<=x<=([\d.]+)", r" (\1 to \2)", note.rstrip("]").removeprefix("default: ")) or "—"
 
