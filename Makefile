@@ -50,9 +50,9 @@ format: $(READY)
 screenshots: $(READY)
 	$(XVFB) $(BIN)/python tools/make_screenshots.py
 
-# The site, with warnings as errors, into build/site.
+# The site, with warnings as errors, into build/site. Not with --quiet, which hides warnings from --strict, too.
 docs: $(READY)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The parts of the pages that come from the program and from benchmarks/results.
 tables: $(READY)
