@@ -116,9 +116,11 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _app() -> typer.Typer:
-    """Return the command's Typer app, from the module that the entry point names."""
+    """Return the Typer app of the command, which stands beside the function that the entry point names."""
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    app: typer.Typer = import_module(scripts["napari-sam"].partition(":")[0]).app
+    module, _, function = scripts["napari-sam"].partition(":")
+    main = getattr(import_module(module), function)
+    app: typer.Typer = import_module(main.__module__).app
     return app
 
 
