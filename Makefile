@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 OLDEST := $(VENV)/oldest
 # The modules of tests that, together, use all of napari that the plugin uses.
-TOUCHING := $(addprefix tests/plugin/test_,contracts.py adapters.py controller.py gestures.py)
+TOUCHING := $(addprefix tests/plugin/,test_contracts.py layers/test_adapters.py test_controller.py prompts/test_gestures.py)
 XVFB = $(shell command -v xvfb-run >/dev/null 2>&1 && echo 'xvfb-run -a -s "-screen 0 1920x1080x24"')
 
 # What Qt needs to open a window, and the virtual screen that tests and screenshots use.
@@ -24,7 +24,7 @@ demo: $(READY)
 # run at once.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(XVFB) $(BIN)/python -m pytest --ignore tests/plugin -n $(JOBS) --dist worksteal
-	JOBS=$(JOBS) .ci/modules $(BIN)/python tests/plugin/test_*.py
+	JOBS=$(JOBS) .ci/modules $(BIN)/python $$(find tests/plugin -name "test_*.py")
 
 # Where the plugin touches napari, with the oldest napari that pyproject.toml allows; `make test` has the newest.
 test-oldest: $(OLDEST)/.ready

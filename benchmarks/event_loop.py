@@ -26,18 +26,26 @@ from qtpy.QtWidgets import QApplication
 sys.path.insert(0, str(Path(__file__).parent))
 from large import CASES, COIN, build, middle
 
-from napari_sam.plugin import accepting, ahead, asking, controller, hover, in_hand, prompt_layers, widget, workers
+from napari_sam.plugin import controller
+from napari_sam.plugin.annotation import commits as accepting
+from napari_sam.plugin.annotation import editing as in_hand
+from napari_sam.plugin.inference import hover
+from napari_sam.plugin.inference import prefetch as ahead
+from napari_sam.plugin.inference import requests as asking
+from napari_sam.plugin.prompts import layers as prompt_layers
+from napari_sam.plugin.widgets import dock as widget
+from napari_sam.plugin.workers import runner as workers
 
 TICK_MS = 2
 ENTRIES = {
     workers.LatestRunner: ("_finish", "_tell", "_next"),
     controller.Controller: ("_on_plane", "_on_rendering", "accept", "undo", "redo", "cycle"),
-    asking.Asking: ("request", "_on_answer"),
-    accepting.Accepting: ("accept", "accept_all", "_committed"),
-    in_hand.InHand: ("begin_another", "take", "take_up", "refine"),
+    asking.PredictionRequests: ("request", "_on_answer"),
+    accepting.CommitQueue: ("accept", "accept_all", "_committed"),
+    in_hand.DraftEditor: ("begin_another", "take", "take_up", "refine"),
     prompt_layers.PromptLayers: ("_on_data", "_on_features", "_on_tool"),
     hover.Hover: ("_on_move", "_on_canvas", "next_work", "_on_answer"),
-    ahead.Ahead: ("rested", "moved"),
+    ahead.Prefetcher: ("rested", "moved"),
     widget.SamWidget: ("_on_view", "_refresh", "reset_choices"),
 }
 

@@ -32,7 +32,8 @@ from skimage.segmentation import watershed
 sys.path.insert(0, str(Path(__file__).parent))
 from event_loop import ENTRIES, Watch, wait
 
-from napari_sam.plugin import controller, hover
+from napari_sam.plugin import controller
+from napari_sam.plugin.inference import hover
 
 ENTRIES[controller.Controller] = (*ENTRIES[controller.Controller], "_on_tool")
 ENTRIES[hover.Hover] = ("_on_move", "_on_canvas", "next_work", "_on_answer")

@@ -98,7 +98,7 @@ def click(folder: Path, name: str) -> dict[str, float]:
 def accept(folder: Path, shape: tuple[int, ...]) -> dict[str, float]:
     """Accept a mask of 500 x 500 pixels into a label pyramid, at a corner of chunks, and take it back."""
     from napari_sam import Box, LabelPyramid, Mask, Plane
-    from napari_sam.stores.labels import LabelStore
+    from napari_sam.labels.array import LabelStore
 
     pyramid = LabelPyramid.create(folder / f"labels-{len(shape)}-{shape[-1]}.ome.zarr", shape)
     store = LabelStore(pyramid)

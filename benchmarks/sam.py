@@ -200,7 +200,7 @@ def clicks(official: Any, state: dict[str, Any], arguments: argparse.Namespace) 
     """Return the race from a click on an encoded tile to three masks of full resolution."""
     from segment_anything import SamPredictor as OfficialPredictor
 
-    from napari_sam.models.predictor import Embedding
+    from napari_sam.core.predictor import Embedding
 
     race = Race(arguments.device, arguments.threads)
     features = torch.randn(1, 256, 64, 64, device=arguments.device)

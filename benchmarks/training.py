@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from napari_sam import Segmenter
-from napari_sam.evaluation import LabelledImage, divide, evaluate, read_manifest, read_split
+from napari_sam.evaluation.protocol import LabelledImage, evaluate, read_manifest, read_split, split_images
 from napari_sam.models import load_predictor
-from napari_sam.models.registry import REGISTRY
 from napari_sam.training.train import TrainOptions, read_config, train
+from napari_sam.weights.registry import REGISTRY
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -39,7 +39,7 @@ def shown(mean: dict[str, Any]) -> str:
 
 def finetune(options: argparse.Namespace, folder: Path) -> None:
     """Teach the embedded model five images of a subset, and measure on the ones of it that were kept out."""
-    rest, kept = divide(read_manifest(options.manifest), read_split(options.split), options.manifest.parent)
+    rest, kept = split_images(read_manifest(options.manifest), read_split(options.split), options.manifest.parent)
     taught = [image for image in rest if image.subset == options.subset][:5]
     unseen = [image for image in kept if image.subset == options.subset]
     pairs = tuple((image.image, image.mask) for image in taught)
@@ -54,7 +54,7 @@ def finetune(options: argparse.Namespace, folder: Path) -> None:
 
 def losses(options: argparse.Namespace, folder: Path) -> None:
     """Train from scratch for a short while under several weights of the focal loss; all else is the same."""
-    _, kept = divide(read_manifest(options.manifest), read_split(options.split), options.manifest.parent)
+    _, kept = split_images(read_manifest(options.manifest), read_split(options.split), options.manifest.parent)
     base: TrainOptions = read_config(CONFIGS / "compact.toml")
     base = replace(base, manifest=options.manifest, split=options.split, steps=options.steps, side=128, decay=0.5)
     base = replace(base, pretext_steps=options.steps // 4, average=0.99, save_every=options.steps)

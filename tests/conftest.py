@@ -13,9 +13,9 @@ from hypothesis import settings
 from scipy import ndimage
 
 from napari_sam import cli
+from napari_sam.core.predictor import Decoded, Embedding, Predictor
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.models import load_predictor
-from napari_sam.models.predictor import Decoded, Embedding, Predictor
 
 settings.register_profile("napari-sam", deadline=None, derandomize=True, database=None)
 settings.load_profile("napari-sam")
@@ -58,7 +58,7 @@ class FakePredictor:
     input_side = SIDE
     object_fraction = 1 / 3
     object_range = (0.1, 0.75)
-    probe_reach = 2
+    probe_levels = 2
     batch = 1
     digest = "fake/1"
 

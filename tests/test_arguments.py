@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from napari_sam import Box, Cleaning, Journal, LabelPyramid, Mask, Plane, Segmenter, find, rasterize_polygon
-from napari_sam.core.arguments import MAX_NAME_BYTES, shown
+from napari_sam.arguments import MAX_NAME_BYTES, shown
 from napari_sam.errors import LabelsError, ModelError, NapariSamError, OutputError, PromptError
 from napari_sam.models import load_predictor
 

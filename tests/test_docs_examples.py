@@ -107,8 +107,9 @@ def here(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("page", with_examples(lambda page: blocks(page, "python")))
 def test_the_python_of_a_page_runs_as_written(page: Path, here: Path) -> None:
+    names: dict[str, Any] = {"__name__": "example"}
     for block in blocks(page, "python"):
-        exec(compile(block, page.name, "exec"), {"__name__": "example"})
+        exec(compile(block, page.name, "exec"), names)
 
 
 @pytest.mark.parametrize("page", with_examples(commands))

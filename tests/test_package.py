@@ -41,7 +41,7 @@ def test_importing_the_package_is_quick_and_brings_nothing_heavy() -> None:
     assert [name for name in HEAVY if name in runs[0][1]] == []
 
 
-@pytest.mark.parametrize("module", ["napari_sam.cli", "napari_sam.segmenter", "napari_sam.models.registry"])
+@pytest.mark.parametrize("module", ["napari_sam.cli", "napari_sam.segmenter", "napari_sam.weights.registry"])
 def test_the_help_and_the_segmenter_are_there_before_torch_is(module: str) -> None:
     """The command answers `--help` at once, and the plugin shows its widget before it loads a model."""
     loaded = json.loads(in_a_fresh_process(f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"))

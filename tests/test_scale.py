@@ -20,7 +20,7 @@ from napari_sam import Segmenter
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import iou
 from napari_sam.errors import ImageError
-from napari_sam.volume import Volume
+from napari_sam.images.volume import Volume
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -63,7 +63,7 @@ def under(box, sides):
 @pytest.fixture
 def one_level(fake_predictor):
     """A predictor that takes the level of the zoom as it is."""
-    fake_predictor.probe_reach = 0
+    fake_predictor.probe_levels = 0
     fake_predictor.object_range = (0.0, 10.0)
     return fake_predictor
 

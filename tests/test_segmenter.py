@@ -8,13 +8,13 @@ from skimage.data import coins
 from skimage.filters import sobel
 from skimage.segmentation import watershed
 
-from napari_sam import candidates
+from napari_sam.core import candidates
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, iou, touches_border
+from napari_sam.core.predictor import Decoded
 from napari_sam.core.prompts import MAX_DECODED_POINTS
 from napari_sam.core.tiles import TileGrid
 from napari_sam.errors import ImageError, LabelsError, NapariSamError, PromptError
-from napari_sam.models.predictor import Decoded
 from napari_sam.segmenter import ANSWERS_KEPT, MAX_REFINEMENTS, Candidates, Segmenter
 
 
@@ -285,7 +285,7 @@ class Boundless:
     """A model to which everything is the object."""
 
     name, input_side, object_fraction, digest = "boundless", 64, 1 / 3, "boundless"
-    object_range, probe_reach, batch = (0.1, 0.75), 2, 1
+    object_range, probe_levels, batch = (0.1, 0.75), 2, 1
 
     def __init__(self, make_predictor):
         self._fake = make_predictor()

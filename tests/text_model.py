@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 from scipy import ndimage
 
-from napari_sam.models.predictor import Embedding
+from napari_sam.core.predictor import Embedding
 from tests.conftest import FakePredictor
 
 

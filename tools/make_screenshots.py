@@ -15,7 +15,7 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "napari_sam.cli", "demo", "--out", folder, "--no-show"], check=True)
-        show = [sys.executable, "-m", "napari_sam.plugin.show_demo", folder, "--screenshot"]
+        show = [sys.executable, "-m", "napari_sam.plugin.demo", folder, "--screenshot"]
         subprocess.run(show, check=True)
         (IMAGES / "napari-sam.png").write_bytes((Path(folder) / "screenshot.png").read_bytes())
     for script in ("tutorial_pictures.py", "make_animation.py"):

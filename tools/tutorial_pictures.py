@@ -90,9 +90,9 @@ def after_the_crash() -> None:
 def slices() -> None:
     """Segment an organ in a slice of the CT."""
     desk = Desk("abdomen")
-    desk.viewer.dims.set_current_step(0, 30)
-    desk.look_at((150.0, 144.0), 3.4)
-    desk.click((168.0, 198.0))
+    desk.viewer.dims.set_current_step(0, 0)
+    desk.look_at((84.0, 108.0), 4.4)
+    desk.click((105.0, 83.0))
     save(_work(desk, "click"), IMAGES / "tutorial-ct.png")
     desk.close()
 

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import Mask as Mask
     from napari_sam.core.prompts import rasterize_polygon as rasterize_polygon
     from napari_sam.errors import NapariSamError as NapariSamError
-    from napari_sam.lazy import LazyLevel as LazyLevel
-    from napari_sam.search import find as find
+    from napari_sam.images.lazy.levels import LazyLevel as LazyLevel
+    from napari_sam.images.volume import Volume as Volume
+    from napari_sam.journal.journal import Journal as Journal
+    from napari_sam.labels.pyramid import LabelPyramid as LabelPyramid
     from napari_sam.segmenter import Candidates as Candidates
     from napari_sam.segmenter import Segmenter as Segmenter
-    from napari_sam.stores.journal import Journal as Journal
-    from napari_sam.stores.pyramid import LabelPyramid as LabelPyramid
-    from napari_sam.volume import Volume as Volume
+    from napari_sam.tasks.find import find as find
 
 __version__ = "0.1.0"
 
@@ -28,14 +28,14 @@ _HOMES = {
     "Mask": "core.masks",
     "rasterize_polygon": "core.prompts",
     "NapariSamError": "errors",
-    "Candidates": "segmenter",
+    "Candidates": "core.candidates",
     "Cleaning": "core.cleaning",
-    "Journal": "stores.journal",
+    "Journal": "journal.journal",
     "Segmenter": "segmenter",
-    "LabelPyramid": "stores.pyramid",
-    "LazyLevel": "lazy",
-    "Volume": "volume",
-    "find": "search",
+    "LabelPyramid": "labels.pyramid",
+    "LazyLevel": "images.lazy.levels",
+    "Volume": "images.volume",
+    "find": "tasks.find",
 }
 
 __all__ = [

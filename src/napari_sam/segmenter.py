@@ -10,26 +10,35 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from napari_sam.candidates import ANSWERS_KEPT as ANSWERS_KEPT
-from napari_sam.candidates import CANDIDATE_NAMES as CANDIDATE_NAMES
-from napari_sam.candidates import AnswerCache
-from napari_sam.candidates import CandidateName as CandidateName
-from napari_sam.candidates import Candidates as Candidates
-from napari_sam.core.arguments import each, index_of, number, shown, whole
+from napari_sam.arguments import each, index_of, number, shown, whole
+from napari_sam.core.candidates import ANSWERS_KEPT as ANSWERS_KEPT
+from napari_sam.core.candidates import CANDIDATE_NAMES as CANDIDATE_NAMES
+from napari_sam.core.candidates import AnswerCache
+from napari_sam.core.candidates import CandidateName as CandidateName
+from napari_sam.core.candidates import Candidates as Candidates
 from napari_sam.core.cleaning import Cleaning
 from napari_sam.core.geometry import Box, Plane, plane_axes
 from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.prompt_checks import check_mask
 from napari_sam.core.prompts import Prompts
 from napari_sam.core.tiles import Tile, TileGrid
-from napari_sam.encoding import EncodeProgress, Sweep, TileEncoder
+from napari_sam.embeddings.decoding import MAX_REFINEMENTS as MAX_REFINEMENTS
+from napari_sam.embeddings.decoding import RoundDecoder
+from napari_sam.embeddings.encoder import EncodeProgress, TileEncoder, TileSweep
+from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import ImageError, LabelsError, PromptError
+from napari_sam.files.temporary import remove_leftovers
 from napari_sam.images.arguments import check_plane_axes
-from napari_sam.images.array_attributes import map_attributes
-from napari_sam.opening import ArrayLike
-from napari_sam.recording import provenance, record
-from napari_sam.rounds import MAX_REFINEMENTS as MAX_REFINEMENTS
-from napari_sam.rounds import RoundDecoder
+from napari_sam.images.axes.attributes import map_attributes
+from napari_sam.images.opening import ArrayLike
+from napari_sam.images.volume import Volume
+from napari_sam.journal.discovery import provenance, record
+from napari_sam.journal.entries import Entry, Provenance
+from napari_sam.journal.journal import Journal
+from napari_sam.journal.objects import LabelledObject
+from napari_sam.labels.array import Edit, WritableArray
+from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.labels.targets import LabelTarget
 from napari_sam.segmenter_arguments import (
     check_same_shape,
     checked_journal,
@@ -37,23 +46,14 @@ from napari_sam.segmenter_arguments import (
     checked_model,
     checked_store,
 )
-from napari_sam.stores.embedding_disk import DiskStore
-from napari_sam.stores.entries import Entry, Provenance
-from napari_sam.stores.journal import Journal
-from napari_sam.stores.labels import Edit, WritableArray
-from napari_sam.stores.objects import LabelledObject
-from napari_sam.stores.pyramid import LabelPyramid
-from napari_sam.stores.targets import LabelTarget
-from napari_sam.temporary import remove_leftovers
-from napari_sam.volume import Volume
 
 if TYPE_CHECKING:
-    from napari_sam.models.predictor import Predictor
+    from napari_sam.core.predictor import Predictor
 
 
 def model_names() -> list[str]:
     """Return the models that can be asked for by name, the default one first."""
-    from napari_sam.models.registry import REGISTRY
+    from napari_sam.weights.registry import REGISTRY
 
     return list(REGISTRY)
 
@@ -136,7 +136,7 @@ class Segmenter:
         axes: Sequence[int] | None = None,
         contrast_limits: Sequence[float] | Sequence[Sequence[float]] | None = None,
         gamma: float | Sequence[float] = 1.0,
-        store: DiskStore | Path | str | None = None,
+        store: EmbeddingStore | Path | str | None = None,
         journal: bool | Path | str | None = None,
     ) -> None:
         self.volume = volume = Volume.of(
@@ -160,7 +160,7 @@ class Segmenter:
         self._answers, self._recent = AnswerCache(), AnswerCache()
         self._last_plane: Plane | None = None
         self.predictor: Predictor = model
-        embeddings = DiskStore(embeddings) if isinstance(embeddings, (str, Path)) else embeddings
+        embeddings = EmbeddingStore(embeddings) if isinstance(embeddings, (str, Path)) else embeddings
         self.encoder = TileEncoder(volume, model, lambda: volume.rendering(contrast_limits, gamma), embeddings)
         self._rounds = RoundDecoder(self.encoder, model)
         if recorded is not False:
@@ -432,7 +432,7 @@ class Segmenter:
             given, "The levels", "whole numbers", lambda level: whole(level, "A level", advice, least=least, most=most)
         )
         part = None if box is None else Prompts.of(box=box, shape=grid.shape).box
-        return self.encoder.encode_all(store, Sweep(self.encoder, chosen, numbers, part))
+        return self.encoder.encode_all(store, TileSweep(self.encoder, chosen, numbers, part))
 
     def planes(self) -> list[Plane]:
         """Return all planes of the volume, in order."""

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_sam.core.arguments import path_argument, shown
+from napari_sam.arguments import path_argument, shown
+from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import LabelsError, ModelError, OutputError
-from napari_sam.stores.boxes import WritableArray
-from napari_sam.stores.embedding_disk import DiskStore
+from napari_sam.labels.regions import WritableArray
 
 if TYPE_CHECKING:
-    from napari_sam.models.predictor import Predictor
+    from napari_sam.core.predictor import Predictor
 
 
 def checked_model(model: Any) -> str | Path | Predictor:
@@ -68,7 +68,7 @@ def checked_labels(labels: Any) -> WritableArray | Path | None:
     return array
 
 
-def checked_store(store: Any) -> DiskStore | Path | str | None:
+def checked_store(store: Any) -> EmbeddingStore | Path | str | None:
     """Return a store of embeddings, or its folder or URL.
 
     Raises
@@ -76,7 +76,7 @@ def checked_store(store: Any) -> DiskStore | Path | str | None:
     OutputError
         It is none of these.
     """
-    if store is None or isinstance(store, DiskStore):
+    if store is None or isinstance(store, EmbeddingStore):
         return store
     if isinstance(store, str) and "://" in store:
         return store

@@ -11,8 +11,8 @@ import zarr
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.errors import ImageError
 from napari_sam.images.arguments import check_plane_axes
+from napari_sam.images.volume import Volume
 from napari_sam.segmenter import Segmenter
-from napari_sam.volume import Volume
 
 PIXELS = np.random.default_rng(1).integers(0, 200, (40, 50), np.uint8)
 

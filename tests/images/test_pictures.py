@@ -15,8 +15,8 @@ from PIL import Image, ImageOps
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.errors import ImageError
-from napari_sam.opening import open_image
-from napari_sam.volume import Volume
+from napari_sam.images.opening import open_image
+from napari_sam.images.volume import Volume
 
 COLORS = np.random.default_rng(3).integers(0, 256, (20, 30, 3), np.uint8)
 GRAY = COLORS[..., 0]

@@ -13,12 +13,12 @@ from PIL import Image, ImageOps
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.errors import ImageError
-from napari_sam.images import tiff
-from napari_sam.images.orientation import Upright, upright
-from napari_sam.images.recoloring import Recolored, inks, palette
-from napari_sam.lazy import Stacked
-from napari_sam.opening import open_image
-from napari_sam.volume import Volume
+from napari_sam.images.lazy.levels import Stacked
+from napari_sam.images.lazy.orientation import Upright, upright
+from napari_sam.images.lazy.recoloring import Recolored, inks, palette
+from napari_sam.images.opening import open_image
+from napari_sam.images.tiff import reader as tiff
+from napari_sam.images.volume import Volume
 
 RNG = np.random.default_rng(5)
 GRAY = RNG.integers(0, 256, (60, 80), np.uint8)
@@ -485,7 +485,7 @@ def test_stacks_that_claim_a_billion_pages_have_those_that_are_there_or_none(tmp
 
 
 def test_a_picture_that_is_compressed_in_one_huge_piece_is_refused_when_it_is_opened(tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_sam.images.source.MOST_CHUNK_BYTES", 1000)
+    monkeypatch.setattr("napari_sam.images.source.MAX_CHUNK_BYTES", 1000)
     monkeypatch.setattr(tiff, "SMALL_TIFF", 0)
     tifffile.imwrite(tmp_path / "a.tif", GRAY, compression="zlib", rowsperstrip=60)
     with pytest.raises(ImageError, match=r"stored in pieces.*smaller tiles"):

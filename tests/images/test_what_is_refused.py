@@ -12,11 +12,11 @@ import pytest
 import tifffile
 import zarr
 
-from napari_sam import opening
 from napari_sam.errors import ImageError
-from napari_sam.images import zips
-from napari_sam.images.outside import is_beside
-from napari_sam.opening import open_image
+from napari_sam.images import opening
+from napari_sam.images.files.outside import is_beside
+from napari_sam.images.ome_zarr import zips
+from napari_sam.images.opening import open_image
 
 PIXELS = np.arange(400, dtype=np.uint8).reshape(20, 20)
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
@@ -177,7 +177,7 @@ def test_an_absolute_name_in_the_same_folder_stays_in_it(tmp_path):
 
 
 def test_a_zip_that_unpacks_to_many_times_its_size_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(zips, "MOST_MEMBER_BYTES", 2**20)
+    monkeypatch.setattr(zips, "MAX_MEMBER_BYTES", 2**20)
     metadata = {"zarr_format": 2, "shape": [9, 9], "chunks": [9, 9], "dtype": "|u1", "order": "C"}
     metadata |= {"compressor": None, "fill_value": 0, "filters": None}
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -188,8 +188,8 @@ def test_a_zip_that_unpacks_to_many_times_its_size_is_refused(tmp_path, monkeypa
 
 @pytest.mark.parametrize("is_zip", [True, False])
 def test_metadata_of_many_megabytes_are_not_read(tmp_path, monkeypatch, is_zip):
-    for module in ("zips", "zarr_folder"):
-        monkeypatch.setattr(f"napari_sam.images.{module}.MOST_METADATA_BYTES", 1000)
+    for module in ("zips", "folder"):
+        monkeypatch.setattr(f"napari_sam.images.ome_zarr.{module}.MAX_METADATA_BYTES", 1000)
     text = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {"a": "b" * 2000}})
     if is_zip:
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:

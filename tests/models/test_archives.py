@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from napari_sam.errors import ModelError
 from napari_sam.models import archives
 from napari_sam.models.archives import MAX_OLD_OPCODES, check_safetensors, check_torch_file
-from napari_sam.models.weights import load_weights
+from napari_sam.models.safe_load import load_weights
 
 START = b"\x80\x02("
 

@@ -27,7 +27,7 @@ from napari_sam.models.compact.prompt_encoder import (
     TOP_LEFT,
     PromptEncoder,
 )
-from napari_sam.models.registry import REGISTRY
+from napari_sam.weights.registry import REGISTRY
 
 PREVIOUS, POSITIVE_DISK, NEGATIVE_DISK, BOX, LIKE_POSITIVE, LIKE_NEGATIVE, LIKE_BOX, NEARNESS = range(8)
 AGREE, DISAGREE = 8, 9

@@ -140,7 +140,7 @@ def test_batches_on_a_gpu_are_sized_from_its_free_memory(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * 2**30, 80 * 2**30))
     assert Batches(torch.device("cuda"), 2**30).size == 8
     assert Batches(torch.device("cuda"), 2**40).size == 1
-    assert Batches(torch.device("cuda"), 1).size == device_module.MOST_TILES
+    assert Batches(torch.device("cuda"), 1).size == device_module.MAX_TILES
 
 
 @pytest.mark.parametrize(("limit", "most"), [("150000 100000", 2), ("max 100000", 64), ("50000 100000", 1), (None, 64)])

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_sam.errors import ModelError
+from napari_sam.models.checkpoints import _network, detect_architecture
 from napari_sam.models.compact import Compact
-from napari_sam.models.families import _network, recognise
 from napari_sam.models.nesting import flattened, weight_sets
-from napari_sam.models.weights import load_weights
+from napari_sam.models.safe_load import load_weights
 
 State = dict[str, torch.Tensor]
 PATH = Path("some.pth")
@@ -100,7 +100,7 @@ WRAPPED: dict[str, Callable[[State], Any]] = {
 def test_weights_are_found_in_any_wrapping(tmp_path: Path, state: State, kind: str) -> None:
     path = tmp_path / "some.pth"
     torch.save(WRAPPED[kind](state), path)
-    family, found = recognise(load_weights(path), path)
+    family, found = detect_architecture(load_weights(path), path)
     assert family == "compact"
     expected = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     assert found.keys() == expected.keys()
@@ -114,7 +114,7 @@ def test_a_wrapped_sam_is_found_too(family: str, kind: str) -> None:
     flat: State = {}
     for key, value in _walk(WRAPPED[kind](ours)):
         flat[key] = value
-    assert recognise(flat, PATH)[0] == family
+    assert detect_architecture(flat, PATH)[0] == family
 
 
 def _walk(content: Any, path: str = "") -> list[tuple[str, torch.Tensor]]:
@@ -142,14 +142,14 @@ def test_of_several_copies_the_ordinary_weights_are_taken_and_it_is_said_which(
     other = {key: value + 1 for key, value in state.items()}
     content = {name: state if name == ordinary else other for name in order}
     with caplog.at_level(logging.WARNING):
-        _, found = recognise(flattened(content), PATH)
+        _, found = detect_architecture(flattened(content), PATH)
     assert torch.equal(found["mask_decoder.bias.weight"], state["mask_decoder.bias.weight"])
     assert f"those under {ordinary} are used" in caplog.text
 
 
 def test_a_whole_averaged_copy_is_better_than_ordinary_weights_with_parts_missing(state: State) -> None:
     part = {key: value for key, value in state.items() if key.startswith("mask_decoder.")}
-    _, found = recognise(flattened({"model": part, "ema": state}), PATH)
+    _, found = detect_architecture(flattened({"model": part, "ema": state}), PATH)
     assert "image_encoder.center_proj.weight" in found
 
 
@@ -165,7 +165,7 @@ def test_a_component_alone_is_called_that(family: str, component: str, keeps_nam
     }
     for wrapped in (part, prefixed("model.", part)):
         with pytest.raises(ModelError, match=f"holds a network's {component.replace('_', ' ')} alone: use"):
-            recognise(wrapped, PATH)
+            detect_architecture(wrapped, PATH)
 
 
 def test_a_tensor_of_another_size_is_named_with_both_sizes(state: State) -> None:
@@ -174,7 +174,7 @@ def test_a_tensor_of_another_size_is_named_with_both_sizes(state: State) -> None
     with pytest.raises(
         ModelError, match=rf"of another shape \(mask_decoder\.bias\.weight\).*4 x 128 instead of {shape}"
     ):
-        recognise(prefixed("net.", spoiled), PATH)
+        detect_architecture(prefixed("net.", spoiled), PATH)
 
 
 def test_other_tensors_than_plain_ones_are_no_weights(state: State, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_other_tensors_than_plain_ones_are_no_weights(state: State, tmp_path: Pa
         "meta": torch.zeros(3, device="meta"),
     }
     torch.save({"model": state, **odd}, path)
-    assert recognise(load_weights(path), path)[0] == "compact"
+    assert detect_architecture(load_weights(path), path)[0] == "compact"
     torch.save(odd, path)
     with pytest.raises(ModelError, match="holds no dictionary of tensors"):
         load_weights(path)

@@ -15,10 +15,10 @@ from napari_sam import Segmenter
 from napari_sam.core.geometry import Box
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.models import load_predictor
-from napari_sam.models.predictor import halved
+from napari_sam.models.base import round_to_half
+from napari_sam.models.checkpoints import detect_architecture
 from napari_sam.models.sam import SIZES, Sam, SamPredictor, size_of
 from napari_sam.models.sam.prompt_encoder import BOTTOM_RIGHT, NOT_A_POINT, TOP_LEFT
-from napari_sam.models.weights import recognise
 
 SIDE = 256
 TOLERANCE = 1e-4
@@ -157,7 +157,9 @@ def test_official_checkpoints_of_every_size_fit_by_name_and_shape(reference, siz
     assert size_of(theirs) == size
     ours.load_state_dict(theirs, strict=True, assign=True)
     for prefix in ("", "sam.", "module.sam."):
-        family, state = recognise({prefix + key: value for key, value in theirs.items()}, tmp_path / "any name.pth")
+        family, state = detect_architecture(
+            {prefix + key: value for key, value in theirs.items()}, tmp_path / "any name.pth"
+        )
         assert family == size
         assert set(state) == set(theirs)
 
@@ -216,7 +218,7 @@ def test_a_lone_point_gets_the_three_masks_for_ambiguity_and_a_clear_prompt_its_
     assert embedding.nbytes == 256 * 64 * 64 * 4
     pixels = (torch.from_numpy(tile).permute(0, 3, 1, 2).float() - predictor._mean) / predictor._std
     # An embedding is kept in half precision: what the decoder makes of that must be the same.
-    rounded = small_sam.image_encoder.register_forward_hook(lambda module, inputs, features: halved(features))
+    rounded = small_sam.image_encoder.register_forward_hook(lambda module, inputs, features: round_to_half(features))
     with torch.inference_mode(), rounded:
         at, kinds = torch.tensor([[[300.0, 200.0], [0, 0]]]), torch.tensor([[1, NOT_A_POINT]])
         answers, scores = small_sam.eval()(pixels, at, kinds, None)

@@ -19,8 +19,8 @@ from napari_sam.core.geometry import Box
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError
 from napari_sam.models import load_predictor
-from napari_sam.models.families import recognise
-from napari_sam.models.predictor import halved
+from napari_sam.models.base import round_to_half
+from napari_sam.models.checkpoints import detect_architecture
 from napari_sam.models.sam2 import Sam2Predictor
 from napari_sam.models.sam2.configs import SIZES, HieraSize, network_of
 from napari_sam.models.sam2.decoding import chosen
@@ -116,9 +116,9 @@ def encoded(reference: Any, ours: Sam2Predictor) -> tuple[list[torch.Tensor], An
         _, features, _, sizes = reference._prepare_backbone_features(reference.forward_image((pixels - mean) / std))
         features[-1] = features[-1] + reference.no_mem_embed
         theirs = [f.permute(1, 2, 0).view(1, -1, *size) for f, size in zip(features, sizes, strict=True)][::-1]
-        patch.setattr("napari_sam.models.sam2.predictor.halved", lambda tensor: tensor)
+        patch.setattr("napari_sam.models.sam2.predictor.round_to_half", lambda tensor: tensor)
         (exact,) = ours.encode(TILE)
-    return theirs, exact, type(exact)(tuple(halved(tensor) for tensor in exact.tensors))
+    return theirs, exact, type(exact)(tuple(round_to_half(tensor) for tensor in exact.tensors))
 
 
 @torch.inference_mode()
@@ -211,7 +211,7 @@ def test_official_checkpoints_of_every_size_fit_by_name_and_shape(build: Any, fa
     with Weightless():
         state = build(family).state_dict()
         expected = {key: value.shape for key, value in network_of(SIZES[family]).state_dict().items()}
-    assert recognise(state, tmp_path / "any name.pt")[0] == family
+    assert detect_architecture(state, tmp_path / "any name.pt")[0] == family
     converted = for_images(state)
     assert {key: value.shape for key, value in converted.items()} == expected
 
@@ -235,10 +235,10 @@ def test_a_checkpoint_of_the_librarys_video_model_is_the_same_model(reference: A
 
 def test_what_is_kept_of_an_embedding_is_the_embedding(ours: Sam2Predictor, encoded: Any) -> None:
     kept = encoded[2]
-    packed = ours.pack(kept)
-    assert packed.dtype == np.float16
-    assert packed.shape == (256 * 64**2 + 64 * 128**2 + 32 * 256**2,)
-    for again, tensor in zip(ours.unpack(packed).tensors, kept.tensors, strict=True):
+    pack = ours.pack(kept)
+    assert pack.dtype == np.float16
+    assert pack.shape == (256 * 64**2 + 64 * 128**2 + 32 * 256**2,)
+    for again, tensor in zip(ours.unpack(pack).tensors, kept.tensors, strict=True):
         assert torch.equal(again, tensor)
 
 
@@ -301,7 +301,7 @@ def test_without_the_library_the_message_names_the_mend() -> None:
 
 def test_naming_the_models_imports_no_library() -> None:
     code = (
-        "import sys, napari_sam.models, napari_sam.models.sam2, napari_sam.models.registry; "
+        "import sys, napari_sam.models, napari_sam.models.sam2, napari_sam.weights.registry; "
         "assert not {'transformers', 'tokenizers', 'huggingface_hub'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -18,18 +18,19 @@ import torch
 from safetensors.torch import save_file
 
 from napari_sam.core.geometry import Box
+from napari_sam.core.predictor import Embedding
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError, PromptError
 from napari_sam.models import load_predictor
-from napari_sam.models.families import recognise
-from napari_sam.models.predictor import Embedding, halved
-from napari_sam.models.registry import REGISTRY
+from napari_sam.models.base import round_to_half
+from napari_sam.models.checkpoints import detect_architecture
 from napari_sam.models.sam2.decoding import resized
 from napari_sam.models.sam2.loading import Weightless
 from napari_sam.models.sam3 import Sam3Predictor, TextPredictor
 from napari_sam.models.sam3.keys import parts
 from napari_sam.models.sam3.networks import configurations
 from napari_sam.models.sam3.text import vocabulary_of
+from napari_sam.weights.registry import REGISTRY
 
 pytest.importorskip("transformers", reason="pip install transformers")
 pytestmark = pytest.mark.usefixtures("one_thread", "no_network", "small")
@@ -178,7 +179,7 @@ def tile() -> np.ndarray:
 def exact(ours: Sam3Predictor, tile: np.ndarray) -> Embedding:
     """The embedding as computed, before it is rounded to be kept."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_sam.models.sam3.predictor.halved", lambda tensor: tensor)
+        patch.setattr("napari_sam.models.sam3.predictor.round_to_half", lambda tensor: tensor)
         return ours.encode(tile)[0]
 
 
@@ -278,7 +279,7 @@ def test_what_is_kept_of_an_embedding_is_the_embedding(ours: Sam3Predictor, exac
     (kept,) = ours.encode(tile)
     for again, tensor, before in zip(ours.unpack(ours.pack(kept)).tensors, kept.tensors, exact.tensors, strict=True):
         assert torch.equal(again, tensor)
-        assert torch.equal(halved(before), tensor)
+        assert torch.equal(round_to_half(before), tensor)
 
 
 def test_tiles_together_are_the_same_as_alone_and_half_the_precision_is_nearly(
@@ -371,7 +372,7 @@ def test_the_full_size_is_the_published_one_by_name_and_shape(tmp_path: Path) ->
     with Weightless():
         published = Sam3VideoModel(Sam3VideoConfig()).state_dict()
         networks = Sam3TrackerModel(tracker_config), Sam3Model(detector_config)
-    assert recognise(published, tmp_path / "any name.safetensors")[0] == "sam3"
+    assert detect_architecture(published, tmp_path / "any name.safetensors")[0] == "sam3"
     assert tracker_config.vision_config.image_size == Sam3Predictor.input_side
     for part, network in zip(parts(published, "sam3"), networks, strict=True):
         assert {key: value.shape for key, value in part.items()} == {

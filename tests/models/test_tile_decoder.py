@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from napari_sam.core.geometry import Box
+from napari_sam.core.predictor import Embedding
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError
 from napari_sam.models import load_predictor
-from napari_sam.models.predictor import Embedding
 from napari_sam.models.sam import SamPredictor, build
 from napari_sam.models.sam import network as networks
 from napari_sam.models.sam.network import ViTSize

@@ -71,7 +71,7 @@ def propose(controller, mask, plane, points=((5, 5),)):
 
 
 def labels_of(controller):
-    from napari_sam.plugin import labels_layer
+    from napari_sam.plugin.layers import labels as labels_layer
 
     pyramid = labels_layer.pyramid_of(controller.target)
     return np.asarray(controller.target.data if pyramid is None else pyramid[(slice(None),) * 3]).copy()

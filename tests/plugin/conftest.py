@@ -156,5 +156,5 @@ def open_window(make_napari_viewer, qtbot, monkeypatch):
 def told(monkeypatch):
     """The notifications that the widget shows."""
     messages = []
-    monkeypatch.setattr("napari_sam.plugin.widget.show_warning", messages.append)
+    monkeypatch.setattr("napari_sam.plugin.widgets.dock.show_warning", messages.append)
     return messages

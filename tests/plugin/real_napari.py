@@ -76,7 +76,7 @@ class Annotator:
     # -- what is there -------------------------------------------------------------------------------------------------
 
     def labels(self):
-        from napari_sam.plugin import labels_layer
+        from napari_sam.plugin.layers import labels as labels_layer
 
         pyramid = labels_layer.pyramid_of(self.controller.target)
         return np.asarray(self.controller.target.data if pyramid is None else pyramid[(slice(None),) * pyramid.ndim])
@@ -84,7 +84,7 @@ class Annotator:
     def plane(self):
         return () if self.viewer.dims.ndim == 2 else (int(self.viewer.dims.current_step[0]),)
 
-    def settle(self):
+    def forget_object(self):
         """Wait until all that was asked for is done."""
         kept = self.controller.objects.kept
         self.window.wait()
@@ -125,7 +125,7 @@ class Annotator:
             if len(rows) < 3 and what in ("correct", "reopen", "delete", "undo"):
                 what = "accept"
             getattr(self, what)()
-            self.settle()
+            self.forget_object()
             self.clear()
             self.report(what)
 
@@ -209,7 +209,7 @@ class Annotator:
         row, col = found.box.center
         self.window.press((*self.plane(), row, col))
         self.window.key(Qt.Key.Key_C)
-        self.settle()
+        self.forget_object()
         self.viewer.reset_view()
 
     def delete(self):
@@ -247,7 +247,7 @@ def close_in_mid_encode(annotator):
 
     window.press(COINS[0])
     window.key(Qt.Key.Key_C)
-    annotator.settle()
+    annotator.forget_object()
     window.press(COINS[1])
     CompactPredictor.encode = slow
     annotator.viewer.scene.camera.zoom *= 4  # Other tiles are in view now.
@@ -262,8 +262,8 @@ def close_in_mid_encode(annotator):
 def is_free(folder):
     """Whether another window of this process can go on with the labels."""
     from napari_sam.errors import OutputError
-    from napari_sam.stores.journal import Journal
-    from napari_sam.stores.journal_places import journal_beside
+    from napari_sam.journal.journal import Journal
+    from napari_sam.journal.places import journal_beside
 
     try:
         Journal(journal_beside(pyramid_of(folder, "close"))).close()

@@ -23,10 +23,15 @@ from qtpy.QtWidgets import QApplication, QWidget
 
 import napari_sam.plugin
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.plugin import adapters, gestures, hover, keys, layer_target, own_layers, signs
-from napari_sam.plugin.canvas import TabKey, canvas_of
-from napari_sam.plugin.layer_target import LayerTarget
-from napari_sam.stores.targets import LabelTarget
+from napari_sam.labels.targets import LabelTarget
+from napari_sam.plugin.inference import hover
+from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.layers import factory as own_layers
+from napari_sam.plugin.layers import label_target as layer_target
+from napari_sam.plugin.layers.label_target import LayerTarget
+from napari_sam.plugin.prompts import gestures, keys
+from napari_sam.plugin.view import canvas_hint as signs
+from napari_sam.plugin.view.canvas import TabKey, canvas_of
 
 LEFT, RIGHT = Qt.MouseButton.LeftButton, Qt.MouseButton.RightButton
 PLAIN = Qt.KeyboardModifier.NoModifier

@@ -6,9 +6,11 @@ import zarr
 from napari.components import ViewerModel
 from napari.layers import Labels
 
-from napari_sam.plugin import adapters, labels_layer, own_layers
-from napari_sam.plugin.adapters import transform_of
-from napari_sam.volume import Volume
+from napari_sam.images.volume import Volume
+from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.layers import factory as own_layers
+from napari_sam.plugin.layers import labels as labels_layer
+from napari_sam.plugin.layers.adapters import transform_of
 
 COIN = (51, 155)
 OTHER_COIN = (125, 102)
@@ -398,7 +400,7 @@ def test_labels_of_a_large_image_are_a_pyramid_on_disk_in_its_place(monkeypatch,
     from napari.layers import Image
 
     monkeypatch.setattr(own_layers, "label_folder", lambda: tmp_path / "made")
-    monkeypatch.setattr(own_layers, "MOST_IN_MEMORY", 1000)
+    monkeypatch.setattr(own_layers, "MAX_IN_MEMORY", 1000)
     image = Image(np.zeros((3, 600, 700), np.uint8), name="brain.1", scale=(4, 0.5, 0.5), translate=(1, 2, 3))
     assert own_layers.make_labels(image) is None
     made = [own_layers.pyramid_maker(own_layers.label_path(image), image)() for _ in range(2)]

@@ -21,10 +21,10 @@ from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QWidget
 
-from napari_sam.plugin import workers
-from napari_sam.plugin.workers import LatestRunner, Work
-from napari_sam.stores.journal import Journal, open_journal
-from napari_sam.stores.pyramid import LabelPyramid
+from napari_sam.journal.journal import Journal, open_journal
+from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.plugin.workers import runner as workers
+from napari_sam.plugin.workers.runner import LatestRunner, Work
 from tests.plugin.window import ANSWER_WITHIN, Window
 
 pytestmark = pytest.mark.usefixtures("screen", "nothing_left")

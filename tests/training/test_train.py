@@ -14,15 +14,15 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from skimage.draw import disk
 
 from napari_sam.errors import ImageError, ModelError, OutputError
-from napari_sam.evaluation import LabelledImage
+from napari_sam.evaluation.protocol import LabelledImage
 from napari_sam.models import load_predictor
-from napari_sam.models.registry import REGISTRY
 from napari_sam.training import train as training
-from napari_sam.training.curve import draw_curve
-from napari_sam.training.data import CropOptions, _sample, _turned, draw_crop, load_sources
+from napari_sam.training.crops import CropOptions, _sample, _turned, draw_crop, load_sources
 from napari_sam.training.losses import dense_targets, likeness_loss, mask_losses, sample_cells
-from napari_sam.training.simulate import BOTTOM_RIGHT, POINT_OFF, POINT_ON, TOP_LEFT, first_prompts, next_points
+from napari_sam.training.plots import draw_curve
+from napari_sam.training.prompts import BOTTOM_RIGHT, POINT_OFF, POINT_ON, TOP_LEFT, first_prompts, next_points
 from napari_sam.training.train import TrainOptions, read_config, train
+from napari_sam.weights.registry import REGISTRY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -338,13 +338,13 @@ def test_the_example_of_fine_tuning_is_valid_and_starts_from_the_embedded_model(
 def test_only_the_learned_rounds_cost_a_gradient(options, monkeypatch):
     """The first and the last of five rounds; those between are played for the prompts that they lead to."""
     seen = []
-    real = training.CompactGame.decode
+    real = training.CompactTrainer.decode
 
     def watched(self, features, each, prompts):
         seen.append((torch.is_grad_enabled(), prompts.types.shape[1]))
         return real(self, features, each, prompts)
 
-    monkeypatch.setattr(training.CompactGame, "decode", watched)
+    monkeypatch.setattr(training.CompactTrainer, "decode", watched)
     monkeypatch.setattr(training, "PREFETCH", 1)
     for seed in range(40):
         seen.clear()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_sam.core.arguments import flag, number
+from napari_sam.arguments import flag, number
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
 

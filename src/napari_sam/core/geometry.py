@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.core.arguments import index_of, shape_of, shown
+from napari_sam.arguments import index_of, shape_of, shown
 from napari_sam.errors import ImageError
 
 # Positions that are interpolated together.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_sam.core.arguments import as_numpy, numbers, shown
+from napari_sam.arguments import as_numpy, numbers, shown
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
 from napari_sam.errors import NapariSamError, PromptError

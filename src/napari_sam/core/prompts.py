@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_sam.core.arguments import numbers, shape_of, shown
+from napari_sam.arguments import numbers, shape_of, shown
 from napari_sam.core.geometry import Box, interpolated, overlap_matrix
 from napari_sam.core.masks import Mask
 from napari_sam.core.polygons import fill_polygon

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam.core.arguments import shown as in_words
+from napari_sam.arguments import shown as in_words
 from napari_sam.errors import ImageError
-from napari_sam.images.source import Opened
-from napari_sam.lazy import dtype_of
+from napari_sam.images.lazy.levels import dtype_of
+from napari_sam.images.source import ImageSource
 
 MAX_CHANNELS = 3
 # A last axis of at most this length, after two much longer ones, is not the columns of an image.
@@ -39,7 +39,7 @@ def check_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         raise ImageError(f"The image is empty, its shape is {shape}: give one with pixels.")
 
 
-def is_color(opened: Opened, shape: tuple[int, ...], rgb: bool | None) -> bool:
+def is_color(opened: ImageSource, shape: tuple[int, ...], rgb: bool | None) -> bool:
     """Return whether the last axis holds colors: as the caller or the file says, else by its length."""
     if rgb is not None or opened.axes is not None:
         return bool(rgb) if rgb is not None else opened.axes is not None and opened.axes.endswith("s")
@@ -48,7 +48,7 @@ def is_color(opened: Opened, shape: tuple[int, ...], rgb: bool | None) -> bool:
 
 
 def checked_channel_axis(
-    opened: Opened, shape: tuple[int, ...], rgb: bool | None, channel_axis: int | None, *, has_channels: bool
+    opened: ImageSource, shape: tuple[int, ...], rgb: bool | None, channel_axis: int | None, *, has_channels: bool
 ) -> int | None:
     """Return the axis of colors or channels, counted from 0, or None.
 
@@ -76,7 +76,9 @@ def checked_channel_axis(
     return axis
 
 
-def _channel_axis(opened: Opened, shape: tuple[int, ...], rgb: bool | None, channel_axis: int | None) -> int | None:
+def _channel_axis(
+    opened: ImageSource, shape: tuple[int, ...], rgb: bool | None, channel_axis: int | None
+) -> int | None:
     if channel_axis is not None:
         try:
             axis = operator.index(channel_axis)
@@ -176,7 +178,7 @@ def checked_channels(channels: Sequence[int] | None, count: int, shown: Sequence
 
 
 def checked_spacing(
-    spacing: Sequence[float] | None, opened: Opened, ndim: int, channel_axis: int | None
+    spacing: Sequence[float] | None, opened: ImageSource, ndim: int, channel_axis: int | None
 ) -> tuple[float, ...]:
     """Return the size of a pixel along each axis, channels not counted.
 
@@ -201,7 +203,7 @@ def checked_spacing(
     return sizes
 
 
-def _spacing_of(opened: Opened, channel_axis: int | None) -> tuple[float, ...] | None:
+def _spacing_of(opened: ImageSource, channel_axis: int | None) -> tuple[float, ...] | None:
     if opened.spacing is None or opened.axes is None:
         return None
     sizes = zip(opened.spacing, opened.axes, strict=True)

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import ImageError, first_line
-from napari_sam.images.axes import named_axes, names_of_array
+from napari_sam.images.axes.letters import named_axes, names_of_array
 from napari_sam.images.pictures import pixels_of
-from napari_sam.images.source import ArrayLike, Opened
+from napari_sam.images.source import ArrayLike, ImageSource
 
 
-def opened_array(image: Any) -> Opened:
+def opened_array(image: Any) -> ImageSource:
     """Return an array, or the levels of a pyramid, as an opened image.
 
     Parameters
@@ -40,14 +40,14 @@ def opened_array(image: Any) -> Opened:
         raise ImageError("A zarr group is not one image: give its path, or one of its arrays.")
     if hasattr(image, "getexif") and hasattr(image, "convert"):
         pixels, axes = pixels_of(image)
-        return Opened((pixels,), axes)
+        return ImageSource((pixels,), axes)
     return _named((_readable(image),))
 
 
-def _named(levels: tuple[ArrayLike, ...]) -> Opened:
+def _named(levels: tuple[ArrayLike, ...]) -> ImageSource:
     """Return levels with the letters of their axes, where the arrays name them."""
     axes, guessed = named_axes(names_of_array(levels[0]), len(levels[0].shape))
-    return Opened(levels, axes, guessed_axes=guessed)
+    return ImageSource(levels, axes, guessed_axes=guessed)
 
 
 def values_of(block: Any) -> NDArray[Any]:

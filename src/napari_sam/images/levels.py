@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from napari_sam.errors import ImageError
-from napari_sam.images.source import Opened
-from napari_sam.lazy import dtype_of
+from napari_sam.images.lazy.levels import dtype_of
+from napari_sam.images.source import ImageSource
 
 Factors = tuple[float, ...]
 
 
-def level_factors(opened: Opened) -> tuple[Factors, ...]:
+def level_factors(opened: ImageSource) -> tuple[Factors, ...]:
     """Return how many pixels of the finest level one pixel of each level covers, along every axis.
 
     Raises

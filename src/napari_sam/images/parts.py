@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from napari_sam.images.formats import is_tiff
-from napari_sam.images.ome_xml import metadata_file
-from napari_sam.images.outside import parsed_text, sources_of
+from napari_sam.images.files.formats import is_tiff
+from napari_sam.images.files.outside import parsed_text, sources_of
+from napari_sam.images.tiff.ome_xml import metadata_file
 
 
 def parts_of(path: Path) -> list[Path]:

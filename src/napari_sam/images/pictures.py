@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import ImageError
-from napari_sam.images.orientation import ORIENTATION, upright
-from napari_sam.images.recoloring import divided, lab, transparent_gray
-from napari_sam.images.sidecars import place_beside
-from napari_sam.images.source import Opened
+from napari_sam.images.lazy.orientation import ORIENTATION, upright
+from napari_sam.images.lazy.recoloring import divided, lab, transparent_gray
+from napari_sam.images.rasters.sidecars import place_beside
+from napari_sam.images.source import ImageSource
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -66,7 +66,7 @@ OPAQUE_MODES = {"P": "RGBA", "RGB": "RGBA", "L": "LA", "1": "LA"}
 DEEP = re.compile(r"^(RGB|RGBA|RGBX|CMYK|LA);16[BLNS]$")
 
 
-def open_picture(path: Path, formats: Sequence[str] = FORMATS, *, as_labels: bool = False) -> Opened:
+def open_picture(path: Path, formats: Sequence[str] = FORMATS, *, as_labels: bool = False) -> ImageSource:
     """Read a file that Pillow knows.
 
     Frames of an animation become the first axis. Of other files with several pictures the first one is read: that
@@ -85,14 +85,14 @@ def open_picture(path: Path, formats: Sequence[str] = FORMATS, *, as_labels: boo
             Image.init()  # Older versions of Pillow lack some of the formats.
             with Image.open(path, formats=[name for name in formats if name in Image.OPEN]) as image:
                 if as_labels and image.mode == "P":
-                    return Opened((np.asarray(image),), "yx")
+                    return ImageSource((np.asarray(image),), "yx")
                 pixels, axes = _frames_of(path, image)
                 # World files describe the pixels as they are stored.
                 place = place_beside(path)
                 turn = 1 if place and place.is_known else image.getexif().get(ORIENTATION, 1)
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error
-    return Opened((upright(pixels, turn, axes.index("y")),), axes)
+    return ImageSource((upright(pixels, turn, axes.index("y")),), axes)
 
 
 def pixels_of(image: Image.Image) -> tuple[NDArray[Any], str]:

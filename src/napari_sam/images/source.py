@@ -11,11 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from napari_sam.errors import ImageError
-from napari_sam.geo import Georeference
-from napari_sam.images.units import in_one_unit, unit_name
+from napari_sam.images.axes.georeference import Georeference
+from napari_sam.images.axes.units import in_one_unit, unit_name
 
 # A tile, strip or chunk is decoded as a whole, however little of it is wanted.
-MOST_CHUNK_BYTES = 4 * 2**30
+MAX_CHUNK_BYTES = 4 * 2**30
 WRITE_ANEW = "write the pyramid anew from its finest level"
 
 
@@ -32,7 +32,7 @@ class ArrayLike(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Opened:
+class ImageSource:
     """An image file or store: opened, not read.
 
     Parameters
@@ -83,7 +83,7 @@ class Opened:
     shown_channels: tuple[int, ...] = ()
 
 
-def checked(opened: Opened, where: str | Path, advice: str = WRITE_ANEW) -> Opened:
+def checked(opened: ImageSource, where: str | Path, advice: str = WRITE_ANEW) -> ImageSource:
     """Refuse levels that are not those of one image.
 
     Raises
@@ -99,7 +99,7 @@ def checked(opened: Opened, where: str | Path, advice: str = WRITE_ANEW) -> Open
         )
     for level in opened.levels:
         piece = math.prod(getattr(level, "chunks", None) or ()) * np.dtype(level.dtype).itemsize
-        if piece > MOST_CHUNK_BYTES:
+        if piece > MAX_CHUNK_BYTES:
             raise ImageError(
                 f"{where} is stored in pieces of {piece / 2**30:.0f} GiB, which cannot be read in parts: save it with "
                 "smaller tiles or chunks."
@@ -141,25 +141,10 @@ def fits(fine: Sequence[int], coarse: Sequence[int], axes: str | None, factors: 
     return least < most
 
 
-def known_letters(letters: str) -> str | None:
-    """Return letters in which an unknown axis is depth, or time if depth is there already; None if that fails.
-
-    Files name the axis along which one image follows the other as they like (I sequence, Q unknown, P position,
-    A angle ...): for us they are all alike, since a plane is picked from them by its number.
-    """
-    found = list(letters)
-    free = [letter for letter in "zt" if letter not in letters]
-    for at in reversed(range(len(found))):
-        if found[at] not in "tczyxs":
-            if not free:
-                return None
-            found[at] = free.pop(0)
-    is_image = len(set(found)) == len(found) and {"y", "x"} <= set(found)
-    return "".join(found) if is_image else None
-
-
-def calibrated(opened: Opened, scale: Sequence[float], origin: Sequence[float], units: Sequence[str | None]) -> Opened:
-    """Return an opened image with the steps, the origin and the units of its axes; lengths in the unit of the columns.
+def calibrated(
+    opened: ImageSource, scale: Sequence[float], origin: Sequence[float], units: Sequence[str | None]
+) -> ImageSource:
+    """Return an image with the steps, the origin and the units of its axes; lengths in the unit of the columns.
 
     Parameters
     ----------

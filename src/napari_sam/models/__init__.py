@@ -7,15 +7,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_sam.core.arguments import shown, whole
+from napari_sam.arguments import shown, whole
 from napari_sam.errors import ModelError
-from napari_sam.models.registry import DEFAULT_MODEL, REGISTRY
+from napari_sam.weights.registry import DEFAULT_MODEL, REGISTRY
 
 if TYPE_CHECKING:
     import torch
 
-    from napari_sam.models.download import Progress
-    from napari_sam.models.predictor import Predictor
+    from napari_sam.core.predictor import Predictor
+    from napari_sam.weights.download import Progress
 
 # Read when torch is first imported. Its OpenMP threads spin while they wait for each other; beside any other work (a
 # rendering napari, a second process) that made two clicks take 9.9 s instead of 0.5 s on two cores.
@@ -61,11 +61,11 @@ def load_predictor(
     """
     import torch
 
+    from napari_sam.models.checkpoints import detect_architecture
     from napari_sam.models.device import PRECISIONS, free_threads, resolve_device
-    from napari_sam.models.download import sha256_of
-    from napari_sam.models.families import recognise
-    from napari_sam.models.storage import verified
-    from napari_sam.models.weights import load_weights
+    from napari_sam.models.safe_load import load_weights
+    from napari_sam.weights.download import sha256_of
+    from napari_sam.weights.local import verified
 
     where = resolve_device(device)
     if threads is not None:
@@ -87,7 +87,7 @@ def load_predictor(
         names = ", ".join(REGISTRY)
         raise ModelError(f"There is no model {shown(str(model))}: use one of {names}, or the path of a checkpoint.")
     state = load_weights(path)
-    family, state = recognise(state, path)
+    family, state = detect_architecture(state, path)
     if entry and family != entry.family:
         raise ModelError(
             f"The file {path} holds {family} weights where {entry.name} needs {entry.family}: put the right file there."

@@ -82,9 +82,9 @@ def _check_zip(file: IO[bytes], path: Path) -> None:
     size = path.stat().st_size
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
-        unpacked = sum(member.file_size for member in members)
-        if unpacked > MAX_UNPACKED_RATIO * size + MIB:
-            raise _too_large(path, f"{unpacked // MIB} MB in a file of {size / MIB:.1f} MB")
+        unpack = sum(member.file_size for member in members)
+        if unpack > MAX_UNPACKED_RATIO * size + MIB:
+            raise _too_large(path, f"{unpack // MIB} MB in a file of {size / MIB:.1f} MB")
         for member in members:
             if member.filename.endswith(".pkl"):
                 memory = _memory_of(archive, member)

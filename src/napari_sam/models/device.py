@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from napari_sam.core.arguments import shown
+from napari_sam.arguments import shown
 from napari_sam.errors import ModelError
 
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
@@ -18,7 +18,7 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 FAST_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
 # A share of the free memory that is left to others, and the most tiles that one call is worth.
 SPARE_SHARE = 0.2
-MOST_TILES = 32
+MAX_TILES = 32
 T = TypeVar("T")
 
 
@@ -135,7 +135,7 @@ class Batches:
         self.size = 1
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
-            self.size = max(1, min(MOST_TILES, int(free * (1 - SPARE_SHARE)) // item_bytes))
+            self.size = max(1, min(MAX_TILES, int(free * (1 - SPARE_SHARE)) // item_bytes))
 
     def run(self, items: Sequence[int], work: Callable[[Sequence[int]], list[T]]) -> list[T]:
         """Do the work on all items, in smaller parts from the moment that memory runs out.

@@ -41,7 +41,7 @@ SINGLES = re.compile(
 # Put between the parts of a name by data-parallel training and by compiling; no known network has such a part.
 WRAPPERS = frozenset({"module", "_orig_mod"})
 # Share of a component's names at which a file holds it.
-LEAST_SHARE = 0.9
+MIN_SHARE = 0.9
 # What trainers call an averaged copy of the weights.
 AVERAGED = re.compile(r"(^|[._-])(ema|swa|avg|averaged?|teacher|target)([._-]|$)|ema$", re.IGNORECASE)
 
@@ -141,6 +141,6 @@ def only_part(state: Mapping[str, Tensor], networks: Iterable[Collection[str]]) 
         for component in ("mask_decoder", "image_encoder", "prompt_encoder"):
             names = {key.removeprefix(f"{component}.") for key in network if key.startswith(f"{component}.")}
             count = len(names & ends)
-            if count > best[0] and count >= LEAST_SHARE * len(names):
+            if count > best[0] and count >= MIN_SHARE * len(names):
                 best = count, component.replace("_", " ")
     return best[1]

@@ -11,37 +11,40 @@ from napari.layers import Image, Labels, Points, Shapes
 from psygnal import Signal
 
 from napari_sam.core.masks import Mask
+from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import NapariSamError
-from napari_sam.plugin import adapters, contrast, labels_layer, own_layers
-from napari_sam.plugin.accepting import Accepting
-from napari_sam.plugin.ahead import Ahead
-from napari_sam.plugin.asking import Asking, is_small, sentence
-from napari_sam.plugin.class_view import is_classes
-from napari_sam.plugin.drawing import Drawing
-from napari_sam.plugin.file_layers import open_image, use_label_file
-from napari_sam.plugin.hover import Hover
-from napari_sam.plugin.in_hand import InHand
-from napari_sam.plugin.jobs import Jobs
-from napari_sam.plugin.journals import Journals
-from napari_sam.plugin.keys import LayerKeys
-from napari_sam.plugin.objects import Objects
-from napari_sam.plugin.open_objects import OpenObject, OpenObjects
-from napari_sam.plugin.output import Output
-from napari_sam.plugin.prompt_layers import PromptLayers
-from napari_sam.plugin.refine import Refinement
-from napari_sam.plugin.seen import Seen
-from napari_sam.plugin.signs import CanvasSign, sign_for
-from napari_sam.plugin.undoing import Undoing
-from napari_sam.plugin.view_events import ViewEvents
-from napari_sam.plugin.workers import Work
+from napari_sam.files.folders import embedding_folder
+from napari_sam.plugin.annotation.commits import CommitQueue
+from napari_sam.plugin.annotation.editing import DraftEditor
+from napari_sam.plugin.annotation.picking import PickedObject
+from napari_sam.plugin.annotation.undo import UndoStack
+from napari_sam.plugin.drafts import Draft, Drafts
+from napari_sam.plugin.inference.encoder_view import EncoderView
+from napari_sam.plugin.inference.hover import Hover
+from napari_sam.plugin.inference.jobs import Jobs
+from napari_sam.plugin.inference.prefetch import Prefetcher
+from napari_sam.plugin.inference.requests import PredictionRequests, is_small, sentence
+from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.layers import factory as own_layers
+from napari_sam.plugin.layers import labels as labels_layer
+from napari_sam.plugin.layers.files import open_image, use_label_file
+from napari_sam.plugin.layers.preview import PreviewLayers
+from napari_sam.plugin.objects.class_view import is_classes
+from napari_sam.plugin.objects.journals import Journals
+from napari_sam.plugin.objects.label_layers import LabelLayers
+from napari_sam.plugin.objects.object_list import Objects
+from napari_sam.plugin.prompts.keys import LayerKeys
+from napari_sam.plugin.prompts.layers import PromptLayers
+from napari_sam.plugin.view import contrast
+from napari_sam.plugin.view.canvas_hint import CanvasSign, sign_for
+from napari_sam.plugin.view.events import ViewEvents
+from napari_sam.plugin.workers.runner import Work
 from napari_sam.segmenter import Candidates
-from napari_sam.stores.embedding_disk import DiskStore
-from napari_sam.stores.locations import embedding_folder
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_sam.plugin.workers import Runner
+    from napari_sam.plugin.workers.runner import Runner
 
 
 class Controller:
@@ -77,27 +80,27 @@ class Controller:
         self.viewer = viewer
         self.image: Image | None = None
         self.target: Labels | None = None
-        self.open = OpenObjects()
+        self.open = Drafts()
         self.status = ""
         self.runner = runner
         self._notify = notify
         self.jobs = Jobs(viewer)
-        self.ahead = Ahead(viewer, self.jobs, runner, self.tell)
+        self.ahead = Prefetcher(viewer, self.jobs, runner, self.notify)
         self.hover = Hover(viewer, self.jobs, runner, self)
-        self.seen = Seen(self.jobs, runner)
+        self.seen = EncoderView(self.jobs, runner)
         runner.set_idle(self._next_work)
         self.compose = False
-        self.asking, self.accepting, self.in_hand = Asking(self), Accepting(self), InHand(self)
+        self.asking, self.accepting, self.in_hand = PredictionRequests(self), CommitQueue(self), DraftEditor(self)
         self.journals = Journals(runner, notify, lambda layer, labels: self.objects.on_changed(layer, labels))
         self.objects = Objects(self, self.journals)
-        self.drawing = Drawing(viewer, lambda: self.prompts.layers)
-        self.output = Output(viewer, runner, self._insert_output, notify, self.journals)
+        self.drawing = PreviewLayers(viewer, lambda: self.prompts.layers)
+        self.output = LabelLayers(viewer, runner, self._insert_output, notify, self.journals)
         self.keys = LayerKeys(self._actions(), self.changed.emit)
         self.prompts = PromptLayers(viewer, self.keys, self.in_hand.refine)
         self.prompts.prompted.connect(self._on_prompted)
         self.prompts.changed.connect(self._on_tool)
         self.prompts.selected.connect(self.in_hand.on_selected)
-        self.undoing = Undoing(self, self.objects, self.output)
+        self.undoing = UndoStack(self, self.objects, self.output)
         self._sign, self._is_first = CanvasSign(viewer), True
         self.changed.connect(self._show_sign)
         self._closed = False
@@ -138,7 +141,7 @@ class Controller:
         return self.open.now.selected
 
     @property
-    def refining(self) -> Refinement | None:
+    def refining(self) -> PickedObject | None:
         """The object of the output that the next accept replaces, or None."""
         return self.open.now.refining
 
@@ -210,9 +213,9 @@ class Controller:
         """Keep embeddings in another folder or at a URL from now on; None leaves that to the model."""
         if store != self.jobs.store:
             try:
-                DiskStore(store or embedding_folder())
+                EmbeddingStore(store or embedding_folder())
             except NapariSamError as error:
-                self.tell(str(error))
+                self.notify(str(error))
                 return
             self.jobs.store = store
             self._renew()
@@ -223,7 +226,7 @@ class Controller:
             try:
                 labels_layer.check_target(target, self.image)
             except NapariSamError as error:
-                self.tell(str(error))
+                self.notify(str(error))
                 return
         self.target = target
         if target is not None:
@@ -235,7 +238,7 @@ class Controller:
     def activate(self, tool: str) -> None:
         """Take up a tool, one of `MODE_OF_TOOL`, making its layer where it is missing."""
         if self.image is None:
-            self.tell("There is no image: open one, or choose an image layer.")
+            self.notify("There is no image: open one, or choose an image layer.")
             return
         self.prompts.activate(tool, self.image)
 
@@ -365,7 +368,7 @@ class Controller:
     def _on_plane(self, event: Any = None) -> None:
         self.ahead.moved()
         self.hover.leave()
-        if self.drawing.parked is not None:  # No layer is made here: napari moves its dims while it closes, too.
+        if self.drawing.pending is not None:  # No layer is made here: napari moves its dims while it closes, too.
             self.show_parked()
         if self.prompts.layers:
             self.open.now.downsample = None
@@ -390,7 +393,7 @@ class Controller:
 
     def _on_rendering(self, event: Any = None) -> None:
         if self.ahead.progress is not None:
-            self.tell("Encoding was stopped because the image is shown differently now: start it again.")
+            self.notify("Encoding was stopped because the image is shown differently now: start it again.")
         self._renew()
 
     def _on_removed(self, event: Any) -> None:
@@ -445,7 +448,7 @@ class Controller:
         """Whether an answer is under way that was accepted already: nothing may take its place."""
         return self.is_writing or (self.busy and bool(self.open.waiting))
 
-    def has_prompts(self, each: OpenObject) -> bool:
+    def has_prompts(self, each: Draft) -> bool:
         """Say whether the user said anything of an object."""
         return each.refining is not None or self.prompts.count_of(each.number) > 0
 
@@ -520,7 +523,7 @@ class Controller:
 
     def show_parked(self) -> None:
         """Draw the masks of the other open objects, as far as they lie in the plane in view."""
-        if self.image is None or (not self.open.parked and self.drawing.parked is None):
+        if self.image is None or (not self.open.pending and self.drawing.pending is None):
             return
         try:
             plane = adapters.plane_of(self.viewer, self.image)
@@ -528,19 +531,19 @@ class Controller:
             return
         masks = [
             self.accepting.mask_of(each.selected, each)
-            for each in self.open.parked
+            for each in self.open.pending
             if each.candidates is not None and each.candidates.plane == plane
         ]
         self.drawing.show_parked(self.image, plane, [mask for mask in masks if mask.area])
 
-    def tell(self, sentence: str) -> None:
+    def notify(self, sentence: str) -> None:
         """Tell the user a sentence: napari's notification cuts long ones, the status shows them whole."""
         self._notify(sentence)
         self.set_status(sentence)
 
     def tell_error(self, error: Exception) -> None:
         """Tell the user what went wrong."""
-        self.tell(sentence(error))
+        self.notify(sentence(error))
 
     def set_status(self, status: str) -> None:
         """Say something in the widget's line."""

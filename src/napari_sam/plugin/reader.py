@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from napari_sam.errors import ImageError, LabelsError
-from napari_sam.lazy import LazyLevel, lazy_levels
-from napari_sam.opening import Opened, open_image
-from napari_sam.plugin.image_names import name_of
-from napari_sam.plugin.own_layers import PYRAMID
-from napari_sam.stores.pyramid import LabelPyramid, is_label_image
+from napari_sam.images.lazy.levels import LazyArray, lazy_levels
+from napari_sam.images.opening import ImageSource, open_image
+from napari_sam.labels.pyramid import LabelPyramid, is_label_image
+from napari_sam.plugin.layers.factory import PYRAMID
+from napari_sam.plugin.layers.names import name_of
 
 LayerTuple = tuple[Any, dict[str, Any], str]
 
@@ -46,7 +46,7 @@ def read_layers(path: str) -> list[LayerTuple]:
     return layers_of(opened, name)
 
 
-def _labels_of(pyramid: LabelPyramid, opened: Opened, name: str) -> LayerTuple:
+def _labels_of(pyramid: LabelPyramid, opened: ImageSource, name: str) -> LayerTuple:
     """Return a label pyramid as a layer that accepted masks can be written into."""
     options: dict[str, Any] = {"name": name, "multiscale": len(pyramid.levels) > 1, "metadata": {PYRAMID: pyramid}}
     if opened.axes is not None:
@@ -54,7 +54,7 @@ def _labels_of(pyramid: LabelPyramid, opened: Opened, name: str) -> LayerTuple:
     return lazy_levels(pyramid.levels), options, "labels"
 
 
-def _place_of(opened: Opened, axes: Sequence[int]) -> dict[str, Any]:
+def _place_of(opened: ImageSource, axes: Sequence[int]) -> dict[str, Any]:
     """Return the names of some axes, and their scale, position and units where the file tells them."""
     assert opened.axes is not None
     named = {"axis_labels": [opened.axes[axis] for axis in axes]}
@@ -80,9 +80,9 @@ def _is_unit(name: str) -> bool:
         return False
 
 
-def layers_of(opened: Opened, name: str) -> list[LayerTuple]:
+def layers_of(opened: ImageSource, name: str) -> list[LayerTuple]:
     """Return an opened image as napari layers: one, or one for each channel."""
-    levels = [LazyLevel(level) for level in opened.levels]
+    levels = [LazyArray(level) for level in opened.levels]
     ndim = levels[0].ndim
     letters = opened.axes or ""
     rgb = letters.endswith("s")
@@ -106,11 +106,11 @@ def layers_of(opened: Opened, name: str) -> list[LayerTuple]:
     return found
 
 
-def _data(levels: list[LazyLevel]) -> LazyLevel | list[LazyLevel]:
+def _data(levels: list[LazyArray]) -> LazyArray | list[LazyArray]:
     return levels if len(levels) > 1 else levels[0]
 
 
-def _limits(coarse: LazyLevel, windows: Sequence[tuple[float, float] | None]) -> tuple[float, float]:
+def _limits(coarse: LazyArray, windows: Sequence[tuple[float, float] | None]) -> tuple[float, float]:
     """Return the file's own contrast limits, or the range of a middle plane of the coarsest level."""
     if windows and windows[0] is not None and windows[0][0] < windows[0][1]:
         return windows[0]

@@ -1,16 +1,16 @@
-"""Sample images: photographs that scikit-image ships, and images that are made on the spot; nothing is downloaded."""
+"""Sample images for napari's File menu: those of scikit-image and of `napari_sam.samples`; nothing is downloaded."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from napari_sam.lazy import LazyLevel
+from napari_sam.images.lazy.levels import LazyArray
 
 LayerData = list[tuple[Any, dict[str, Any], str]]
 
 
 def coins() -> LayerData:
-    """Return a grey photograph of Greek coins, shape (303, 384), uint8."""
+    """Return a gray photograph of Greek coins, shape (303, 384), uint8."""
     from skimage.data import coins as image
 
     return [(image(), {"name": "coins"}, "image")]
@@ -24,51 +24,49 @@ def tissue() -> LayerData:
 
 
 def cells() -> LayerData:
-    """Return cultured cells as two layers, nuclei and cytoplasm, each (768, 768) uint16, in micrometres."""
-    from napari_sam.plugin import made_images as made
+    """Return cultured cells as two layers, nuclei and cytoplasm, each (768, 768) uint16, in micrometers."""
+    from napari_sam.samples.cells import CELLS_PIXEL_UM
+    from napari_sam.samples.cells import cells as computed
 
-    image = made.cells().image
-    shared = {"scale": (made.CELLS_PIXEL_UM,) * 2, "units": ("um", "um"), "blending": "additive"}
+    image = computed().image
+    shared = {"scale": (CELLS_PIXEL_UM,) * 2, "units": ("um", "um"), "blending": "additive"}
     limits = ((100.0, 3000.0), (100.0, 1500.0))
-    looks = (("cytoplasm", "green", 1), ("nuclei", "bop blue", 0))
+    channels = (("cytoplasm", "green", 1), ("nuclei", "bop blue", 0))
     return [
-        (image[channel], {"name": name, "colormap": colour, "contrast_limits": limits[channel], **shared}, "image")
-        for name, colour, channel in looks
+        (image[channel], {"name": name, "colormap": color, "contrast_limits": limits[channel], **shared}, "image")
+        for name, color, channel in channels
     ]
 
 
 def abdomen() -> LayerData:
-    """Return a CT of an abdomen, shape (48, 288, 288), int16 in Hounsfield units, in millimetres."""
-    from napari_sam.plugin import made_ct as made
+    """Return a CT of an upper abdomen, shape (24, 160, 224), int16 in Hounsfield units, in millimeters."""
+    from napari_sam.plugin.reader import read_layers
+    from napari_sam.samples.image_files import ABDOMEN_CT
 
-    look = {
-        "name": "CT abdomen",
-        "contrast_limits": (-160.0, 240.0),
-        "scale": made.SPACING_MM,
-        "units": ("mm", "mm", "mm"),
-        "axis_labels": ("z", "y", "x"),
-    }
-    return [(made.ct().image, look, "image")]
+    ((volume, options, kind),) = read_layers(str(ABDOMEN_CT))
+    return [(volume, {**options, "name": "CT abdomen", "contrast_limits": (-160.0, 240.0)}, kind)]
 
 
-def village() -> LayerData:
-    """Return an aerial photograph of a village, shape (1536, 1536, 3), uint8 RGB, in metres."""
-    from napari_sam.plugin import made_aerial as made
+def satellite() -> LayerData:
+    """Return a satellite image of fields beside a reservoir, shape (600, 600, 3), uint8 RGB, in meters."""
+    from napari_sam.plugin.reader import read_layers
+    from napari_sam.samples.image_files import LANDSAT, LANDSAT_PIXEL_M
 
-    look = {"name": "village", "rgb": True, "scale": (made.PIXEL_M,) * 2, "units": ("m", "m")}
-    return [(made.aerial().image, look, "image")]
+    ((image, options, kind),) = read_layers(str(LANDSAT))
+    on_the_ground = {"scale": (LANDSAT_PIXEL_M,) * 2, "units": ("m", "m")}
+    return [(image, {**options, **on_the_ground, "name": "satellite"}, kind)]
 
 
 def slide() -> LayerData:
-    """Return a stained lymph node of 309 GB, levels of (36, 65536, 65536) uint16, made where it is looked at."""
-    from napari_sam.plugin import made_slide as made
+    """Return a stained lymph node of 309 GB, levels of (36, 65536, 65536) uint16, computed when displayed."""
+    from napari_sam.samples.slide import SPACING_UM, slide_levels
 
-    look = {
+    options = {
         "name": "lymph node",
         "multiscale": True,
         "contrast_limits": (100.0, 2600.0),
-        "scale": made.SPACING_UM,
+        "scale": SPACING_UM,
         "units": ("um", "um", "um"),
         "axis_labels": ("z", "y", "x"),
     }
-    return [([LazyLevel(level) for level in made.slide_levels()], look, "image")]
+    return [([LazyArray(level) for level in slide_levels()], options, "image")]

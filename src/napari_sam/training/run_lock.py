@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from napari_sam.errors import OutputError
-from napari_sam.locks import Lock, try_lock
+from napari_sam.files.locks import Lock, try_lock
 
 LOCK_FILE = "training.lock"
 

@@ -21,23 +21,24 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from napari_sam.errors import ModelError, OutputError
-from napari_sam.evaluation import LabelledImage, divide, evaluate, read_manifest, read_split
-from napari_sam.files import replacing
+from napari_sam.evaluation.protocol import LabelledImage, evaluate, read_manifest, read_split, split_images
+from napari_sam.files.outputs import replacing
 from napari_sam.models.archives import check_torch_file
+from napari_sam.models.checkpoints import detect_architecture
 from napari_sam.models.compact import Compact, CompactPredictor
 from napari_sam.models.device import resolve_device
+from napari_sam.models.safe_load import load_weights
 from napari_sam.models.sam import SIZES, TINY, Sam, SamPredictor, build
-from napari_sam.models.weights import load_weights, recognise
 from napari_sam.segmenter import Segmenter
-from napari_sam.training.curve import can_draw, draw_curve
-from napari_sam.training.data import Crop, CropOptions, Source, check_weights, draw_crop, load_sources
-from napari_sam.training.games import CompactGame, Game, SamGame
+from napari_sam.training.config import TrainOptions as TrainOptions
+from napari_sam.training.config import check_out, checked
+from napari_sam.training.config import read_config as read_config
+from napari_sam.training.crops import Crop, CropOptions, Source, check_weights, draw_crop, load_sources
 from napari_sam.training.losses import mask_losses
-from napari_sam.training.options import TrainOptions as TrainOptions
-from napari_sam.training.options import check_out, checked
-from napari_sam.training.options import read_config as read_config
+from napari_sam.training.plots import can_draw, draw_curve
+from napari_sam.training.prompts import PromptBatch, first_prompts, next_points
 from napari_sam.training.run_lock import only_run_in
-from napari_sam.training.simulate import PromptBatch, first_prompts, next_points
+from napari_sam.training.trainers import CompactTrainer, Game, SamTrainer
 
 STATE_FILE, CURVE_FILE, WEIGHTS_FILE, PICTURE_FILE = "state.pt", "curve.json", "weights.safetensors", "curve.png"
 PREFETCH = 4
@@ -98,7 +99,7 @@ def _run(
     """Take the steps that are left, saving the state on the way."""
     state = _restored(_fresh(options, device), options.out)
     side = options.side or state.game.side
-    if isinstance(state.game, SamGame) and side != state.game.side:
+    if isinstance(state.game, SamTrainer) and side != state.game.side:
         raise ModelError(f"A SAM takes crops of {state.game.side} pixels and side is {side}: leave it out.")
     crops = CropOptions(side, options.objects, options.smallest, options.largest, augment=options.augment)
     for step, batch in _batches(sources, options, crops, state.step):
@@ -136,16 +137,16 @@ def _images(options: TrainOptions, kept_out: frozenset[str]) -> tuple[list[Label
     images = [LabelledImage(image, labels, "pairs", "instance") for image, labels in options.pairs]
     if options.manifest:
         images += read_manifest(options.manifest)
-    return divide(images, kept_out, options.manifest.parent if options.manifest else Path())
+    return split_images(images, kept_out, options.manifest.parent if options.manifest else Path())
 
 
 def _fresh(options: TrainOptions, device: torch.device) -> _State:
     torch.manual_seed(options.seed)
     game: Game
     if options.init is None:
-        game = CompactGame(Compact())
+        game = CompactTrainer(Compact())
     else:
-        family, weights = recognise(load_weights(options.init), options.init)
+        family, weights = detect_architecture(load_weights(options.init), options.init)
         if family not in TRAINABLE:
             raise ModelError(
                 f"{options.init} holds {family} weights, which cannot be trained here: start from the compact model, "
@@ -155,12 +156,12 @@ def _fresh(options: TrainOptions, device: torch.device) -> _State:
         network: Compact | Sam = Compact() if family == "compact" else build(family)
         network.load_state_dict(weights)
         game = (
-            CompactGame(network)
+            CompactTrainer(network)
             if isinstance(network, Compact)
-            else SamGame(network, frozen_encoder=options.frozen_encoder)
+            else SamTrainer(network, frozen_encoder=options.frozen_encoder)
         )
     game.network.to(device, torch.float32)
-    if isinstance(game, CompactGame):
+    if isinstance(game, CompactTrainer):
         game.head.to(device)
         game.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(game.network).requires_grad_(False)
@@ -302,10 +303,10 @@ def _validate(
     """Click through the kept-out images with the averaged weights; return the means over the subsets."""
     weights = {key: value.clone() for key, value in state.averaged.state_dict().items()}
     predictor: CompactPredictor | SamPredictor
-    if isinstance(state.game, CompactGame):
+    if isinstance(state.game, CompactTrainer):
         predictor = CompactPredictor(weights, name="training", digest=str(state.step), device=device)
     else:
-        family, _ = recognise(weights, options.out)
+        family, _ = detect_architecture(weights, options.out)
         predictor = SamPredictor(weights, family, name="training", digest=str(state.step), device=device)
     table: dict[str, Any] = {"mean": {}}
     for _, evaluation in evaluate(
@@ -336,7 +337,7 @@ def _restored(state: _State, folder: Path) -> _State:
         state.game.network.load_state_dict(saved["network"])
         state.averaged.load_state_dict(saved["averaged"])
         state.optimizer.load_state_dict(saved["optimizer"])
-        if isinstance(state.game, CompactGame):
+        if isinstance(state.game, CompactTrainer):
             state.game.head.load_state_dict(saved["head"])
         state.step = int(saved["step"])
         state.curve = json.loads((folder / CURVE_FILE).read_text())[: state.step]
@@ -357,7 +358,7 @@ def _save(state: _State, folder: Path) -> None:
         "network": state.game.network.state_dict(),
         "averaged": state.averaged.state_dict(),
         "optimizer": state.optimizer.state_dict(),
-        "head": state.game.head.state_dict() if isinstance(state.game, CompactGame) else {},
+        "head": state.game.head.state_dict() if isinstance(state.game, CompactTrainer) else {},
         "step": state.step,
     }
     half = {

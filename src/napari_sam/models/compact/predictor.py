@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from napari_sam.core.predictor import Decoded, Embedding
 from napari_sam.core.prompts import TilePrompts
+from napari_sam.models.base import pack, round_to_half, unpack
 from napari_sam.models.compact.network import Compact
 from napari_sam.models.compact.prompt_encoder import BOTTOM_RIGHT, NEGATIVE, NOT_A_POINT, POSITIVE, TOP_LEFT
 from napari_sam.models.compact.recorded import Recorded
 from napari_sam.models.device import Batches, precision_for, precision_name
-from napari_sam.models.predictor import Decoded, Embedding, halved, packed, unpacked
 
 PIXEL_MEAN, PIXEL_STD = 0.45, 0.25
 # Channels and strides of what the image encoder is asked for.
@@ -44,7 +45,7 @@ class CompactPredictor:
     input_side = 256
     object_fraction = 1 / 3
     object_range = (0.1, 0.75)
-    probe_reach = 2
+    probe_levels = 2
 
     def __init__(
         self, state: dict[str, Tensor], *, name: str, digest: str, device: torch.device, precision: str = "auto"
@@ -77,7 +78,7 @@ class CompactPredictor:
         images = ((images.float() / 255 - PIXEL_MEAN) / PIXEL_STD).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
             features = self._network.image_encoder.features(images)
-        halves = [halved(feature.float()) for feature in features]
+        halves = [round_to_half(feature.float()) for feature in features]
         return [self._embedding([half[i : i + 1] for half in halves]) for i in range(len(tiles))]
 
     def _embedding(self, features: Sequence[Tensor]) -> Embedding:
@@ -86,13 +87,13 @@ class CompactPredictor:
 
     def pack(self, embedding: Embedding) -> NDArray[np.float16]:
         """Return the features; what each pixel thinks of its object follows from the finest; see `Predictor`."""
-        return packed(embedding.tensors[:3])
+        return pack(embedding.tensors[:3])
 
     @torch.inference_mode()
     def unpack(self, values: NDArray[np.float16]) -> Embedding:
         """Return the embedding of packed values; see `Predictor`."""
         shapes = [(1, channels, self.input_side // stride, self.input_side // stride) for channels, stride in FEATURES]
-        return self._embedding(unpacked(values, shapes, self._device))
+        return self._embedding(unpack(values, shapes, self._device))
 
     @torch.inference_mode()
     def decode(self, embedding: Embedding, prompts: TilePrompts) -> Decoded:

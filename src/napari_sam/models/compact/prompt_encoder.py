@@ -16,7 +16,7 @@ DISK_SIGMA = 5.0
 DISTANCE_UNIT = 64.0
 TRAINED_SIDE = 256.0
 MAPS = 10
-LEAST_LOG_RADIUS, MOST_LOG_RADIUS = 0.0, 6.0
+MIN_LOG_RADIUS, MAX_LOG_RADIUS = 0.0, 6.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,7 +149,7 @@ def _agreement(centers: Tensor, at: Tensor) -> Tensor:
     """
     rows = centers.shape[-1]
     cell = grid_centers(rows, 4.0, centers)
-    radius = centers[:, 2].clamp(LEAST_LOG_RADIUS, MOST_LOG_RADIUS).exp()
+    radius = centers[:, 2].clamp(MIN_LOG_RADIUS, MAX_LOG_RADIUS).exp()
     x = cell[None, None, :] + centers[:, 0] * radius
     y = cell[None, :, None] + centers[:, 1] * radius
     x0, y0, radius0 = F.grid_sample(torch.stack([x, y, radius], 1), at, align_corners=False)[..., 0].unbind(1)

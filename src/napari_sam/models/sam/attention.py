@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 # What one step of `in_parts` holds of the scores, for each thread: about the second-level cache of a processor core.
 PART_BYTES = 2**21
-LEAST_ROWS = 64
+MIN_ROWS = 64
 # Sums along shorter rows than this cost more than longer products.
-LEAST_COLS = 32
+MIN_COLS = 32
 # Flex attention works on blocks of this many tokens; smaller grids (windows) are left to `extended`.
 FLEX_TOKENS = 1024
 
@@ -49,7 +49,7 @@ def in_parts(q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_col: Tensor) ->
     """
     n, heads, tokens, width = q.shape
     rows, cols = by_row.shape[-1], by_col.shape[-1]
-    adds = cols >= LEAST_COLS
+    adds = cols >= MIN_COLS
     longer_q, longer_k = (q * width**-0.5, k) if adds else _longer(q, k, by_row, by_col)
     # Copied once here; products of strided parts would copy them each time.
     queries, keys, values, row_scores, col_scores = (
@@ -57,7 +57,7 @@ def in_parts(q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_col: Tensor) ->
     )
     out = torch.empty_like(values)
     line = tokens * q.element_size()
-    step = min(tokens, max(LEAST_ROWS, PART_BYTES // line))
+    step = min(tokens, max(MIN_ROWS, PART_BYTES // line))
     group = torch.get_num_threads() * max(1, PART_BYTES // (step * line))
     for start in range(0, len(out), group):
         batch = slice(start, start + group)

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_sam.core.predictor import Decoded, Embedding
 from napari_sam.core.prompts import TilePrompts
+from napari_sam.models.base import pack, round_to_half, unpack
 from napari_sam.models.device import Batches, precision_for, precision_name
-from napari_sam.models.predictor import Decoded, Embedding, halved, packed, unpacked
 from napari_sam.models.sam.hq import MaskDecoderHQ
 from napari_sam.models.sam.image_encoder import ImageEncoderViT
 from napari_sam.models.sam.network import HQ, SIZES, build
@@ -52,7 +53,7 @@ class SamPredictor:
     input_side = 1024
     object_fraction = 1 / 6
     object_range = (0.03, 0.75)
-    probe_reach = 0
+    probe_levels = 0
 
     def __init__(
         self,
@@ -117,7 +118,7 @@ class SamPredictor:
             parts = [embeddings[index : index + 1]]
             if self._hq is not None:
                 parts.append(self._hq.hq_features(parts[0], early[index : index + 1]))
-            kept.append(Embedding(tuple(halved(part) for part in parts)))
+            kept.append(Embedding(tuple(round_to_half(part) for part in parts)))
         return kept
 
     def _through(self, tiles: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
@@ -135,13 +136,13 @@ class SamPredictor:
 
     def pack(self, embedding: Embedding) -> NDArray[np.float16]:
         """Return the features; see `Predictor`."""
-        return packed(embedding.tensors)
+        return pack(embedding.tensors)
 
     def unpack(self, values: NDArray[np.float16]) -> Embedding:
         """Return the embedding of packed values; see `Predictor`."""
         side = self.input_side // 16
         shapes = [(1, 256, side, side), (1, 32, 4 * side, 4 * side)]
-        return Embedding(unpacked(values, shapes if self._hq is not None else shapes[:1], self._device))
+        return Embedding(unpack(values, shapes if self._hq is not None else shapes[:1], self._device))
 
     @torch.inference_mode()
     def decode(self, embedding: Embedding, prompts: TilePrompts) -> Decoded:

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_sam.core.predictor import Decoded
 from napari_sam.core.prompts import TilePrompts
-from napari_sam.models.predictor import Decoded
 
 NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT = range(4)
 NOT_A_POINT = -1
 # A mask is stable where logits this far around the threshold hardly change its area (Ravi et al. 2024, appendix).
 STABILITY_MARGIN = 0.05
-LEAST_STABILITY = 0.98
+MIN_STABILITY = 0.98
 # Earlier answers are given back no surer than this, as the reference does.
-MOST_LOGIT = 32.0
+MAX_LOGIT = 32.0
 
 
 class PromptDecoder:
@@ -57,7 +57,7 @@ class PromptDecoder:
         masks = None
         if prompts.mask_logits is not None:
             logits = torch.from_numpy(np.ascontiguousarray(prompts.mask_logits)).to(coarse.device)
-            masks = resized(logits[None], self._grid)[None].clamp(-MOST_LOGIT, MOST_LOGIT)
+            masks = resized(logits[None], self._grid)[None].clamp(-MAX_LOGIT, MAX_LOGIT)
         sparse, dense = self._prompt_encoder(
             input_points=torch.from_numpy(coords)[None, None].to(coarse.device),
             input_labels=torch.from_numpy(types)[None, None].to(coarse.device),
@@ -112,7 +112,7 @@ def chosen(answers: Tensor, scores: Tensor) -> Tensor:
     """
     ordered = 1 + scores[1:].argsort(descending=True, stable=True)
     sure, perhaps = ((answers[0] > margin).sum() for margin in (STABILITY_MARGIN, -STABILITY_MARGIN))
-    stable = bool(sure >= LEAST_STABILITY * perhaps)
+    stable = bool(sure >= MIN_STABILITY * perhaps)
     return torch.cat([torch.zeros_like(ordered[:1]), ordered[:2]]) if stable else ordered
 
 

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_sam.core.predictor import Decoded, Embedding
 from napari_sam.core.prompts import TilePrompts
+from napari_sam.models.base import pack, round_to_half, unpack
 from napari_sam.models.device import Batches, precision_for, precision_name
-from napari_sam.models.predictor import Decoded, Embedding, halved, packed, unpacked
 from napari_sam.models.sam2.configs import SIDE, SIZES, network_of
 from napari_sam.models.sam2.decoding import NoPositions, PromptDecoder
 from napari_sam.models.sam2.keys import for_images
@@ -54,7 +55,7 @@ class Sam2Predictor:
     input_side = SIDE
     object_fraction = 1 / 6
     object_range = (0.03, 0.75)
-    probe_reach = 0
+    probe_levels = 0
 
     def __init__(
         self,
@@ -91,16 +92,19 @@ class Sam2Predictor:
         images = (images.float() / 255 - self._mean) / self._std
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
             features: Sequence[Tensor] = self._network.get_image_embeddings(images)
-        return [Embedding(tuple(halved(part[i : i + 1].float()) for part in features[::-1])) for i in range(len(tiles))]
+        return [
+            Embedding(tuple(round_to_half(part[i : i + 1].float()) for part in features[::-1]))
+            for i in range(len(tiles))
+        ]
 
     def pack(self, embedding: Embedding) -> NDArray[np.float16]:
         """Return the features; see `Predictor`."""
-        return packed(embedding.tensors)
+        return pack(embedding.tensors)
 
     def unpack(self, values: NDArray[np.float16]) -> Embedding:
         """Return the embedding of packed values; see `Predictor`."""
         shapes = [(1, channels, self.input_side // stride, self.input_side // stride) for channels, stride in FEATURES]
-        return Embedding(unpacked(values, shapes, self._device))
+        return Embedding(unpack(values, shapes, self._device))
 
     @torch.inference_mode()
     def decode(self, embedding: Embedding, prompts: TilePrompts) -> Decoded:

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_sam.core.predictor import Decoded, Embedding
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError
+from napari_sam.models.base import pack, round_to_half, unpack
 from napari_sam.models.device import Batches, precision_for, precision_name
-from napari_sam.models.predictor import Decoded, Embedding, halved, packed, unpacked
 from napari_sam.models.sam2.decoding import PromptDecoder, resized
 from napari_sam.models.sam3.networks import SIDE, networks
 from napari_sam.models.sam3.text import Found, vocabulary_of, words
@@ -54,7 +55,7 @@ class Sam3Predictor:
     input_side = SIDE
     object_fraction = 1 / 6
     object_range = (0.03, 0.75)
-    probe_reach = 0
+    probe_levels = 0
 
     def __init__(
         self,
@@ -104,11 +105,13 @@ class Sam3Predictor:
             coarse = coarse + self._tracker.no_memory_embedding.reshape(1, -1, 1, 1)
             features = [coarse, decoder.conv_s1(middle), decoder.conv_s0(fine)]
         features += [cells] if self.finds_text else []
-        return [Embedding(tuple(halved(part[i : i + 1].float()) for part in features)) for i in range(len(tiles))]
+        return [
+            Embedding(tuple(round_to_half(part[i : i + 1].float()) for part in features)) for i in range(len(tiles))
+        ]
 
     def pack(self, embedding: Embedding) -> NDArray[np.float16]:
         """Return the features; see `Predictor`."""
-        return packed(embedding.tensors)
+        return pack(embedding.tensors)
 
     def unpack(self, values: NDArray[np.float16]) -> Embedding:
         """Return the embedding of packed values; see `Predictor`."""
@@ -118,7 +121,7 @@ class Sam3Predictor:
         shapes = [(1, count, *size) for count, size in zip(channels, self._sizes[::-1], strict=True)]
         if self.finds_text:
             shapes.append((1, vision.backbone_config.hidden_size, *self._sizes[-1]))
-        return Embedding(unpacked(values, shapes, self._device))
+        return Embedding(unpack(values, shapes, self._device))
 
     @torch.inference_mode()
     def decode(self, embedding: Embedding, prompts: TilePrompts) -> Decoded:

@@ -10,9 +10,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.core.predictor import Embedding
 from napari_sam.errors import ModelError, PromptError
-from napari_sam.models.predictor import Embedding
-from napari_sam.models.registry import REGISTRY
+from napari_sam.weights.registry import REGISTRY
 
 VOCABULARY = "tokenizer.json"
 # One text is looked for on many tiles, and a vocabulary takes a while to read.

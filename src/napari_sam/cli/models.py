@@ -1,0 +1,182 @@
+"""The commands around models: `napari-sam models` and `napari-sam convert`."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from napari_sam.cli.console import console, finish_listing, messages, say
+from napari_sam.errors import ImageError, ModelError
+from napari_sam.files.outputs import check_output
+from napari_sam.files.paths import check_apart, check_input, local_path
+
+if TYPE_CHECKING:
+    from napari_sam.core.predictor import Predictor
+    from napari_sam.weights.registry import ModelEntry
+
+
+def models(
+    download: Annotated[
+        list[str] | None, typer.Option("--download", metavar="NAME", help="Fetch the weights of a model now.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Write the list as JSON.")] = False,
+) -> None:
+    """List the models that can be asked for by name, or download one ahead of time."""
+    from napari_sam.weights.local import verified
+    from napari_sam.weights.registry import REGISTRY, models_folder
+
+    for name in download or []:
+        if name not in REGISTRY:
+            raise ModelError(f"There is no model {name!r}: use one of {', '.join(REGISTRY)}.")
+    if download:
+        for name in download:
+            _fetch(REGISTRY[name])
+            path, _ = verified(REGISTRY[name])
+            say(f"{name} is in {path}")
+        return
+    if json:
+        text = jsonlib.dumps([_described(entry) for entry in REGISTRY.values()], indent=2)
+        console.print(text, soft_wrap=True)
+        finish_listing()
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("name", "where", "licence"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("good for")
+    for entry in REGISTRY.values():
+        table.add_row(entry.name, _where(entry), entry.licence, entry.summary)
+    console.print(table)
+    say(f"Weights are kept in {models_folder()} (NAPARI_SAM_MODELS).")
+    finish_listing()
+
+
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of any known model, or the name of a model.")],
+    out: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+    half: Annotated[bool, typer.Option("--half", help="Round to half precision: half as large.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", "--force", help="Replace the file where it exists.")
+    ] = False,
+) -> None:
+    """Write a checkpoint under the official names, as safetensors."""
+    check_output(out, (".safetensors",), overwrite)
+    check_sources(None, str(checkpoint))
+    check_apart({"checkpoint": model_file(str(checkpoint))}, {"the output": out})
+    from napari_sam.models.checkpoints import detect_architecture
+    from napari_sam.models.safe_load import load_weights, save_weights
+    from napari_sam.weights.registry import REGISTRY
+
+    entry = REGISTRY.get(str(checkpoint))
+    if entry is not None and not checkpoint.exists():
+        checkpoint = entry.path if entry.is_here else _fetch(entry)
+        check_apart({"model": checkpoint}, {"the output": out})
+    family, state = detect_architecture(load_weights(checkpoint), checkpoint)
+    save_weights(state, out, family=family, half=half)
+    size = _size(out.stat().st_size)
+    say(f"{family} with {len(state)} tensors, {size}, written to {out}")
+
+
+def check_sources(image: str | None, model: str | None) -> None:
+    """Refuse an image or a model file that cannot be opened, or whose opening would never end.
+
+    Raises
+    ------
+    ImageError, ModelError
+        See `check_input`.
+    """
+    path = local_path(image)
+    if path is not None:
+        check_input(path, "image", ImageError)
+    file = None if model is None else model_file(model)
+    if file is not None:
+        check_input(file, "model", ModelError)
+
+
+def image_files(image: str | None) -> dict[str, str | Path | None]:
+    """Return an image and all other files that it is read from, each with its name in messages, for `check_apart`."""
+    from napari_sam.images.parts import parts_of
+
+    path = local_path(image)
+    parts = [] if path is None else parts_of(path)
+    return {"image": image, **{f"file of the image {part.name}": part for part in parts}}
+
+
+def model_file(model: str) -> Path | None:
+    """Return the file that a model is named by, or None for the name of a known model."""
+    from napari_sam.weights.registry import REGISTRY
+
+    return None if model in REGISTRY else Path(model)
+
+
+def load(
+    model: str, device: str, precision: str = "auto", compiled: bool = False, image: str | None = None
+) -> Predictor:
+    """Load a model for a command; weights that are not on this machine yet are downloaded with a bar.
+
+    Before a download the image is looked at: a typing error should not cost gigabytes.
+    """
+    from napari_sam import models as loading
+    from napari_sam.weights.registry import REGISTRY
+
+    entry = REGISTRY.get(model)
+    if entry is not None and not entry.is_here:
+        if image is not None:
+            from napari_sam.images.volume import Volume
+
+            Volume.of(image)
+        _fetch(entry)
+    return loading.load_predictor(model, device, precision=precision, compiled=compiled)
+
+
+def _fetch(entry: ModelEntry) -> Path:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from napari_sam.weights.local import fetch
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    progress = Progress(*columns, TimeRemainingColumn(), console=messages)
+    task = progress.add_task(entry.name, total=entry.nbytes)
+
+    def show(done: int, total: int | None) -> None:
+        progress.start()  # Only now: what is refused before needs no bar.
+        progress.update(task, completed=done, total=total or entry.nbytes)
+
+    try:
+        return fetch(entry, show)
+    finally:
+        if progress.live.is_started:
+            progress.stop()
+
+
+def _described(entry: ModelEntry) -> dict[str, Any]:
+    path = entry.path
+    return {
+        "name": entry.name,
+        "family": entry.family,
+        "where": "shipped" if entry.shipped else "here" if entry.is_here else "download" if entry.source else "by hand",
+        "path": str(path),
+        "bytes": path.stat().st_size if entry.is_here else entry.nbytes,
+        "licence": entry.licence,
+        "good for": entry.summary,
+        "source": entry.source,
+        "homepage": entry.homepage or None,
+        "by hand": entry.by_hand or None,
+        "extra": entry.extra or None,
+    }
+
+
+def _where(entry: ModelEntry) -> str:
+    described = _described(entry)
+    if not described["bytes"]:
+        return str(described["where"])
+    about = "" if described["where"] in ("shipped", "here") else "~"
+    return f"{described['where']}, {about}{_size(described['bytes'])}"
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 2**30:.1f} GiB" if nbytes >= 2**30 else f"{nbytes / 2**20:.0f} MiB"

@@ -1,0 +1,95 @@
+"""Predictor: the protocol that every model implements, and the values it takes and returns. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.core.prompts import TilePrompts
+
+# A `torch.Tensor`: the model that made it is the only one that reads it.
+Tensor = Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedding:
+    """What the image encoder makes of one tile; only its own predictor knows what the tensors mean.
+
+    Parameters
+    ----------
+    tensors
+        On the predictor's device, each of shape (1, channels, rows, cols).
+    """
+
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """The mask decoder's answer for one tile.
+
+    Parameters
+    ----------
+    logits
+        Shape (3, side / 4, side / 4), float32; positive inside. Over the whole tile, padding included.
+    iou_prediction
+        Shape (3,), float32: the decoder's estimate of each mask's IoU with the object, 0 to 1.
+    """
+
+    logits: NDArray[np.float32]
+    iou_prediction: NDArray[np.float32]
+
+
+class Predictor(Protocol):
+    """A promptable model, split where SAM is: encode a tile once, decode prompts on it many times.
+
+    Attributes
+    ----------
+    name
+        The model's name or the path of its weights.
+    input_side
+        Side s of the encoder's square input, in tile pixels.
+    object_fraction
+        Share of the tile's side at which the model segments objects best.
+    object_range
+        Shares of the tile's side, (least, most), at which it segments them well enough to leave the tile as it is.
+    probe_reach
+        How many levels finer and coarser than a guess are tried for a lone point; 0 where encoding is too slow for it.
+    digest
+        Hash of the weights and the precision; embeddings of different digests never mix.
+    batch
+        How many tiles are best given to `encode` at once; it takes any number.
+    """
+
+    name: str
+    input_side: int
+    object_fraction: float
+    object_range: tuple[float, float]
+    probe_levels: int
+    digest: str
+
+    @property
+    def batch(self) -> int: ...
+
+    def encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
+        """Encode tiles of shape (n, side, side, 3), uint8 RGB, into n embeddings, rounded to half precision."""
+        ...
+
+    def decode(self, embedding: Embedding, prompts: TilePrompts) -> Decoded:
+        """Decode the prompts of one object on an encoded tile into three candidates."""
+        ...
+
+    def pack(self, embedding: Embedding) -> NDArray[np.float16]:
+        """Return what must be kept of an embedding, shape (n,); `unpack` makes the very same embedding of it."""
+        ...
+
+    def unpack(self, values: NDArray[np.float16]) -> Embedding:
+        """Return the embedding that `pack` was given."""
+        ...

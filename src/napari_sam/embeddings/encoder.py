@@ -1,0 +1,297 @@
+"""TileEncoder: from a tile of a volume to its embedding, each step at most once; and many tiles in a row."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.rendering import Rendering
+from napari_sam.core.tiles import Tile, TileGrid
+from napari_sam.embeddings.bulk import BulkPass
+from napari_sam.embeddings.cache import EmbeddingCache, tile_digest
+from napari_sam.embeddings.store import EmbeddingStore
+from napari_sam.errors import ImageError, OutputError
+from napari_sam.files.folders import FOLDER_VARIABLE, embedding_folder
+from napari_sam.images.volume import Volume
+
+if TYPE_CHECKING:
+    from napari_sam.core.predictor import Embedding, Predictor
+
+READERS = 2
+READERS_OF_A_GPU = 6
+READ_AHEAD = 6
+# A few hundred bytes each: of more tiles than that it is forgotten what they looked like.
+DIGESTS_KEPT = 20_000
+MAX_TILES = 2**40
+TileKey = tuple[Plane, Tile]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeProgress:
+    """How far a run over many tiles has come.
+
+    Parameters
+    ----------
+    total, done
+        Tiles of the run, and those that are dealt with.
+    encoded, known, empty
+        Of those: encoded now, found in the store, and skipped because every pixel is the same.
+    """
+
+    total: int
+    done: int = 0
+    encoded: int = 0
+    known: int = 0
+    empty: int = 0
+
+
+class TileSweep:
+    """The tiles that own a box of some planes at some levels: counted at once, made one by one.
+
+    Parameters
+    ----------
+    encoder
+        Knows the planes' tiles.
+    planes
+        In the order of work.
+    levels
+        Of each plane the coarse ones come first.
+    box
+        What is to be covered; all of the planes when left out.
+    """
+
+    def __init__(
+        self, encoder: TileEncoder, planes: Sequence[Plane], levels: Sequence[int], box: Box | None = None
+    ) -> None:
+        self._encoder, self._planes, self._levels, self._box = encoder, planes, levels, box
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def count(self) -> int:
+        """The number of tiles, which for an absurd shape is more than `len` can say."""
+        return sum(
+            (last.row - first.row + 1) * (last.col - first.col + 1)
+            for plane in self._planes
+            for first, last in self._corners(plane)
+        )
+
+    def __iter__(self) -> Iterator[TileKey]:
+        for plane in self._planes:
+            grid = self._encoder.grid(plane)
+            for first, last in self._corners(plane):
+                for row in range(first.row, last.row + 1):
+                    for col in range(first.col, last.col + 1):
+                        yield plane, grid.tile(first.level, row, col)
+
+    def _corners(self, plane: Plane) -> Iterator[tuple[Tile, Tile]]:
+        """Yield the first and the last tile of each level."""
+        grid = self._encoder.grid(plane)
+        whole = Box.of_shape(grid.shape)
+        inside = whole if self._box is None else self._box.intersection(whole)
+        if inside.is_empty:
+            return
+        for level in sorted({grid.clamp(level) for level in self._levels}, reverse=True):
+            yield grid.corners(level, inside)
+
+
+class TileEncoder:
+    """Makes the embeddings of a volume's tiles and keeps them in memory and, with a store, on disk.
+
+    Parameters
+    ----------
+    volume
+        Where the pixels are.
+    predictor
+        What encodes them.
+    rendering
+        Makes the rendering of the whole volume when it is first needed.
+    store
+        Where embeddings are kept beyond this process, or None.
+
+    Attributes
+    ----------
+    progress
+        Called with one sentence before a tile is encoded for an interaction, or None.
+    trouble
+        Why nothing more is written to the store, or None: an interaction goes on without it.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        predictor: Predictor,
+        rendering: Callable[[], Rendering],
+        store: EmbeddingStore | None = None,
+    ) -> None:
+        self.volume = volume
+        self.predictor = predictor
+        self.store = store
+        self.progress: Callable[[str], None] | None = None
+        self.trouble: str | None = None
+        self._make_rendering = rendering
+        self._rendering: Rendering | None = None
+        self._memory: EmbeddingCache[Embedding] = EmbeddingCache()
+        self._digests: OrderedDict[TileKey, str] = OrderedDict()
+        self._lock = Lock()
+
+    @property
+    def rendering(self) -> Rendering:
+        """How the whole volume is stretched; sampled once."""
+        if self._rendering is None:
+            self._rendering = self._make_rendering()
+        return self._rendering
+
+    def grid(self, plane: Plane) -> TileGrid:
+        """Return the tiles of a plane."""
+        shape, size = plane.shape_in(self.volume.shape), self.volume.pixel_size(plane)
+        return TileGrid(shape, self.predictor.input_side, size)
+
+    def is_ready(self, plane: Plane, tile: Tile) -> bool:
+        """Say whether the embedding of a tile is at hand: asking reads and encodes nothing."""
+        digest = self._digests.get((plane, tile))
+        if digest is None:
+            return False
+        in_memory = self._memory.get(digest) is not None
+        return in_memory or (self.store is not None and self.store.has(digest, self.predictor.digest))
+
+    def embedding(self, plane: Plane, tile: Tile) -> Embedding:
+        """Return the embedding of a tile; one that is kept is neither read nor encoded again."""
+        digest = self._digests.get((plane, tile))
+        kept = self._kept(digest) if digest else None
+        if kept is not None:
+            return kept
+        rendered, digest = self._rendered(plane, tile)
+        kept = self._kept(digest)
+        if kept is not None:
+            return kept
+        if self.progress:
+            self.progress(f"Encoding {tile.read.height:g} x {tile.read.width:g} pixels ...")
+        (embedding,) = self.predictor.encode(rendered[None])
+        self._memory.put(digest, embedding)
+        if self.store is not None and not self.store.read_only and self.trouble is None:
+            try:
+                self.store.put(digest, self.predictor.digest, self.predictor.pack(embedding))
+            except OutputError as error:
+                self.trouble = str(error)
+        return embedding
+
+    def refresh(self) -> None:
+        """Forget what the image looked like."""
+        self._rendering = None
+        self._digests.clear()
+        self.volume.forget()
+
+    def encode_all(self, store: EmbeddingStore, places: TileSweep) -> Iterator[EncodeProgress]:
+        """Encode many tiles into a store, skipping what it holds and tiles whose pixels are all the same.
+
+        Reading runs ahead of encoding and writing behind it, in other threads; memory is bounded by a few batches, not
+        by the number of tiles. Several processes may work on one store: a tile that another one has in hand is looked
+        at again at the end.
+
+        Parameters
+        ----------
+        store
+            Where the embeddings go.
+        places
+            The tiles, in the order of work.
+
+        Yields
+        ------
+        EncodeProgress
+            After every tile; close the generator to stop.
+
+        Raises
+        ------
+        ImageError, OutputError
+            A tile cannot be read, or the store cannot be written to; what was encoded is kept.
+        """
+        if store.read_only:
+            raise OutputError(f"{store.path} was opened to be read only: open it for writing to encode into it.")
+        if places.count > MAX_TILES:
+            raise ImageError(f"The image has {places.count:.1e} tiles, too many to encode: name a part of it by a box.")
+        progress = EncodeProgress(len(places))
+        left: TileSweep | list[TileKey] = places
+        while len(left):
+            bulk: BulkPass[TileKey] = BulkPass(store, self.predictor)
+            for kind in bulk.run(self._read_all(left)):
+                progress = _counted(progress, kind)
+                yield progress
+            if len(bulk.claimed_by_others) == len(left):
+                store.wait_for_others()
+            left = bulk.claimed_by_others
+
+    def _read_all(self, places: Iterable[TileKey]) -> Iterator[tuple[TileKey, NDArray[np.uint8], str]]:
+        """Yield rendered tiles in order, read a few ahead in other threads."""
+        _ = self.rendering  # Sampled once, not by every reader.
+        ahead = max(READ_AHEAD, 2 * self.predictor.batch)
+        waiting: deque[tuple[TileKey, Future[tuple[NDArray[np.uint8], str]]]] = deque()
+        with ThreadPoolExecutor(READERS if self.predictor.batch == 1 else READERS_OF_A_GPU) as pool:
+            try:
+                for place in places:
+                    waiting.append((place, pool.submit(self._rendered, *place)))
+                    if len(waiting) > ahead:
+                        first, result = waiting.popleft()
+                        yield first, *result.result()
+                while waiting:
+                    first, result = waiting.popleft()
+                    yield first, *result.result()
+            finally:
+                for _place, result in waiting:
+                    result.cancel()
+
+    def _rendered(self, plane: Plane, tile: Tile) -> tuple[NDArray[np.uint8], str]:
+        rendered = self.volume.render(plane, tile, self.rendering)
+        digest = tile_digest(rendered, self.predictor.digest)
+        with self._lock:
+            self._digests[plane, tile] = digest
+            if len(self._digests) > DIGESTS_KEPT:
+                self._digests.popitem(last=False)
+        return rendered, digest
+
+    def _kept(self, digest: str) -> Embedding | None:
+        kept = self._memory.get(digest)
+        if kept is None and self.store is not None:
+            values = self.store.get(digest, self.predictor.digest)
+            if values is not None:
+                kept = self.predictor.unpack(values)
+                self._memory.put(digest, kept)
+        return kept
+
+
+def default_store(predictor: Predictor) -> EmbeddingStore | None:
+    """Return the store to use where the user names none.
+
+    What slow models make is kept in the cache folder; for fast ones that is not worth it, but what was encoded ahead
+    into that folder is found there.
+
+    Raises
+    ------
+    OutputError
+        The folder, or what the environment says of it, cannot be used.
+    """
+    if predictor.probe_levels == 0:
+        return EmbeddingStore.default()
+    try:
+        folder = embedding_folder()
+    except OutputError:
+        if os.environ.get(FOLDER_VARIABLE):
+            raise
+        return None  # Without a home folder nothing was encoded ahead.
+    return EmbeddingStore(folder, read_only=True) if folder.exists() else None
+
+
+def _counted(progress: EncodeProgress, kind: str) -> EncodeProgress:
+    counts = {name: getattr(progress, name) for name in ("encoded", "known", "empty")}
+    counts[kind] += 1
+    return EncodeProgress(progress.total, progress.done + 1, **counts)

@@ -1,0 +1,293 @@
+"""EmbeddingStore: embeddings on disk, safe with several processes and after a kill at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.embeddings.zarr_layout import (
+    ARRAY,
+    CHUNK,
+    CLAIM,
+    CLAIMS,
+    PARTIAL,
+    ZarrLayout,
+    predictor_of,
+    reason,
+)
+from napari_sam.errors import OutputError
+from napari_sam.files.folders import cache_capacity, embedding_folder
+from napari_sam.files.locks import try_lock
+from napari_sam.files.paths import local_path
+from napari_sam.files.process_locks import process_lock, remove_stale_locks
+
+PARTIAL_SECONDS = 300.0
+WAIT_SECONDS = 0.05
+WRITE_TRIES, WRITE_PAUSE = 50, 0.001
+# Looking through the folder for what to delete takes long: only when a part of the capacity was written.
+LOOK_SHARE = 0.05
+KEEP_SHARE = 0.9
+
+
+class EmbeddingStore:
+    """Embeddings on disk, by the digest of the rendered tile, the weights and the precision.
+
+    Parameters
+    ----------
+    path
+        A folder, made at the first write, or the URL of any fsspec file system.
+    capacity
+        Bytes to keep in a folder, at the cost of what was not used for longest; no limit when left out. It is looked
+        after once in a while, so up to a twentieth more may be there for a time.
+    read_only
+        Never write: `put` does nothing.
+
+    Raises
+    ------
+    OutputError
+        The place holds something else, or embeddings of another version, or cannot be reached.
+    """
+
+    def __init__(self, path: Path | str, *, capacity: int | None = None, read_only: bool = False) -> None:
+        self.path = local_path(path) or str(path)
+        self.capacity = capacity
+        self.read_only = read_only
+        # Processes that start together look at other times, and of many that write little, some look.
+        self._unseen = random.random() * LOOK_SHARE * (capacity or 0)
+        self._arrays = ZarrLayout(self.path, read_only)
+        self._arrays.check()
+
+    @classmethod
+    def default(cls) -> EmbeddingStore:
+        """Return the store in the cache folder, with the capacity that is set for it."""
+        return cls(embedding_folder(), capacity=cache_capacity())
+
+    def get(self, digest: str, predictor: str) -> NDArray[np.float16] | None:
+        """Return the values of an embedding, shape (n,), or None where there is none or it is damaged.
+
+        Parameters
+        ----------
+        digest
+            Of the tile: 40 hexadecimal digits, see `tile_digest`.
+        predictor
+            The predictor's own digest, any text.
+        """
+        for name in self._arrays.holding(digest, predictor):
+            values = self._arrays.read(name, digest)
+            if values is not None:
+                if isinstance(self.path, Path) and not self.read_only:
+                    with contextlib.suppress(OSError):
+                        os.utime(self._arrays.file(name, digest))
+                return values
+        return None
+
+    def has(self, digest: str, predictor: str) -> bool:
+        """Say whether an embedding is there, without reading it."""
+        return any(True for _ in self._arrays.holding(digest, predictor))
+
+    def put(self, digest: str, predictor: str, values: NDArray[np.float16]) -> None:
+        """Write an embedding, of any number of values; the same one again changes nothing.
+
+        Raises
+        ------
+        OutputError
+            The disk is full, or the store cannot be written to; what is there is kept.
+        """
+        if self.read_only:
+            return
+        flat = np.asarray(values, np.float16).ravel()
+        try:
+            with _writing(self.path) if isinstance(self.path, Path) else contextlib.nullcontext():
+                name = self._arrays.write(digest, predictor, flat)
+        except OutputError:
+            raise
+        except OSError as error:
+            raise OutputError(
+                f"Embeddings cannot be written to {self.path} ({reason(error)}): make room, check its permissions, or "
+                "name another place."
+            ) from error
+        except Exception as error:
+            raise OutputError(
+                f"The embeddings in {self.path} are damaged ({reason(error)}): clear them, or name another place."
+            ) from error
+        if self.capacity is not None and isinstance(self.path, Path):
+            with contextlib.suppress(OSError):
+                self._unseen += self._arrays.file(name, digest).stat().st_size
+            if self._unseen >= self.capacity * LOOK_SHARE:
+                self._unseen = 0
+                self.evict()
+
+    @contextlib.contextmanager
+    def process_lock(self, digest: str) -> Iterator[bool]:
+        """Say to other processes that a tile is being encoded; gives False where another one said so before.
+
+        At a URL there are no claims: two processes may encode the same tile there, to the same end.
+        """
+        if not isinstance(self.path, Path) or self.read_only:
+            yield True
+            return
+        with process_lock(self.path / CLAIMS / digest) as mine:
+            yield mine
+
+    def wait_for_others(self) -> None:
+        """Give another process a moment to finish what it claimed."""
+        time.sleep(WAIT_SECONDS)
+
+    # -- housekeeping, in folders only -----------------------------------------------------------------------------
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all embeddings on disk."""
+        return sum(size for _, size, _ in self._entries())
+
+    @property
+    def count(self) -> int:
+        """Number of embeddings."""
+        return sum(1 for _ in self._entries())
+
+    def by_predictor(self) -> dict[str, tuple[int, int]]:
+        """Return the number of embeddings and their bytes for each model, under what its digest begins with."""
+        found: dict[str, tuple[int, int]] = {}
+        for folder in self._array_folders():
+            sizes = [size for _, size, _ in _chunks_in(folder)]
+            if sizes:
+                name = predictor_of(folder)[:12]
+                count, total = found.get(name, (0, 0))
+                found[name] = count + len(sizes), total + sum(sizes)
+        return found
+
+    def evict(self) -> None:
+        """Delete the embeddings that were not used for longest until a tenth of the capacity is free."""
+        if self.capacity is None or self.read_only or not isinstance(self.path, Path):
+            return
+        self.tidy()
+        entries = sorted(self._entries(), key=lambda entry: entry[2])
+        left = sum(size for _, size, _ in entries)
+        if left <= self.capacity:
+            return
+        for file, size, _ in entries:
+            if left <= self.capacity * KEEP_SHARE:
+                break
+            with contextlib.suppress(OSError):
+                Path(file).unlink(missing_ok=True)  # Where another process was first, that makes room as well.
+                left -= size
+
+    def tidy(self, older_than: float = PARTIAL_SECONDS) -> None:
+        """Delete what killed processes left: halves of files and claims.
+
+        Where others are writing at this moment, only halves that are older than some seconds count as left.
+        """
+        if self.read_only or not isinstance(self.path, Path):
+            return
+        if self.path.exists():
+            before = time.time() if older_than <= 0 else _last_write(self.path, older_than)
+            for folder in (self.path, *self._array_folders()):
+                _remove_halves(folder, before)
+        remove_stale_locks(self.path / CLAIMS, CLAIM)
+
+    def clear(self) -> None:
+        """Delete all embeddings, and the folder where nothing else is in it.
+
+        Raises
+        ------
+        OutputError
+            The folder holds something else, they cannot be deleted, or the store may only be read.
+        """
+        path = self._folder()
+        self._arrays.check()
+        if self.read_only:
+            raise OutputError(f"{path} was opened to be read only: open it for writing to clear it.")
+        try:
+            for folder in self._array_folders():
+                _clear_array(folder)
+            self.tidy(older_than=0)
+            if [entry.name for entry in _listed(path)] == ["zarr.json"]:
+                (path / "zarr.json").unlink()
+                path.rmdir()
+        except OSError as error:
+            raise OutputError(
+                f"The embeddings in {path} cannot be deleted ({reason(error)}): check its permissions."
+            ) from error
+
+    def _folder(self) -> Path:
+        if not isinstance(self.path, Path):
+            raise OutputError(f"{self.path} is no folder of this machine: count and delete embeddings where they are.")
+        return self.path
+
+    def _array_folders(self) -> list[Path]:
+        return [Path(entry.path) for entry in _listed(self._folder()) if ARRAY.fullmatch(entry.name)]
+
+    def _entries(self) -> Iterator[tuple[str, int, int]]:
+        return itertools.chain.from_iterable(map(_chunks_in, self._array_folders()))
+
+
+def _chunks_in(folder: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield the files of an array's embeddings with their sizes and the times of their last use."""
+    for entry in _listed(folder):
+        if CHUNK.fullmatch(entry.name):
+            with contextlib.suppress(OSError):
+                stat = entry.stat()
+                yield entry.path, stat.st_size, stat.st_mtime_ns
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Let processes that tidy a folder see that files in it are being written."""
+    lock = None
+    with contextlib.suppress(OSError):
+        for _ in range(WRITE_TRIES):  # A process that tidies holds it for microseconds.
+            lock = try_lock(folder, shared=True)
+            if lock is not None:
+                break
+            time.sleep(WRITE_PAUSE)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _last_write(folder: Path, older_than: float) -> float:
+    """Return the time before which no file is still being written, in seconds of the file system's clock."""
+    with contextlib.suppress(OSError):
+        lock = try_lock(folder)
+        if lock is not None:
+            try:
+                os.utime(folder)
+                return folder.stat().st_mtime
+            finally:
+                lock.release()
+    return time.time() - older_than
+
+
+def _remove_halves(folder: Path, before: float) -> None:
+    """Delete the halves of files in a folder that were begun before some time."""
+    for entry in _listed(folder):
+        with contextlib.suppress(OSError):
+            is_half = PARTIAL.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+            if is_half and entry.stat(follow_symlinks=False).st_mtime < before:
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def _clear_array(folder: Path) -> None:
+    """Delete the files of an array, and its folder where nothing else is in it."""
+    for file in list(folder.iterdir()):
+        if CHUNK.fullmatch(file.name) or file.name == "zarr.json" or PARTIAL.fullmatch(file.name):
+            file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder; none where it is gone or closed to us."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return list(entries)
+    return []

@@ -1,0 +1,1 @@
+"""Measure how well a model segments labeled images from simulated prompts."""

@@ -1,0 +1,1 @@
+"""Axes of images: names, letters, units and calibration."""

@@ -1,0 +1,1 @@
+"""Arrays that are read only when they are indexed."""

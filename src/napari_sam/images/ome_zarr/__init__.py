@@ -1,0 +1,1 @@
+"""Read zarr arrays and OME-Zarr images."""

@@ -1,0 +1,1 @@
+"""Read rasters with GDAL, and georeferences."""

@@ -1,0 +1,80 @@
+"""Rasters that GDAL reads, where rasterio is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.images.files.outside import check_raster
+from napari_sam.images.lazy.recoloring import Recoloring, palette, transparent_gray
+from napari_sam.images.rasters.gdal import Raster, open_raster
+from napari_sam.images.source import ImageSource, checked
+
+# What is left to GDAL where rasterio is installed.
+RASTER_SUFFIXES = {".vrt", ".jp2", ".j2k", ".img", ".asc", ".dem", ".hgt", ".ecw", ".sid", ".nc", ".hdf", ".h5"} | {
+    ".bil",
+    ".dat",
+}
+PHOTO_SUFFIXES = (".jp2", ".j2k")
+
+
+def open_by_gdal(path: Path) -> ImageSource:
+    """Open a raster with GDAL, in its colors, with its overviews and where it lies.
+
+    Raises
+    ------
+    ImageError
+        GDAL cannot read it, or it refers to files outside its folder.
+    """
+    check_raster(path)
+    raster = open_raster(path)
+    place = raster.georeference
+    nodata = place.nodata if place else None
+    axes = raster.axes
+    if path.suffix.lower() in PHOTO_SUFFIXES and raster.levels[0].shape[2:] == (3,):
+        axes = "yxs"  # Pictures of JPEG 2000 leave out what their three bands are.
+    levels: tuple[Any, ...] = raster.levels
+    windows: tuple[tuple[float, float], ...] = ()
+    recoloring = _recoloring(raster, nodata)
+    if recoloring is not None:
+        levels = tuple(recoloring(level) for level in levels)
+        axes = "yxs" if recoloring.channels else "yx"
+        if recoloring.dtype.kind == "f":
+            nodata, windows = None, ((0.0, 1.0),) * recoloring.channels
+    opened = ImageSource(
+        levels,
+        axes,
+        windows=windows,
+        nodata=nodata,
+        georeference=place,
+        guessed_axes=raster.guessed,
+        shown_channels=_shown(raster.interpretation) if axes == "yxc" else (),
+    )
+    return checked(opened, path)
+
+
+def _recoloring(raster: Raster, nodata: float | None) -> Recoloring | None:
+    """Return how palette indices, or gray with an opacity, become colors or gray."""
+    dtype = raster.levels[0].dtype
+    if raster.interpretation == ("palette",) and raster.colormap and dtype.kind == "u":
+        return palette(_table(raster.colormap), None if nodata is None else int(nodata))
+    if raster.interpretation == ("gray", "alpha") and dtype.kind == "u" and nodata is None:
+        return transparent_gray(dtype)
+    return None
+
+
+def _table(colormap: Mapping[int, tuple[int, ...]]) -> NDArray[np.uint8]:
+    table = np.zeros((max(colormap) + 1, 3), np.uint8)
+    for index, color in colormap.items():
+        table[index] = color[:3]
+    return table
+
+
+def _shown(interpretation: tuple[str, ...]) -> tuple[int, ...]:
+    """Return the bands that are red, green and blue, in this order; none where one of them is missing."""
+    colors = ("red", "green", "blue")
+    return tuple(interpretation.index(color) for color in colors) if set(colors) <= set(interpretation) else ()

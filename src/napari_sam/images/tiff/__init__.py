@@ -1,0 +1,1 @@
+"""Read TIFF files: series, colors and OME-XML."""

@@ -1,0 +1,385 @@
+"""TIFF of any kind: series, levels, axes, pixel sizes."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from napari_sam.errors import ImageError
+from napari_sam.images.axes.names import known_letters
+from napari_sam.images.axes.units import in_one_unit, length_of, unit_name
+from napari_sam.images.files.formats import is_tiff
+from napari_sam.images.files.outside import MAX_XML_BYTES, check_raster
+from napari_sam.images.lazy.blocks import whole_key
+from napari_sam.images.lazy.levels import Stacked, dtype_of
+from napari_sam.images.lazy.orientation import exchanges_axes, upright
+from napari_sam.images.lazy.recoloring import Recoloring
+from napari_sam.images.ome_zarr.reader import member
+from napari_sam.images.pictures import open_picture
+from napari_sam.images.rasters.gdal import has_rasterio, read_georeference
+from napari_sam.images.rasters.reader import open_by_gdal
+from napari_sam.images.rasters.sidecars import has_sidecar
+from napari_sam.images.source import ImageSource, checked
+from napari_sam.images.tiff.colors import (
+    PALETTE,
+    RGB,
+    WHITE_IS_ZERO,
+    channels_shown,
+    has_separate_chroma,
+    is_colored,
+    orientation_of,
+    recoloring_of,
+)
+from napari_sam.images.tiff.ome_sizes import positions, time_step
+from napari_sam.images.tiff.ome_xml import check_ome, metadata_file, ome_channels
+from napari_sam.images.tiff.series import main_series
+
+if TYPE_CHECKING:
+    import tifffile
+    import zarr
+
+# TIFFs of fewer bytes are read at once: that is faster than to seek in them.
+SMALL_TIFF = 64 * 2**20
+TIFF_SUFFIXES = {".tif", ".tiff", ".btf", ".tf2", ".tf8", ".ptif", ".ptiff", ".zif", ".lsm", ".stk", ".gel"} | {
+    ".svs",
+    ".ndpi",
+    ".scn",
+    ".bif",
+    ".avs",
+    ".qptiff",
+}
+GDAL_NODATA = 42113
+# Pixel scale, tie points, transform, keys and sensor coefficients.
+GEO_TAGS = (33550, 33922, 34264, 34735, 50844, GDAL_NODATA)
+# What tifffile logs of a file of which pages are missing.
+SIGNS_OF_MISSING_PAGES = ("invalid page offset", "failed to reshape", "contains index out of range", "are zeroed")
+# Coarser than this, a resolution tag tells of a printer or a scanner's setting, not of what is seen.
+COARSEST_SEEN = 20.0
+
+
+class SamplesLast:
+    """An array whose colour samples lie plane by plane, as one in which they are the last axis; still read in parts.
+
+    Parameters
+    ----------
+    array
+        What is read.
+    axis
+        Its axis of samples.
+    """
+
+    def __init__(self, array: zarr.Array[Any] | Stacked, axis: int) -> None:
+        self._array, self._axis = array, axis
+        self.store = getattr(array, "store", None)
+        self.shape = self._last(array.shape)
+        self.chunks = None if array.chunks is None else self._last(array.chunks)
+        self.dtype = array.dtype
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """Read a part."""
+        *parts, samples = whole_key(key, len(self.shape))
+        parts.insert(self._axis, samples)
+        block = np.asarray(self._array[tuple(parts)])
+        if not isinstance(samples, slice):
+            return block
+        return np.moveaxis(block, sum(isinstance(part, slice) for part in parts[: self._axis]), -1)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """Read everything."""
+        return np.asarray(self[...], dtype)
+
+    def _last(self, values: tuple[int, ...]) -> tuple[int, ...]:
+        return (*values[: self._axis], *values[self._axis + 1 :], values[self._axis])
+
+
+def open_tiff(path: Path, *, as_labels: bool = False) -> ImageSource:
+    """Open the image of a TIFF with all its levels: the first one, or the largest where others are overviews of it.
+
+    Several images of the same form, such as positions of a plate, become one with an axis more.
+    """
+    with ExitStack() as stack:
+        with _complete_tiff():
+            file = stack.enter_context(_open_file(path))
+            if file.is_ome and file.ome_metadata:
+                whole = metadata_file(path, file.ome_metadata)
+                if whole is not None:
+                    file = stack.enter_context(_open_whole(path, whole))
+                check_ome(path, file.ome_metadata or "", file.pages.first.samplesperpixel)
+            chosen = main_series(path, file)
+            undecodable = next((series for series in chosen if not _is_decodable(series)), None)
+            if undecodable is not None:
+                return _open_otherwise(path, undecodable)
+            opened, raw = _describe_tiff(path, file, chosen, as_labels=as_labels)
+        stores = [store for store in (getattr(level, "store", None) for level in raw) if store is not None]
+        for store in stores[:1]:
+            # The file is open for as long as its pixels are wanted.
+            weakref.finalize(store, file.close)
+            stack.pop_all()
+    return checked(opened, path)
+
+
+def _open_file(path: Path) -> tifffile.TiffFile:
+    import tifffile
+
+    try:
+        return tifffile.TiffFile(path)
+    except IndexError:
+        # Its tags are those of a Zeiss LSM, and its pages are not: some program saved it again.
+        return tifffile.TiffFile(path, is_lsm=False)
+
+
+def _open_whole(path: Path, metadata: Path) -> tifffile.TiffFile:
+    """Open a file of an OME-TIFF of several by the metadata in another one of them."""
+    import tifffile
+
+    if is_tiff(metadata):
+        with tifffile.TiffFile(metadata) as other:
+            xml = other.ome_metadata or ""
+    else:
+        xml = metadata.read_text("utf-8") if metadata.stat().st_size <= MAX_XML_BYTES else ""
+    if not xml or "BinaryOnly" in xml:
+        raise ImageError(f"{path} says that {metadata.name} describes its image, and that does not: copy it again.")
+    return tifffile.TiffFile(path, omexml=xml)
+
+
+def _is_decodable(series: tifffile.TiffPageSeries) -> bool:
+    import tifffile
+
+    if has_separate_chroma(series.keyframe):
+        return False
+    try:
+        return all(callable(tifffile.TIFF.DECOMPRESSORS[level.keyframe.compression]) for level in series.levels)
+    except KeyError:
+        return False
+
+
+def _open_otherwise(path: Path, series: tifffile.TiffPageSeries) -> ImageSource:
+    """Open what tifffile does not decode with GDAL or Pillow."""
+    if has_rasterio():
+        with suppress(ImageError):
+            return open_by_gdal(path)
+    try:
+        return open_picture(path, ("TIFF",))
+    except Exception as error:
+        name = getattr(series.keyframe.compression, "name", series.keyframe.compression)
+        raise ImageError(f"{path} is compressed as {name}, which is not known here: save it with DEFLATE.") from error
+
+
+def _describe_tiff(
+    path: Path, file: tifffile.TiffFile, chosen: Sequence[tifffile.TiffPageSeries], *, as_labels: bool
+) -> tuple[ImageSource, tuple[Any, ...]]:
+    """Return the image, and the arrays that it was made of."""
+    series, page = chosen[0], chosen[0].keyframe
+    raw = [_tiff_levels(path, file, part) for part in chosen]
+    levels = raw[0] if len(raw) == 1 else tuple(_stacked(parts) for parts in zip(*raw, strict=True))
+    letters = series.axes.lower() if len(raw) == 1 else f"q{series.axes.lower()}"
+    place = None
+    if _may_lie_somewhere(path, file):
+        check_raster(path)
+        place = read_georeference(path, "GTiff")
+    nodata = place.nodata if place else _tiff_nodata(file)
+    is_stored = as_labels and page.photometric in (PALETTE, WHITE_IS_ZERO)
+    recoloring = None if is_stored else _recoloring(levels, letters, page, nodata)
+    levels, axes, windows = _in_colors(levels, letters, page, recoloring)
+    sizes, unit = _tiff_spacing(file, series)
+    # A map lies as its tags say, whatever the orientation: so GDAL reads it.
+    turn = 1 if place or any(code in page.tags for code in GEO_TAGS) else orientation_of(file, page)
+    if axes and "yx" in axes and turn != 1:
+        levels = tuple(upright(level, turn, axes.index("y")) for level in levels)
+        if exchanges_axes(turn) and sizes:
+            sizes = {**sizes, "y": sizes["x"], "x": sizes["y"]}
+    spacing = tuple(sizes.get(letter, 1.0) for letter in axes) if axes and sizes else None
+    at = positions(_ome_pixels(file.ome_metadata), unit) if file.is_ome and file.ome_metadata and spacing else {}
+    origin = tuple(at.get(letter, 0.0) for letter in axes or "")
+    colors, names = _channel_looks(file, int(levels[0].shape[axes.index("c")])) if axes and "c" in axes else ((), ())
+    opened = ImageSource(
+        levels,
+        axes,
+        spacing,
+        unit if spacing else None,
+        windows=windows,
+        colors=colors,
+        channel_names=names,
+        nodata=None if dtype_of(levels[0]).kind == "f" and page.photometric == PALETTE else nodata,
+        georeference=place,
+        origin=origin if any(origin) else None,
+        time_unit="second" if "t" in sizes and "t" in (axes or "") else None,
+        guessed_axes="".join(letter for letter in axes or "" if letter not in letters),
+        shown_channels=channels_shown(page) if axes and "c" in axes else (),
+    )
+    return opened, tuple(level for part in raw for level in part)
+
+
+def _in_colors(
+    levels: tuple[Any, ...], letters: str, page: tifffile.TiffPage, recoloring: Recoloring | None
+) -> tuple[tuple[Any, ...], str | None, tuple[tuple[float, float], ...]]:
+    """Return levels of gray, RGB or channels, their axes, and contrast limits where the stored colors imply some."""
+    at = letters.find("s")
+    samples = int(levels[0].shape[at]) if at >= 0 else 0
+    is_color = samples > 0 and is_colored(page, samples)
+    if at >= 0 and (is_color or (recoloring is not None and recoloring.samples)):
+        levels, letters = _samples_last(levels, at), f"{letters[:at]}{letters[at + 1 :]}s"
+    windows: tuple[tuple[float, float], ...] = ()
+    if recoloring is not None:
+        levels = tuple(recoloring(level) for level in levels)
+        if recoloring.samples or recoloring.channels:
+            is_color = recoloring.channels > 0
+            letters = letters.removesuffix("s") + "s" * is_color
+        if recoloring.dtype.kind == "f" and page.photometric == PALETTE:
+            windows = ((0.0, 1.0),) * recoloring.channels
+    elif samples and not is_color and page.photometric == RGB and page.dtype == np.uint8:
+        windows = ((0.0, 255.0),) * samples
+    return levels, _tiff_axes(letters, is_color=is_color), windows
+
+
+def _stacked(parts: Sequence[Any]) -> Any:
+    in_memory = all(isinstance(part, np.ndarray) and not isinstance(part, np.memmap) for part in parts)
+    return np.stack(parts) if in_memory else Stacked(parts)
+
+
+def _recoloring(
+    levels: tuple[Any, ...], letters: str, page: tifffile.TiffPage, nodata: float | None
+) -> Recoloring | None:
+    """Return how the stored pixels become gray or RGB; channels with a palette each are left as they are."""
+    samples = int(levels[0].shape[letters.index("s")]) if "s" in letters else 0
+    return None if page.photometric == PALETTE and "c" in letters else recoloring_of(page, samples, nodata)
+
+
+def _samples_last(levels: tuple[Any, ...], axis: int) -> tuple[Any, ...]:
+    """Put colors in planes of their own last, where everything expects colors."""
+    if axis == len(levels[0].shape) - 1:
+        return levels
+    return tuple(
+        np.moveaxis(level, axis, -1) if isinstance(level, np.ndarray) else SamplesLast(level, axis) for level in levels
+    )
+
+
+def _tiff_levels(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[Any, ...]:
+    """Return a series as an array if it is small, mapped if its pixels lie in one piece, else as arrays of zarr."""
+    import zarr
+
+    if not series.is_pyramidal:
+        if series.nbytes <= SMALL_TIFF:
+            return (series.asarray(),)
+        if series.keyframe.is_memmappable and series.dataoffset is not None:
+            dtype = np.dtype(file.byteorder + series.dtype.char)
+            return (np.memmap(path, dtype, "r", series.dataoffset, series.shape),)
+    opened = zarr.open(series.aszarr(), mode="r")
+    if isinstance(opened, zarr.Array):
+        return (opened,)
+    return tuple(member(opened, str(number), path) for number in range(len(series.levels)))
+
+
+def _tiff_axes(letters: str, *, is_color: bool) -> str | None:
+    """Return one letter for each axis, or None where that cannot be said."""
+    if "s" in letters:
+        # One axis of channels or of colors: what else there is of such is like any other axis.
+        letters = letters.replace("c", "q")
+        if not is_color:
+            letters = letters.replace("s", "c")
+    return known_letters(letters)
+
+
+def _channel_looks(file: tifffile.TiffFile, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return colors and names of the channels, as far as OME or ImageJ metadata say them of all."""
+    if file.is_ome and file.ome_metadata:
+        return ome_channels(file.ome_metadata, count)
+    tables = (file.imagej_metadata or {}).get("LUTs") if file.is_imagej else None
+    if not isinstance(tables, (list, tuple)) or len(tables) != count:
+        return (), ()
+    brightest = [np.asarray(table)[:, -1] for table in tables if np.ndim(table) == 2 and len(table) == 3]
+    colors = tuple("".join(f"{int(value):02X}" for value in color) for color in brightest)
+    return (colors if len(set(colors)) > 1 and len(colors) == count else ()), ()
+
+
+def _tiff_spacing(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[dict[str, float], str | None]:
+    """Return the size of a pixel along z, y and x, as far as it is known, and the unit."""
+    if file.is_ome and file.ome_metadata:
+        return _ome_spacing(file.ome_metadata)
+    page = series.keyframe
+    each_x, each_y = (1 / float(count) if count else math.inf for count in page.get_resolution())
+    if file.is_imagej:
+        metadata = file.imagej_metadata or {}
+        unit = unit_name(metadata.get("unit"))
+        # ImageJ leaves out a depth of 1; beside the dots per inch of a printer that would mean nothing.
+        depth = length_of(metadata.get("spacing")) or (each_x if unit in (None, "inch") else 1.0)
+        sizes = {"z": depth, "y": each_y, "x": each_x}
+    else:
+        mpp = re.search(r"\|\s*MPP\s*=\s*([\d.]+)", page.description) if series.kind == "svs" else None
+        size = length_of(mpp[1]) if mpp else None
+        scale = {2: 25400.0, 3: 10000.0}.get(page.resolutionunit, math.inf)
+        sizes = {"y": size or scale * each_y, "x": size or scale * each_x}
+        unit = "micrometer"
+        if max(sizes["y"], sizes["x"]) > COARSEST_SEEN:
+            return {}, None
+    known = {letter: size for letter, size in sizes.items() if 0 < size < math.inf}
+    return (known, unit) if {"y", "x"} <= set(known) else ({}, None)
+
+
+def _ome_pixels(xml: str) -> dict[str, Any]:
+    """Return the element Pixels of the first image; an empty one where the metadata are damaged."""
+    import tifffile
+
+    try:
+        images: Any = tifffile.xml2dict(xml)["OME"]["Image"]
+        return dict((images[0] if isinstance(images, list) else images)["Pixels"])
+    except (SyntaxError, LookupError, TypeError, ValueError):  # The pixels can be read without.
+        return {}
+
+
+def _ome_spacing(xml: str) -> tuple[dict[str, float], str | None]:
+    pixels = _ome_pixels(xml)
+    sizes, units = {}, {}
+    for letter in "zyx":
+        size = length_of(pixels.get(f"PhysicalSize{letter.upper()}"))
+        if size is not None:
+            sizes[letter] = size
+            units[letter] = unit_name(pixels.get(f"PhysicalSize{letter.upper()}Unit", "µm"))
+    if not {"y", "x"} <= set(sizes):
+        return {}, None
+    sizes.setdefault("z", sizes["x"])
+    step = time_step(pixels)
+    sizes, unit = in_one_unit(sizes, units)
+    return sizes | ({} if step is None else {"t": step}), unit
+
+
+def _may_lie_somewhere(path: Path, file: tifffile.TiffFile) -> bool:
+    """Say whether GDAL could know where a TIFF lies: by its tags, or by a file beside it."""
+    return any(code in file.pages.first.tags for code in GEO_TAGS) or has_sidecar(path)
+
+
+def _tiff_nodata(file: tifffile.TiffFile) -> float | None:
+    tag = file.pages.first.tags.get(GDAL_NODATA)
+    try:
+        return None if tag is None else float(str(tag.value).strip("\x00 "))
+    except ValueError:
+        return None
+
+
+@contextmanager
+def _complete_tiff() -> Iterator[None]:
+    """Refuse a TIFF of which pages are missing: tifffile only logs that, and returns what there is."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.WARNING)
+    thread = threading.get_ident()
+    handler.addFilter(lambda record: record.thread == thread)
+    handler.emit = records.append  # type: ignore[assignment, method-assign]
+    logger = logging.getLogger("tifffile")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+    for record in records:
+        if any(sign in record.getMessage() for sign in SIGNS_OF_MISSING_PAGES):
+            raise ValueError("pages are missing")

@@ -1,0 +1,193 @@
+"""Entries as the JSON of a line, and back."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any, get_args
+
+import numpy as np
+
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.masks import Overlap
+from napari_sam.core.prompts import Prompts
+from napari_sam.core.rendering import Rendering
+from napari_sam.journal.entries import Entry, LabelClass, PackedMask, Provenance, What
+from napari_sam.journal.patches import Patch
+from napari_sam.labels.regions import one_line
+
+Json = dict[str, Any]
+
+
+def to_json(entry: Entry) -> Json:
+    """Return an entry as plain data; what is not set is left out."""
+    kind = entry.label_class
+    data = {
+        "n": entry.number,
+        "what": entry.what,
+        "time": entry.time.isoformat(timespec="milliseconds"),
+        "label": entry.label,
+        "plane": _plane_json(entry.plane),
+        "overlap": entry.overlap if entry.accepted else None,
+        "prompts": prompts_json(entry.prompts),
+        "made": _made_json(entry.made),
+        "mask": _mask_json(entry.accepted),
+        "patches": [_patch_json(patch) for patch in entry.patches] or None,
+        "areas": entry.areas or None,
+        "class": None if kind is None else {"n": kind.number, "name": kind.name, "color": kind.color},
+        "of": entry.of,
+        "group": entry.group,
+    }
+    return {key: value for key, value in data.items() if value is not None}
+
+
+def from_json(data: Json) -> Entry:
+    """Return the entry that `to_json` was given.
+
+    Raises
+    ------
+    ValueError
+        The data is no entry.
+    """
+    try:
+        return _entry(data)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{type(error).__name__} {one_line(error)}") from error
+
+
+def prompts_json(prompts: Prompts | None) -> Json | None:
+    """Return prompts as plain data."""
+    if prompts is None:
+        return None
+    data: Json = {"points": prompts.points.tolist(), "labels": prompts.labels.astype(int).tolist()}
+    if prompts.box is not None:
+        data["box"] = [float(edge) for edge in prompts.box.as_tuple()]
+    if prompts.mask is not None:
+        data["mask"] = _mask_json(PackedMask.of(prompts.mask))
+    return data
+
+
+def _entry(data: Json) -> Entry:
+    what, kind, made = data["what"], data.get("class"), data.get("made")
+    if what not in get_args(What) or data.get("overlap", "keep") not in get_args(Overlap):
+        raise ValueError(f"{what!r} with overlap {data.get('overlap')!r} is nothing that can happen")
+    return Entry(
+        number=int(data["n"]),
+        what=what,
+        time=datetime.fromisoformat(data["time"]),
+        label=None if data.get("label") is None else int(data["label"]),
+        plane=None if data.get("plane") is None else _plane(data["plane"]),
+        overlap=data.get("overlap", "keep"),
+        prompts=_prompts(data.get("prompts")),
+        made=None if made is None else _made(made),
+        accepted=_mask(data.get("mask")),
+        patches=tuple(_patch(patch) for patch in data.get("patches", ())),
+        areas=tuple((int(label), int(patch), int(delta)) for label, patch, delta in data.get("areas", ())),
+        label_class=None if kind is None else LabelClass(int(kind["n"]), str(kind["name"]), _color(kind["color"])),
+        of=data.get("of"),
+        group=None if data.get("group") is None else int(data["group"]),
+    )
+
+
+def _plane_json(plane: Plane | None) -> Json | None:
+    return None if plane is None else {"axes": plane.axes, "index": plane.index}
+
+
+def _plane(data: Json) -> Plane:
+    row, col = data["axes"]
+    plane = Plane((int(row), int(col)), tuple(int(at) for at in data["index"]))
+    if not {*plane.axes} <= {*range(len(plane.index))} or plane.axes[0] == plane.axes[1] or min(plane.index) < 0:
+        raise ValueError(f"{plane.index} along {plane.axes} is no plane")
+    return plane
+
+
+def _mask_json(mask: PackedMask | None) -> Json | None:
+    if mask is None:
+        return None
+    data: Json = {"box": mask.box.as_tuple(), "bits": mask.bits}
+    for name in ("iou_prediction", "stability_score"):
+        if not math.isnan(value := getattr(mask, name)):
+            data[name] = float(value)
+    return data
+
+
+def _mask(data: Json | None) -> PackedMask | None:
+    if data is None:
+        return None
+    scores = [float(data.get(name, "nan")) for name in ("iou_prediction", "stability_score")]
+    return PackedMask(_box(data["box"]), str(data["bits"]), *scores)
+
+
+def _patch_json(patch: Patch) -> Json:
+    return {
+        **(_plane_json(patch.plane) or {}),
+        "box": patch.box.as_tuple(),
+        "bits": patch.bits,
+        "before": patch.before,
+        "after": patch.after,
+    }
+
+
+def _patch(data: Json) -> Patch:
+    before, after = (tuple(str(part) for part in data[name]) for name in ("before", "after"))
+    return Patch(_plane(data), _box(data["box"]), str(data["bits"]), before, after)
+
+
+def _prompts(data: Json | None) -> Prompts | None:
+    if data is None:
+        return None
+    mask = _mask(data.get("mask"))
+    box = None if data.get("box") is None else Box(*(float(edge) for edge in data["box"]))
+    points = np.array(data["points"], np.float64).reshape(-1, 2)
+    return Prompts(points, np.array(data["labels"], bool), box, None if mask is None else mask.mask)
+
+
+def _made_json(made: Provenance | None) -> Json | None:
+    if made is None:
+        return None
+    data: Json = {
+        "model": made.model,
+        "digest": made.model_digest,
+        "level": made.level,
+        "tile": None if made.tile is None else [float(edge) for edge in made.tile.as_tuple()],
+        "downsample": made.downsample,
+        "candidate": made.candidate,
+        "channels": made.channels or None,
+    }
+    if made.rendering is not None:
+        look = made.rendering
+        data |= {"limits": look.limits, "gamma": look.gamma, "colors": look.colors}
+    return {key: value for key, value in data.items() if value is not None}
+
+
+def _made(data: Json) -> Provenance:
+    gamma, colors = data.get("gamma", 1.0), data.get("colors")
+    rendering = None
+    if "limits" in data:
+        rendering = Rendering(
+            tuple((float(low), float(high)) for low, high in data["limits"]),
+            tuple(float(power) for power in gamma) if isinstance(gamma, list) else float(gamma),
+            None if colors is None else tuple(_color(color) for color in colors),
+        )
+    return Provenance(
+        model=data.get("model"),
+        model_digest=data.get("digest"),
+        level=data.get("level"),
+        tile=None if data.get("tile") is None else Box(*(float(edge) for edge in data["tile"])),
+        downsample=data.get("downsample"),
+        candidate=data.get("candidate"),
+        rendering=rendering,
+        channels=tuple(int(channel) for channel in data.get("channels", ())),
+    )
+
+
+def _color(values: Any) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def _box(edges: Any) -> Box:
+    top, left, bottom, right = (int(edge) for edge in edges)
+    if min(top, left) < 0 or bottom < top or right < left:
+        raise ValueError(f"({top}, {left}, {bottom}, {right}) is no box")
+    return Box(top, left, bottom, right)

@@ -1,0 +1,154 @@
+"""Entries: what one line of a journal says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.masks import Mask, Overlap
+from napari_sam.core.prompts import Prompts
+from napari_sam.core.rendering import Rendering
+from napari_sam.errors import LabelsError
+from napari_sam.journal.packing import pack_bits, unpack_bits
+from napari_sam.journal.patches import Patch
+
+What = Literal["accept", "correct", "delete", "classify", "class", "undo", "redo"]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelClass:
+    """A kind of object.
+
+    Parameters
+    ----------
+    number
+        Its value in semantic labels, from 1 on.
+    name, color
+        What the user calls it, and (red, green, blue) from 0 to 1.
+    """
+
+    number: int
+    name: str
+    color: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How a mask was made.
+
+    Parameters
+    ----------
+    model, model_digest
+        The predictor's name, and the hash of its weights.
+    level, tile
+        Zoom step and read box of the tile that was decoded.
+    downsample
+        How many pixels of the image one pixel of the screen showed.
+    candidate
+        Which of the three it was: "small", "medium", "large", or "best".
+    rendering, channels
+        What the encoder saw.
+    """
+
+    model: str | None = None
+    model_digest: str | None = None
+    level: int | None = None
+    tile: Box | None = None
+    downsample: float | None = None
+    candidate: str | None = None
+    rendering: Rendering | None = None
+    channels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PackedMask:
+    """A mask as a journal keeps it; `mask` unpacks it.
+
+    Parameters
+    ----------
+    box
+        Half-open, whole level-0 pixels.
+    bits
+        Its pixels, see `pack_bits`.
+    iou_prediction, stability_score
+        As in `Mask`.
+    """
+
+    box: Box
+    bits: str
+    iou_prediction: float = float("nan")
+    stability_score: float = float("nan")
+
+    @classmethod
+    def of(cls, mask: Mask) -> PackedMask:
+        """Pack a mask; its logits are left out."""
+        return cls(mask.box.rounded_out(), pack_bits(mask.pixels), mask.iou_prediction, mask.stability_score)
+
+    @property
+    def mask(self) -> Mask:
+        """The mask, to the pixel; raises LabelsError where the journal is damaged."""
+        try:
+            pixels = unpack_bits(self.bits, self.box.pixel_shape)
+        except ValueError as error:
+            raise LabelsError(f"A mask of the journal is damaged ({error}): put the file back from a copy.") from error
+        return Mask(self.box, pixels, self.iou_prediction, self.stability_score)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that happened to the objects of an image.
+
+    Parameters
+    ----------
+    number
+        Its place in the journal, from 1 on.
+    what
+        "accept" an object, "correct" it (accept it again under its label), "delete" it, "classify" it, define a
+        "class", "undo" an earlier entry or "redo" it.
+    time
+        When it happened.
+    label
+        The object, for all but "class", "undo" and "redo".
+    plane, overlap, prompts, made
+        Of a mask that was accepted.
+    accepted
+        That mask, as it was before other labels were spared.
+    patches
+        What changed in the labels.
+    areas
+        By how many pixels each (label, patch) grew.
+    label_class
+        The class given to the object (None takes it away), or the class defined.
+    of
+        The number of the entry that was undone or redone.
+    group
+        The number of the first entry of the same action, which is undone in one step; None for that one itself.
+    """
+
+    number: int
+    what: What
+    time: datetime
+    label: int | None = None
+    plane: Plane | None = None
+    overlap: Overlap = "keep"
+    prompts: Prompts | None = None
+    made: Provenance | None = None
+    accepted: PackedMask | None = None
+    patches: tuple[Patch, ...] = ()
+    areas: tuple[tuple[int, int, int], ...] = ()
+    label_class: LabelClass | None = None
+    of: int | None = None
+    group: int | None = None
+
+    @property
+    def mask(self) -> Mask | None:
+        """The mask that was accepted, to the pixel, or None."""
+        return None if self.accepted is None else self.accepted.mask
+
+
+def now() -> datetime:
+    """Return the time in UTC, to the millisecond."""
+    time = datetime.now(UTC)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)

@@ -1,0 +1,1 @@
+"""Label arrays: write masks into arrays in memory and into pyramids on disk."""

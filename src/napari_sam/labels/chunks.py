@@ -1,0 +1,196 @@
+"""Zarr arrays chunk by chunk: which chunks exist, and many of them read or written in one go, with a way back."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.labels.chunk_files import Staged, chunk_sides, read_file, stage_file, zstd_level
+from napari_sam.labels.regions import Region, intersection, relative
+
+if TYPE_CHECKING:
+    from napari_sam.labels.chunk_files import ZarrArray
+
+BATCH_BYTES = 2**24
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patch:
+    """Values for a region that lies in one chunk.
+
+    Parameters
+    ----------
+    level
+        Which of a list of arrays it is for.
+    region
+        Where it lies in that array.
+    values
+        What the region is to hold; one axis for each of the array, of the region's lengths.
+    """
+
+    level: int
+    region: Region
+    values: NDArray[Any]
+
+
+Rebuild = Callable[[int, Region, Exception], NDArray[Any]]
+"""What to take for a chunk that cannot be read: level, the chunk's region and the error; it may raise."""
+
+
+def chunks_under(array: ZarrArray, region: Region) -> Iterator[Region]:
+    """Yield the regions of the whole chunks that a region meets, cut at the array's edge."""
+    sides = chunk_sides(array)
+    for index in product(*(range(at.start // n, -(-at.stop // n)) for at, n in zip(region, sides, strict=True))):
+        yield _chunk(array, index)
+
+
+def split(array: ZarrArray, level: int, region: Region, values: NDArray[Any]) -> Iterator[Patch]:
+    """Cut the values of a region at the borders of chunks."""
+    for whole in chunks_under(array, region):
+        part = intersection(whole, region)
+        yield Patch(level, part, values[relative(part, region)])
+
+
+def batch_length(array: ZarrArray) -> int:
+    """Return how many chunks of an array may be in memory together."""
+    return max(1, BATCH_BYTES // int(np.prod(chunk_sides(array), dtype=np.int64) * np.dtype(array.dtype).itemsize))
+
+
+def read(wholes: Sequence[tuple[ZarrArray, Region]]) -> list[Any]:
+    """Read whole chunks and return the block, or the error, of each."""
+    plain = [zstd_level(array) is not None for array, _ in wholes]
+    others = [
+        array.async_array.getitem(region) for (array, region), fast in zip(wholes, plain, strict=True) if not fast
+    ]
+    by_zarr = iter(_together(others))
+    return [
+        _attempt(array, region) if fast else next(by_zarr) for (array, region), fast in zip(wholes, plain, strict=True)
+    ]
+
+
+def write(writes: Sequence[tuple[ZarrArray, Region, NDArray[Any]]]) -> None:
+    """Write whole chunks."""
+    staged = stage(writes)
+    for chunk in staged:
+        chunk.commit()
+
+
+def stage(writes: Sequence[tuple[ZarrArray, Region, NDArray[Any]]]) -> list[Staged]:
+    """Write whole chunks beside their places, or right into them where they are no files of the plain kind.
+
+    zarr's own write of several chunks fails at the first one while the others go on in the background, where they
+    would undo what is put back; here all have ended before an error is raised.
+    """
+    staged, slow = [], []
+    try:
+        for array, region, block in writes:
+            if (level := zstd_level(array)) is not None:
+                staged.append(stage_file(array, region, block, level))
+            else:
+                slow.append((array, region, block))
+        for result in _together([array.async_array.setitem(region, block) for array, region, block in slow]):
+            if isinstance(result, Exception):
+                raise result
+    except Exception:
+        for chunk in staged:
+            chunk.discard()
+        raise
+    return staged
+
+
+def _attempt(array: ZarrArray, region: Region) -> NDArray[Any] | Exception:
+    try:
+        return read_file(array, region)
+    except Exception as error:
+        return error
+
+
+def apply(levels: Sequence[ZarrArray], patches: Sequence[Patch], way_back: list[Patch], rebuild: Rebuild) -> None:
+    """Write patches, no two of them into one chunk; what holds its values already is not written.
+
+    All new chunks are on the disk before the first one is put in its place, so a full disk changes nothing. That holds
+    for chunks that are plain files; those of other stores and codecs are written one batch after the other.
+
+    Parameters
+    ----------
+    levels
+        The arrays.
+    patches
+        What to write.
+    way_back
+        Gets the patches that undo this, each before its chunk is touched.
+    rebuild
+        Stands in for chunks that cannot be read.
+
+    Raises
+    ------
+    Exception
+        The first error of the store, once no write is under way any more, so that `way_back` can be put back.
+    """
+    length = min((batch_length(levels[level]) for level in {patch.level for patch in patches}), default=1)
+    staged: list[Staged] = []
+    try:
+        for start in range(0, len(patches), length):
+            staged += stage(list(_changes(levels, patches[start : start + length], way_back, rebuild)))
+        for chunk in staged:
+            chunk.commit()
+    except BaseException:
+        for chunk in staged:
+            chunk.discard()
+        raise
+
+
+def _changes(
+    levels: Sequence[ZarrArray], patches: Sequence[Patch], way_back: list[Patch], rebuild: Rebuild
+) -> Iterator[tuple[ZarrArray, Region, NDArray[Any]]]:
+    """Yield the whole chunks that patches change, as they are to be."""
+    wholes = [(levels[patch.level], next(chunks_under(levels[patch.level], patch.region))) for patch in patches]
+    for patch, (array, whole), block in zip(patches, wholes, read(wholes), strict=True):
+        broken = isinstance(block, Exception)
+        now = rebuild(patch.level, whole, block) if broken else block
+        inner = relative(patch.region, whole)
+        if broken or not np.array_equal(now[inner], patch.values):
+            way_back.append(Patch(patch.level, patch.region, now[inner].copy()))
+            now[inner] = patch.values
+            yield array, whole, now
+
+
+def existing(array: ZarrArray) -> list[Region] | None:
+    """Return the regions of the chunks that were ever written; None where the store cannot list them."""
+    if not array.store.supports_listing:
+        return None
+    from zarr.core.sync import collect_aiterator
+
+    prefix = f"{array.path}/" if array.path else ""
+    found = []
+    for key in collect_aiterator(array.store.list_prefix(prefix)):
+        index = tuple(int(number) for number in re.findall(r"\d+", key[len(prefix) :]))
+        if len(index) == array.ndim and key[len(prefix) :] == array.metadata.encode_chunk_key(index):
+            found.append(_chunk(array, index))
+    # An array that was made smaller may keep chunks that lie outside now.
+    return [region for region in found if all(at.start < at.stop for at in region)]
+
+
+def _chunk(array: ZarrArray, index: Sequence[int]) -> Region:
+    sides = zip(index, chunk_sides(array), array.shape, strict=True)
+    return tuple(slice(at * side, min((at + 1) * side, length)) for at, side, length in sides)
+
+
+def _together(coroutines: list[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """Run coroutines of zarr on its own loop: one change of threads for many chunks instead of one for each."""
+    from zarr.core.sync import sync
+
+    if not coroutines:
+        return []
+
+    async def all_of_them() -> list[Any]:
+        return await asyncio.gather(*coroutines, return_exceptions=True)
+
+    return sync(all_of_them())

@@ -1,0 +1,1 @@
+"""Annotate: from prompts to accepted objects."""

@@ -1,0 +1,1 @@
+"""Ask the model: requests, hover, and encoding ahead."""

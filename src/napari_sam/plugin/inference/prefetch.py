@@ -1,0 +1,325 @@
+"""Encoding ahead of the user: what is in view, then what lies around it; and whole planes on demand."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from psygnal import Signal
+
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.tiles import Tile, TileGrid
+from napari_sam.embeddings.encoder import EncodeProgress, TileEncoder, TileKey, TileSweep
+from napari_sam.embeddings.store import EmbeddingStore
+from napari_sam.errors import NapariSamError
+from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.layers import factory as own_layers
+from napari_sam.plugin.workers.runner import Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+    from napari_sam.plugin.inference.jobs import Jobs
+    from napari_sam.plugin.workers.runner import Report, Runner
+
+Extent = Literal["view", "plane", "volume"]
+
+# As many as the memory that embeddings may take holds, with room for the tiles of clicks.
+MAX_AHEAD = 240
+COARSER = 2
+# A slice of bulk work ends after so long, so that a click need not wait for more than that and one tile.
+SLICE_SECONDS = 0.05
+REDRAW_SECONDS = 0.2
+# Of the coverage's picture along a tile.
+CELLS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the user looks at: a box of a plane, and the level whose pixels are about as large as the screen's."""
+
+    plane: Plane
+    box: Box
+    level: int
+
+
+def plan_ahead(grid: TileGrid, view: View, shape: tuple[int, ...]) -> list[TileKey]:
+    """Return the tiles that the user will most likely need, the most likely first.
+
+    Those in view at the level of the screen, from its middle outwards; the coarser ones over it, that a click on
+    something large needs; those around the view; and the view on the planes before and after.
+
+    Parameters
+    ----------
+    grid
+        The tiles of the plane.
+    view
+        What is looked at.
+    shape
+        Of the volume.
+    """
+    level = grid.clamp(view.level)
+    seen = _from_the_middle(grid, level, view.box)
+    order: list[TileKey] = [(view.plane, tile) for tile in seen]
+    for coarser in range(level + 1, min(level + COARSER, grid.max_level) + 1):
+        order += [(view.plane, tile) for tile in _from_the_middle(grid, coarser, view.box)]
+    around = _from_the_middle(grid, level, view.box.grown(max(grid.spans(level)) / 2))
+    order += [(view.plane, tile) for tile in around if tile not in seen]
+    for neighbour in _neighbours(view.plane, shape):
+        order += [(neighbour, tile) for tile in seen]
+    return order[:MAX_AHEAD]
+
+
+def _from_the_middle(grid: TileGrid, level: int, box: Box) -> list[Tile]:
+    row, col = box.center
+    inside = box.intersection(Box.of_shape(grid.shape))
+    if inside.is_empty:
+        return []
+    first, last = grid.corners(level, inside)
+    if (last.row - first.row + 1) * (last.col - first.col + 1) > MAX_AHEAD:
+        # Far more than will be encoded: only what lies around the middle.
+        height, width = (span * math.sqrt(MAX_AHEAD) / 4 for span in grid.spans(level))
+        inside = Box(row - height, col - width, row + height, col + width).intersection(inside)
+    tiles = grid.tiles_over(level, inside)
+    return sorted(tiles, key=lambda tile: math.dist(tile.owned.center, (row, col)))
+
+
+def _neighbours(plane: Plane, shape: tuple[int, ...]) -> Iterator[Plane]:
+    """Yield the planes after and before along the last hidden axis with more than one plane."""
+    hidden = [axis for axis in range(len(shape)) if axis not in plane.axes and shape[axis] > 1]
+    for step in (1, -1):
+        if hidden and 0 <= plane.index[hidden[-1]] + step < shape[hidden[-1]]:
+            index = list(plane.index)
+            index[hidden[-1]] += step
+            yield replace(plane, index=tuple(index))
+
+
+class Prefetcher:
+    """Encodes while nothing else is to be done, and shows what is ready.
+
+    Parameters
+    ----------
+    viewer
+        The viewer's model.
+    jobs
+        Keeps the segmenter that all jobs share.
+    runner
+        Is asked to work on.
+    tell
+        Shows one sentence to the user.
+
+    Attributes
+    ----------
+    changed
+        Emitted when `progress` changed.
+    image
+        The layer that is worked on, or None.
+    enabled
+        Whether the view is encoded ahead.
+    progress
+        How far a bulk run is, or None when there is none.
+    coverage
+        The layer that outlines what is ready, or None.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: ViewerModel, jobs: Jobs, runner: Runner, notify: Callable[[str], None]) -> None:
+        self.viewer = viewer
+        self.image: Image | None = None
+        self.enabled = True
+        self.show = True
+        self.progress: EncodeProgress | None = None
+        self.coverage: Labels | None = None
+        self._jobs = jobs
+        self._runner = runner
+        self._tell = notify
+        self._plan: list[TileKey] = []
+        self._view: View | None = None
+        self._bulk: Iterator[EncodeProgress] | None = None
+        self._drawn = 0.0
+        runner.set_idle(self.next_work)
+
+    def moved(self) -> None:
+        """Drop what was planned: the view moves on."""
+        self._plan = []
+
+    def rested(self) -> None:
+        """Plan what to encode for the view as it is now."""
+        encoder = self._encoder()
+        self._plan = []
+        self._view = None
+        view = self._current_view()
+        if encoder is None or view is None:
+            self._remove_coverage()
+            return
+        self._view = view
+        self.redraw()  # First: napari tells of a new layer as of a view that moved.
+        if self.enabled:
+            plan = plan_ahead(encoder.grid(view.plane), view, encoder.volume.shape)
+            self._plan = [place for place in plan if not encoder.is_ready(*place)]
+        self._runner.wake()
+
+    def start(self, extent: Extent) -> None:
+        """Encode all of the view, of the plane or of the volume at the level of the screen, into the store on disk."""
+        encoder = self._encoder()
+        view = self._current_view()
+        if encoder is None or view is None:
+            self._tell("There is nothing to encode yet: choose an image and wait until the model is loaded.")
+            return
+        self.cancel()
+        try:
+            store = encoder.store
+            if store is None or store.read_only:
+                store = EmbeddingStore.default()
+        except NapariSamError as error:
+            self._tell(str(error))
+            return
+        encoder.store = store
+        planes = self._jobs.planes_like(view.plane) if extent == "volume" else [view.plane]
+        places = TileSweep(encoder, planes, [view.level], view.box if extent == "view" else None)
+        self.progress = EncodeProgress(len(places))
+        self._bulk = encoder.encode_all(store, places)
+        self.changed.emit()
+        self._runner.wake()
+
+    def cancel(self) -> None:
+        """Stop a bulk run after the tile in hand; what was encoded stays in the store."""
+        self._bulk = self.progress = None
+        self.changed.emit()
+
+    def close(self) -> None:
+        """Stop everything and take the coverage away."""
+        self.moved()
+        self._bulk = self.progress = self.image = None
+        self._remove_coverage()
+
+    @property
+    def is_encoding(self) -> bool:
+        """Whether tiles of the view wait to be encoded."""
+        return bool(self._plan)
+
+    def next_work(self) -> Work | None:
+        """Return the next short job, or None when there is nothing to do."""
+        encoder = self._encoder()
+        if encoder is None:
+            return None
+        while self._plan:
+            place = self._plan.pop(0)
+            if not encoder.is_ready(*place):
+                return Work(_encode_quietly(encoder, place), lambda _: self.redraw(soon=True), self._on_plan_error)
+        if self._bulk is not None:
+            bulk = self._bulk
+            return Work(_slice_of(bulk), lambda now: self._on_slice(bulk, now), lambda e: self._on_bulk_error(bulk, e))
+        return None
+
+    def redraw(self, *, soon: bool = False) -> None:
+        """Outline the tiles in view that are ready; with `soon`, not more than a few times a second."""
+        if soon and self._plan and time.monotonic() - self._drawn < REDRAW_SECONDS:
+            return
+        encoder, view = self._encoder(), self._view
+        if encoder is None or view is None or self.image is None or not self.show:
+            self._remove_coverage()
+            return
+        self._drawn = time.monotonic()
+        grid = encoder.grid(view.plane)
+        level = grid.clamp(view.level)
+        tiles = _from_the_middle(grid, level, view.box.grown(max(grid.spans(level)) / 2))
+        ready = [tile for tile in tiles if encoder.is_ready(view.plane, tile)]
+        if self.coverage is None:
+            self.coverage = own_layers.make_coverage(self.image)
+            own_layers.insert_above(self.viewer, self.coverage, self.image)
+        own_layers.show_coverage(self.coverage, self.image, view.plane, coverage_of(tiles, ready))
+
+    def _remove_coverage(self) -> None:
+        layer, self.coverage = self.coverage, None  # First, or its removal would be taken for the user's.
+        if layer is not None and layer in self.viewer.layers:
+            self.viewer.layers.remove(layer)
+
+    def _current_view(self) -> View | None:
+        if self.image is None:
+            return None
+        try:
+            plane = adapters.plane_of(self.viewer, self.image)
+        except NapariSamError:
+            return None
+        box = adapters.view_of(self.viewer, self.image, plane)
+        level = round(math.log2(adapters.downsample_of(self.viewer, self.image, plane)))
+        return View(plane, box, level)
+
+    def _encoder(self) -> TileEncoder | None:
+        segmenter = self._jobs.segmenter_of(self.image) if self.image is not None else None
+        return None if segmenter is None else segmenter.encoder
+
+    def _on_plan_error(self, error: Exception) -> None:
+        """Give up quietly: a click there will say what is wrong."""
+        self._plan = []
+
+    def _on_slice(self, bulk: Iterator[EncodeProgress], now: EncodeProgress | None) -> None:
+        if bulk is not self._bulk:
+            return
+        if now is None:
+            done, self._bulk, self.progress = self.progress, None, None
+            if done is not None:
+                self._tell(f"Encoded {done.encoded} tiles; {done.known} were there, {done.empty} are empty.")
+        else:
+            self.progress = now
+        self.changed.emit()
+
+    def _on_bulk_error(self, bulk: Iterator[EncodeProgress], error: Exception) -> None:
+        if bulk is self._bulk:
+            self.cancel()
+            self._tell(str(error))
+
+
+def _encode_quietly(encoder: TileEncoder, place: TileKey) -> Callable[[Report], None]:
+    def job(_: Report) -> None:
+        report, encoder.progress = encoder.progress, None
+        try:
+            encoder.embedding(*place)
+        finally:
+            encoder.progress = report
+
+    return job
+
+
+def _slice_of(bulk: Iterator[EncodeProgress]) -> Callable[[Report], EncodeProgress | None]:
+    """Return a job that goes on with a bulk run for a moment: its progress, or None at its end."""
+
+    def job(_: Report) -> EncodeProgress | None:
+        start = time.monotonic()
+        now = next(bulk, None)
+        while now is not None and time.monotonic() - start < SLICE_SECONDS:
+            after = next(bulk, None)
+            if after is None:
+                break  # The next slice will find the end, too.
+            now = after
+        return now
+
+    return job
+
+
+def coverage_of(tiles: list[Tile], ready: list[Tile]) -> tuple[Box, NDArray[np.uint8], tuple[float, float]] | None:
+    """Return which tiles are ready: the box of all, its cells (1 where a ready one owns them), and a cell's size."""
+    if not tiles:
+        return None
+    box = tiles[0].owned
+    for tile in tiles[1:]:
+        box = box.union(tile.owned)
+    height, width = (max(step * tiles[0].side / CELLS, 1.0) for step in tiles[0].step)
+    cells = np.zeros((math.ceil(box.height / height), math.ceil(box.width / width)), np.uint8)
+    for tile in ready:
+        own = tile.owned.moved(-box.top, -box.left)
+        # Rounded alike on both sides, so neighbours share no cell; the last ones take what is left.
+        bottom = None if own.bottom >= box.height else max(round(own.bottom / height), 1)
+        right = None if own.right >= box.width else max(round(own.right / width), 1)
+        cells[round(own.top / height) : bottom, round(own.left / width) : right] = 1
+    return box, cells, (height, width)

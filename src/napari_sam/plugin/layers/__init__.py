@@ -1,0 +1,1 @@
+"""Create and update napari layers, and convert between layers and images."""

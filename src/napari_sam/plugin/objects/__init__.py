@@ -1,0 +1,1 @@
+"""Accepted objects: journals, Labels layers, classes, and the list of objects."""

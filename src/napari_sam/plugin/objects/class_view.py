@@ -1,0 +1,295 @@
+"""Classes as the viewer shows them: the output in the colours of the classes, and the class numbers as a layer."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Labels
+from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
+from numpy.typing import NDArray
+
+from napari_sam.errors import LabelsError
+from napari_sam.images.lazy.levels import LazyArray, dtype_of, lazy_levels
+from napari_sam.journal.semantic import ClassMap, write_semantic
+from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.layers import factory as own_layers
+from napari_sam.plugin.layers.labels import pyramid_of
+from napari_sam.plugin.workers.runner import Work
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_sam.journal.entries import LabelClass
+    from napari_sam.plugin.controller import Controller
+    from napari_sam.plugin.objects.journals import OpenJournal
+    from napari_sam.plugin.objects.object_list import Objects
+
+Color = tuple[float, float, float]
+Colors = dict[int, Color]
+
+# Of objects that have no class, and of labels that are no objects.
+GREY: Color = (0.5, 0.5, 0.5)
+# Where the metadata of a layer of classes keep the output that it is of, as a weak reference.
+CLASSES = "napari-sam classes"
+# As many colours as napari can have in a cycle for labels of any type: one less than labels of 16 bits have values.
+CYCLE = 2**16 - 1
+
+
+def is_classes(layer: Layer) -> bool:
+    """Say whether a layer shows the classes of objects: it is no output, and has no objects to correct."""
+    return CLASSES in layer.metadata
+
+
+class ClassView:
+    """Shows the classes of the output's objects.
+
+    Parameters
+    ----------
+    controller
+        Whose viewer and output these are.
+    objects
+        The objects with their classes.
+
+    Attributes
+    ----------
+    is_on
+        Whether the output is shown in the colours of its classes.
+    """
+
+    def __init__(self, controller: Controller, objects: Objects) -> None:
+        self._controller, self._objects = controller, objects
+        self.is_on = False
+        self._layer: Labels | None = None
+        self._own: Any = None
+        self._made: CyclicLabelColormap | DirectLabelColormap | None = None
+        self._shown: Colors = {}
+        self._told: weakref.WeakSet[Labels] = weakref.WeakSet()
+        objects.changed.connect(self._on_changed)
+
+    def close(self) -> None:
+        """Follow the objects no more, and give the output its own colours back."""
+        self._objects.changed.disconnect(self._on_changed)
+        self.show_colors(False)
+
+    # -- the colours of the output -------------------------------------------------------------------------------------
+
+    def show_colors(self, on: bool) -> None:
+        """Show the output in the colours of its classes from now on, or in its own."""
+        self.is_on = on
+        self._on_changed(None)
+
+    def _on_changed(self, labels: Sequence[int] | None) -> None:
+        """Follow the output, and what happened to its objects."""
+        kept = self._objects.kept if self.is_on else None
+        layer = None if kept is None else kept.layer
+        is_new = layer is not self._layer
+        if is_new:
+            self._give_back()
+            if layer is not None:
+                self._layer, self._own = layer, layer.colormap
+        if kept is None or layer is None:
+            return
+        touched = kept.rows if labels is None or is_new else [label for label in labels if label in kept.rows]
+        colors = _colors_of(kept, touched)
+        is_stale = isinstance(self._made, CyclicLabelColormap) != _is_cycle(kept)
+        if is_new or is_stale or any(self._shown.get(each, GREY) != color for each, color in colors.items()):
+            self._shown = _colors_of(kept, kept.rows)
+            self._draw(kept, layer)
+
+    def _draw(self, kept: OpenJournal, layer: Labels) -> None:
+        made = self._made
+        if not _is_cycle(kept):
+            self._made = _direct_of(self._shown)
+            self._tell_if_grey(layer)
+        elif isinstance(made, CyclicLabelColormap) and made is layer.colormap and dtype_of(layer).itemsize > 2:
+            # Given another colormap, napari works on all of a plane of 32-bit labels.
+            made.colors = _table_of(self._shown)
+            layer.events.colormap()
+            return
+        else:
+            self._made = CyclicLabelColormap(colors=_table_of(self._shown))
+        _show(layer, self._made)
+
+    def _tell_if_grey(self, layer: Labels) -> None:
+        if layer not in self._told and max(self._shown, default=0) > _highest_direct():
+            self._told.add(layer)
+            self._controller.notify(
+                f"Labels above {_highest_direct()} are shown in grey: install numba to see them in the colours of "
+                "their classes."
+            )
+
+    def _give_back(self) -> None:
+        if self._layer is not None:
+            _show(self._layer, self._own)
+        self._layer, self._own, self._made, self._shown = None, None, None, {}
+
+    # -- the classes as a layer ----------------------------------------------------------------------------------------
+
+    def show_layer(self) -> None:
+        """Add a layer of the class numbers of the output, or bring the one that is there up to date."""
+        kept = self._objects.kept
+        if kept is None or not kept.classes:
+            self._controller.notify("No object has a class: give one to an object first.")
+            return
+        if type(kept.target.array) is not np.ndarray:
+            self._put(kept, _lazy_classes(kept))
+            return
+        kept.enter()
+        done = lambda pixels: self._put(kept, pixels)  # noqa: E731
+        self._controller.set_status("Looking up the classes ...")
+        self._controller.runner.submit_write(Work(lambda _: _class_numbers(kept), done, self._controller.tell_error))
+
+    def layer_of(self, output: Labels) -> Labels | None:
+        """Return the layer of the classes of an output, or None."""
+        for layer in self._controller.viewer.layers:
+            if isinstance(layer, Labels) and is_classes(layer) and layer.metadata[CLASSES]() is output:
+                return layer
+        return None
+
+    def _put(self, kept: OpenJournal, data: Any) -> None:
+        """Show class numbers in the layer of an output's classes, made where it is missing."""
+        output, viewer = kept.layer, self._controller.viewer
+        if output not in viewer.layers:
+            self._controller.set_status("")
+            return
+        place = adapters.transform_of(output)
+        features = {
+            "index": [0, *(kind.number for kind in kept.classes)],
+            "class": ["none", *(kind.name for kind in kept.classes)],
+        }
+        layer = self.layer_of(output)
+        if layer is None:
+            layer = Labels(
+                data,
+                name=f"{output.name} classes",
+                multiscale=isinstance(data, list),
+                metadata={**own_layers.metadata_of(output), CLASSES: weakref.ref(output)},
+                colormap=_colormap_of_classes(kept.classes),
+                features=features,
+                **place,
+            )
+            layer.editable = False
+            own_layers.insert_above(viewer, layer, output)
+        else:
+            layer.data = data
+            layer.colormap = _colormap_of_classes(kept.classes)
+            layer.features = features
+            for name, value in place.items():
+                setattr(layer, name, value)
+        self._controller.set_status(f"The class of each pixel is in {layer.name!r}; press again after changes.")
+
+
+class ClassLevel:
+    """The class numbers of labels on disk, looked up for what is read of them.
+
+    Parameters
+    ----------
+    source
+        Returns the labels: an array of any kind, which may be replaced by a wider one meanwhile.
+    classes
+        Which class each label belongs to.
+    """
+
+    def __init__(self, source: Callable[[], Any], classes: ClassMap) -> None:
+        self._source, self._classes = source, classes
+        self.dtype = _type_for(classes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the labels."""
+        return tuple(int(length) for length in self._source().shape)
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """Shape of a chunk, where the labels have regular ones."""
+        return LazyArray(self._source()).chunks
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """Read a part."""
+        return self._classes(np.asarray(self._source()[key])).astype(self.dtype)
+
+
+def _lazy_classes(kept: OpenJournal) -> LazyArray | list[LazyArray]:
+    layer, classes = kept.layer, ClassMap.of(kept.rows.values())
+    pyramid = pyramid_of(layer)
+    if pyramid is None:
+        return lazy_levels([ClassLevel(lambda: kept.target.array, classes)])
+    return lazy_levels(
+        [ClassLevel(lambda at=at: pyramid.levels[at], classes) for at in range(len(pyramid.levels))]  # type: ignore[misc]
+    )
+
+
+def _class_numbers(kept: OpenJournal) -> NDArray[Any]:
+    """Return the class of each pixel of labels in memory, in the thread of a job, after all writes before it."""
+    labels = kept.target.array
+    try:
+        classes = ClassMap.of(kept.journal.objects)
+        pixels = np.zeros(labels.shape, _type_for(classes))
+        write_semantic(labels, pixels, classes)
+    except MemoryError as error:
+        raise LabelsError(
+            "There is no memory for a layer of the classes: close other images, or write them into a file by "
+            "'napari-sam replay --semantic'."
+        ) from error
+    finally:
+        kept.leave()
+    return pixels
+
+
+def _type_for(classes: ClassMap) -> np.dtype[Any]:
+    return np.min_scalar_type(classes.highest)
+
+
+def _colors_of(kept: OpenJournal, labels: Iterable[int]) -> Colors:
+    kinds = ((label, kept.rows[label].label_class) for label in labels)
+    return {label: GREY if kind is None else kind.color for label, kind in kinds}
+
+
+def _is_cycle(kept: OpenJournal) -> bool:
+    """Say whether a cycle of colours that is longer than the labels are high can show them.
+
+    With 10 000 labels of 4096 x 4096 pixels napari takes 100 ms for a direct colormap, 460 ms where they have more than
+    16 bits, and 10 ms for a cycle.
+    """
+    if dtype_of(kept.layer).itemsize <= 2:
+        return max(kept.rows, default=0) < CYCLE
+    return kept.target.is_searched and kept.target.next_label <= CYCLE
+
+
+def _table_of(colors: Colors) -> NDArray[np.float32]:
+    table = np.ones((CYCLE, 4), np.float32)
+    table[:, :3], table[0] = GREY, 0
+    if colors:
+        table[list(colors), :3] = list(colors.values())
+    return table
+
+
+def _direct_of(colors: Colors) -> DirectLabelColormap:
+    colored = {label: color for label, color in colors.items() if color != GREY and label <= _highest_direct()}
+    return _direct(colored, (*GREY, 1.0))
+
+
+def _highest_direct() -> int:
+    """Return the highest label that napari can give a colour of its own: without numba it has a table of all."""
+    return 2**16 if find_spec("numba") is None else 2**63 - 1
+
+
+def _colormap_of_classes(classes: Iterable[LabelClass]) -> DirectLabelColormap:
+    return _direct({kind.number: kind.color for kind in classes}, (0.0, 0.0, 0.0, 0.0))
+
+
+def _direct(colors: Colors, others: tuple[float, float, float, float]) -> DirectLabelColormap:
+    table: dict[int | None, NDArray[np.float32]] = {
+        label: np.array((*color, 1.0), np.float32) for label, color in colors.items()
+    }
+    return DirectLabelColormap(color_dict={None: np.array(others, np.float32), 0: np.zeros(4, np.float32), **table})
+
+
+def _show(layer: Labels, colormap: Any) -> None:
+    """Give a layer a colormap that shows only the selected label if the layer is to."""
+    colormap.use_selection, colormap.selection = layer.show_selected_label, layer.selected_label
+    layer.colormap = colormap

@@ -1,0 +1,1 @@
+"""Prompts that the user draws: layers, gestures, keys and history."""

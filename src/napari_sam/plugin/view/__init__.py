@@ -1,0 +1,1 @@
+"""The view: displayed image, contrast, world coordinates and canvas."""

@@ -1,0 +1,99 @@
+"""The part of the widget for large data: what is encoded ahead, and where embeddings are kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from magicgui.types import FileDialogMode
+from magicgui.widgets import Container, FileEdit
+from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_sam.plugin.controller import Controller
+from napari_sam.plugin.inference.prefetch import Extent
+from napari_sam.plugin.widgets.buttons import push_button, rows_into
+from napari_sam.plugin.workers.activity import Activity
+
+EXTENTS: dict[Extent, str] = {
+    "view": "Encode all tiles in view at this zoom, into the store on disk.",
+    "plane": "Encode the whole plane at this zoom, into the store on disk.",
+    "volume": "Encode every plane at this zoom, beginning with this one, into the store on disk.",
+}
+
+
+class LargePanel(QWidget):
+    """Encodes ahead.
+
+    Parameters
+    ----------
+    controller
+        Whose image is encoded.
+    """
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__()
+        self._controller = controller
+        self._activity = Activity("Encoding tiles", lambda: controller.ahead.cancel())
+        self.extents: dict[Extent, QPushButton] = {}
+        for extent, tip in EXTENTS.items():
+            button = push_button(extent.capitalize(), tip)
+            button.clicked.connect(lambda _=False, extent=extent: controller.ahead.start(extent))
+            self.extents[extent] = button
+        self.cancel = push_button("Cancel", "Stop after the current tile; what was encoded is kept.")
+        self.cancel.clicked.connect(lambda: controller.ahead.cancel())
+        self.ahead = QCheckBox("Encode what is in view")
+        self.ahead.setToolTip("While nothing else is to be done, encode the tiles in view, then those around it.")
+        self.ahead.setChecked(True)
+        self.coverage = QCheckBox("Outline what is encoded")
+        self.coverage.setToolTip("A thin line around the tiles in view that a click need not wait for.")
+        self.coverage.setChecked(True)
+        for box in (self.ahead, self.coverage):
+            box.toggled.connect(self._choose)
+        self.store = FileEdit(
+            label="Store",
+            mode=FileDialogMode.EXISTING_DIRECTORY,
+            nullable=True,
+            tooltip="Folder where embeddings are kept and found again; empty: the cache folder, for slow models and "
+            "for what you encode here.",
+        )
+        self.store.changed.connect(self._choose_store)
+        self.encoding = QLabel()
+        self.encoding.setWordWrap(True)
+        stored = Container(widgets=[self.store]).native
+        column = QVBoxLayout(self)
+        column.setContentsMargins(4, 0, 4, 4)
+        rows_into(
+            column, [[self.ahead], [self.coverage], [*self.extents.values(), self.cancel], [self.encoding], [stored]]
+        )
+
+    def refresh(self) -> None:
+        """Show what is under way."""
+        ahead = self._controller.ahead
+        running, ready = ahead.progress is not None, self._controller.image is not None
+        for extent, button in self.extents.items():
+            button.setEnabled(ready and not running)
+            why_not = "This is under way: cancel it first." if ready else "There is no image yet: open one first."
+            button.setToolTip(EXTENTS[extent] if button.isEnabled() else why_not)
+        self.cancel.setEnabled(running)
+        self.cancel.setToolTip(
+            "Stop after the current tile; what was encoded is kept." if running else "Nothing is being encoded here."
+        )
+        now = ahead.progress
+        self._activity.follow(now)
+        self.encoding.setText(
+            "" if now is None else f"{now.done} of {now.total} tiles ({now.known} were there, {now.empty} empty)"
+        )
+        self.encoding.setVisible(now is not None)
+        self.coverage.setChecked(ahead.show)
+
+    def close_activity(self) -> None:
+        """Show nothing in napari's activity dock any more."""
+        self._activity.close()
+
+    def _choose(self, _: Any = None) -> None:
+        ahead = self._controller.ahead
+        ahead.enabled, ahead.show = self.ahead.isChecked(), self.coverage.isChecked()
+        ahead.rested()
+
+    def _choose_store(self, _: Any = None) -> None:
+        path = str(self.store.value) if self.store.value else ""
+        self._controller.set_store(path if path not in ("", ".") else None)

@@ -1,0 +1,240 @@
+"""The part of the widget with the objects: a table, their classes, and work that was left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QColorDialog,
+    QComboBox,
+    QHBoxLayout,
+    QInputDialog,
+    QLabel,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_sam.plugin.objects.object_list import Objects
+from napari_sam.plugin.widgets.buttons import push_button
+from napari_sam.plugin.widgets.object_table import ObjectModel, ObjectView
+
+NO_CLASS = "no class"
+# More rows than this are faster shown anew than changed one by one.
+MAX_SYNC_OBJECTS = 20
+CHOOSE_FIRST = "Select an object in the table first."
+
+
+class ObjectPanel(QWidget):
+    """Shows the objects of the output, and what can be done with them.
+
+    Parameters
+    ----------
+    objects
+        What it shows.
+    """
+
+    def __init__(self, objects: Objects) -> None:
+        super().__init__()
+        self._objects, self._is_filling = objects, False
+        # The rows and the class that were given last and are not written yet, and what the box was made to show.
+        self._given: tuple[list[int], str | None] | None = None
+        self._filled = ""
+        self.model = ObjectModel()
+        self.table = ObjectView(self.model, objects.go_to, objects.reopen, self._delete, self)
+        self.table.setToolTip("Click: go there. Double-click or Return: correct. Delete: delete.")
+        self.reopen = push_button("Reopen", "Take the object up again: its prompts come back, and accept replaces it.")
+        self.delete = push_button("Delete", "Take the selected objects out of the output.")
+        self.label = QLabel("Class")
+        self.classes = QComboBox()
+        self.classes.setEditable(True)
+        self.classes.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self.classes.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.classes.setMinimumContentsLength(8)
+        self.color = push_button("Colour", "")
+        self.rename = push_button("Rename", "")
+        self.by_class = QCheckBox("Colour by class")
+        self.by_class.setToolTip("Show the output in the colours of the classes; objects that have none are grey.")
+        self.by_class.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.layer = push_button("Classes as a layer", "")
+        self.note = QLabel()
+        self.note.setWordWrap(True)
+        self._lay_out()
+        self.reopen.clicked.connect(self._reopen)
+        self.delete.clicked.connect(self._delete)
+        self.color.clicked.connect(self._ask_color)
+        self.rename.clicked.connect(self._ask_name)
+        self.by_class.toggled.connect(lambda on: objects.class_view.show_colors(on))
+        self.layer.clicked.connect(lambda: objects.class_view.show_layer())
+        self.classes.activated.connect(self._give_class)
+        line = self.classes.lineEdit()
+        assert line is not None
+        line.returnPressed.connect(self._give_class)
+        line.editingFinished.connect(self._on_edited)
+        self.table.selectionModel().selectionChanged.connect(self._refresh)
+        objects.changed.connect(self._on_changed)
+        self._on_changed(None)
+
+    def close_table(self) -> None:
+        """Follow the objects no more."""
+        self._objects.changed.disconnect(self._on_changed)
+        self._objects.class_view.close()
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        column.setContentsMargins(4, 0, 4, 4)
+        for widgets in (
+            (self.table,),
+            (self.reopen, self.delete),
+            (self.label, self.classes),
+            (self.color, self.rename),
+            (self.note,),
+            (self.by_class, self.layer),
+        ):
+            row = QHBoxLayout()
+            for widget in widgets:
+                row.addWidget(widget, 0 if widget is self.label else 1)
+            column.addLayout(row)
+
+    # -- what the user does --------------------------------------------------------------------------------------------
+
+    def _reopen(self) -> None:
+        for label in self.table.chosen[:1]:
+            self._objects.reopen(label)
+
+    def _delete(self) -> None:
+        self._objects.delete(self.table.chosen)
+
+    def _on_edited(self) -> None:
+        """Give the class that the user typed before going elsewhere; Qt also tells where nobody typed anything."""
+        if self.classes.currentText() != self._filled:
+            self._give_class()
+
+    def _give_class(self, _: Any = None) -> None:
+        """Give what is selected the class that was chosen or typed; Qt tells of it up to three times."""
+        wanted, chosen = self._wanted_class(), self.table.chosen
+        if self._is_filling or self._given == (chosen, wanted):
+            return
+        now = {self._class_of(label) for label in chosen} or {self._class_of(None)}
+        is_pending = self._given is not None and not set(self._given[0]).isdisjoint(chosen)
+        if now == {wanted} and not is_pending:
+            return
+        self._given = (chosen, wanted) if chosen else None
+        self._objects.classify(chosen, wanted)
+        with self._filling():
+            self._fill_classes(wanted)  # The rows of many objects have it only once it is written.
+
+    def _wanted_class(self) -> str | None:
+        name = self.classes.currentText().strip()
+        return None if name in ("", NO_CLASS) else name
+
+    def _ask_name(self) -> None:
+        name = self._shown_class()
+        if name is not None:
+            renamed, is_given = QInputDialog.getText(self, "Rename", f"New name of the class {name}:", text=name)
+            if is_given and renamed.strip() != name:
+                self._objects.define_class(name, renamed=renamed.strip())
+
+    def _ask_color(self) -> None:
+        name = self._shown_class()
+        known = next((kind for kind in self._objects.classes if kind.name == name), None)
+        if known is None:
+            return
+        color = QColorDialog.getColor(QColor.fromRgbF(*known.color), self, f"Colour of {name}")
+        if color.isValid():
+            self._objects.define_class(known.name, (color.redF(), color.greenF(), color.blueF()))
+
+    # -- showing -------------------------------------------------------------------------------------------------------
+
+    def _on_changed(self, labels: Sequence[int] | None) -> None:
+        self._given = None
+        if labels is None or len(labels) > MAX_SYNC_OBJECTS:
+            chosen = self.table.chosen
+            self.model.reset(self._objects.rows)
+            self.table.choose([label for label in chosen if self._objects.object(label)])
+        else:
+            for label in labels:
+                self.model.update(label, self._objects.object(label))
+        self._refresh()
+
+    def _refresh(self, *_: Any) -> None:
+        """Show the class of what is selected, and what can be done with it."""
+        chosen = self.table.chosen
+        for button, tip in (
+            (self.reopen, "Take the object up again: its prompts come back, and accept replaces it."),
+            (self.delete, "Take the selected objects out of the output."),
+        ):
+            button.setEnabled(bool(chosen))
+            button.setToolTip(tip if chosen else CHOOSE_FIRST)
+        self.classes.setToolTip(
+            "The class of the selected objects; type a new one to make it."
+            if chosen
+            else "The class of the objects that you accept from now on; type a new one to make it. "
+            "To give one to objects that are there, select them first."
+        )
+        has_classes = bool(self._objects.classes)
+        self.layer.setEnabled(has_classes)
+        self.layer.setToolTip(
+            "Add a Labels layer with the number of each pixel's class, or bring it up to date."
+            if has_classes
+            else "Give an object a class first."
+        )
+        self.note.setText("" if chosen or not self.model.rowCount() else "Class: of what you accept next.")
+        self.note.setVisible(bool(self.note.text()))
+        line = self.classes.lineEdit()
+        if not self._is_filling and not (line is not None and line.hasFocus()):  # Somebody may be typing there.
+            with self._filling():
+                self._fill_classes(self._shown_class())
+
+    def _fill_classes(self, shown: str | None) -> None:
+        kinds = self._objects.classes
+        self.classes.clear()
+        self.classes.addItem(NO_CLASS)
+        for kind in kinds:
+            self.classes.addItem(_patch(QColor.fromRgbF(*kind.color)), kind.name)
+        names = [kind.name for kind in kinds]
+        if shown is not None and shown not in names:
+            self.classes.addItem(shown)  # It is made with the first object of it.
+        # The index, not the text alone: Qt takes an entry that fits the text for one that the user chose.
+        self.classes.setCurrentIndex(self.classes.findText(shown or NO_CLASS))
+        self._filled = self.classes.currentText()
+        for button, tip in (
+            (self.color, "Give the class another colour."),
+            (self.rename, "Give the class another name; its objects keep it."),
+        ):
+            button.setEnabled(shown in names)
+            button.setToolTip(tip if shown in names else "Choose a class that objects have first.")
+
+    def _shown_class(self) -> str | None:
+        """Return the class of the selected objects, or that of those to come."""
+        chosen = self.table.chosen
+        return self._class_of(chosen[0] if chosen else None)
+
+    def _class_of(self, label: int | None) -> str | None:
+        """Return the class of an object, or without one that of those to come."""
+        if label is None:
+            return self._objects.class_name
+        found = self._objects.object(label)
+        return found.label_class.name if found is not None and found.label_class is not None else None
+
+    @contextmanager
+    def _filling(self) -> Any:
+        self._is_filling = True
+        try:
+            yield
+        finally:
+            self._is_filling = False
+
+    def sizeHint(self) -> QSize:  # noqa: N802  Qt's name.
+        """Return how large it would like to be."""
+        return QSize(300, super().sizeHint().height())
+
+
+def _patch(color: QColor) -> QIcon:
+    pixmap = QPixmap(12, 12)
+    pixmap.fill(color)
+    return QIcon(pixmap)

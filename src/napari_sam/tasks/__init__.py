@@ -1,0 +1,1 @@
+"""Operations on many objects: batches of prompts, replay, and search by text."""

@@ -1,0 +1,135 @@
+"""What training needs of a network, in the same words for the compact model and for SAM."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from napari_sam.models.compact import Compact
+from napari_sam.models.compact import predictor as compact
+from napari_sam.models.compact.prompt_encoder import NOT_A_POINT
+from napari_sam.models.sam import Sam
+from napari_sam.models.sam import predictor as sam
+from napari_sam.training.losses import dense_loss, dense_targets, likeness_loss, sample_cells
+from napari_sam.training.prompts import PromptBatch
+
+LIKENESS_CELLS = 24
+
+
+class DenseHead(nn.Module):
+    """What the image encoder is asked about every pixel while it trains; thrown away afterwards."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.seen = nn.Conv2d(channels, 2, 1)
+        self.contrast = nn.Parameter(torch.tensor([8.0, -4.0]))
+
+    def forward(self, features: tuple[Tensor, ...], objects: NDArray[np.int32], rng: np.random.Generator) -> Tensor:
+        """Return the dense loss of the compact model's features; see `CompactTrainer.dense`."""
+        _, _, f4, pixels, centers = features
+        stride = objects.shape[-1] // f4.shape[-1]
+        cells = np.ascontiguousarray(objects[:, stride // 2 :: stride, stride // 2 :: stride])
+        targets = torch.from_numpy(np.stack([dense_targets(one, stride) for one in cells])).to(f4.device)
+        drawn = [sample_cells(one, LIKENESS_CELLS, rng) for one in cells]
+        where, values = (torch.from_numpy(np.stack(part)).to(f4.device) for part in zip(*drawn, strict=True))
+        alike = likeness_loss(pixels, torch.from_numpy(cells).to(f4.device), where, values, self.contrast)
+        return dense_loss(self.seen(f4).float(), centers, targets) + 0.5 * alike
+
+
+class CompactTrainer:
+    """The compact network, with a head for dense targets that is thrown away after training.
+
+    Parameters
+    ----------
+    network
+        What is trained.
+    """
+
+    side = compact.CompactPredictor.input_side
+
+    def __init__(self, network: Compact) -> None:
+        self.network = network
+        self.head = DenseHead(32)
+
+    def encode(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Encode images of shape (n, 3, side, side), uint8, into features for `decode`."""
+        images = (pixels.float() / 255 - compact.PIXEL_MEAN) / compact.PIXEL_STD
+        features: tuple[Tensor, ...] = self.network.image_encoder(images.contiguous(memory_format=torch.channels_last))
+        return features
+
+    def decode(self, features: tuple[Tensor, ...], each: int, prompts: PromptBatch) -> tuple[Tensor, Tensor]:
+        """Decode `each` objects of every image; return logits (n, masks, side/4, side/4) and predicted IoUs."""
+        f16, f8, f4, pixels, centers = (_repeated(feature, each) for feature in features)
+        encoded = self.network.prompt_encoder(pixels, centers, prompts.coords, prompts.types, prompts.logits)
+        logits, iou_prediction = self.network.mask_decoder(f16, f8, f4, encoded)
+        return logits, iou_prediction
+
+    def dense(
+        self, features: tuple[Tensor, ...], objects: NDArray[np.int32], rng: np.random.Generator
+    ) -> Tensor | None:
+        """Return the auxiliary loss against labels of shape (n, side, side), or None where a model has none."""
+        loss: Tensor = self.head(features, objects, rng)
+        return loss
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what learns."""
+        return [*self.network.parameters(), *self.head.parameters()]
+
+
+class SamTrainer:
+    """A SAM.
+
+    Parameters
+    ----------
+    network
+        What is trained.
+    frozen_encoder
+        Let only the prompt encoder and the mask decoder learn, which a laptop can do.
+    """
+
+    def __init__(self, network: Sam, *, frozen_encoder: bool) -> None:
+        self.network = network
+        self.side = network.side
+        self._frozen = frozen_encoder
+
+    def encode(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Encode images of shape (n, 3, side, side), uint8, into features for `decode`."""
+        mean, std = (torch.tensor(v, device=pixels.device)[:, None, None] for v in (sam.PIXEL_MEAN, sam.PIXEL_STD))
+        with torch.set_grad_enabled(not self._frozen and torch.is_grad_enabled()):
+            return (self.network.image_encoder((pixels.float() - mean) / std),)
+
+    def decode(self, features: tuple[Tensor, ...], each: int, prompts: PromptBatch) -> tuple[Tensor, Tensor]:
+        """Decode `each` objects of every image; return logits (n, masks, side/4, side/4) and predicted IoUs."""
+        types = torch.where(prompts.types == NOT_A_POINT, -1, prompts.types)
+        # As in training of SAM: the first round has no mask, the others have the last answer.
+        masks = prompts.logits[:, None] if bool(prompts.logits.any()) else None
+        sparse, dense = self.network.prompt_encoder(prompts.coords, types, masks)
+        position = self.network.prompt_encoder.dense_position()
+        logits, scores = self.network.mask_decoder(_repeated(features[0], each), position, sparse, dense)
+        if masks is None:
+            return logits[:, 1:].float(), scores[:, 1:].float()
+        return logits.float(), scores.float()
+
+    def dense(
+        self, features: tuple[Tensor, ...], objects: NDArray[np.int32], rng: np.random.Generator
+    ) -> Tensor | None:
+        """Return None: SAM has no auxiliary loss."""
+        return None
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what learns."""
+        parts: list[nn.Module] = [self.network.prompt_encoder, self.network.mask_decoder]
+        if not self._frozen:
+            parts.append(self.network.image_encoder)
+        return [parameter for part in parts for parameter in part.parameters()]
+
+
+Game = CompactTrainer | SamTrainer
+
+
+def _repeated(feature: Tensor, each: int) -> Tensor:
+    """Return every image's feature `each` times in turn; its gradient is a sum, not a scatter."""
+    last = feature.permute(0, 2, 3, 1)  # Convolutions are faster where the channels lie side by side.
+    return last[:, None].expand(-1, each, *last.shape[1:]).flatten(0, 1).permute(0, 3, 1, 2)

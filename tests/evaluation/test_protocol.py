@@ -1,0 +1,551 @@
+"""The click game: which objects are drawn, where is clicked, and how the answers are counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.masks import Mask
+from napari_sam.errors import ImageError
+from napari_sam.evaluation.protocol import (
+    MIN_AREA,
+    ClickResult,
+    Evaluation,
+    LabelledImage,
+    TargetObject,
+    click_through,
+    evaluate,
+    most_interior,
+    next_click,
+    rank_correlation,
+    read_manifest,
+    read_split,
+    split_images,
+    targets_of,
+)
+from napari_sam.segmenter import Candidates
+
+FLAT = Plane.of((100, 100))
+
+
+def disk(row: float, col: float, radius: float, shape: tuple[int, int] = (100, 100)) -> np.ndarray:
+    rows, cols = np.ogrid[: shape[0], : shape[1]]
+    return (rows - row) ** 2 + (cols - col) ** 2 <= radius**2
+
+
+def mask_of(pixels: np.ndarray) -> Mask:
+    return Mask(Box.of_shape(pixels.shape), pixels).tightened()
+
+
+def nothing(shape: tuple[int, int]) -> np.ndarray:
+    return np.zeros(shape, bool)
+
+
+@dataclass
+class FakeSegmenter:
+    """Answers with what `answers` makes of the points so far and of the box; keeps what it was asked."""
+
+    answers: Callable[[list[Any], list[int], Any, Plane], tuple[np.ndarray, np.ndarray, np.ndarray]]
+    shape: tuple[int, ...] = (100, 100)
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    def segment(
+        self, *, points: Any = None, labels: Any = None, box: Any = None, plane: Plane | None = None
+    ) -> Candidates:
+        points, labels = list(points or []), list(labels or [])
+        self.asked.append({"points": points, "labels": labels, "box": box, "plane": plane})
+        assert plane is not None
+        masks = self.answers(points, labels, box, plane)
+        return Candidates(tuple(mask_of(mask) for mask in masks), 1, plane)
+
+
+def perfect(labels: np.ndarray) -> FakeSegmenter:
+    """A segmenter that knows the labels and finds the object at the first point, or in the middle of the box."""
+
+    def answers(points: list[Any], _: list[int], box: Any, plane: Plane) -> tuple[np.ndarray, ...]:
+        section = labels[tuple(slice(None) if axis in plane.axes else i for axis, i in enumerate(plane.index))]
+        if box is None:
+            value = section[points[0]]
+        else:
+            inside = section[box.slices]
+            value = np.bincount(inside[inside > 0]).argmax()
+        return nothing(section.shape), section == value, np.ones(section.shape, bool)
+
+    return FakeSegmenter(answers, labels.shape)
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Callable[..., LabelledImage]:
+    """Write labels (and an image of the same pixels) and return the entry of a manifest."""
+
+    def write(labels: np.ndarray, kind: str = "instance", subset: str = "mine", **more: Any) -> LabelledImage:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.tif"
+        tifffile.imwrite(path, labels, photometric="minisblack")
+        return LabelledImage(image=path, mask=path, subset=subset, kind=kind, **more)
+
+    return write
+
+
+def targets(image: LabelledImage) -> list[TargetObject]:
+    return [make() for make in targets_of(image, tifffile.imread(image.mask).shape)]
+
+
+def squares(count: int, side: int = 10) -> np.ndarray:
+    """Return an image of `count` squares, numbered from 1, on a grid with gaps."""
+    labels = np.zeros((5 * (side + 4), 5 * (side + 4)), np.uint8)
+    for i in range(count):
+        row, col = (position * (side + 4) for position in divmod(i, 5))
+        labels[row : row + side, col : col + side] = i + 1
+    return labels
+
+
+# Objects of a labelled image
+
+
+def test_every_label_of_an_instance_image_is_an_object_even_in_two_parts(
+    labelled: Callable[..., LabelledImage],
+) -> None:
+    labels = np.zeros((100, 100), np.uint16)
+    labels[disk(20, 20, 6)] = 3
+    labels[disk(20, 70, 6)] = 3
+    labels[disk(70, 50, 8)] = 700
+    found = targets(labelled(labels))
+    assert [np.count_nonzero(target.truth) for target in found] == [226, 197]
+    np.testing.assert_array_equal(found[0].truth, labels == 3)
+    assert all(target.plane == FLAT and target.ignored is None for target in found)
+
+
+def test_every_connected_part_of_a_class_is_an_object(labelled: Callable[..., LabelledImage]) -> None:
+    labels = np.zeros((100, 100), np.uint8)
+    labels[disk(20, 20, 6)] = 255
+    labels[disk(20, 70, 6)] = 255
+    labels[60:70, 60:70] = 255
+    labels[70:80, 70:80] = 255  # Touches the last one by a corner: one part.
+    found = targets(labelled(labels, "semantic"))
+    assert sorted(np.count_nonzero(target.truth) for target in found) == [113, 113, 200]
+
+
+def test_two_classes_that_touch_are_two_objects(labelled: Callable[..., LabelledImage]) -> None:
+    labels = np.zeros((60, 60), np.uint8)
+    labels[10:20, 10:20], labels[10:20, 20:40] = 1, 2
+    assert sorted(np.count_nonzero(target.truth) for target in targets(labelled(labels, "semantic"))) == [100, 200]
+
+
+@pytest.mark.parametrize("kind", ["instance", "semantic", "volume"])
+def test_objects_under_40_pixels_are_left_out(labelled: Callable[..., LabelledImage], kind: str) -> None:
+    assert MIN_AREA == 40
+    labels = np.zeros((60, 60), np.uint8)
+    labels[:3, :13] = 1  # 39 pixels
+    labels[20:24, :10] = 2  # 40 pixels
+    found = targets(labelled(np.stack([labels, labels]) if kind == "volume" else labels, kind))
+    assert [np.count_nonzero(target.truth) for target in found] == [40]
+
+
+def test_a_volume_object_is_looked_at_where_it_is_largest(labelled: Callable[..., LabelledImage]) -> None:
+    volume = np.zeros((5, 60, 60), np.uint16)
+    for z, side in enumerate((0, 8, 12, 10, 7)):
+        volume[z, :side, :side] = 1
+    for z, side in enumerate((9, 3, 2, 0, 0)):
+        volume[z, 30 : 30 + side, 30 : 30 + side] = 400
+    volume[:, 50:56, 50:56] = 9  # 36 pixels in every plane, 180 in all.
+    found = targets(labelled(volume, "volume"))
+    assert [target.plane for target in found] == [Plane.of(volume.shape, 2), Plane.of(volume.shape, 0)]
+    np.testing.assert_array_equal(found[0].truth, volume[2] == 1)
+    np.testing.assert_array_equal(found[1].truth, volume[0] == 400)
+
+
+@pytest.mark.parametrize("kind", ["instance", "semantic", "volume"])
+def test_the_ignored_label_is_no_object_and_known_to_every_target(
+    labelled: Callable[..., LabelledImage], kind: str
+) -> None:
+    labels = np.zeros((60, 60), np.uint8)
+    labels[10:20, 10:20] = 1
+    labels[20:50, 10:50] = 255
+    image = labelled(np.stack([labels * 0, labels]) if kind == "volume" else labels, kind, ignore_label=255)
+    (target,) = targets(image)
+    np.testing.assert_array_equal(target.truth, labels == 1)
+    np.testing.assert_array_equal(target.ignored, labels == 255)
+
+
+def test_an_ignored_zero_leaves_the_objects(labelled: Callable[..., LabelledImage]) -> None:
+    """Sparse labels: what is not labelled counts neither as object nor as background."""
+    labels = squares(2)
+    found = targets(labelled(labels, ignore_label=0))
+    assert len(found) == 2
+    np.testing.assert_array_equal(found[0].ignored, labels == 0)
+
+
+def test_labels_of_another_shape_are_refused(labelled: Callable[..., LabelledImage]) -> None:
+    with pytest.raises(ImageError, match=r"shape \(70, 70\) and its image \(9, 9\)"):
+        targets_of(labelled(squares(2)), (9, 9))
+
+
+def test_a_mask_in_colours_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(path)
+    with pytest.raises(ImageError, match="shape"):
+        targets_of(LabelledImage(path, path, "mine", "instance"), (30, 30))
+
+
+# The manifest
+
+
+def test_a_manifest_is_read_relative_to_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    entries = [
+        {"image": "a/i.png", "mask": "a/m.png", "subset": "cells", "kind": "semantic", "licence": "CC0", "shape": [3]},
+        {"image": "b.tif", "mask": "c.tif", "subset": "brain", "kind": "volume", "ignore_label": 5},
+    ]
+    path.write_text(json.dumps(entries))
+    assert read_manifest(path) == [
+        LabelledImage(tmp_path / "a/i.png", tmp_path / "a/m.png", "cells", "semantic", None),
+        LabelledImage(tmp_path / "b.tif", tmp_path / "c.tif", "brain", "volume", 5),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no json", "{}{}", '{"image": 1}', "[1]", '["a"]', "[{}]", "7", "null", '[{"image": 3, "mask": 4}]']
+)
+def test_a_manifest_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text(text)
+    with pytest.raises(ImageError, match="must be a JSON list of objects with image, mask, subset and kind"):
+        read_manifest(path)
+
+
+def test_an_unknown_kind_is_refused_instead_of_read_as_instances(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps([{"image": "i.png", "mask": "m.png", "subset": "x", "kind": "panoptic"}]))
+    with pytest.raises(ImageError, match="kind"):
+        read_manifest(path)
+
+
+# Where is clicked
+
+
+def test_the_most_interior_pixel_is_the_one_farthest_from_the_border() -> None:
+    assert most_interior(disk(40, 60, 11)) == (40, 60)
+    lopsided = disk(30, 30, 12) | disk(30, 55, 5)
+    lopsided[29:32, 30:55] = True
+    assert most_interior(lopsided) == (30, 30)
+
+
+def test_the_border_of_the_image_is_a_border_of_the_object() -> None:
+    region = np.zeros((50, 50), bool)
+    region[:21, :] = True
+    row, col = most_interior(region)
+    assert row == 10
+    assert 10 <= col < 40
+
+
+def test_a_hole_keeps_the_click_off_it() -> None:
+    ring = disk(50, 50, 30) & ~disk(50, 50, 10)
+    assert ring[most_interior(ring)]
+
+
+def test_the_next_click_goes_into_the_larger_error_with_its_sign() -> None:
+    truth = disk(30, 30, 12)
+    small_surplus = truth & (np.arange(100) < 30)[None] | disk(80, 80, 2)
+    point, sign = next_click(small_surplus, TargetObject(FLAT, truth, None))
+    assert sign == 1
+    assert truth[point]
+    assert not small_surplus[point]
+    large_surplus = truth & (np.arange(100) < 40)[None] | disk(75, 75, 10)
+    assert next_click(large_surplus, TargetObject(FLAT, truth, None)) == ((75, 75), 0)
+
+
+def test_an_empty_answer_is_clicked_in_the_middle_of_the_object() -> None:
+    assert next_click(nothing((100, 100)), TargetObject(FLAT, disk(30, 44, 12), None)) == ((30, 44), 1)
+
+
+def test_without_any_error_the_object_is_confirmed() -> None:
+    truth = disk(30, 44, 12)
+    assert next_click(truth, TargetObject(FLAT, truth, None)) == ((30, 44), 1)
+
+
+def test_ignored_pixels_are_never_clicked() -> None:
+    truth, ignored = disk(30, 30, 8), disk(70, 70, 20)
+    answer = truth | ignored
+    answer[30, 24:26] = False
+    point, sign = next_click(answer, TargetObject(FLAT, truth, ignored))
+    assert sign == 1
+    assert point in ((30, 24), (30, 25))
+
+
+# One object
+
+
+def test_a_perfect_segmenter_has_iou_1_and_needs_one_click() -> None:
+    labels = squares(3)
+    segmenter = perfect(labels)
+    clicks = click_through(segmenter, TargetObject(Plane.of(labels.shape), labels == 2, None), 4)
+    assert clicks.ious == (1.0, 1.0, 1.0, 1.0)
+    assert (clicks.best_of_3, clicks.box_iou) == (1.0, 1.0)
+    assert clicks.noc(0.8) == clicks.noc(0.9) == 1
+
+
+def test_the_game_is_played_as_agreed() -> None:
+    """First the middle of the object, then that of the larger error; earlier points are kept; a box at the end."""
+    truth = disk(50, 50, 20)
+    left, right = truth & (np.arange(100) < 50)[None], truth & (np.arange(100) >= 50)[None]
+    stain = disk(15, 85, 12)
+    plan = {1: left, 2: truth | stain, 3: truth}
+
+    def answers(points: list[Any], _: list[int], box: Any, plane: Plane) -> tuple[np.ndarray, ...]:
+        return nothing((100, 100)), (right if box is not None else plan[len(points)]), truth
+
+    segmenter = FakeSegmenter(answers)
+    clicks = click_through(segmenter, TargetObject(FLAT, truth, None), 3)
+    size, half, spot = (np.count_nonzero(part) for part in (truth, left, stain))
+    assert clicks.ious == pytest.approx((half / size, size / (size + spot), 1.0))
+    assert clicks.best_of_3 == 1.0
+    assert clicks.box_iou == pytest.approx((size - half) / size)
+    assert (clicks.noc(0.8), clicks.noc(0.3)) == (3, 1)
+    *_, last, boxed = segmenter.asked
+    assert [len(request["points"]) for request in segmenter.asked] == [1, 2, 3, 0]
+    first, second, third = last["points"]
+    assert first == (50, 50)
+    assert right[second]
+    assert third == (15, 85)
+    assert last["labels"] == [1, 1, 0]
+    assert boxed["box"].as_tuple() == (30, 30, 71, 71)
+    assert all(request["plane"] == FLAT for request in segmenter.asked)
+
+
+def test_ignored_pixels_do_not_count_in_the_iou() -> None:
+    truth, ignored = disk(30, 30, 10), disk(70, 70, 20)
+
+    def answers(points: list[Any], labels: list[int], box: Any, plane: Plane) -> tuple[np.ndarray, ...]:
+        return nothing((100, 100)), truth | ignored, truth | ignored
+
+    segmenter = FakeSegmenter(answers)
+    clicks = click_through(segmenter, TargetObject(FLAT, truth, ignored), 3)
+    assert clicks.ious == (1.0, 1.0, 1.0)
+    assert (clicks.best_of_3, clicks.box_iou) == (1.0, 1.0)
+    assert segmenter.asked[2]["labels"] == [1, 1, 1]
+
+
+def test_a_segmenter_that_finds_nothing_misses_every_goal() -> None:
+    def answers(*_: Any) -> tuple[np.ndarray, ...]:
+        return (nothing((100, 100)),) * 3
+
+    clicks = click_through(FakeSegmenter(answers), TargetObject(FLAT, disk(30, 30, 10), None), 5)
+    assert clicks.ious == (0.0,) * 5
+    assert clicks.noc(0.8) == 6
+
+
+@pytest.mark.parametrize(
+    ("ious", "goal", "count"),
+    [
+        ((0.5, 0.8, 0.9), 0.8, 2),
+        ((0.5, 0.8, 0.9), 0.9, 3),
+        ((0.85, 0.2, 0.9), 0.8, 1),
+        ((0.5, 0.6, 0.79), 0.8, 4),
+        ((0.1,) * 8, 0.9, 9),
+    ],
+)
+def test_noc_is_the_first_click_that_reaches_the_goal_and_a_miss_costs_one_more(
+    ious: tuple[float, ...], goal: float, count: int
+) -> None:
+    assert ClickResult(ious, 0.5, 0.5).noc(goal) == count
+
+
+# The table
+
+
+def test_the_table_holds_the_mean_of_each_subset_and_the_mean_over_subsets() -> None:
+    evaluation = Evaluation("mine")
+    evaluation.clicks["cells"] += [
+        ClickResult((0.5, 0.9), 0.6, 0.7, (0.6, 0.8)),
+        ClickResult((0.7, 0.7), 0.8, 0.9, (0.7, 0.5)),
+    ]
+    evaluation.clicks["brain"] += [ClickResult((0.2, 1.0), 0.4, 0.2, (0.1, 0.9))]
+    table = evaluation.table()
+    json.dumps(table)
+    assert table["model"] == "mine"
+    assert table["subsets"] == {
+        "brain": {
+            "n": 1,
+            "miou": [0.2, 1.0],
+            "best_of_3": 0.4,
+            "box_miou": 0.2,
+            "noc80": 2.0,
+            "noc90": 2.0,
+            "predicted_miou": [0.1, 0.9],
+        },
+        "cells": {
+            "n": 2,
+            "miou": [0.6, 0.8],
+            "best_of_3": 0.7,
+            "box_miou": 0.8,
+            "noc80": 2.5,
+            "noc90": 2.5,
+            "predicted_miou": [0.65, 0.65],
+        },
+    }
+    mean = table["mean"]
+    assert mean.pop("n") == 3
+    assert mean.pop("iou_spearman_first") == 1.0
+    # True 0.5 0.9 0.7 0.7 0.2 1.0 against said 0.6 0.8 0.7 0.5 0.1 0.9: by hand, with the tie at 3.5.
+    assert mean.pop("iou_spearman") == pytest.approx(1 - 6 * 3.5 / 210, abs=0.01)
+    assert mean == {
+        "miou": [0.4, 0.9],
+        "best_of_3": 0.55,
+        "box_miou": 0.5,
+        "noc80": 2.25,
+        "noc90": 2.25,
+        "predicted_miou": [0.375, 0.775],
+    }
+
+
+def test_a_correlation_needs_two_different_values() -> None:
+    assert rank_correlation([ClickResult((0.5, 0.5), 0.5, 0.5, (0.2, 0.3))]) is None
+    assert rank_correlation([ClickResult((0.5, 0.6), 0.5, 0.5)]) is None
+
+
+# The split
+
+
+def test_a_split_divides_the_images_by_their_paths_in_the_manifest(tmp_path: Path) -> None:
+    images = [LabelledImage(tmp_path / "a" / f"{i}.png", tmp_path / "m.png", "x", "instance") for i in range(3)]
+    elsewhere = LabelledImage(Path("/elsewhere/1.png"), tmp_path / "m.png", "x", "instance")
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"kept_out": ["a/1.png"]}))
+    rest, kept = split_images([*images, elsewhere], read_split(split), tmp_path)
+    assert kept == [images[1]]
+    assert rest == [images[0], images[2], elsewhere]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"out": []}', '{"kept_out": 3}'])
+def test_a_split_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(text)
+    with pytest.raises(ImageError, match="must hold a list named kept_out"):
+        read_split(path)
+
+
+# Which objects are drawn
+
+
+@dataclass
+class Study:
+    """Images of numbered squares with a perfect segmenter for each, and a record of what was clicked on."""
+
+    images: list[LabelledImage] = field(default_factory=list)
+    opened: list[Path] = field(default_factory=list)
+    _segmenters: list[tuple[Path, FakeSegmenter]] = field(default_factory=list)
+
+    def segmenter_of(self, path: Path) -> FakeSegmenter:
+        self.opened.append(path)
+        self._segmenters.append((path, perfect(tifffile.imread(path))))
+        return self._segmenters[-1][1]
+
+    def drawn(self, count: int, seed: int = 0) -> list[tuple[str, int]]:
+        """Evaluate; return (image file, label) of each object that was clicked on."""
+        self.opened.clear()
+        self._segmenters.clear()
+        yields = list(
+            evaluate(self.images, self.segmenter_of, model="fake", max_clicks=1, objects_per_subset=count, seed=seed)  # type: ignore[arg-type]
+        )
+        objects = [
+            (path.name, int(tifffile.imread(path)[request["points"][0]]))
+            for path, segmenter in self._segmenters
+            for request in segmenter.asked
+            if request["points"]
+        ]
+        assert len(yields) == len(objects)
+        return objects
+
+
+@pytest.fixture
+def study(labelled: Callable[..., LabelledImage]) -> Callable[..., Study]:
+    def make(*counts: int, **more: Any) -> Study:
+        return Study([labelled(squares(count), **more) for count in counts])
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("counts", "wanted", "expected"),
+    [
+        ((20,), 12, 12),
+        ((20, 20, 20), 12, 12),
+        ((1, 1, 20), 12, 12),
+        ((20, 1, 1), 12, 12),
+        ((0, 0, 0, 15), 12, 12),
+        ((3, 4, 5), 12, 12),
+        ((5, 9, 2, 1, 0), 16, 16),
+        ((3, 2), 12, 5),
+        ((0, 0), 12, 0),
+        ((4,) * 20, 12, 12),
+        ((7, 7), 1, 1),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_as_many_objects_as_wanted_are_drawn_where_there_are_enough(
+    study: Callable[..., Study], counts: tuple[int, ...], wanted: int, expected: int, seed: int
+) -> None:
+    objects = study(*counts).drawn(wanted, seed)
+    assert len(objects) == expected
+    assert len(set(objects)) == expected, "an object was drawn twice"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_objects_come_from_as_many_images_as_possible(study: Callable[..., Study], seed: int) -> None:
+    assert len({name for name, _ in study(*(10,) * 6).drawn(6, seed)}) == 6
+    by_image = [name for name, _ in study(10, 10, 10).drawn(12, seed)]
+    assert sorted(by_image.count(name) for name in set(by_image)) == [4, 4, 4]
+
+
+def test_one_seed_always_draws_the_same_objects_and_another_seed_others(study: Callable[..., Study]) -> None:
+    images = study(20, 20, 20)
+    first = images.drawn(9, seed=0)
+    assert images.drawn(9, seed=0) == first
+    assert len({tuple(sorted(images.drawn(9, seed=seed))) for seed in range(5)}) == 5
+
+
+def test_the_objects_of_a_subset_do_not_depend_on_the_other_subsets(
+    study: Callable[..., Study], labelled: Callable[..., LabelledImage]
+) -> None:
+    images = study(20, 20, subset="b")
+    alone = images.drawn(6)
+    images.images.insert(0, labelled(squares(5), subset="a"))
+    assert [item for item in images.drawn(6) if item in alone] == alone
+
+
+def test_an_image_is_opened_only_when_it_is_used(study: Callable[..., Study]) -> None:
+    images = study(*(10,) * 8)
+    images.drawn(3)
+    assert len(images.opened) == 3
+
+
+def test_a_perfect_segmenter_on_a_whole_manifest(labelled: Callable[..., LabelledImage]) -> None:
+    volume = np.stack([squares(0), squares(4), squares(2)])
+    study = Study([labelled(squares(8), subset="flat"), labelled(volume, "volume", subset="deep")])
+    played = evaluate(study.images, study.segmenter_of, model="perfect", max_clicks=3, objects_per_subset=4)  # type: ignore[arg-type]
+    subsets, results = zip(*played, strict=True)
+    assert subsets == ("deep",) * 4 + ("flat",) * 4
+    table = results[-1].table()
+    whole = {"n": 4, "miou": [1.0] * 3, "best_of_3": 1.0, "box_miou": 1.0, "noc80": 1.0, "noc90": 1.0}
+    assert [row | {"predicted_miou": None} for row in table["subsets"].values()] == [
+        whole | {"predicted_miou": None},
+        whole | {"predicted_miou": None},
+    ]
+
+
+def test_results_come_object_by_object(study: Callable[..., Study]) -> None:
+    images = study(5)
+    counts = [
+        len(evaluation.clicks["mine"])
+        for _, evaluation in evaluate(images.images, images.segmenter_of, model="fake", objects_per_subset=3)  # type: ignore[arg-type]
+    ]
+    assert counts == [1, 2, 3]

@@ -1,0 +1,177 @@
+"""What is shown while an answer is under way, and what does not have to wait for a model."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from tests.plugin.conftest import HeldRunner, NowRunner
+
+from napari_sam.plugin.inference.look import Look
+from napari_sam.plugin.layers.factory import HOVER_OPACITY, PREVIEW_OPACITY
+from napari_sam.plugin.view.contrast import FULL, PERCENTILES
+from napari_sam.plugin.workers.runner import LatestRunner, Work
+
+COIN, NEIGHBOUR = (51, 155), (56, 99)
+
+
+class StepRunner(NowRunner):
+    """Runs what can wait when it is told to, and keeps requests until `release`."""
+
+    def __init__(self):
+        super().__init__()
+        self.requests = []
+
+    def submit(self, job, done, failed, report):
+        self.requests.append((job, done, failed, report))
+
+    def release(self):
+        while self.requests:
+            NowRunner.submit(self, *self.requests.pop(0))
+
+
+@pytest.fixture
+def working(coins, make_controller):
+    """A controller whose model is loaded and whose view is not encoded yet."""
+    viewer, runner = ViewerModel(), StepRunner()
+    image = viewer.add_image(coins, contrast_limits=(0, 255))
+    viewer.scene.camera.zoom = 2
+    controller = make_controller(viewer, runner)
+    controller.set_image(image)
+    runner.release()
+    return controller, runner
+
+
+def expected(controller, point):
+    """Return the mask that a click gives where everything is encoded."""
+    segmenter = controller.jobs.segmenter
+    return segmenter.segment(points=[point], downsample=0.5).best
+
+
+def same(a, b):
+    return a.box == b.box and np.array_equal(a.pixels, b.pixels)
+
+
+def test_a_click_while_tiles_are_encoding_keeps_no_mask_of_the_mouse(working):
+    controller, runner = working
+    controller.ahead.rested()
+    while controller.hover.shown is None:  # One tile more at a time, until the mouse has a preview.
+        controller.hover.move_to(COIN)
+        assert runner.work_off(most=1)
+    assert controller.ahead.is_encoding
+    controller.points.add([COIN])
+    assert controller.busy
+    assert controller.candidates is None
+    assert not controller.preview.visible
+    runner.release()
+    assert controller.preview.visible
+    assert same(controller.candidates.best, expected(controller, COIN))
+
+
+def test_a_click_before_the_look_is_at_its_end_is_answered_anew(working, monkeypatch):
+    controller, runner = working
+    controller.ahead.rested()
+    runner.work_off()
+    controller.hover.move_to(COIN)
+    runner.work_off(most=1)
+    assert controller.hover.shown is not None
+    controller.points.add([COIN])
+    assert controller.busy
+    assert not controller.preview.visible
+    runner.release()
+    assert same(controller.candidates.best, expected(controller, COIN))
+
+
+def test_a_click_elsewhere_takes_the_mask_under_the_mouse_away_at_once(working):
+    controller, runner = working
+    controller.ahead.rested()
+    runner.work_off()
+    controller.hover.move_to(COIN)
+    runner.work_off()
+    assert controller.preview.visible
+    controller.points.add([NEIGHBOUR])
+    assert controller.busy
+    assert not controller.preview.visible
+
+
+def test_the_last_answer_fades_while_a_newer_one_is_under_way(working):
+    controller, runner = working
+    controller.points.add([COIN])
+    runner.release()
+    assert controller.preview.opacity == PREVIEW_OPACITY
+    controller.points.add([(60, 160)])
+    assert controller.busy
+    assert controller.preview.opacity == HOVER_OPACITY
+    assert controller.status.startswith("Segmenting")
+    runner.release()
+    assert controller.preview.opacity == PREVIEW_OPACITY
+
+
+def test_a_look_knows_whether_it_left_tiles_out(working):
+    from napari_sam.core.geometry import Plane
+    from napari_sam.plugin.inference.look import CursorPosition
+
+    controller, _ = working
+    look = Look(controller.jobs.segmenter, CursorPosition(Plane((0, 1), (0, 0)), COIN, 0.5))
+    assert look.next_step() is None
+    assert look.lacks_tiles
+
+
+@pytest.fixture
+def without_model(coins, make_controller):
+    """A controller whose model never comes: jobs that need one are never run."""
+    viewer, runner = ViewerModel(), HeldRunner()
+    image = viewer.add_image(coins, contrast_limits=(0, 100))
+    controller = make_controller(viewer, runner)
+    controller.set_image(image)
+    assert controller.warming
+    return controller
+
+
+@pytest.mark.parametrize(("preset", "limits"), [("CT lung", (-1350, 150)), (FULL, (0, 255)), (PERCENTILES, (10, 216))])
+def test_a_contrast_preset_needs_no_model(without_model, preset, limits):
+    without_model.set_contrast(preset)
+    np.testing.assert_allclose(without_model.image.contrast_limits, limits, atol=12)
+
+
+def test_work_that_was_left_is_continued_without_a_model(coins, make_controller, notes):
+    viewer = ViewerModel()
+    first = make_controller(viewer)
+    first.set_image(viewer.add_image(coins, contrast_limits=(0, 255)))
+    first.points.add([COIN])
+    first.accept()
+    labels = first.target.data.copy()
+    first.close()
+    viewer = ViewerModel()
+    controller = make_controller(viewer, HeldRunner())
+    controller.set_model("no such model", "cpu")
+    controller.set_image(viewer.add_image(coins, contrast_limits=(0, 255)))
+    assert controller.objects.offer.count == 1
+    controller.objects.resume()
+    np.testing.assert_array_equal(controller.target.data, labels)
+    controller.objects.reopen(1)
+    assert controller.candidates is not None
+    assert notes == []
+
+
+def test_jobs_without_a_model_run_beside_one_that_waits_for_it(qtbot):
+    runner, gate, order = LatestRunner(), threading.Event(), []
+    runner.submit(lambda _: gate.wait(60), lambda _: order.append("model"), order.append, order.append)
+    runner.submit_apart(Work(lambda _: "first", order.append, order.append))
+    runner.submit_apart(Work(lambda _: "second", order.append, order.append))
+    qtbot.waitUntil(lambda: order == ["first", "second"], timeout=60_000)
+    gate.set()
+    qtbot.waitUntil(lambda: order[-1] == "model", timeout=60_000)
+    runner.close()
+
+
+def test_a_runner_that_knows_no_jobs_apart_runs_them_as_it_runs_writes():
+    from tests.plugin.annotating import WritesOnly
+
+    from napari_sam.plugin.workers.runner import apart
+
+    done = []
+    apart(WritesOnly())(Work(lambda _: 7, done.append, done.append))
+    assert done == [7]
