@@ -134,6 +134,13 @@ def test_every_public_name_is_in_the_python_reference() -> None:
     assert sorted(listed) == sorted(set(napari_sam.__all__) - {"__version__"})
 
 
+def test_the_map_for_contributors_has_every_folder_of_the_package() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \|", page.split("## Where things live")[1], re.MULTILINE)
+    folders = [init.parent.name for init in (ROOT / "src" / "napari_sam").glob("*/__init__.py")]
+    assert sorted(listed) == sorted(folders)
+
+
 def test_the_citation_names_this_software_its_license_and_the_paper() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["cff-version"] == "1.2.0"
