@@ -1,12 +1,10 @@
-"""Make what the model card shows: its table from evaluation results, and pictures of good and bad masks.
+"""Draw the pictures of the model card: good and bad masks, each by a click or three.
 
-The pictures are of public images that scikit-image brings, none of which was trained on. Run `make model-card`.
+The images come with scikit-image, and none of them was trained on. Run `make model-card`.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,34 +16,13 @@ from skimage.segmentation import find_boundaries
 
 from napari_sam import Segmenter
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "compact.json"
-CARD = HERE / "model_card.md"
-PICTURE = HERE / "images" / "model-card.png"
+PICTURE = Path(__file__).parent.parent / "docs" / "images" / "model-card.png"
 MARGIN = 0.6
-
-KINDS = {
-    "amazon_forest_s2": "forest, satellite",
-    "axondeepseg_sem": "axons, electron microscopy",
-    "busi_breast_ultrasound": "tumours, ultrasound",
-    "coco_natural": "photographs",
-    "dsb2018_nuclei": "nuclei, fluorescence, H&E, bright field",
-    "fives_retina": "vessels, fundus photographs",
-    "flood_area": "flood water, from the air",
-    "isic_skin": "skin lesions",
-    "msd_hippocampus_mri": "hippocampus, MRI",
-    "msd_spleen_ct_slices": "spleen, CT",
-    "oam_buildings_uganda": "buildings, from the air",
-    "qcanet_embryo_nuclei": "embryo nuclei, fluorescence volume",
-    "sct_spinalcord_mri": "spinal cord, MRI",
-    "solar_panels": "solar panels, from the air",
-    "usiigaci_phase": "cells, phase contrast",
-}
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture: an image, clicks on (1) and off (0) the object, and what it shows."""
+    """One picture: an image and the clicks on the object (1) and off it (0)."""
 
     title: str
     image: Any
@@ -54,7 +31,7 @@ class Shot:
 
 
 def shots() -> list[Shot]:
-    """Return the pictures, good ones first; where they fail was seen, not chosen beforehand."""
+    """Return the pictures, good ones first; they were chosen before it was known which fail."""
     ihc, retina = data.immunohistochemistry(), data.retina()
     return [
         Shot("coin, 1 click", data.coins(), ((127, 153),)),
@@ -71,7 +48,7 @@ def shots() -> list[Shot]:
 
 
 def picture() -> None:
-    """Draw every shot with its mask's border and the clicks."""
+    """Draw every image with the clicks and the border of the mask."""
     chosen = shots()
     figure = Figure(figsize=(12, 5.4), layout="constrained")
     for axes, shot in zip(figure.subplots(2, 5).flat, chosen, strict=True):
@@ -97,33 +74,5 @@ def picture() -> None:
     figure.savefig(PICTURE, dpi=110)
 
 
-def rows(results: dict[str, Any]) -> list[str]:
-    """Return the lines of the table."""
-    lines = [
-        "| subset | objects | 1 click | best of 3 | 3 clicks | 8 clicks | box | flood | random walker |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    classical = results["baselines"]
-    for name, row in [*results["subsets"].items(), ("mean", results["mean"])]:
-        clicks = [row["miou"][0], row["best_of_3"], row["miou"][2], row["miou"][7], row["box_miou"]]
-        beside = classical["subsets"].get(name, classical["mean"])
-        figures = [f"{value:.2f}" for value in [*clicks, beside["flood_miou"], beside["walker_miou"]]]
-        if name == "mean":
-            name, figures = "**mean of the subsets**", [f"**{figure}**" for figure in figures]
-        else:
-            name = f"{KINDS.get(name, name)} (`{name}`)"
-        lines.append(f"| {name} | {row['n']} | " + " | ".join(figures) + " |")
-    return lines
-
-
-def main() -> None:
-    """Write the table into the card, and the picture."""
-    results = json.loads(RESULTS.read_text())
-    table = "\n".join(rows(results))
-    text = CARD.read_text()
-    CARD.write_text(re.sub(r"(<!-- table -->\n).*?(\n<!-- end -->)", rf"\g<1>{table}\g<2>", text, flags=re.DOTALL))
-    picture()
-
-
 if __name__ == "__main__":
-    main()
+    picture()

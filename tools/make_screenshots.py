@@ -1,4 +1,4 @@
-"""Make the pictures of the README and the docs from the real program: run `make screenshots`."""
+"""Take the pictures of the README and the docs in the running program: run `make screenshots`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-IMAGES = Path(__file__).parent / "images"
+IMAGES = Path(__file__).parent.parent / "docs" / "images"
 
 
 def main() -> None:
-    """Write the pictures of docs/images."""
+    """Write all pictures of docs/images but the one of the model card."""
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "napari_sam.cli", "demo", "--out", folder, "--no-show"], check=True)

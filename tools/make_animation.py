@@ -1,6 +1,6 @@
-"""Make the animation of the README: a hand hovers, clicks, corrects and accepts; true pictures of a real window.
+"""Record the animation of the README in a real window: preview, click, accept, keep a draft, undo and redo.
 
-xvfb-run -a -s "-screen 0 1920x1080x24" python docs/make_animation.py
+xvfb-run -a -s "-screen 0 1920x1080x24" python tools/make_animation.py
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from desk import Desk, Place
 from PIL import Image
 from qtpy.QtCore import Qt
 
-TARGET = Path(__file__).parent / "images" / "annotating.gif"
+TARGET = Path(__file__).parent.parent / "docs" / "images" / "annotating.gif"
 SIZE = (1180, 760)
 WIDTH = 900
 STEPS = 5
@@ -26,21 +26,21 @@ NEXT: Place = (115.0, 152.0)
 
 
 class Film:
-    """Pictures and how long each is shown."""
+    """Frames, each with the time that it is shown."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._frames: list[tuple[Image.Image, int]] = []
 
     def take(self, note: str, milliseconds: int) -> None:
-        """Add a picture of the window as it is."""
+        """Add a picture of the window, shown for some milliseconds."""
         desk = self._desk
         picture = desk.picture(note).crop(desk.part([desk.canvas, desk.widget], 0))
         height = round(picture.height * WIDTH / picture.width)
         self._frames.append((picture.resize((WIDTH, height), Image.Resampling.LANCZOS), milliseconds))
 
     def move(self, start: Place, end: Place) -> None:
-        """Move the mouse from one place to another, and let the preview follow."""
+        """Move the mouse from one position to another in steps, and wait for the preview at each."""
         for step in range(1, STEPS + 1):
             share = step / STEPS
             self._desk.move((start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])))
@@ -48,10 +48,10 @@ class Film:
             self.take("", MOVE_MS)
 
     def write(self, path: Path) -> None:
-        """Write all of it as a GIF that goes round and round."""
+        """Write the frames as a looping GIF with one palette."""
         some = [picture for picture, _ in self._frames[:: max(1, len(self._frames) // 12)]]
         sheet = Image.new("RGB", (WIDTH, sum(picture.height for picture in some)))
-        for number, picture in enumerate(some):  # The colours of all of it, not of its end.
+        for number, picture in enumerate(some):  # A palette for all frames, not only for the last ones.
             sheet.paste(picture, (0, number * picture.height))
         palette = sheet.quantize(192, dither=Image.Dither.NONE)
         pictures = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture, _ in self._frames]
@@ -66,14 +66,14 @@ class Film:
 
 
 def main() -> None:
-    """Write docs/images/annotating.gif, with no work of the user's in it."""
+    """Write docs/images/annotating.gif, with an empty cache so that no earlier work appears."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "NAPARI_SAM_CACHE": folder}
         subprocess.run([sys.executable, __file__, "film"], env=environment, check=True)
 
 
 def film() -> None:
-    """Hover, click and accept; then choose, correct and accept; then take it back."""
+    """Accept three coins; then keep a draft, start another object, accept both, undo and redo."""
     desk = Desk("coins", SIZE)
     desk.look_at((105.0, 180.0), 2.4)
     shot = Film(desk)
@@ -92,10 +92,10 @@ def film() -> None:
     desk.press(desk.widget.prompts.candidates[2])
     shot.take("Tab: the large one", READ_MS)
     desk.key(Qt.Key.Key_O)
-    shot.take("O: leave it open", READ_MS)
+    shot.take("O: keep as a draft", READ_MS)
     shot.move(BESIDE, NEXT)
     desk.click(NEXT)
-    shot.take("begin another", READ_MS)
+    shot.take("start another", READ_MS)
     desk.key(Qt.Key.Key_C, Qt.KeyboardModifier.AltModifier)
     shot.take("Alt+C: accept both", READ_MS)
     desk.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)

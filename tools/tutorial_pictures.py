@@ -1,6 +1,6 @@
-"""Make the pictures of the tutorial: python docs/tutorial_pictures.py, in a window of its own; see make_screenshots.
+"""Take the pictures of the tutorial: python tools/tutorial_pictures.py.
 
-The first half ends as a crash does: its process dies without closing anything. The second half goes on after it.
+The first process ends as a crash does, without closing anything, and the second one resumes its work.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from desk import Desk, Place, save
 from PIL import Image
 from qtpy.QtCore import Qt
 
-IMAGES = Path(__file__).parent / "images"
+IMAGES = Path(__file__).parent.parent / "docs" / "images"
 TOUCHING, NEIGHBOUR = (406.0, 247.0), (379.0, 275.0)
 NUCLEI = [
     (345.0, 251.0),
@@ -77,7 +77,7 @@ def until_the_crash() -> None:
 
 
 def after_the_crash() -> None:
-    """Open the same image again and go on."""
+    """Open the same image again and resume."""
     desk = Desk("cells")
     desk.look_at(VIEW, 2.6)
     before = _offer(desk)
@@ -88,7 +88,7 @@ def after_the_crash() -> None:
 
 
 def slices() -> None:
-    """Segment a kidney in a slice of the CT, in its window."""
+    """Segment an organ in a slice of the CT."""
     desk = Desk("abdomen")
     desk.viewer.dims.set_current_step(0, 0)
     desk.look_at((84.0, 108.0), 4.4)
@@ -98,7 +98,7 @@ def slices() -> None:
 
 
 def _work(desk: Desk, note: str = "") -> Image.Image:
-    """Return the canvas and the widget."""
+    """Return a picture of the canvas and the widget."""
     return desk.picture(note).crop(desk.part([desk.canvas, desk.widget]))
 
 
@@ -115,7 +115,7 @@ def _offer(desk: Desk) -> Image.Image:
 
 
 def _side_by_side(pictures: list[Image.Image], path: Path, scale: float = 1.0) -> None:
-    """Write pictures beside each other, `scale` times as large."""
+    """Write pictures side by side, scaled by a factor."""
     sizes = [(round(one.width * scale), round(one.height * scale)) for one in pictures]
     together = Image.new("RGB", (sum(w for w, _ in sizes) + 8 * (len(sizes) - 1), max(h for _, h in sizes)), "white")
     left = 0

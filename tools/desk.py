@@ -1,4 +1,4 @@
-"""A napari window that is worked with as a hand does it, and pictures of it with the mouse drawn into them."""
+"""Drive a real napari window with mouse and keys, and take pictures of it with the cursor drawn in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 
 PATIENCE = 120.0
-# The arrow that a screenshot lacks, from its tip.
+# Outline of the cursor, which screenshots leave out, relative to its tip.
 _ARROW = [(0, 0), (0, 17), (4, 13), (7, 20), (10, 19), (7, 12), (12, 12)]
 Place = tuple[float, float]
 
@@ -42,14 +42,13 @@ class Desk:
         self.viewer.reset_view()
         self.rest()
 
-    # -- the hand ------------------------------------------------------------------------------------------------------
-
     @property
     def canvas(self) -> QWidget:
+        """The canvas of the window."""
         return self.viewer.window._qt_viewer.canvas.native
 
     def look_at(self, middle: Place, zoom: float) -> None:
-        """Show a place (row, col) of the image, `zoom` pixels of the screen for each of its own."""
+        """Center the view on (row, col) of the image, with `zoom` screen pixels for each image pixel."""
         image = self.controller.image
         ndim = image.ndim - 2
         point = [self.viewer.dims.point[axis] for axis in range(ndim)]
@@ -60,7 +59,7 @@ class Desk:
         self.rest()
 
     def at(self, place: Place) -> QPoint:
-        """Return where a place (row, col) of the image in the shown plane lies on the canvas."""
+        """Return the position on the canvas of (row, col) in the shown plane."""
         image, camera = self.controller.image, self.viewer.scene.camera
         world = np.asarray(image.scale)[-2:] * place + np.asarray(image.translate)[-2:]
         middle = np.array([self.canvas.height(), self.canvas.width()]) / 2
@@ -68,7 +67,7 @@ class Desk:
         return QPoint(round(col), round(row))
 
     def move(self, place: Place) -> None:
-        """Move the mouse there; `rest` waits for what it shows."""
+        """Move the mouse to (row, col); call `rest` to wait for the preview."""
         self.mouse = self.at(place)
         QTest.mouseMove(self.canvas, self.mouse - QPoint(2, 2))
         QTest.qWait(15)
@@ -76,19 +75,19 @@ class Desk:
         QTest.qWait(60)  # napari throttles moves.
 
     def click(self, place: Place, *, right: bool = False) -> None:
-        """Click there and wait for the answer."""
+        """Click (row, col) and wait for the mask."""
         self.move(place)
         button = Qt.MouseButton.RightButton if right else Qt.MouseButton.LeftButton
         QTest.mouseClick(self.canvas, button, Qt.KeyboardModifier.NoModifier, self.mouse)
         self.rest()
 
     def key(self, key: Qt.Key, modifier: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier) -> None:
-        """Press a key over the canvas and wait for what it does."""
+        """Press a key over the canvas and wait for its effect."""
         QTest.keyClick(self.canvas, key, modifier)
         self.rest()
 
     def press(self, button: QWidget) -> None:
-        """Click on a button of the widget and wait for what it does."""
+        """Click a button of the widget and wait for its effect."""
         QTest.mouseClick(button, Qt.MouseButton.LeftButton)
         self.rest()
 
@@ -103,7 +102,7 @@ class Desk:
         self.rest()
 
     def rest(self) -> None:
-        """Wait until everything is answered, written, encoded and drawn."""
+        """Wait until all requests, writes and encodings are finished and drawn."""
         for _ in range(2):
             QTest.qWait(60)
             self.wait_until(self._is_still)
@@ -114,12 +113,12 @@ class Desk:
         return not (runner.busy or runner.idling or controller.ahead._plan or controller.hover._wanted)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Let Qt work until a condition holds.
+        """Process Qt events until a condition holds.
 
         Raises
         ------
         TimeoutError
-            It does not within two minutes.
+            The condition does not hold within two minutes.
         """
         start = time.monotonic()
         while not condition():
@@ -128,10 +127,8 @@ class Desk:
             QApplication.processEvents()
             time.sleep(0.005)
 
-    # -- pictures ------------------------------------------------------------------------------------------------------
-
     def picture(self, note: str = "") -> Image.Image:
-        """Return the window as it is, with the mouse and, beside it, what the hand does."""
+        """Return a picture of the window, with the cursor and a note beside it."""
         QApplication.processEvents()
         window = Image.fromarray(self.viewer.screenshot(canvas_only=False, flash=False)[..., :3])
         if self.mouse is not None:
@@ -162,7 +159,7 @@ class Desk:
 
 
 def _draw_mouse(picture: Image.Image, tip: tuple[int, int], note: str) -> None:
-    """Draw an arrow with its tip there, and a label beside it."""
+    """Draw the cursor with its tip at a pixel, and a note beside it."""
     draw = ImageDraw.Draw(picture)
     draw.polygon([(tip[0] + x, tip[1] + y) for x, y in _ARROW], fill="white", outline="black")
     if not note:
@@ -175,5 +172,5 @@ def _draw_mouse(picture: Image.Image, tip: tuple[int, int], note: str) -> None:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Write a picture as PNG of few colours, which is a third as large and looks the same."""
+    """Write a PNG of 256 colors, a third of the size without a visible difference."""
     picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
