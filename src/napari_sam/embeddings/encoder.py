@@ -279,7 +279,7 @@ def default_store(predictor: Predictor) -> EmbeddingStore | None:
     OutputError
         The folder, or an environment variable that names it, is not usable.
     """
-    if predictor.probe_levels == 0:
+    if predictor.encode_is_slow:
         return EmbeddingStore.default()
     try:
         folder = embedding_folder()

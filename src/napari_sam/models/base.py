@@ -40,6 +40,7 @@ class TilePredictor(ABC):
     object_fraction = 1 / 6
     object_range = (0.03, 0.75)
     probe_levels = 0
+    encode_is_slow = True
     auto_precision: ClassVar[str] = "auto"
     # Memory that the image encoder needs for one tile, roughly.
     tile_bytes: int

@@ -41,6 +41,7 @@ class CompactPredictor(TilePredictor):
     probe_levels = 2
     auto_precision = "float32"
     tile_bytes = 32 * 2**20
+    encode_is_slow = False
 
     def __init__(self, state: State, *, name: str, digest: str, device: torch.device, precision: str = "auto") -> None:
         super().__init__(name=name, digest=digest, device=device, precision=precision)
