@@ -1,6 +1,6 @@
 """Boxes, planes of nD arrays, and the interpolation of pixels and logits.
 
-Coordinates are (row, col) in level-0 data pixels. A *point* (r, c) names the centre of pixel [r, c], as in numpy and
+Coordinates are (row, col) in level-0 data pixels. A *point* (r, c) names the center of pixel [r, c], as in numpy and
 napari; a *box* is half-open and counts pixel edges, so the box (0, 0, 2, 2) holds the pixels 0 and 1 of each axis.
 """
 
@@ -202,7 +202,9 @@ class Plane:
             0 <= at < length or axis in (row, col) for axis, (at, length) in enumerate(zip(given, shape, strict=True))
         )
         if not fits:
-            raise ImageError(f"{shown(self)} is no plane of an image of shape {tuple(shape)}: name one of this image.")
+            raise ImageError(
+                f"{shown(self)} is not a plane of an image of shape {tuple(shape)}: give one of this image."
+            )
         return self
 
     def shape_in(self, shape: Sequence[int]) -> tuple[int, int]:
@@ -250,7 +252,7 @@ def interpolation_matrix(source_length: int, positions: NDArray[np.floating[Any]
     source_length
         The number of samples; sample i stands at i + 0.5.
     positions
-        Shape (n,): where to evaluate, in the same unit. Positions beyond the outermost centres take their value.
+        Shape (n,): where to evaluate, in the same unit. Positions beyond the outermost centers take their value.
 
     Returns
     -------
@@ -284,7 +286,7 @@ def interpolated(
     samples
         Shape (r, c), float32; sample i of an axis stands at i + 0.5.
     rows, cols
-        Shapes (n,) and (m,), ascending: where to evaluate, in the same unit. Positions beyond the outermost centres
+        Shapes (n,) and (m,), ascending: where to evaluate, in the same unit. Positions beyond the outermost centers
         take their value.
 
     Returns

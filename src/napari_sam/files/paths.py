@@ -131,7 +131,7 @@ def read_text(path: Path, kind: str, error: type[NapariSamError], max_bytes: int
     Raises
     ------
     NapariSamError
-        It is missing, no regular file, too large, cannot be read, or is no text in UTF-8.
+        It is missing, not a regular file, too large, cannot be read, or is not text in UTF-8.
     """
     check_input(path, kind, error)
     try:

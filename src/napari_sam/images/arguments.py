@@ -224,7 +224,7 @@ def checked_nodata(nodata: Any) -> float:
     Raises
     ------
     ImageError
-        It is no number.
+        It is not a number.
     """
     try:
         return float(nodata)
@@ -240,7 +240,7 @@ def checked_gamma(gamma: Any, channels: int) -> float | tuple[float, ...]:
     Raises
     ------
     ImageError
-        It is no number above 0, or there are not as many as channels.
+        It is not a number above 0, or their number is not that of the channels.
     """
     try:
         powers = np.atleast_1d(np.asarray(gamma, np.float64))

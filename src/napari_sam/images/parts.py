@@ -14,7 +14,7 @@ from napari_sam.images.tiff.ome_xml import metadata_file
 def parts_of(path: Path) -> list[Path]:
     """Return the files beside an image file from which its pixels or their description are read.
 
-    An image that cannot be read has none: whoever opens it says what is wrong.
+    Empty for an image that cannot be read: opening it raises the error.
     """
     found: set[Path] = set()
     with suppress(Exception):  # Libraries raise different exceptions.

@@ -43,7 +43,7 @@ def check_torch_file(path: Path) -> None:
     Raises
     ------
     ModelError
-        They are, or it is no torch file.
+        They are, or it is not a torch file.
     OSError
         It cannot be read.
     """

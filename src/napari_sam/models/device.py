@@ -119,7 +119,7 @@ class Batches:
     Parameters
     ----------
     device
-        Where the work runs. On a processor it is one item at a time: more are no faster there, and the last bits of a
+        Device of the work. On a processor it is one item at a time: more are not faster, and the last bits of a
         result would depend on its company.
     item_bytes
         Memory that one item takes, roughly.

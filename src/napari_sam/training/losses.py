@@ -48,7 +48,7 @@ def dense_targets(objects: NDArray[np.int32], stride: int) -> NDArray[np.float32
     Parameters
     ----------
     objects
-        Shape (rows, cols), int: labels of the cells, 0 or less for what is no object.
+        Shape (rows, cols), int: labels of the cells, 0 or less outside objects.
     stride
         Side of a cell, in pixels.
 
@@ -83,7 +83,7 @@ def dense_loss(seen: Tensor, centers: Tensor, targets: Tensor) -> Tensor:
     seen
         Shape (n, 2, rows, cols): logits of foreground and border.
     centers
-        Shape (n, 3, rows, cols): way to the centre, x and y, and logarithm of the radius; only objects count.
+        Shape (n, 3, rows, cols): way to the center, x and y, and logarithm of the radius; only objects count.
     targets
         Shape (n, 5, rows, cols).
 

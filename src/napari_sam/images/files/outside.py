@@ -1,6 +1,6 @@
 """Files that name other files: those outside their own folder, or on the network, are followed on request only.
 
-A file from somebody else could otherwise make this computer read any of its files, or call any address.
+A file from an untrusted source could otherwise make this computer read any file, or connect to any address.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def check_beside(path: Path, name: str) -> Path:
     Raises
     ------
     ImageError
-        It lies outside the image's folder or on the network, and the user did not allow that; or it is no file.
+        It lies outside the image's folder or on the network, and the user did not allow that; or it is not a file.
     """
     if not is_beside(path, name) and not may_follow_outside():
         raise ImageError(
@@ -111,7 +111,7 @@ def parsed_text(text: str | bytes, path: Path) -> Element:
     Raises
     ------
     ImageError
-        It is no XML, or defines entities.
+        It is not XML, or defines entities.
     """
     from xml.etree import ElementTree as ET
 

@@ -187,7 +187,7 @@ def open_raster(path: Path) -> Raster:
     Raises
     ------
     ImageError
-        GDAL cannot read it, or it holds several images or pixels that are no numbers of one kind.
+        GDAL cannot read it, or it contains several images or bands of different types.
     """
     import rasterio
 

@@ -80,7 +80,7 @@ class ImageEncoder(nn.Module):
         tuple of torch.Tensor
             Features of shape (n, width, side/16, side/16), (n, 64, side/8, side/8) and (n, 32, side/4, side/4),
             pixel embeddings of unit length, (n, 32, side/4, side/4), and what each pixel thinks of its object, (n, 3,
-            side/4, side/4): the way to its centre, x and y, in radii, and the logarithm of its radius in tile pixels.
+            side/4, side/4): the way to its center, x and y, in radii, and the logarithm of its radius in tile pixels.
         """
         f16, f8, f4 = self.features(x)
         return f16, f8, f4, *self.guesses(f4)

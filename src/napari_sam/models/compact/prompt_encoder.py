@@ -47,7 +47,7 @@ class PromptEncoder(nn.Module):
 
     The maps are: earlier logits, positive and negative disks, box, likeness to the positive points, to the negative
     points and to the box's mean, nearness to a positive point, and agreement with the positive and with the negative
-    points on where the object's centre is.
+    points on where the object's center is.
     """
 
     frequencies: Tensor
@@ -73,7 +73,7 @@ class PromptEncoder(nn.Module):
         pixels
             Shape (n, 32, side/4, side/4): unit pixel embeddings of each object's tile.
         centers
-            Shape (n, 3, side/4, side/4): way to the object's centre and logarithm of its radius; see `ImageEncoder`.
+            Shape (n, 3, side/4, side/4): way to the object's center and logarithm of its radius; see `ImageEncoder`.
         coords
             Shape (n, prompts, 2), float32, (x, y) in tile pixels.
         types
