@@ -226,7 +226,7 @@ def test_without_a_store_there_is_nothing_to_encode_into(discs, make_predictor):
 def test_a_store_for_reading_only_is_refused_before_anything_is_encoded(discs, make_predictor, tmp_path):
     predictor = make_predictor()
     store = EmbeddingStore(tmp_path / "s", read_only=True)
-    with pytest.raises(OutputError, match="read only"):
+    with pytest.raises(OutputError, match="read-only"):
         list(Segmenter(discs, model=predictor, store=store).encode())
     assert predictor.encoded == []
 

@@ -108,7 +108,7 @@ def test_nothing_is_made_before_the_first_write_and_a_read_only_store_never_writ
     store.put(digest_of(3), MODEL, values_of(3))
     store.evict()
     store.tidy(older_than=0)
-    with pytest.raises(OutputError, match="opened to be read only"):
+    with pytest.raises(OutputError, match="opened read-only"):
         store.clear()
     assert files_in(path) == before
     assert file_of(path, 0).stat().st_mtime_ns == 10

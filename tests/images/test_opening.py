@@ -141,8 +141,8 @@ def test_an_image_opens_even_if_what_is_said_of_its_look_is_damaged(tmp_path, gr
 @pytest.mark.parametrize(
     ("coarse", "message"),
     [
-        (np.zeros((2, 150, 210), np.uint16), r"level 1 .*shape \(2, 150, 210\).*level 0 has \(300, 420\)"),
-        (np.zeros((150, 210), np.uint8), r"level 1 .*type uint8, and level 0 has .*uint16"),
+        (np.zeros((2, 150, 210), np.uint16), r"Level 1 .*shape \(2, 150, 210\).*level 0 has \(300, 420\)"),
+        (np.zeros((150, 210), np.uint8), r"Level 1 .*type uint8, and level 0 has .*uint16"),
         (np.zeros((150, 421), np.uint16), r"larger than the one before it, \(300, 420\)"),
         (np.zeros((150, 150), np.uint16), r"not a smaller copy of \(300, 420\)"),
     ],
