@@ -154,7 +154,9 @@ def test_each_chunk_of_a_pyramid_is_read_once_and_written_once(tmp_path, monkeyp
         rows, cols = np.nonzero(np.asarray(pyramid[1]) != before)
         changed = {("0", (1, int(row) // CHUNK, int(col) // CHUNK)) for row, col in zip(rows, cols, strict=True)}
         assert {key for key, (_, written) in counted.items() if written and key[0] == "0"} == changed, name
-        assert {key: counts for key, counts in counted.items() if key in changed} == dict.fromkeys(changed, (1, 1)), name
+        assert {key: counts for key, counts in counted.items() if key in changed} == dict.fromkeys(changed, (1, 1)), (
+            name
+        )
         assert all(read <= 1 and written <= 1 for read, written in counted.values()), name
         assert {level for (level, _), (_, written) in counted.items() if written} == {"0", "1", "2"}, name
 

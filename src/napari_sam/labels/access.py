@@ -7,14 +7,15 @@ arrays in one group share one lock.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -26,6 +27,8 @@ WAIT_SECONDS = 60.0
 # Of the coarsest times that file systems keep.
 COARSE_TIME = 2 * 10**9
 ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
+# Our own attributes of a store.
+NAMESPACE = "napari-sam"
 
 
 class Access(Protocol):
@@ -83,6 +86,87 @@ def exclusive_on_disk(path: Path) -> Iterator[None]:
             yield
     except TimeoutError as error:
         raise _busy(str(path)) from error
+
+
+class WriterNotes:
+    """Notes in the attributes of a store, by which its writers, also in other programs, know of each other.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    node
+        The zarr group or array whose attributes hold the notes.
+
+    Attributes
+    ----------
+    noted
+        The notes: "highest_label", and after a crash "unfinished" or "replaced".
+    raw
+        The file that holds the attributes, as it was read last; it differs after every write of labels.
+    """
+
+    def __init__(self, path: Path, node: Any) -> None:
+        self._path, self._node = path, node
+        self.raw: bytes | None = None
+        noted = node.attrs.asdict().get(NAMESPACE)
+        self.noted: dict[str, Any] = noted if isinstance(noted, dict) else {}
+
+    def read(self) -> Literal["all", "notes"] | None:
+        """Read what another writer has noted since; return what changed: the notes, other attributes too, or None."""
+        before, self.raw = self.raw, self._read()
+        if before is None or self.raw == before:
+            return None
+        notes = _changed_notes(before, self.raw)
+        if notes is None:
+            return "all"
+        self._node.metadata.attributes[NAMESPACE] = self.noted = notes
+        return "notes"
+
+    def write(self, highest: int | None, unfinished: Sequence[slice] | None = None) -> None:
+        """Note the highest label, and the region of a write that is under way.
+
+        Raises
+        ------
+        OSError
+            The disk refuses.
+        """
+        notes: dict[str, Any] = {} if highest is None else {"highest_label": highest}
+        if unfinished is not None:
+            notes["unfinished"] = [[at.start, at.stop] for at in unfinished]
+        if notes != self.noted:
+            self._set(notes, {})
+
+    def update(self, notes: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
+        """Add notes, and set other attributes, in one write.
+
+        Raises
+        ------
+        OSError
+            The disk refuses.
+        """
+        self._set({**self.noted, **notes}, attributes)
+
+    def _set(self, notes: dict[str, Any], attributes: Mapping[str, Any]) -> None:
+        self._node.update_attributes({**attributes, NAMESPACE: notes})
+        self.noted, self.raw = notes, self._read()
+
+    def _read(self) -> bytes:
+        name = ".zattrs" if self._node.metadata.zarr_format == 2 else "zarr.json"
+        try:
+            return (self._path / name).read_bytes()
+        except OSError:
+            return b""
+
+
+def _changed_notes(before: bytes, now: bytes) -> dict[str, Any] | None:
+    """Return the notes in the metadata of a store, or None where anything else in these has changed."""
+    try:
+        old, new = json.loads(before), json.loads(now)
+        notes = [(data.get("attributes", data) if isinstance(data, dict) else {}).pop(NAMESPACE) for data in (old, new)]
+    except (ValueError, LookupError):
+        return None
+    return notes[1] if old == new and isinstance(notes[1], dict) else None
 
 
 class _DiskAccess:

@@ -24,10 +24,13 @@ from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.labels.regions import WritableArray as WritableArray
 from napari_sam.labels.regions import (
     blocks,
+    can_widen,
     check_whole,
     end_of,
     fitting,
+    free_numbers,
     highest_in,
+    is_used,
     loaded,
     region_of,
     wider,
@@ -378,39 +381,6 @@ def highest_label(array: WritableArray) -> int:
     if _is_zarr(array):
         return Levels((array,)).highest()
     return max((highest_in(loaded(array, block), with_end=False) for block in blocks(array)), default=0)
-
-
-def can_widen(array: Any) -> bool:
-    """Return whether labels can be given more bits: in memory, or in a label pyramid; up to 32."""
-    own = getattr(array, "can_widen", None)
-    if own is not None:
-        return bool(own)
-    return isinstance(array, np.ndarray) and not isinstance(array, np.memmap) and array.dtype.itemsize < 4
-
-
-def is_used(array: WritableArray, label: int) -> bool:
-    """Return whether any pixel has a label; the whole array is searched, block by block.
-
-    Raises
-    ------
-    LabelsError
-        It cannot be read.
-    """
-    return any(bool((loaded(array, block) == label).any()) for block in blocks(array))
-
-
-def free_numbers(array: WritableArray) -> Iterator[int]:
-    """Yield the numbers from 1 to the end of the type that no pixel has; the array is searched once, block by block.
-
-    Raises
-    ------
-    LabelsError
-        The array cannot be read.
-    """
-    used: set[int] = set()
-    for block in blocks(array):
-        used.update(np.unique(loaded(array, block)).tolist())
-    yield from (number for number in range(1, end_of(dtype_of(array)) + 1) if number not in used)
 
 
 def _is_zarr(array: Any) -> TypeGuard[Any]:

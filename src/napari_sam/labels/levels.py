@@ -12,12 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import LabelsError
+from napari_sam.files.zarr_writes import no_write_goes_on
 from napari_sam.labels import chunks
 from napari_sam.labels.chunk_files import name_of, remove_all_leftovers, remove_leftovers
 from napari_sam.labels.chunks import ChunkWrite
+from napari_sam.labels.multiscales import like
 from napari_sam.labels.regions import Region, highest_in, intersection, one_line, relative
 
 if TYPE_CHECKING:
+    import zarr
+
     from napari_sam.labels.chunk_files import ZarrArray
 
 
@@ -155,6 +159,22 @@ class Levels:
                 (region, self._rebuilt(level, region, block) if isinstance(block, Exception) else block)
                 for region, block in zip(batch, blocks, strict=True)
             ]
+
+    def copies(self, group: zarr.Group, names: Sequence[str], dtype: np.dtype[Any]) -> tuple[ZarrArray, ...]:
+        """Copy the chunks that were ever written into new arrays of another type in a group, and return these.
+
+        Raises
+        ------
+        LabelsError, OSError
+            A chunk of the finest level cannot be read, or the disk refuses.
+        """
+        copies = []
+        for level, name in enumerate(names):
+            with no_write_goes_on():
+                copies.append(like(group, name, self.arrays[level], dtype))
+            for written in self.written(level):
+                chunks.write([(copies[level], region, block.astype(dtype)) for region, block in written])
+        return tuple(copies)
 
     def content(self, level: int, region: Region, known: chunks.Known | None = None) -> NDArray[Any]:
         """Read a region of a level, from finer ones where a chunk of it is damaged; `known` gets its whole chunks."""

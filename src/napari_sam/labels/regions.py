@@ -1,4 +1,4 @@
-"""Boxes of arrays of any number of axes, and the whole numbers that may be written into them."""
+"""Boxes of arrays of any number of axes, and the numbers in them: which fit, which are used, which are free."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import LabelsError
+from napari_sam.images.lazy.levels import dtype_of
 
 Region = tuple[slice, ...]
 """A box of an array of any number of axes: one slice for each, with a start, a stop and step 1."""
@@ -181,3 +182,36 @@ def loaded(array: WritableArray, key: tuple[int | slice, ...]) -> NDArray[Any]:
         raise LabelsError(
             f"The labels cannot be read ({one_line(error)}): check that their file or store is complete and open."
         ) from error
+
+
+def can_widen(array: Any) -> bool:
+    """Return whether labels can be given more bits: in memory, or in a label pyramid; up to 32."""
+    own = getattr(array, "can_widen", None)
+    if own is not None:
+        return bool(own)
+    return isinstance(array, np.ndarray) and not isinstance(array, np.memmap) and array.dtype.itemsize < 4
+
+
+def is_used(array: WritableArray, label: int) -> bool:
+    """Return whether any pixel has a label; the whole array is searched, block by block.
+
+    Raises
+    ------
+    LabelsError
+        It cannot be read.
+    """
+    return any(bool((loaded(array, block) == label).any()) for block in blocks(array))
+
+
+def free_numbers(array: WritableArray) -> Iterator[int]:
+    """Yield the numbers from 1 to the end of the type that no pixel has; the array is searched once, block by block.
+
+    Raises
+    ------
+    LabelsError
+        The array cannot be read.
+    """
+    used: set[int] = set()
+    for block in blocks(array):
+        used.update(np.unique(loaded(array, block)).tolist())
+    yield from (number for number in range(1, end_of(dtype_of(array)) + 1) if number not in used)
