@@ -23,7 +23,13 @@ from typing import Any
 PRELOADED = [
     *("torch", "zarr", "tifffile", "safetensors.torch", "skimage.data", "napari_sam.cli", "napari_sam.models"),
     *("napari_sam.models.compact", "napari_sam.segmenter", "napari_sam.tasks.replay", "napari_sam.training.train"),
-    *("napari_sam.evaluation.protocol", "napari_sam.tasks.find", "matplotlib.figure", "tests.text_model"),
+    *(
+        "napari_sam.evaluation.protocol",
+        "napari_sam.tasks.find",
+        "napari_sam.tasks.batch",
+        "matplotlib.figure",
+        "tests.text_model",
+    ),
 ]
 CHANGES = (
     *("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.utime", "os.truncate", "fcntl.flock"),
@@ -133,12 +139,11 @@ def _run(
     torch.set_num_threads(1)
     sys.argv = ["napari-sam", *arguments]
     from napari_sam.cli import app as cli
-    from napari_sam.cli import find as cli_find
     from napari_sam.cli import models as cli_models
     from tests.text_model import DiscFinder
 
     # A fake model takes no time, and no model that takes text is small enough. `demo` and `train` have a real one.
-    cli_find.load = cli_models.load = lambda *_, **__: DiscFinder()
+    cli_models.load = lambda *_, **__: DiscFinder()
     counter = itertools.count(1)
     last = 0
 

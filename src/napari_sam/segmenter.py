@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_sam.arguments import each, index_of, number, shown, whole
-from napari_sam.core.candidates import ANSWERS_KEPT as ANSWERS_KEPT
 from napari_sam.core.candidates import CANDIDATE_NAMES as CANDIDATE_NAMES
 from napari_sam.core.candidates import AnswerCache
 from napari_sam.core.candidates import CandidateName as CandidateName
@@ -21,8 +20,7 @@ from napari_sam.core.geometry import Box, Plane, plane_axes
 from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.prompt_checks import check_mask
 from napari_sam.core.prompts import Prompts
-from napari_sam.core.tiles import Tile, TileGrid
-from napari_sam.embeddings.decoding import MAX_REFINEMENTS as MAX_REFINEMENTS
+from napari_sam.core.tiles import TileGrid
 from napari_sam.embeddings.decoding import RoundDecoder
 from napari_sam.embeddings.encoder import EncodeProgress, TileEncoder, TileSweep
 from napari_sam.embeddings.store import EmbeddingStore
@@ -157,12 +155,12 @@ class Segmenter:
         if target is not None:
             check_same_shape(target, volume.shape)
         self._label_store = None if target is None else LabelArray(target)
-        self._answers, self._recent = AnswerCache(), AnswerCache()
+        self._recent = AnswerCache()
         self._last_plane: Plane | None = None
         self.predictor: Predictor = model
         embeddings = EmbeddingStore(embeddings) if isinstance(embeddings, (str, Path)) else embeddings
         self.encoder = TileEncoder(volume, model, lambda: volume.rendering(contrast_limits, gamma), embeddings)
-        self._rounds = RoundDecoder(self.encoder, model)
+        self.decoder = RoundDecoder(self.encoder)
         if recorded is not False:
             source = image if isinstance(image, (str, Path)) else None
             folder = None if recorded is True else recorded
@@ -246,8 +244,8 @@ class Segmenter:
         prompts = Prompts.of(points, labels, box, mask, shape=shape)
         self._last_plane = where
         if earlier is not None:
-            return self._remembered(self._rounds.answer(where, prompts, earlier, downsample))
-        return self._remembered(self._answer_rounds(where, prompts, downsample))
+            return self._remembered(self.decoder.answer(where, prompts, earlier, downsample))
+        return self._remembered(self.decoder.answer_rounds(where, prompts, downsample))
 
     def accept(
         self,
@@ -382,7 +380,7 @@ class Segmenter:
     def refresh(self) -> None:
         """Forget what the image looked like; call it after changing pixels in place."""
         self.encoder.refresh()
-        self._answers.clear()
+        self.decoder.forget()
 
     def encode(
         self,
@@ -459,31 +457,12 @@ class Segmenter:
             return None, None
         return known.prompts, provenance(self.encoder, chosen, known.name_of(chosen), known.downsample)
 
-    def _answer_rounds(self, plane: Plane, prompts: Prompts, downsample: float | None) -> Candidates:
-        """Decode the rounds of the prompts that follow the last one whose answer is known."""
-        rounds = [((plane, step.key, downsample), step) for step in prompts.steps()]
-        known = ((at, self._answers.get(key)) for at, (key, _) in reversed(list(enumerate(rounds))))
-        at, answer = next(((at, found) for at, found in known if found is not None), (-1, None))
-        for key, step in rounds[at + 1 :]:
-            answer = self._rounds.answer(plane, step, answer.best if answer else None, downsample)
-            self._answers.put(key, answer)
-        assert answer is not None
-        return answer
-
     def _remembered(self, candidates: Candidates) -> Candidates:
         self._recent.put(id(candidates), candidates)
         return candidates
 
     def _grid(self, plane: Plane) -> TileGrid:
         return self.encoder.grid(plane)
-
-    def tile_for(self, grid: TileGrid, bounds: Box, previous: Mask | None) -> Tile:
-        """Return the tile for an object inside `bounds`: the one of the last answer as long as that suits."""
-        return self._rounds.tile_for(grid, bounds, previous)
-
-    def decode_on(self, plane: Plane, tile: Tile, prompts: Prompts, previous: Mask | None) -> Candidates:
-        """Decode one round of prompts on one tile, wherever that lies; the better level is `segment`'s to find."""
-        return self._rounds.decode_on(plane, tile, prompts, previous)
 
 
 def open_labels(path: Path, volume: Volume, name: str | None = None) -> LabelPyramid:

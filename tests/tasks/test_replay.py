@@ -22,8 +22,8 @@ from napari_sam.errors import LabelsError, OutputError
 from napari_sam.journal.discovery import find_journal
 from napari_sam.journal.journal import open_journal
 from napari_sam.journal.semantic import ClassMap, update_semantic, write_semantic
+from napari_sam.labels.array import LabelArray
 from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.labels.targets import LabelTarget
 from napari_sam.segmenter import Segmenter
 from napari_sam.tasks.replay import overlap_of, replay_prompts
 
@@ -206,7 +206,7 @@ def test_done_again_by_the_same_model_it_is_the_same(open_segmenter, discs, make
     segmenter.accept(segmenter.segment(box=(60, 70, 100, 110)))
     segmenter.accept(Mask(Box(280, 0, 290, 10), np.ones((10, 10), bool)))
     segmenter.close()
-    target = LabelTarget(np.zeros(discs.shape, np.uint16))
+    target = LabelArray(np.zeros(discs.shape, np.uint16))
     outcomes = list(
         replay_prompts(open_journal(tmp_path / "a.journal"), Segmenter(discs, model=make_predictor()), target)
     )
@@ -506,11 +506,16 @@ def test_names_that_are_no_numbers_and_another_image_are_said(run, image, tmp_pa
 
 def test_the_page_about_the_journal_runs_as_it_stands(monkeypatch, tmp_path):
     monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path))
-    page = (Path(__file__).parents[2] / "docs" / "journal.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "journal.md").read_text()
     names: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(block, names)
     assert names["semantic"].max() == 1
+    coin, other = names["coin"], names["other"]
+    with Segmenter(coins(), journal=True) as again:
+        assert [(item.label, item.label_class.name) for item in again.objects] == [(coin, "coin")]
+        again.undo()
+        assert [item.label for item in again.objects] == [coin, other]
 
 
 def test_classes_of_a_prompt_file_are_those_of_the_objects(run, image, tmp_path):

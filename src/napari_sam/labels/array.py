@@ -385,7 +385,3 @@ def highest_label(array: WritableArray) -> int:
 
 def _is_zarr(array: Any) -> TypeGuard[Any]:
     return not isinstance(array, (np.ndarray, LabelPyramid)) and type(array).__module__.partition(".")[0] == "zarr"
-
-
-# Former names of the class.
-LabelStore = LabelTarget = LabelArray

@@ -15,14 +15,14 @@ from numpy.typing import DTypeLike, NDArray
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.errors import LabelsError
 from napari_sam.files.temporary import dead_folders
+from napari_sam.images.ome_zarr.metadata import with_paths
 from napari_sam.labels.access import NAMESPACE, Access, WriterNotes, exclusive_on_disk
 from napari_sam.labels.additions import take_back_unfinished
 from napari_sam.labels.chunk_files import remove_metadata_leftovers
 from napari_sam.labels.levels import Levels, not_written
-from napari_sam.labels.multiscales import Multiscale, renamed
+from napari_sam.labels.multiscales import Multiscale
 from napari_sam.labels.regions import Region, end_of, fitting, highest_in, region_of, wider
 from napari_sam.labels.zarr_images import create_labels, existing_path, open_for_writing
-from napari_sam.labels.zarr_images import is_label_image as is_label_image
 
 if TYPE_CHECKING:
     from napari_sam.labels.chunk_files import ZarrArray
@@ -169,7 +169,7 @@ class LabelPyramid:
 
     def written(self) -> object:
         """Return the stamp after a write, which `write_box` notes itself."""
-        return self._notes.raw
+        return self.stamp()
 
     @property
     def levels(self) -> tuple[ZarrArray, ...]:
@@ -355,7 +355,7 @@ class LabelPyramid:
             arrays = self._levels.copies(node, names, dtype)
             # A summary of the metadata, where there is one, would go on naming the old arrays.
             (self.path / ".zmetadata").unlink(missing_ok=True)
-            self._notes.update({"replaced": True}, renamed(before, names))
+            self._notes.update({"replaced": True}, with_paths(before, names))
         except (LabelsError, OSError) as error:
             node.metadata.attributes.update(before)
             self._remove(names)
