@@ -1,7 +1,7 @@
-"""Access to labels that several programs, threads or stores write into: one at a time, each knowing of the others.
+"""Exclusive access to labels that several programs or threads write into, and notice of what others have written.
 
-Labels on a local disk are locked as they are, by a lock on their folder or file, so nothing is left beside them. Zarr
-arrays in one group share one lock.
+Labels on a local disk are locked by a lock on their folder or file itself, so no lock file is left behind. Zarr arrays
+in one group share one lock.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import numpy as np
 from napari_sam.errors import LabelsError
 from napari_sam.files.locks import SharedPlace
 
-# A write takes milliseconds; who holds labels for longer has stopped.
+# A write takes milliseconds: a lock that is held for longer belongs to a program that hangs.
 WAIT_SECONDS = 60.0
-# Of the coarsest times that file systems keep.
+# Nanoseconds: the coarsest resolution of times in common file systems.
 COARSE_TIME = 2 * 10**9
 ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 # Our own attributes of a store.
@@ -32,23 +32,23 @@ NAMESPACE = "napari-sam"
 
 
 class Access(Protocol):
-    """How the writers of the same labels take turns."""
+    """Exclusive access to labels, and a stamp that changes with every write."""
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Keep all others out; raises LabelsError where they do not end."""
+        """Keep other writers out; raises LabelsError where that takes longer than `WAIT_SECONDS`."""
         ...
 
     def stamp(self) -> object:
-        """Return what differs after any write; to be compared, and called with exclusive access."""
+        """Return a value that changes with every write; compare it with exclusive access only."""
         ...
 
     def written(self) -> object:
-        """Note a write, and return the stamp since."""
+        """Mark a write, and return the new stamp."""
         ...
 
 
 def access_of(array: Any) -> Access:
-    """Return how to write into labels: a `LabelPyramid`, a zarr array, a numpy array, or any other."""
+    """Return the access to a `LabelPyramid`, zarr array, numpy array or any other array of labels."""
     own = getattr(array, "access", None)
     if own is not None:
         found: Access = own
@@ -101,7 +101,7 @@ class WriterNotes:
     Attributes
     ----------
     noted
-        The notes: "highest_label", and after a crash "unfinished" or "replaced".
+        The notes: "highest_label", and "unfinished" or "replaced" while labels are written or widened.
     raw
         The file that holds the attributes, as it was read last; it differs after every write of labels.
     """
@@ -124,7 +124,7 @@ class WriterNotes:
         return "notes"
 
     def write(self, highest: int | None, unfinished: Sequence[slice] | None = None) -> None:
-        """Note the highest label, and the region of a write that is under way.
+        """Note the highest label, and the region of an unfinished write.
 
         Raises
         ------
@@ -170,7 +170,7 @@ def _changed_notes(before: bytes, now: bytes) -> dict[str, Any] | None:
 
 
 class _DiskAccess:
-    """Labels in one array on disk; the time of a file that no write of labels changes tells of writes."""
+    """One array on disk. The stamp is the time of a metadata file, which a write of labels leaves alone otherwise."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -196,7 +196,7 @@ class _DiskAccess:
 
 
 class _MemoryAccess:
-    """Labels in memory, which several stores and threads may share."""
+    """An array in memory, which several `LabelArray`s and threads may share."""
 
     _known: dict[int, _MemoryAccess] = {}  # noqa: RUF012  One for each array, for all users.
 
@@ -233,7 +233,7 @@ class _MemoryAccess:
 
 
 class _NoAccess:
-    """Labels elsewhere, for which there are no locks."""
+    """An array elsewhere, for which there are no locks."""
 
     def exclusive(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()

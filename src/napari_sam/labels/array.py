@@ -61,7 +61,7 @@ class LabelSink(Protocol):
         ...
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Keep out all others that write into the same labels."""
+        """Keep other writers of the same labels out."""
         ...
 
     def read(self, plane: Plane, box: Box) -> NDArray[Any]:
@@ -84,8 +84,8 @@ class LabelArray:
     ----------
     array
         Integer labels with the volume's shape; 0 is background. A numpy, zarr or tensorstore array, or a
-        `LabelPyramid`. Read them from `LabelArray.array` again after a write: where the next free label does not fit
-        into a numpy array, a wider copy takes its place.
+        `LabelPyramid`. Read them from `LabelArray.array` after a write: where the next free label does not fit into a
+        numpy array, a wider copy replaces it.
 
     Raises
     ------
@@ -109,7 +109,7 @@ class LabelArray:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep out all that write into the same labels, here and in other programs, and know of what they wrote.
+        """Keep other writers of the same labels out, in all programs, after following what they have written.
 
         Raises
         ------
@@ -217,20 +217,20 @@ class LabelArray:
         Parameters
         ----------
         plane
-            The plane that the mask lies in.
+            The plane of the mask.
         mask
-            What to write.
+            The pixels to write.
         label
-            The value; the next free one when left out, for which the labels are given more bits where it needs them.
+            The label. By default the next free one, for which the labels are widened where it does not fit.
         overlap
-            "keep" leaves pixels of other labels alone, "overwrite" takes them, "empty" refuses the mask where there are
+            "keep" leaves pixels of other labels alone, "overwrite" replaces them, "empty" refuses a mask that covers
             any.
 
         Raises
         ------
         LabelsError
             The mask is empty, nothing of it may be written, the label does not fit the array's type, or the array
-            cannot be written to; the labels are as they were.
+            cannot be written to; the labels are unchanged.
         """
         with self.exclusive():
             value = self.next_label if label is None else label
@@ -289,12 +289,12 @@ class LabelArray:
             self._log = before
 
     def widen(self) -> None:
-        """Give the labels more bits.
+        """Give the labels 32 bits.
 
         Raises
         ------
         LabelsError
-            They have 32 already, or cannot be given more.
+            They have 32 already, or cannot be widened.
         """
         with self.exclusive():
             self._widen()
@@ -337,7 +337,7 @@ class LabelArray:
 
 
 def check_labels(array: WritableArray) -> None:
-    """Refuse an array that cannot take labels.
+    """Refuse an array that labels cannot be written into.
 
     Raises
     ------
@@ -362,7 +362,7 @@ def check_labels(array: WritableArray) -> None:
 
 
 def highest_label(array: WritableArray) -> int:
-    """Return the highest label in use; of labels that cannot be given more bits, the highest below the end of the type.
+    """Return the highest label in use; where labels cannot be widened, the highest below the end of the type.
 
     The highest number of a type, such as 255 or 65535, often marks pixels to be ignored. Of zarr arrays only the chunks
     that exist are read.

@@ -32,14 +32,14 @@ class LabelPyramid:
     """Integer labels on disk, with coarser copies that follow every write; made by `create` and `open`.
 
     Indexing reads and writes level 0 with one whole number, or slice of step 1, for each axis. Before a write its box
-    is noted in the store, so that `open` mends the coarser levels after a crash; see `Levels` for what a write does.
+    is noted in the store, so that `open` repairs the coarser levels after a crash; see `Levels` for the order.
 
     Parameters
     ----------
     path
         The folder.
     multiscale
-        What is in it, opened for writing.
+        Its arrays, opened for writing.
     """
 
     def __init__(self, path: Path, multiscale: Multiscale) -> None:
@@ -146,12 +146,12 @@ class LabelPyramid:
 
     @property
     def access(self) -> Access:
-        """How the writers of these labels take turns, in this and in other programs."""
+        """Exclusive access of this and other programs to the labels."""
         return self
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep all other writers out, after taking note of what they wrote.
+        """Keep other writers out, after following what they have written.
 
         Raises
         ------
@@ -164,7 +164,7 @@ class LabelPyramid:
                 yield
 
     def stamp(self) -> object:
-        """Return what differs after any write; to be compared, with exclusive access."""
+        """Return a value that changes with every write; compare it with exclusive access only."""
         return self._notes.raw
 
     def written(self) -> object:
@@ -173,7 +173,7 @@ class LabelPyramid:
 
     @property
     def levels(self) -> tuple[ZarrArray, ...]:
-        """The zarr arrays, finest first; others after `widen`."""
+        """The zarr arrays, finest first; `widen` replaces them."""
         return self._levels.arrays
 
     @property
@@ -196,7 +196,7 @@ class LabelPyramid:
 
     @property
     def downsample_factors(self) -> tuple[tuple[int, ...], ...]:
-        """How many level-0 pixels one pixel of each level stands for, along each axis."""
+        """Number of level-0 pixels per pixel of each level, along each axis."""
         factors = [(1,) * self.ndim]
         for step in self._levels.steps:
             factors.append(tuple(map(operator.mul, factors[-1], step)))
@@ -217,10 +217,10 @@ class LabelPyramid:
         return np.asarray(self[...], dtype)
 
     def highest_label(self) -> int:
-        """Return a number that no label is above; without the end of the type where `can_widen` is false.
+        """Return an upper bound of the labels; the end of the type does not count where `can_widen` is false.
 
-        It is kept in the store; labels that another program adds later are not known. A store without it is looked
-        through once, and of that only the chunks that were ever written.
+        The bound is noted in the store, and not aware of labels that other software adds later. A store without it is
+        searched once, where chunks were ever written.
 
         Raises
         ------
@@ -233,14 +233,14 @@ class LabelPyramid:
             return self._highest
 
     def release(self, label: int, highest: int) -> None:
-        """Take labels that were undone as free where no other was given since.
+        """Make labels free again that were taken back, unless a higher one was given since.
 
         Parameters
         ----------
         label
-            The highest label that was undone.
+            The highest label that was taken back.
         highest
-            The highest label before.
+            The highest label before it was given.
         """
         with self.exclusive():
             if self._highest == label:
@@ -270,7 +270,7 @@ class LabelPyramid:
         return self._levels.read_box(region).reshape(lengths)
 
     def write_box(self, key: Any, values: Any) -> None:
-        """Write a box of level 0, and what the coarser levels show of it.
+        """Write a box of level 0, and its samples in the coarser levels.
 
         Parameters
         ----------
@@ -282,8 +282,8 @@ class LabelPyramid:
         Raises
         ------
         LabelsError
-            The values do not fit, or the store cannot be read or written to. The labels are then as they were, unless
-            the message says otherwise: the next write puts them back first.
+            The values do not fit, or the store cannot be read or written to. The labels are unchanged, unless the
+            message says otherwise: then the next write restores them first.
         """
         region, kept = region_of(key, self.shape)
         block = fitting(values, region, kept, self.dtype)
@@ -320,15 +320,15 @@ class LabelPyramid:
             self._levels.repair(region_of(key, self.shape)[0])
 
     def widen(self) -> None:
-        """Give the labels 32 bits, so that more of them fit; `levels` are other arrays from then on.
+        """Give the labels 32 bits, so that more of them fit; `levels` are new arrays afterwards.
 
-        The chunks that were ever written are copied into arrays beside the old ones, and then one small file says which
-        count: stopped at any moment, the store is as it was or as it is to be.
+        The chunks that were ever written are copied into new arrays beside the old ones, then one small file switches
+        to them: a crash at any moment leaves the store in its old or its new state.
 
         Raises
         ------
         LabelsError
-            The labels have 32 bits already or are a single array, or the disk is full; nothing has changed then.
+            The labels have 32 bits already or are a single array, or the disk is full; nothing has changed.
         """
         before = self.dtype
         with self.exclusive():
@@ -365,7 +365,7 @@ class LabelPyramid:
         self._tidy()
 
     def _follow(self) -> None:
-        """Take note of what another program has written since."""
+        """Follow what other programs have written."""
         changed = self._notes.read()
         if changed == "all":
             self._take(open_for_writing(self.path))  # The levels may be others.
@@ -376,7 +376,7 @@ class LabelPyramid:
             self._recover()
 
     def _recover(self) -> None:
-        """Finish what a crash interrupted."""
+        """Finish a write or widening that a crash interrupted."""
         with suppress(LookupError, TypeError, ValueError):
             key = tuple(slice(int(start), int(stop)) for start, stop in self._notes.noted["unfinished"])
             if len(key) == self.ndim:
@@ -386,7 +386,7 @@ class LabelPyramid:
         self._tidy()
 
     def _tidy(self) -> None:
-        """Remove levels that wider ones have replaced, and then the note of it."""
+        """Remove levels that wider ones have replaced, then the note of it."""
         if "replaced" in self._notes.noted:
             end = f"-{self.dtype}"
             self._remove([name.removesuffix(end) for name in self._multiscale.names if name.endswith(end)])

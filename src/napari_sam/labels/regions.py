@@ -1,4 +1,4 @@
-"""Boxes of arrays of any number of axes, and the numbers in them: which fit, which are used, which are free."""
+"""Boxes of arrays of any number of axes, and the labels in them: which fit a type, are used, or are free."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class WritableArray(Protocol):
 
 
 def region_of(key: Any, shape: Sequence[int]) -> tuple[Region, list[bool]]:
-    """Return the region that an index expression names, and for each axis whether it stays one.
+    """Return the region that an index names, and for each axis whether the result keeps it.
 
     Parameters
     ----------
@@ -103,12 +103,12 @@ def fitting(values: Any, region: Region, kept: Sequence[bool], dtype: np.dtype[A
 
 
 def check_whole(dtype: np.dtype[Any]) -> None:
-    """Refuse labels that are no whole numbers.
+    """Refuse a type that is not an integer type.
 
     Raises
     ------
     LabelsError
-        The type is neither signed nor unsigned integers.
+        It is neither signed nor unsigned.
     """
     if dtype.kind not in "ui":
         raise LabelsError(
@@ -143,7 +143,7 @@ def highest_in(values: NDArray[Any], *, with_end: bool) -> int:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error says, on one line and without the full stop, to be put into a sentence."""
+    """Return the message of an error as one line without its full stop, to be quoted in a sentence."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
@@ -155,7 +155,7 @@ def _single(position: Any, length: int) -> slice:
 
 
 def blocks(array: WritableArray) -> Iterator[tuple[slice, ...]]:
-    """Yield regions that cover an array, of whole chunks where it tells of them, each small enough for memory."""
+    """Yield regions that cover an array, each small enough for memory and of whole chunks where the array has any."""
     chunks = getattr(array, "chunks", None) or ()
     sides = list(chunks) if all(isinstance(side, int) for side in chunks) and chunks else [1] * len(array.shape)
     for axis in reversed(range(len(sides))):
