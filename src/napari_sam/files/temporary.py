@@ -22,7 +22,7 @@ from napari_sam.files.locks import Lock, SharedPlace, try_lock
 
 NAME = re.compile(r"\.napari-sam-([0-9a-f]{16})")
 OWNER, MOVES = "owner.json", "moves.json"
-# A folder that holds it is needed to take back what a killed run added to labels: see `stores.additions`.
+# A folder that holds it is needed to take back what a killed run added to labels: see `labels.additions`.
 ADDITIONS = "added.json"
 _CONTENT = '{"napari-sam": "temporary files of a run, removed by the next one"}\n'
 # Names may have 255 bytes, and those of unfinished files are a little longer than their outputs'.
