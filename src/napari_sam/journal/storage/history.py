@@ -361,7 +361,10 @@ class EntryView(Sequence[Entry]):
             if places.step != 1:
                 return [self[place] for place in places]
             return self._at(places.start, len(places), count)
-        return self._at(range(count)[at], 1, count)[0]
+        found = self._at(range(count)[at], 1, count)
+        if not found:
+            raise damaged(self._history.database.name, "there are fewer entries than it says")
+        return found[0]
 
     def __iter__(self) -> Iterator[Entry]:
         last, is_more = 0, True

@@ -168,6 +168,12 @@ class ObjectView(Sequence[LabelledObject]):
     @overload
     def __getitem__(self, at: slice) -> list[LabelledObject]: ...
     def __getitem__(self, at: int | slice) -> LabelledObject | list[LabelledObject]:
+        if (
+            isinstance(at, slice)
+            and at.step in (None, 1)
+            and min(at.start or 0, -1 if at.stop is None else at.stop) >= 0
+        ):
+            return self._from_begin(at.start or 0, max(at.stop - (at.start or 0), 0))  # Without counting a class.
         count = len(self)
         if isinstance(at, slice):
             places = range(count)[at]
@@ -175,7 +181,10 @@ class ObjectView(Sequence[LabelledObject]):
                 found = self._at(min(places, default=0), len(places), count)
                 return found if places.step == 1 else found[::-1]
             return [self[place] for place in places]
-        return self._at(range(count)[at], 1, count)[0]
+        found = self._at(range(count)[at], 1, count)
+        if not found:
+            raise damaged(self._database.name, "there are fewer objects than it says")
+        return found[0]
 
     def __iter__(self) -> Iterator[LabelledObject]:
         if self._order != "label":
@@ -235,10 +244,13 @@ class ObjectView(Sequence[LabelledObject]):
         return f"ORDER BY {column} {way}" + ("" if column == "label" else f", label {way}")
 
     def _at(self, start: int, length: int, count: int) -> list[LabelledObject]:
-        """Return the objects from a position on."""
+        """Return the objects from a position on, counted from the nearer end."""
         from_end = count - start - length
-        is_near_end = from_end < start
-        skipped = from_end if is_near_end else start
-        rest = f"{self._sorting(is_near_end)} LIMIT {int(length)} OFFSET {int(skipped)}"
-        rows = self._table.page(self._where, self._values, rest)
-        return rows[::-1] if is_near_end else rows
+        if from_end >= start:
+            return self._from_begin(start, length)
+        rest = f"{self._sorting(is_reversed=True)} LIMIT {int(length)} OFFSET {int(from_end)}"
+        return self._table.page(self._where, self._values, rest)[::-1]
+
+    def _from_begin(self, start: int, length: int) -> list[LabelledObject]:
+        rest = f"{self._sorting()} LIMIT {int(length)} OFFSET {int(start)}"
+        return self._table.page(self._where, self._values, rest)
