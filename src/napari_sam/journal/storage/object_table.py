@@ -168,12 +168,8 @@ class ObjectView(Sequence[LabelledObject]):
     @overload
     def __getitem__(self, at: slice) -> list[LabelledObject]: ...
     def __getitem__(self, at: int | slice) -> LabelledObject | list[LabelledObject]:
-        if (
-            isinstance(at, slice)
-            and at.step in (None, 1)
-            and min(at.start or 0, -1 if at.stop is None else at.stop) >= 0
-        ):
-            return self._from_begin(at.start or 0, max(at.stop - (at.start or 0), 0))  # Without counting a class.
+        if isinstance(at, slice) and at.stop is not None and at.step in (None, 1) and min(at.start or 0, at.stop) >= 0:
+            return self._from_begin(at.start or 0, max(at.stop - (at.start or 0), 0))  # Counts no class.
         count = len(self)
         if isinstance(at, slice):
             places = range(count)[at]
