@@ -216,6 +216,16 @@ class ObjectView(Sequence[LabelledObject]):
         """Return the objects in another order."""
         return ObjectView(self._table, self._database, self._class, order, is_descending)
 
+    def position(self, label: int) -> int | None:
+        """Return where an object is in this order, or None; the objects before it are counted."""
+        if self.get(label) is None:
+            return None
+        column, compare = _COLUMNS[self._order], ">" if self._is_descending else "<"
+        key = f"({column}, label)"
+        where = f"{self._where or 'WHERE'}{' AND' if self._where else ''} {key} {compare}"
+        count = f"SELECT count(*) FROM objects {where} (SELECT {column}, label FROM objects WHERE label = ?)"  # noqa: S608
+        return int(self._database.rows(count, *self._values, int(label))[0][0])
+
     def labels(self) -> NDArray[np.int64]:
         """Return all labels in this order, shape (n,)."""
         rows = self._database.rows(f"SELECT label FROM objects {self._where} {self._sorting()}", *self._values)  # noqa: S608
@@ -223,7 +233,8 @@ class ObjectView(Sequence[LabelledObject]):
 
     def class_numbers(self) -> NDArray[np.int64]:
         """Return the label and the number of the class of all objects that have one, shape (n, 2), by label."""
-        rows = self._database.rows("SELECT label, class FROM objects WHERE class IS NOT NULL ORDER BY label")
+        where = self._where or "WHERE class IS NOT NULL"
+        rows = self._database.rows(f"SELECT label, class FROM objects {where} ORDER BY label", *self._values)  # noqa: S608
         return np.array(rows, np.int64).reshape(-1, 2)
 
     @property
