@@ -18,6 +18,7 @@ from napari_sam.journal.semantic import ClassMap, write_semantic
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers.labels import pyramid_of
+from napari_sam.plugin.objects.journals import Rows
 from napari_sam.plugin.workers.runner import Work
 
 if TYPE_CHECKING:
@@ -245,6 +246,10 @@ def _type_for(classes: ClassMap) -> np.dtype[Any]:
 
 
 def _colors_of(kept: OpenJournal, labels: Iterable[int]) -> Colors:
+    if isinstance(labels, Rows):
+        colors = {kind.number: kind.color for kind in kept.classes}
+        classed = labels.view.class_numbers().tolist()
+        return {**dict.fromkeys(labels, GREY), **{label: colors.get(number, GREY) for label, number in classed}}
     kinds = ((label, kept.rows[label].label_class) for label in labels)
     return {label: GREY if kind is None else kind.color for label, kind in kinds}
 
@@ -256,7 +261,7 @@ def _is_cycle(kept: OpenJournal) -> bool:
     16 bits, and 10 ms for a cycle.
     """
     if dtype_of(kept.layer).itemsize <= 2:
-        return max(kept.rows, default=0) < CYCLE
+        return kept.rows.highest < CYCLE
     return kept.target.is_searched and kept.target.next_label <= CYCLE
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from napari_sam.journal.discovery import SUFFIX, about, journal_beside, labels_p
 from napari_sam.journal.entries import Entry, LabelClass
 from napari_sam.journal.journal import Journal
 from napari_sam.journal.objects import LabelledObject
+from napari_sam.journal.storage.object_table import ObjectView
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
@@ -50,18 +51,15 @@ class Outcome:
         What happened.
     error
         Why not all of it did, or None.
-    rows
-        The objects that may have changed, None for those that are gone.
-    is_all
-        Whether these are all objects that there are.
+    labels
+        Those of the objects that may have changed, or are gone; None for all objects.
     classes, next_undo, next_redo, redoes_several
         As in `Journal`.
     """
 
     entries: Sequence[Entry]
     error: Exception | None
-    rows: dict[int, LabelledObject | None]
-    is_all: bool
+    labels: list[int] | None
     classes: list[LabelClass]
     next_undo: Entry | None
     next_redo: Entry | None
@@ -70,22 +68,49 @@ class Outcome:
     @classmethod
     def of(cls, journal: Journal, entries: Sequence[Entry], error: Exception | None = None) -> Outcome:
         """Look at a journal in the thread that has just written to it."""
-        is_all = not entries or any(entry.what == "class" for entry in entries)
-        rows: dict[int, LabelledObject | None] = {}
-        if is_all:
-            rows.update((row.label, row) for row in journal.objects)
-        else:
+        labels = None
+        if entries and all(entry.what != "class" for entry in entries):
             touched = {entry.label for entry in entries} | {label for e in entries for label, _, _ in e.areas}
-            rows.update((label, _row(journal, label)) for label in touched if label is not None)
+            labels = sorted(label for label in touched if label is not None)
         turns = journal.next_undo, journal.next_redo, journal.redoes_several
-        return cls(entries, error, rows, is_all, journal.classes, *turns)
+        return cls(entries, error, labels, journal.classes, *turns)
 
 
-def _row(journal: Journal, label: int) -> LabelledObject | None:
-    try:
-        return journal.object(label)
-    except LabelsError:
-        return None
+class Rows(Mapping[int, LabelledObject]):
+    """The objects of a journal by label, which are read when they are asked for.
+
+    Reading waits for no job: a job that writes into labels has the database for moments only.
+
+    Parameters
+    ----------
+    view
+        The objects.
+    """
+
+    def __init__(self, view: ObjectView) -> None:
+        self.view = view
+
+    def __getitem__(self, label: int) -> LabelledObject:
+        found = self.view.get(label)
+        if found is None:
+            raise KeyError(label)
+        return found
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.view.labels().tolist())
+
+    @property
+    def highest(self) -> int:
+        """The highest label, or 0."""
+        last = self.view[-1:]
+        return last[0].label if last else 0
+
+    def values(self) -> ObjectView:  # type: ignore[override]
+        """Return the objects, by label."""
+        return self.view
 
 
 @dataclass(slots=True, eq=False)
@@ -97,11 +122,10 @@ class OpenJournal:
     image
         What it was opened for.
     target, journal
-        The layer's labels, and what happens to them. The GUI thread reads no journal, which jobs may have locked.
+        The layer's labels, and what happens to them. The GUI thread reads objects of the journal and calls nothing
+        that waits for a job.
     folder
         The folder of the journal, or None for one in memory.
-    rows
-        The objects by label.
     classes, next_undo, next_redo, redoes_several
         As in `Journal`.
     unflushed
@@ -114,7 +138,6 @@ class OpenJournal:
     target: LayerLabels
     journal: Journal
     folder: Path | None
-    rows: dict[int, LabelledObject] = field(default_factory=dict)
     classes: list[LabelClass] = field(default_factory=list)
     next_undo: Entry | None = None
     next_redo: Entry | None = None
@@ -135,15 +158,13 @@ class OpenJournal:
         """The layer."""
         return self.target.layer
 
+    @property
+    def rows(self) -> Rows:
+        """The objects by label."""
+        return Rows(self.journal.objects)
+
     def take(self, outcome: Outcome) -> None:
         """Know how the journal stands now."""
-        if outcome.is_all:
-            self.rows = {}
-        for label, row in outcome.rows.items():
-            if row is None:
-                self.rows.pop(label, None)
-            else:
-                self.rows[label] = row
         self.classes, self.next_undo, self.next_redo = outcome.classes, outcome.next_undo, outcome.next_redo
         self.redoes_several = outcome.redoes_several
 
@@ -370,7 +391,7 @@ class Journals:
             kept.target.show()
             kept.take(what)
             kept.unflushed = True
-            self._changed(kept.layer, None if what.is_all else list(what.rows))
+            self._changed(kept.layer, what.labels)
             if what.error is None:
                 done(what.entries)
             else:

@@ -71,9 +71,9 @@ class Objects:
         return rest[-1] if rest else None
 
     @property
-    def rows(self) -> list[LabelledObject]:
-        """The objects of the output."""
-        return [] if self.kept is None else list(self.kept.rows.values())
+    def rows(self) -> Sequence[LabelledObject]:
+        """The objects of the output, by label, which are read when they are asked for."""
+        return [] if self.kept is None else self.kept.rows.view
 
     @property
     def classes(self) -> list[LabelClass]:

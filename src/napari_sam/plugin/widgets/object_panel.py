@@ -154,7 +154,8 @@ class ObjectPanel(QWidget):
         self._given = None
         if labels is None or len(labels) > MAX_SYNC_OBJECTS:
             chosen = self.table.chosen
-            self.model.reset(self._objects.rows)
+            kept = self._objects.kept
+            self.model.reset(None if kept is None else kept.rows.view)
             self.table.choose([label for label in chosen if self._objects.object(label)])
         else:
             for label in labels:
