@@ -68,9 +68,7 @@ def find(
         raise ModelError(f"Objects are found in the image of a Segmenter, and {shown(segmenter)} is none: make one.")
     predictor = segmenter.predictor
     if not (isinstance(predictor, TextPredictor) and predictor.finds_text):
-        raise ModelError(
-            f"The model {predictor.name} finds nothing by words: use SAM 3 (napari-sam models says how)."
-        )
+        raise ModelError(f"The model {predictor.name} finds nothing by words: use SAM 3 (napari-sam models says how).")
     if not (isinstance(text, str) and text.strip()):
         raise PromptError("There is no text to look for: name the objects, for example nucleus.")
     downsample = number(downsample, "The downsample", "give a number above 0; 1 looks at the image as it is", above=0)
