@@ -153,6 +153,8 @@ class LabeledImage:
         LabelsError
             The mask is empty, all its pixels belong to other labels, the label does not fit the type of the labels, or
             there is no journal for a class. Nothing has changed.
+        ImageError, PromptError
+            There is no such plane, or the cleaning is not a `Cleaning`.
         OutputError
             The journal cannot be written; nothing has changed.
         """

@@ -44,7 +44,7 @@ class Segmenter(LabeledImage):
     """Segment objects of an image by prompts, and write them into labels.
 
     The image may have any size and number of axes. Prompts and masks lie in one *plane* of it, whose pixels are
-    numbered (row, col) from 0; whole numbers are pixel centers. Nothing is read before the first prompt.
+    numbered (row, col) from 0; whole numbers are pixel centers. Arrays are read tile by tile, as prompts need them.
 
     Parameters
     ----------
@@ -83,8 +83,8 @@ class Segmenter(LabeledImage):
         (row axis, column axis) of the planes. By default the axes that the file calls y and x, or else the last two.
     contrast_limits
         (low, high) in values of the image, which become black and white; or one such pair for each channel. By default
-        those that the file suggests, or the 0.5 and 99.5 percentiles of a sample of the whole image. They hold for
-        all planes.
+        those that the file suggests, 0 and 255 for 8-bit RGB, or the 0.5 and 99.5 percentiles of a sample of the whole
+        image. They hold for all planes.
     gamma
         Exponent applied after the contrast stretch; one for all channels (the default is 1), or one for each.
     store
@@ -184,7 +184,7 @@ class Segmenter(LabeledImage):
         Parameters
         ----------
         points
-            Shape (n, 2): (row, col) in pixels of the plane; whole numbers are pixel centers.
+            Shape (n, 2), or (2,) for one point: (row, col) in pixels of the plane; whole numbers are pixel centers.
         labels
             Shape (n,): 1 for a point on the object, 0 for a point beside it. By default all are on the object.
         box
@@ -199,8 +199,8 @@ class Segmenter(LabeledImage):
             By default each round refines the best answer of the round before.
         downsample
             Image pixels for each pixel of the screen, above 0: a first guess of the size of an object that is prompted
-            by a single point. By default levels from 8x magnified to 8x reduced are tried, for models that encode
-            quickly; for the others the object is expected to be about a third of a tile at full resolution.
+            by a single point. By default models that encode quickly try levels from 8x magnified to 8x reduced, and
+            the others begin at full resolution.
 
         Returns
         -------
