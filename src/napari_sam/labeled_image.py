@@ -22,10 +22,10 @@ from napari_sam.images.volume import Volume
 from napari_sam.journal.discovery import record
 from napari_sam.journal.entries import Entry
 from napari_sam.journal.journal import Journal
-from napari_sam.journal.objects import LabelledObject
-from napari_sam.labels.array import Edit, WritableArray
+from napari_sam.journal.storage.object_table import ObjectView
+from napari_sam.labels.array import LabelArray, WritableArray
+from napari_sam.labels.edit import LabelEdit
 from napari_sam.labels.opening import check_same_shape, label_number, open_labels
-from napari_sam.labels.targets import LabelTarget
 
 
 class LabeledImage:
@@ -52,7 +52,7 @@ class LabeledImage:
         self.volume = volume
         self.journal: Journal | None = None
         self._axes = volume.plane_axes if axes is None else plane_axes(axes, volume.shape)
-        self._label_store: LabelTarget | None = None
+        self._label_store: LabelArray | None = None
         self._last_plane: Plane | None = None
 
     def _open(self, labels: WritableArray | Path | None, journal: bool | Path, source: str | Path | None) -> None:
@@ -76,7 +76,7 @@ class LabeledImage:
             labels = open_labels(labels, self.volume)
         if labels is not None:
             check_same_shape(labels, self.shape)
-            self._label_store = LabelTarget(labels)
+            self._label_store = LabelArray(labels)
         if journal is not False:
             folder = None if journal is True else journal
             self.journal = record(self.volume, source, self._store(), folder, is_new=labels is None)
@@ -182,14 +182,14 @@ class LabeledImage:
         assert entry.label is not None
         return entry.label
 
-    def undo(self) -> Edit | Entry | None:
+    def undo(self) -> LabelEdit | Entry | None:
         """Undo the last `accept`, or with a journal the last operation of any session.
 
         Pixels that were changed again since are left alone.
 
         Returns
         -------
-        Entry, Edit or None
+        Entry, LabelEdit or None
             The operation that was undone, from a journal; the write, without one; None when nothing is left.
 
         Raises
@@ -212,7 +212,7 @@ class LabeledImage:
         return self._journal().redo()
 
     @property
-    def objects(self) -> list[LabelledObject]:
+    def objects(self) -> ObjectView:
         """The objects in the labels, by rising label. Raises LabelsError where there is no journal."""
         return self._journal().objects
 
@@ -290,9 +290,9 @@ class LabeledImage:
         """Return the prompts that a mask answers and how it was made, where that is known."""
         return None, None
 
-    def _store(self) -> LabelTarget:
+    def _store(self) -> LabelArray:
         if self._label_store is None:
-            self._label_store = LabelTarget(np.zeros(self.shape, np.uint16))
+            self._label_store = LabelArray(np.zeros(self.shape, np.uint16))
         return self._label_store
 
     def _journal(self) -> Journal:

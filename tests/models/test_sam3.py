@@ -179,7 +179,7 @@ def tile() -> np.ndarray:
 def exact(ours: Sam3Predictor, tile: np.ndarray) -> Embedding:
     """The embedding as computed, before it is rounded to be kept."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_sam.models.sam3.predictor.round_to_half", lambda tensor: tensor)
+        patch.setattr("napari_sam.models.base.round_to_half", lambda tensor: tensor)
         return ours.encode(tile)[0]
 
 
