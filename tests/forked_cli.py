@@ -1,17 +1,19 @@
 """The command in processes that are forked from one where everything is imported, so that they start at once.
 
-Such a process counts its changes to files: files opened for writing or locking, folders made, and anything renamed or
-removed. It can be killed at any of them, so the moment does not depend on how fast the machine is.
+Such a process counts its changes to files: files opened for writing or locking, folders made, anything renamed or
+removed, and the transactions of journals. It can be killed at any of them, so the moment does not depend on how fast
+the machine is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -29,7 +31,10 @@ PRELOADED = [
         "tests.text_model",
     ),
 ]
-CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.utime", "os.truncate", "fcntl.flock")
+CHANGES = (
+    *("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.utime", "os.truncate", "fcntl.flock"),
+    *("sqlite3.connect", "journal.begins", "journal.commits", "journal.committed"),
+)
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -98,6 +103,23 @@ def kill_when_reached(running: Running, seconds: float) -> int:
     return running.end()
 
 
+def count_transactions() -> None:
+    """Let the transactions of journals be counted: when one begins, before it is committed, and afterwards."""
+    from napari_sam.journal.storage.database import Database
+
+    transaction = Database.transaction
+
+    @contextlib.contextmanager
+    def counted(database: Database, **options: bool) -> Iterator[Any]:
+        sys.audit("journal.begins")
+        with transaction(database, **options) as connection:
+            yield connection
+            sys.audit("journal.commits")
+        sys.audit("journal.committed")
+
+    Database.transaction = counted
+
+
 def _run(
     folder: Path,
     arguments: Sequence[str],
@@ -134,6 +156,7 @@ def _run(
             elif last == stop_at:
                 there.send(last)
 
+    count_transactions()
     sys.addaudithook(count)
     try:
         cli.main()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import os
 import sys
 from pathlib import Path
@@ -23,12 +22,12 @@ from qtpy.QtWidgets import QApplication, QWidget
 
 import napari_sam.plugin
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.labels.targets import LabelTarget
+from napari_sam.labels.edit import LabelEdit
 from napari_sam.plugin.inference import hover
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
-from napari_sam.plugin.layers import label_target as layer_target
-from napari_sam.plugin.layers.label_target import LayerTarget
+from napari_sam.plugin.layers import labels as layer_labels
+from napari_sam.plugin.layers.labels import LayerLabels
 from napari_sam.plugin.prompts import gestures, keys
 from napari_sam.plugin.view import canvas_hint as signs
 from napari_sam.plugin.view.canvas import TabKey, canvas_of
@@ -47,7 +46,7 @@ PRIVATE = {
     "_accumulate_updated_slice",
     "_partial_labels_refresh",
 }
-DRAW = "change layer_target._draw"
+DRAW = "change layer_labels._draw"
 
 
 def private_names(tree):
@@ -75,8 +74,7 @@ def own_names(tree):
 def test_the_plugin_touches_no_private_name_of_others_that_has_no_contract_here():
     folder = Path(napari_sam.plugin.__file__).parent
     trees = [ast.parse(path.read_text("utf-8")) for path in folder.glob("*.py")]
-    parents = [ast.parse(Path(inspect.getfile(LabelTarget)).read_text("utf-8"))]
-    ours = set().union(*map(own_names, trees + parents))
+    ours = set().union(*map(own_names, trees))
     assert not PRIVATE & ours, "give ours another name, or it hides that of napari"
     touched = set().union(*map(private_names, trees))
     assert touched - ours <= PRIVATE, "write a contract, and a way without it"
@@ -135,9 +133,9 @@ def test_partial_labels_refresh_sends_the_accumulated_boxes_to_the_canvas_and_no
 
 
 def test_a_box_that_is_drawn_by_the_private_way_looks_as_after_a_refresh(stack):
-    target, whole = LayerTarget(stack), []
+    target, whole = LayerLabels(stack), []
     stack.events.set_data.connect(lambda event: whole.append(event))
-    target.put(PLANE, BOX, np.full(BOX.pixel_shape, 7, np.uint32))
+    target.apply(LabelEdit(PLANE, BOX, *np.full((2, *BOX.pixel_shape), 7, np.uint32)))
     target.show()
     assert whole == [], f"all of the plane was drawn anew: {DRAW}"
     drawn = stack._slice.image.view.copy()
@@ -162,9 +160,9 @@ class Without:
 @pytest.mark.parametrize("name", sorted(PRIVATE - {"_qt_viewer"}))
 def test_without_a_private_name_a_written_box_is_drawn_by_a_public_refresh(stack, name):
     whole = []
-    target = LayerTarget(Without(stack, name))
+    target = LayerLabels(Without(stack, name))
     stack.events.set_data.connect(lambda event: whole.append(event))
-    target.put(PLANE, BOX, np.full(BOX.pixel_shape, 7, np.uint32))
+    target.apply(LabelEdit(PLANE, BOX, *np.full((2, *BOX.pixel_shape), 7, np.uint32)))
     target.show()
     assert len(whole) == 1
     image = stack._slice.image
@@ -177,7 +175,7 @@ def test_nothing_that_goes_wrong_in_a_private_call_reaches_the_user(stack, monke
         raise RuntimeError
 
     monkeypatch.setattr(Labels, "_partial_labels_refresh", fail)
-    assert layer_target._draw(stack, PLANE, BOX) is False
+    assert layer_labels._draw(stack, PLANE, BOX) is False
 
 
 def test_refresh_without_thumbnail_highlight_and_extent_shows_what_was_drawn_into_the_data(stack):

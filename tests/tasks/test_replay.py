@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from skimage.data import coins
 
 from napari_sam.core.cleaning import Cleaning
 from napari_sam.core.geometry import Box
@@ -179,7 +180,7 @@ def test_the_journal_lies_beside_labels_on_disk(open_segmenter, discs, tmp_path)
     segmenter = open_segmenter(discs, labels=tmp_path / "a.ome.zarr", journal=True)
     label = segmenter.accept(segmenter.segment(points=[SMALL]))
     segmenter.close()
-    assert (tmp_path / "a.ome.zarr.journal" / "entries.jsonl").exists()
+    assert (tmp_path / "a.ome.zarr.journal" / "journal.sqlite").exists()
     again = open_segmenter(discs, labels=tmp_path / "a.ome.zarr", journal=True)
     assert [row.label for row in again.objects] == [label]
     again.undo()
@@ -242,8 +243,13 @@ def test_semantic_labels_of_the_same_objects(open_segmenter, discs, tmp_path, ki
 
 def test_the_page_about_the_journal_runs_as_it_stands(monkeypatch, tmp_path):
     monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path))
-    page = (Path(__file__).parents[2] / "docs" / "journal.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "journal.md").read_text()
     names: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(block, names)
     assert names["semantic"].max() == 1
+    coin, other = names["coin"], names["other"]
+    with Segmenter(coins(), journal=True) as again:
+        assert [(item.label, item.label_class.name) for item in again.objects] == [(coin, "coin")]
+        again.undo()
+        assert [item.label for item in again.objects] == [coin, other]

@@ -43,7 +43,8 @@ def evaluate(
     check_output(json, (".json",), overwrite)
     cli_models.check_sources(None, model)
     from napari_sam.evaluation.baselines import baselines as run_baselines
-    from napari_sam.evaluation.protocol import MIN_AREA, Evaluation, read_manifest, read_split, split_images
+    from napari_sam.evaluation.datasets import MIN_AREA, read_manifest, read_split, split_images
+    from napari_sam.evaluation.metrics import Evaluation
     from napari_sam.evaluation.protocol import evaluate as run
     from napari_sam.segmenter import Segmenter
 

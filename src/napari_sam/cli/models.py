@@ -29,8 +29,9 @@ def models(
     json: Annotated[bool, typer.Option("--json", help="Write the list as JSON.")] = False,
 ) -> None:
     """List the available models, or download one ahead of time."""
+    from napari_sam.files.folders import models_folder
     from napari_sam.weights.local import verified
-    from napari_sam.weights.registry import REGISTRY, models_folder
+    from napari_sam.weights.registry import REGISTRY
 
     for name in download or []:
         if name not in REGISTRY:

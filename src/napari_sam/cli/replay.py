@@ -121,20 +121,19 @@ def _journal_and_labels(journal: Path) -> tuple[Path, Path | None]:
     Raises
     ------
     LabelsError
-        Its lines are no regular file.
+        Its file is no regular file.
     """
-    from napari_sam.journal.log import LINES
-    from napari_sam.journal.places import SUFFIX, journal_beside
+    from napari_sam.journal.discovery import FILES, SUFFIX, journal_beside
 
     check_input(journal, "journal", LabelsError)
-    folder = journal.parent if journal.name == LINES else journal
+    folder = journal.parent if journal.name in FILES else journal
     if not folder.name:  # As of "/" and "."; a journal's own name is needed to find its labels.
         folder = Path(os.path.abspath(folder))  # noqa: PTH100  Links stay what they are.
     if not folder.name:
         raise LabelsError(f"There is no journal in {folder}: check the path.")
     if folder.suffix != SUFFIX and exists(journal_beside(folder)):
         folder = journal_beside(folder)
-    check_input(folder / LINES, "journal", LabelsError)
+    check_input(next((folder / name for name in FILES if exists(folder / name)), folder), "journal", LabelsError)
     name = folder.name.removesuffix(SUFFIX)
     return folder, folder.with_name(name) if name not in ("", folder.name) else None
 

@@ -125,7 +125,7 @@ class LabelOutput:
     @staticmethod
     def path_of_journal(labels: Path) -> Path:
         """Return the folder of the journal of labels."""
-        from napari_sam.journal.places import journal_beside
+        from napari_sam.journal.discovery import journal_beside
 
         return journal_beside(labels)
 
@@ -143,6 +143,8 @@ class LabelOutput:
             raise OutputError(f"{path} holds no labels, and it is not replaced: choose another name.")
 
     def _checked_journal(self, can_extend: bool) -> Path | None:
+        from napari_sam.journal.discovery import is_only_journal
+
         folder, wanted = self.path_of_journal(self.path), self._options.journal
         if wanted:
             check_name(folder)
@@ -159,7 +161,7 @@ class LabelOutput:
                 f"{folder.name} lies beside {self.path.name} and would not fit its new labels: move it away, or begin "
                 "it anew by --journal --overwrite."
             )
-        if not _is_journal(folder):
+        if not is_only_journal(folder):
             raise OutputError(
                 f"{folder} is not a journal, and it is not replaced: move it away, or choose another name."
             )
@@ -290,14 +292,3 @@ def _open_journal(folder: Path, target: LabelTarget, volume: Volume, source: str
     finally:
         if is_unused:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_journal(folder: Path) -> bool:
-    """Return whether a folder holds the lines of a journal, and nothing that is not part of one."""
-    from napari_sam.journal.log import CUT, LINES, LOCK
-
-    try:
-        names = {path.name for path in folder.iterdir()}
-    except OSError:
-        return False
-    return names <= {LINES, LOCK, CUT} and (folder / LINES).is_file()

@@ -100,7 +100,7 @@ class Controller:
         self.prompts.prompted.connect(self._on_prompted)
         self.prompts.changed.connect(self._on_tool)
         self.prompts.selected.connect(self.in_hand.on_selected)
-        self.undoing = UndoStack(self, self.objects, self.output)
+        self.undoing = UndoStack(self, self.objects)
         self._sign, self._is_first = CanvasSign(viewer), True
         self.changed.connect(self._show_sign)
         self._closed = False

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from napari_sam.arguments import number, shown
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask, mask_from_logits
+from napari_sam.core.predictor import TextPredictor
 from napari_sam.core.prompt_checks import checked_box
 from napari_sam.errors import ModelError, PromptError
 from napari_sam.tasks.stitching import distinct
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_sam.core.geometry import Plane
-    from napari_sam.models.sam3.text import TextPredictor
     from napari_sam.segmenter import Segmenter
 
 EVERYWHERE = Box(-math.inf, -math.inf, math.inf, math.inf)
@@ -64,15 +64,13 @@ def find(
     """
     if not (hasattr(segmenter, "predictor") and hasattr(segmenter, "encoder")):
         raise ModelError(f"Objects are found in the image of a Segmenter, and {shown(segmenter)} is none: make one.")
-    if not getattr(segmenter.predictor, "finds_text", False):
-        raise ModelError(
-            f"The model {segmenter.predictor.name} finds nothing by words: use SAM 3 (napari-sam models says how)."
-        )
+    predictor = segmenter.predictor
+    if not (isinstance(predictor, TextPredictor) and predictor.finds_text):
+        raise ModelError(f"The model {predictor.name} finds nothing by words: use SAM 3 (napari-sam models says how).")
     if not (isinstance(text, str) and text.strip()):
         raise PromptError("There is no text to look for: name the objects, for example nucleus.")
     downsample = number(downsample, "The downsample", "give a number above 0; 1 looks at the image as it is", above=0)
     threshold = number(threshold, "The threshold", "give a number from 0 to 1", least=0, most=1)
-    predictor = cast("TextPredictor", segmenter.predictor)
     where = segmenter.plane(plane)
     grid = segmenter.encoder.grid(where)
     whole = Box.of_shape(grid.shape)

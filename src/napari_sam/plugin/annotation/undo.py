@@ -8,17 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from napari_sam.labels.array import Edit
 from napari_sam.plugin.prompts.history import PromptHistory, Snapshot
 from napari_sam.plugin.widgets.step_texts import StepLabel
 
 if TYPE_CHECKING:
     from napari_sam.plugin.controller import Controller
     from napari_sam.plugin.objects.journals import OpenJournal
-    from napari_sam.plugin.objects.label_layers import LabelLayers
     from napari_sam.plugin.objects.object_list import Objects
 
-Kind = Literal["prompt", "object", "accepted", "plain"]
+Kind = Literal["prompt", "object", "accepted"]
 
 
 @dataclass(slots=True)
@@ -39,8 +37,8 @@ class UndoStack:
     ----------
     controller
         Whose prompts and open objects these are.
-    objects, output
-        Take back what was written: with a journal, and without.
+    objects
+        Takes back what was written.
 
     Attributes
     ----------
@@ -48,12 +46,11 @@ class UndoStack:
         The prompts as they were.
     """
 
-    def __init__(self, controller: Controller, objects: Objects, output: LabelLayers) -> None:
+    def __init__(self, controller: Controller, objects: Objects) -> None:
         self.history = PromptHistory()
-        self._controller, self._objects, self._output = controller, objects, output
+        self._controller, self._objects = controller, objects
         self._clock = itertools.count(1)
         self._times: dict[int, tuple[OpenJournal, Times]] = {}
-        self._plain: list[int] = []
         self._due: list[Callable[[], None]] = []
         self.begin()
 
@@ -89,9 +86,8 @@ class UndoStack:
         return ended
 
     def accepted(self, kept: OpenJournal | None, at: int) -> None:
-        """Note that an object was written that was accepted at a time; with `kept` None without a journal."""
+        """Note that an object was written that was accepted at a time; `kept` None: its layer was deleted since."""
         if kept is None:
-            bisect.insort(self._plain, at)
             return
         times = self._times_of(kept)
         if at not in times.done:  # One of several that were accepted together.
@@ -110,12 +106,8 @@ class UndoStack:
             moment = self.history.undo(self.now())
             if moment is not None:
                 self._return_to(moment, "Prompts: one step back.")
-        elif kind == "object" and self._undo_object():
-            return
-        elif not self._output.undo(self._on_undone, self._controller.tell_error):
+        elif kind != "object" or not self._undo_object():
             self._controller.notify("There is nothing to undo: no mask was accepted, or its Labels layer is gone.")
-        elif self._plain:
-            self._plain.pop()
 
     def redo(self) -> None:
         """Do the step again that was taken back last."""
@@ -158,8 +150,6 @@ class UndoStack:
             times["accepted"] = max(each.accepted_at for each in waiting)
         if kept is not None and self._objects.can_undo:
             times["object"] = max(self._times_of(kept).done, default=0)  # Older ones are of an earlier window.
-        if self._plain:
-            times["plain"] = self._plain[-1]
         return max(times, key=lambda kind: times[kind], default=None)
 
     @property
@@ -226,6 +216,3 @@ class UndoStack:
     def _return_to(self, moment: Snapshot, status: str) -> None:
         self._controller.in_hand.return_to(moment)
         self._controller.set_status(status)
-
-    def _on_undone(self, edit: Edit, changed: bool) -> None:
-        self._controller.set_status(f"Label {edit.label} was {'taken back' if changed else 'gone already'}.")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from napari_sam.core.masks import Mask
 from napari_sam.errors import NapariSamError
 from napari_sam.plugin.drafts import Draft
+from napari_sam.plugin.inference.hover import CursorPosition
 from napari_sam.plugin.inference.jobs import Answer, CleanedCandidates, Request
-from napari_sam.plugin.inference.look import CursorPosition
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers.adapters import LayerPrompts
 from napari_sam.plugin.workers.runner import Work, apart, collect_garbage_once
