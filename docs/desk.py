@@ -38,7 +38,7 @@ class Desk:
         _, self.widget = self.viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
         self.controller = self.widget.controller
         self.mouse: QPoint | None = None  # In pixels of the canvas.
-        self.wait_until(lambda: not self.controller.warming and not self.widget._runner.busy)
+        self.wait_until(lambda: not self.controller.session.is_warming and not self.widget._runner.busy)
         self.viewer.reset_view()
         self.rest()
 
@@ -50,7 +50,7 @@ class Desk:
 
     def look_at(self, middle: Place, zoom: float) -> None:
         """Show a place (row, col) of the image, `zoom` pixels of the screen for each of its own."""
-        image = self.controller.image
+        image = self.controller.session.image
         ndim = image.ndim - 2
         point = [self.viewer.dims.point[axis] for axis in range(ndim)]
         world = image.data_to_world([*image.world_to_data([*point, 0, 0])[:ndim], *middle])
@@ -61,7 +61,7 @@ class Desk:
 
     def at(self, place: Place) -> QPoint:
         """Return where a place (row, col) of the image in the shown plane lies on the canvas."""
-        image, camera = self.controller.image, self.viewer.scene.camera
+        image, camera = self.controller.session.image, self.viewer.scene.camera
         world = np.asarray(image.scale)[-2:] * place + np.asarray(image.translate)[-2:]
         middle = np.array([self.canvas.height(), self.canvas.width()]) / 2
         row, col = (world - np.asarray(camera.center)[-2:]) * camera.zoom + middle
@@ -111,7 +111,7 @@ class Desk:
 
     def _is_still(self) -> bool:
         runner, controller = self.widget._runner, self.controller
-        return not (runner.busy or runner.idling or controller.ahead._plan or controller.hover._wanted)
+        return not (runner.busy or runner.idling or controller.prefetcher._plan or controller.hover._wanted)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Let Qt work until a condition holds.

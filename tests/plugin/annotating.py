@@ -12,6 +12,7 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.core.prompts import Prompts
 from napari_sam.plugin.controller import Controller
+from napari_sam.plugin.objects.files import use_label_file
 from napari_sam.segmenter import Candidates
 
 SHAPE = (3, 40, 48)
@@ -55,33 +56,33 @@ def make_controller(pixels, notes, pyramid=None):
     viewer = ViewerModel()
     image = viewer.add_image(pixels, name="image", contrast_limits=(0, 255))
     controller = Controller(viewer, WritesOnly(), notes.append)
-    controller.set_image(image)
+    controller.session.set_image(image)
     if pyramid is not None:
-        controller.use_label_file(pyramid)
+        use_label_file(controller.session, controller.preview.layers, pyramid)
     return controller
 
 
 def propose(controller, mask, plane, points=((5, 5),)):
     """Let a mask be the answer to some points."""
-    controller.asking.give_up()  # Nobody else answers.
+    controller.requests.cancel()  # Nobody else answers.
     prompts = Prompts(np.array(points, float), np.ones(len(points), bool))
-    controller.open.now.candidates = Candidates((mask,) * 3, 0, plane, prompts)
-    controller.open.now.is_asked = False
-    controller.open.now.selected = 0
+    controller.session.drafts.current.candidates = Candidates((mask,) * 3, 0, plane, prompts)
+    controller.session.drafts.current.is_asked = False
+    controller.session.drafts.current.selected = 0
 
 
 def labels_of(controller):
     from napari_sam.plugin.layers import labels as labels_layer
 
-    pyramid = labels_layer.pyramid_of(controller.target)
-    return np.asarray(controller.target.data if pyramid is None else pyramid[(slice(None),) * 3]).copy()
+    pyramid = labels_layer.pyramid_of(controller.session.target)
+    return np.asarray(controller.session.target.data if pyramid is None else pyramid[(slice(None),) * 3]).copy()
 
 
 def annotate(folder: Path, kind: str) -> None:
     """Accept, correct, delete and undo until the process is killed, and say what was done once it was."""
     controller = make_controller(image_of(), [], folder / "labels.ome.zarr" if kind == "pyramid" else None)
     rng = np.random.default_rng()
-    controller.accepting.overlap = "overwrite"
+    controller.session.overlap = "overwrite"
     while True:
         objects = controller.objects
         known = [row.label for row in objects.rows]
@@ -89,16 +90,16 @@ def annotate(folder: Path, kind: str) -> None:
         if what == "delete" and known:
             objects.delete([int(rng.choice(known))])
         elif what == "undo":
-            controller.undo()
+            controller.undo.undo()
         elif what == "redo":
-            controller.redo()
+            controller.undo.redo()
         else:
             plane = Plane((1, 2), (int(rng.integers(3)), 0, 0))
             propose(controller, disc(*rng.integers(4, 36, 2), rng.integers(2, 9)), plane)
-            controller.accept()
-        if objects.kept is None:
+            controller.commits.accept()
+        if objects.journal is None:
             continue
-        sys.stdout.write(f"{objects.kept.journal._history.number}\n")
+        sys.stdout.write(f"{objects.journal.journal._history.number}\n")
         sys.stdout.flush()
 
 

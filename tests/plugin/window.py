@@ -23,7 +23,7 @@ class Window:
 
     def pixel(self, point):
         """Where a data position of the image lies on the canvas."""
-        image = self.controller.image
+        image = self.controller.session.image
         camera = self.viewer.scene.camera
         world = np.asarray(image.data_to_world(point))[list(self.viewer.dims.displayed)]
         middle = np.array([self.canvas.height(), self.canvas.width()]) / 2
@@ -31,10 +31,10 @@ class Window:
         return QPoint(round(col), round(row))
 
     def click(self, point):
-        count = len(self.controller.points.data)
+        count = len(self.controller.prompts.points.data)
         QTest.mouseMove(self.canvas, self.pixel(point))
         QTest.mouseClick(self.canvas, Qt.MouseButton.LeftButton, pos=self.pixel(point))
-        self.qtbot.waitUntil(lambda: len(self.controller.points.data) == count + 1, timeout=ANSWER_WITHIN)
+        self.qtbot.waitUntil(lambda: len(self.controller.prompts.points.data) == count + 1, timeout=ANSWER_WITHIN)
         self.wait()
 
     def hover(self, point):
@@ -50,7 +50,7 @@ class Window:
     def is_still(self):
         """Whether everything is encoded and looked at."""
         runner, controller = self.widget._runner, self.controller
-        return not (controller.ahead._plan or runner.idling or runner.busy or controller.hover._wanted)
+        return not (controller.prefetcher._plan or runner.idling or runner.busy or controller.hover._wanted)
 
     def press(self, point, button=Qt.MouseButton.LeftButton, modifier=Qt.KeyboardModifier.NoModifier):
         """Click there with any button and modifier."""
@@ -76,4 +76,6 @@ class Window:
 
     def wait(self):
         controller = self.controller
-        self.qtbot.waitUntil(lambda: not controller.busy and not controller.is_writing, timeout=ANSWER_WITHIN)
+        self.qtbot.waitUntil(
+            lambda: not controller.session.is_busy and not controller.session.is_writing, timeout=ANSWER_WITHIN
+        )

@@ -33,7 +33,10 @@ DRAGGED = 5.0
 class HoverHost(Protocol):
     """What a hover preview needs of the controller."""
 
-    image: Image | None
+    @property
+    def image(self) -> Image | None:
+        """The image that is segmented, or None."""
+        ...
 
     @property
     def may_hover(self) -> bool:

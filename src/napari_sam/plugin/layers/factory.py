@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,12 @@ MAX_TEXTURE = 16384
 MAX_NAME_BYTES = 180
 # Where a layer's metadata keep the pyramid that it shows.
 PYRAMID = f"{OWN}pyramid"
+# Key in the metadata of a layer of classes for the output that it belongs to, as a weak reference.
+CLASSES = f"{OWN}classes"
+
+
+# The layers that were made here to show something. Not a note in their metadata, which a copy of a layer keeps.
+_display_layers: weakref.WeakSet[Layer] = weakref.WeakSet()
 
 
 def place_on(layer: Layer, image: Image, units: Units = None) -> None:
@@ -114,10 +121,11 @@ def make_preview(image: Image) -> Labels:
     return _make_drawing(image, "SAM preview", PREVIEW_COLOR)
 
 
-def make_parked(image: Image) -> Labels:
-    """Return a layer for the masks of other objects that are open; `show_picture` fills it."""
+def make_pending(image: Image) -> Labels:
+    """Return a layer for the masks of pending drafts; `show_picture` fills it."""
     layer = Labels(np.zeros((1,) * image.ndim, np.uint8), name="SAM open objects", opacity=0.4, **transform_of(image))
     layer.editable = False
+    _display_layers.add(layer)
     return layer
 
 
@@ -144,7 +152,13 @@ def _make_drawing(image: Image, name: str, color: str) -> Labels:
         **transform_of(image),
     )
     layer.editable = False
+    _display_layers.add(layer)
     return layer
+
+
+def is_display(layer: Layer) -> bool:
+    """Say whether a layer only shows something: it is no output, and has no objects to correct."""
+    return layer in _display_layers or CLASSES in layer.metadata
 
 
 def show_mask(preview: Labels, image: Image, plane: Plane, mask: Mask) -> None:

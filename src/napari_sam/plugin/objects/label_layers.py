@@ -17,7 +17,7 @@ from napari_sam.images.lazy.levels import lazy_levels
 from napari_sam.journal.discovery import record
 from napari_sam.journal.entries import Entry, Provenance
 from napari_sam.labels.array import Edit, LabelStore
-from napari_sam.plugin.annotation.picking import PickedObject
+from napari_sam.plugin.drafts import PickedObject
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers import labels as labels_layer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +14,7 @@ from napari_sam.images.lazy.levels import Stacked
 from napari_sam.images.projection import Mode, Projection, slab_planes
 from napari_sam.images.volume import Volume
 from napari_sam.plugin.view import world
+from napari_sam.plugin.view.napari_private import thick_slice_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -155,11 +155,11 @@ def _slab_of(viewer: ViewerModel, layer: Image) -> NDArray[np.float64]:
     margins = [-np.asarray(viewer.dims.margin_left), np.asarray(viewer.dims.margin_right)]
     middle, low, high = (world.to_data(viewer, layer, center + margin) for margin in (0 * center, *margins))
     found = np.array([middle, middle - low, high - middle])
-    with contextlib.suppress(Exception):  # It is private, and late where napari slices in a thread.
-        napari_found = np.asarray(layer._data_slice.as_array(), np.float64)
-        hidden = ~np.isnan(napari_found)
-        if np.allclose(napari_found[hidden], found[hidden], atol=1e-6):
-            found[hidden] = napari_found[hidden]
+    of_napari = thick_slice_of(layer)
+    if of_napari is not None and of_napari.shape == found.shape:
+        hidden = ~np.isnan(of_napari)
+        if np.allclose(of_napari[hidden], found[hidden], atol=1e-6):
+            found[hidden] = of_napari[hidden]
     point, left, right = found
     flipped = (left < 0) | (right < 0)
     return np.array([point, np.where(flipped, -right, left), np.where(flipped, -left, right)])

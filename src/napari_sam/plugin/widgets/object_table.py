@@ -1,4 +1,4 @@
-"""The objects of a journal as a table: as many rows as there are, of which only those in view are drawn."""
+"""ObjectView: a table of all objects, of which only the rows in view are drawn."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from napari_sam.journal.objects import LabelledObject
 
 COLUMNS = ("Label", "Class", "Area", "IoU", "Plane", "Time")
 TIPS = (
-    "The value of its pixels in the output",
-    "What kind of object it is",
+    "Value of its pixels in the output",
+    "Class of the object",
     "Number of pixels, of all planes",
-    "How well the model thinks that the mask fits (predicted IoU)",
-    "Where it lies in a stack",
-    "When it was changed last",
+    "IoU with the object that the model predicts for the mask",
+    "Position of its plane in a stack",
+    "Time of the last change",
 )
 ROW_HEIGHT = 20
-NOBODY = QModelIndex()
+NO_PARENT = QModelIndex()
 
 
 def plane_text(plane: Plane) -> str:
-    """Return where a plane lies, by its place on the hidden axes."""
+    """Return the position of a plane on the hidden axes."""
     return " ".join(str(at) for axis, at in enumerate(plane.index) if axis not in plane.axes)
 
 
 def _key(row: LabelledObject, column: int) -> tuple[Any, ...]:
-    """Return what a row is ordered by; the label decides between equals."""
+    """Return the sort key of a row; the label breaks ties."""
     iou = row.iou_prediction
     keys: tuple[Any, ...] = (
         row.label,
@@ -62,24 +62,24 @@ class ObjectModel(QAbstractTableModel):
         self.endResetModel()
 
     def update(self, label: int, row: LabelledObject | None) -> None:
-        """Show one object as it is now; None: it is gone."""
+        """Update the row of one object; None removes it."""
         at = self.row_of(label)
         if at is not None and row is not None and self._place(row) in (at, at + 1):
             self._rows[at] = row
             self.dataChanged.emit(self.index(at, 0), self.index(at, len(COLUMNS) - 1))
             return
         if at is not None:
-            self.beginRemoveRows(NOBODY, at, at)
+            self.beginRemoveRows(NO_PARENT, at, at)
             del self._rows[at]
             self.endRemoveRows()
         if row is not None:
             at = self._place(row)
-            self.beginInsertRows(NOBODY, at, at)
+            self.beginInsertRows(NO_PARENT, at, at)
             self._rows.insert(at, row)
             self.endInsertRows()
 
     def row_of(self, label: int) -> int | None:
-        """Return where an object is shown."""
+        """Return the row of an object, or None."""
         return next((at for at, row in enumerate(self._rows) if row.label == label), None)
 
     def label_at(self, row: int) -> int:
@@ -90,16 +90,16 @@ class ObjectModel(QAbstractTableModel):
         """Return the object that a row shows."""
         return self._rows[row]
 
-    def rowCount(self, parent: Any = NOBODY) -> int:  # noqa: N802  Qt's name.
+    def rowCount(self, parent: Any = NO_PARENT) -> int:  # noqa: N802  Qt's name.
         """Return how many objects there are."""
         return 0 if parent.isValid() else len(self._rows)
 
-    def columnCount(self, parent: Any = NOBODY) -> int:  # noqa: N802  Qt's name.
+    def columnCount(self, parent: Any = NO_PARENT) -> int:  # noqa: N802  Qt's name.
         """Return how many columns there are."""
         return 0 if parent.isValid() else len(COLUMNS)
 
     def data(self, index: Any, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return what a cell shows."""
+        """Return the content of a cell."""
         row, column = self._rows[index.row()], index.column()
         if role == Qt.ItemDataRole.DisplayRole:
             return _text(row, column)
@@ -114,7 +114,7 @@ class ObjectModel(QAbstractTableModel):
     def headerData(  # noqa: N802  Qt's name.
         self, section: int, orientation: Any, role: int = Qt.ItemDataRole.DisplayRole
     ) -> Any:
-        """Return what a column is called."""
+        """Return the title of a column."""
         if orientation != Qt.Orientation.Horizontal:
             return None
         shown = {Qt.ItemDataRole.DisplayRole: COLUMNS, Qt.ItemDataRole.ToolTipRole: TIPS}.get(role)  # type: ignore[call-overload]
@@ -234,7 +234,7 @@ class ObjectView(QTableView):
             self.scrollTo(first)
 
     def keyPressEvent(self, event: Any) -> None:  # noqa: N802  Qt's name.
-        """Correct the row in hand by Return, delete the selected ones by Delete, and go to it by the arrow keys."""
+        """Correct the current object by Return, delete the selected ones by Delete, go to one by the arrow keys."""
         key, at = event.key(), self.currentIndex()
         if key in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and at.isValid():
             self._reopen(self._model.label_at(at.row()))
