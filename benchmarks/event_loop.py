@@ -34,7 +34,7 @@ from napari_sam.plugin.workers import runner as workers
 
 TICK_MS = 2
 ENTRIES = {
-    workers.LatestRunner: ("_finish", "_tell", "_next"),
+    workers.LatestRunner: ("_finish", "_on_progress", "_next"),
     view_follower.ViewFollower: ("on_plane", "on_rendering"),
     undo.UndoStack: ("undo", "redo"),
     requests.PredictionRequests: ("request", "_on_answer"),

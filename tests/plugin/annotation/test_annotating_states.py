@@ -980,7 +980,7 @@ class Annotating(RuleBasedStateMachine):
             reference.define_class(name, renamed)
             if self.class_name == name and renamed is not None:
                 self.class_name = renamed
-        assert objects.class_name == self.class_name
+        assert self.controller.session.class_name == self.class_name
         self._did("define a class")
         self._check()
 

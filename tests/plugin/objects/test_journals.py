@@ -248,15 +248,15 @@ def test_boxes_and_negative_points_come_back(begin):
 
     again = prompts_of(controller.prompts.points, controller.prompts.shapes, controller.session.image, PLANES[0])
     assert again.box == prompts.box
-    np.testing.assert_array_equal(again.prompts.points, prompts.points)
+    np.testing.assert_array_equal(again.points, prompts.points)
 
 
 def test_classes_are_given_changed_and_undone(begin):
     controller = begin()
     objects = controller.objects
-    objects.class_name = "nucleus"
+    controller.session.class_name = "nucleus"
     accept(controller, disc(10, 10, 4))
-    objects.class_name = None
+    controller.session.class_name = None
     accept(controller, disc(30, 30, 4))
     assert [row.label_class and row.label_class.name for row in objects.rows] == ["nucleus", None]
     objects.classify([1, 2], "cell")

@@ -72,7 +72,7 @@ class ViewFollower:
             self._requests.request()
 
     def on_thickness(self, event: Any = None) -> None:
-        """Encode anew if more or fewer planes are shown as one."""
+        """Encode again if more or fewer planes are shown as one."""
         session = self._session
         modes = {str(layer.projection_mode) for layer in session.channels}
         if session.image in session.viewer.layers and modes - {"none"}:
@@ -91,7 +91,7 @@ class ViewFollower:
             self._prefetcher.redraw()
 
     def on_rendering(self, event: Any = None) -> None:
-        """Encode anew, because the image's pixels are shown differently."""
+        """Encode again, because the image's pixels are shown differently."""
         if self._prefetcher.progress is not None:
             self._session.notify("Encoding was stopped because the image is shown differently now: start it again.")
         self.on_encoder()

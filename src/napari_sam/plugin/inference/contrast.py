@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Limits = tuple[float, float]
 PERCENTILES, FULL = "0.5 to 99.5 percentile", "full range"
-# Window centre and width, in Hounsfield units, as radiologists use them.
+# Window center and width, in Hounsfield units, as radiologists use them.
 WINDOWS: dict[str, Limits] = {
     "CT soft tissue": (-160.0, 240.0),
     "CT lung": (-1350.0, 150.0),

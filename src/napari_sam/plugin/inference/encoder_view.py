@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_sam.plugin.drafts import Draft
     from napari_sam.plugin.inference.jobs import Jobs
 
-# As many pixels as a picture of that side shows need not be kept in full.
+# Largest side of the picture in pixels; the widget shows fewer.
 VIEW_SIDE = 128
 
 

@@ -61,7 +61,7 @@ class PredictionRequests:
     cleared
         Emitted when the current draft lost its answer.
     cleaned
-        Emitted when the current draft was cleaned anew.
+        Emitted when the current draft was cleaned in another way.
     warmed
         Emitted when the model was loaded ahead of the first prompt.
     """

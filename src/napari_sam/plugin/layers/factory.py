@@ -47,7 +47,7 @@ SHAPE_COLORS = {1: "#ffbf00", 0: "#d62728"}
 PREVIEW_COLOR = "#ffe119"
 COVERAGE_COLOR = "#4aa3df"
 PREVIEW_OPACITY, HOVER_OPACITY = 0.5, 0.3
-# Of the array that previews under the cursor are drawn into, and where its place is kept.
+# Side in pixels of the array that hover masks are drawn into; the key of its position in the metadata.
 WINDOW_SIDE = 1024
 OWN = "napari-sam "
 WINDOW = f"{OWN}window"
@@ -74,7 +74,7 @@ def place_on(layer: Layer, image: Image, units: Units = None) -> None:
 
 
 def _is_same(a: Any, b: Any) -> bool:
-    """Compare two values of a layer's transform: napari works a while on each that is set."""
+    """Compare two values of a layer's transform: setting one takes napari some time."""
     first, second = (np.asarray(getattr(each, "affine_matrix", each)) for each in (a, b))
     return np.array_equal(first, second)
 
@@ -143,7 +143,7 @@ def show_picture(layer: Labels, image: Image, plane: Plane, box: Box, step: int,
 
 
 def _make_drawing(image: Image, name: str, color: str) -> Labels:
-    """Return an empty layer in one colour on an image, which only the plugin draws on."""
+    """Return an empty layer in one color on an image, which only the plugin draws on."""
     layer = Labels(
         np.zeros((1,) * image.ndim, np.uint8),
         name=name,
@@ -170,10 +170,10 @@ def show_mask(preview: Labels, image: Image, plane: Plane, mask: Mask) -> None:
 
 
 def show_hover(preview: Labels, image: Image, plane: Plane, mask: Mask) -> None:
-    """Put a mask into the preview, fainter, as one of many that follow each other.
+    """Draw a mask into the preview, fainter, as one of a quick succession.
 
-    napari takes 25 ms to move a layer or to give it another array, and 2 ms to look at its array again: so the preview
-    is larger than the mask, and stays where it is as long as the next masks lie in it.
+    napari takes 25 ms to move a layer or to replace its array, and 2 ms to show its array again. So the preview is
+    larger than the mask, and stays in place while the next masks lie in it.
     """
     window = _window_of(preview, image, plane)
     if window is None or not window.contains(mask.box):
@@ -186,14 +186,14 @@ def show_hover(preview: Labels, image: Image, plane: Plane, mask: Mask) -> None:
     preview.data.fill(0)
     seen = np.moveaxis(preview.data, plane.axes, (-2, -1))[(0,) * (image.ndim - 2)]
     seen[mask.box.moved(-window.top, -window.left).slices] = mask.pixels
-    # Nobody else is told: napari's list of layers would draw itself anew at every move of the mouse.
+    # Only the canvas gets the event: napari's layer list would redraw itself at every move of the mouse.
     with preview.events.set_data.blocker(preview.events):
         preview.refresh(thumbnail=False, highlight=False, extent=False)
     _let_be_seen(preview, HOVER_OPACITY)
 
 
 def fade(preview: Labels) -> None:
-    """Show a mask fainter, as one that is not the last word."""
+    """Show a mask fainter, as one that is out of date."""
     _let_be_seen(preview, HOVER_OPACITY)
 
 
@@ -389,7 +389,7 @@ def show_coverage(
     shape = [1] * image.ndim
     shape[plane.axes[0]], shape[plane.axes[1]] = cells.shape
     layer.data = plane.oriented(cells).reshape(shape)
-    # napari works on each of them for 10 ms.
+    # Setting each of them takes napari 10 ms.
     for name, value in (("scale", np.asarray(image.scale) * factor), ("translate", translate_to(image, position))):
         if not np.allclose(getattr(layer, name), value, rtol=1e-12):
             setattr(layer, name, value)

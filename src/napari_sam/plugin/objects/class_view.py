@@ -90,7 +90,7 @@ class ClassView:
         touched = journal.rows if labels is None or is_new else [label for label in labels if label in journal.rows]
         colors = _colors_of(journal, touched)
         is_stale = isinstance(self._colormap, CyclicLabelColormap) != _is_cycle(journal)
-        if is_new or is_stale or any(self._shown.get(each, GRAY) != color for each, color in colors.items()):
+        if is_new or is_stale or any(self._shown.get(label, GRAY) != color for label, color in colors.items()):
             self._shown = _colors_of(journal, journal.rows)
             self._draw(journal, layer)
 
@@ -269,7 +269,7 @@ def _direct_of(colors: Colors) -> DirectLabelColormap:
 
 
 def _highest_direct() -> int:
-    """Return the highest label that napari can give a colour of its own: without numba it has a table of all."""
+    """Return the highest label that napari can give a color of its own: without numba it has a table of all."""
     return 2**16 if find_spec("numba") is None else 2**63 - 1
 
 

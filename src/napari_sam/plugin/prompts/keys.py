@@ -83,7 +83,7 @@ def spelled(key: str) -> str:
 
 
 class LayerKeys:
-    """Binds actions to keys of layers, and binds them anew when the user chooses others.
+    """Binds actions to keys of layers, and binds them again when the user changes them.
 
     Parameters
     ----------

@@ -249,7 +249,7 @@ class PromptLayers:
         for layer in self.layers:
             layer.feature_defaults = {LABEL_FEATURE: sign, OBJECT_FEATURE: self.number}
         if self.shapes is not None:
-            self.shapes.selected_data = set()  # Or it would be coloured, too.
+            self.shapes.selected_data = set()  # Or it would be colored, too.
             self.shapes.current_edge_color = own_layers.SHAPE_COLORS[sign]
 
     def _points_layer(self, image: Image) -> Points:

@@ -1,4 +1,4 @@
-"""What image layers show: their pixels at all levels, and how they are stretched, colored and projected."""
+"""DisplayedImage: the pixels of image layers at all levels, with their contrast, colors and projection."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def shape_of(layer: Image) -> tuple[int, ...]:
-    """Return the length of every axis of an image layer in level-0 pixels, without colours."""
+    """Return the length of every axis of an image layer in level-0 pixels, without colors."""
     shape = tuple(layer.data[0].shape if layer.multiscale else layer.data.shape)
     return shape[:-1] if layer.rgb else shape
 
 
 def channels_with(viewer: ViewerModel, image: Image) -> list[Image]:
-    """Return the visible image layers that lie over each other as channels of one image, the given one among them.
+    """Return the visible image layers that are channels of one image, including the given one.
 
     At most three, from the bottom up; an RGB image stands alone.
     """
@@ -70,9 +70,9 @@ class DisplayedImage:
     Parameters
     ----------
     volume
-        The pixels of one layer, or of several as channels in their colours.
+        The pixels of one layer, or of several as channels in their colors.
     limits
-        Contrast limits, a pair for each channel; None for colours as they are.
+        Contrast limits, a pair for each channel; None for colors as they are.
     gamma
         One for each channel.
     """
@@ -83,7 +83,7 @@ class DisplayedImage:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What tells it from others."""
+        """A key that differs between images that are displayed differently."""
         volume = self.volume
         arrays = getattr(volume.array, "arrays", (volume.array,))
         return (*map(id, arrays), volume.spacing, volume.colors, volume.projection, self.limits, self.gamma)
@@ -166,7 +166,7 @@ def _slab_of(viewer: ViewerModel, layer: Image) -> NDArray[np.float64]:
 
 
 def _color(layer: Image) -> tuple[float, float, float]:
-    """Return the colour of a layer's brightest pixels."""
+    """Return the color of a layer's brightest pixels."""
     red, green, blue = np.asarray(layer.colormap.map(np.array([1.0])), float)[0, :3]
     return float(red), float(green), float(blue)
 

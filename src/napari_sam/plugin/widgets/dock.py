@@ -58,7 +58,7 @@ class SamWidget(QWidget):
         self.controller = Controller(self._viewer, self._runner, show_warning)
         self._session = self.controller.session
         abandoned = weakref.ref(self.controller)
-        self.destroyed.connect(lambda: _abandon(abandoned))  # napari's window tells no widget that it closes.
+        self.destroyed.connect(lambda: _abandon(abandoned))  # napari's window closes without an event for widgets.
         self._updating = self._was_docked = False
         self._tab = TabKey(self._viewer, lambda: self.controller.keys.press("Tab"))
         self._build_image()
@@ -99,7 +99,7 @@ class SamWidget(QWidget):
             label="Contrast",
             choices=[AS_SHOWN, *PRESETS],
             tooltip="The encoder sees the image in the contrast that you see. This sets the layer's contrast limits; "
-            "the view is encoded anew then.",
+            "the view is then encoded again.",
         )
         for choice in (self.image, self.contrast):
             narrow(choice)
@@ -252,10 +252,10 @@ class SamWidget(QWidget):
         images = self._images()
         if self.image.value is None and images:
             self.image.value = images[-1]
-            # napari makes a layer active after it has told of it: take up the tool once that is done.
-            QTimer.singleShot(0, self._take_up_points)
+            # napari activates a layer after the event that it was inserted: activate the tool after that.
+            QTimer.singleShot(0, self._activate_points)
 
-    def _take_up_points(self) -> None:
+    def _activate_points(self) -> None:
         if self._session.image is not None:
             self.controller.editing.activate("points")
 
@@ -322,7 +322,7 @@ class SamWidget(QWidget):
         return [camera.zoom, camera.center, dims.current_step, dims.order, dims.ndisplay]
 
     def _on_view(self, _: Any = None) -> None:
-        """Drop what was planned for the view before, and plan anew once it rests."""
+        """Drop the plan for the previous view, and plan again once the view rests."""
         self.controller.prefetcher.moved()
         self._rest.start()
 

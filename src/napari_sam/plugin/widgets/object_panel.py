@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_sam.plugin.session import Session
 
 NO_CLASS = "no class"
-# More rows than this are faster shown anew than changed one by one.
+# Updating more rows than this one by one is slower than a reset.
 MAX_SYNC_OBJECTS = 20
 CHOOSE_FIRST = "Select an object in the table first."
 
@@ -231,8 +231,8 @@ class ObjectPanel(QWidget):
         """Return the class of an object, or without one that of those to come."""
         if label is None:
             return self._session.class_name
-        found = self._objects.get(label)
-        return found.label_class.name if found is not None and found.label_class is not None else None
+        row = self._objects.get(label)
+        return row.label_class.name if row is not None and row.label_class is not None else None
 
     @contextmanager
     def _filling(self) -> Any:
