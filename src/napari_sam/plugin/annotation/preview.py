@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from napari_sam.plugin.inference.hover_preview import HoverPreview
     from napari_sam.plugin.layers.preview import PreviewLayers
     from napari_sam.plugin.session import Session
-    from napari_sam.segmenter import Candidates
 
 
 class DraftPreview:
@@ -31,11 +30,6 @@ class DraftPreview:
     def __init__(self, session: Session, layers: PreviewLayers, hover: Hover, hover_preview: HoverPreview) -> None:
         self.layers = layers
         self._session, self._hover, self._hover_preview = session, hover, hover_preview
-
-    @property
-    def hovered(self) -> Candidates | None:
-        """The candidates of the mask under the cursor, or None."""
-        return self._hover.shown
 
     def show(self) -> None:
         """Draw the selected candidate of the current draft."""
