@@ -793,7 +793,7 @@ class Annotating(RuleBasedStateMachine):
         prompts = prompting.past if what == "undo" else prompting.future
         prompt_at = (prompting.kept.at if what == "undo" else prompting.future[-1].at) if prompts else -1
         self._news()
-        getattr(self.controller, what)()
+        getattr(self.controller.undo, what)()
         told = self._news()
         if prompts and prompt_at > (commits[-1].at if commits else -1):
             getattr(prompting, what)()
@@ -834,7 +834,7 @@ class Annotating(RuleBasedStateMachine):
             rows = sorted(row.label for row in objects.rows)
             if kind < 2:
                 what = ("undo", "redo")[kind]
-                getattr(self.controller, what)()
+                getattr(self.controller.undo, what)()
                 if reference.undone if kind else reference.done:
                     self._step(reference, what)
             elif rows:
@@ -1159,7 +1159,8 @@ class Annotating(RuleBasedStateMachine):
 
     @operation(2, what=st.sampled_from(["points", "shapes", "preview"]))
     def delete_a_layer_of_ours(self, what):
-        layer = getattr(self.controller, what)
+        prompts, previews = self.controller.prompts, self.controller.preview.layers
+        layer = {"points": prompts.points, "shapes": prompts.shapes, "preview": previews.current}[what]
         if layer is None:
             return
         self.viewer.layers.remove(layer)

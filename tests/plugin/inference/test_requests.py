@@ -133,7 +133,7 @@ def without_model(coins, make_controller):
 @pytest.mark.parametrize(("preset", "limits"), [("CT lung", (-1350, 150)), (FULL, (0, 255)), (PERCENTILES, (10, 216))])
 def test_a_contrast_preset_needs_no_model(without_model, preset, limits):
     set_limits(without_model.session, without_model.runner, preset)
-    np.testing.assert_allclose(without_model.image.contrast_limits, limits, atol=12)
+    np.testing.assert_allclose(without_model.session.image.contrast_limits, limits, atol=12)
 
 
 def test_work_that_was_left_is_continued_without_a_model(coins, make_controller, notes):
