@@ -1,6 +1,6 @@
 """The first click and the accept on images that do not fit in memory, against a small array, as ratios.
 
-python benchmarks/large.py [--rounds 7] [--json docs/results/large.json]
+python benchmarks/large.py [--rounds 7] [--json benchmarks/results/large.json]
 
 The same pixels lie under the click in all of them. Each case runs in a process of its own, all cases in turn in every
 round; the model is loaded and warm, the contrast is given, and what is timed is a first click at a place that nothing

@@ -41,11 +41,15 @@ def test_importing_the_package_is_quick_and_brings_nothing_heavy() -> None:
     assert [name for name in HEAVY if name in runs[0][1]] == []
 
 
-@pytest.mark.parametrize("module", ["napari_sam.cli", "napari_sam.segmenter", "napari_sam.weights.registry"])
-def test_the_help_and_the_segmenter_are_there_before_torch_is(module: str) -> None:
-    """The command answers `--help` at once, and the plugin shows its widget before it loads a model."""
+@pytest.mark.parametrize(
+    "module", ["napari_sam.cli", "napari_sam.segmenter", "napari_sam.weights.registry", "napari_sam.testing"]
+)
+def test_the_help_the_segmenter_and_the_fakes_are_there_before_torch_is(module: str) -> None:
+    """The command answers `--help` at once, the plugin shows its widget before it loads a model, fakes need none."""
     loaded = json.loads(in_a_fresh_process(f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"))
-    assert [name for name in ("torch", "napari", "qtpy", "PySide6", "PyQt6") if name in loaded] == []
+    assert [
+        name for name in ("torch", "napari", "qtpy", "PySide6", "PyQt6", "hypothesis", "pytest") if name in loaded
+    ] == []
 
 
 @pytest.mark.parametrize("name", napari_sam.__all__)

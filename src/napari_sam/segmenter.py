@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_sam.arguments import each, index_of, number, shown, whole
-from napari_sam.core.candidates import ANSWERS_KEPT as ANSWERS_KEPT
 from napari_sam.core.candidates import CANDIDATE_NAMES as CANDIDATE_NAMES
 from napari_sam.core.candidates import AnswerCache
 from napari_sam.core.candidates import CandidateName as CandidateName
@@ -21,8 +20,7 @@ from napari_sam.core.geometry import Box, Plane, plane_axes
 from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.prompt_checks import check_mask
 from napari_sam.core.prompts import Prompts
-from napari_sam.core.tiles import Tile, TileGrid
-from napari_sam.embeddings.decoding import MAX_REFINEMENTS as MAX_REFINEMENTS
+from napari_sam.core.tiles import TileGrid
 from napari_sam.embeddings.decoding import RoundDecoder
 from napari_sam.embeddings.encoder import EncodeProgress, TileEncoder, TileSweep
 from napari_sam.embeddings.store import EmbeddingStore
@@ -35,10 +33,10 @@ from napari_sam.images.volume import Volume
 from napari_sam.journal.discovery import provenance, record
 from napari_sam.journal.entries import Entry, Provenance
 from napari_sam.journal.journal import Journal
-from napari_sam.journal.objects import LabelledObject
-from napari_sam.labels.array import Edit, WritableArray
+from napari_sam.journal.storage.object_table import ObjectView
+from napari_sam.labels.array import LabelArray, WritableArray
+from napari_sam.labels.edit import LabelEdit
 from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.labels.targets import LabelTarget
 from napari_sam.segmenter_arguments import (
     check_same_shape,
     checked_journal,
@@ -156,13 +154,13 @@ class Segmenter:
             target = open_labels(target, volume)
         if target is not None:
             check_same_shape(target, volume.shape)
-        self._label_store = None if target is None else LabelTarget(target)
-        self._answers, self._recent = AnswerCache(), AnswerCache()
+        self._label_store = None if target is None else LabelArray(target)
+        self._recent = AnswerCache()
         self._last_plane: Plane | None = None
         self.predictor: Predictor = model
         embeddings = EmbeddingStore(embeddings) if isinstance(embeddings, (str, Path)) else embeddings
         self.encoder = TileEncoder(volume, model, lambda: volume.rendering(contrast_limits, gamma), embeddings)
-        self._rounds = RoundDecoder(self.encoder, model)
+        self.decoder = RoundDecoder(self.encoder)
         if recorded is not False:
             source = image if isinstance(image, (str, Path)) else None
             folder = None if recorded is True else recorded
@@ -246,8 +244,8 @@ class Segmenter:
         prompts = Prompts.of(points, labels, box, mask, shape=shape)
         self._last_plane = where
         if earlier is not None:
-            return self._remembered(self._rounds.answer(where, prompts, earlier, downsample))
-        return self._remembered(self._answer_rounds(where, prompts, downsample))
+            return self._remembered(self.decoder.answer(where, prompts, earlier, downsample))
+        return self._remembered(self.decoder.answer_rounds(where, prompts, downsample))
 
     def accept(
         self,
@@ -316,7 +314,7 @@ class Segmenter:
         assert entry.label is not None
         return entry.label
 
-    def undo(self) -> Edit | Entry | None:
+    def undo(self) -> LabelEdit | Entry | None:
         """Take back the last `accept`, or with a journal the last operation, and return it; None when none is left."""
         return self._store().undo() if self.journal is None else self.journal.undo()
 
@@ -331,7 +329,7 @@ class Segmenter:
         return self._journal().redo()
 
     @property
-    def objects(self) -> list[LabelledObject]:
+    def objects(self) -> ObjectView:
         """The objects of the journal that are there, by label."""
         return self._journal().objects
 
@@ -382,7 +380,7 @@ class Segmenter:
     def refresh(self) -> None:
         """Forget what the image looked like; call it after changing pixels in place."""
         self.encoder.refresh()
-        self._answers.clear()
+        self.decoder.forget()
 
     def encode(
         self,
@@ -440,9 +438,9 @@ class Segmenter:
         others = [range(length) for axis, length in enumerate(self.shape) if axis not in (row, col)]
         return [self.plane(index) for index in itertools.product(*others)]
 
-    def _store(self) -> LabelTarget:
+    def _store(self) -> LabelArray:
         if self._label_store is None:
-            self._label_store = LabelTarget(np.zeros(self.shape, np.uint16))
+            self._label_store = LabelArray(np.zeros(self.shape, np.uint16))
         return self._label_store
 
     def _journal(self) -> Journal:
@@ -459,31 +457,12 @@ class Segmenter:
             return None, None
         return known.prompts, provenance(self.encoder, chosen, known.name_of(chosen), known.downsample)
 
-    def _answer_rounds(self, plane: Plane, prompts: Prompts, downsample: float | None) -> Candidates:
-        """Decode the rounds of the prompts that follow the last one whose answer is known."""
-        rounds = [((plane, step.key, downsample), step) for step in prompts.steps()]
-        known = ((at, self._answers.get(key)) for at, (key, _) in reversed(list(enumerate(rounds))))
-        at, answer = next(((at, found) for at, found in known if found is not None), (-1, None))
-        for key, step in rounds[at + 1 :]:
-            answer = self._rounds.answer(plane, step, answer.best if answer else None, downsample)
-            self._answers.put(key, answer)
-        assert answer is not None
-        return answer
-
     def _remembered(self, candidates: Candidates) -> Candidates:
         self._recent.put(id(candidates), candidates)
         return candidates
 
     def _grid(self, plane: Plane) -> TileGrid:
         return self.encoder.grid(plane)
-
-    def tile_for(self, grid: TileGrid, bounds: Box, previous: Mask | None) -> Tile:
-        """Return the tile for an object inside `bounds`: the one of the last answer as long as that suits."""
-        return self._rounds.tile_for(grid, bounds, previous)
-
-    def decode_on(self, plane: Plane, tile: Tile, prompts: Prompts, previous: Mask | None) -> Candidates:
-        """Decode one round of prompts on one tile, wherever that lies; the better level is `segment`'s to find."""
-        return self._rounds.decode_on(plane, tile, prompts, previous)
 
 
 def open_labels(path: Path, volume: Volume, name: str | None = None) -> LabelPyramid:

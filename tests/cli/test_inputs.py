@@ -22,13 +22,14 @@ from skimage.data import coins
 
 from napari_sam import models
 from napari_sam.cli import app as cli
-from napari_sam.cli import segment as cli_segment
+from napari_sam.cli import models as cli_models
 from napari_sam.errors import OutputError
+from napari_sam.exchange.label_writer import LabelWriter
 from napari_sam.images.parts import parts_of
 from napari_sam.journal.journal import open_journal
 from napari_sam.labels.targets import LabelTarget
 from napari_sam.segmenter import Segmenter
-from napari_sam.tasks.replay import Writer, segment_all
+from napari_sam.tasks.batch import segment_all
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -342,7 +343,7 @@ def test_a_message_names_the_output_and_not_where_it_is_made(
     def refuse(path: Path, *_: object, **__: object) -> None:
         raise OutputError(f"{path} cannot be written.")
 
-    monkeypatch.setattr(cli_segment, "write_image", refuse)
+    monkeypatch.setattr("napari_sam.exchange.label_output.write_labels", refuse)
     monkeypatch.setattr("napari_sam.segmenter.open_labels", refuse)
     code, _, err = run("segment", "coin.tif", "--prompts", "prompts.csv", "--out", out)
     assert (code, err) == (1, f"Error: {out} cannot be written.\n")
@@ -352,7 +353,7 @@ def test_an_interrupted_command_says_so_by_its_status(run: Run, work: Path, monk
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_segment.cli_models, "load", interrupted)
+    monkeypatch.setattr(cli_models, "load", interrupted)
     before = contents(work)
     code, _, err = run("segment", "coin.tif", *COIN, "--out", "new.tif")
     assert code == 130
@@ -375,7 +376,7 @@ def test_what_the_machine_refuses_is_one_line(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli_segment.cli_models, "load", fail)
+    monkeypatch.setattr(cli_models, "load", fail)
     code, _, err = run("segment", "coin.tif", *COIN, "--out", "new.tif")
     assert (code, err.count("\n")) == (1, 1)
 
@@ -468,7 +469,7 @@ def test_any_order_of_axes_and_columns_names_the_same_pixels(
     assert segmenter.shape == tuple(sizes[axis] for axis in axes)
     (one,) = parse_csv(f"{','.join(order)}\n{','.join(str(at[name]) for name in order)}\n", "a.csv")
     target = LabelTarget(np.zeros(segmenter.shape, np.uint16))
-    (outcome,) = segment_all(segmenter, [one], None, Writer(target))
+    (outcome,) = segment_all(segmenter, [one], None, LabelWriter(target))
     assert outcome.error is None
     labels = np.asarray(target.array).transpose([axes.index(axis) for axis in "TZYX"])
     assert {tuple(where[:2]) for where in np.argwhere(labels)} == {(at["t"], at["z"])}

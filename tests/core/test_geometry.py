@@ -9,14 +9,12 @@ from hypothesis import strategies as st
 
 from napari_sam.core.geometry import Box, Plane, interpolated, interpolation_matrix
 from napari_sam.errors import ImageError
+from napari_sam.testing.strategies import boxes
 
 FIELD = 12
 
 
-@st.composite
-def whole_boxes(draw):
-    top, left = draw(st.integers(0, FIELD)), draw(st.integers(0, FIELD))
-    return Box(top, left, draw(st.integers(top, FIELD)), draw(st.integers(left, FIELD)))
+whole_boxes = boxes((FIELD, FIELD), min_side=0)
 
 
 @st.composite
@@ -40,7 +38,7 @@ def painted(box: Box) -> np.ndarray:
     return field
 
 
-@given(whole_boxes(), whole_boxes())
+@given(whole_boxes, whole_boxes)
 def test_intersection_holds_exactly_the_common_pixels(a, b):
     common = a.intersection(b)
     if common.is_empty:
@@ -81,7 +79,7 @@ def test_growing_and_shrinking_by_the_same_margin_returns(box, margin):
     assert back.as_tuple() == pytest.approx(box.as_tuple(), abs=1e-9)
 
 
-@given(whole_boxes(), st.integers(0, FIELD - 1), st.integers(0, FIELD - 1), st.floats(-0.499, 0.499))
+@given(whole_boxes, st.integers(0, FIELD - 1), st.integers(0, FIELD - 1), st.floats(-0.499, 0.499))
 def test_a_point_lies_in_a_box_exactly_when_its_pixel_does(box, row, col, shift):
     assert box.contains_point(row + shift, col - shift) == painted(box)[row, col]
 

@@ -792,7 +792,9 @@ def test_the_cache_is_where_the_variable_says_and_else_where_the_platform_keeps_
         assert locations.cache_folder().name == "napari-sam"
         assert locations.cache_folder().is_absolute()
     monkeypatch.setenv("NAPARI_SAM_CACHE", "s3://bucket/cache")
-    with pytest.raises(OutputError, match=r"NAPARI_SAM_CACHE is 's3://bucket/cache', which is no folder: set it"):
+    with pytest.raises(
+        OutputError, match=r"NAPARI_SAM_CACHE is 's3://bucket/cache', which is not a folder on this computer: set it"
+    ):
         EmbeddingStore.default()
 
 

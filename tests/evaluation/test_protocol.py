@@ -16,22 +16,18 @@ from PIL import Image
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import ImageError
-from napari_sam.evaluation.protocol import (
+from napari_sam.evaluation.clicks import most_interior, next_click
+from napari_sam.evaluation.datasets import (
     MIN_AREA,
-    ClickResult,
-    Evaluation,
     LabelledImage,
     TargetObject,
-    click_through,
-    evaluate,
-    most_interior,
-    next_click,
-    rank_correlation,
     read_manifest,
     read_split,
     split_images,
     targets_of,
 )
+from napari_sam.evaluation.metrics import ClickResult, Evaluation, rank_correlation
+from napari_sam.evaluation.protocol import click_through, evaluate
 from napari_sam.segmenter import Candidates
 
 FLAT = Plane.of((100, 100))

@@ -10,7 +10,8 @@ from skimage.io import imread
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.tiles import TileGrid
 from napari_sam.errors import ImageError
-from napari_sam.images.volume import SAMPLE_BLOCK_SIDE, SAMPLE_BLOCKS, SAMPLE_PLANES, Volume
+from napari_sam.images.sampling import SAMPLE_BLOCK_SIDE, SAMPLE_BLOCKS, SAMPLE_PLANES
+from napari_sam.images.volume import Volume
 
 
 @pytest.fixture(scope="module")

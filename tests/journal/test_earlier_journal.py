@@ -17,10 +17,9 @@ import tifffile
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.images.volume import Volume
-from napari_sam.journal.discovery import about
+from napari_sam.journal.discovery import about, read_header
 from napari_sam.journal.image_identity import belongs_to
 from napari_sam.journal.journal import Journal
-from napari_sam.journal.places import read_header
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.labels.targets import LabelTarget
 
@@ -65,6 +64,7 @@ def test_a_journal_of_an_earlier_version_has_all_its_objects_and_is_not_changed_
     before = (folder / "entries.jsonl").read_bytes()
     with opened(folder) as journal:
         assert not journal.trouble
+        assert journal.converted_from == folder / "entries.jsonl"
         assert {one.label: one.area for one in journal.objects} == {2: 21, 3: 63, 4: 23}
         assert [one.label_class and one.label_class.name for one in journal.objects] == ["cell", None, None]
         assert [kind.name for kind in journal.classes] == ["cell", "nucleus"]

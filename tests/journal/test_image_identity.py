@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from tests.journal.former import as_former, format_line
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
 from napari_sam.images.volume import Volume
 from napari_sam.journal import image_identity
-from napari_sam.journal.discovery import about, find_journal, record
+from napari_sam.journal.discovery import about, find_journal, image_digest, read_header, record
 from napari_sam.journal.image_identity import pixel_digest
 from napari_sam.journal.journal import Journal, open_journal
-from napari_sam.journal.lines import format_line
-from napari_sam.journal.places import image_digest
+from napari_sam.journal.storage.files import NAME
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.labels.targets import LabelTarget
 
@@ -113,10 +113,10 @@ def test_a_journal_of_another_image_is_refused_and_stays_as_it_is(tmp_path, wher
     arrays = (pixels(0), pixels(1)) if where == "with an array" else (None, None)
     sources = (None, None) if where == "with an array" else (saved(tmp_path / "a.tif"), saved(tmp_path / "b.tif", 1))
     place = work_on(sources[0], arrays[0], labels, folder)[0]
-    before = (place / "entries.jsonl").read_bytes()
+    before = (place / NAME).read_bytes()
     with pytest.raises(LabelsError, match="is of another image"):
         work_on(sources[1], arrays[1], labels, folder)
-    assert (place / "entries.jsonl").read_bytes() == before
+    assert (place / NAME).read_bytes() == before
     assert work_on(sources[0], arrays[0], labels, folder)[1] == 1
 
 
@@ -125,10 +125,11 @@ def test_a_journal_of_an_earlier_version_still_opens_with_its_image_alone(tmp_pa
     for source, array in ((tmp_path / "a.tif", None), (None, pixels(2))):
         volume = Volume.of(source if array is None else array)
         place = work_on(source, array)[0]
-        header = {key: value for key, value in about(volume, source).items() if key not in ("place", "inode", "pixels")}
-        lines = (place / "entries.jsonl").read_bytes().splitlines(keepends=True)
-        assert json.loads(lines[0])[1] == {"journal": 1, **about(volume, source)}
-        (place / "entries.jsonl").write_bytes(b"".join([format_line({"journal": 1, **header}), *lines[1:]]))
+        assert read_header(place) == {"journal": 2, **about(volume, source)}
+        log = as_former(place)
+        first, *others = log.read_bytes().splitlines(keepends=True)
+        header = {key: value for key, value in json.loads(first)[1].items() if key not in ("place", "inode", "pixels")}
+        log.write_bytes(b"".join([format_line(header), *others]))
         assert work_on(source, array)[:2] == (place, 1)
     # A file that was renamed may still be given such a journal by name, and another array may not.
     (tmp_path / "a.tif").rename(tmp_path / "b.tif")

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from napari_sam.core.geometry import Box
-from napari_sam.core.predictor import Embedding
+from napari_sam.core.predictor import Embedding, TextPredictor
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError, PromptError
 from napari_sam.models import load_predictor
@@ -26,7 +26,7 @@ from napari_sam.models.base import round_to_half
 from napari_sam.models.checkpoints import detect_architecture
 from napari_sam.models.sam2.decoding import resized
 from napari_sam.models.sam2.loading import Weightless
-from napari_sam.models.sam3 import Sam3Predictor, TextPredictor
+from napari_sam.models.sam3 import Sam3Predictor
 from napari_sam.models.sam3.keys import parts
 from napari_sam.models.sam3.networks import configurations
 from napari_sam.models.sam3.text import vocabulary_of
@@ -179,7 +179,7 @@ def tile() -> np.ndarray:
 def exact(ours: Sam3Predictor, tile: np.ndarray) -> Embedding:
     """The embedding as computed, before it is rounded to be kept."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_sam.models.sam3.predictor.round_to_half", lambda tensor: tensor)
+        patch.setattr("napari_sam.models.base.round_to_half", lambda tensor: tensor)
         return ours.encode(tile)[0]
 
 

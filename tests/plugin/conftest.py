@@ -10,63 +10,24 @@ import pytest
 
 pytest.importorskip("napari", reason="napari is not installed: pip install '.[gui,test]'")
 
+from napari_sam import testing
 from napari_sam.plugin.controller import Controller
+from napari_sam.testing import ImmediateRunner
 
 
-class NowRunner:
-    """Runs jobs at once, in the calling thread; those that can wait only when it is told to `work_off` them."""
-
-    def __init__(self):
-        self.messages = []
-        self.closed = False
-        self.idle = lambda: None
-
-    def submit(self, job, done, failed, report):
-        try:
-            result = job(self.messages.append)
-        except Exception as error:
-            failed(error)
-        else:
-            done(result)
-
-    def submit_write(self, work):
-        NowRunner.submit(self, work.job, work.done, work.failed, work.report)
-
-    def submit_apart(self, work):
-        NowRunner.submit(self, work.job, work.done, work.failed, work.report)
-
-    def set_idle(self, source):
-        self.idle = source
-
-    def wake(self):
-        pass
+class _WorksOff:
+    """The name that tests had for `run_idle`."""
 
     def work_off(self, most=1000):
-        done = 0
-        while done < most and (work := self.idle()) is not None:
-            NowRunner.submit(self, work.job, work.done, work.failed, work.report)
-            done += 1
-        return done
-
-    def close(self):
-        self.closed = True
+        return self.run_idle(most)
 
 
-class HeldRunner(NowRunner):
-    """Keeps jobs until `release`, so that tests can act while they wait."""
+class NowRunner(_WorksOff, ImmediateRunner):
+    pass
 
-    def __init__(self):
-        super().__init__()
-        self.jobs = []
 
-    def submit(self, job, done, failed, report):
-        self.jobs.append((job, done, failed, report))
-
-    def submit_write(self, work):
-        self.jobs.append((work.job, work.done, work.failed, work.report))
-
-    def release(self, index=0):
-        super().submit(*self.jobs.pop(index))
+class HeldRunner(_WorksOff, testing.HeldRunner):
+    pass
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +97,7 @@ def screen():
 def open_window(make_napari_viewer, qtbot, monkeypatch):
     from qtpy.QtTest import QTest
 
-    from tests.plugin.window import Window
+    from napari_sam.testing.window import Window
 
     def open_on(image, **kwargs):
         viewer = make_napari_viewer(show=True)

@@ -268,8 +268,8 @@ def close_in_mid_encode(annotator):
 def is_free(folder):
     """Whether another window of this process can go on with the labels."""
     from napari_sam.errors import OutputError
+    from napari_sam.journal.discovery import journal_beside
     from napari_sam.journal.journal import Journal
-    from napari_sam.journal.places import journal_beside
 
     try:
         Journal(journal_beside(pyramid_of(folder, "close"))).close()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import os
 import sys
 from pathlib import Path
@@ -23,11 +22,11 @@ from qtpy.QtWidgets import QApplication, QWidget
 
 import napari_sam.plugin
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.labels.targets import LabelTarget
+from napari_sam.labels.edit import LabelEdit
 from napari_sam.plugin.inference import hover
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
-from napari_sam.plugin.layers.label_target import LayerTarget
+from napari_sam.plugin.layers.labels import LayerLabels
 from napari_sam.plugin.prompts import gestures, keys
 from napari_sam.plugin.view import canvas_hint, napari_private
 from napari_sam.plugin.view.napari_private import canvas_of
@@ -75,8 +74,7 @@ def own_names(tree):
 def test_one_module_touches_private_names_of_napari_and_each_has_a_contract_here():
     paths = sorted(Path(napari_sam.plugin.__file__).parent.rglob("*.py"))
     trees = {path: ast.parse(path.read_text("utf-8")) for path in paths}
-    parents = [ast.parse(Path(inspect.getfile(LabelTarget)).read_text("utf-8"))]
-    ours = set().union(*map(own_names, [*trees.values(), *parents]))
+    ours = set().union(*map(own_names, trees.values()))
     assert not PRIVATE & ours, "give ours another name, or it hides that of napari"
     private = trees.pop(Path(napari_private.__file__))
     assert private_names(private) == PRIVATE, "write a contract, and a way without it, or take the contract out"
@@ -154,9 +152,9 @@ def test_partial_labels_refresh_sends_the_accumulated_boxes_to_the_canvas_and_no
 
 
 def test_a_box_that_is_drawn_by_the_private_way_looks_as_after_a_refresh(stack):
-    target, whole = LayerTarget(stack), []
+    target, whole = LayerLabels(stack), []
     stack.events.set_data.connect(lambda event: whole.append(event))
-    target.put(PLANE, BOX, np.full(BOX.pixel_shape, 7, np.uint32))
+    target.apply(LabelEdit(PLANE, BOX, *np.full((2, *BOX.pixel_shape), 7, np.uint32)))
     target.show()
     assert whole == [], f"all of the plane was drawn anew: {DRAW}"
     drawn = stack._slice.image.view.copy()
@@ -181,9 +179,9 @@ class Without:
 @pytest.mark.parametrize("name", sorted(PRIVATE - {"_qt_viewer"}))
 def test_without_a_private_name_a_written_box_is_drawn_by_a_public_refresh(stack, name):
     whole = []
-    target = LayerTarget(Without(stack, name))
+    target = LayerLabels(Without(stack, name))
     stack.events.set_data.connect(lambda event: whole.append(event))
-    target.put(PLANE, BOX, np.full(BOX.pixel_shape, 7, np.uint32))
+    target.apply(LabelEdit(PLANE, BOX, *np.full((2, *BOX.pixel_shape), 7, np.uint32)))
     target.show()
     assert len(whole) == 1
     image = stack._slice.image

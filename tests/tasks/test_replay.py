@@ -187,7 +187,7 @@ def test_the_journal_lies_beside_labels_on_disk(open_segmenter, discs, tmp_path)
     segmenter = open_segmenter(discs, labels=tmp_path / "a.ome.zarr", journal=True)
     label = segmenter.accept(segmenter.segment(points=[SMALL]))
     segmenter.close()
-    assert (tmp_path / "a.ome.zarr.journal" / "entries.jsonl").exists()
+    assert (tmp_path / "a.ome.zarr.journal" / "journal.sqlite").exists()
     again = open_segmenter(discs, labels=tmp_path / "a.ome.zarr", journal=True)
     assert [row.label for row in again.objects] == [label]
     again.undo()
@@ -506,11 +506,16 @@ def test_names_that_are_no_numbers_and_another_image_are_said(run, image, tmp_pa
 
 def test_the_page_about_the_journal_runs_as_it_stands(monkeypatch, tmp_path):
     monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path))
-    page = (Path(__file__).parents[2] / "docs" / "journal.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "journal.md").read_text()
     names: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(block, names)
     assert names["semantic"].max() == 1
+    coin, other = names["coin"], names["other"]
+    with Segmenter(coins(), journal=True) as again:
+        assert [(item.label, item.label_class.name) for item in again.objects] == [(coin, "coin")]
+        again.undo()
+        assert [item.label for item in again.objects] == [coin, other]
 
 
 def test_classes_of_a_prompt_file_are_those_of_the_objects(run, image, tmp_path):

@@ -14,13 +14,14 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from skimage.draw import disk
 
 from napari_sam.errors import ImageError, ModelError, OutputError
-from napari_sam.evaluation.protocol import LabelledImage
+from napari_sam.evaluation.datasets import LabelledImage
 from napari_sam.models import load_predictor
+from napari_sam.models.prompt_tokens import BOTTOM_RIGHT, NEGATIVE, POSITIVE, TOP_LEFT
 from napari_sam.training import train as training
 from napari_sam.training.crops import CropOptions, _sample, _turned, draw_crop, load_sources
 from napari_sam.training.losses import dense_targets, likeness_loss, mask_losses, sample_cells
 from napari_sam.training.plots import draw_curve
-from napari_sam.training.prompts import BOTTOM_RIGHT, POINT_OFF, POINT_ON, TOP_LEFT, first_prompts, next_points
+from napari_sam.training.prompts import first_prompts, next_points
 from napari_sam.training.train import TrainOptions, read_config, train
 from napari_sam.weights.registry import REGISTRY
 
@@ -217,7 +218,7 @@ def test_corrections_go_into_the_larger_error_with_its_sign():
     answer[0, 4:20, 4:8] = True
     answer[1] = True
     points, types = next_points(answer, truth, np.random.default_rng(0))
-    assert types.tolist() == [POINT_ON, POINT_OFF]
+    assert types.tolist() == [POSITIVE, NEGATIVE]
     for (x, y), wrong in zip(points.astype(int), (truth[0] & ~answer[0], answer[1] & ~truth[1]), strict=True):
         assert wrong[y, x]
 

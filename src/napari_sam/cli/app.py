@@ -25,11 +25,14 @@ from napari_sam.cli import replay as cli_replay
 from napari_sam.cli import segment as cli_segment
 from napari_sam.cli import train as cli_train
 from napari_sam.cli.console import BROKEN_PIPE_STATUS, say, show_error, show_table, warn
-from napari_sam.cli.segment import DeviceOption, segment_objects
+from napari_sam.cli.options import DeviceOption
+from napari_sam.cli.segment import describe
 from napari_sam.errors import NapariSamError, OutputError
-from napari_sam.exchange.label_images import LABEL_SUFFIXES, write_json, write_labels
-from napari_sam.files.outputs import check_output
+from napari_sam.exchange.label_images import write_json
+from napari_sam.exchange.label_output import LabelOutput
+from napari_sam.exchange.object_prompts import ObjectPrompts
 from napari_sam.files.paths import exists, read_text, shortened
+from napari_sam.options import LabelOptions
 
 DEMO_IMAGE = "skimage.data.coins"
 DEMO_FILES = ("labels.tif", "objects.json", "screenshot.png")
@@ -107,25 +110,28 @@ def demo(
     show: Annotated[bool, typer.Option(help="Show the result in napari, or take a picture of that.")] = True,
 ) -> None:
     """Segment a real image with the embedded model and show it in napari; without a screen, write a picture of that."""
+    output = LabelOutput(out / "labels.tif", LabelOptions(overwrite=True), warn=warn)
     _check_demo(out)
     from skimage.data import coins
 
     from napari_sam.segmenter import Segmenter
+    from napari_sam.tasks.batch import segment_all
 
-    prompts = [{"points": [list(point)], "labels": [1]} for point in DEMO_POINTS]
-    result = segment_objects(Segmenter(coins(), device=device), prompts, None, "best")
-    labels = result.pop("label_image")
-    # First, since it is what tells the next demo that the files are its own.
-    write_json(out / "objects.json", {"image": DEMO_IMAGE, "model": "compact", **result})
-    write_labels(out / "labels.tif", labels)
-    say(f"{len(result['objects'])} objects written to {out}")
+    segmenter = Segmenter(coins(), device=device)
+    objects = [ObjectPrompts(f"the coin at {point}", points=(point,), labels=(True,)) for point in DEMO_POINTS]
+    plane = segmenter.plane()
+    with output.open(segmenter.volume, plane) as writer:
+        outcomes = list(segment_all(segmenter, objects, plane, writer, stop_at_bad_prompts=True))
+        described = describe(objects, outcomes, plane, of_file=False)
+        # Before the labels, since it is what tells the next demo that the files are its own.
+        write_json(out / "objects.json", {"image": DEMO_IMAGE, "model": "compact", **described})
+    say(f"{len(described['objects'])} objects written to {out}")
     if show:
         _show_demo(out)
 
 
 def _check_demo(out: Path) -> None:
-    """Refuse a folder that cannot be written to, or whose files of the demo's names come from elsewhere."""
-    check_output(out / "labels.tif", LABEL_SUFFIXES, overwrite=True)
+    """Refuse a folder whose files of the demo's names come from elsewhere."""
     is_ours = False
     with suppress(NapariSamError, ValueError, AttributeError):
         is_ours = json.loads(read_text(out / "objects.json", "file", OutputError)).get("image") == DEMO_IMAGE

@@ -17,6 +17,8 @@ from napari_sam.files.paths import check_apart, check_input, local_path
 
 if TYPE_CHECKING:
     from napari_sam.core.predictor import Predictor
+    from napari_sam.options import ImageOptions, ModelOptions
+    from napari_sam.segmenter import Segmenter
     from napari_sam.weights.registry import ModelEntry
 
 
@@ -27,8 +29,9 @@ def models(
     json: Annotated[bool, typer.Option("--json", help="Write the list as JSON.")] = False,
 ) -> None:
     """List the models that can be asked for by name, or download one ahead of time."""
+    from napari_sam.files.folders import models_folder
     from napari_sam.weights.local import verified
-    from napari_sam.weights.registry import REGISTRY, models_folder
+    from napari_sam.weights.registry import REGISTRY
 
     for name in download or []:
         if name not in REGISTRY:
@@ -113,24 +116,43 @@ def model_file(model: str) -> Path | None:
     return None if model in REGISTRY else Path(model)
 
 
-def load(
-    model: str, device: str, precision: str = "auto", compiled: bool = False, image: str | None = None
-) -> Predictor:
+def load(options: ModelOptions, image: str | None = None) -> Predictor:
     """Load a model for a command; weights that are not on this machine yet are downloaded with a bar.
 
-    Before a download the image is looked at: a typing error should not cost gigabytes.
+    Before a download the image is opened: a typing error should not cost gigabytes.
     """
     from napari_sam import models as loading
     from napari_sam.weights.registry import REGISTRY
 
-    entry = REGISTRY.get(model)
+    entry = REGISTRY.get(str(options.model))
     if entry is not None and not entry.is_here:
         if image is not None:
             from napari_sam.images.volume import Volume
 
             Volume.of(image)
         _fetch(entry)
-    return loading.load_predictor(model, device, precision=precision, compiled=compiled)
+    return loading.load_predictor(
+        options.model, options.device, options.threads, options.precision, compiled=options.compiled
+    )
+
+
+def open_segmenter(image: str, options: ImageOptions, model: ModelOptions) -> Segmenter:
+    """Load the model of a command and open its image.
+
+    Raises
+    ------
+    ImageError, ModelError, OutputError
+        The image, the model or the store of embeddings cannot be used.
+    """
+    from napari_sam.tasks import opening
+
+    return opening.open_segmenter(image, options, model, load(model, image))
+
+
+def tidy_store(segmenter: Segmenter) -> None:
+    """Delete what runs that were killed left in the store of a command's embeddings."""
+    if segmenter.encoder.store is not None:
+        segmenter.encoder.store.tidy()
 
 
 def _fetch(entry: ModelEntry) -> Path:

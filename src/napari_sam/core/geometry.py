@@ -183,6 +183,11 @@ class Plane:
             full[axis] = int(position) % shape[axis]
         return cls((row, col), tuple(full))
 
+    @property
+    def position(self) -> tuple[int, ...]:
+        """Position along each axis that is not one of the plane's own, in axis order, as `of` takes it."""
+        return tuple(at for axis, at in enumerate(self.index) if axis not in self.axes)
+
     def checked(self, shape: Sequence[int]) -> Plane:
         """Return this plane if it is one of an array of `shape`.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,8 +60,10 @@ class Predictor(Protocol):
         Share of the tile's side at which the model segments objects best.
     object_range
         Shares of the tile's side, (least, most), at which it segments them well enough to leave the tile as it is.
-    probe_reach
-        How many levels finer and coarser than a guess are tried for a lone point; 0 where encoding is too slow for it.
+    probe_levels
+        How many levels finer and coarser than the zoom are tried for a single point; 0 for the level of the zoom alone.
+    encode_is_slow
+        Whether encoding takes so long that embeddings are worth keeping on disk where the user names no store.
     digest
         Hash of the weights and the precision; embeddings of different digests never mix.
     batch
@@ -73,6 +75,7 @@ class Predictor(Protocol):
     object_fraction: float
     object_range: tuple[float, float]
     probe_levels: int
+    encode_is_slow: bool
     digest: str
 
     @property
@@ -92,4 +95,40 @@ class Predictor(Protocol):
 
     def unpack(self, values: NDArray[np.float16]) -> Embedding:
         """Return the embedding that `pack` was given."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """The objects that a text names on one tile, in order of falling score.
+
+    Parameters
+    ----------
+    logits
+        Shape (n, side / 4, side / 4), float32; positive inside. Over the whole tile, padding included.
+    scores
+        Shape (n,), float32: the model's score of each, 0 to 1.
+    boxes
+        Shape (n, 4), float32: (top, left, bottom, right) in tile pixel edges.
+    """
+
+    logits: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+
+
+@runtime_checkable
+class TextPredictor(Protocol):
+    """A predictor that also finds every object that a text names on an encoded tile.
+
+    Attributes
+    ----------
+    finds_text
+        Whether the loaded weights can do so.
+    """
+
+    finds_text: bool
+
+    def find(self, embedding: Embedding, text: str, threshold: float = 0.5) -> Found:
+        """Find the objects that a short noun phrase names, each with a score above the threshold."""
         ...

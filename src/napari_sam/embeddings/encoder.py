@@ -20,7 +20,7 @@ from napari_sam.embeddings.bulk import BulkPass
 from napari_sam.embeddings.cache import EmbeddingCache, tile_digest
 from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import ImageError, OutputError
-from napari_sam.files.folders import FOLDER_VARIABLE, embedding_folder
+from napari_sam.files.folders import CACHE_VARIABLE, embedding_folder
 from napari_sam.images.volume import Volume
 
 if TYPE_CHECKING:
@@ -280,12 +280,12 @@ def default_store(predictor: Predictor) -> EmbeddingStore | None:
     OutputError
         The folder, or what the environment says of it, cannot be used.
     """
-    if predictor.probe_levels == 0:
+    if predictor.encode_is_slow:
         return EmbeddingStore.default()
     try:
         folder = embedding_folder()
     except OutputError:
-        if os.environ.get(FOLDER_VARIABLE):
+        if os.environ.get(CACHE_VARIABLE):
             raise
         return None  # Without a home folder nothing was encoded ahead.
     return EmbeddingStore(folder, read_only=True) if folder.exists() else None

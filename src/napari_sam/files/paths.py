@@ -27,7 +27,7 @@ SPECIAL_KINDS = (
     (stat.S_ISBLK, "a device"),
 )
 # Files that make a folder one thing: a zarr, or a journal.
-FOLDER_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", "entries.jsonl")
+FOLDER_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", "journal.sqlite", "entries.jsonl")
 
 
 def user_folder(kind: Literal["cache", "data"]) -> Path | None:

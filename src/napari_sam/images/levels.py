@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from napari_sam.errors import ImageError
@@ -37,6 +37,26 @@ def level_factors(opened: ImageSource) -> tuple[Factors, ...]:
                 "levels from fine to coarse, or the finest one alone."
             )
     return tuple(tuple(map(float, factors)) for factors in found)
+
+
+def coarsest_level(factors: Sequence[Factors], steps: Mapping[int, float]) -> int:
+    """Return the coarsest level whose pixels are no larger than given steps, 0 if there is none.
+
+    Parameters
+    ----------
+    factors
+        As from `level_factors`.
+    steps
+        Largest pixel along the axes of a plane, in level-0 pixels. Along the other axes it is the larger of them.
+    """
+    others = max(1.0, *steps.values())
+    limits = [steps.get(axis, others) * (1 + 1e-6) for axis in range(len(factors[0]))]
+    fine = [
+        level
+        for level, sizes in enumerate(factors)
+        if all(size <= limit for size, limit in zip(sizes, limits, strict=True))
+    ]
+    return max(fine, default=0)
 
 
 def inferred_factors(shapes: Sequence[tuple[int, ...]]) -> tuple[Factors, ...]:

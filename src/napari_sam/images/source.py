@@ -166,3 +166,28 @@ def calibrated(
         unit=unit,
         time_unit=known.get("t"),
     )
+
+
+def step_along(
+    spacing: Sequence[float] | None, opened: ImageSource, channel_axis: int | None
+) -> tuple[float, ...] | None:
+    """Return the step along each axis: the given spacing, in the direction that the file states."""
+    stated = None if opened.spacing is None else without_axis(opened.spacing, channel_axis)
+    if stated is None or not all(math.isfinite(step) and step for step in stated):
+        return None if spacing is None else tuple(spacing)
+    if spacing is None:
+        return tuple(float(step) for step in stated)
+    return tuple(math.copysign(size, step) for size, step in zip(spacing, stated, strict=True))
+
+
+def without_axis(values: Sequence[Any], axis: int | None) -> tuple[Any, ...]:
+    """Return values, one for each axis, without that of the channel axis."""
+    return tuple(value for i, value in enumerate(values) if i != axis)
+
+
+def names_along(opened: ImageSource, channel_axis: int | None) -> str | None:
+    """Return the letter by which the file names each axis, "?" for an axis without a name; None for no names."""
+    if not opened.axes:
+        return None
+    names = ("?" if letter in opened.guessed_axes else letter for letter in opened.axes)
+    return "".join(without_axis(tuple(names), channel_axis))

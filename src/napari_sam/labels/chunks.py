@@ -22,7 +22,7 @@ BATCH_BYTES = 2**24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Patch:
+class ChunkWrite:
     """Values for a region that lies in one chunk.
 
     Parameters
@@ -43,6 +43,14 @@ class Patch:
 Rebuild = Callable[[int, Region, Exception], NDArray[Any]]
 """What to take for a chunk that cannot be read: level, the chunk's region and the error; it may raise."""
 
+Known = dict[tuple[int, ...], NDArray[Any]]
+"""Whole chunks that were just read, by `key_of`."""
+
+
+def key_of(level: int, whole: Region) -> tuple[int, ...]:
+    """Return what a chunk is found by in `Known`."""
+    return (level, *(at.start for at in whole))
+
 
 def chunks_under(array: ZarrArray, region: Region) -> Iterator[Region]:
     """Yield the regions of the whole chunks that a region meets, cut at the array's edge."""
@@ -51,11 +59,11 @@ def chunks_under(array: ZarrArray, region: Region) -> Iterator[Region]:
         yield _chunk(array, index)
 
 
-def split(array: ZarrArray, level: int, region: Region, values: NDArray[Any]) -> Iterator[Patch]:
+def split(array: ZarrArray, level: int, region: Region, values: NDArray[Any]) -> Iterator[ChunkWrite]:
     """Cut the values of a region at the borders of chunks."""
     for whole in chunks_under(array, region):
         part = intersection(whole, region)
-        yield Patch(level, part, values[relative(part, region)])
+        yield ChunkWrite(level, part, values[relative(part, region)])
 
 
 def batch_length(array: ZarrArray) -> int:
@@ -112,8 +120,14 @@ def _attempt(array: ZarrArray, region: Region) -> NDArray[Any] | Exception:
         return error
 
 
-def apply(levels: Sequence[ZarrArray], patches: Sequence[Patch], way_back: list[Patch], rebuild: Rebuild) -> None:
-    """Write patches, no two of them into one chunk; what holds its values already is not written.
+def apply(
+    levels: Sequence[ZarrArray],
+    writes: Sequence[ChunkWrite],
+    way_back: list[ChunkWrite],
+    rebuild: Rebuild,
+    known: Known | None = None,
+) -> None:
+    """Write into chunks, no two times into one; what holds its values already is not written.
 
     All new chunks are on the disk before the first one is put in its place, so a full disk changes nothing. That holds
     for chunks that are plain files; those of other stores and codecs are written one batch after the other.
@@ -122,23 +136,26 @@ def apply(levels: Sequence[ZarrArray], patches: Sequence[Patch], way_back: list[
     ----------
     levels
         The arrays.
-    patches
+    writes
         What to write.
     way_back
-        Gets the patches that undo this, each before its chunk is touched.
+        Gets the writes that undo this, each before its chunk is touched.
     rebuild
         Stands in for chunks that cannot be read.
+    known
+        Chunks that are not read again; those that are written to are taken out of it.
 
     Raises
     ------
     Exception
         The first error of the store, once no write is under way any more, so that `way_back` can be put back.
     """
-    length = min((batch_length(levels[level]) for level in {patch.level for patch in patches}), default=1)
+    length = min((batch_length(levels[level]) for level in {write.level for write in writes}), default=1)
     staged: list[Staged] = []
     try:
-        for start in range(0, len(patches), length):
-            staged += stage(list(_changes(levels, patches[start : start + length], way_back, rebuild)))
+        for start in range(0, len(writes), length):
+            batch = writes[start : start + length]
+            staged += stage(list(_changes(levels, batch, way_back, rebuild, {} if known is None else known)))
         for chunk in staged:
             chunk.commit()
     except BaseException:
@@ -148,18 +165,28 @@ def apply(levels: Sequence[ZarrArray], patches: Sequence[Patch], way_back: list[
 
 
 def _changes(
-    levels: Sequence[ZarrArray], patches: Sequence[Patch], way_back: list[Patch], rebuild: Rebuild
+    levels: Sequence[ZarrArray],
+    writes: Sequence[ChunkWrite],
+    way_back: list[ChunkWrite],
+    rebuild: Rebuild,
+    known: Known,
 ) -> Iterator[tuple[ZarrArray, Region, NDArray[Any]]]:
-    """Yield the whole chunks that patches change, as they are to be."""
-    wholes = [(levels[patch.level], next(chunks_under(levels[patch.level], patch.region))) for patch in patches]
-    for patch, (array, whole), block in zip(patches, wholes, read(wholes), strict=True):
+    """Yield the whole chunks that are changed, as they are to be."""
+    wholes = [next(chunks_under(levels[write.level], write.region)) for write in writes]
+    found = [known.pop(key_of(write.level, whole), None) for write, whole in zip(writes, wholes, strict=True)]
+    unread = [
+        (levels[write.level], whole) for write, whole, block in zip(writes, wholes, found, strict=True) if block is None
+    ]
+    blocks = iter(read(unread))
+    for write, whole, ready in zip(writes, wholes, found, strict=True):
+        block: Any = next(blocks) if ready is None else ready
         broken = isinstance(block, Exception)
-        now = rebuild(patch.level, whole, block) if broken else block
-        inner = relative(patch.region, whole)
-        if broken or not np.array_equal(now[inner], patch.values):
-            way_back.append(Patch(patch.level, patch.region, now[inner].copy()))
-            now[inner] = patch.values
-            yield array, whole, now
+        now = rebuild(write.level, whole, block) if broken else block
+        inner = relative(write.region, whole)
+        if broken or not np.array_equal(now[inner], write.values):
+            way_back.append(ChunkWrite(write.level, write.region, now[inner].copy()))
+            now[inner] = write.values
+            yield levels[write.level], whole, now
 
 
 def existing(array: ZarrArray) -> list[Region] | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,8 @@ from numpy.typing import NDArray
 from napari_sam.errors import LabelsError
 from napari_sam.labels import chunks
 from napari_sam.labels.chunk_files import name_of, remove_all_leftovers, remove_leftovers
-from napari_sam.labels.chunks import Patch
-from napari_sam.labels.free_labels import highest_in
-from napari_sam.labels.regions import Region, intersection, one_line, relative
+from napari_sam.labels.chunks import ChunkWrite
+from napari_sam.labels.regions import Region, highest_in, intersection, one_line, relative
 
 if TYPE_CHECKING:
     from napari_sam.labels.chunk_files import ZarrArray
@@ -38,7 +39,9 @@ class Levels:
     def __init__(self, arrays: Sequence[ZarrArray], steps: Sequence[Sequence[int]] = ()) -> None:
         self.arrays = tuple(arrays)
         self.steps = tuple(tuple(step) for step in steps)
-        self._way_back: list[Patch] = []
+        self._way_back: list[ChunkWrite] = []
+        self._known: chunks.Known = {}
+        self._depth, self._thread = 0, 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -55,13 +58,39 @@ class Levels:
             write puts that back first.
         """
         self.settle()
-        patches = sorted(self._patches(region, block), key=lambda patch: -patch.level)
+        writes = sorted(self._writes(region, block), key=lambda write: -write.level)
         try:
-            chunks.apply(self.arrays, patches, self._way_back, self._rebuilt)
+            chunks.apply(self.arrays, writes, self._way_back, self._rebuilt, self._known)
         except Exception as error:
             state = "are as they were" if self._take_back() else "are half written, which the next write mends first"
             raise error if isinstance(error, LabelsError) else not_written(error, state) from error
         self._way_back.clear()
+
+    @contextmanager
+    def reusing_chunks(self) -> Iterator[None]:
+        """Let a `write` in this block do without reading the chunks again that `read_box` has read in it.
+
+        Needs exclusive access from the beginning of the block to its end, or what others write meanwhile is lost.
+        """
+        self._depth, self._thread = self._depth + 1, threading.get_ident()
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                self._known.clear()
+
+    def read_box(self, region: Region) -> NDArray[Any]:
+        """Read a region of the finest level; see `reusing_chunks`.
+
+        Raises
+        ------
+        LabelsError
+            A chunk cannot be read.
+        """
+        # Another thread may read without exclusive access: what it has read may be old when it is here.
+        keeps = self._depth > 0 and self._thread == threading.get_ident()
+        return self.content(0, region, self._known if keeps else None)
 
     def settle(self) -> None:
         """Put back what is left of a write that failed.
@@ -86,7 +115,7 @@ class Levels:
             for whole in chunks.chunks_under(self.arrays[level], shown) if level > 0 else ():
                 part = intersection(whole, shown)
                 try:
-                    chunks.apply(self.arrays, [Patch(level, part, self._sampled(level, part))], [], self._rebuilt)
+                    chunks.apply(self.arrays, [ChunkWrite(level, part, self._sampled(level, part))], [], self._rebuilt)
                 except OSError as error:
                     raise not_written(error, "their coarser levels are not mended") from error
 
@@ -127,8 +156,8 @@ class Levels:
                 for region, block in zip(batch, blocks, strict=True)
             ]
 
-    def content(self, level: int, region: Region) -> NDArray[Any]:
-        """Read a region of a level, from finer ones where a chunk of it is damaged."""
+    def content(self, level: int, region: Region, known: chunks.Known | None = None) -> NDArray[Any]:
+        """Read a region of a level, from finer ones where a chunk of it is damaged; `known` gets its whole chunks."""
         array = self.arrays[level]
         content = np.empty([at.stop - at.start for at in region], array.dtype)
         wholes = list(chunks.chunks_under(array, region))
@@ -136,6 +165,8 @@ class Levels:
             sound = self._rebuilt(level, whole, block) if isinstance(block, Exception) else block
             part = intersection(whole, region)
             content[relative(part, region)] = sound[relative(part, whole)]
+            if known is not None and len(known) < chunks.batch_length(array):
+                known[chunks.key_of(level, whole)] = sound
         return content
 
     def _sampled(self, level: int, region: Region) -> NDArray[Any]:
@@ -155,7 +186,7 @@ class Levels:
     def _take_back(self) -> bool:
         """Put back what a failed write replaced; say whether nothing is left to put back."""
         try:
-            chunks.apply(self.arrays, self._way_back, [], self._rebuilt)
+            chunks.apply(self.arrays, self._way_back, [], self._rebuilt, self._known)
         except (LabelsError, OSError):
             return False
         self._way_back.clear()
@@ -170,7 +201,7 @@ class Levels:
                 return
             yield level, region
 
-    def _patches(self, region: Region, block: NDArray[Any]) -> Iterator[Patch]:
+    def _writes(self, region: Region, block: NDArray[Any]) -> Iterator[ChunkWrite]:
         finer = region
         for level, shown in self._footprint(region):
             step = self.steps[level - 1] if level > 0 else (1,) * len(region)

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from napari_sam.core.geometry import Box, Plane
 from napari_sam.errors import LabelsError
 from napari_sam.files.temporary import dead_folders
 from napari_sam.files.zarr_writes import no_write_goes_on
+from napari_sam.images.ome_zarr.metadata import with_paths
 from napari_sam.labels.access import Access, exclusive_on_disk
+from napari_sam.labels.additions import take_back_unfinished
 from napari_sam.labels.arguments import (
     label_axes,
     label_chunks,
@@ -29,10 +32,9 @@ from napari_sam.labels.arguments import (
 )
 from napari_sam.labels.chunk_files import remove_metadata_leftovers
 from napari_sam.labels.chunks import write
-from napari_sam.labels.free_labels import end_of, highest_in
 from napari_sam.labels.levels import Levels, not_written
-from napari_sam.labels.multiscales import Multiscale, like, make_label_image, open_label_image, renamed
-from napari_sam.labels.regions import Region, fitting, region_of, wider
+from napari_sam.labels.multiscales import Multiscale, like, make_label_image, open_label_image
+from napari_sam.labels.regions import Region, end_of, fitting, highest_in, region_of, wider
 
 if TYPE_CHECKING:
     from napari_sam.labels.chunk_files import ZarrArray
@@ -161,8 +163,6 @@ class LabelPyramid:
             remove_metadata_leftovers(path)
             pyramid._recover()
         if next(dead_folders(path.parent), None) is not None:
-            from napari_sam.labels.additions import take_back_unfinished
-
             take_back_unfinished(pyramid)
         return pyramid
 
@@ -191,7 +191,8 @@ class LabelPyramid:
         """
         with exclusive_on_disk(self.path):
             self._follow()
-            yield
+            with self._levels.reusing_chunks():
+                yield
 
     def stamp(self) -> object:
         """Return what differs after any write; to be compared, with exclusive access."""
@@ -277,6 +278,27 @@ class LabelPyramid:
                 self._highest = highest
                 with suppress(OSError):
                     self._note(highest)
+
+    def read(self, plane: Plane, box: Box) -> NDArray[Any]:
+        """Return a copy of the labels of a box of a plane, shape (rows, cols); see `read_box`."""
+        return plane.oriented(self.read_box(plane.slicer(box)))
+
+    def read_box(self, key: Any) -> NDArray[Any]:
+        """Return a copy of a box of level 0; a `write_box` under the same `exclusive` does not read its chunks again.
+
+        Parameters
+        ----------
+        key
+            As in `write_box`.
+
+        Raises
+        ------
+        LabelsError
+            A chunk cannot be read.
+        """
+        region, kept = region_of(key, self.shape)
+        lengths = [at.stop - at.start for at, keep in zip(region, kept, strict=True) if keep]
+        return self._levels.read_box(region).reshape(lengths)
 
     def write_box(self, key: Any, values: Any) -> None:
         """Write a box of level 0, and what the coarser levels show of it.
@@ -365,7 +387,7 @@ class LabelPyramid:
             arrays = tuple(self._copy(level, name, dtype) for level, name in enumerate(names))
             # A summary of the metadata, where there is one, would go on naming the old arrays.
             (self.path / ".zmetadata").unlink(missing_ok=True)
-            node.update_attributes({**renamed(before, names), NAMESPACE: noted})
+            node.update_attributes({**with_paths(before, names), NAMESPACE: noted})
             self._raw = self._metadata()
         except (LabelsError, OSError) as error:
             node.metadata.attributes.update(before)

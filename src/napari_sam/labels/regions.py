@@ -128,6 +128,19 @@ def wider(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.uint32 if dtype.kind == "u" else np.int32)
 
 
+def end_of(dtype: np.dtype[Any]) -> int:
+    """Return the highest number of an integer type."""
+    return int(np.iinfo(dtype).max)
+
+
+def highest_in(values: NDArray[Any], *, with_end: bool) -> int:
+    """Return the highest label of some pixels, 0 where there is none; with or without the end of their type."""
+    highest = max(int(values.max(initial=0)), 0)
+    if with_end or highest < end_of(values.dtype):
+        return highest
+    return max(int(values[values != highest].max(initial=0)), 0)
+
+
 def one_line(error: BaseException) -> str:
     """Return what an error says, on one line and without the full stop, to be put into a sentence."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from napari_sam.errors import ModelError
 from napari_sam.files.outputs import replacing
 from napari_sam.models.archives import check_safetensors, check_torch_file
+from napari_sam.models.base import MAX_HALF
 from napari_sam.models.checkpoints import weights_in
 from napari_sam.models.nesting import MAX_DEPTH, flattened
 from napari_sam.weights.download import BEGINNINGS, sha256_of
@@ -22,7 +23,6 @@ __all__ = ["load_weights", "save_weights", "sha256_of"]
 
 SAFETENSORS = ".safetensors"
 TORCH = (".pth", ".pt")
-HALF_MOST = 65504.0
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -137,7 +137,7 @@ def save_weights(state: dict[str, torch.Tensor], path: Path, *, family: str, hal
     """
     tensors: dict[str, torch.Tensor] = {}
     for key, value in state.items():
-        fits = half and value.is_floating_point() and "running_" not in key and bool((value.abs() <= HALF_MOST).all())
+        fits = half and value.is_floating_point() and "running_" not in key and bool((value.abs() <= MAX_HALF).all())
         # A copy of its own for each: safetensors refuses tensors that share memory.
         tensors[key] = value.to(torch.float16 if fits else value.dtype, copy=True).contiguous()
     with replacing(path) as temporary:

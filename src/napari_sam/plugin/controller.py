@@ -84,7 +84,7 @@ class Controller:
         self.commits = CommitQueue(session, self.requests, self.label_layers, self.objects, self.preview)
         history = PromptHistory(session)
         self.editing = DraftEditor(session, runner, self.requests, self.objects, self.preview, history)
-        self.undo = UndoStack(session, history, self.editing, self.commits, self.objects, self.label_layers)
+        self.undo = UndoStack(session, history, self.editing, self.commits, self.objects)
         self.keys = LayerKeys(self._actions(), session.changed.emit)
         self._hint, self._is_first = CanvasHint(viewer), True
         self._view = ViewFollower(session, self.hover, self.prefetcher, self.encoder_view, self.requests, self.preview)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.rendering import area_average
 from napari_sam.errors import ImageError, ModelError
-from napari_sam.evaluation.protocol import MIN_AREA, LabelledImage, objects_of, read_labels
+from napari_sam.evaluation.datasets import MIN_AREA, LabelledImage, objects_of, read_labels
 from napari_sam.images.volume import Volume
 
 PLANES_OF_A_VOLUME = 24

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from napari_sam.errors import ModelError, OutputError
-from napari_sam.evaluation.protocol import LabelledImage, evaluate, read_manifest, read_split, split_images
+from napari_sam.evaluation.datasets import LabelledImage, read_manifest, read_split, split_images
+from napari_sam.evaluation.protocol import evaluate
 from napari_sam.files.outputs import replacing
 from napari_sam.models.archives import check_torch_file
 from napari_sam.models.checkpoints import detect_architecture
@@ -80,8 +81,8 @@ def train(options: TrainOptions, report: Callable[[int, dict[str, Any]], None] |
         raise ModelError("There is nothing to train on: give pairs of images and labels, or a manifest.")
     if options.threads:
         torch.set_num_threads(options.threads)
-    kept_out = read_split(options.split) if options.split else frozenset()
-    images, validation = _images(options, kept_out)
+    held_out = read_split(options.split) if options.split else frozenset()
+    images, validation = _images(options, held_out)
     sources = load_sources(images, np.random.default_rng(options.seed))
     check_weights(options.weights, list(sources))
     with only_run_in(options.out):
@@ -132,12 +133,12 @@ def _enough_memory(options: TrainOptions, side: int) -> Iterator[None]:
         ) from error
 
 
-def _images(options: TrainOptions, kept_out: frozenset[str]) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    """Return the images to train on and those that are kept out."""
+def _images(options: TrainOptions, held_out: frozenset[str]) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    """Return the images to train on and the held-out ones."""
     images = [LabelledImage(image, labels, "pairs", "instance") for image, labels in options.pairs]
     if options.manifest:
         images += read_manifest(options.manifest)
-    return split_images(images, kept_out, options.manifest.parent if options.manifest else Path())
+    return split_images(images, held_out, options.manifest.parent if options.manifest else Path())
 
 
 def _fresh(options: TrainOptions, device: torch.device) -> _State:
@@ -300,7 +301,7 @@ def _average(state: _State, decay: float) -> None:
 def _validate(
     state: _State, options: TrainOptions, images: list[LabelledImage], device: torch.device
 ) -> dict[str, Any]:
-    """Click through the kept-out images with the averaged weights; return the means over the subsets."""
+    """Click through the held-out images with the averaged weights; return the means over the subsets."""
     weights = {key: value.clone() for key, value in state.averaged.state_dict().items()}
     predictor: CompactPredictor | SamPredictor
     if isinstance(state.game, CompactTrainer):

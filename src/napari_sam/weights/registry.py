@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from napari_sam.errors import ModelError
-from napari_sam.files.paths import user_folder
+from napari_sam.files.folders import models_folder
 
-FOLDER_VARIABLE = "NAPARI_SAM_MODELS"
-CACHE_VARIABLE = "NAPARI_SAM_CACHE"
 # The first is what a converted checkpoint ends in.
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -103,73 +100,41 @@ def is_there(path: Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110
 
 
-def models_folder() -> Path:
-    """Return the folder of weights: what NAPARI_SAM_MODELS names, else `models` in the cache folder.
-
-    Raises
-    ------
-    ModelError
-        NAPARI_SAM_MODELS or NAPARI_SAM_CACHE names a URL, or neither is set and there is no home folder.
-    """
-    for variable, inside in ((FOLDER_VARIABLE, "."), (CACHE_VARIABLE, "models")):
-        named = os.environ.get(variable)
-        if named and "://" in named:
-            raise ModelError(f"{variable} is {named!r}, which is no folder: set it to one of this machine.")
-        if named:
-            folder = Path(os.path.expanduser(named)) / inside  # noqa: PTH111  An unknown ~user is no error here.
-            return folder.absolute()
-    cache = user_folder("cache")
-    if cache is None:
-        raise ModelError(f"There is no home folder to keep models in: set {FOLDER_VARIABLE} to a folder.")
-    return cache / "models"
+def _published(
+    family: str,
+    suffix: str,
+    summary: str,
+    nbytes: int,
+    *,
+    source: str,
+    homepage: str,
+    sha256: str | None = None,
+    extra: str = "",
+) -> ModelEntry:
+    """Return a model under Apache-2.0, as its authors published it, named after its network."""
+    file = f"{family}{suffix}"
+    return ModelEntry(family, family, file, _APACHE, summary, sha256, source, homepage, nbytes=nbytes, extra=extra)
 
 
 def _sam(family: str, source: str, sha256: str, nbytes: int, summary: str) -> ModelEntry:
-    return ModelEntry(
-        name=family,
-        family=family,
-        file=f"{family}.pth",
-        licence=_APACHE,
-        summary=summary,
-        sha256=sha256,
-        source=f"{_META}/{source}",
-        homepage=_SAM_HOME,
-        nbytes=nbytes,
-    )
+    return _published(family, ".pth", summary, nbytes, source=f"{_META}/{source}", homepage=_SAM_HOME, sha256=sha256)
 
 
 def _hq(size: str, nbytes: int, summary: str) -> ModelEntry:
     published = "tiny" if size == "t" else size
-    return ModelEntry(
-        name=f"hq_vit_{size}",
-        family=f"hq_vit_{size}",
-        file=f"hq_vit_{size}.pth",
-        licence=_APACHE,
-        summary=summary,
-        homepage=_HQ_HOME,
-        source=f"{_HQ_FILES}/sam_hq_vit_{published}.pth",
-        nbytes=nbytes,
-    )
+    source = f"{_HQ_FILES}/sam_hq_vit_{published}.pth"
+    return _published(f"hq_vit_{size}", ".pth", summary, nbytes, source=source, homepage=_HQ_HOME)
+
+
+def _sam2(size: str, sha256: str, nbytes: int, summary: str) -> ModelEntry:
+    source = f"{_META}_2/092824/sam2.1_hiera_{size}.pt"
+    family = f"sam2.1_{size}"
+    return _published(family, ".pt", summary, nbytes, source=source, homepage=_SAM2_HOME, sha256=sha256, extra="sam2")
 
 
 def _micro(name: str, source: str, nbytes: int, licence: str, summary: str) -> ModelEntry:
     family = name[:5]
     return ModelEntry(name, family, f"{name}.pt", licence, summary, None, source, _MICRO_HOME, nbytes=nbytes)
-
-
-def _sam2(size: str, sha256: str, nbytes: int, summary: str) -> ModelEntry:
-    return ModelEntry(
-        name=f"sam2.1_{size}",
-        family=f"sam2.1_{size}",
-        file=f"sam2.1_{size}.pt",
-        licence=_APACHE,
-        summary=summary,
-        sha256=sha256,
-        source=f"{_META}_2/092824/sam2.1_hiera_{size}.pt",
-        homepage=_SAM2_HOME,
-        nbytes=nbytes,
-        extra="sam2",
-    )
 
 
 _LM = "Cells in light microscopy"

@@ -10,7 +10,6 @@ from napari.components import ViewerModel
 from tests.plugin.conftest import HeldRunner, NowRunner
 
 from napari_sam.plugin.inference.contrast import FULL, PERCENTILES, set_limits
-from napari_sam.plugin.inference.look import Look
 from napari_sam.plugin.layers.factory import HOVER_OPACITY, PREVIEW_OPACITY
 from napari_sam.plugin.workers.runner import LatestRunner, Work
 
@@ -107,16 +106,6 @@ def test_the_last_answer_fades_while_a_newer_one_is_under_way(working):
     assert controller.session.status.startswith("Segmenting")
     runner.release()
     assert controller.preview.layers.current.opacity == PREVIEW_OPACITY
-
-
-def test_a_look_knows_whether_it_left_tiles_out(working):
-    from napari_sam.core.geometry import Plane
-    from napari_sam.plugin.inference.look import CursorPosition
-
-    controller, _ = working
-    look = Look(controller.jobs.segmenter, CursorPosition(Plane((0, 1), (0, 0)), COIN, 0.5))
-    assert look.next_step() is None
-    assert look.lacks_tiles
 
 
 @pytest.fixture

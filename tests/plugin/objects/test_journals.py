@@ -19,8 +19,8 @@ from tifffile import imwrite
 from napari_sam.cli.app import app
 from napari_sam.core.cleaning import Cleaning
 from napari_sam.core.geometry import Plane
+from napari_sam.journal.discovery import labels_path
 from napari_sam.journal.journal import open_journal
-from napari_sam.journal.places import labels_path
 from napari_sam.plugin.layers import factory as own_layers
 
 ROOT = Path(__file__).parents[3]
@@ -97,7 +97,7 @@ def test_an_accept_without_continue_leaves_earlier_work_as_it_is_and_both_can_be
     made.append(first)
     accept(first, disc(10, 10, 4))
     accept(first, disc(20, 20, 4))
-    earlier = first.objects.journal.journal.folder / "entries.jsonl"
+    earlier = first.objects.journal.journal.folder / "journal.sqlite"
     first.close()
     before = earlier.read_bytes()
     second = make_controller(image_of(6), notes)
@@ -271,7 +271,7 @@ def test_classes_are_given_changed_and_undone(begin):
     ]
     controller.undo.undo()
     assert [row.label for row in objects.rows] == [1]
-    assert objects.get(1).label_class.name == "nucleus"
+    assert objects.object(1).label_class.name == "nucleus"
 
 
 def test_what_is_seen_is_what_is_written_with_a_clean_up(begin):
@@ -360,7 +360,7 @@ def test_what_is_written_is_drawn(made, notes, dtype, order):
 def test_a_killed_program_loses_nothing_that_was_accepted(kind, tmp_path, monkeypatch, made, notes):
     monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path / "cache"))
     pick = random.Random(7)
-    for _ in range(3):
+    for turn in range(3):
         said = _annotate_and_kill(tmp_path, kind, pick.uniform(0.1, 0.6))
         controller = make_controller(image_of(), notes, tmp_path / "labels.ome.zarr" if kind == "pyramid" else None)
         made.append(controller)
@@ -373,7 +373,7 @@ def test_a_killed_program_loses_nothing_that_was_accepted(kind, tmp_path, monkey
         folder = kept.journal.folder
         controller.close()
         imwrite(tmp_path / "image.tif", image_of(), photometric="minisblack")
-        out = tmp_path / f"again{said}.zarr"
+        out = tmp_path / f"again{turn}.zarr"
         app(["replay", str(folder), "--image", str(tmp_path / "image.tif"), "--out", str(out)], standalone_mode=False)
         np.testing.assert_array_equal(zarr.open_array(out, mode="r")[:], labels)
 

@@ -12,7 +12,7 @@ import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
-from napari_sam.evaluation.protocol import most_interior
+from napari_sam.evaluation.clicks import most_interior
 from napari_sam.samples.cells import cells
 
 pytestmark = pytest.mark.usefixtures("screen")

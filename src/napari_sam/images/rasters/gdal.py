@@ -102,7 +102,7 @@ def read_georeference(path: Path, driver: str | None = None) -> Georeference | N
     try:
         with _gdal(), _open(path, **options) as dataset:
             points, points_crs = dataset.gcps
-            transform = None if dataset.transform.changes_nothing else tuple(dataset.transform)[:6]
+            transform = None if dataset.transform.is_identity else tuple(dataset.transform)[:6]
             crs = dataset.crs or (points_crs if points else None)
             place = Georeference(
                 crs.to_wkt() if crs else None,

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_sam.models.compact.layers import ChannelLayerNorm, grid_centers
+from napari_sam.models.prompt_tokens import NEGATIVE, POSITIVE, TOP_LEFT
 
-NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT, NOT_A_POINT = range(5)
+NOT_A_POINT = 4
 DISK_SIGMA = 5.0
 DISTANCE_UNIT = 64.0
 TRAINED_SIDE = 256.0

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_sam.models.sam.attention import attend, relative
-from napari_sam.models.sam.layers import LayerNorm2d, MLPBlock
+from napari_sam.models.sam.layers import MLPBlock, neck
 
 MLP_TOKENS = 1024
 
@@ -164,12 +164,7 @@ class ImageEncoderViT(nn.Module):
         self.blocks = nn.ModuleList(
             Block(width, heads, grid, 0 if index in global_blocks else window) for index in range(depth)
         )
-        self.neck = nn.Sequential(
-            nn.Conv2d(width, out_channels, 1, bias=False),
-            LayerNorm2d(out_channels),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            LayerNorm2d(out_channels),
-        )
+        self.neck = neck(width, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_with_early(x)[0]

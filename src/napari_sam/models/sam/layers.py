@@ -38,6 +38,16 @@ class MLPBlock(nn.Module):
         return out
 
 
+def neck(width: int, out_channels: int) -> nn.Sequential:
+    """Return the last layers of an image encoder: from features of `width` channels to the embedding."""
+    return nn.Sequential(
+        nn.Conv2d(width, out_channels, 1, bias=False),
+        LayerNorm2d(out_channels),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+        LayerNorm2d(out_channels),
+    )
+
+
 class MLP(nn.Module):
     """Linear layers with ReLU between them."""
 

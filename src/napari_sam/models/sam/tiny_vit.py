@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_sam.models.sam.layers import LayerNorm2d
+from napari_sam.models.sam.layers import neck
 
 # Tables that some trainers store beside the weights they are made of.
 DERIVED = ("attention_bias_idxs", "ab")
@@ -230,12 +230,7 @@ class TinyViT(nn.Module):
         if classes:
             self.norm_head = nn.LayerNorm(widths[-1])
             self.head = nn.Linear(widths[-1], classes)
-        self.neck = nn.Sequential(
-            nn.Conv2d(widths[-1], out_channels, 1, bias=False),
-            LayerNorm2d(out_channels),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            LayerNorm2d(out_channels),
-        )
+        self.neck = neck(widths[-1], out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_with_early(x)[0]

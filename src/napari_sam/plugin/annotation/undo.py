@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Literal
 from napari_sam.plugin.objects.step_labels import StepLabel
 
 if TYPE_CHECKING:
-    from napari_sam.labels.array import Edit
     from napari_sam.plugin.annotation.commits import CommitQueue
     from napari_sam.plugin.annotation.editing import DraftEditor
     from napari_sam.plugin.annotation.prompt_history import PromptHistory, Snapshot
-    from napari_sam.plugin.objects.label_layers import LabelLayers
     from napari_sam.plugin.objects.object_list import Objects
     from napari_sam.plugin.session import Session
 
-Kind = Literal["prompt", "object", "accepted", "plain"]
+Kind = Literal["prompt", "object", "accepted"]
 
 AFTER_WRITE = "This will be undone as soon as the object is written."
 PROMPT_STEP = "The last step of the prompts."
@@ -38,8 +36,8 @@ class UndoStack:
         Restores prompts.
     commits
         Reopens drafts that are not written yet.
-    objects, label_layers
-        Undo what was written: with a journal, and without.
+    objects
+        Undoes what was written.
     """
 
     def __init__(
@@ -49,11 +47,10 @@ class UndoStack:
         editing: DraftEditor,
         commits: CommitQueue,
         objects: Objects,
-        label_layers: LabelLayers,
     ) -> None:
         self.history = history
         self._session, self._editing = session, editing
-        self._commits, self._objects, self._label_layers = commits, objects, label_layers
+        self._commits, self._objects = commits, objects
         self._due: list[Callable[[], None]] = []
 
     def forget_due(self) -> None:
@@ -71,12 +68,8 @@ class UndoStack:
             snapshot = self.history.undo()
             if snapshot is not None:
                 self._restore(snapshot, "Prompts: one step back.")
-        elif kind == "object" and self._objects.undo():
-            return
-        elif not self._label_layers.undo(self._on_undone, self._session.notify_error):
+        elif kind != "object" or not self._objects.undo():
             self._session.notify("There is nothing to undo: no mask was accepted, or its Labels layer is gone.")
-        elif self._objects.times.without_journal:
-            self._objects.times.without_journal.pop()
 
     def redo(self) -> None:
         """Redo the step that was undone last."""
@@ -124,8 +117,6 @@ class UndoStack:
             last["accepted"] = max(draft.accepted_at for draft in accepted)
         if journal is not None and self._objects.can_undo:
             last["object"] = times.last_done(journal)
-        if times.without_journal:
-            last["plain"] = times.without_journal[-1]
         return max(last, key=lambda kind: last[kind], default=None)
 
     @property
@@ -156,6 +147,3 @@ class UndoStack:
     def _restore(self, snapshot: Snapshot, status: str) -> None:
         self._editing.restore(snapshot)
         self._session.set_status(status)
-
-    def _on_undone(self, edit: Edit, changed: bool) -> None:
-        self._session.set_status(f"Label {edit.label} was {'taken back' if changed else 'gone already'}.")

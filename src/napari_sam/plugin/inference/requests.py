@@ -11,7 +11,7 @@ from napari_sam.core.masks import Mask
 from napari_sam.errors import NapariSamError
 from napari_sam.journal.discovery import provenance
 from napari_sam.plugin.drafts import Draft
-from napari_sam.plugin.inference.look import CursorPosition
+from napari_sam.plugin.inference.hover import CursorPosition
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers.adapters import LayerPrompts
 from napari_sam.plugin.predictions import CleanedCandidates, Prediction, PredictionRequest, is_small

@@ -25,7 +25,7 @@ from napari_sam.errors import LabelsError
 from napari_sam.files.folders import label_folder
 from napari_sam.images.axes.letters import letters_of
 from napari_sam.images.lazy.levels import lazy_levels
-from napari_sam.journal.places import journal_beside
+from napari_sam.journal.discovery import journal_beside
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.plugin.layers.adapters import (
     LABEL_FEATURE,

@@ -27,17 +27,11 @@ class ActionTimes:
     ----------
     session
         Has the clock.
-
-    Attributes
-    ----------
-    without_journal
-        Times of commits into layers that have no journal.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._times: dict[int, tuple[OpenJournal, Times]] = {}
-        self.without_journal: list[int] = []
 
     def keep_only(self, journals: Iterable[OpenJournal]) -> None:
         """Drop the times of other outputs, whose pixels would stay in memory with them."""
@@ -65,11 +59,8 @@ class ActionTimes:
 
         return end
 
-    def note_commit(self, journal: OpenJournal | None, at: int) -> None:
-        """Note that a draft was written that was accepted at a time; None for a layer without a journal."""
-        if journal is None:
-            bisect.insort(self.without_journal, at)
-            return
+    def note_commit(self, journal: OpenJournal, at: int) -> None:
+        """Note that a draft was written that was accepted at a time."""
         times = self._of(journal)
         if at not in times.done:  # One of several that were accepted together.
             bisect.insort(times.done, at)

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.errors import LabelsError, NapariSamError
-from napari_sam.journal.journal import Journal, open_journal
-from napari_sam.journal.places import (
+from napari_sam.journal.discovery import (
     SUFFIX,
+    has_journal,
     journal_beside,
     journal_in_cache,
     journals_in_cache,
     labels_in,
     labels_path,
 )
-from napari_sam.labels.targets import read
+from napari_sam.journal.journal import Journal, open_journal
 
 if TYPE_CHECKING:
-    from napari_sam.plugin.layers.label_target import LayerTarget
+    from napari_sam.plugin.layers.labels import LayerLabels
 
 # So many objects are looked at to see whether a journal is of some labels.
 MAX_COMPARED = 50
@@ -73,7 +73,7 @@ def _offer(journal: Path, labels: Path | None = None) -> ResumableWork:
 
 
 def journal_place(
-    about: Mapping[str, Any], target: LayerTarget, name: str, taken: set[Path], is_new: bool, known: Path | None
+    about: Mapping[str, Any], target: LayerLabels, name: str, taken: set[Path], is_new: bool, known: Path | None
 ) -> Path:
     """Return where the journal of a layer is to be.
 
@@ -108,18 +108,18 @@ def journal_place(
     return folder
 
 
-def _is_of(folder: Path, target: LayerTarget, *, is_new: bool = False, was_of_layer: bool = False) -> bool:
+def _is_of(folder: Path, target: LayerLabels, *, is_new: bool = False, was_of_layer: bool = False) -> bool:
     """Return whether a journal is of some labels: most of its objects are there, or nothing was done with it yet."""
     try:
         journal = open_journal(folder)
     except LabelsError:
-        return not (folder / "entries.jsonl").exists()
+        return not has_journal(folder)
     objects = journal.objects
     if is_new or not objects:
         return was_of_layer or _is_unused(journal)  # Undone objects may be redone in the same layer.
     some = objects[:: max(1, len(objects) // MAX_COMPARED)]
     try:
-        there = [bool(np.any(read(target.array, each.plane, each.box) == each.label)) for each in some]
+        there = [bool(np.any(target.read(each.plane, each.box) == each.label)) for each in some]
     except NapariSamError:
         return False
     return 2 * sum(there) >= len(there)

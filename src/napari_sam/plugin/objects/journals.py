@@ -14,16 +14,15 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from napari_sam.errors import LabelsError, NapariSamError
-from napari_sam.journal.discovery import about, record
+from napari_sam.journal.discovery import SUFFIX, about, journal_beside, labels_path, record
 from napari_sam.journal.entries import Entry, LabelClass
 from napari_sam.journal.journal import Journal
 from napari_sam.journal.objects import LabelledObject
-from napari_sam.journal.places import SUFFIX, journal_beside, labels_path
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers import labels as labels_layer
-from napari_sam.plugin.layers.label_target import LayerTarget
+from napari_sam.plugin.layers.labels import LayerLabels
 from napari_sam.plugin.objects.discovery import ResumableWork as ResumableWork
 from napari_sam.plugin.objects.discovery import journal_place, left_work
 from napari_sam.plugin.workers.runner import Work, apart
@@ -99,6 +98,8 @@ class OpenJournal:
         What it was opened for.
     target, journal
         The layer's labels, and what happens to them. The GUI thread reads no journal, which jobs may have locked.
+    folder
+        The folder of the journal, or None for one in memory.
     rows
         The objects by label.
     classes, next_undo, next_redo, redoes_several
@@ -110,8 +111,9 @@ class OpenJournal:
     """
 
     image: Image
-    target: LayerTarget
+    target: LayerLabels
     journal: Journal
+    folder: Path | None
     rows: dict[int, LabelledObject] = field(default_factory=dict)
     classes: list[LabelClass] = field(default_factory=list)
     next_undo: Entry | None = None
@@ -170,6 +172,8 @@ class OpenJournal:
 class Journals:
     """Keeps one journal for each Labels layer that masks are accepted into.
 
+    Where its folder cannot be opened or made, the journal is in memory and ends with the window.
+
     Parameters
     ----------
     runner
@@ -188,7 +192,6 @@ class Journals:
     ) -> None:
         self._runner, self._notify, self._changed = runner, notify, changed
         self._kept: dict[Labels, OpenJournal] = {}
-        self._without: set[Labels] = set()
         self._opening: dict[Labels, list[Callable[[], None]]] = {}
         self._found: WeakKeyDictionary[Image, list[ResumableWork]] = WeakKeyDictionary()
         self._closed = False
@@ -237,21 +240,25 @@ class Journals:
         *,
         is_new: bool = False,
         folder: Path | None = None,
+        highest: int | None = None,
     ) -> None:
-        """Open the journal of a layer and go on, with it or, after a sentence to the user, without.
+        """Open the journal of a layer and go on: with a journal in memory, and a message, where there can be no other.
 
         Parameters
         ----------
         layer, image
             The layer, and the image that its labels are of.
         then
-            Called in the GUI thread, at once where there is a journal or cannot be one.
+            Called in the GUI thread, at once where the journal is open. The layer has no journal then if it was deleted
+            meanwhile, or `folder` could not be opened.
         is_new
             Whether the layer was made just now and holds nothing.
         folder
             The journal to go on with; looked for when left out.
+        highest
+            The highest label of the layer, where it is known.
         """
-        if layer in self._kept or layer in self._without:
+        if layer in self._kept:
             then()
             return
         if layer in self._opening:
@@ -259,16 +266,16 @@ class Journals:
             return
         self._opening[layer] = [then]
         try:
-            job, is_quick = self._open_job(layer, image, is_new, folder)
+            job, is_quick = self._open_job(layer, image, is_new, folder, 0 if is_new else highest)
         except NapariSamError as error:
-            self._on_not_open(layer, error)
+            self._on_not_open(layer, image, error, folder)
             return
 
         def done(kept: OpenJournal) -> None:
             self._on_open(layer, kept)
 
         def failed(error: Exception) -> None:
-            self._on_not_open(layer, error)
+            self._on_not_open(layer, image, error, folder)
 
         if not is_quick:
             apart(self._runner)(Work(job, done, failed))
@@ -286,7 +293,8 @@ class Journals:
             kept.close()
             return
         self._kept[layer] = kept
-        layer.metadata[JOURNAL] = kept.journal.folder
+        if kept.folder is not None:
+            layer.metadata[JOURNAL] = kept.folder
         if kept.journal.trouble:
             self._notify(kept.journal.trouble)
         self._changed(layer, None)
@@ -298,7 +306,6 @@ class Journals:
 
     def forget(self, layer: Labels) -> None:
         """Close the journal of a layer that is gone; what it holds can be gone on with."""
-        self._without.discard(layer)
         waiting = self._opening.pop(layer, [])
         kept = self._kept.pop(layer, None)
         if not self._closed:
@@ -306,10 +313,10 @@ class Journals:
                 then()
         if kept is None:
             return
-        journal, count, array = kept.journal, len(kept.rows), kept.target.array
+        count, array = len(kept.rows), kept.target.array
         kept.close()
-        if isinstance(array, LabelPyramid) or labels_path(array) is None:
-            left = ResumableWork(count, journal.folder, labels_path(array))
+        if kept.folder is not None and (isinstance(array, LabelPyramid) or labels_path(array) is None):
+            left = ResumableWork(count, kept.folder, labels_path(array))
             same = [image for image, offers in self._found.items() if left.journal in {o.journal for o in offers}]
             for image in {kept.image, *same}:
                 others = [offer for offer in self._found.get(image, []) if offer.journal != left.journal]
@@ -400,19 +407,21 @@ class Journals:
     # -- helpers -----------------------------------------------------------------------------------------------------
 
     def _is_open(self, folder: Path) -> bool:
-        return any(kept.journal.folder == folder for kept in self._kept.values())
+        return any(kept.folder == folder for kept in self._kept.values())
 
-    def _open_job(self, layer: Labels, image: Image, is_new: bool, folder: Path | None) -> tuple[Job, bool]:
+    def _open_job(
+        self, layer: Labels, image: Image, is_new: bool, folder: Path | None, highest: int | None
+    ) -> tuple[Job, bool]:
         """Return what opens the journal of a layer, and whether that is quick."""
-        volume, source, target = adapters.shown([image]).volume, source_of(image), LayerTarget(layer)
-        if is_new:
-            target.note_highest(0)
-        taken = {kept.journal.folder for kept in self._kept.values()}
+        volume, source, target = adapters.shown([image]).volume, source_of(image), LayerLabels(layer)
+        target.note_highest(highest)
+        taken = {kept.folder for kept in self._kept.values() if kept.folder is not None}
         name, known = layer.name, None if is_new else layer.metadata.get(JOURNAL)
 
         def job(_: Report) -> OpenJournal:
             place = folder or journal_place(about(volume, source), target, name, taken, is_new, known)
-            return opened(image, target, record(volume, source, target, place, is_new=is_new, durable=False))
+            journal = record(volume, source, target, place, is_new=is_new, durable=False)
+            return opened(image, target, journal, journal.folder)
 
         is_empty = self._found.get(image) == []
         return job, is_new and is_empty and isinstance(volume.array, np.ndarray)
@@ -427,12 +436,15 @@ class Journals:
         for then in waiting:
             then()
 
-    def _on_not_open(self, layer: Labels, error: Exception) -> None:
+    def _on_not_open(self, layer: Labels, image: Image, error: Exception, folder: Path | None) -> None:
         waiting = self._opening.pop(layer, None)
         if waiting is None or self._closed:
             return
-        self._without.add(layer)
         self._notify(f"{layer.name!r} has no journal, so its undo ends with this window. {_first_upper(error)}")
+        if folder is None:
+            with contextlib.suppress(LabelsError):  # The layer cannot be written to any more.
+                target = LayerLabels(layer)
+                self.adopt(layer, opened(image, target, Journal(None, target), None))
         for then in waiting:
             then()
 
@@ -441,9 +453,9 @@ def _ignore(_: Any) -> None:
     return None
 
 
-def opened(image: Image, target: LayerTarget, journal: Journal) -> OpenJournal:
-    """Return a layer with a journal that was just opened, in the thread that opened it."""
-    kept = OpenJournal(image, target, journal)
+def opened(image: Image, target: LayerLabels, journal: Journal, folder: Path | None) -> OpenJournal:
+    """Return a layer with a journal that was just opened, in the thread that opened it; `folder` None: in memory."""
+    kept = OpenJournal(image, target, journal, folder)
     kept.take(Outcome.of(journal, ()))
     return kept
 

@@ -1,4 +1,4 @@
-"""The Labels layers that masks go into: their journals, the next free label of each, and the way back."""
+"""LabelLayers: masks are committed to Labels layers through the journals of these."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import LabelsError, NapariSamError
-from napari_sam.images.lazy.levels import lazy_levels
 from napari_sam.journal.discovery import record
 from napari_sam.journal.entries import Entry, Provenance
-from napari_sam.labels.array import Edit, LabelStore
 from napari_sam.plugin.drafts import PickedObject
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers import labels as labels_layer
-from napari_sam.plugin.layers.label_target import LayerTarget
+from napari_sam.plugin.layers.labels import LayerLabels
 from napari_sam.plugin.objects.journals import Journals, OpenJournal, Outcome, opened, outcome, source_of
 from napari_sam.plugin.workers.runner import Work
 
@@ -45,12 +41,12 @@ class Written:
     area
         How many pixels the object has in the plane.
     number
-        Of the entry in the journal, or None without one.
+        Of the entry in the journal.
     """
 
     label: int
     area: int
-    number: int | None = None
+    number: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,10 +102,9 @@ class Commit:
 
 
 class LabelLayers:
-    """Writes masks into Labels layers under labels that are free.
+    """Commits masks to Labels layers under labels that are free.
 
-    Every layer has a journal, in which what was written is kept and taken back. Where there can be none, writes are
-    remembered here, as long as the window lasts.
+    Every layer has a journal, which writes the masks and undoes that.
 
     Parameters
     ----------
@@ -137,8 +132,6 @@ class LabelLayers:
         self._journals = journals
         self._highest: dict[Labels, int] = {}
         self._watched: set[Labels] = set()
-        self._edits: list[tuple[Labels, list[Edit]]] = []
-        self._stores: dict[Labels, LabelStore] = {}
 
     def watch(self, layer: Labels, highest: int | None = None) -> None:
         """Follow a layer's labels from now on; `highest` is its highest one, where that is known."""
@@ -146,16 +139,17 @@ class LabelLayers:
             self._watched.add(layer)
             layer.events.paint.connect(self._on_paint)
             layer.events.data.connect(self._on_replaced)
-        if highest is not None:
+        if highest is None:
+            return
+        kept = self._journals.kept(layer)
+        if kept is None:
             self._highest.setdefault(layer, highest)
-            kept = self._journals.kept(layer)
-            if kept is not None and not kept.target.is_searched and not kept.is_busy:
-                kept.target.note_highest(highest)
+        elif not kept.target.is_searched and not kept.is_busy:
+            kept.target.note_highest(highest)
 
     def forget(self, layer: Labels) -> None:
         """Stop following a layer, and close its journal."""
         self._highest.pop(layer, None)
-        self._stores.pop(layer, None)
         self._journals.forget(layer)
         if layer in self._watched:
             self._watched.remove(layer)
@@ -192,7 +186,8 @@ class LabelLayers:
                 raise LabelsError("The mask is empty, so there is nothing to accept: move or add a prompt.")
             if target is not None:
                 labels_layer.check_target(target, image)
-                self._journals.open(target, image, lambda: self._write(target, acceptance))
+                highest = self._highest.get(target)
+                self._journals.open(target, image, lambda: self._write(target, acceptance), highest=highest)
             else:
                 self._write_anew(image, acceptance)
         except NapariSamError as error:
@@ -201,33 +196,7 @@ class LabelLayers:
     def prepare(self, layer: Labels, image: Image) -> None:
         """Open the journal of a layer that was chosen, if there is one already."""
         if self._journals.kept(layer) is None and self._journals.is_left(layer, image):
-            self._journals.open(layer, image, lambda: None)
-
-    def undo(self, done: Callable[[Edit, bool], None], failed: Callable[[Exception], None]) -> bool:
-        """Take back the last write that no journal has, into a layer that is still there; say whether there is one.
-
-        Parameters
-        ----------
-        done
-            Told of the write, and whether any of it was still there.
-        failed
-            Told why it cannot be taken back.
-        """
-        while self._edits:
-            layer, edits = self._edits.pop()
-            edit = edits[-1]
-            if layer not in self._viewer.layers:
-                continue
-            store = self._stores.get(layer)
-            if store is not None:
-                self._undo_on_disk(layer, store, edit, done, failed)
-                return True
-            changed = [labels_layer.revert(layer, each) for each in reversed(edits)]
-            if len(edits) == 1 and self._highest.get(layer) == edit.label:
-                self._highest[layer] = edit.label - 1
-            done(edit, any(changed))
-            return True
-        return False
+            self._journals.open(layer, image, lambda: None, highest=self._highest.get(layer))
 
     def _write_anew(self, image: Image, acceptance: Commit) -> None:
         """Write into a new layer, in memory or, where it is too large, on disk."""
@@ -244,59 +213,20 @@ class LabelLayers:
         self._journals.open(layer, image, then, is_new=True)
 
     def _write(self, layer: Labels, acceptance: Commit) -> None:
-        """Write with the journal, or without where there is none."""
+        """Write with the journal of a layer."""
         kept = self._journals.kept(layer)
-        try:
-            if kept is not None:
-                self._write_with(kept, acceptance)
-            elif not _is_on_disk(layer):
-                edit = self._write_without(layer, acceptance)
-                acceptance.done(layer, Written(edit.label, edit.area))
-            elif acceptance.replaces is not None:
-                raise LabelsError(
-                    f"{layer.name!r} is on disk and has no journal, so objects cannot be replaced: close whatever else "
-                    "has it open, or paint over the object."
-                )
-            else:
-                self._write_on_disk(layer, acceptance)
-        except NapariSamError as error:
-            acceptance.failed(error)
+        if kept is None:
+            acceptance.failed(LabelsError(f"{layer.name!r} is gone: choose other labels."))
+            return
+        kept.target.note_used(self._highest.pop(layer, 0))  # Painted while the journal was opened.
 
-    def _write_with(self, kept: OpenJournal, acceptance: Commit) -> None:
         def done(entries: Sequence[Entry]) -> None:
-            acceptance.done(kept.layer, _written(kept, entries[-1]))
+            acceptance.done(layer, _written(kept, entries[-1]))
 
-        act = lambda journal: [acceptance.write(journal)]  # noqa: E731
-        self._journals.act(kept, math.prod(acceptance.box.pixel_shape), act, done, acceptance.failed)
+        def write(journal: Journal) -> list[Entry]:
+            return [acceptance.write(journal)]
 
-    def _write_without(self, layer: Labels, acceptance: Commit) -> Edit:
-        old = acceptance.replaces
-        if old is not None:
-            edits = labels_layer.replace(
-                layer, acceptance.plane, old.mask, acceptance.mask, old.label, acceptance.overlap
-            )
-            self._edits.append((layer, edits))
-            return edits[-1]
-        if layer not in self._highest:
-            self._highest[layer] = labels_layer.find_highest(layer)
-        label = self._highest[layer] + 1
-        if isinstance(layer.data, np.ndarray) and label > np.iinfo(layer.data.dtype).max:
-            labels_layer.widen(layer)
-        edit = labels_layer.write(layer, acceptance.plane, acceptance.mask, label, acceptance.overlap)
-        self._highest[layer] = edit.label
-        self._edits.append((layer, [edit]))
-        return edit
-
-    def _write_on_disk(self, layer: Labels, acceptance: Commit) -> None:
-        store = self._store_of(layer)
-
-        def done(edit: Edit) -> None:
-            self._edits.append((layer, [edit]))
-            self._show(layer)
-            acceptance.done(layer, Written(edit.label, edit.area))
-
-        job = lambda _: store.write(acceptance.plane, acceptance.mask, None, acceptance.overlap)  # noqa: E731
-        self._runner.submit_write(Work(job, done, acceptance.failed))
+        self._journals.act(kept, math.prod(acceptance.box.pixel_shape), write, done, acceptance.failed)
 
     def _create(self, image: Image, acceptance: Commit) -> None:
         """Make a pyramid on disk with its journal in a job, write the first mask into it, and show it."""
@@ -305,9 +235,10 @@ class LabelLayers:
 
         def job(_: Report) -> tuple[LabelPyramid, OpenJournal, Outcome]:
             pyramid = make()
-            target = LayerTarget(None, pyramid)
-            kept = opened(image, target, record(volume, source, target, is_new=False, durable=False))
-            what = outcome(kept.journal, lambda journal: [acceptance.write(journal)])
+            target = LayerLabels(None, pyramid)
+            journal = record(volume, source, target, is_new=False, durable=False)
+            kept = opened(image, target, journal, journal.folder)
+            what = outcome(journal, lambda journal: [acceptance.write(journal)])
             kept.take(what)
             return pyramid, kept, what
 
@@ -324,33 +255,6 @@ class LabelLayers:
                 acceptance.failed(what.error)
 
         self._runner.submit_write(Work(job, done, acceptance.failed))
-
-    def _undo_on_disk(
-        self,
-        layer: Labels,
-        store: LabelStore,
-        edit: Edit,
-        done: Callable[[Edit, bool], None],
-        failed: Callable[[Exception], None],
-    ) -> None:
-        def shown(_: Any) -> None:
-            self._show(layer)
-            done(edit, True)
-
-        self._runner.submit_write(Work(lambda _: store.undo(), shown, failed))
-
-    def _store_of(self, layer: Labels) -> LabelStore:
-        if layer not in self._stores:
-            pyramid = labels_layer.pyramid_of(layer)
-            assert pyramid is not None
-            self._stores[layer] = LabelStore(pyramid)
-        return self._stores[layer]
-
-    def _show(self, layer: Labels) -> None:
-        pyramid = labels_layer.pyramid_of(layer)
-        if pyramid is not None and np.dtype(layer.dtype) != np.dtype(pyramid.dtype):
-            layer.data = lazy_levels(pyramid.levels)  # It was given room for more labels.
-        layer.refresh()
 
     def _on_paint(self, event: Any) -> None:
         layer, label = event.source, int(event.source.selected_label)

@@ -109,7 +109,8 @@ class Objects:
     def note_commit(self, layer: Labels, at: int) -> OpenJournal | None:
         """Note that a draft was written that was accepted at a time; return the journal of its layer, if any."""
         journal = self._journals.kept(layer)
-        self.times.note_commit(journal, at)
+        if journal is not None:  # The layer may have been deleted since.
+            self.times.note_commit(journal, at)
         return journal
 
     def on_changed(self, layer: Labels, labels: Sequence[int] | None) -> None:

@@ -1,0 +1,1 @@
+"""Random annotation sessions and simple models of what they must leave."""
