@@ -9,6 +9,7 @@ from napari.layers import Labels
 
 from napari_sam.plugin.inference.requests import resolve
 from napari_sam.plugin.layers import factory
+from napari_sam.plugin.layers.coverage import make_coverage
 from napari_sam.plugin.prompts.layers import PromptLayers
 from napari_sam.plugin.session import Session
 
@@ -77,7 +78,7 @@ def test_an_output_that_does_not_fit_the_image_is_refused_with_a_message(session
 def test_layers_that_only_show_something_are_no_outputs_but_a_copy_of_one_is(session):
     viewer, image = session.viewer, session.image
     output = viewer.add_labels(np.zeros((40, 50), np.uint16))
-    for make in (factory.make_preview, factory.make_pending, factory.make_coverage):
+    for make in (factory.make_preview, factory.make_pending, make_coverage):
         viewer.add_layer(make(image))
     assert session.outputs == [output]
     preview = viewer.layers[-1]

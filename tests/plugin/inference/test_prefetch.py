@@ -13,10 +13,11 @@ from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import OutputError
 from napari_sam.images.lazy.levels import LazyLevel
 from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.plugin.inference.prefetch import MAX_AHEAD, View, coverage_of, plan_ahead
+from napari_sam.plugin.inference.prefetch import MAX_AHEAD, View, plan_ahead
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers import labels as labels_layer
+from napari_sam.plugin.layers.coverage import coverage_of
 from napari_sam.plugin.objects.files import open_image, use_label_file
 from napari_sam.plugin.reader import get_reader
 

@@ -12,7 +12,7 @@ from tests.plugin.annotating import disc
 from tests.plugin.window import ANSWER_WITHIN
 
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.journal.entries import LabelClass, PackedMask, now
+from napari_sam.journal.entries import LabelClass, now
 from napari_sam.journal.objects import LabelledObject, Part
 from napari_sam.plugin.widgets.object_table import COLUMNS, ObjectModel, ObjectView
 
@@ -24,8 +24,12 @@ def rows_of(model):
     return [[model.index(row, column).data() for column in range(len(COLUMNS))] for row in range(model.rowCount())]
 
 
+def no_entry(number):
+    raise AssertionError(f"The table reads entry {number} of the journal.")
+
+
 def some_object(label, area=10, plane=0, name=None):
-    part = Part(Plane((1, 2), (plane, 0, 0)), Box(0, 0, 5, 5), area, PackedMask.of(disc(2, 2, 2, (5, 5))))
+    part = Part(Plane((1, 2), (plane, 0, 0)), Box(0, 0, 5, 5), area, 1, 0.8, 0.9, no_entry)
     kind = None if name is None else LabelClass(1, name, (1.0, 0.0, 0.0))
     return LabelledObject(label, (part,), now(), now(), kind)
 

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_sam.core.geometry import Box, Plane
@@ -19,6 +17,7 @@ from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import NapariSamError
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
+from napari_sam.plugin.layers.coverage import coverage_of, make_coverage, show_coverage
 from napari_sam.plugin.workers.runner import Work
 
 if TYPE_CHECKING:
@@ -38,8 +37,6 @@ COARSER = 2
 # Length of a slice of bulk work: a click waits no longer than that and one tile.
 SLICE_SECONDS = 0.05
 REDRAW_SECONDS = 0.2
-# Pixels of the coverage's picture along a tile.
-CELLS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +238,9 @@ class Prefetcher:
         tiles = _from_the_middle(grid, level, view.box.grown(max(grid.spans(level)) / 2))
         ready = [tile for tile in tiles if encoder.is_ready(view.plane, tile)]
         if self.coverage is None:
-            self.coverage = own_layers.make_coverage(image)
+            self.coverage = make_coverage(image)
             own_layers.insert_above(self._session.viewer, self.coverage, image)
-        own_layers.show_coverage(self.coverage, image, view.plane, coverage_of(tiles, ready))
+        show_coverage(self.coverage, image, view.plane, coverage_of(tiles, ready))
 
     def _remove_coverage(self) -> None:
         layer, self.coverage = self.coverage, None  # First, or its removal would be taken for the user's.
@@ -314,21 +311,3 @@ def _slice_of(bulk: Iterator[EncodeProgress]) -> Callable[[Report], EncodeProgre
         return now
 
     return job
-
-
-def coverage_of(tiles: list[Tile], ready: list[Tile]) -> tuple[Box, NDArray[np.uint8], tuple[float, float]] | None:
-    """Return which tiles are ready: the box of all, its cells (1 where a ready one owns them), and a cell's size."""
-    if not tiles:
-        return None
-    box = tiles[0].owned
-    for tile in tiles[1:]:
-        box = box.union(tile.owned)
-    height, width = (max(step * tiles[0].side / CELLS, 1.0) for step in tiles[0].step)
-    cells = np.zeros((math.ceil(box.height / height), math.ceil(box.width / width)), np.uint8)
-    for tile in ready:
-        own = tile.owned.moved(-box.top, -box.left)
-        # Rounded alike on both sides, so neighbours share no cell; the last ones take what is left.
-        bottom = None if own.bottom >= box.height else max(round(own.bottom / height), 1)
-        right = None if own.right >= box.width else max(round(own.right / width), 1)
-        cells[round(own.top / height) : bottom, round(own.left / width) : right] = 1
-    return box, cells, (height, width)

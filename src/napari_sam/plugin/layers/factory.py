@@ -17,7 +17,6 @@ import numpy as np
 from napari.layers import Labels, Points, Shapes
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 SIGN_COLORS = {1: "#2ca02c", 0: "#d62728"}
 SHAPE_COLORS = {1: "#ffbf00", 0: "#d62728"}
 PREVIEW_COLOR = "#ffe119"
-COVERAGE_COLOR = "#4aa3df"
 PREVIEW_OPACITY, HOVER_OPACITY = 0.5, 0.3
 # Side in pixels of the array that hover masks are drawn into; the key of its position in the metadata.
 WINDOW_SIDE = 1024
@@ -118,7 +116,7 @@ def make_shapes(image: Image, units: Units = None) -> Shapes:
 
 def make_preview(image: Image) -> Labels:
     """Return a layer for the mask that is not accepted yet; `show_mask` fills it."""
-    return _make_drawing(image, "SAM preview", PREVIEW_COLOR)
+    return make_drawing(image, "SAM preview", PREVIEW_COLOR)
 
 
 def make_pending(image: Image) -> Labels:
@@ -142,7 +140,7 @@ def show_picture(layer: Labels, image: Image, plane: Plane, box: Box, step: int,
     layer.visible = True
 
 
-def _make_drawing(image: Image, name: str, color: str) -> Labels:
+def make_drawing(image: Image, name: str, color: str) -> Labels:
     """Return an empty layer in one color on an image, which only the plugin draws on."""
     layer = Labels(
         np.zeros((1,) * image.ndim, np.uint8),
@@ -361,38 +359,6 @@ def labels_of_pyramid(pyramid: LabelPyramid, image: Image) -> Labels:
     )
     layer.editable = False
     return layer
-
-
-def make_coverage(image: Image) -> Labels:
-    """Return a layer that outlines which tiles are encoded; `show_coverage` fills it."""
-    return _make_drawing(image, "SAM coverage", COVERAGE_COLOR)
-
-
-def show_coverage(
-    layer: Labels,
-    image: Image,
-    plane: Plane,
-    coverage: tuple[Box, NDArray[np.uint8], tuple[float, float]] | None,
-) -> None:
-    """Draw which tiles are encoded; see `coverage_of`."""
-    if coverage is None:
-        layer.data = np.zeros((1,) * image.ndim, np.uint8)
-        return
-    box, cells, size = coverage
-    # Drawn here and not by napari's own contours, of which it complains in three dimensions.
-    cells = np.pad(cells, 1)
-    cells = cells & ~binary_erosion(cells)
-    position, factor = np.array(plane.index, float), np.ones(image.ndim)
-    for axis, start, step in zip(plane.axes, (box.top, box.left), size, strict=True):
-        # The middle of the first cell, which lies outside of the box.
-        position[axis], factor[axis] = start - step / 2 - 0.5, step
-    shape = [1] * image.ndim
-    shape[plane.axes[0]], shape[plane.axes[1]] = cells.shape
-    layer.data = plane.oriented(cells).reshape(shape)
-    # Setting each of them takes napari 10 ms.
-    for name, value in (("scale", np.asarray(image.scale) * factor), ("translate", translate_to(image, position))):
-        if not np.allclose(getattr(layer, name), value, rtol=1e-12):
-            setattr(layer, name, value)
 
 
 def insert_above(viewer: ViewerModel, layer: Layer, below: Layer) -> None:

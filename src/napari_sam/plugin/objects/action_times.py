@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_sam.plugin.objects.journals import OpenJournal
+    from napari_sam.plugin.objects.open_journal import OpenJournal
     from napari_sam.plugin.session import Session
 
 

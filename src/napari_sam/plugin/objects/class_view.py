@@ -22,8 +22,8 @@ from napari_sam.plugin.workers.runner import Work
 
 if TYPE_CHECKING:
     from napari_sam.journal.entries import LabelClass
-    from napari_sam.plugin.objects.journals import OpenJournal
     from napari_sam.plugin.objects.object_list import Objects
+    from napari_sam.plugin.objects.open_journal import OpenJournal
     from napari_sam.plugin.session import Session
     from napari_sam.plugin.workers.runner import Runner
 

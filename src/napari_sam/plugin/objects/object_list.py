@@ -16,7 +16,8 @@ from napari_sam.journal.objects import LabelledObject, Part
 from napari_sam.plugin.drafts import PickedObject
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.objects.files import use_label_file
-from napari_sam.plugin.objects.journals import MAX_SYNC_PIXELS, JournalAction, Journals, OpenJournal, ResumableWork
+from napari_sam.plugin.objects.journals import MAX_SYNC_PIXELS, Journals, ResumableWork
+from napari_sam.plugin.objects.open_journal import JournalAction, OpenJournal
 from napari_sam.plugin.objects.step_labels import StepLabel, described, step_label_of
 from napari_sam.plugin.view import world
 from napari_sam.plugin.workers.runner import Work, apart
@@ -73,8 +74,8 @@ class Objects:
         """The output with its journal; without an output, that of the layer that was used last."""
         target = self._session.target
         if target is not None:
-            return self._journals.kept(target)
-        others = [journal for journal in self._journals.all_kept() if journal.image is self._session.image]
+            return self._journals.get(target)
+        others = [journal for journal in self._journals.all() if journal.image is self._session.image]
         return others[-1] if others else None
 
     @property
@@ -104,11 +105,11 @@ class Objects:
 
     def forget_gone(self) -> None:
         """Drop what is known of outputs whose layer was deleted."""
-        self.times.keep_only(self._journals.all_kept())
+        self.times.keep_only(self._journals.all())
 
     def note_commit(self, layer: Labels, at: int) -> OpenJournal | None:
         """Note that a draft was written that was accepted at a time; return the journal of its layer, if any."""
-        journal = self._journals.kept(layer)
+        journal = self._journals.get(layer)
         if journal is not None:  # The layer may have been deleted since.
             self.times.note_commit(journal, at)
         return journal
@@ -147,7 +148,7 @@ class Objects:
             return
 
         def then() -> None:
-            journal = self._journals.kept(layer)
+            journal = self._journals.get(layer)
             if journal is None or image is not session.image:
                 self._journals.forget(layer)
                 session.set_status("")

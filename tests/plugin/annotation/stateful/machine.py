@@ -403,7 +403,7 @@ class Annotating(RuleBasedStateMachine):
             self._did("accept what is refused")
         else:
             assert not told, told
-            kept = controller.journals.kept(target)
+            kept = controller.journals.get(target)
             label = kept.next_undo.label
             if correction is None:
                 assert label > max(reference.labels.max(), *reference.state.objects, 0)
@@ -450,7 +450,7 @@ class Annotating(RuleBasedStateMachine):
             reference = self.outputs[layer]
             if not mask.any() or reference.refuses(plane, mask, correction.label if correction else -1, overlap):
                 break
-            entry = controller.journals.kept(layer).journal.entries[len(reference.done)]
+            entry = controller.journals.get(layer).journal.entries[len(reference.done)]
             assert entry.label == correction.label if correction else entry.label > reference.labels.max()
             asked, name = prompting.asked(plane, number), None if correction else self.class_name
             reference.together = at
@@ -473,7 +473,7 @@ class Annotating(RuleBasedStateMachine):
 
     def _reference_of(self, layer):
         """Return the reference of a layer, which may have just got a journal, or back what an earlier one holds."""
-        kept = self.controller.journals.kept(layer)
+        kept = self.controller.journals.get(layer)
         folder = None if kept is None else kept.journal.folder
         if layer not in self.outputs:
             earlier = self.references.get(folder)
@@ -833,7 +833,7 @@ class Annotating(RuleBasedStateMachine):
         """Delete layers of the image whose journal is not open: it is what comes back."""
         for layer in self._layers():
             reference = self.outputs[layer]
-            if self.controller.journals.kept(layer) is None and (reference.done or reference.undone):
+            if self.controller.journals.get(layer) is None and (reference.done or reference.undone):
                 self._delete_labels(layer)
 
     def _continue(self):
@@ -967,7 +967,7 @@ class Annotating(RuleBasedStateMachine):
     def _end(self):
         if self.mine[1] is not None:
             self.undo_all_and_redo_all()
-        kept = [(layer, self.controller.journals.kept(layer)) for layer in self.outputs]
+        kept = [(layer, self.controller.journals.get(layer)) for layer in self.outputs]
         folders = [(layer, each.journal.folder) for layer, each in kept if each is not None]
         self.controller.close()
         for layer in self.outputs:
