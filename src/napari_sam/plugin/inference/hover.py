@@ -102,7 +102,7 @@ class HoverSearch:
 
 
 class HoverHost(Protocol):
-    """The part of the controller that previews need."""
+    """Draws previews, and tells whether there may be one."""
 
     @property
     def image(self) -> Image | None:
