@@ -35,7 +35,7 @@ from event_loop import ENTRIES, Watch, wait
 from napari_sam.plugin import controller
 from napari_sam.plugin.inference import hover
 
-ENTRIES[controller.Controller] = (*ENTRIES[controller.Controller], "_on_tool")
+ENTRIES[controller.Controller] = ("_on_tool",)
 ENTRIES[hover.Hover] = ("_on_move", "_on_canvas", "next_work", "_on_answer")
 SECONDS = 8.0
 EVERY_MS = 8
@@ -114,7 +114,7 @@ def measure_rate(session: Session) -> dict[str, Any]:
     asked: dict[Any, float] = {}
     waiting: list[float] = []
     drawn: list[tuple[float, float]] = []
-    move_to, spot_of, show = control.hover.move_to, control.hover._position_of, control.hover._stage.show_hover
+    move_to, spot_of, show = control.hover.move_to, control.hover._position_of, control.hover._host.show_hover
 
     def noted_move(position: Any) -> None:
         moved[tuple(position)] = time.perf_counter()
@@ -135,14 +135,14 @@ def measure_rate(session: Session) -> dict[str, Any]:
             drawn.append((time.perf_counter(), time.perf_counter() - waiting[-1]))
             waiting.clear()
 
-    control.hover.move_to, control.hover._position_of, control.hover._stage.show_hover = noted_move, noted, shown
+    control.hover.move_to, control.hover._position_of, control.hover._host.show_hover = noted_move, noted, shown
     scene = session.viewer.window._qt_viewer.canvas._scene_canvas
     scene.events.draw.connect(on_draw, position="last")
     watch.phase = "hovering"
     busy = time.process_time()
     move_about(session)
     scene.events.draw.disconnect(on_draw)
-    control.hover.move_to, control.hover._position_of, control.hover._stage.show_hover = move_to, spot_of, show
+    control.hover.move_to, control.hover._position_of, control.hover._host.show_hover = move_to, spot_of, show
     late = [latency * 1000 for _, latency in drawn]
     entries = sorted(watch.entries["hovering"], reverse=True)
     return {

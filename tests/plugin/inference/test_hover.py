@@ -184,7 +184,7 @@ def test_an_answer_that_comes_after_the_mouse_has_left_is_dropped(coins, make_co
 def test_before_the_click_n_chooses_the_size_that_the_click_takes(working):
     controller, runner = working
     hover(controller, runner, COIN)
-    controller.editing.cycle(2 - controller.hover._stage.index_in(controller.hover.shown))
+    controller.editing.cycle(2 - controller.hover._host.index_in(controller.hover.shown))
     hover(controller, runner, (COIN[0] + 1, COIN[1]))
     large = controller.hover.shown[2]
     controller.prompts.points.add(np.array([[COIN[0] + 1, COIN[1]]], float))
