@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from napari_sam.labels.targets import LabelTarget
 from tests.journal.former import as_former, former_log_of
 
 from napari_sam.core.geometry import Box, Plane
@@ -32,7 +33,6 @@ from napari_sam.journal.journal import Journal, open_journal
 from napari_sam.journal.storage import files
 from napari_sam.journal.storage.files import NAME, UNFINISHED, log_of
 from napari_sam.journal.storage.former_log import LINES
-from napari_sam.labels.targets import LabelTarget
 
 SHAPE = (80, 80)
 ABOUT = {"image": "a.tif", "shape": list(SHAPE)}

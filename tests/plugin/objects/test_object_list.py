@@ -144,17 +144,17 @@ def test_ten_thousand_objects_are_no_burden(qtbot):
 def test_accept_go_to_reopen_correct_undo_and_redo(open_window, coins, coin_labels, told):
     window = open_window(coins, name="coins")
     widget, controller = window.widget, window.controller
-    widget.object_section.unfold()
+    widget.object_section.expand(animate=False)
     states = []
     for point in (COIN, NEIGHBOUR, THIRD):
         window.click(point)
         window.key(Qt.Key.Key_C)
-        states.append(controller.target.data.copy())
-    labels = controller.target.data
+        states.append(controller.session.target.data.copy())
+    labels = controller.session.target.data
     panel = widget.objects
     assert [row[0] for row in rows_of(panel.model)] == ["1", "2", "3"]
     assert [int(row[2]) for row in rows_of(panel.model)] == np.bincount(labels.ravel())[1:].tolist()
-    assert widget.object_section.button.text() == "Objects (3)"
+    assert widget.object_section.text() == "Objects (3)"
 
     view, table = panel.table.viewport(), panel.table
     spot = table.visualRect(panel.model.index(1, 0)).center()
@@ -163,11 +163,11 @@ def test_accept_go_to_reopen_correct_undo_and_redo(open_window, coins, coin_labe
     assert panel.reopen.isEnabled()
     QTest.mouseDClick(view, Qt.MouseButton.LeftButton, pos=spot)
     window.wait()
-    assert controller.refining.label == 2
-    np.testing.assert_allclose(controller.points.data, [NEIGHBOUR], atol=1)
+    assert controller.session.current.replaces.label == 2
+    np.testing.assert_allclose(controller.prompts.points.data, [NEIGHBOUR], atol=1)
     window.press((90, 99), modifier=SHIFT)
-    assert controller.points.features["label"].tolist() == [1, 0]
-    corrected = controller.candidates[controller.selected]
+    assert controller.prompts.points.features["label"].tolist() == [1, 0]
+    corrected = controller.session.candidates[controller.session.current.selected]
     window.key(Qt.Key.Key_C)
     states.append(labels.copy())
     np.testing.assert_array_equal(labels == 2, corrected.to_array(coins.shape) & (states[-2] != 1) & (states[-2] != 3))
@@ -207,8 +207,8 @@ def test_ctrl_click_takes_up_an_object_with_its_prompts(open_window, coins):
     window.click(COIN)
     window.key(Qt.Key.Key_C)
     window.press((48, 150), modifier=CTRL)
-    window.qtbot.waitUntil(lambda: window.controller.refining is not None)
-    np.testing.assert_allclose(window.controller.points.data, [COIN], atol=1)
+    window.qtbot.waitUntil(lambda: window.controller.session.current.replaces is not None)
+    np.testing.assert_allclose(window.controller.prompts.points.data, [COIN], atol=1)
 
 
 @pytest.mark.usefixtures("screen")
@@ -216,15 +216,15 @@ def test_work_that_was_left_is_offered_on_a_button(open_window, coins, qtbot):
     window = open_window(coins, name="coins")
     window.click(COIN)
     window.key(Qt.Key.Key_C)
-    before = window.controller.target.data.copy()
+    before = window.controller.session.target.data.copy()
     assert not window.widget.resume.isVisibleTo(window.widget)
     window.viewer.window.remove_dock_widget(window.widget)
     again = open_window(coins, name="coins")
     qtbot.waitUntil(lambda: again.widget.resume.isVisibleTo(again.widget), timeout=20_000)
-    assert again.widget.resume.text() == "Continue (1 object)"
+    assert again.widget.resume.text() == "Resume (1 object)"
     again.widget.resume.click()
-    qtbot.waitUntil(lambda: again.controller.target is not None, timeout=20_000)
-    np.testing.assert_array_equal(again.controller.target.data, before)
+    qtbot.waitUntil(lambda: again.controller.session.target is not None, timeout=20_000)
+    np.testing.assert_array_equal(again.controller.session.target.data, before)
     assert not again.widget.resume.isVisibleTo(again.widget)
     assert again.widget.objects.model.rowCount() == 1
 
@@ -234,21 +234,21 @@ def test_clean_up_changes_what_is_seen_and_what_is_written(open_window, coins, q
     window = open_window(coins, name="coins")
     widget, controller = window.widget, window.controller
     window.click(COIN)
-    widget.cleaning_section.unfold()
-    raw = controller.preview.data.copy()
+    widget.cleaning_section.expand(animate=False)
+    raw = controller.preview.layers.current.data.copy()
     widget.cleaning.smooth.setValue(4.0)
-    qtbot.waitUntil(lambda: not np.array_equal(controller.preview.data, raw))
-    seen = controller.mask_of(controller.selected)
+    qtbot.waitUntil(lambda: not np.array_equal(controller.preview.layers.current.data, raw))
+    seen = controller.session.mask_of(controller.session.current)
     assert f"{seen.area} px" in widget.prompts.scores.text()
     window.key(Qt.Key.Key_C)
-    np.testing.assert_array_equal(controller.target.data == 1, seen.to_array(coins.shape))
+    np.testing.assert_array_equal(controller.session.target.data == 1, seen.to_array(coins.shape))
 
 
 @pytest.mark.usefixtures("screen")
 def test_the_widget_stays_narrow_with_all_sections_open(open_window, coins):
     window = open_window(coins, name="coins")
-    window.widget.object_section.unfold()
-    window.widget.cleaning_section.unfold()
+    window.widget.object_section.expand(animate=False)
+    window.widget.cleaning_section.expand(animate=False)
     QTest.qWait(50)
     assert window.widget.width() <= 350
     assert window.widget.mapTo(window.widget, QPoint(0, 0)).x() == 0
@@ -262,15 +262,15 @@ def six_objects(open_window, coins, told):
 
     window = open_window(coins, name="coins")
     controller, plane = window.controller, Plane((0, 1), (0, 0))
-    window.qtbot.waitUntil(lambda: not controller.warming, timeout=ANSWER_WITHIN)
+    window.qtbot.waitUntil(lambda: not controller.session.is_warming, timeout=ANSWER_WITHIN)
     for number in range(6):
         mask = disc(20 + 40 * number, 40 + 50 * number, 9, coins.shape)
-        controller.open.now.candidates = Candidates(
+        controller.session.drafts.current.candidates = Candidates(
             (mask,) * 3, 0, plane, Prompts(np.array([[5.0, 5]]), np.ones(1, bool))
         )
-        controller.accept()
+        controller.commits.accept()
         window.qtbot.waitUntil(lambda count=number + 1: len(controller.objects.rows) == count, timeout=ANSWER_WITHIN)
-    window.widget.object_section.unfold()
+    window.widget.object_section.expand(animate=False)
     return window
 
 
@@ -281,7 +281,7 @@ def classes_of(window):
 
 def forget_object(window):
     QTest.qWait(20)
-    kept = window.controller.objects.kept
+    kept = window.controller.objects.journal
     window.qtbot.waitUntil(lambda: not kept.is_busy, timeout=ANSWER_WITHIN)
 
 
@@ -310,12 +310,12 @@ def test_a_class_of_many_rows_stays_after_the_next_click(screen, six_objects, by
     line.editingFinished.emit()
     forget_object(window)
     assert classes_of(window)[:5] == ["cell"] * 5
-    window.controller.undo()
+    window.controller.undo.undo()
     forget_object(window)
     assert classes_of(window)[:5] == [None] * 5
     panel.table.choose([1, 2, 3, 4, 5])
     assert panel.classes.currentText() == "no class"
-    window.controller.undo()
+    window.controller.undo.undo()
     forget_object(window)
     assert len(classes_of(window)) == (6 if by == "choosing" else 5)
 

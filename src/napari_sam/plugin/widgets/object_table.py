@@ -1,4 +1,4 @@
-"""The objects of a journal as a table: as many rows as there are, of which only those in view are drawn."""
+"""ObjectView: a table of all objects, of which only the rows in view are drawn."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from napari_sam.journal.storage.object_table import Order
 COLUMNS = ("Label", "Class", "Area", "IoU", "Plane", "Time")
 ORDERS: tuple[Order, ...] = ("label", "class", "area", "iou", "plane", "changed")
 TIPS = (
-    "The value of its pixels in the output",
-    "What kind of object it is",
+    "Value of its pixels in the output",
+    "Class of the object",
     "Number of pixels, of all planes",
-    "How well the model thinks that the mask fits (predicted IoU)",
-    "Where it lies in a stack",
-    "When it was changed last",
+    "IoU with the object that the model predicts for the mask",
+    "Position of its plane in a stack",
+    "Time of the last change",
 )
 ROW_HEIGHT = 20
 # Rows that are read at once, and at most remembered.
 PAGE, MAX_READ = 64, 4096
-NOBODY = QModelIndex()
+NO_PARENT = QModelIndex()
 
 
 def plane_text(plane: Plane) -> str:
-    """Return where a plane lies, by its place on the hidden axes."""
+    """Return the position of a plane on the hidden axes."""
     return " ".join(str(at) for axis, at in enumerate(plane.index) if axis not in plane.axes)
 
 
@@ -64,7 +64,7 @@ class ObjectModel(QAbstractTableModel):
         self.endResetModel()
 
     def update(self, label: int, row: LabelledObject | None) -> None:
-        """Show one object as it is now; None: it is gone."""
+        """Update the row of one object; None removes it."""
         if self._labels is None and not self._load_labels(label, row):
             self.reset(self._objects)
             return
@@ -76,16 +76,16 @@ class ObjectModel(QAbstractTableModel):
             self.dataChanged.emit(self.index(at, 0), self.index(at, len(COLUMNS) - 1))
             return
         if at is not None:
-            self.beginRemoveRows(NOBODY, at, at)
+            self.beginRemoveRows(NO_PARENT, at, at)
             self._show(np.delete(self._labels, at))
             self.endRemoveRows()
         if place is not None:
-            self.beginInsertRows(NOBODY, place, place)
+            self.beginInsertRows(NO_PARENT, place, place)
             self._show(np.insert(self._labels, place, label))
             self.endInsertRows()
 
     def row_of(self, label: int) -> int | None:
-        """Return where an object is shown."""
+        """Return the row of an object, or None."""
         if self._labels is not None:
             found = np.flatnonzero(self._labels == label)
             return int(found[0]) if len(found) else None
@@ -114,16 +114,16 @@ class ObjectModel(QAbstractTableModel):
             self._read.update(zip(range(start, stop), found, strict=True))
         return self._read[row]
 
-    def rowCount(self, parent: Any = NOBODY) -> int:  # noqa: N802  Qt's name.
+    def rowCount(self, parent: Any = NO_PARENT) -> int:  # noqa: N802  Qt's name.
         """Return how many objects there are."""
         return 0 if parent.isValid() else self._count
 
-    def columnCount(self, parent: Any = NOBODY) -> int:  # noqa: N802  Qt's name.
+    def columnCount(self, parent: Any = NO_PARENT) -> int:  # noqa: N802  Qt's name.
         """Return how many columns there are."""
         return 0 if parent.isValid() else len(COLUMNS)
 
     def data(self, index: Any, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return what a cell shows."""
+        """Return the content of a cell."""
         row, column = self.object_at(index.row()), index.column()
         if row is None:
             return None
@@ -140,7 +140,7 @@ class ObjectModel(QAbstractTableModel):
     def headerData(  # noqa: N802  Qt's name.
         self, section: int, orientation: Any, role: int = Qt.ItemDataRole.DisplayRole
     ) -> Any:
-        """Return what a column is called."""
+        """Return the title of a column."""
         if orientation != Qt.Orientation.Horizontal:
             return None
         shown = {Qt.ItemDataRole.DisplayRole: COLUMNS, Qt.ItemDataRole.ToolTipRole: TIPS}.get(role)  # type: ignore[call-overload]
@@ -155,7 +155,7 @@ class ObjectModel(QAbstractTableModel):
         self._load()
         rows = {label: self.row_of(label) for label in set(labels)}
         places = [(rows[label], index.column()) for label, index in zip(labels, old, strict=True)]
-        new = [NOBODY if at is None else self.index(at, column) for at, column in places]
+        new = [NO_PARENT if at is None else self.index(at, column) for at, column in places]
         self.changePersistentIndexList(old, new)
         self.layoutChanged.emit()
 
@@ -287,7 +287,7 @@ class ObjectView(QTableView):
             self.scrollTo(first)
 
     def keyPressEvent(self, event: Any) -> None:  # noqa: N802  Qt's name.
-        """Correct the row in hand by Return, delete the selected ones by Delete, and go to it by the arrow keys."""
+        """Correct the current object by Return, delete the selected ones by Delete, go to one by the arrow keys."""
         key, at = event.key(), self.currentIndex()
         if key in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and at.isValid():
             self._reopen(self._model.label_at(at.row()))
