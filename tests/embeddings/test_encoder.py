@@ -24,8 +24,8 @@ WORKER = """
 import os, sys, time
 import numpy as np, zarr
 from napari_sam import Plane
-from napari_sam.embeddings.encoder import Sweep, TileEncoder
-from napari_sam.embeddings.store import DiskStore
+from napari_sam.embeddings.encoder import TileSweep, TileEncoder
+from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.images.volume import Volume
 
 class Predictor:
@@ -39,10 +39,10 @@ class Predictor:
         return embedding.ravel()
 
 volume = Volume.of(zarr.open(sys.argv[1], mode="r"))
-store = DiskStore(sys.argv[2])
+store = EmbeddingStore(sys.argv[2])
 encoder = TileEncoder(volume, Predictor(), lambda: volume.rendering((0, 255)), store)
 planes = [Plane.of(volume.shape)]
-for progress in encoder.encode_all(store, Sweep(encoder, planes, [0, 1])):
+for progress in encoder.encode_all(store, TileSweep(encoder, planes, [0, 1])):
     pass
 store.tidy(older_than=0)
 print(progress)
