@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from napari_sam.labels.targets import LabelTarget
+from napari_sam.labels.array import LabelArray
 from tests.journal.former import as_former, former_log_of
 
 from napari_sam.core.geometry import Box, Plane
@@ -41,7 +41,7 @@ POSIX_ONLY = pytest.mark.skipif(sys.platform == "win32", reason="this is of POSI
 
 
 def target():
-    return LabelTarget(np.zeros(SHAPE, np.uint16))
+    return LabelArray(np.zeros(SHAPE, np.uint16))
 
 
 def accept(journal, number):
@@ -343,7 +343,7 @@ CONVERT = """
 import os, signal, sys
 import numpy as np
 from napari_sam.journal.journal import Journal
-from napari_sam.labels.targets import LabelTarget
+from napari_sam.labels.array import LabelArray
 
 stop_at, seen = int(sys.argv[2]), 0
 
@@ -354,7 +354,7 @@ def count(event, given):
         if seen == stop_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-target = LabelTarget(np.zeros((80, 80), np.uint16))
+target = LabelArray(np.zeros((80, 80), np.uint16))
 sys.addaudithook(count)
 Journal(sys.argv[1], target, about={"image": "a.tif", "shape": [80, 80]}).close()
 """
@@ -386,11 +386,11 @@ import sys
 import numpy as np
 from napari_sam.errors import OutputError
 from napari_sam.journal.journal import Journal, open_journal
-from napari_sam.labels.targets import LabelTarget
+from napari_sam.labels.array import LabelArray
 
 print(len(open_journal(sys.argv[1]).objects))
 try:
-    Journal(sys.argv[1], LabelTarget(np.zeros((80, 80), np.uint16))).close()
+    Journal(sys.argv[1], LabelArray(np.zeros((80, 80), np.uint16))).close()
 except OutputError as error:
     print(error)
 """

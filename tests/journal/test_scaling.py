@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from napari_sam.labels.targets import LabelTarget
+from napari_sam.labels.array import LabelArray
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
@@ -55,7 +55,7 @@ def accept(journal, number):
 
 @contextmanager
 def filled(folder, count):
-    with Journal(folder, LabelTarget(np.zeros(SHAPE, np.uint16)), durable=False) as journal:
+    with Journal(folder, LabelArray(np.zeros(SHAPE, np.uint16)), durable=False) as journal:
         for number in range(count):
             accept(journal, number)
         yield journal
@@ -93,7 +93,7 @@ def steps_with(count, folder, steps):
     """Return how many steps each operation takes on a journal with so many objects."""
     with filled(folder, count) as journal:
         found = {name: steps.of(lambda work=work: work(journal)) for name, work in WORK.items()}
-    target = LabelTarget(np.zeros(SHAPE, np.uint16))
+    target = LabelArray(np.zeros(SHAPE, np.uint16))
     found["open"] = steps.of(lambda: Journal(folder, target).close())
     found["open to read"] = steps.of(lambda: open_journal(folder).objects[:ROWS])
     return found
