@@ -10,6 +10,7 @@ from typing import Literal, overload
 from napari_sam.arguments import shown
 from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask
+from napari_sam.core.prompt_checks import check_mask
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import PromptError
 
@@ -73,6 +74,23 @@ class Candidates(Sequence[Mask]):
         if mask is self.best:
             return "best"
         return next((CANDIDATE_NAMES[i + 1] for i, known in enumerate(self.masks) if known is mask), None)
+
+
+def best_of(answer: Mask | Candidates | None) -> Mask | None:
+    """Return an earlier answer as a mask: of candidates the best one.
+
+    Raises
+    ------
+    PromptError
+        It is neither a mask nor candidates, or a mask whose pixels do not fit its box.
+    """
+    if isinstance(answer, Candidates):
+        return answer.best
+    if not (answer is None or isinstance(answer, Mask)):
+        raise PromptError(f"The earlier answer must be a mask or candidates and is {shown(answer)}: correct it.")
+    if answer is not None:
+        check_mask(answer)
+    return answer
 
 
 class AnswerCache:

@@ -1,4 +1,4 @@
-"""Masks: a box and the pixels in it, never an array of the whole image."""
+"""Masks: a box and the pixels in it, never an array of the whole image; and how each was made."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, positive
+from napari_sam.core.rendering import Rendering
 from napari_sam.core.tiles import Tile
 
 STABILITY_OFFSET = 1.0
@@ -65,6 +66,34 @@ class Mask:
         array = np.zeros(shape, bool)
         array[self.box.slices] = self.pixels
         return array
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How a mask was made.
+
+    Parameters
+    ----------
+    model, model_digest
+        The predictor's name, and the hash of its weights.
+    level, tile
+        Level and read box of the tile that was decoded.
+    downsample
+        Image pixels for each pixel of the screen.
+    candidate
+        Its name among the three candidates: "small", "medium", "large", or "best".
+    rendering, channels
+        The contrast and the channels of the encoder's input.
+    """
+
+    model: str | None = None
+    model_digest: str | None = None
+    level: int | None = None
+    tile: Box | None = None
+    downsample: float | None = None
+    candidate: str | None = None
+    rendering: Rendering | None = None
+    channels: tuple[int, ...] = ()
 
 
 def mask_from_logits(logits: NDArray[np.float32], tile: Tile, iou_prediction: float = float("nan")) -> Mask:

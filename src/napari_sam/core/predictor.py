@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.arguments import shown
 from napari_sam.core.prompts import TilePrompts
+from napari_sam.errors import ModelError
 
 # A `torch.Tensor`, used only by the model that created it.
 Tensor = Any
@@ -132,3 +135,23 @@ class TextPredictor(Protocol):
     def find(self, embedding: Embedding, text: str, threshold: float = 0.5) -> Found:
         """Find the objects that a short noun phrase names, each with a score above the threshold."""
         ...
+
+
+def checked_model(model: Any) -> str | Path | Predictor:
+    """Return a model as a name, a path or a loaded predictor.
+
+    Raises
+    ------
+    ModelError
+        It is none of these.
+    """
+    if isinstance(model, (str, Path)):
+        return model
+    missing = [name for name in ("encode", "decode", "input_side", "digest") if not hasattr(model, name)]
+    if missing or isinstance(model, type):
+        raise ModelError(
+            f"The model cannot be {shown(model)}: give a name (see napari-sam models), the path of a checkpoint, or "
+            "what load_predictor returned."
+        )
+    predictor: Predictor = model
+    return predictor

@@ -1,4 +1,4 @@
-"""TileEncoder: embeddings of single tiles, each step at most once, and of many tiles in a row."""
+"""TileEncoder: the embeddings of a volume's tiles, each read and encoded at most once; and of many tiles in a row."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.arguments import each, whole
 from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.masks import Mask, Provenance
+from napari_sam.core.prompts import Prompts
 from napari_sam.core.rendering import Rendering
 from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.embeddings.bulk import BulkPass
@@ -74,6 +77,39 @@ class TileSweep:
     ) -> None:
         self._encoder, self._planes, self._levels, self._box = encoder, planes, levels, box
 
+    @classmethod
+    def checked(cls, encoder: TileEncoder, planes: Sequence[Plane], levels: Any, box: Any) -> TileSweep:
+        """Return the sweep over levels and a box that a caller named.
+
+        Parameters
+        ----------
+        encoder, planes
+            As for the class; one plane at least.
+        levels
+            A level, or a sequence of them.
+        box
+            (top, left, bottom, right), or None.
+
+        Raises
+        ------
+        PromptError
+            The planes have no such level, or the box is none or lies outside.
+        """
+        grid = encoder.grid(planes[0])
+        least, most = grid.min_level, grid.max_level
+        advice = (
+            "at level 0 a pixel of the encoder's input is one of the image, and here there are the levels "
+            f"{least} to {most}"
+        )
+        is_row = isinstance(levels, Sequence) or getattr(levels, "ndim", 0) == 1
+        numbers = each(
+            levels if is_row else [levels],
+            "The levels",
+            "whole numbers",
+            lambda level: whole(level, "A level", advice, least=least, most=most),
+        )
+        return cls(encoder, planes, numbers, None if box is None else Prompts.of(box=box, shape=grid.shape).box)
+
     def __len__(self) -> int:
         return self.count
 
@@ -106,25 +142,27 @@ class TileSweep:
 
 
 class TileEncoder:
-    """Encodes tiles of a volume, with a cache in memory and optionally a store on disk.
+    """Encode the tiles of a volume, and keep the embeddings in memory and, with a store, on disk.
 
     Parameters
     ----------
     volume
         The image.
     predictor
-        Model that encodes the tiles.
+        The model.
     rendering
-        Returns the rendering of the whole volume; called at the first use.
+        Returns the rendering of the whole volume; called when it is first needed.
     store
-        Store of embeddings on disk, or None.
+        The store that embeddings are read from and written to, or None for memory only.
 
     Attributes
     ----------
+    store
+        The store; that of `encode_all` from its first tile on.
     progress
         Called with a message before a tile is encoded for an interaction, or None.
     trouble
-        Error after which nothing more is written to the store, or None. Interactions continue without the store.
+        The reason why nothing more is written to the store, or None. Interactions continue without it.
     """
 
     def __init__(
@@ -186,8 +224,32 @@ class TileEncoder:
                 self.trouble = str(error)
         return embedding
 
+    def provenance(self, mask: Mask, candidate: str | None = None, downsample: float | None = None) -> Provenance:
+        """Return how a mask was made, for its entry in a journal.
+
+        Parameters
+        ----------
+        mask
+            A mask that was decoded on one of these tiles, or that was made of such a mask.
+        candidate
+            Its name among the three candidates.
+        downsample
+            Image pixels for each pixel of the screen, if there was a screen.
+        """
+        tile = mask.tile
+        return Provenance(
+            model=self.predictor.name,
+            model_digest=self.predictor.digest,
+            level=None if tile is None else tile.level,
+            tile=None if tile is None else tile.read,
+            downsample=downsample,
+            candidate=candidate,
+            rendering=None if tile is None else self.rendering,
+            channels=self.volume.channels,
+        )
+
     def refresh(self) -> None:
-        """Clear what depends on the pixels, after they were changed in place."""
+        """Forget rendering and tiles, because pixels of the image have changed."""
         self._rendering = None
         self._digests.clear()
         self.volume.forget()
@@ -195,13 +257,14 @@ class TileEncoder:
     def encode_all(self, store: EmbeddingStore, places: TileSweep) -> Iterator[EncodeProgress]:
         """Encode many tiles into a store, except those that it contains and tiles of one value.
 
-        Reading, encoding and writing run in parallel threads. Memory is bounded by a few batches. Several processes may
-        work on one store: tiles locked by another process are revisited at the end.
+        Reading runs ahead of encoding and writing behind it, in other threads; memory is bounded by a few batches, not
+        by the number of tiles. Several processes may work on one store: tiles locked by another process are revisited
+        at the end.
 
         Parameters
         ----------
         store
-            Store of the embeddings.
+            The store to write to. It becomes the encoder's own, so that interactions find what was encoded.
         places
             Tiles, in the order of encoding.
 
@@ -219,6 +282,7 @@ class TileEncoder:
             raise OutputError(f"{store.path} is opened read-only: open it for writing to encode into it.")
         if places.count > MAX_TILES:
             raise ImageError(f"The image has {places.count:.1e} tiles, too many to encode: name a part of it by a box.")
+        self.store = store
         progress = EncodeProgress(len(places))
         left: TileSweep | list[TileKey] = places
         while len(left):

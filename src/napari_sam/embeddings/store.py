@@ -7,12 +7,15 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from inspect import isfunction
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.arguments import path_argument
 from napari_sam.embeddings.zarr_layout import (
     ARRAY,
     CHUNK,
@@ -28,6 +31,9 @@ from napari_sam.files.folders import cache_capacity, embedding_folder
 from napari_sam.files.locks import try_lock
 from napari_sam.files.paths import local_path
 from napari_sam.files.process_locks import process_lock, remove_stale_locks
+
+if TYPE_CHECKING:
+    from napari_sam.core.predictor import Predictor
 
 PARTIAL_SECONDS = 300.0
 WAIT_SECONDS = 0.05
@@ -289,3 +295,30 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         return list(entries)
     return []
+
+
+# Chooses the store when the model is loaded; see `default_store`.
+StoreChoice = Callable[["Predictor"], EmbeddingStore | None]
+
+
+def checked_store(store: Any) -> EmbeddingStore | StoreChoice | None:
+    """Return a store of embeddings, opened where its folder or URL was given.
+
+    Parameters
+    ----------
+    store
+        An `EmbeddingStore`, a folder, a URL, a function that returns a store for a loaded predictor, or None.
+
+    Raises
+    ------
+    OutputError
+        It is none of these, or the folder or URL cannot be used.
+    """
+    if store is None or isinstance(store, EmbeddingStore):
+        return store
+    if isfunction(store):
+        choice: StoreChoice = store
+        return choice
+    if isinstance(store, str) and "://" in store:
+        return EmbeddingStore(store)
+    return EmbeddingStore(path_argument(store, "The store", OutputError))

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from napari_sam.errors import ModelError
+from napari_sam.models.meta_device import without_values
 from napari_sam.models.nesting import State, WeightSet, joined, only_part, weight_sets
 
 _LOG = logging.getLogger(__name__)
@@ -249,7 +250,7 @@ def _network(family: str) -> nn.Module:
     from napari_sam.models.compact import Compact
     from napari_sam.models.sam.network import build
 
-    with torch.device("meta"):
+    with without_values():
         return Compact() if family == "compact" else build(family)
 
 

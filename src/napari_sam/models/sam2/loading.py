@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from napari_sam.errors import ModelError, first_line
+from napari_sam.models.meta_device import is_initialization
 
 
 def filled(make: Callable[[], Any], state: Mapping[str, Tensor], name: str) -> Any:
@@ -45,12 +46,17 @@ def filled(make: Callable[[], Any], state: Mapping[str, Tensor], name: str) -> A
 
 
 class Weightless(TorchFunctionMode):
-    """Create the uninitialized weights of layers without memory; computed tensors are real."""
+    """Create uninitialized tensors, which layers make for their weights, on the meta device and leave them so.
+
+    Tensors that are computed, such as tables of positions, keep their values.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if is_initialization(func):
+            return kwargs.get("tensor", args[0] if args else None)
         if func is torch.empty:
             kwargs = {**kwargs, "device": "meta"}
         return func(*args, **kwargs)
