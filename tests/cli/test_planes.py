@@ -13,11 +13,11 @@ import tifffile
 import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from napari_sam.labels.array import LabelArray
 from skimage.data import coins
 from tests.cli.checks import Run
 
 from napari_sam.exchange.label_writer import LabelWriter
-from napari_sam.labels.targets import LabelTarget
 from napari_sam.segmenter import Segmenter
 from napari_sam.tasks.batch import segment_all
 
@@ -104,7 +104,7 @@ def test_any_order_of_axes_and_columns_names_the_same_pixels(
     segmenter = Segmenter(path, model=make_predictor(), axes=(axes.index("Y"), axes.index("X")))
     assert segmenter.shape == tuple(sizes[axis] for axis in axes)
     (one,) = parse_csv(f"{','.join(order)}\n{','.join(str(at[name]) for name in order)}\n", "a.csv")
-    target = LabelTarget(np.zeros(segmenter.shape, np.uint16))
+    target = LabelArray(np.zeros(segmenter.shape, np.uint16))
     (outcome,) = segment_all(segmenter, [one], None, LabelWriter(target))
     assert outcome.error is None
     labels = np.asarray(target.array).transpose([axes.index(axis) for axis in "TZYX"])

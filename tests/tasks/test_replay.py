@@ -17,8 +17,8 @@ from napari_sam.errors import LabelsError, OutputError
 from napari_sam.journal.discovery import find_journal
 from napari_sam.journal.journal import open_journal
 from napari_sam.journal.semantic import ClassMap, update_semantic, write_semantic
+from napari_sam.labels.array import LabelArray
 from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.labels.targets import LabelTarget
 from napari_sam.segmenter import Segmenter
 from napari_sam.tasks.replay import overlap_of, replay_prompts
 
@@ -199,7 +199,7 @@ def test_done_again_by_the_same_model_it_is_the_same(open_segmenter, discs, make
     segmenter.accept(segmenter.segment(box=(60, 70, 100, 110)))
     segmenter.accept(Mask(Box(280, 0, 290, 10), np.ones((10, 10), bool)))
     segmenter.close()
-    target = LabelTarget(np.zeros(discs.shape, np.uint16))
+    target = LabelArray(np.zeros(discs.shape, np.uint16))
     outcomes = list(
         replay_prompts(open_journal(tmp_path / "a.journal"), Segmenter(discs, model=make_predictor()), target)
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_sam.core.predictor import Predictor
     from napari_sam.images.volume import Volume
     from napari_sam.journal.journal import Journal
-    from napari_sam.labels.targets import LabelTarget
+    from napari_sam.labels.array import LabelArray
 
 
 def replay(
@@ -167,7 +167,7 @@ def _warn_of_another_image(journal: Journal, volume: Volume | None, image: str |
 
 
 def _by_prompts(
-    journal: Journal, volume: Volume, predictor: Predictor, options: ImageOptions, target: LabelTarget
+    journal: Journal, volume: Volume, predictor: Predictor, options: ImageOptions, target: LabelArray
 ) -> str:
     """Segment the objects of a journal with another model, and return a summary."""
     from napari_sam.tasks.opening import open_segmenter

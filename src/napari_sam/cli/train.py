@@ -36,7 +36,7 @@ def train(
 
 def _check_files(config: Path, options: TrainOptions) -> None:
     """Refuse a folder of results where the results would replace an input of the training."""
-    from napari_sam.training.train import CURVE_FILE, PICTURE_FILE, STATE_FILE, WEIGHTS_FILE
+    from napari_sam.training.checkpoint import CURVE_FILE, PICTURE_FILE, STATE_FILE, WEIGHTS_FILE
 
     inputs = {"configuration": config, "manifest": options.manifest, "split": options.split, "init": options.init}
     for number, (image, labels) in enumerate(options.pairs, 1):

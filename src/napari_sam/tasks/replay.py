@@ -9,12 +9,12 @@ from napari_sam.core.masks import Mask, iou
 from napari_sam.errors import NapariSamError
 from napari_sam.journal.entries import Entry, Provenance
 from napari_sam.journal.journal import Journal
-from napari_sam.labels.targets import LabelTarget
+from napari_sam.labels.array import LabelArray
 from napari_sam.segmenter import CANDIDATE_NAMES, CandidateName, Segmenter
 from napari_sam.tasks.batch import Outcome, segment_prompts
 
 
-def replay_prompts(journal: Journal, segmenter: Segmenter, target: LabelTarget) -> Iterator[Outcome]:
+def replay_prompts(journal: Journal, segmenter: Segmenter, target: LabelArray) -> Iterator[Outcome]:
     """Segment the objects of a journal again by their prompts, with another model.
 
     Each object is written once, under its label, as it was corrected last. An object without prompts is written as it
