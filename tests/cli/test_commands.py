@@ -28,6 +28,7 @@ from napari_sam.cli import app as cli
 from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.labels.array import LabelStore
 from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.testing import TIMEOUT
 
 COIN, OTHER_COIN, BESIDE_THE_COIN = (124, 205), (193, 212), (124, 160)
 COIN_BOX = (102, 182, 146, 227)
@@ -459,7 +460,7 @@ def test_prompts_without_any_mask_write_nothing(
 def _shell(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "napari_sam.cli", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT, env=environment)
 
 
 def test_a_truncated_stack_in_a_real_process_says_one_sentence(tmp_path: Path) -> None:

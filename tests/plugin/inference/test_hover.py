@@ -234,8 +234,7 @@ def test_it_lies_in_its_place_on_any_plane(make_controller, coins, order):
 def test_twenty_coins_by_hover_click_and_c_in_a_real_window(screen, open_window, coins, coin_labels, told):
     window = open_window(coins, name="coins")
     window.viewer.scene.camera.zoom /= 1.5  # All of it is to be in view.
-    QTest.qWait(400)
-    window.qtbot.waitUntil(window.is_still, timeout=30_000)
+    window.wait_ready()
     places = [np.argwhere(coin_labels == label).mean(0) for label in range(1, coin_labels.max() + 1)]
     taken = 0
     for place in places[:20]:
@@ -253,7 +252,7 @@ def test_twenty_coins_by_hover_click_and_c_in_a_real_window(screen, open_window,
 
 def test_leaving_the_canvas_takes_the_preview_away(screen, open_window, coins):
     window = open_window(coins, name="coins")
-    window.qtbot.waitUntil(window.is_still, timeout=30_000)
+    window.wait_ready()
     window.hover(COIN)
     assert window.controller.preview.visible
     QApplication.sendEvent(window.canvas, QEvent(QEvent.Type.Leave))
@@ -269,6 +268,5 @@ def test_leaving_the_canvas_takes_the_preview_away(screen, open_window, coins):
     QTest.mousePress(window.canvas, Qt.MouseButton.LeftButton, pos=window.pixel(COIN))
     for step in range(1, 4):
         QTest.mouseMove(window.canvas, window.pixel(COIN) + QPoint(10 * step, 0))
-        QTest.qWait(20)
-    assert not window.controller.preview.visible
+    window.wait_until(lambda: not window.controller.preview.visible)
     QTest.mouseRelease(window.canvas, Qt.MouseButton.LeftButton, pos=window.pixel(COIN) + QPoint(30, 0))

@@ -8,6 +8,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_sam.plugin.view.canvas_hint import HINT
+from napari_sam.testing.window import flush
 
 pytestmark = pytest.mark.usefixtures("screen")
 
@@ -24,7 +25,7 @@ def iou(a, b):
 def window(open_window, coins, told):
     window = open_window(coins, name="coins")
     window.viewer.scene.camera.zoom /= 1.5
-    QTest.qWait(50)
+    flush()
     yield window
     assert told == []
 
@@ -57,11 +58,10 @@ def test_a_drag_with_the_right_button_zooms_and_makes_no_point(window):
     QTest.mousePress(window.canvas, RIGHT, pos=start)
     for step in range(1, 6):
         QTest.mouseMove(window.canvas, start + QPoint(0, 12 * step))
-        QTest.qWait(20)
+    window.wait_until(lambda: window.viewer.scene.camera.zoom != zoom)
     QTest.mouseRelease(window.canvas, RIGHT, pos=start + QPoint(0, 60))
-    QTest.qWait(50)
+    window.wait()
     assert signs(window) == [1]
-    assert window.viewer.scene.camera.zoom != zoom
 
 
 def test_control_click_takes_up_an_object_of_the_output_and_accept_replaces_it(window, coin_labels):
@@ -116,14 +116,7 @@ def test_a_scribble_and_a_lasso_are_prompts(window, coin_labels, tool):
     around = [(row + 22 * np.cos(a), col + 22 * np.sin(a)) for a in angle]
     along = [(row + np.sin(t) * 3, col + 14 * t) for t in np.linspace(-1, 1, 12)]
     track = around if tool == "lasso" else along
-    QTest.mouseMove(window.canvas, window.pixel(track[0]))
-    QTest.mousePress(window.canvas, LEFT, pos=window.pixel(track[0]))
-    for point in track[1:]:
-        QTest.mouseMove(window.canvas, window.pixel(point))
-        QTest.qWait(15)
-    QTest.mouseRelease(window.canvas, LEFT, pos=window.pixel(track[-1]))
-    QTest.qWait(50)
-    window.wait()
+    window.drag_along(track)
     assert len(window.controller.shapes.data) == 1
     mask = window.controller.candidates[window.controller.selected]
     assert iou(mask.to_array(coin_labels.shape), coin_labels == coin_labels[COIN]) > 0.85
@@ -167,7 +160,7 @@ def test_the_canvas_hints_says_what_a_click_means_and_gives_the_users_text_back(
     window.widget.prompts.tools["points"].click()
     assert overlay.text != "mine"
     window.viewer.window.remove_dock_widget(window.widget)
-    QTest.qWait(50)
+    flush()
     assert (overlay.visible, overlay.text) == (True, "mine")
 
 
