@@ -15,7 +15,7 @@ XVFB = $(shell command -v xvfb-run >/dev/null 2>&1 && echo 'xvfb-run -a -s "-scr
 PACKAGES := xvfb xauth libgl1 libegl1 libxkbcommon0 libfontconfig1 libdbus-1-3 libxcb-cursor0 libxkbcommon-x11-0 \
 	libxcb-icccm4 libxcb-keysyms1 libxcb-image0 libxcb-render-util0 libxcb-shape0 fonts-dejavu-core
 
-.PHONY: demo test test-oldest lint lint-style lint-types lint-imports format screenshots model-card benchmark clean system
+.PHONY: demo test test-oldest lint lint-style lint-types lint-imports format docs tables screenshots model-card benchmark clean system
 
 demo: $(READY)
 	$(BIN)/napari-sam demo --out demo_output
@@ -48,15 +48,22 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 screenshots: $(READY)
-	$(XVFB) $(BIN)/python docs/make_screenshots.py
+	$(XVFB) $(BIN)/python tools/make_screenshots.py
 
-# The table of the model card from docs/results, and its pictures.
-model-card: $(READY)
-	$(BIN)/python docs/make_model_card.py
+# The site, with warnings as errors, into build/site. Not with --quiet, which hides warnings from --strict, too.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The parts of the pages that come from the program and from benchmarks/results.
+tables: $(READY)
+	$(BIN)/python tools/generated_docs.py
+
+model-card: tables
+	$(BIN)/python tools/make_model_card.py
 
 benchmark: $(READY)
 	$(BIN)/python benchmarks/compact.py
-	$(BIN)/python benchmarks/sam.py --write docs/results/sam_speed.json --docs docs/speed.md
+	$(BIN)/python benchmarks/sam.py --write benchmarks/results/sam_speed.json
 	$(BIN)/python benchmarks/large.py
 	$(XVFB) $(BIN)/python benchmarks/event_loop.py
 
@@ -66,7 +73,7 @@ $(READY): pyproject.toml constraints.txt | system
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gui,sam2,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gui,sam2,test,docs]'
 	@# Only the parity tests want it, without what it depends on; they skip where it cannot be had.
 	$(BIN)/python -m pip install --quiet setuptools wheel hydra-core iopath && \
 		$(BIN)/python -m pip install --quiet --no-deps segment-anything-hq==0.3 && \

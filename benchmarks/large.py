@@ -1,6 +1,6 @@
 """The first click and the accept on images that do not fit in memory, against a small array, as ratios.
 
-python benchmarks/large.py [--rounds 7] [--json docs/results/large.json]
+python benchmarks/large.py [--rounds 7] [--json benchmarks/results/large.json]
 
 The same pixels lie under the click in all of them. Each case runs in a process of its own, all cases in turn in every
 round; the model is loaded and warm, the contrast is given, and what is timed is a first click at a place that nothing
@@ -98,10 +98,10 @@ def click(folder: Path, name: str) -> dict[str, float]:
 def accept(folder: Path, shape: tuple[int, ...]) -> dict[str, float]:
     """Accept a mask of 500 x 500 pixels into a label pyramid, at a corner of chunks, and take it back."""
     from napari_sam import Box, LabelPyramid, Mask, Plane
-    from napari_sam.labels.array import LabelStore
+    from napari_sam.labels.array import LabelArray
 
     pyramid = LabelPyramid.create(folder / f"labels-{len(shape)}-{shape[-1]}.ome.zarr", shape)
-    store = LabelStore(pyramid)
+    store = LabelArray(pyramid)
     plane = Plane.of(shape, None if len(shape) == 2 else shape[0] // 2)
     rows, cols = np.indices((500, 500)) - 250
     pixels = rows**2 + cols**2 < 250**2

@@ -2,7 +2,7 @@
 
     python benchmarks/sam.py                      # ViT-B on this machine's processor, one thread, processor time
     python benchmarks/sam.py --device cuda        # tiles a second, in batches; --size vit_b, vit_l or vit_h
-    python benchmarks/sam.py --write docs/results/sam_speed.json
+    python benchmarks/sam.py --write benchmarks/results/sam_speed.json
 
 Ratios are of medians over rounds in which every contender runs once. On a processor it is the time of the process with
 one thread, which neighbours disturb least; `--threads` takes more and the time on the clock. It needs the packages of
@@ -322,39 +322,6 @@ def peak(device: str, dtype: torch.dtype) -> float:
     return 2 * count**3 / min(times)
 
 
-def write_docs(page: Path, report: dict[str, Any]) -> None:
-    """Replace what stands between the page's marks for this kind of device and model."""
-    kind = "cpu" if "GPU" not in report["device"] and "NVIDIA" not in report["device"] else "cuda"
-    begin, end = (f"<!-- {word} {kind} {report['size']} -->" for word in ("begin", "end"))
-    lines = [
-        f"{report['device']}, {report['threads']} thread(s), torch {report['torch']}, {report['size']}, "
-        f"{report['batch']} tile(s) at a time, {report['unit']}, median (least to most) of {report['rounds']} rounds; "
-        f"a large matrix product reaches {report['peak']['float32']:.0f} GFLOP/s in float32 and "
-        f"{report['peak']['bfloat16']:.0f} in bfloat16.",
-    ]
-    titles = {"encode": "Encode a tile of 1024 x 1024", "click": "Click on an encoded tile to three full masks"}
-    for key, title in titles.items():
-        if key in report:
-            lines += ["", f"| {title} | ms | times faster |", "|---|---|---|"]
-            for row in report[key]:
-                spread = f"{row['ms']:.0f} ({row['least']:.0f} to {row['most']:.0f})"
-                lines.append(f"| {row['name']} | {spread} | {row['ratio']:.2f} |")
-    if "hover" in report:
-        rates = ", ".join(f"{name} {rate:.0f}" for name, rate in report["hover"].items())
-        lines += ["", f"Answers a second on an encoded tile, as a moving cursor asks for them: {rates}."]
-    for name, row in report.get("bulk", {}).items():
-        lines += [
-            "",
-            f"Bulk encoding of a zarr plane with {name}: {row['tiles_per_s']:.2f} tiles a second, the image "
-            f"encoder at work {row['busy']:.1%} of the time, at most {row['numpy_mib']:.0f} MiB of arrays.",
-        ]
-    text = page.read_text()
-    if begin not in text or end not in text:
-        sys.exit(f"{page} has no marks {begin} and {end}: add them where the tables belong.")
-    before, rest = text.split(begin, 1)
-    page.write_text(f"{before}{begin}\n" + "\n".join(lines) + f"\n{end}{rest.split(end, 1)[1]}")
-
-
 def main() -> None:
     """Run everything and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -366,7 +333,6 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="ours compiled as well")
     parser.add_argument("--skip", nargs="*", default=[], choices=["encode", "click", "hover", "bulk"])
     parser.add_argument("--write", type=Path, help="a JSON file for the docs")
-    parser.add_argument("--docs", type=Path, help="the page whose tables are to be replaced")
     arguments = parser.parse_args()
     arguments.batch = arguments.batch or (8 if arguments.device.startswith("cuda") else 1)
     torch.set_num_threads(arguments.threads)
@@ -402,8 +368,6 @@ def main() -> None:
     report["unit"] = unit
     if arguments.write:
         arguments.write.write_text(json.dumps(report, indent=1) + "\n")
-    if arguments.docs:
-        write_docs(arguments.docs, report)
 
 
 if __name__ == "__main__":

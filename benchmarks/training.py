@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_sam import Segmenter
-from napari_sam.evaluation.protocol import LabelledImage, evaluate, read_manifest, read_split, split_images
+from napari_sam.evaluation.datasets import LabelledImage, read_manifest, read_split, split_images
+from napari_sam.evaluation.protocol import evaluate
 from napari_sam.models import load_predictor
 from napari_sam.training.train import TrainOptions, read_config, train
 from napari_sam.weights.registry import REGISTRY

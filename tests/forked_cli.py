@@ -1,17 +1,19 @@
 """The command in processes that are forked from one where everything is imported, so that they start at once.
 
-Such a process counts its changes to files: files opened for writing or locking, folders made, and anything renamed or
-removed. It can be killed at any of them, so the moment does not depend on how fast the machine is.
+Such a process counts its changes to files: files opened for writing or locking, folders made, anything renamed or
+removed, and the transactions of journals. It can be killed at any of them, so the moment does not depend on how fast
+the machine is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -21,9 +23,18 @@ from typing import Any
 PRELOADED = [
     *("torch", "zarr", "tifffile", "safetensors.torch", "skimage.data", "napari_sam.cli", "napari_sam.models"),
     *("napari_sam.models.compact", "napari_sam.segmenter", "napari_sam.tasks.replay", "napari_sam.training.train"),
-    *("napari_sam.evaluation.protocol", "napari_sam.tasks.find", "matplotlib.figure", "tests.text_model"),
+    *(
+        "napari_sam.evaluation.protocol",
+        "napari_sam.tasks.find",
+        "napari_sam.tasks.batch",
+        "matplotlib.figure",
+        "tests.text_model",
+    ),
 ]
-CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.utime", "os.truncate", "fcntl.flock")
+CHANGES = (
+    *("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.utime", "os.truncate", "fcntl.flock"),
+    *("sqlite3.connect", "journal.begins", "journal.commits", "journal.committed"),
+)
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -92,6 +103,23 @@ def kill_when_reached(running: Running, seconds: float) -> int:
     return running.end()
 
 
+def count_transactions() -> None:
+    """Let the transactions of journals be counted: when one begins, before it is committed, and afterwards."""
+    from napari_sam.journal.storage.database import Database
+
+    transaction = Database.transaction
+
+    @contextlib.contextmanager
+    def counted(database: Database, **options: bool) -> Iterator[Any]:
+        sys.audit("journal.begins")
+        with transaction(database, **options) as connection:
+            yield connection
+            sys.audit("journal.commits")
+        sys.audit("journal.committed")
+
+    Database.transaction = counted
+
+
 def _run(
     folder: Path,
     arguments: Sequence[str],
@@ -111,12 +139,11 @@ def _run(
     torch.set_num_threads(1)
     sys.argv = ["napari-sam", *arguments]
     from napari_sam.cli import app as cli
-    from napari_sam.cli import find as cli_find
     from napari_sam.cli import models as cli_models
     from tests.text_model import DiscFinder
 
     # A fake model takes no time, and no model that takes text is small enough. `demo` and `train` have a real one.
-    cli_find.load = cli_models.load = lambda *_, **__: DiscFinder()
+    cli_models.load = lambda *_, **__: DiscFinder()
     counter = itertools.count(1)
     last = 0
 
@@ -129,6 +156,7 @@ def _run(
             elif last == stop_at:
                 there.send(last)
 
+    count_transactions()
     sys.addaudithook(count)
     try:
         cli.main()

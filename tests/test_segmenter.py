@@ -9,13 +9,15 @@ from skimage.filters import sobel
 from skimage.segmentation import watershed
 
 from napari_sam.core import candidates
+from napari_sam.core.candidates import ANSWERS_KEPT
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, iou, touches_border
 from napari_sam.core.predictor import Decoded
 from napari_sam.core.prompts import MAX_DECODED_POINTS
+from napari_sam.core.tile_search import MAX_REFINEMENTS
 from napari_sam.core.tiles import TileGrid
 from napari_sam.errors import ImageError, LabelsError, NapariSamError, PromptError
-from napari_sam.segmenter import ANSWERS_KEPT, MAX_REFINEMENTS, Candidates, Segmenter
+from napari_sam.segmenter import Candidates, Segmenter
 
 
 def disc(shape, row, col, radius):
@@ -258,7 +260,7 @@ def test_the_first_guess_of_the_size_comes_from_the_zoom(counting_array, fake_pr
     segmenter.segment(points=[(5000, 5000)], downsample=4)
     assert 64 * 16 <= array.reads[0][0] <= 64 * 16 * 1.25
     tiles = [tile for _, tile in segmenter.encoder._digests]
-    assert [tile.level for tile in tiles[:5]] == [0, 1, 2, 3, 4]
+    assert [tile.level for tile in tiles[:5]] == [2, 1, 3, 0, 4]
 
 
 def test_a_confident_but_empty_answer_is_not_taken(discs, make_predictor):

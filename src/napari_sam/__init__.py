@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from napari_sam import former_names
+
 if TYPE_CHECKING:
     from napari_sam.core.cleaning import Cleaning as Cleaning
     from napari_sam.core.geometry import Box as Box
@@ -54,6 +56,9 @@ __all__ = [
     "find",
     "rasterize_polygon",
 ]
+
+
+former_names.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -12,14 +12,14 @@ import zarr
 from tests.text_model import DiscFinder
 
 from napari_sam.cli import app as cli
-from napari_sam.cli import find as cli_find
+from napari_sam.cli import models as cli_models
 from napari_sam.labels.pyramid import LabelPyramid
 
 
 @pytest.fixture
 def run(run, monkeypatch):
     predictor = DiscFinder()
-    monkeypatch.setattr(cli_find, "load", lambda *_, **__: predictor)
+    monkeypatch.setattr(cli_models, "load", lambda *_, **__: predictor)
     return run
 
 

@@ -149,10 +149,8 @@ def contents_of(folder: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for name in sorted(names_in(folder)):
         path = folder / name
-        if path.name == "entries.jsonl":  # The time of each entry is in its lines.
+        if path.name == "journal.sqlite":  # The time of each entry is in it.
             found[name] = [(e.what, e.label, [p.bits for p in e.patches]) for e in open_journal(path).entries]
-        elif path.name == "entries.jsonl.cut":
-            continue  # The copy of a line that was cut off stays on purpose.
         elif path.name in ("curve.png", "state.pt"):
             found[name] = "a file"  # The time is in the picture, and the state in another order after it was read.
         else:

@@ -208,3 +208,10 @@ def test_another_ending_is_refused(run: Run, checkpoint: Path) -> None:
 
 def test_the_commands_start_without_torch() -> None:
     assert "torch" not in vars(cli_models)
+
+
+def test_models_is_a_table_with_size_and_licence(run: Run) -> None:
+    result = run("models")
+    assert (result.code, result.err) == (0, "")
+    for word in ("compact", "BSD-3-Clause", "MiB", "licence"):
+        assert word in result.out

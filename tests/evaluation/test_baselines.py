@@ -10,7 +10,7 @@ import tifffile
 from skimage.draw import disk
 
 from napari_sam.evaluation.baselines import TOLERANCES, WINDOWS, baselines, flooded, walked
-from napari_sam.evaluation.protocol import LabelledImage
+from napari_sam.evaluation.datasets import LabelledImage
 
 
 def discs(contrast: float, radius: int, noise: float) -> tuple[np.ndarray, np.ndarray]:

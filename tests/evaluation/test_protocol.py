@@ -1,4 +1,4 @@
-"""The click game: which objects are drawn, where is clicked, and how the answers are counted."""
+"""The evaluation protocol: which objects are drawn, where clicks are placed, and how answers are scored."""
 
 from __future__ import annotations
 
@@ -16,22 +16,18 @@ from PIL import Image
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import ImageError
-from napari_sam.evaluation.protocol import (
+from napari_sam.evaluation.clicks import most_interior, next_click
+from napari_sam.evaluation.datasets import (
     MIN_AREA,
-    ClickResult,
-    Evaluation,
     LabelledImage,
     TargetObject,
-    click_through,
-    evaluate,
-    most_interior,
-    next_click,
-    rank_correlation,
     read_manifest,
     read_split,
     split_images,
     targets_of,
 )
+from napari_sam.evaluation.metrics import ClickResult, Evaluation, rank_correlation
+from napari_sam.evaluation.protocol import click_through, evaluate
 from napari_sam.segmenter import Candidates
 
 FLAT = Plane.of((100, 100))
@@ -293,7 +289,7 @@ def test_a_perfect_segmenter_has_iou_1_and_needs_one_click() -> None:
     assert clicks.noc(0.8) == clicks.noc(0.9) == 1
 
 
-def test_the_game_is_played_as_agreed() -> None:
+def test_each_click_is_in_the_middle_of_the_larger_error_of_the_last_answer() -> None:
     """First the middle of the object, then that of the larger error; earlier points are kept; a box at the end."""
     truth = disk(50, 50, 20)
     left, right = truth & (np.arange(100) < 50)[None], truth & (np.arange(100) >= 50)[None]

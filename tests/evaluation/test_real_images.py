@@ -21,7 +21,9 @@ from skimage.segmentation import watershed
 from napari_sam import Segmenter
 from napari_sam.core.masks import iou
 from napari_sam.core.predictor import Predictor
-from napari_sam.evaluation.protocol import evaluate, most_interior, read_manifest
+from napari_sam.evaluation.clicks import most_interior
+from napari_sam.evaluation.datasets import read_manifest
+from napari_sam.evaluation.protocol import evaluate
 from napari_sam.models import load_predictor
 
 MANIFEST = Path(__file__).parents[3] / "shared" / "data" / "manifest.json"
@@ -129,7 +131,7 @@ FLOORS = {
 
 @pytest.mark.skipif(not MANIFEST.exists(), reason=f"the development data are not there ({MANIFEST})")
 @pytest.mark.parametrize("subset", FLOORS)
-def test_the_click_game_on_real_labelled_images(predictor: Predictor, subset: str) -> None:
+def test_simulated_clicks_segment_real_labelled_images(predictor: Predictor, subset: str) -> None:
     images = [image for image in read_manifest(MANIFEST) if image.subset == subset]
     assert images
     result = None

@@ -20,11 +20,9 @@ from napari_sam.exchange.label_images import write_labels
 from napari_sam.files.locks import SharedPlace
 from napari_sam.files.outputs import check_output, replacing
 from napari_sam.files.temporary import move_all, remove_leftovers, temporary_folder, unfinished
-from napari_sam.journal.journal import Journal
 from napari_sam.labels.additions import adding_to
-from napari_sam.labels.array import LabelStore
+from napari_sam.labels.array import LabelArray
 from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.labels.targets import LabelTarget
 
 SHAPE = (40, 40)
 
@@ -73,7 +71,7 @@ def test_two_runs_at_once_have_files_of_their_own_and_one_does_not_replace_the_o
                 assert first != second
                 second.write_text("second")
 
-    with pytest.raises(OutputError, match="made by another program meanwhile"):
+    with pytest.raises(OutputError, match="created by another program meanwhile"):
         write_twice()
     assert (names_in(tmp_path), path.read_text()) == (["a.txt"], "second")
     with replacing(path) as third:
@@ -251,20 +249,20 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.files.locks import SharedPlace
 from napari_sam.labels.additions import adding_to
-from napari_sam.journal.journal import Journal
+from napari_sam.labels.array import LabelArray
 from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.labels.targets import LabelTarget
-with adding_to(LabelTarget(LabelPyramid.open(sys.argv[1]))) as journal:
+labels = LabelArray(LabelPyramid.open(sys.argv[1]))
+with adding_to(labels):
     for at in (10, 20):
         mask = Mask(Box(at, at, at + 6, at + 6), np.ones((6, 6), bool))
-        journal.accept(Plane.of((40, 40)), mask, overlap="overwrite")
+        labels.write(Plane.of((40, 40)), mask, overlap="overwrite")
     os.kill(os.getpid(), 9)
 """
 
 
 def test_what_a_killed_run_added_is_taken_back_at_the_next_opening(tmp_path):
     path = tmp_path / "l.ome.zarr"
-    LabelStore(LabelPyramid.create(path, SHAPE)).write(Plane.of(SHAPE), block(12))
+    LabelArray(LabelPyramid.create(path, SHAPE)).write(Plane.of(SHAPE), block(12))
     before = np.asarray(LabelPyramid.open(path))
     killed(ADD, path)
     check_output(tmp_path / "other.tif", (".tif",))  # Another command does not take away what is needed for that.
@@ -272,7 +270,7 @@ def test_what_a_killed_run_added_is_taken_back_at_the_next_opening(tmp_path):
     pyramid = LabelPyramid.open(path)
     np.testing.assert_array_equal(np.asarray(pyramid), before)
     assert names_in(tmp_path) == ["l.ome.zarr"]
-    assert LabelStore(pyramid).next_label == 2
+    assert LabelArray(pyramid).next_label == 2
 
 
 HALF_NOTE = """
@@ -290,8 +288,9 @@ def test_a_run_that_was_killed_while_it_wrote_its_first_note_leaves_nothing_afte
     LabelPyramid.create(path, SHAPE)
     killed(HALF_NOTE + ADD, path)
     assert len(names_in(tmp_path)) == 2
-    with adding_to(LabelTarget(LabelPyramid.open(path))) as journal:
-        journal.accept(Plane.of(SHAPE), block(0))
+    labels = LabelArray(LabelPyramid.open(path))
+    with adding_to(labels):
+        labels.write(Plane.of(SHAPE), block(0))
     assert names_in(tmp_path) == ["l.ome.zarr"]
 
 
@@ -300,41 +299,43 @@ def test_what_a_killed_run_added_is_taken_back_by_one_that_was_killed_at_it_and_
     class Killed(BaseException):
         pass
 
-    path, undone, undo = tmp_path / "l.ome.zarr", [], Journal.undo
+    path, done = tmp_path / "l.ome.zarr", []
 
-    def killed_undo(journal):
-        if len(undone) == number:
-            raise Killed
-        undone.append(entry := undo(journal))
-        return entry
+    def killed_at(real):
+        def run(*args):
+            if len(done) == number:
+                raise Killed
+            done.append(real(*args))
+
+        return run
 
     LabelPyramid.create(path, SHAPE)
     killed(ADD, path)
     with monkeypatch.context() as context:
-        context.setattr(Journal, "undo", killed_undo)
-        context.setattr(LabelPyramid, "release", lambda *_: killed_undo(None))
+        for name in ("write_box", "release"):
+            context.setattr(LabelPyramid, name, killed_at(getattr(LabelPyramid, name)))
         with pytest.raises(Killed):
             LabelPyramid.open(path)
     pyramid = LabelPyramid.open(path)
     assert not np.asarray(pyramid).any()
     assert names_in(tmp_path) == ["l.ome.zarr"]
-    assert LabelStore(pyramid).next_label == 1
+    assert LabelArray(pyramid).next_label == 1
 
 
 def test_what_a_run_added_is_there_when_it_ends_well_and_not_when_it_fails(tmp_path):
     path = tmp_path / "l.ome.zarr"
-    target = LabelTarget(LabelPyramid.create(path, SHAPE))
+    labels = LabelArray(LabelPyramid.create(path, SHAPE))
 
     def add_twice():
-        with adding_to(target) as journal:
-            journal.accept(Plane.of(SHAPE), block(0))
-            journal.accept(Plane.of(SHAPE), block(0))
+        with adding_to(labels):
+            labels.write(Plane.of(SHAPE), block(0))
+            labels.write(Plane.of(SHAPE), block(0))
 
     with pytest.raises(LabelsError):
         add_twice()
-    assert not np.asarray(target.array).any()
-    with adding_to(target) as journal:
-        assert journal.accept(Plane.of(SHAPE), block(0)).label == 1
+    assert not np.asarray(labels.array).any()
+    with adding_to(labels):
+        assert labels.write(Plane.of(SHAPE), block(0)).label == 1
     assert names_in(tmp_path) == ["l.ome.zarr"]
     assert (np.asarray(LabelPyramid.open(path)) == 1).sum() == 36
 

@@ -18,9 +18,9 @@ from rasterio.rpc import RPC  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from napari_sam.cli.app import app  # noqa: E402
-from napari_sam.cli.replay import write_image  # noqa: E402
 from napari_sam.core.geometry import Plane  # noqa: E402
 from napari_sam.errors import PromptError  # noqa: E402
+from napari_sam.exchange.label_output import write_label_image  # noqa: E402
 from napari_sam.exchange.object_prompts import ObjectPrompts  # noqa: E402
 from napari_sam.exchange.prompts_geojson import format_geojson, parse_geojson  # noqa: E402
 from napari_sam.exchange.reference_systems import system_of  # noqa: E402
@@ -83,7 +83,7 @@ def test_a_world_file_beside_a_picture_places_it_and_its_labels(tmp_path, name, 
     expected = Georeference(None, (2, 0, 100, 0, -2, 200))
     volume = Volume.of(tmp_path / name)
     assert volume.georeference == expected
-    write_image(tmp_path / "l.tif", np.ones(SHAPE, np.uint16), volume)
+    write_label_image(tmp_path / "l.tif", np.ones(SHAPE, np.uint16), volume)
     assert read_georeference(tmp_path / "l.tif").transform == expected.transform
 
 
@@ -149,7 +149,7 @@ def test_control_points_and_sensor_coefficients_go_into_the_labels(tmp_path, pro
     write(tmp_path / "a.tif", image(), **profile)
     volume = Volume.of(tmp_path / "a.tif")
     assert volume.georeference.is_known
-    write_image(tmp_path / "l.tif", np.ones(SHAPE, np.uint16), volume)
+    write_label_image(tmp_path / "l.tif", np.ones(SHAPE, np.uint16), volume)
     with rasterio.open(tmp_path / "a.tif") as given, rasterio.open(tmp_path / "l.tif") as labels:
         points, system = labels.gcps
         assert [(p.row, p.col, p.x, p.y, p.z) for p in points] == [(p.row, p.col, p.x, p.y, p.z) for p in given.gcps[0]]
@@ -171,7 +171,7 @@ def test_labels_lie_on_their_image_to_the_half_pixel(tmp_path, transform, kind):
     write(tmp_path / "a.tif", image(), transform=transform, crs="EPSG:32633", tags={"AREA_OR_POINT": kind})
     volume = Volume.of(tmp_path / "a.tif")
     np.testing.assert_allclose(volume.georeference.transform, tuple(transform)[:6])
-    write_image(tmp_path / "l.tif", np.ones(SHAPE, np.uint16), volume)
+    write_label_image(tmp_path / "l.tif", np.ones(SHAPE, np.uint16), volume)
     with rasterio.open(tmp_path / "l.tif") as labels:
         np.testing.assert_allclose(tuple(labels.transform), tuple(transform))
         assert labels.crs == CRS.from_epsg(32633)
@@ -191,7 +191,7 @@ def test_an_image_with_overviews_lies_where_its_finest_level_lies(tmp_path, tran
 def test_labels_of_a_transposed_plane_of_a_map_are_transposed_on_the_map_and_of_a_section_on_none(tmp_path):
     write(tmp_path / "a.tif", image(), transform=TURNED, crs="EPSG:32633")
     volume = Volume.of(tmp_path / "a.tif")
-    write_image(tmp_path / "l.tif", np.ones(SHAPE[::-1], np.uint16), volume, Plane.of(SHAPE, None, (1, 0)))
+    write_label_image(tmp_path / "l.tif", np.ones(SHAPE[::-1], np.uint16), volume, Plane.of(SHAPE, None, (1, 0)))
     with rasterio.open(tmp_path / "l.tif") as labels:
         np.testing.assert_allclose(labels.xy(30, 70), rasterio.transform.xy(TURNED, 70, 30))
     stack = Volume.of(np.zeros((3, *SHAPE)))
@@ -203,7 +203,7 @@ def test_labels_in_zarr_keep_the_position_of_their_image(tmp_path, name):
     write(tmp_path / "a.tif", image(), transform=TURNED, crs="EPSG:32633")
     volume = Volume.of(tmp_path / "a.tif")
     if name == "l.zarr":
-        write_image(tmp_path / name, np.ones(SHAPE, np.uint16), volume)
+        write_label_image(tmp_path / name, np.ones(SHAPE, np.uint16), volume)
     else:
         open_labels(tmp_path / name, volume)
     place = open_image(tmp_path / name).georeference
@@ -217,7 +217,7 @@ def test_labels_in_zarr_keep_control_points_and_sensor_coefficients(tmp_path, na
     write(tmp_path / "a.tif", image(), **profile)
     volume = Volume.of(tmp_path / "a.tif")
     if name == "l.zarr":
-        write_image(tmp_path / name, np.ones(SHAPE, np.uint16), volume)
+        write_label_image(tmp_path / name, np.ones(SHAPE, np.uint16), volume)
     else:
         open_labels(tmp_path / name, volume)
     place, given = open_image(tmp_path / name).georeference, volume.georeference

@@ -17,12 +17,11 @@ import tifffile
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.images.volume import Volume
-from napari_sam.journal.discovery import about
+from napari_sam.journal.discovery import about, read_header
 from napari_sam.journal.image_identity import belongs_to
 from napari_sam.journal.journal import Journal
-from napari_sam.journal.places import read_header
+from napari_sam.labels.array import LabelArray
 from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.labels.targets import LabelTarget
 
 LINES = Path(__file__).with_name("earlier_journal.jsonl")
 SHAPE = (24, 30)
@@ -58,13 +57,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def opened(folder: Path) -> Journal:
-    return Journal(folder, LabelTarget(LabelPyramid.open(folder.with_suffix(""))))
+    return Journal(folder, LabelArray(LabelPyramid.open(folder.with_suffix(""))))
 
 
 def test_a_journal_of_an_earlier_version_has_all_its_objects_and_is_not_changed_by_opening(folder):
     before = (folder / "entries.jsonl").read_bytes()
     with opened(folder) as journal:
         assert not journal.trouble
+        assert journal.converted_from == folder / "entries.jsonl"
         assert {one.label: one.area for one in journal.objects} == {2: 21, 3: 63, 4: 23}
         assert [one.label_class and one.label_class.name for one in journal.objects] == ["cell", None, None]
         assert [kind.name for kind in journal.classes] == ["cell", "nucleus"]
@@ -95,7 +95,7 @@ def test_the_steps_of_a_journal_of_an_earlier_version_can_be_undone_redone_and_g
 def test_a_journal_of_an_earlier_version_gives_its_labels_again(folder):
     with opened(folder) as journal:
         restored = np.zeros(SHAPE, np.uint16)
-        journal.restore(LabelTarget(restored))
+        journal.restore(LabelArray(restored))
     np.testing.assert_array_equal(restored, labels_after(6))
 
 

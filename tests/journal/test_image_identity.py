@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from tests.journal.former import as_former, format_line
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
 from napari_sam.images.volume import Volume
 from napari_sam.journal import image_identity
-from napari_sam.journal.discovery import about, find_journal, record
+from napari_sam.journal.discovery import about, find_journal, image_digest, read_header, record
 from napari_sam.journal.image_identity import pixel_digest
 from napari_sam.journal.journal import Journal, open_journal
-from napari_sam.journal.lines import format_line
-from napari_sam.journal.places import image_digest
+from napari_sam.journal.storage.files import NAME
+from napari_sam.labels.array import LabelArray
 from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.labels.targets import LabelTarget
 
 SHAPE = (40, 50)
 
@@ -43,7 +43,7 @@ def saved(path, seed=0):
 def work_on(source, array=None, labels=None, folder=None):
     """Open the journal of an image, accept one object, and return the folder and what was there before."""
     volume = Volume.of(source if array is None else array)
-    target = LabelTarget(np.zeros(SHAPE, np.uint16) if labels is None else labels)
+    target = LabelArray(np.zeros(SHAPE, np.uint16) if labels is None else labels)
     with record(volume, source, target, folder, is_new=labels is None) as journal:
         before, trouble = len(journal.objects), journal.trouble
         at = 3 * len(journal.entries)
@@ -113,10 +113,10 @@ def test_a_journal_of_another_image_is_refused_and_stays_as_it_is(tmp_path, wher
     arrays = (pixels(0), pixels(1)) if where == "with an array" else (None, None)
     sources = (None, None) if where == "with an array" else (saved(tmp_path / "a.tif"), saved(tmp_path / "b.tif", 1))
     place = work_on(sources[0], arrays[0], labels, folder)[0]
-    before = (place / "entries.jsonl").read_bytes()
+    before = (place / NAME).read_bytes()
     with pytest.raises(LabelsError, match="is of another image"):
         work_on(sources[1], arrays[1], labels, folder)
-    assert (place / "entries.jsonl").read_bytes() == before
+    assert (place / NAME).read_bytes() == before
     assert work_on(sources[0], arrays[0], labels, folder)[1] == 1
 
 
@@ -125,10 +125,11 @@ def test_a_journal_of_an_earlier_version_still_opens_with_its_image_alone(tmp_pa
     for source, array in ((tmp_path / "a.tif", None), (None, pixels(2))):
         volume = Volume.of(source if array is None else array)
         place = work_on(source, array)[0]
-        header = {key: value for key, value in about(volume, source).items() if key not in ("place", "inode", "pixels")}
-        lines = (place / "entries.jsonl").read_bytes().splitlines(keepends=True)
-        assert json.loads(lines[0])[1] == {"journal": 1, **about(volume, source)}
-        (place / "entries.jsonl").write_bytes(b"".join([format_line({"journal": 1, **header}), *lines[1:]]))
+        assert read_header(place) == {"journal": 2, **about(volume, source)}
+        log = as_former(place)
+        first, *others = log.read_bytes().splitlines(keepends=True)
+        header = {key: value for key, value in json.loads(first)[1].items() if key not in ("place", "inode", "pixels")}
+        log.write_bytes(b"".join([format_line(header), *others]))
         assert work_on(source, array)[:2] == (place, 1)
     # A file that was renamed may still be given such a journal by name, and another array may not.
     (tmp_path / "a.tif").rename(tmp_path / "b.tif")
@@ -143,7 +144,7 @@ def test_channels_of_one_file_have_work_of_their_own(tmp_path):
     volumes = [Volume.of(channel) for channel in image]
     places = set()
     for volume in volumes:
-        with record(volume, tmp_path / "a.tif", LabelTarget(np.zeros(SHAPE, np.uint16)), is_new=True) as journal:
+        with record(volume, tmp_path / "a.tif", LabelArray(np.zeros(SHAPE, np.uint16)), is_new=True) as journal:
             places.add(journal.folder)
             assert journal.objects == []
             journal.accept(Plane.of(SHAPE), Mask(Box(0, 0, 3, 3), np.ones((3, 3), bool)))
@@ -153,7 +154,7 @@ def test_channels_of_one_file_have_work_of_their_own(tmp_path):
 def test_opening_a_journal_to_read_needs_no_image(tmp_path):
     folder = work_on(None, pixels(4), folder=tmp_path / "j.journal")[0]
     assert len(open_journal(folder).objects) == 1
-    with Journal(folder, LabelTarget(np.zeros(SHAPE, np.uint16))) as journal:
+    with Journal(folder, LabelArray(np.zeros(SHAPE, np.uint16))) as journal:
         assert len(journal.objects) == 1
 
 

@@ -20,9 +20,8 @@ from napari_sam.errors import LabelsError
 from napari_sam.files.locks import SharedPlace
 from napari_sam.journal.journal import Journal
 from napari_sam.labels import access
-from napari_sam.labels.array import LabelStore
+from napari_sam.labels.array import LabelArray
 from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.labels.targets import LabelTarget
 
 SHAPE = (120, 120)
 EACH = 30
@@ -100,7 +99,7 @@ def test_two_processes_that_write_into_the_same_labels_lose_nothing(tmp_path, ki
 def test_stores_and_threads_that_write_in_turns_know_of_each_other(tmp_path, kind):
     first = np.zeros(SHAPE, np.uint16) if kind == "numpy" else make(kind, tmp_path)
     second = first[:] if kind == "numpy" else opened(kind, tmp_path)
-    stores = [LabelStore(first), LabelStore(second)]
+    stores = [LabelArray(first), LabelArray(second)]
     labels = {number: write(stores[number % 2], number) for number in range(8)}
     assert list(labels.values()) == list(range(1, 9))
 
@@ -119,7 +118,7 @@ def test_stores_and_threads_that_write_in_turns_know_of_each_other(tmp_path, kin
 
 def test_labels_that_another_writer_gave_more_bits_are_followed(tmp_path):
     pyramid = LabelPyramid.create(tmp_path / "l.ome.zarr", SHAPE, chunks=(50, 50), dtype="uint8")
-    mine, other = LabelStore(pyramid), LabelStore(LabelPyramid.open(pyramid.path))
+    mine, other = LabelArray(pyramid), LabelArray(LabelPyramid.open(pyramid.path))
     other.write(Plane.of(SHAPE), Mask(Box(0, 0, 1, 1), np.ones((1, 1), bool)), 255)
     labels = {number: write(store, number) for number, store in enumerate((mine, other, mine, other), start=3)}
     assert list(labels.values()) == [256, 257, 258, 259]
@@ -129,7 +128,7 @@ def test_labels_that_another_writer_gave_more_bits_are_followed(tmp_path):
 def test_what_a_killed_writer_left_is_mended_by_one_that_is_at_work(tmp_path):
     pyramid = LabelPyramid.create(tmp_path / "l.ome.zarr", (1200, 1200), chunks=(50, 50))
     killed = LabelPyramid.open(pyramid.path)
-    killed._note(4, (slice(0, 100), slice(0, 100)))
+    killed._notes.write(4, (slice(0, 100), slice(0, 100)))
     killed.levels[0][:100, :100] = 4
     half = pyramid.path / "0/c/0/0.01234567.partial"
     half.write_bytes(b"half")
@@ -140,19 +139,19 @@ def test_what_a_killed_writer_left_is_mended_by_one_that_is_at_work(tmp_path):
 
 def test_the_halves_of_chunks_in_a_plain_array_are_removed_and_nothing_else(tmp_path):
     make("zarr", tmp_path)
-    LabelStore(opened("zarr", tmp_path)).write(Plane.of(SHAPE), Mask(Box(0, 0, 9, 9), np.ones((9, 9), bool)))
+    LabelArray(opened("zarr", tmp_path)).write(Plane.of(SHAPE), Mask(Box(0, 0, 9, 9), np.ones((9, 9), bool)))
     left = tmp_path / "l.zarr/c/0/0.01234567.partial"
     mine = [tmp_path / "l.zarr/c/0/notes.partial", tmp_path / "l.zarr/notes.01234567.partial"]
     for path in (left, *mine):
         path.write_bytes(b"text")
-    assert write(LabelStore(opened("zarr", tmp_path)), 30) == 2
+    assert write(LabelArray(opened("zarr", tmp_path)), 30) == 2
     assert not left.exists()
     assert all(path.exists() for path in mine)
 
 
 def test_labels_that_another_program_does_not_let_go_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(access, "WAIT_SECONDS", 0.05)
-    store = LabelStore(make("pyramid", tmp_path))
+    store = LabelArray(make("pyramid", tmp_path))
     code = "import sys; from pathlib import Path; from napari_sam.files.locks import try_lock\n"
     code += "lock = try_lock(Path(sys.argv[1])); print(lock is not None, flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(tmp_path / "l.ome.zarr")]
@@ -167,7 +166,7 @@ def test_labels_that_another_program_does_not_let_go_are_refused(tmp_path, monke
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 @pytest.mark.parametrize("kind", ["pyramid", "zarr"])
 def test_a_forked_child_and_its_parent_write_into_the_same_labels(tmp_path, kind):
-    store = LabelStore(make(kind, tmp_path))
+    store = LabelArray(make(kind, tmp_path))
     labels = {0: write(store, 0)}
     reading, writing = os.pipe()
     with SharedPlace.of(access._outermost(tmp_path / ("l.ome.zarr" if kind == "pyramid" else "l.zarr"))).exclusive(1):
@@ -186,7 +185,7 @@ def test_a_forked_child_and_its_parent_write_into_the_same_labels(tmp_path, kind
 
 
 def main(folder, kind, first, keeps_journal):
-    store = LabelTarget(opened(kind, folder))
+    store = LabelArray(opened(kind, folder))
     journal = Journal(folder / "a.journal", store) if keeps_journal else None
     print("ready", flush=True)  # noqa: T201
     sys.stdin.readline()

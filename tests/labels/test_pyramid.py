@@ -21,7 +21,7 @@ from napari_sam.errors import LabelsError
 from napari_sam.files import temporary
 from napari_sam.images.volume import Volume
 from napari_sam.labels import multiscales
-from napari_sam.labels.array import LabelStore
+from napari_sam.labels.array import LabelArray
 from napari_sam.labels.chunk_files import Staged
 from napari_sam.labels.pyramid import LabelPyramid
 
@@ -138,7 +138,7 @@ def test_after_any_writes_and_undos_every_level_is_every_nth_pixel_of_the_refere
     shutil.rmtree(tmp_path / "labels.zarr", ignore_errors=True)
     chunks = tuple(data.draw(st.integers(1, 5)) for _ in shape)
     pyramid = LabelPyramid.create(tmp_path / "labels.zarr", shape, chunks=chunks)
-    store, reference = LabelStore(pyramid), LabelStore(np.zeros(shape, np.uint16))
+    store, reference = LabelArray(pyramid), LabelArray(np.zeros(shape, np.uint16))
     for _ in range(data.draw(st.integers(1, 6))):
         if data.draw(st.booleans()) or not reference.array.any():
             write = data.draw(writes(shape))
@@ -386,7 +386,7 @@ def test_truncated_metadata_are_refused_in_one_sentence(tmp_path):
 def test_a_single_array_is_a_pyramid_of_one_level(tmp_path, zarr_format):
     array = zarr.create_array(tmp_path / "a.zarr", shape=(9, 9), chunks=(4, 4), dtype="u1", zarr_format=zarr_format)
     array[:3, :3] = 7
-    store = LabelStore(LabelPyramid.open(tmp_path / "a.zarr"))
+    store = LabelArray(LabelPyramid.open(tmp_path / "a.zarr"))
     assert store.write(Plane.of((9, 9)), solid(4, 4, 9, 9)).label == 8
     np.testing.assert_array_equal(np.unique(zarr.open_array(tmp_path / "a.zarr", mode="r")[...]), [0, 7, 8])
     assert LabelPyramid.open(tmp_path / "a.zarr").highest_label() == 8
@@ -473,7 +473,7 @@ def test_a_write_touches_as_few_files_and_bytes_of_a_large_image_as_of_a_small_o
     touched = []
     for side, corner in ((2000, 1024), (100_000, 65536)):
         pyramid = LabelPyramid.create(tmp_path / f"{side}.zarr", (side, side))
-        store, box = LabelStore(pyramid), Box(corner - 250, corner - 250, corner + 250, corner + 250)
+        store, box = LabelArray(pyramid), Box(corner - 250, corner - 250, corner + 250, corner + 250)
         tracemalloc.start()
         try:
             store.write(Plane.of(pyramid.shape), Mask(box, disc))
@@ -495,13 +495,13 @@ def test_a_write_touches_as_few_files_and_bytes_of_a_large_image_as_of_a_small_o
 
 def test_the_highest_label_of_our_own_labels_is_known_without_reading_them(tmp_path):
     path = tmp_path / "l.zarr"
-    store = LabelStore(LabelPyramid.create(path, (100_000, 100_000)))
+    store = LabelArray(LabelPyramid.create(path, (100_000, 100_000)))
     for at in (0, 50, 100):
         store.write(Plane.of((100_000, 100_000)), solid(at, at, at + 9, at + 9))
     for name in chunk_files(path):
         (path / name).write_bytes(b"broken")
     assert LabelPyramid.open(path).highest_label() == 3
-    assert LabelStore(LabelPyramid.open(path)).next_label == 4
+    assert LabelArray(LabelPyramid.open(path)).next_label == 4
 
 
 def test_of_other_labels_only_chunks_that_exist_are_searched(tmp_path):
@@ -531,7 +531,7 @@ def test_a_full_disk_is_one_sentence_and_the_levels_agree(small_levels, tmp_path
     shape, plane = (7, 8), Plane.of((7, 8))
     for start in range(100):
         path = tmp_path / f"{start}.zarr"
-        store = LabelStore(LabelPyramid.create(path, shape, chunks=(4, 4)))
+        store = LabelArray(LabelPyramid.create(path, shape, chunks=(4, 4)))
         store.write(plane, solid(1, 1, 6, 6))
         before = store.array[...]
         files = fail(start, NO_SPACE, times)
@@ -574,7 +574,7 @@ def test_while_the_disk_stays_full_the_next_write_says_so(small_levels, tmp_path
     with pytest.raises(LabelsError, match="as they were"):
         pyramid[...] = 2
     fail(1 + finest + 2 * sum(coarse) + 1, NO_SPACE)
-    with pytest.raises(LabelsError, match="half written, which the next write mends first"):
+    with pytest.raises(LabelsError, match="half written, which the next write repairs first"):
         pyramid[...] = 2
     with pytest.raises(LabelsError, match="still takes no labels: make space"):
         pyramid[0, 0] = 3
@@ -622,7 +622,7 @@ def test_a_damaged_chunk_of_level_0_is_named_and_nothing_changes(small_levels, t
     for garbage in (b"garbage", b"", sound[:-3], too_short, too_long):
         (path / "0/c/1/1").write_bytes(garbage)
         before = files_in(path)
-        store = LabelStore(pyramid)
+        store = LabelArray(pyramid)
         with pytest.raises(LabelsError, match=r"0/c/1/1 cannot be read .*put that file back from a copy, or delete it"):
             store.write(Plane.of((12, 12)), solid(0, 0, 8, 8), overlap="overwrite")
         with pytest.raises(LabelsError, match=r"0/c/1/1 cannot be read"):
@@ -661,7 +661,7 @@ def test_repair_follows_what_another_program_wrote_into_level_0(small_levels, tm
 def test_the_label_that_does_not_fit_widens_the_labels_first(small_levels, tmp_path):
     path, plane = tmp_path / "l.zarr", Plane.of((12, 12))
     pyramid = LabelPyramid.create(path, (12, 12), chunks=(4, 4), dtype="uint8", axes="yx", spacing=(2, 2))
-    store = LabelStore(pyramid)
+    store = LabelArray(pyramid)
     store.write(plane, solid(0, 0, 3, 3), label=255)
     with pytest.raises(LabelsError, match="does not fit into uint8"):
         store.write(plane, solid(4, 4, 5, 5), label=300)
@@ -716,7 +716,7 @@ def test_what_a_failed_write_left_is_put_back_before_labels_are_widened(small_le
 
 def test_a_single_array_is_not_widened(tmp_path):
     zarr.create_array(tmp_path / "a.zarr", shape=(17, 16), dtype="u1")[:16] = np.arange(256).reshape(16, 16)
-    store = LabelStore(LabelPyramid.open(tmp_path / "a.zarr"))
+    store = LabelArray(LabelPyramid.open(tmp_path / "a.zarr"))
     with pytest.raises(LabelsError, match=r"cannot be given more bits.*copy it into labels of uint32"):
         store.write(Plane.of((17, 16)), solid(16, 2, 17, 5))
 

@@ -18,15 +18,8 @@ from napari_sam.core.geometry import Box
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.models import load_predictor
 from napari_sam.models.compact import Compact, CompactPredictor
-from napari_sam.models.compact.predictor import _tokens
-from napari_sam.models.compact.prompt_encoder import (
-    BOTTOM_RIGHT,
-    NEGATIVE,
-    NOT_A_POINT,
-    POSITIVE,
-    TOP_LEFT,
-    PromptEncoder,
-)
+from napari_sam.models.compact.prompt_encoder import NOT_A_POINT, PromptEncoder
+from napari_sam.models.prompt_tokens import BOTTOM_RIGHT, NEGATIVE, POSITIVE, TOP_LEFT, prompt_tokens
 from napari_sam.weights.registry import REGISTRY
 
 PREVIOUS, POSITIVE_DISK, NEGATIVE_DISK, BOX, LIKE_POSITIVE, LIKE_NEGATIVE, LIKE_BOX, NEARNESS = range(8)
@@ -281,7 +274,8 @@ def test_earlier_logits_enter_squashed() -> None:
 
 
 def test_points_become_xy_tokens_behind_one_that_says_there_is_no_box() -> None:
-    coords, types = _tokens(TilePrompts(np.array([[10, 20], [30, 40]], np.float32), np.array([True, False])))
+    prompts = TilePrompts(np.array([[10, 20], [30, 40]], np.float32), np.array([True, False]))
+    coords, types = prompt_tokens(prompts, box_first=True, padding=NOT_A_POINT)
     assert types.tolist() == [NOT_A_POINT, POSITIVE, NEGATIVE]
     assert coords[1:].tolist() == [[20, 10], [40, 30]]
     assert (coords.dtype, types.dtype) == (np.float32, np.int64)
@@ -289,7 +283,7 @@ def test_points_become_xy_tokens_behind_one_that_says_there_is_no_box() -> None:
 
 def test_a_box_becomes_its_two_corners_before_the_points() -> None:
     prompts = TilePrompts(np.array([[10, 20]], np.float32), np.array([True]), Box(1, 2, 30, 40))
-    coords, types = _tokens(prompts)
+    coords, types = prompt_tokens(prompts, box_first=True, padding=NOT_A_POINT)
     assert types.tolist() == [TOP_LEFT, BOTTOM_RIGHT, POSITIVE]
     assert coords.tolist() == [[2, 1], [40, 30], [20, 10]]
 

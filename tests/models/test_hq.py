@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from napari_sam.models.prompt_tokens import BOTTOM_RIGHT, TOP_LEFT
 from napari_sam.models.sam import SIZES
 from napari_sam.models.sam.hq import MaskDecoderHQ
 from napari_sam.models.sam.image_encoder import ImageEncoderViT
-from napari_sam.models.sam.prompt_encoder import BOTTOM_RIGHT, NOT_A_POINT, TOP_LEFT, PromptEncoder
+from napari_sam.models.sam.prompt_encoder import NOT_A_POINT, PromptEncoder
 from napari_sam.models.sam.tiny_vit import TinyViT
 
 SIDE = 256

@@ -17,8 +17,9 @@ from napari_sam.core.prompts import TilePrompts
 from napari_sam.models import load_predictor
 from napari_sam.models.base import round_to_half
 from napari_sam.models.checkpoints import detect_architecture
+from napari_sam.models.prompt_tokens import BOTTOM_RIGHT, TOP_LEFT
 from napari_sam.models.sam import SIZES, Sam, SamPredictor, size_of
-from napari_sam.models.sam.prompt_encoder import BOTTOM_RIGHT, NOT_A_POINT, TOP_LEFT
+from napari_sam.models.sam.prompt_encoder import NOT_A_POINT
 
 SIDE = 256
 TOLERANCE = 1e-4

@@ -116,7 +116,7 @@ def encoded(reference: Any, ours: Sam2Predictor) -> tuple[list[torch.Tensor], An
         _, features, _, sizes = reference._prepare_backbone_features(reference.forward_image((pixels - mean) / std))
         features[-1] = features[-1] + reference.no_mem_embed
         theirs = [f.permute(1, 2, 0).view(1, -1, *size) for f, size in zip(features, sizes, strict=True)][::-1]
-        patch.setattr("napari_sam.models.sam2.predictor.round_to_half", lambda tensor: tensor)
+        patch.setattr("napari_sam.models.base.round_to_half", lambda tensor: tensor)
         (exact,) = ours.encode(TILE)
     return theirs, exact, type(exact)(tuple(round_to_half(tensor) for tensor in exact.tensors))
 

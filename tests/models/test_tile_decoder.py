@@ -11,11 +11,12 @@ from napari_sam.core.predictor import Embedding
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError
 from napari_sam.models import load_predictor
+from napari_sam.models.prompt_tokens import BOTTOM_RIGHT, TOP_LEFT
 from napari_sam.models.sam import SamPredictor, build
 from napari_sam.models.sam import network as networks
 from napari_sam.models.sam.network import ViTSize
 from napari_sam.models.sam.predictor import SIDES_KEPT
-from napari_sam.models.sam.prompt_encoder import BOTTOM_RIGHT, NOT_A_POINT, TOP_LEFT
+from napari_sam.models.sam.prompt_encoder import NOT_A_POINT
 
 TOLERANCE = 1e-4
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from napari_sam.errors import ImageError, ModelError, NapariSamError, OutputError
-from napari_sam.evaluation.protocol import LabelledImage, read_manifest, read_split
+from napari_sam.evaluation.datasets import LabelledImage, read_manifest, read_split
 from napari_sam.training.config import RULES
 from napari_sam.training.crops import CropOptions, check_weights, draw_crop, load_sources
 from napari_sam.training.train import TrainOptions, read_config, train

@@ -18,12 +18,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from napari_sam.errors import ModelError
+from napari_sam.files.folders import models_folder
 from napari_sam.models import load_predictor
 from napari_sam.segmenter import model_names
 from napari_sam.testing import TIMEOUT
 from napari_sam.weights import local as storage
 from napari_sam.weights.download import record_of, sha256_of
-from napari_sam.weights.registry import DEFAULT_MODEL, REGISTRY, ModelEntry, models_folder
+from napari_sam.weights.registry import DEFAULT_MODEL, REGISTRY, ModelEntry
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -80,7 +81,7 @@ def test_no_two_entries_share_a_file_or_a_source() -> None:
 
 
 def test_the_documentation_lists_every_model_with_its_licence() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "models.md").read_text()
     rows = {row.split("|")[1].strip(): row for row in page.splitlines() if row.startswith("| `")}
     assert list(rows) == [f"`{name}`" for name in REGISTRY]
     assert all(REGISTRY[name.strip("`")].licence in row for name, row in rows.items())

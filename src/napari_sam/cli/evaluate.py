@@ -11,39 +11,40 @@ from rich.table import Table
 from rich.text import Text
 
 from napari_sam.cli import models as cli_models
+from napari_sam.cli import options as opts
 from napari_sam.cli.console import console, one_line, progress_bar, say
-from napari_sam.cli.encode import PrecisionOption
-from napari_sam.cli.segment import DeviceOption, ModelOption, OverwriteOption
 from napari_sam.errors import ImageError
 from napari_sam.exchange.label_images import write_json
 from napari_sam.files.outputs import check_output
 from napari_sam.files.paths import check_apart
+from napari_sam.options import ModelOptions
 
 
 def evaluate(
     manifest: Annotated[Path, typer.Argument(help="JSON list of labelled images.")],
-    json: Annotated[Path, typer.Option(help="Where to write the table.")],
-    model: ModelOption = "compact",
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    max_clicks: Annotated[int, typer.Option(min=1, max=1000, help="Points for each object.")] = 8,
+    json: Annotated[Path, typer.Option(help="JSON file for the table.")],
+    model: opts.ModelOption = "compact",
+    device: opts.DeviceOption = "auto",
+    precision: opts.PrecisionOption = "auto",
+    max_clicks: Annotated[int, typer.Option(min=1, max=1000, help="Clicks for each object.")] = 8,
     objects_per_subset: Annotated[
-        int, typer.Option(min=1, max=10**6, help="How many objects to draw from each subset.")
+        int, typer.Option(min=1, max=10**6, help="Number of objects drawn from each subset.")
     ] = 12,
-    seed: Annotated[int, typer.Option(help="Fixes which objects are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for drawing the objects.")] = 0,
     split: Annotated[
-        Path | None, typer.Option(help="JSON with a list kept_out: measure on those images of the manifest only.")
+        Path | None, typer.Option(help="JSON file with a list kept_out: measure only on these images of the manifest.")
     ] = None,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Add flood filling and random walker from the same first click.")
     ] = False,
-    overwrite: OverwriteOption = False,
+    overwrite: opts.OverwriteOption = False,
 ) -> None:
     """Measure a model on labelled images by simulated clicks and boxes."""
     check_output(json, (".json",), overwrite)
     cli_models.check_sources(None, model)
     from napari_sam.evaluation.baselines import baselines as run_baselines
-    from napari_sam.evaluation.protocol import MIN_AREA, Evaluation, read_manifest, read_split, split_images
+    from napari_sam.evaluation.datasets import MIN_AREA, read_manifest, read_split, split_images
+    from napari_sam.evaluation.metrics import Evaluation
     from napari_sam.evaluation.protocol import evaluate as run
     from napari_sam.segmenter import Segmenter
 
@@ -55,8 +56,8 @@ def evaluate(
     if split:
         _, images = split_images(images, read_split(split), manifest.parent)
         if not images:
-            raise ImageError(f"The split {split} keeps out no image of {manifest}: its paths must be the manifest's.")
-    predictor = cli_models.load(model, device, precision)
+            raise ImageError(f"The split {split} holds out no image of {manifest}: its paths must be the manifest's.")
+    predictor = cli_models.load(ModelOptions(model, device, precision))
     total = objects_per_subset * len({image.subset for image in images})
     evaluation = Evaluation(model)
     classical: dict[str, Any] = {}

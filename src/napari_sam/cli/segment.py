@@ -2,55 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_sam.cli import models as cli_models
-from napari_sam.cli import prompts as cli_prompts
-from napari_sam.cli.console import say, warn
-from napari_sam.cli.encode import (
-    DEFAULT_AXES,
-    PLANE_HELP,
-    AxesOption,
-    ChannelsOption,
-    ContrastOption,
-    ImageArgument,
-    NodataOption,
-    PrecisionOption,
-    SpacingOption,
-    image_options,
-    parse_numbers,
-    parse_plane,
-    plane_position,
-    tidy_store,
-)
-from napari_sam.cli.replay import PYRAMID_SUFFIX, check_memory, replaced, write_image
-from napari_sam.errors import LabelsError, OutputError, PromptError
-from napari_sam.exchange.label_images import LABEL_SUFFIXES, as_label_dtype, write_json
+from napari_sam.cli import options as opts
+from napari_sam.cli.console import Failures, bar_over, say, warn
+from napari_sam.cli.models import check_sources, image_files, model_file, open_segmenter, tidy_store
+from napari_sam.errors import OutputError, PromptError
+from napari_sam.exchange.label_images import write_json
+from napari_sam.exchange.label_output import LabelOutput
+from napari_sam.exchange.object_prompts import ObjectPrompts
 from napari_sam.files.outputs import check_output
-from napari_sam.files.paths import check_apart, exists
+from napari_sam.files.paths import check_apart, check_input, shortened
+from napari_sam.options import LabelOptions, ModelOptions
 
 if TYPE_CHECKING:
-    from napari_sam.core.geometry import Box, Plane
-    from napari_sam.core.masks import Mask, Overlap
-    from napari_sam.journal.journal import Journal
-    from napari_sam.labels.pyramid import LabelPyramid
-    from napari_sam.labels.targets import LabelTarget
+    from napari_sam.core.geometry import Plane
     from napari_sam.segmenter import Segmenter
-
-ModelOption = Annotated[str, typer.Option("--model", help="A name from `napari-sam models`, or a checkpoint file.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
+    from napari_sam.tasks.batch import Outcome
 
 
 class OverlapChoice(StrEnum):
-    """What happens where a mask meets other labels."""
+    """Treatment of other labels under a mask."""
 
     keep = "keep"
     overwrite = "overwrite"
@@ -58,7 +35,7 @@ class OverlapChoice(StrEnum):
 
 
 class CandidateChoice(StrEnum):
-    """Which of the three candidates to write."""
+    """Name of a candidate mask, small to large, or the best one."""
 
     best = "best"
     small = "small"
@@ -67,7 +44,7 @@ class CandidateChoice(StrEnum):
 
 
 def segment(
-    image: ImageArgument,
+    image: opts.ImageArgument,
     out: Annotated[
         Path,
         typer.Option(help="Label image of the plane, .tif or .zarr; or of the whole image, .ome.zarr, of any size."),
@@ -85,212 +62,218 @@ def segment(
             "--prompts", readable=False, help="Prompts of many objects, .csv or .geojson; each object is one label."
         ),
     ] = None,
-    plane: Annotated[str | None, typer.Option(metavar="Z[,..]", help=PLANE_HELP)] = None,
-    model: ModelOption = "compact",
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    candidate: Annotated[CandidateChoice, typer.Option(help="Which of the three masks.")] = CandidateChoice.best,
+    plane: opts.PlaneOption = None,
+    model: opts.ModelOption = "compact",
+    device: opts.DeviceOption = "auto",
+    precision: opts.PrecisionOption = "auto",
+    candidate: Annotated[
+        CandidateChoice, typer.Option(help="Mask to write of the three candidates.")
+    ] = CandidateChoice.best,
     overlap: Annotated[
-        OverlapChoice, typer.Option(help="Other labels keep their pixels, are overwritten, or forbid the mask.")
+        OverlapChoice, typer.Option(help="Keep other labels, overwrite them, or refuse a mask that meets any (empty).")
     ] = OverlapChoice.keep,
-    json: Annotated[Path | None, typer.Option(help="Also write the objects with their boxes and scores.")] = None,
-    store: Annotated[str | None, typer.Option("--store", help="Folder or URL of embeddings to use and fill.")] = None,
-    channels: ChannelsOption = None,
-    nodata: NodataOption = None,
-    spacing: SpacingOption = None,
-    contrast: ContrastOption = None,
-    axes: AxesOption = DEFAULT_AXES,
+    json: opts.JsonOption = None,
+    store: opts.StoreOption = None,
+    channels: opts.ChannelsOption = None,
+    nodata: opts.NodataOption = None,
+    spacing: opts.SpacingOption = None,
+    contrast: opts.ContrastOption = None,
+    axes: opts.AxesOption = opts.DEFAULT_AXES,
     append: Annotated[bool, typer.Option("--append", help="Add to an .ome.zarr label image that exists.")] = False,
     journal: Annotated[
-        bool, typer.Option("--journal", help="Keep the prompts of --prompts beside the labels, to go on from.")
+        bool,
+        typer.Option(
+            "--journal", help="Record the objects of --prompts in a journal beside the labels, to resume from."
+        ),
     ] = False,
-    overwrite: OverwriteOption = False,
+    overwrite: opts.OverwriteOption = False,
 ) -> None:
     """Segment objects of an image by points and boxes and write a label image."""
-    prompts = _parse_prompts(point, box, prompts_file, journal)
-    given = None if plane is None else parse_plane(plane)
-    options = image_options(channels, nodata, spacing, contrast, axes)
-    goes_on = append and exists(out)
-    kept = _check_outputs(out, json, plane, append=append, journal=journal, overwrite=overwrite)
-    if kept and not prompts_file:
-        raise PromptError(f"{kept.name} keeps all work on {out.name}: give the prompts as a file, by --prompts.")
-    cli_models.check_sources(image, model)
+    objects = _parse_prompts(point, box)
+    _check_prompts(objects, prompts_file, journal)
+    given = None if plane is None else opts.parse_plane(plane)
+    options = opts.image_options(channels, nodata, spacing, contrast, axes)
+    running = ModelOptions(model, device, precision, store=store, cache="auto")
+    writing = LabelOptions(candidate.value, overlap.value, append, journal, overwrite)
+    output = _checked_output(out, writing, plane, json, prompts_file)
+    check_sources(image, model)
     check_apart(
-        {
-            **cli_models.image_files(image),
-            "prompt file": prompts_file,
-            "model": cli_models.model_file(model),
-        },
-        {"--out": out, "--json": json, "--journal": kept, "--store": store},
-        extended=["--out", "--journal"] if goes_on else [],
+        {**image_files(image), "prompt file": prompts_file, "model": model_file(model)},
+        {"--out": out, "--json": json, "--journal": output.journal, "--store": store},
+        extended=["--out", "--journal"] if output.extends else [],
     )
 
-    from napari_sam.embeddings.encoder import default_store
-    from napari_sam.segmenter import Segmenter, open_labels
+    from napari_sam.tasks.batch import segment_all
 
-    segmenter = Segmenter(image, model=cli_models.load(model, device, precision, image=image), store=store, **options)
-    if store is None:
-        segmenter.encoder.store = default_store(segmenter.predictor)
-    where = plane_position(segmenter, given)
-    run = partial(segment_objects, segmenter, prompts, where, candidate.value, overlap.value)
+    segmenter = open_segmenter(image, options, running)
+    position = opts.plane_position(segmenter, given)
+    where = segmenter.plane(position) if objects or position is not None else None
     if prompts_file:
-        run = partial(cli_prompts.segment_file, segmenter, prompts_file, where, candidate.value, overlap.value)
-        run = partial(run, keep_numbers=not goes_on, source=image)
-    if goes_on:
-        extra = {"journal": kept} if prompts_file else {}
-        objects = run(lambda: open_labels(out, segmenter.volume), adds=True, **extra)
-    else:
-        objects = _write_new(run, segmenter, out, has_journal=kept is not None)
-    objects.pop("label_image")
+        objects = _read_objects(prompts_file, segmenter, keep_numbers=not output.extends)
+    with output.open(segmenter.volume, where, source=image) as writer:
+        is_new, is_file = not output.extends, prompts_file is not None
+        outcomes = segment_all(
+            segmenter, objects, where, writer, writing, keep_numbers=is_new, stop_at_bad_prompts=not is_file
+        )
+        results = _report_file(outcomes, objects, prompts_file) if prompts_file else _report(outcomes)
     tidy_store(segmenter)
+    described = describe(objects, results, where, of_file=is_file)
     if json:
-        write_json(json, {"image": str(image), "model": model, **objects})
-    say(f"{len(objects['objects'])} object(s) written to {out}")
-    if objects.get("failed"):
+        write_json(json, {"image": str(image), "model": model, **described})
+    say(f"{len(described['objects'])} object(s) written to {out}")
+    if described.get("failed"):
         raise typer.Exit(1)
 
 
-def _write_new(
-    run: Callable[..., dict[str, Any]], segmenter: Segmenter, out: Path, *, has_journal: bool
+def describe(
+    objects: Sequence[ObjectPrompts], outcomes: Sequence[Outcome], plane: Plane | None, *, of_file: bool
 ) -> dict[str, Any]:
-    """Segment into a new label image; it and its journal come to their places together, when all went well."""
-    from napari_sam.journal.places import journal_beside
-    from napari_sam.segmenter import open_labels
+    """Return the objects of a run as plain data.
 
-    with replaced(out) as temporary:
-        options = {"journal": journal_beside(temporary)} if has_journal else {}
-        if out.name.endswith(PYRAMID_SUFFIX):
-            name = out.name.removesuffix(PYRAMID_SUFFIX)
-            return run(lambda: open_labels(temporary, segmenter.volume, name), **options)
-        objects = run(**options)
-        plane = None if objects["plane"] is None else segmenter.plane(objects["plane"])
-        write_image(temporary, objects["label_image"], segmenter.volume, plane)
-    return objects
-
-
-def segment_objects(
-    segmenter: Segmenter,
-    prompts: list[dict[str, Any]],
-    plane: list[int] | None,
-    candidate: str,
-    overlap: Overlap = "keep",
-    opened: Callable[[], LabelPyramid] | None = None,
-    *,
-    adds: bool = False,
-) -> dict[str, Any]:
-    """Segment one object for each set of prompts into a label image of the plane, or into labels on disk.
-
-    All objects are segmented before the first is written; `opened` opens the labels on disk then. Where `adds` is set,
-    they are labels that hold other objects, and all new objects are added or none.
+    Parameters
+    ----------
+    objects
+        The prompts.
+    outcomes
+        Result for each of them, in the same order.
+    plane
+        Plane of all objects, or None.
+    of_file
+        Whether the prompts come from a file: then objects have its names, and those that failed are listed.
 
     Returns
     -------
     dict
-        `label_image` (rows, cols) or None, `plane` (list of int) and `objects`, each with label, prompts, box, area,
-        iou_prediction and stability_score.
+        `plane` (list of int, or None); `objects` with label, prompts, box, area, iou_prediction and stability_score of
+        each, those of a file with their name as `object`; and for a file `failed` with object and error of each.
+    """
+    from napari_sam.journal.codec import prompts_json
+
+    rows: list[dict[str, Any]] = []
+    for one, outcome in zip(objects, outcomes, strict=True):
+        if outcome.box is None or outcome.mask is None:
+            continue
+        rows.append(
+            {
+                **({"object": one.name} if of_file else {}),
+                "label": outcome.label,
+                "prompts": prompts_json(outcome.prompts) if of_file else _as_given(one),
+                "box": [int(edge) for edge in outcome.box.as_tuple()],
+                "area": outcome.area,
+                "iou_prediction": round(outcome.mask.iou_prediction, 4),
+                "stability_score": round(outcome.mask.stability_score, 4),
+            }
+        )
+    described: dict[str, Any] = {"plane": None if plane is None else list(plane.position), "objects": rows}
+    if of_file:
+        described["failed"] = [{"object": one.name, "error": one.error} for one in outcomes if one.error is not None]
+    return described
+
+
+def _as_given(one: ObjectPrompts) -> dict[str, Any]:
+    if one.box is not None:
+        return {"box": list(one.box)}
+    return {"points": [list(point) for point in one.points], "labels": [int(sign) for sign in one.labels]}
+
+
+def _report(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Warn of prompts on the command line that gave no label, and return all outcomes.
 
     Raises
     ------
-    LabelsError
-        The plane is too large for an image in memory.
     PromptError
-        None of the prompts gave a mask.
+        None of them did.
     """
-    import numpy as np
-
-    from napari_sam.core.geometry import Plane
-    from napari_sam.labels.additions import adding_to
-    from napari_sam.labels.targets import LabelTarget
-
-    where = segmenter.plane(plane)
-    shape = where.shape_in(segmenter.shape)
-    if opened is None:
-        check_memory(shape)
-    masks = [segmenter.segment(**prompt, plane=where).named(candidate) for prompt in prompts]  # type: ignore[arg-type]
-    store = LabelTarget(np.zeros(shape, np.uint32) if opened is None else opened())
-    objects = []
-    with adding_to(store) if adds else nullcontext() as added:
-        for prompt, mask in zip(prompts, masks, strict=True):
-            try:
-                label, area, box = _write(store, added, Plane.of(shape) if opened is None else where, mask, overlap)
-            except LabelsError as error:
-                warn(f"Left out {prompt}: {error}")
-                continue
-            objects.append(
-                {
-                    "label": label,
-                    "prompts": prompt,
-                    "box": [int(edge) for edge in box.as_tuple()],
-                    "area": area,
-                    "iou_prediction": round(mask.iou_prediction, 4),
-                    "stability_score": round(mask.stability_score, 4),
-                }
-            )
-    if not objects:
+    results = []
+    for outcome in outcomes:
+        results.append(outcome)
+        if outcome.error is not None:
+            warn(f"Left out {outcome.name}: {outcome.error}")
+    if all(outcome.error is not None for outcome in results):
         raise PromptError("No prompt gave a mask that could be written: move them, or choose another --overlap.")
-    index = [position for axis, position in enumerate(where.index) if axis not in where.axes]
-    labels = as_label_dtype(np.asarray(store.array)) if opened is None else None
-    return {"label_image": labels, "plane": index, "objects": objects}
+    return results
 
 
-def _write(
-    store: LabelTarget, journal: Journal | None, plane: Plane, mask: Mask, overlap: Overlap
-) -> tuple[int, int, Box]:
-    """Write a mask, with a journal where there is one; return its label, and the area and box of its pixels."""
-    if journal is None:
-        edit = store.write(plane, mask, None, overlap)
-        return edit.label, edit.area, edit.written_box
-    entry = journal.accept(plane, mask, None, overlap)
-    assert entry.label is not None
-    return entry.label, journal.object(entry.label).area, entry.patches[0].box
+def _report_file(outcomes: Iterable[Outcome], objects: Sequence[ObjectPrompts], file: Path) -> list[Outcome]:
+    """Show a progress bar, warn of objects in the file that failed, and return all outcomes.
+
+    Raises
+    ------
+    PromptError
+        All of them did.
+    """
+    results, failures = list(bar_over(outcomes, len(objects))), Failures()
+    for outcome in results:
+        if outcome.error is not None:
+            failures.add(outcome.name, outcome.error)
+    failures.show()
+    if all(outcome.error is not None for outcome in results):
+        raise PromptError(f"None of the {len(results)} object(s) of {file} gave a mask: correct its prompts.")
+    return results
 
 
-def _parse_prompts(
-    point: list[str] | None, box: list[str] | None, prompts_file: Path | None, journal: bool
-) -> list[dict[str, Any]]:
-    """Return the prompts of each object on the command line; none where a file holds them."""
-    prompts: list[dict[str, Any]] = []
+def _parse_prompts(point: list[str] | None, box: list[str] | None) -> list[ObjectPrompts]:
+    """Parse the prompts on the command line: one object for all points, and one for each box."""
+    objects = []
     if point:
-        parsed = [_parse_point(text) for text in point]
-        prompts.append({"points": [at for at, _ in parsed], "labels": [sign for _, sign in parsed]})
-    prompts += [{"box": parse_numbers(text, 4, "--box", "R0,C0,R1,C1")} for text in box or []]
-    if prompts and prompts_file:
+        points, signs = zip(*(_parse_point(text) for text in point), strict=True)
+        objects.append(ObjectPrompts(name=" ".join(f"--point {text}" for text in point), points=points, labels=signs))
+    objects += [ObjectPrompts(name=f"--box {text}", box=opts.parse_box(text)) for text in box or []]
+    return objects
+
+
+def _check_prompts(objects: Sequence[ObjectPrompts], file: Path | None, journal: bool) -> None:
+    """Refuse prompts of both kinds or none, and a missing file, before any work is done."""
+    if objects and file:
         raise PromptError(
             "Prompts come from a file or from the command line: leave out --prompts, or --point and --box."
         )
-    if not prompts and not prompts_file:
+    if not objects and not file:
         raise PromptError(
             "There is no prompt: give at least one --point ROW,COL or --box R0,C0,R1,C1, or a file by --prompts."
         )
-    if prompts_file:
-        cli_prompts.check_prompts(prompts_file)
-    elif journal:
-        raise PromptError("A journal keeps the prompts of a file: name it by --prompts.")
-    return prompts
+    if not file and journal:
+        raise PromptError("A journal records the prompts of a file: name it by --prompts.")
+    if file:
+        from napari_sam.exchange.prompts import check_prompt_file
+
+        check_prompt_file(file)
+        check_input(file, "prompt file", PromptError)
+        if not file.is_file():
+            raise PromptError(f"There is no prompt file {shortened(file)}: check the path.")
 
 
-def _check_outputs(
-    out: Path, json: Path | None, plane: str | None, *, append: bool, journal: bool, overwrite: bool
-) -> Path | None:
-    """Refuse outputs that cannot be written, and return the journal to keep, or None."""
-    from napari_sam.labels.pyramid import is_label_image
-
-    in_pyramid = out.name.endswith(PYRAMID_SUFFIX)
-    if append and not in_pyramid:
-        raise PromptError(f"{out.name} cannot be added to: --append goes with labels that end in {PYRAMID_SUFFIX}.")
-    if not (append and exists(out)):
-        check_output(out, LABEL_SUFFIXES, overwrite, can_append=in_pyramid)
-    if in_pyramid and exists(out) and not is_label_image(out):
-        raise OutputError(f"{out} holds no labels, and it is not replaced: choose another name.")
+def _checked_output(
+    out: Path, options: LabelOptions, plane: str | None, json: Path | None, prompts_file: Path | None
+) -> LabelOutput:
+    output = LabelOutput(out, options, can_extend=True, warn=warn)
     if json:
-        check_output(json, (".json",), overwrite)
-    return cli_prompts.journal_for(out, plane, journal, append, overwrite)
+        check_output(json, (".json",), options.overwrite)
+    if options.journal and plane is not None and not output.is_pyramid:
+        raise OutputError(
+            "A journal goes with labels of the whole image: leave --plane out and name planes in the file."
+        )
+    if output.journal and not prompts_file:
+        raise PromptError(
+            f"{output.journal.name} records all work on {out.name}: give the prompts as a file, by --prompts."
+        )
+    return output
 
 
-def _parse_point(text: str) -> tuple[list[float], int]:
-    """Read ROW,COL, ROW,COL,+ or ROW,COL,-; return the point and its label."""
+def _read_objects(file: Path, segmenter: Segmenter, *, keep_numbers: bool) -> list[ObjectPrompts]:
+    from napari_sam.tasks.batch import read_objects
+
+    objects = read_objects(file, segmenter)
+    if keep_numbers and any(one.number is None for one in objects):
+        warn("Not all names of objects are whole numbers, so labels count from 1.")
+    return objects
+
+
+def _parse_point(text: str) -> tuple[tuple[float, float], bool]:
+    """Read ROW,COL, ROW,COL,+ or ROW,COL,-; return the point and whether it is on the object."""
     numbers, sign = text, "+"
     head, _, tail = text.rpartition(",")
     if tail.strip() in ("+", "-"):
         numbers, sign = head, tail.strip()
-    return parse_numbers(numbers, 2, "--point", "ROW,COL, ROW,COL,+ or ROW,COL,-"), int(sign == "+")
+    row, col = opts.parse_numbers(numbers, 2, "--point", "ROW,COL, ROW,COL,+ or ROW,COL,-")
+    return (row, col), sign == "+"

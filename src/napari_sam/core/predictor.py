@@ -1,27 +1,30 @@
-"""Predictor: the protocol that every model implements, and the values it takes and returns. Needs no torch."""
+"""Predictor: the protocol of all models, with its inputs and outputs. Needs no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.arguments import shown
 from napari_sam.core.prompts import TilePrompts
+from napari_sam.errors import ModelError
 
-# A `torch.Tensor`: the model that made it is the only one that reads it.
+# A `torch.Tensor`, used only by the model that created it.
 Tensor = Any
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """What the image encoder makes of one tile; only its own predictor knows what the tensors mean.
+    """The encoded features of one tile; their meaning depends on the predictor.
 
     Parameters
     ----------
     tensors
-        On the predictor's device, each of shape (1, channels, rows, cols).
+        Tensors on the predictor's device, each of shape (1, channels, rows, cols).
     """
 
     tensors: tuple[Tensor, ...]
@@ -48,7 +51,7 @@ class Decoded:
 
 
 class Predictor(Protocol):
-    """A promptable model, split where SAM is: encode a tile once, decode prompts on it many times.
+    """A promptable model in two parts, as SAM: encode a tile once, and decode prompts on it many times.
 
     Attributes
     ----------
@@ -59,13 +62,15 @@ class Predictor(Protocol):
     object_fraction
         Share of the tile's side at which the model segments objects best.
     object_range
-        Shares of the tile's side, (least, most), at which it segments them well enough to leave the tile as it is.
-    probe_reach
-        How many levels finer and coarser than a guess are tried for a lone point; 0 where encoding is too slow for it.
+        Shares of the tile's side, (minimum, maximum), at which no other level is tried.
+    probe_levels
+        How many levels finer and coarser than the zoom are tried for a single point; 0 for the level of the zoom alone.
+    encode_is_slow
+        Whether encoding takes so long that embeddings are worth keeping on disk where the user names no store.
     digest
         Hash of the weights and the precision; embeddings of different digests never mix.
     batch
-        How many tiles are best given to `encode` at once; it takes any number.
+        Best number of tiles for one call of `encode`, which accepts any number.
     """
 
     name: str
@@ -73,6 +78,7 @@ class Predictor(Protocol):
     object_fraction: float
     object_range: tuple[float, float]
     probe_levels: int
+    encode_is_slow: bool
     digest: str
 
     @property
@@ -87,9 +93,65 @@ class Predictor(Protocol):
         ...
 
     def pack(self, embedding: Embedding) -> NDArray[np.float16]:
-        """Return what must be kept of an embedding, shape (n,); `unpack` makes the very same embedding of it."""
+        """Return the values of an embedding to store, shape (n,); `unpack` restores the same embedding from them."""
         ...
 
     def unpack(self, values: NDArray[np.float16]) -> Embedding:
-        """Return the embedding that `pack` was given."""
+        """Return the embedding of packed values."""
         ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """The objects that a text names on one tile, in order of falling score.
+
+    Parameters
+    ----------
+    logits
+        Shape (n, side / 4, side / 4), float32; positive inside. Over the whole tile, padding included.
+    scores
+        Shape (n,), float32: the model's score of each, 0 to 1.
+    boxes
+        Shape (n, 4), float32: (top, left, bottom, right) in tile pixel edges.
+    """
+
+    logits: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+
+
+@runtime_checkable
+class TextPredictor(Protocol):
+    """A predictor that also finds every object that a text names on an encoded tile.
+
+    Attributes
+    ----------
+    finds_text
+        Whether the loaded weights can do so.
+    """
+
+    finds_text: bool
+
+    def find(self, embedding: Embedding, text: str, threshold: float = 0.5) -> Found:
+        """Find the objects that a short noun phrase names, each with a score above the threshold."""
+        ...
+
+
+def checked_model(model: Any) -> str | Path | Predictor:
+    """Return a model as a name, a path or a loaded predictor.
+
+    Raises
+    ------
+    ModelError
+        It is none of these.
+    """
+    if isinstance(model, (str, Path)):
+        return model
+    missing = [name for name in ("encode", "decode", "input_side", "digest") if not hasattr(model, name)]
+    if missing or isinstance(model, type):
+        raise ModelError(
+            f"The model cannot be {shown(model)}: give a name (see napari-sam models), the path of a checkpoint, or "
+            "what load_predictor returned."
+        )
+    predictor: Predictor = model
+    return predictor

@@ -1,4 +1,4 @@
-"""What classical methods make of the same first click, so that a model's figures have something to stand beside."""
+"""Classical baselines: flood filling and random walker from the same first click as the model's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from skimage.segmentation import flood, random_walker
 from skimage.transform import resize
 
 from napari_sam.core.geometry import Box
-from napari_sam.evaluation.protocol import LabelledImage, drawn_targets, iou_of, most_interior, rounded
+from napari_sam.evaluation.clicks import most_interior
+from napari_sam.evaluation.datasets import LabelledImage, drawn_targets
+from napari_sam.evaluation.metrics import iou_of, rounded
 from napari_sam.images.volume import Volume
 
 TOLERANCES = (3, 6, 10, 15, 20, 30, 40, 60, 80, 120)
@@ -26,8 +28,8 @@ WALKED_SIDE = 96
 def baselines(images: list[LabelledImage], *, objects_per_subset: int = 12, seed: int = 0) -> Iterator[dict[str, Any]]:
     """Segment the objects that `evaluate` draws by flood filling and by random walker, from their first click.
 
-    Either method has one parameter that a click does not tell; each subset gets the one value that is best for it in
-    hindsight, which is more than a user would have.
+    Either method has one parameter that a click does not determine; each subset gets the value that is best for it in
+    hindsight, so the figures are upper bounds.
 
     Parameters
     ----------
@@ -44,13 +46,22 @@ def baselines(images: list[LabelledImage], *, objects_per_subset: int = 12, seed
     """
     floods: dict[str, list[list[float]]] = defaultdict(list)
     walks: dict[str, list[list[float]]] = defaultdict(list)
-    for subset, volume, target in drawn_targets(images, Volume.of, objects_per_subset, seed):
+    volume: Volume
+
+    def shape_of(image: LabelledImage) -> tuple[int, ...]:
+        nonlocal volume
+        volume = Volume.of(image.image)
+        return volume.shape
+
+    for image, target in drawn_targets(images, shape_of, objects_per_subset, seed):
         shape = target.truth.shape
         rendered = volume.rendering()(volume.read(target.plane, Box.of_shape(shape)))
         smooth = gaussian_filter(rendered.mean(axis=-1), SIGMA)
         seed_point = most_interior(target.truth)
-        floods[subset].append([iou_of(flooded(smooth, seed_point, tolerance), target) for tolerance in TOLERANCES])
-        walks[subset].append([iou_of(walked(smooth, seed_point, window), target) for window in WINDOWS])
+        floods[image.subset].append(
+            [iou_of(flooded(smooth, seed_point, tolerance), target) for tolerance in TOLERANCES]
+        )
+        walks[image.subset].append([iou_of(walked(smooth, seed_point, window), target) for window in WINDOWS])
         yield _table(floods, walks)
 
 

@@ -1,9 +1,10 @@
-"""Results on disk: label images and JSON."""
+"""Label images on disk, by the ending of their name, and JSON."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,11 @@ from napari_sam.images.axes.units import MICROMETRES
 from napari_sam.images.rasters.gdal import write_labels_geotiff
 from napari_sam.images.tiff.ome_sizes import metadata_of
 
-LABEL_SUFFIXES = (".tif", ".tiff", ".zarr")
+WriteLabels = Callable[[Path, NDArray[Any], Calibration | None, Georeference | None], None]
+"""Writes a label image to a path: integer labels, their axes and pixel sizes, and their position on the earth."""
+
+# Labels of any size, which are written chunk by chunk while they are made: see `LabelPyramid`.
+PYRAMID_SUFFIX = ".ome.zarr"
 
 
 def write_labels(
@@ -47,17 +52,38 @@ def write_labels(
     OutputError
         The file cannot be written; whatever stood there before still does.
     """
-    if path.suffix.lower() == ".zarr":
-        with replacing(path) as temporary:
-            _write_zarr(temporary, labels, calibration, place)
-    elif place is not None and place.is_known and labels.ndim == 2:
+    LABEL_WRITERS[path.suffix.lower()](path, labels, calibration, place)
+
+
+def write_labels_zarr(
+    path: Path, labels: NDArray[Any], calibration: Calibration | None = None, place: Georeference | None = None
+) -> None:
+    """Write a label image as one zarr array; see `write_labels`."""
+    with replacing(path) as temporary:
+        _fill_zarr(temporary, labels, calibration, place)
+
+
+def write_labels_tiff(
+    path: Path, labels: NDArray[Any], calibration: Calibration | None = None, place: Georeference | None = None
+) -> None:
+    """Write a label image as a TIFF, OME-TIFF or GeoTIFF; see `write_labels`."""
+    if place is not None and place.is_known and labels.ndim == 2:
         write_labels_geotiff(path, labels, place)
-    else:
-        with replacing(path) as temporary:
-            _write_tiff(temporary, labels, calibration)
+        return
+    with replacing(path) as temporary:
+        _fill_tiff(temporary, labels, calibration)
 
 
-def _write_zarr(path: Path, labels: NDArray[Any], calibration: Calibration | None, place: Georeference | None) -> None:
+# A new format of label images is a function here.
+LABEL_WRITERS: dict[str, WriteLabels] = {
+    ".tif": write_labels_tiff,
+    ".tiff": write_labels_tiff,
+    ".zarr": write_labels_zarr,
+}
+LABEL_SUFFIXES = tuple(LABEL_WRITERS)
+
+
+def _fill_zarr(path: Path, labels: NDArray[Any], calibration: Calibration | None, place: Georeference | None) -> None:
     import zarr
 
     attributes: dict[str, Any] = {}
@@ -82,7 +108,7 @@ def _write_zarr(path: Path, labels: NDArray[Any], calibration: Calibration | Non
         array[...] = labels
 
 
-def _write_tiff(path: Path, labels: NDArray[Any], calibration: Calibration | None) -> None:
+def _fill_tiff(path: Path, labels: NDArray[Any], calibration: Calibration | None) -> None:
     import tifffile
 
     options: dict[str, Any] = {"compression": "zlib", "photometric": "minisblack"}

@@ -112,7 +112,7 @@ def prompts_of(objects: Iterable[LabelledObject]) -> list[ObjectPrompts]:
                     labels=() if prompts is None else tuple(bool(label) for label in prompts.labels),
                     box=box,
                     polygons=() if mask is None else outlines(mask),
-                    plane=tuple(at for axis, at in enumerate(plane.index) if axis not in plane.axes) or None,
+                    plane=plane.position or None,
                     class_name=None if one.label_class is None else one.label_class.name,
                 )
             )

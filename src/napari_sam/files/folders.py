@@ -1,4 +1,4 @@
-"""Where things are kept on this machine: the cache of embeddings, and labels that have no better place."""
+"""The folders that napari-sam reads and writes on this machine, and the environment variables that name them."""
 
 from __future__ import annotations
 
@@ -6,41 +6,72 @@ import os
 import re
 from pathlib import Path
 
-from napari_sam.errors import OutputError
+from napari_sam.errors import ModelError, NapariSamError, OutputError
 from napari_sam.files.paths import user_folder
 
-FOLDER_VARIABLE = "NAPARI_SAM_CACHE"
+CACHE_VARIABLE = "NAPARI_SAM_CACHE"
 SIZE_VARIABLE = "NAPARI_SAM_CACHE_SIZE"
+MODELS_VARIABLE = "NAPARI_SAM_MODELS"
 DEFAULT_CAPACITY = "20 GB"
 _UNITS = " KMGT"
 
 
 def cache_folder() -> Path:
-    """Return the folder of the cache: what NAPARI_SAM_CACHE names, else the platform's own.
+    """Return the folder that NAPARI_SAM_CACHE names; by default the platform's folder for caches.
 
     Raises
     ------
     OutputError
-        NAPARI_SAM_CACHE names a URL, or nothing names a folder: there is no home folder.
+        NAPARI_SAM_CACHE is a URL, or it is not set and there is no home folder.
     """
-    named = os.environ.get(FOLDER_VARIABLE)
+    found = _folder_in(CACHE_VARIABLE, OutputError) or user_folder("cache")
+    if found is None:
+        raise OutputError(f"There is no home folder for a cache: set {CACHE_VARIABLE} to a folder.")
+    return found
+
+
+def models_folder() -> Path:
+    """Return the folder that NAPARI_SAM_MODELS names; by default `models` in the cache folder.
+
+    Raises
+    ------
+    ModelError
+        NAPARI_SAM_MODELS or NAPARI_SAM_CACHE is a URL, or neither is set and there is no home folder.
+    """
+    named = _folder_in(MODELS_VARIABLE, ModelError)
+    if named is not None:
+        return named.absolute()
+    cache = _folder_in(CACHE_VARIABLE, ModelError) or user_folder("cache")
+    if cache is None:
+        raise ModelError(f"There is no home folder for models: set {MODELS_VARIABLE} to a folder.")
+    return (cache / "models").absolute()
+
+
+def _folder_in(variable: str, error: type[NapariSamError]) -> Path | None:
+    """Return the folder that an environment variable names, or None where it is not set.
+
+    Raises
+    ------
+    NapariSamError
+        It is a URL; of the given type.
+    """
+    named = os.environ.get(variable)
     if not named:
-        cache = user_folder("cache")
-        if cache is None:
-            raise OutputError(f"There is no home folder to keep a cache in: set {FOLDER_VARIABLE} to a folder.")
-        return cache
+        return None
     if "://" in named:
-        raise OutputError(f"{FOLDER_VARIABLE} is {named!r}, which is no folder: set it to one of this machine.")
+        raise error(f"{variable} is {named!r}, which is not a folder on this computer: set it to one.")
     return Path(os.path.expanduser(named))  # noqa: PTH111  An unknown ~user is no error here.
 
 
 def embedding_folder() -> Path:
-    """Return the folder in the cache where embeddings are kept."""
+    """Return the folder of embeddings in the cache folder."""
     return cache_folder() / "embeddings"
 
 
 def label_folder() -> Path:
-    """Return the folder for new labels of an image that has none of its own; labels are work, and no cache.
+    """Return the folder for new labels of images that lie in no folder.
+
+    It is among the user's data and not in the cache, since labels cannot be computed again.
 
     Raises
     ------
@@ -54,12 +85,12 @@ def label_folder() -> Path:
 
 
 def cache_capacity() -> int:
-    """Return how many bytes the cache may hold: what NAPARI_SAM_CACHE_SIZE says, else 20 GB.
+    """Return the size in bytes that the cache may reach: NAPARI_SAM_CACHE_SIZE, by default 20 GB.
 
     Raises
     ------
     OutputError
-        It says something that is no size.
+        NAPARI_SAM_CACHE_SIZE is not a size.
     """
     return parse_size(os.environ.get(SIZE_VARIABLE) or DEFAULT_CAPACITY)
 

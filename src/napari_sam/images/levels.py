@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from napari_sam.errors import ImageError
@@ -13,12 +13,12 @@ Factors = tuple[float, ...]
 
 
 def level_factors(opened: ImageSource) -> tuple[Factors, ...]:
-    """Return how many pixels of the finest level one pixel of each level covers, along every axis.
+    """Return the downsampling factors of each level along every axis.
 
     Raises
     ------
     ImageError
-        The levels are no pyramid: their axes or types differ, or they do not shrink from one to the next.
+        The levels are not a pyramid: their axes or types differ, or one is larger than the one before it.
     """
     first = opened.levels[0]
     shapes = [tuple(int(length) for length in level.shape) for level in opened.levels]
@@ -39,11 +39,31 @@ def level_factors(opened: ImageSource) -> tuple[Factors, ...]:
     return tuple(tuple(map(float, factors)) for factors in found)
 
 
+def coarsest_level(factors: Sequence[Factors], steps: Mapping[int, float]) -> int:
+    """Return the coarsest level whose pixels are no larger than given steps, 0 if there is none.
+
+    Parameters
+    ----------
+    factors
+        As from `level_factors`.
+    steps
+        Largest pixel along the axes of a plane, in level-0 pixels. Along the other axes it is the larger of them.
+    """
+    others = max(1.0, *steps.values())
+    limits = [steps.get(axis, others) * (1 + 1e-6) for axis in range(len(factors[0]))]
+    fine = [
+        level
+        for level, sizes in enumerate(factors)
+        if all(size <= limit for size, limit in zip(sizes, limits, strict=True))
+    ]
+    return max(fine, default=0)
+
+
 def inferred_factors(shapes: Sequence[tuple[int, ...]]) -> tuple[Factors, ...]:
     """Return the downsampling factors that the shapes of the levels allow.
 
-    Writers cut, round or round up odd lengths, so lengths alone leave a choice: a whole factor that is common to all
-    axes that shrink comes first, the same step as between the levels before, and else the ratio of the lengths.
+    Writers cut, round or round up odd lengths, so the factors are ambiguous. A whole factor that all shrinking axes
+    have in common is preferred, at first the step between the levels before; the last choice is the ratio of lengths.
     """
     finest = shapes[0]
     found: list[Factors] = [(1.0,) * len(finest)]
@@ -74,5 +94,5 @@ def _nearest_whole(fine: int, coarse: int) -> float:
 
 
 def _fits(fine: int, coarse: int, factor: float) -> bool:
-    """Say whether an axis may have been shortened by a factor and its length cut or rounded up."""
+    """Return whether a length can be that of an axis shortened by a factor, cut or rounded up."""
     return abs(fine / factor - coarse) < 1

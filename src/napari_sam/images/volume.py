@@ -1,14 +1,10 @@
-"""Volume: one way to read pixels from arrays, pyramids and image files of any size.
-
-The only module that touches lazy arrays: it slices first and converts to numpy afterwards, so a click reads the chunks
-under its tile and no others.
-"""
+"""Volume: one way to read pixels from arrays, pyramids and image files of any size."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.core.rendering import Rendering, percentile_limits, render_tile
+from napari_sam.core.rendering import Rendering, render_tile
 from napari_sam.core.tiles import Tile
-from napari_sam.errors import ImageError, first_line
 from napari_sam.images.arguments import (
     MAX_CHANNELS,
     check_image,
@@ -31,70 +26,67 @@ from napari_sam.images.arguments import (
     colors_from_hex,
     is_color,
 )
-from napari_sam.images.arrays import is_masked, opened_array, values_of
+from napari_sam.images.arrays import is_masked, opened_array
 from napari_sam.images.axes.calibration import Calibration
 from napari_sam.images.axes.georeference import Georeference
 from napari_sam.images.lazy.blocks import KEPT_BYTES, BlockCache, grown_to_chunks
 from napari_sam.images.lazy.levels import dtype_of
 from napari_sam.images.lazy.recoloring import over_black
-from napari_sam.images.levels import level_factors
-from napari_sam.images.opening import ArrayLike, ImageSource, open_image
-from napari_sam.images.projection import Projection, project
+from napari_sam.images.levels import coarsest_level, level_factors
+from napari_sam.images.opening import ArrayLike, open_image
+from napari_sam.images.plane_reader import PlaneReader, without_nodata
+from napari_sam.images.projection import Projection
+from napari_sam.images.sampling import sample_blocks, sampled_limits
+from napari_sam.images.source import names_along, step_along, without_axis
 
 __all__ = ["MAX_CHANNELS", "BlockCache", "Volume"]
 
-SAMPLE_PIXELS = 2**22
-SAMPLE_PLANES = 32
-# More is read at once for no tile: of an image without smaller levels, a large tile needs all pixels under it.
-MAX_READ_BYTES = 8 * 2**30
-SAMPLE_BLOCKS = 24
-SAMPLE_BLOCK_SIDE = 256
 DEFAULT_LETTERS = {2: "yx", 3: "zyx", 4: "tzyx"}
 PRIMARIES = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Volume:
-    """An image of any number of axes, read plane by plane and box by box, from its own levels where it has some.
+    """An image of any number of axes, read by plane and box, from the coarsest sufficient level of a pyramid.
 
     Parameters
     ----------
     levels
-        The pixels, finest level first: anything that can be sliced.
+        Arrays of the pixels, finest level first: anything that can be sliced.
     factors
-        For each level, how many level-0 pixels one of its pixels covers along each axis, channels not counted.
+        Downsampling factor of each level along each axis, channels not counted.
     spacing
         Size of a pixel along each axis, in any common unit, channels not counted.
     rgb
-        Whether the channel axis holds the colours of a photograph.
+        Whether the channel axis holds the colors of a photograph.
     channel_axis
-        The array axis that holds colours or channels and does not count as an axis of the volume, or None.
+        Array axis of colors or channels, which is not an axis of the volume; or None.
     channels
-        Which channels count, in this order.
+        Channels to use, in this order.
     windows
-        Contrast limits of every channel that the file itself suggests, or nothing.
+        Contrast limits of every channel suggested by the file, or empty.
     colors
-        (red, green, blue) from 0 to 1 of every channel that the file itself suggests, or nothing.
+        (red, green, blue), 0 to 1, of every channel as suggested by the file, or empty.
     nodata
-        The value of pixels that hold nothing, or None; NaN and infinite ones hold nothing anyway.
+        Value of pixels without data, or None. NaN and infinite pixels never count as data.
     georeference
-        Where a map would show the image, or None.
+        Position of the image on the earth, or None.
     axes
-        One letter for each axis, channels not counted, where the file names them.
+        One letter for each axis, channels not counted; None if the file does not name them.
     unit
-        Of the spacing, where the file says it.
+        Unit of the spacing, or None.
     scale
-        Step from one pixel to the next along each axis, channels not counted: as `spacing`, but time has its own
-        step, and it is negative where an axis runs backwards. None where it is unknown.
+        Step from one pixel to the next along each axis, channels not counted: like `spacing`, but with the step of
+        time, and negative for reversed axes. None if it is unknown.
     origin
         Center of the first pixel along each axis, channels not counted, in the same unit; None for 0 everywhere.
     time_unit
-        Of the step of the time axis, where the file says it.
+        Unit of the time axis, or None.
     axis_names
-        The letter by which the file names each axis, channels not counted, and "?" for an axis without a name; None
-        where it names none.
+        Letter of each axis in the file, channels not counted, with "?" for an axis without a known name; None if the
+        file names no axes.
     projection
-        How several planes are seen as one, or None where each is seen alone.
+        Combination of several planes into one, or None for single planes.
     """
 
     levels: tuple[ArrayLike, ...]
@@ -134,25 +126,24 @@ class Volume:
         image
             A numpy, zarr, dask or tensorstore array, a torch tensor, a picture of Pillow, a sequence of arrays from
             fine to coarse, or the path or URL of a file or store (see `open_image`). Masked pixels of a masked array
-            hold nothing.
+            count as pixels without data.
         rgb
-            Whether the last axis holds colours; left out, the file tells, or else it does where it has length 3 or 4
-            and the two axes before it are longer than that (longer than 30 where the pixels are not uint8).
+            Whether the last axis holds colors. By default as the file states; otherwise if its length is 3 or 4 and
+            the two axes before it are longer than that (longer than 30 for other types than uint8).
         channel_axis
-            The axis of the array that holds channels; the file tells where it can.
+            Axis of the array that holds channels; by default as the file states.
         channels
-            Which channels count, at most three; left out, those that the file calls red, green and blue, or the
-            first three.
+            Channels to use, at most three; by default red, green and blue of the file, else the first three.
         spacing
-            Size of a pixel along each axis, channels not counted; the file tells, or else all are equal.
+            Size of a pixel along each axis, channels not counted; by default that of the file, else 1.
         nodata
-            The value of pixels that hold nothing; the file tells, or else there is none.
+            Value of pixels without data; by default that of the file, if it has one.
 
         Raises
         ------
         ImageError
-            The file is missing or no image, the levels do not match, or the array is no image (complex, text, fewer
-            than two axes).
+            The file is missing or not an image, the levels do not match, or the array is not an image (complex, text,
+            fewer than two axes).
         """
         if isinstance(image, Volume):
             return image
@@ -166,7 +157,7 @@ class Volume:
         sizes = checked_spacing(spacing, opened, len(shape), axis)
         return cls(
             levels=opened.levels,
-            factors=tuple(_without(level, axis) for level in level_factors(opened)),
+            factors=tuple(without_axis(level, axis) for level in level_factors(opened)),
             spacing=sizes,
             rgb=is_rgb,
             channel_axis=axis,
@@ -175,16 +166,16 @@ class Volume:
             colors=colors_from_hex(opened.colors) if len(opened.colors) == count and not is_rgb else (),
             nodata=opened.nodata if nodata is None else checked_nodata(nodata),
             georeference=opened.georeference,
-            axes="".join(_without(opened.axes, axis)) if opened.axes else None,
+            axes="".join(without_axis(opened.axes, axis)) if opened.axes else None,
             unit=opened.unit,
-            scale=_scale(None if spacing is None else sizes, opened, axis),
-            origin=_without(opened.origin, axis) if opened.origin else None,
+            scale=step_along(None if spacing is None else sizes, opened, axis),
+            origin=without_axis(opened.origin, axis) if opened.origin else None,
             time_unit=opened.time_unit,
-            axis_names=_axis_names(opened, axis),
+            axis_names=names_along(opened, axis),
         )
 
     def projected(self, projection: Projection | None) -> Volume:
-        """Return the same volume seen through another projection; pixels that were read are not shared."""
+        """Return the same volume with another projection, and a cache of its own."""
         return replace(self, projection=projection, _blocks=BlockCache(KEPT_BYTES))
 
     @property
@@ -199,17 +190,17 @@ class Volume:
     @property
     def shape(self) -> tuple[int, ...]:
         """Length of every axis in level-0 pixels, without the channel axis."""
-        return tuple(int(n) for n in _without(self.levels[0].shape, self.channel_axis))
+        return tuple(int(n) for n in without_axis(self.levels[0].shape, self.channel_axis))
 
     @property
     def plane_axes(self) -> tuple[int, int]:
-        """The row and the column axis: those that the file calls y and x, or else the last two."""
+        """The row and the column axis: those named y and x, else the last two."""
         if self.axes and {"y", "x"} <= set(self.axes):
             return self.axes.index("y"), self.axes.index("x")
         return len(self.shape) - 2, len(self.shape) - 1
 
     def calibration(self, plane: Plane | None = None) -> Calibration | None:
-        """Return the calibration of labels of the whole volume or of one plane; None where nothing is known."""
+        """Return the calibration of labels for the whole volume or one plane; None if it is unknown."""
         letters = self.axes if self.axes and set(self.axes) <= set("tczyx") else DEFAULT_LETTERS.get(len(self.shape))
         if letters is None or (self.axes is None and self.scale is None):
             return None
@@ -217,20 +208,20 @@ class Volume:
         return whole if plane is None else whole.along(plane.axes)
 
     def georeference_of(self, plane: Plane | None = None) -> Georeference | None:
-        """Return the position on the earth of labels of the whole volume or of one plane; None where they have none."""
+        """Return the georeference of labels for the whole volume or one plane; None if there is none."""
         if self.georeference is None or plane is None or plane.axes == self.plane_axes:
             return self.georeference
         return self.georeference.transposed() if plane.axes == self.plane_axes[::-1] else None
 
     @property
     def may_hold_nothing(self) -> bool:
-        """Whether there can be pixels that hold no value."""
+        """Whether there may be pixels without data."""
         is_float = self.dtype.kind == "f"
         return self.nodata is not None or is_float or self._has_opacity or is_masked(self.levels[0])
 
     @property
     def _has_opacity(self) -> bool:
-        """Whether the last of the channels is the opacity of the colors before it."""
+        """Whether the last channel is the opacity of the colors."""
         return self.rgb and self.channels == (0, 1, 2, 3)
 
     def pixel_size(self, plane: Plane) -> tuple[float, float]:
@@ -245,17 +236,17 @@ class Volume:
         Parameters
         ----------
         plane
-            Which section of the volume, in level-0 pixels.
+            Plane of the volume, in level-0 pixels.
         box
             Whole pixels of the level, inside the plane.
         level
-            Which level of the data.
+            Level of the data.
 
         Returns
         -------
         numpy.ndarray
-            Shape (rows, cols), or (rows, cols, channels), in the dtype of the array; in float32 where pixels hold
-            nothing, and those are NaN. Colors with an opacity are mixed with black, and come without it.
+            Shape (rows, cols), or (rows, cols, channels), in the dtype of the array; float32 with
+            NaN if there are pixels without data. Colors with an opacity are blended over black.
 
         Raises
         ------
@@ -270,15 +261,17 @@ class Volume:
             if not isinstance(array, np.ndarray):
                 self._blocks.put(level, plane, wanted, block)
             block = block[box.moved(-wanted.top, -wanted.left).slices]
-        return self._without_nodata(block)
+        if self._has_opacity:
+            block = over_black(block, self.dtype)
+        return without_nodata(block, self.nodata)
 
     def read_tile(self, plane: Plane, tile: Tile) -> tuple[NDArray[Any], tuple[float, float], tuple[float, float]]:
-        """Read what a tile needs from the coarsest level of the data that is fine enough for it.
+        """Read the pixels of a tile from the coarsest level that is fine enough for it.
 
         Returns
         -------
         pixels : numpy.ndarray
-            As `read` gives them.
+            As returned by `read`.
         origin : tuple of float
             (row, col) of their first edge, in level-0 pixels.
         size : tuple of float
@@ -288,7 +281,7 @@ class Volume:
         size = self._size_in(level, plane)
         rows, cols = plane.shape_in(self._shape_of(level))
         inside = self._box_in(level, plane, tile.read)
-        if inside.is_empty:  # Levels are cut instead of rounded up now and then: take their last pixels.
+        if inside.is_empty:  # Some writers cut levels instead of rounding up: use their last pixels.
             top, left = min(int(inside.top), rows - 1), min(int(inside.left), cols - 1)
             inside = Box(top, left, max(int(inside.bottom), top + 1), max(int(inside.right), left + 1))
         return self.read(plane, inside, level), (inside.top * size[0], inside.left * size[1]), size
@@ -300,37 +293,27 @@ class Volume:
 
     def level_for(self, plane: Plane, tile: Tile) -> int:
         """Return the coarsest level of the data whose pixels are no larger than those of a tile, on any axis."""
-        wanted = dict(zip(plane.axes, tile.step, strict=True))
-        most = [wanted.get(axis, max(1.0, *tile.step)) for axis in range(len(self.shape))]
-        fine = [
-            level
-            for level, factors in enumerate(self.factors)
-            if all(factor <= limit * (1 + 1e-6) for factor, limit in zip(factors, most, strict=True))
-        ]
-        return max(fine, default=0)
+        return coarsest_level(self.factors, dict(zip(plane.axes, tile.step, strict=True)))
 
     def pixels_for(self, plane: Plane, tile: Tile) -> float:
-        """Return how many pixels of the data must be read for a tile."""
+        """Return the number of pixels of the data that are read for a tile."""
         height, width = self._size_in(self.level_for(plane, tile), plane)
         return tile.read.height / height * (tile.read.width / width)
 
     def read_ahead(self, plane: Plane, tiles: Sequence[Tile]) -> None:
-        """Read what several tiles need at once, where they lie over each other and the pixels are not in memory."""
+        """Read the pixels of several overlapping tiles at once, unless they are in memory."""
         by_level: dict[int, list[Tile]] = {}
         for tile in tiles:
             by_level.setdefault(self.level_for(plane, tile), []).append(tile)
         for level, members in by_level.items():
             if len(members) < 2 or isinstance(self.levels[level], np.ndarray):
                 continue
-            union = members[0].read
-            for tile in members[1:]:
-                union = union.union(tile.read)
-            inside = self._box_in(level, plane, union)
+            inside = self._box_in(level, plane, reduce(Box.union, (tile.read for tile in members)))
             if not inside.is_empty:
                 self.read(plane, inside, level)
 
     def forget(self) -> None:
-        """Forget the pixels that are kept in memory; call it after changing them in place."""
+        """Clear the cache of pixels. Call this after changing them in place."""
         self._blocks.clear()
 
     def rendering(
@@ -338,13 +321,13 @@ class Volume:
         limits: Sequence[float] | Sequence[Sequence[float]] | None = None,
         gamma: float | Sequence[float] = 1.0,
     ) -> Rendering:
-        """Return how the whole volume is stretched to 8 bits.
+        """Return the rendering of the whole volume to 8 bits.
 
         Parameters
         ----------
         limits
-            Contrast limits (low, high), or a pair for each channel; left out, they are what the file suggests, 0 and
-            255 for 8-bit RGB, and else the 0.5 and 99.5 percentiles of a few blocks spread over the volume.
+            Contrast limits (low, high), or a pair for each channel. By default those of the file, 0 and 255 for 8-bit
+            RGB, else the 0.5 and 99.5 percentiles of a few blocks spread over the volume.
         gamma
             As in napari; one for all channels, or one for each.
 
@@ -364,52 +347,23 @@ class Volume:
         suggested = [self.windows[i] for i in self.channels] if self.windows else []
         if suggested and all(window is not None for window in suggested):
             return Rendering(tuple(window for window in suggested if window is not None), gamma, colors)
-        sample = self._sample()
-        if self.rgb or self.channel_axis is None:
-            return Rendering((self._limits(sample[..., :MAX_CHANNELS] if self.rgb else sample),), gamma)
-        return Rendering(tuple(self._limits(sample[..., i]) for i in range(sample.shape[-1])), gamma, colors)
-
-    def _limits(self, sample: NDArray[Any]) -> tuple[float, float]:
-        low, high = percentile_limits(sample)
-        if low == high and self.dtype.kind in "ui" and sample.size and sample.min() == sample.max():
-            # Blocks of a sparsely filled image that all hold the same say nothing: take what the type can hold.
-            info = np.iinfo(self.dtype)
-            return (float(info.min), float(info.max)) if math.prod(self.shape) > SAMPLE_PIXELS else (low, high)
-        return low, high
-
-    def _sample(self) -> NDArray[Any]:
-        """Read a few blocks spread over the volume, along the last two axes; of small volumes a few whole planes.
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape (n,), or (n, channels).
-        """
-        *others, height, width = self.shape
-        count = math.prod(others)
-        if count * height * width <= SAMPLE_PIXELS:
-            chosen = np.unique(np.linspace(0, count - 1, min(count, SAMPLE_PLANES)).astype(int))
-            spots = [(int(at), Box(0, 0, height, width)) for at in chosen]
-        else:
-            spots = list(_spread(count, height, width))
-        blocks = [
-            self.read(Plane.of(self.shape, [int(i) for i in np.unravel_index(at, others)] if others else None), box)
-            for at, box in spots
-        ]
-        depth = () if self.channel_axis is None else (blocks[0].shape[-1],)
-        return np.concatenate([block.reshape(-1, *depth) for block in blocks])
-
-    # -- arrays ----------------------------------------------------------------------------------------------------
+        sample = sample_blocks(self.shape, self.read)
+        if self.channel_axis is None:
+            return Rendering((sampled_limits(sample, self.shape, self.dtype),), gamma)
+        if self.rgb:
+            return Rendering((sampled_limits(sample[..., :MAX_CHANNELS], self.shape, self.dtype),), gamma)
+        channels = np.moveaxis(sample, -1, 0)
+        return Rendering(tuple(sampled_limits(each, self.shape, self.dtype) for each in channels), gamma, colors)
 
     def _shape_of(self, level: int) -> tuple[int, ...]:
-        return tuple(int(n) for n in _without(self.levels[level].shape, self.channel_axis))
+        return tuple(int(n) for n in without_axis(self.levels[level].shape, self.channel_axis))
 
     def _size_in(self, level: int, plane: Plane) -> tuple[float, float]:
         """Return height and width of a pixel of a level, in level-0 pixels of a plane."""
         return self.factors[level][plane.axes[0]], self.factors[level][plane.axes[1]]
 
     def _box_in(self, level: int, plane: Plane, box: Box) -> Box:
-        """Return the pixels of a level that a box of level-0 pixels meets."""
+        """Return the pixels of a level that intersect a box of level-0 pixels."""
         height, width = self._size_in(level, plane)
         scaled = Box(box.top / height, box.left / width, box.bottom / height, box.right / width)
         return scaled.rounded_out().intersection(Box.of_shape(plane.shape_in(self._shape_of(level))))
@@ -420,27 +374,18 @@ class Volume:
         return rows, cols
 
     def _fetch(self, array: ArrayLike, plane: Plane, box: Box, level: int) -> NDArray[Any]:
-        """Read a box of a level; the first axes of what it gives are (row, col), the last one the channels."""
+        """Read a box of a level, of shape (rows, cols) or (rows, cols, channels)."""
         shape, factors = self._shape_of(level), self.factors[level]
         index = tuple(
             min(int((at + 0.5) / factor), length - 1)
             for at, factor, length in zip(plane.index, factors, shape, strict=True)
         )
+        reader = PlaneReader(array, Plane(plane.axes, index), box, self.channel_axis, self.channels)
         spans = self._spans(plane, level)
-        if spans is None:
-            return self._block(array, Plane(plane.axes, index), box, {})
-        axis, span = max(spans.items(), key=lambda each: len(each[1]))
-
-        def read(part: range) -> NDArray[Any]:
-            return self._block(array, Plane(plane.axes, index), box, {**spans, axis: part})
-
-        assert self.projection is not None
-        modes = self.projection.modes
-        middle = self._block(array, Plane(plane.axes, index), box, {}) if "none" in modes else None
-        return project(read, span, modes, middle)
+        return reader.read() if spans is None or self.projection is None else reader.project(spans, self.projection)
 
     def _spans(self, plane: Plane, level: int) -> dict[int, range] | None:
-        """Return which planes of a level are seen as one along each hidden axis; None where each is seen alone."""
+        """Return the planes of a level that are combined along each hidden axis; None without a projection."""
         projection = self.projection
         if projection is None or not set(projection.modes) - {"none"}:
             return None
@@ -451,93 +396,3 @@ class Volume:
                 first, last = (min(int((end + 0.5) / factor), length - 1) for end in (span[0], span[-1]))
                 found[axis] = range(first, last + 1)
         return found or None
-
-    def _block(self, array: ArrayLike, plane: Plane, box: Box, spans: dict[int, range]) -> NDArray[Any]:
-        """Read a box of one plane, or of several, which are then the first axis of what it gives."""
-        key: list[Any] = list(plane.slicer(box))
-        for axis, span in spans.items():
-            key[axis] = slice(span.start, span.stop)
-        picked: list[int] | None = None
-        if self.channel_axis is not None:
-            chosen = self.channels
-            # A slice is what every kind of array can do; the channels are picked from what it gives.
-            key.insert(self.channel_axis, slice(min(chosen), max(chosen) + 1))
-            picked = [channel - min(chosen) for channel in chosen]
-        nbytes = math.prod(_length(part) for part in key) * self.dtype.itemsize
-        if nbytes > MAX_READ_BYTES:
-            raise _too_much(box, nbytes)
-        try:
-            block = values_of(array[tuple(key)])
-        except MemoryError as error:
-            raise _too_much(box, nbytes) from error
-        except Exception as error:  # Stores, codecs and file systems each raise their own.
-            raise ImageError(
-                f"The pixels of {_edges(box)} cannot be read ({first_line(error)}): the file or store is damaged, "
-                "incomplete or out of reach; repair it, or work elsewhere in the image."
-            ) from error
-        if picked is not None:
-            at = sum(not isinstance(part, int) for part in key[: self.channel_axis])
-            block = np.moveaxis(block, at, -1)
-            if picked != list(range(block.shape[-1])):
-                block = block[..., picked]
-        if not spans:
-            return plane.oriented(block)
-        block = np.moveaxis(block, sorted(spans), range(len(spans)))
-        block = block.reshape(-1, *block.shape[len(spans) :])
-        return block if plane.axes[0] < plane.axes[1] else block.swapaxes(1, 2)
-
-    def _without_nodata(self, block: NDArray[Any]) -> NDArray[Any]:
-        if self._has_opacity:
-            block = over_black(block, self.dtype)
-        if self.nodata is not None and math.isfinite(self.nodata):
-            nothing = block == self.nodata
-            if nothing.any():
-                return np.where(nothing, np.float32(np.nan), block.astype(np.float32))
-        return block
-
-
-def _scale(spacing: Sequence[float] | None, opened: ImageSource, channel_axis: int | None) -> tuple[float, ...] | None:
-    """Return the step along each axis: the given spacing, in the direction that the file states."""
-    stated = None if opened.spacing is None else _without(opened.spacing, channel_axis)
-    if stated is None or not all(math.isfinite(step) and step for step in stated):
-        return None if spacing is None else tuple(spacing)
-    if spacing is None:
-        return tuple(float(step) for step in stated)
-    return tuple(math.copysign(size, step) for size, step in zip(spacing, stated, strict=True))
-
-
-def _without(values: Sequence[Any], axis: int | None) -> tuple[Any, ...]:
-    return tuple(value for i, value in enumerate(values) if i != axis)
-
-
-def _axis_names(opened: ImageSource, channel_axis: int | None) -> str | None:
-    if not opened.axes:
-        return None
-    names = ("?" if letter in opened.guessed_axes else letter for letter in opened.axes)
-    return "".join(_without(tuple(names), channel_axis))
-
-
-def _spread(count: int, height: int, width: int) -> Iterator[tuple[int, Box]]:
-    """Yield blocks spread evenly, and the same each time, over all planes: (plane number, box)."""
-    rows, cols = min(height, SAMPLE_BLOCK_SIDE), min(width, SAMPLE_BLOCK_SIDE)
-    # The plastic number's powers (Roberts 2018): points of a sequence that leaves no large hole in three dimensions.
-    steps = 1 / 1.2207440846057596 ** np.arange(1, 4)
-    for number in range(SAMPLE_BLOCKS):
-        z, y, x = (0.5 + number * steps) % 1
-        top, left = round(y * (height - rows)), round(x * (width - cols))
-        yield int(z * count), Box(top, left, top + rows, left + cols)
-
-
-def _length(part: Any) -> int:
-    return max(int(part.stop) - int(part.start), 0) if isinstance(part, slice) else 1
-
-
-def _too_much(box: Box, nbytes: int) -> ImageError:
-    return ImageError(
-        f"The pixels of {_edges(box)} take {nbytes / 2**30:.1f} GiB and do not fit into memory at once: save the image "
-        "with smaller levels, as an OME-Zarr or TIFF pyramid, or give smaller prompts."
-    )
-
-
-def _edges(box: Box) -> str:
-    return f"rows {box.top:g} to {box.bottom:g}, columns {box.left:g} to {box.right:g}"

@@ -76,7 +76,7 @@ def _entry(data: Json) -> Entry:
         what=what,
         time=datetime.fromisoformat(data["time"]),
         label=None if data.get("label") is None else int(data["label"]),
-        plane=None if data.get("plane") is None else _plane(data["plane"]),
+        plane=None if data.get("plane") is None else plane_of(data["plane"]),
         overlap=data.get("overlap", "keep"),
         prompts=_prompts(data.get("prompts")),
         made=None if made is None else _made(made),
@@ -93,7 +93,8 @@ def _plane_json(plane: Plane | None) -> Json | None:
     return None if plane is None else {"axes": plane.axes, "index": plane.index}
 
 
-def _plane(data: Json) -> Plane:
+def plane_of(data: Json) -> Plane:
+    """Return the plane of a JSON object; raises ValueError, TypeError or KeyError where it is none."""
     row, col = data["axes"]
     plane = Plane((int(row), int(col)), tuple(int(at) for at in data["index"]))
     if not {*plane.axes} <= {*range(len(plane.index))} or plane.axes[0] == plane.axes[1] or min(plane.index) < 0:
@@ -115,7 +116,7 @@ def _mask(data: Json | None) -> PackedMask | None:
     if data is None:
         return None
     scores = [float(data.get(name, "nan")) for name in ("iou_prediction", "stability_score")]
-    return PackedMask(_box(data["box"]), str(data["bits"]), *scores)
+    return PackedMask(box_of(data["box"]), str(data["bits"]), *scores)
 
 
 def _patch_json(patch: Patch) -> Json:
@@ -130,7 +131,7 @@ def _patch_json(patch: Patch) -> Json:
 
 def _patch(data: Json) -> Patch:
     before, after = (tuple(str(part) for part in data[name]) for name in ("before", "after"))
-    return Patch(_plane(data), _box(data["box"]), str(data["bits"]), before, after)
+    return Patch(plane_of(data), box_of(data["box"]), str(data["bits"]), before, after)
 
 
 def _prompts(data: Json | None) -> Prompts | None:
@@ -186,7 +187,8 @@ def _color(values: Any) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _box(edges: Any) -> Box:
+def box_of(edges: Any) -> Box:
+    """Return the box of a list of its edges; raises ValueError or TypeError where it is none."""
     top, left, bottom, right = (int(edge) for edge in edges)
     if min(top, left) < 0 or bottom < top or right < left:
         raise ValueError(f"({top}, {left}, {bottom}, {right}) is no box")

@@ -1,18 +1,22 @@
-"""Entries: what one line of a journal says."""
+"""Entries: the operations of a journal, and the classes that they give to objects."""
 
 from __future__ import annotations
 
+import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap
+from napari_sam.core.masks import Provenance as Provenance
 from napari_sam.core.prompts import Prompts
-from napari_sam.core.rendering import Rendering
 from napari_sam.errors import LabelsError
-from napari_sam.journal.packing import pack_bits, unpack_bits
-from napari_sam.journal.patches import Patch
+from napari_sam.journal.patches import Patch, pack_bits, unpack_bits
+
+# Turned by the golden ratio, no two of many hues come near each other.
+GOLDEN_TURN = 0.618034
 
 What = Literal["accept", "correct", "delete", "classify", "class", "undo", "redo"]
 
@@ -32,34 +36,6 @@ class LabelClass:
     number: int
     name: str
     color: tuple[float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """How a mask was made.
-
-    Parameters
-    ----------
-    model, model_digest
-        The predictor's name, and the hash of its weights.
-    level, tile
-        Zoom step and read box of the tile that was decoded.
-    downsample
-        How many pixels of the image one pixel of the screen showed.
-    candidate
-        Which of the three it was: "small", "medium", "large", or "best".
-    rendering, channels
-        What the encoder saw.
-    """
-
-    model: str | None = None
-    model_digest: str | None = None
-    level: int | None = None
-    tile: Box | None = None
-    downsample: float | None = None
-    candidate: str | None = None
-    rendering: Rendering | None = None
-    channels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +128,51 @@ def now() -> datetime:
     """Return the time in UTC, to the millisecond."""
     time = datetime.now(UTC)
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+def class_named(classes: Sequence[LabelClass], name: str) -> LabelClass:
+    """Return the class of a name as it is, or as it would be made.
+
+    Raises
+    ------
+    LabelsError
+        The name is empty.
+    """
+    known = next((kind for kind in classes if kind.name == name), None)
+    if known is not None:
+        return known
+    number = max((kind.number for kind in classes), default=0) + 1
+    return LabelClass(number, _checked_name(name), colorsys.hsv_to_rgb(number * GOLDEN_TURN % 1, 0.7, 1.0))
+
+
+def defined_class(
+    classes: Sequence[LabelClass], name: str, color: Sequence[float] | None, renamed: str | None
+) -> LabelClass:
+    """Return the class of a name with another colour or name; see `Journal.define_class`.
+
+    Raises
+    ------
+    LabelsError
+        The name is empty or taken, or the colour is none.
+    """
+    kind = class_named(classes, name)
+    if renamed is not None and renamed != name and any(other.name == renamed for other in classes):
+        raise LabelsError(f"There is a class {renamed!r} already: choose another name.")
+    shade = kind.color if color is None else _checked_color(color)
+    return LabelClass(kind.number, _checked_name(name if renamed is None else renamed), shade)
+
+
+def _checked_name(name: str) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise LabelsError(f"A class needs a name, and {name!r} is none: give it a word.")
+    return name
+
+
+def _checked_color(color: Sequence[float]) -> tuple[float, float, float]:
+    try:
+        red, green, blue = (float(value) for value in color)
+    except (TypeError, ValueError):
+        red = green = blue = -1.0
+    if not all(0 <= value <= 1 for value in (red, green, blue)):
+        raise LabelsError(f"A colour is (red, green, blue) from 0 to 1, and {color!r} is none: correct it.")
+    return red, green, blue

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_sam.errors import LabelsError
 from napari_sam.images.lazy.levels import dtype_of
 
 if TYPE_CHECKING:
@@ -86,6 +87,38 @@ def is_of_another(header: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
     # Journals of earlier versions hold a digest of pixels only for arrays.
     is_old = "pixels" not in header and header.get("image") is None and about.get("image") is None
     return is_old and _differ(header, about, "digest")
+
+
+def check_image(name: str, header: Mapping[str, Any], about: Mapping[str, Any], shape: tuple[int, ...] | None) -> None:
+    """Refuse a journal that is of another image, or of labels of another shape.
+
+    Parameters
+    ----------
+    name
+        The journal, for messages.
+    header, about
+        As in `is_of_another`.
+    shape
+        Shape of the labels, or None.
+
+    Raises
+    ------
+    LabelsError
+        The journal is of another image, or of other labels.
+    """
+    said = header.get("shape")
+    if shape is not None and said is not None and said != list(shape):
+        listed = tuple(said) if isinstance(said, list) else said
+        raise LabelsError(
+            f"The journal {name} is of labels of shape {listed} and these have {shape}: give it the labels that it is "
+            "of, or name another folder."
+        )
+    if is_of_another(header, about):
+        image = f" ({header['image']})" if header.get("image") else ""
+        raise LabelsError(
+            f"The journal {name} is of another image{image}, or that image's pixels have changed since: open it with "
+            "the image that it is of, or name another folder for this one."
+        )
 
 
 def belongs_to(header: Mapping[str, Any], about: Mapping[str, Any]) -> bool:

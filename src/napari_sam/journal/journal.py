@@ -1,9 +1,9 @@
-"""Journal: everything that happens to the objects of an image, on disk before it is in the labels, with a way back."""
+"""Journal: every change of the objects of an image, on disk before it is in the labels, with undo and redo."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
 from typing import Any, Self
@@ -15,46 +15,51 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import LabelsError, OutputError
-from napari_sam.images.lazy.levels import dtype_of
-from napari_sam.journal.classes import class_named, defined_class
-from napari_sam.journal.codec import to_json
-from napari_sam.journal.entries import Entry, LabelClass, PackedMask, Provenance, What, now
-from napari_sam.journal.history import History
-from napari_sam.journal.image_identity import is_of_another
-from napari_sam.journal.log import Content, JournalFile
+from napari_sam.files.paths import exists
+from napari_sam.journal.entries import Entry, LabelClass, PackedMask, Provenance, What, class_named, defined_class, now
+from napari_sam.journal.image_identity import check_image
 from napari_sam.journal.objects import LabelledObject
-from napari_sam.journal.patches import Patch, growth, pasted, put_patch
-from napari_sam.labels.array import plan_edit
-from napari_sam.labels.free_labels import end_of
-from napari_sam.labels.targets import Target, exclusive, read
+from napari_sam.journal.patches import Patch, area_changes
+from napari_sam.journal.storage.files import NAME
+from napari_sam.journal.storage.former_log import LINES
+from napari_sam.journal.storage.history import EntryView
+from napari_sam.journal.storage.object_table import ObjectView
+from napari_sam.journal.storage.opening import open_history
+from napari_sam.journal.storage.schema import Content
+from napari_sam.journal.write_ahead import WriteAhead, checked_target, turn_together
+from napari_sam.labels.array import LabelSink
+from napari_sam.labels.edit import LabelEdit, plan_edit, plan_removal
 
 
 class Journal:
     """The objects of an image: accepted, corrected, deleted, classified, and all of it undone and redone.
 
-    An operation is on the disk before it is in the labels. One that a crash interrupted is finished, or was never
-    begun, when the journal is opened with the labels again.
+    An operation is on the disk before it is in the labels. Opening the journal with the labels again completes an
+    operation that a crash interrupted, or leaves no trace of it. No operation takes longer with more objects, and any
+    thread may call any method.
 
     Parameters
     ----------
     folder
-        Where it is, made where there is none.
+        Folder of the journal, made where there is none; None keeps the journal in memory only.
     target
         The labels; None to look at the journal only.
     about
-        What the first line of a new journal says of the image, such as its source and shape.
+        What a new journal says of the image, such as its source and shape.
     read_only
         Change nothing; others may write meanwhile.
     durable
-        Wait for the disk at every operation, which survives a power cut; otherwise that is left to `flush`, and what
-        was accepted survives a crash of the program, but not of the machine.
+        Wait for the disk at every operation, which survives a power cut; otherwise only `flush` waits, and an
+        operation survives a crash of the program, but not of the machine.
 
     Attributes
     ----------
     target
         The labels that are written into; replace it where they are shown elsewhere.
     trouble
-        What the user should know of its opening, such as what was dropped, as one sentence; or None.
+        What the user should know of its opening, as one sentence, or None.
+    converted_from
+        The file of an earlier version that was converted on opening, and stays as it is; or None.
 
     Raises
     ------
@@ -66,40 +71,33 @@ class Journal:
 
     def __init__(
         self,
-        folder: Path | str,
-        target: Target | None = None,
+        folder: Path | str | None,
+        target: LabelSink | None = None,
         *,
         about: Content | None = None,
         read_only: bool = False,
         durable: bool = True,
     ) -> None:
-        folder = path_argument(folder, "The journal", OutputError)
+        self._folder = None if folder is None else path_argument(folder, "The journal", OutputError)
         if not (target is None or hasattr(target, "array")):
-            raise LabelsError(f"A journal writes into a LabelTarget and was given {shown(target)}: make one.")
+            raise LabelsError(f"A journal writes into a LabelArray and was given {shown(target)}: make one.")
         self.target = target
         self._lock = RLock()
+        self._read_only = read_only
         self._highest_before: dict[int, int] = {}
         self._group: int | None = None
-        new = None if read_only else dict(about or {})
-        self._file = JournalFile(folder, new, read_only=read_only, durable=durable)
-        self.trouble = self._file.trouble
-        self._history = History(self._file.path)
+        opened = open_history(self._folder, about or {}, read_only=read_only, durable=durable)
+        self._history, self.trouble, self._held = opened.history, opened.trouble, opened.lock
+        self.converted_from = opened.converted_from
         self._table = self._history.table
+        self._write_ahead = WriteAhead(self._history)
         try:
-            self._check_shape()
-            if is_of_another(self.about, about or {}):
-                raise LabelsError(
-                    f"The journal {self.folder} is of another image{_named(self.about)}, or that image's pixels have "
-                    "changed since: open it with the image that it is of, or name another folder for this one."
-                )
-            unfinished = self._history.take_all(self._file.lines)
+            shape = None if target is None else tuple(target.array.shape)
+            check_image(self._history.database.name, self.about, about or {}, shape)
             if target is not None and not read_only:
-                with exclusive(target):
-                    for entry, changes in unfinished:
-                        self._write(changes)
-                        self._mark(entry)
+                self._write_ahead.finish(target)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def __enter__(self) -> Self:
@@ -110,29 +108,30 @@ class Journal:
 
     @property
     def folder(self) -> Path:
-        """Where it is."""
-        return self._file.folder
+        """The folder; raises LabelsError for a journal in memory."""
+        if self._folder is None:
+            raise LabelsError("The journal is in memory, so it has no folder: name one when it is made.")
+        return self._folder
 
     @property
     def about(self) -> Content:
-        """What the first line says of the image."""
-        return dict(self._file.header)
+        """What the journal says of the image."""
+        return dict(self._history.about)
 
     @property
-    def entries(self) -> list[Entry]:
-        """What was done and not undone, oldest first."""
+    def entries(self) -> EntryView:
+        """What was done and not undone, oldest first: a sequence that reads entries when they are asked for."""
         return self._history.entries
 
     @property
-    def objects(self) -> list[LabelledObject]:
-        """The objects that are there, by label."""
-        with self._lock:
-            return self._table.rows()
+    def objects(self) -> ObjectView:
+        """The objects that are there, by label: a sequence that reads them when they are asked for."""
+        return self._table.view()
 
     @property
     def classes(self) -> list[LabelClass]:
         """The classes, by number."""
-        return [self._table.classes[number] for number in sorted(self._table.classes)]
+        return self._table.classes
 
     @property
     def next_undo(self) -> Entry | None:
@@ -152,36 +151,21 @@ class Journal:
     @property
     def next_label(self) -> int:
         """A label that is free, also of objects that others cover; above all that are in use where there is one."""
-        target, objects = self._open_target(), self._table.objects
-        value, end = target.next_label, end_of(dtype_of(target.array))
-        above = max((label for label in objects if label != end), default=0) + 1
-        if value < above < end:
-            return above
-        while value in objects:
-            value += 1
-        return value
+        return self._write_ahead.next_label(self._open_target())
 
     def object(self, label: int) -> LabelledObject:
-        """Return one object.
-
-        Raises
-        ------
-        LabelsError
-            There is none of that label.
-        """
-        with self._lock:
-            if label not in self._table.objects:
-                raise LabelsError(f"The journal knows no object {label!r}: choose one that was accepted with it.")
-            return self._table.row(label)
+        """Return the object of a label; raises LabelsError where there is none."""
+        if not isinstance(label, (int, np.integer)) or (found := self._table.get(label)) is None:
+            raise LabelsError(f"The journal knows no object {label!r}: choose one that was accepted with it.")
+        return found
 
     def object_at(self, plane: Plane, row: int, col: int) -> LabelledObject | None:
         """Return the object of the journal that a pixel of the labels belongs to, or None."""
         spot = Box(row, col, row + 1, col + 1)
-        array = self._open_target().array
-        if not Box.of_shape(plane.shape_in(array.shape)).contains(spot):
+        target = self._open_target()
+        if not Box.of_shape(plane.shape_in(target.shape)).contains(spot):
             return None
-        label = int(read(array, plane, spot)[0, 0])
-        return self._table.row(label) if label in self._table.objects else None
+        return self._table.get(int(target.read(plane, spot)[0, 0]))
 
     def accept(
         self,
@@ -200,7 +184,7 @@ class Journal:
         Parameters
         ----------
         plane, mask, overlap
-            As in `LabelStore.write`.
+            As in `LabelArray.write`.
         label
             The next free one when left out.
         prompts, made
@@ -213,20 +197,19 @@ class Journal:
         Raises
         ------
         LabelsError
-            As in `LabelStore.write`; nothing has changed.
+            As in `LabelArray.write`; nothing has changed.
         OutputError
             The journal cannot be written; nothing has changed.
         """
-        with self._lock, exclusive(self._open_target()):
+        with self._lock, self._open_target().exclusive():
             target = self._open_target()
-            value = self._label(target, plane, mask, label, overlap)
+            value = self.next_label if label is None else label
             highest = target.next_label - 1
-            plan_edit(target.array, plane, mask, value, overlap)
-            known = self._table.objects.get(value)
+            known = self._table.get(value)
             part = known.part(plane) if known else None
             own = [kept.rounded_out() for kept in (part.box if part else None, replaces) if kept is not None]
-            box, before, after = pasted(target, plane, mask, value, overlap, own)
-            patch = Patch.of(plane, box, before, after)
+            edit = plan_edit(target, plane, mask, value, overlap, replaces=own, widens=label is None)
+            patch = Patch.of(edit)
             entry = Entry(
                 **self._next("correct" if part else "accept"),
                 label=value,
@@ -236,10 +219,10 @@ class Journal:
                 made=made,
                 accepted=PackedMask.of(mask),
                 patches=() if patch is None else (patch,),
-                areas=growth(value, part.area if part else 0, before, after),
+                areas=area_changes(edit, part.area if part else 0),
                 label_class=None if class_name is None else class_named(self.classes, class_name),
             )
-            self._commit(entry, lambda: target.put(plane, box, after) if patch else None)
+            self._commit(entry, [edit])
             self._highest_before[entry.number] = highest
             return entry
 
@@ -251,14 +234,12 @@ class Journal:
         LabelsError, OutputError
             There is none of that label, or the labels or the journal cannot be written; nothing has changed.
         """
-        with self._lock, exclusive(self._open_target()):
+        with self._lock, self._open_target().exclusive():
             found, target = self.object(label), self._open_target()
-            patches = []
-            for part in found.parts:
-                before = read(target.array, part.plane, part.box)
-                patches.append(Patch.of(part.plane, part.box, before, np.where(before == label, 0, before)))
-            entry = Entry(**self._next("delete"), label=label, patches=tuple(p for p in patches if p is not None))
-            self._commit(entry)
+            edits = [plan_removal(target, part.plane, part.box, label) for part in found.parts]
+            patches = tuple(patch for edit in edits if (patch := Patch.of(edit)) is not None)
+            entry = Entry(**self._next("delete"), label=label, patches=patches)
+            self._commit(entry, edits)
             return entry
 
     def classify(self, label: int, name: str | None) -> Entry:
@@ -354,35 +335,20 @@ class Journal:
     def undo_together(self) -> list[Entry]:
         """Take back the last action, however many objects it was on, and return its entries, the last one first.
 
-        Raises
-        ------
-        LabelsError, OutputError
-            As in `undo`; what was taken back before stays so.
+        Errors are those of `undo`; what was taken back before stays so.
         """
         with self._lock:
-            return self._turn_together(self.undo, lambda: self.next_undo)
+            return turn_together(self.undo, lambda: self.next_undo)
 
     def redo_together(self) -> list[Entry]:
         """Do the action again that was undone last, and return its entries in order.
 
-        Raises
-        ------
-        LabelsError, OutputError
-            As in `redo`; what was done again before stays so.
+        Errors are those of `redo`; what was done again before stays so.
         """
         with self._lock:
-            return self._turn_together(self.redo, lambda: self.next_redo)
+            return turn_together(self.redo, lambda: self.next_redo)
 
-    def _turn_together(self, turn: Callable[[], Entry | None], upcoming: Callable[[], Entry | None]) -> list[Entry]:
-        turned: list[Entry] = []
-        while (entry := turn()) is not None:
-            turned.append(entry)
-            after = upcoming()
-            if after is None or (after.group or after.number) != (entry.group or entry.number):
-                break
-        return turned
-
-    def restore(self, target: Target | None = None) -> None:
+    def restore(self, target: LabelSink | None = None) -> None:
         """Write all objects into labels that hold none of them: new ones, by default those of the journal.
 
         Every operation that was not undone is done again to the pixel; what else the labels hold stays.
@@ -393,93 +359,29 @@ class Journal:
             They cannot be written, or have another shape.
         """
         with self._lock:
-            into = target or self._open_target()
-            with exclusive(into):
-                for entry in self._history.entries:
-                    for patch in entry.patches:
-                        put_patch(into, patch, always=True)
+            self._write_ahead.restore(target or self._open_target())
 
     def flush(self) -> None:
-        """Wait until the disk has everything.
-
-        Raises
-        ------
-        OutputError
-            It refuses.
-        """
-        self._file.flush()
+        """Wait until the disk has everything; raises OutputError where it refuses."""
+        self._history.database.flush()
 
     def close(self) -> None:
-        """Let other programs open the journal for writing."""
-        self._file.close()
+        """Let other programs open the journal for writing; it can still be read here."""
+        self._history.database.close()
+        self._held.close()
 
-    def _check_shape(self) -> None:
-        said = self.about.get("shape")
-        if self.target is not None and said is not None and said != list(self.target.array.shape):
-            raise LabelsError(
-                f"The journal {self.folder} is of labels of shape {tuple(said)} and these have "
-                f"{tuple(self.target.array.shape)}: give it the labels that it is of, or name another folder."
-            )
+    def _open_target(self) -> LabelSink:
+        return checked_target(self.target)
 
-    def _open_target(self) -> Target:
-        if self.target is None:
-            raise LabelsError("The journal was opened without labels, so they cannot be changed: give it the labels.")
-        return self.target
+    def _commit(self, entry: Entry, edits: Sequence[LabelEdit] | None = None) -> None:
+        if self._read_only:
+            raise OutputError(f"The journal {self._folder} was opened to be read only: open it for writing.")
+        self._write_ahead.commit(entry, self.target, edits)
 
     def _next(self, what: What) -> dict[str, Any]:
         number = self._history.number + 1
         group = None if what in ("undo", "redo") or self._group == number else self._group
         return {"number": number, "what": what, "time": now(), "group": group}
-
-    def _label(self, target: Target, plane: Plane, mask: Mask, label: int | None, overlap: Overlap) -> int:
-        if label is not None:
-            return label
-        value = self.next_label
-        if value > np.iinfo(dtype_of(target.array)).max:
-            plan_edit(target.array, plane, mask, 1, overlap)  # Is this a mask that can be written at all?
-            target.widen()
-        return value
-
-    def _commit(self, entry: Entry, write: Callable[[], None] | None = None) -> None:
-        """Put an entry on the disk, then into the labels, then into the table; or nowhere."""
-        changes = self._history.changes(entry)
-        if changes:
-            with exclusive(self._open_target()):
-                self._commit_with(entry, changes, write)
-        else:
-            self._commit_with(entry, changes, write)
-
-    def _commit_with(self, entry: Entry, changes: Sequence[Patch], write: Callable[[], None] | None) -> None:
-        self._file.append(to_json(entry))
-        try:
-            if write is None:
-                self._write(changes)
-            else:
-                write()
-        except BaseException:
-            self._file.drop_last()
-            raise
-        self._mark(entry)
-        self._history.take(entry)
-
-    def _write(self, changes: Sequence[Patch]) -> None:
-        written: list[Patch] = []
-        try:
-            for patch in changes:
-                written.append(patch)
-                put_patch(self._open_target(), patch)
-        except BaseException:
-            for patch in reversed(written):
-                with suppress(LabelsError):
-                    put_patch(self._open_target(), patch.reversed())
-            raise
-
-    def _mark(self, entry: Entry) -> None:
-        self._file.mark({"written": entry.number})
-
-
-def _named(about: Content) -> str:
-    return f" ({about['image']})" if about.get("image") else ""
 
 
 def open_journal(path: Path | str) -> Journal:
@@ -491,6 +393,6 @@ def open_journal(path: Path | str) -> Journal:
         There is none, or it is damaged.
     """
     path = Path(path)
-    folder = path.parent if path.is_file() and path.suffix == ".jsonl" else path
+    folder = path.parent if path.name in (NAME, LINES) else path
     beside = folder.with_name(f"{folder.name}.journal")
-    return Journal(beside if folder.suffix != ".journal" and beside.is_dir() else folder, read_only=True)
+    return Journal(beside if folder.suffix != ".journal" and exists(beside) else folder, read_only=True)

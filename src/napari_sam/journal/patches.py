@@ -1,20 +1,30 @@
-"""Patches: the pixels that one operation changed, and the way back."""
+"""Patches: the pixels that one operation changed, and the way back.
+
+Pixels are text: bits and whole numbers, packed by zlib.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import binascii
+import zlib
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.core.masks import Mask, Overlap, paste
+from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
-from napari_sam.journal.packing import pack_bits, pack_values, runs, unpack_bits, unpack_values
-from napari_sam.labels.targets import Target, read
+from napari_sam.labels.array import LabelSink
+from napari_sam.labels.edit import LabelEdit, plan_pixels
+
+# Packed runs are short already, and packing harder takes three times as long.
+LEVEL = 1
+DTYPES = ("|u1", "<u2", "<u4", "<u8", "|i1", "<i2", "<i4", "<i8")
+# Bytes that a text may unpack to: a mask of 131 072 x 131 072 pixels. One that claims more is damaged.
+MAX_UNPACKED = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +48,14 @@ class Patch:
     after: tuple[str, ...]
 
     @classmethod
-    def of(cls, plane: Plane, box: Box, before: NDArray[Any], after: NDArray[Any]) -> Patch | None:
-        """Return what differs between two states, shape (rows, cols), of a box; None where nothing does."""
-        changed = Mask(box.rounded_out(), before != after).tightened()
+    def of(cls, edit: LabelEdit) -> Patch | None:
+        """Pack the pixels that an edit changes; None where it changes none."""
+        changed = Mask(edit.box.rounded_out(), edit.changed).tightened()
         if changed.box.is_empty:
             return None
-        inside = changed.box.moved(-box.top, -box.left).slices
-        old, new = (tuple(pack_values(values[inside][changed.pixels])) for values in (before, after))
-        return cls(plane, changed.box, pack_bits(changed.pixels), old, new)
+        inside = changed.box.moved(-edit.box.top, -edit.box.left).slices
+        before, after = (tuple(pack_values(values[inside][changed.pixels])) for values in (edit.before, edit.after))
+        return cls(edit.plane, changed.box, pack_bits(changed.pixels), before, after)
 
     def values(self) -> tuple[NDArray[np.bool_], NDArray[Any], NDArray[Any]]:
         """Return which pixels of the box changed, shape (rows, cols), and their labels before and after, shape (n,)."""
@@ -58,8 +68,8 @@ class Patch:
         return replace(self, before=self.after, after=self.before)
 
 
-def put_patch(target: Target, patch: Patch, *, always: bool = False) -> None:
-    """Change the pixels of a patch that hold what they held before it, or all of them.
+def put_patch(target: LabelSink, patch: Patch, *, always: bool = False) -> None:
+    """Change the pixels of a patch that hold what they held before it, or all of them: one read, one write.
 
     Pixels that were changed by other hands since stay as they are. Doing it twice changes nothing more, which is what
     makes an interrupted write safe to do again.
@@ -69,72 +79,104 @@ def put_patch(target: Target, patch: Patch, *, always: bool = False) -> None:
     LabelsError
         The labels are of another shape, or cannot be read or written to.
     """
-    plane, box = patch.plane, patch.box
-    shape = tuple(target.array.shape)
-    if len(plane.index) != len(shape) or not Box.of_shape(plane.shape_in(shape)).contains(box):
+    shape = tuple(target.shape)
+    if len(patch.plane.index) != len(shape) or not Box.of_shape(patch.plane.shape_in(shape)).contains(patch.box):
         raise LabelsError(f"The journal reaches outside the labels of shape {shape}: give the labels that it is of.")
     try:
         where, before, after = patch.values()
     except ValueError as error:
         raise LabelsError(f"An entry of the journal is damaged ({error}): put the file back from a copy.") from error
-    values = read(target.array, plane, box)
-    inside = values[where]
-    changed = np.ones(inside.shape, bool) if always else inside == before
-    changed &= inside != after
-    if not changed.any():
-        return
-    highest = int(after.max())
-    if highest > np.iinfo(values.dtype).max:
-        target.widen()
-        values = values.astype(target.array.dtype)
-        inside = values[where]
-    inside[changed] = after[changed]
-    values[where] = inside
-    target.put(plane, box, values)
+    with target.exclusive():
+        edit = plan_pixels(target, patch.plane, patch.box, where, after, None if always else before)
+        if not edit.changes_nothing:
+            target.apply(edit)
 
 
-def pasted(
-    target: Target, plane: Plane, mask: Mask, label: int, overlap: Overlap, own: Sequence[Box] = ()
-) -> tuple[Box, NDArray[Any], NDArray[Any]]:
-    """Return what writing a mask would change.
+def area_changes(edit: LabelEdit, area: int) -> tuple[tuple[int, int, int], ...]:
+    """Return by how many pixels an edit of one label makes labels grow, as (label, 0, pixels) each.
+
+    0 is the number of the only patch.
 
     Parameters
     ----------
-    target, plane, mask, label, overlap
-        What is to be written, and where.
-    own
-        Boxes in which the mask takes the place of the label's pixels.
-
-    Returns
-    -------
-    box : Box
-        Where it would change something.
-    before, after : numpy.ndarray
-        Shape (rows, cols): the labels of the box.
+    edit
+        The edit, whose box holds all pixels that the label had in the plane.
+    area
+        How many those were.
     """
-    box = reduce(Box.union, own, mask.box)
-    before = read(target.array, plane, box)
-    after = before.copy()
-    for kept in own:
-        inside = after[kept.moved(-box.top, -box.left).slices]
-        inside[inside == label] = 0
-    paste(after[mask.box.moved(-box.top, -box.left).slices], mask, label, overlap)
-    return box, before, after
-
-
-def growth(label: int, area: int, before: NDArray[Any], after: NDArray[Any]) -> tuple[tuple[int, int, int], ...]:
-    """Return by how many pixels labels grew, as (label, 0, pixels) each; 0 is the number of the only patch.
-
-    Parameters
-    ----------
-    label, area
-        The object that was written, and how many pixels it had.
-    before, after
-        Shape (rows, cols): the labels of a box that holds all of them.
-    """
+    label, before, after = edit.label, edit.before, edit.after
     own = int(np.count_nonzero(after == label)) - area
     firsts, lengths = runs(before[before != after])
     labels, of = np.unique(firsts, return_inverse=True)
     counts = np.bincount(of, lengths, len(labels)).astype(int)
     lost = zip(labels.tolist(), counts.tolist(), strict=True)
     return ((label, 0, own), *((other, 0, -count) for other, count in lost if other not in (0, label)))
+
+
+def pack_bits(pixels: NDArray[np.bool_]) -> str:
+    """Return booleans of any shape as text."""
+    return _packed(np.packbits(pixels).tobytes())
+
+
+def unpack_bits(text: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the booleans of a shape (rows, cols) that `pack_bits` was given.
+
+    Raises
+    ------
+    ValueError
+        The text holds another number of them.
+    """
+    count = shape[0] * shape[1]
+    raw = np.frombuffer(_unpacked(text, -(-count // 8)), np.uint8)
+    return np.unpackbits(raw, count=count).astype(bool).reshape(shape)
+
+
+def pack_values(values: NDArray[Any]) -> list[str]:
+    """Return whole numbers of shape (n,) as the name of their type, their runs, and how long those are, as text."""
+    plain = values.astype(values.dtype.newbyteorder("<"), copy=False)
+    firsts, lengths = runs(plain)
+    return [plain.dtype.str, _packed(firsts.tobytes()), _packed(lengths.astype("<u4").tobytes())]
+
+
+def unpack_values(packed: tuple[str, ...], count: int) -> NDArray[Any]:
+    """Return the whole numbers, shape (count,), that `pack_values` was given.
+
+    Raises
+    ------
+    ValueError
+        They are of an unknown type, or another number of them is there.
+    """
+    name, firsts, lengths = packed
+    if name not in DTYPES:
+        raise ValueError(f"{name!r} is no type of labels")
+    repeats = np.frombuffer(_unpacked(lengths, most=4 * count), "<u4")
+    dtype = np.dtype(name)
+    values = np.frombuffer(_unpacked(firsts, len(repeats) * dtype.itemsize), dtype)
+    if int(repeats.sum(dtype=np.int64)) != count:
+        raise ValueError("its pixels have another number than its box")
+    return np.repeat(values, repeats)
+
+
+def runs(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return the first value of each run of equal ones in an array of shape (n,), and how long the runs are."""
+    if len(values) == 0:
+        return values, np.zeros(0, np.intp)
+    starts = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
+    return values[starts], np.diff(starts, append=len(values))
+
+
+def _packed(raw: bytes) -> str:
+    return base64.b85encode(zlib.compress(raw, LEVEL)).decode("ascii")
+
+
+def _unpacked(text: str, length: int | None = None, most: int | None = None) -> bytes:
+    """Unpack `length` bytes, or up to `most`: of a line that claims more, no more is ever made."""
+    limit = min((most if length is None else length) or 0, MAX_UNPACKED)
+    try:
+        unpacker = zlib.decompressobj()
+        raw = unpacker.decompress(base64.b85decode(text), limit + 1)
+    except (zlib.error, binascii.Error) as error:
+        raise ValueError(f"its pixels cannot be unpacked ({error})") from error
+    if len(raw) > limit or (length is not None and len(raw) != length) or (most is not None and len(raw) % 4):
+        raise ValueError("its pixels have another number than its box")
+    return raw

@@ -1,75 +1,91 @@
-"""LabelStore: masks into an integer array, box by box, each with a way back."""
+"""LabelArray: labels in an array of any kind, read and changed box by box."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, TypeGuard, get_args
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.core.masks import Mask, Overlap, paste
+from napari_sam.core.masks import Mask, Overlap
 from napari_sam.errors import LabelsError
 from napari_sam.images.lazy.levels import dtype_of
-from napari_sam.labels.access import access_of
-from napari_sam.labels.free_labels import can_widen, end_of, highest_in, is_used, lowest_free
+from napari_sam.labels.access import access_of, path_of
+from napari_sam.labels.additions import EditLog
+from napari_sam.labels.edit import LabelEdit, plan_edit, plan_undo
 from napari_sam.labels.levels import Levels, not_written
 from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.labels.regions import WritableArray as WritableArray
 from napari_sam.labels.regions import (
-    WritableArray as WritableArray,
+    blocks,
+    can_widen,
+    check_whole,
+    end_of,
+    fitting,
+    free_numbers,
+    highest_in,
+    is_used,
+    loaded,
+    region_of,
+    wider,
 )
-from napari_sam.labels.regions import blocks, check_whole, fitting, loaded, region_of, wider
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Edit:
-    """One write into the labels, and what it replaced.
-
-    Parameters
-    ----------
-    plane
-        Where it was written.
-    box
-        Half-open, whole pixels of the plane.
-    label
-        The value written.
-    written
-        Shape (rows, cols), bool: the pixels that got the label, or had it already.
-    before
-        Shape (rows, cols): all labels of the box before the write.
-    highest_before
-        The highest label in use before the write, where that was known.
-    """
-
-    plane: Plane
-    box: Box
-    label: int
-    written: NDArray[np.bool_]
-    before: NDArray[Any]
-    highest_before: int | None = None
+class LabelSink(Protocol):
+    """Labels as a journal writes into them: a `LabelArray`, or the layer of a viewer that shows one."""
 
     @property
-    def area(self) -> int:
-        """Number of pixels that hold the label since the write."""
-        return int(np.count_nonzero(self.written))
+    def array(self) -> WritableArray:
+        """The labels; another array after they were widened."""
+        ...
 
     @property
-    def written_box(self) -> Box:
-        """The smallest box that holds the pixels of `area`."""
-        return Mask(self.box, self.written).tightened().box
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        ...
+
+    @property
+    def next_label(self) -> int:
+        """See `LabelArray.next_label`."""
+        ...
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no object."""
+        ...
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Keep other writers of the same labels out."""
+        ...
+
+    def read(self, plane: Plane, box: Box) -> NDArray[Any]:
+        """Return a copy of the labels of a box, shape (rows, cols)."""
+        ...
+
+    def apply(self, edit: LabelEdit) -> None:
+        """Write a planned edit, or raise LabelsError and leave the labels as they were."""
+        ...
+
+    def release(self, label: int, highest: int | None) -> None:
+        """See `LabelArray.release`."""
+        ...
 
 
-class LabelStore:
-    """Labels of a whole volume, changed only under the boxes of masks.
+class LabelArray:
+    """Labels of a whole volume, changed only under the boxes of edits.
 
     Parameters
     ----------
     array
-        Integer labels with the volume's shape; 0 is background. Read them from `LabelStore.array` again after a write:
-        where the next free label does not fit into a numpy array, a wider copy takes its place.
+        Integer labels with the volume's shape; 0 is background. A numpy, zarr or tensorstore array, or a
+        `LabelPyramid`. Read them from `LabelArray.array` after a write: where the next free label does not fit into a
+        numpy array, a wider copy replaces it.
 
     Raises
     ------
@@ -81,13 +97,19 @@ class LabelStore:
         check_labels(array)
         self.array = array
         self._levels = Levels((array,)) if _is_zarr(array) else None
-        self._edits: list[Edit] = []
+        self._written: list[bytes] = []
+        self._log: EditLog | None = None
         self._highest: int | None = None
         self._stamp = access_of(array).stamp()
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return tuple(self.array.shape)
+
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep out all that write into the same labels, here and in other programs, and know of what they wrote.
+        """Keep other writers of the same labels out, in all programs, after following what they have written.
 
         Raises
         ------
@@ -99,119 +121,186 @@ class LabelStore:
             stamp = access.stamp()
             if stamp != self._stamp:
                 self._stamp, self._highest = stamp, None
-            yield
+            if self._levels is None or path_of(self.array) is None:
+                yield
+                return
+            with self._levels.reusing_chunks():
+                yield
 
     @property
     def next_label(self) -> int:
-        """A free label, above all that are in use; the whole array is searched once, block by block.
+        """A free label, above all that are in use; see `free_labels`."""
+        return self.free_labels(1)[0]
 
-        Where it does not fit into the labels' type and they cannot be given more bits, it is the lowest free one.
+    def free_labels(self, count: int) -> Sequence[int]:
+        """Return the labels that the next objects get, in order.
+
+        The whole array is searched for the highest label once, block by block; then they are counted. Where labels
+        above it do not fit into the type of the array, and this cannot be widened, they are the lowest free ones,
+        followed by numbers that do not fit.
         """
         with self.exclusive():
-            following, end = self._known_highest() + 1, end_of(dtype_of(self.array))
-            if following < end or can_widen(self.array):
-                return following
-            free = lowest_free(self.array) if is_used(self.array, end) else end
-            return end + 1 if free is None else free
+            first, end = self.highest_label + 1, end_of(dtype_of(self.array))
+            if first + count <= end or can_widen(self.array):
+                return range(first, first + count)
+            return list(islice(self._last_labels(first, end), count))
+
+    def _last_labels(self, first: int, end: int) -> Iterator[int]:
+        yield from range(first, end)
+        if not is_used(self.array, end):
+            yield end
+        yield from (label for label in free_numbers(self.array) if label < first)
+        yield from itertools.count(end + 1)
+
+    @property
+    def highest_label(self) -> int:
+        """The highest label in use; see the function `highest_label`."""
+        with self.exclusive():
+            if self._highest is None:
+                if self._levels is not None:
+                    self._levels.remove_leftovers()
+                self._highest = highest_label(self.array)
+            return self._highest
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether the highest label is known, so that the next write need not search all labels for it."""
+        return self._highest is not None
 
     @property
     def is_empty(self) -> bool:
         """Whether there is no object."""
-        with self.exclusive():
-            return self._known_highest() == 0
+        return self.highest_label == 0
 
-    def _known_highest(self) -> int:
-        if self._highest is None:
-            if self._levels is not None:
-                self._levels.remove_leftovers()
-            self._highest = highest_label(self.array)
-        return self._highest
+    def note_highest(self, highest: int | None) -> None:
+        """Set the highest label, known from elsewhere; None: it is searched for when it is needed next."""
+        self._highest = highest
 
-    def write(self, plane: Plane, mask: Mask, label: int | None = None, overlap: Overlap = "keep") -> Edit:
+    def note_used(self, label: int) -> None:
+        """Note that a label is in use."""
+        if self._highest is not None and (label < end_of(dtype_of(self.array)) or can_widen(self.array)):
+            self._highest = max(self._highest, label)
+
+    def release(self, label: int, highest: int | None) -> None:
+        """Make a label free again that was taken back, unless a higher one was given since.
+
+        Parameters
+        ----------
+        label
+            The label.
+        highest
+            The highest label before it was given, or None where that is not known.
+        """
+        if self._highest == label:
+            self._highest = highest
+
+    def read(self, plane: Plane, box: Box) -> NDArray[Any]:
+        """Return a copy of the labels of a box, shape (rows, cols).
+
+        Raises
+        ------
+        LabelsError
+            They cannot be read.
+        """
+        key = plane.slicer(box)
+        if isinstance(self.array, LabelPyramid):
+            return plane.oriented(self.array.read_box(key))
+        if self._levels is not None:
+            region, kept = region_of(key, self.shape)
+            lengths = [at.stop - at.start for at, keep in zip(region, kept, strict=True) if keep]
+            return plane.oriented(self._levels.read_box(region).reshape(lengths))
+        return plane.oriented(loaded(self.array, key))
+
+    def write(self, plane: Plane, mask: Mask, label: int | None = None, overlap: Overlap = "keep") -> LabelEdit:
         """Write a mask under a label.
 
         Parameters
         ----------
         plane
-            The plane that the mask lies in.
+            The plane of the mask.
         mask
-            What to write.
+            The pixels to write.
         label
-            The value; the next free one when left out, for which the labels are given more bits where it needs them.
+            The label. By default the next free one, for which the labels are widened where it does not fit.
         overlap
-            "keep" leaves pixels of other labels alone, "overwrite" takes them, "empty" refuses the mask where there are
+            "keep" leaves pixels of other labels alone, "overwrite" replaces them, "empty" refuses a mask that covers
             any.
 
         Raises
         ------
         LabelsError
             The mask is empty, nothing of it may be written, the label does not fit the array's type, or the array
-            cannot be written to; the labels are as they were.
+            cannot be written to; the labels are unchanged.
         """
         with self.exclusive():
-            return self._write(plane, mask, label, overlap)
+            value = self.next_label if label is None else label
+            highest = self._highest
+            edit = plan_edit(self, plane, mask, value, overlap, widens=label is None)
+            edit = replace(edit, highest_before=highest)
+            self.apply(edit)
+            self._written.append(edit.pack())
+            return edit
 
-    def _write(self, plane: Plane, mask: Mask, label: int | None, overlap: Overlap) -> Edit:
-        value = self.next_label if label is None else label
-        if label is None and value > np.iinfo(dtype_of(self.array)).max:
-            # Before the work of widening: is this mask one that can be written at all?
-            plan_edit(self.array, plane, mask, 1, overlap)
-            self._widen()
-        edit = replace(plan_edit(self.array, plane, mask, value, overlap), highest_before=self._highest)
-        after = edit.before.copy()
-        after[edit.written] = edit.label
-        self._put(edit, after, edit.before)
-        self._edits.append(edit)
-        self._note_used(edit.label)
-        return edit
+    def undo(self) -> LabelEdit | None:
+        """Take back the last `write` and return it; None when there is none left.
 
-    def undo(self) -> Edit | None:
-        """Put back what the last write replaced and return that write; None when there is none left."""
-        if not self._edits:
+        Pixels that were changed again since stay as they are.
+
+        Raises
+        ------
+        LabelsError
+            The array cannot be read or written to; the labels are as they were.
+        """
+        if not self._written:
             return None
-        edit = self._edits[-1]
+        edit = LabelEdit.unpack(self._written[-1], self.shape)
         with self.exclusive():
-            now = _read(self.array, edit.plane, edit.box)
-            self._put(edit, _reverted(edit, now)[1], now)
-            self._edits.pop()
-            if self._highest == edit.label:
-                self._highest = edit.highest_before
+            self.apply(plan_undo(self, edit))
+            self._written.pop()
+            self.release(edit.label, edit.highest_before)
         return edit
 
-    def _put(self, edit: Edit, values: NDArray[Any], now: NDArray[Any]) -> None:
-        """Write a box, with exclusive access."""
-        try:
-            self._put_box(edit, values, now)
-        finally:
-            self._stamp = access_of(self.array).written()
+    def apply(self, edit: LabelEdit) -> None:
+        """Write a planned edit, without reading the labels again.
 
-    def _put_box(self, edit: Edit, values: NDArray[Any], now: NDArray[Any]) -> None:
-        key = edit.plane.slicer(edit.box)
-        if self._levels is not None:
-            region, kept = region_of(key, self.array.shape)
-            block = fitting(edit.plane.oriented(values), region, kept, dtype_of(self.array))
-            self._levels.write(region, block)
-            return
-        try:
-            self.array[key] = edit.plane.oriented(values)
-        except LabelsError:
-            raise
-        except Exception as error:
+        Raises
+        ------
+        LabelsError
+            It does not fit, or the array cannot be written to; the labels are as they were.
+        """
+        with self.exclusive():
+            if int(edit.after.max(initial=0)) > np.iinfo(dtype_of(self.array)).max:
+                self.widen()
+            if self._log is not None:
+                self._log.append(replace(edit, highest_before=self.highest_label))
             try:
-                self.array[key] = edit.plane.oriented(now)
-            except Exception:
-                raise not_written(error, "may be half written") from error
-            raise not_written(error) from error
+                self._write(edit)
+            finally:
+                self._stamp = access_of(self.array).written()
+            self.note_used(highest_in(edit.after, with_end=can_widen(self.array)))
 
-    def _note_used(self, label: int) -> None:
-        if self._highest is not None and (label < end_of(dtype_of(self.array)) or can_widen(self.array)):
-            self._highest = max(self._highest, label)
+    @contextmanager
+    def logged_by(self, log: EditLog) -> Iterator[None]:
+        """Append every edit to a log before it is written."""
+        before, self._log = self._log, log
+        try:
+            yield
+        finally:
+            self._log = before
+
+    def widen(self) -> None:
+        """Give the labels 32 bits.
+
+        Raises
+        ------
+        LabelsError
+            They have 32 already, or cannot be widened.
+        """
+        with self.exclusive():
+            self._widen()
+            self._stamp = access_of(self.array).stamp()
 
     def _widen(self) -> None:
-        self._give_bits()
-        self._stamp = access_of(self.array).stamp()
-
-    def _give_bits(self) -> None:
         array = self.array
         if isinstance(array, LabelPyramid):
             array.widen()
@@ -228,9 +317,27 @@ class LabelStore:
                 f"There is no memory for labels of {dtype}, which the next label needs: write into a LabelPyramid."
             ) from error
 
+    def _write(self, edit: LabelEdit) -> None:
+        key = edit.plane.slicer(edit.box)
+        if self._levels is not None:
+            region, kept = region_of(key, self.array.shape)
+            block = fitting(edit.plane.oriented(edit.after), region, kept, dtype_of(self.array))
+            self._levels.write(region, block)
+            return
+        try:
+            self.array[key] = edit.plane.oriented(edit.after)
+        except LabelsError:
+            raise
+        except Exception as error:
+            try:
+                self.array[key] = edit.plane.oriented(edit.before)
+            except Exception:
+                raise not_written(error, "may be half written") from error
+            raise not_written(error) from error
+
 
 def check_labels(array: WritableArray) -> None:
-    """Refuse an array that cannot take labels.
+    """Refuse an array that labels cannot be written into.
 
     Raises
     ------
@@ -254,70 +361,11 @@ def check_labels(array: WritableArray) -> None:
         )
 
 
-def plan_edit(array: WritableArray, plane: Plane, mask: Mask, label: int, overlap: Overlap) -> Edit:
-    """Return what writing a mask would change, without changing anything.
-
-    Raises
-    ------
-    LabelsError
-        The mask is empty, nothing of it may be written, the label does not fit, or the labels cannot be read.
-    """
-    if mask.area == 0:
-        raise LabelsError("The mask is empty, so there is nothing to accept: move or add a prompt.")
-    limit = np.iinfo(dtype_of(array)).max
-    if overlap not in get_args(Overlap):
-        raise LabelsError(f"The overlap policy {overlap!r} does not exist: use {' or '.join(get_args(Overlap))}.")
-    if not isinstance(label, (int, np.integer)) or label < 1:
-        raise LabelsError(f"A label is a whole number from 1 on, and {label!r} is none: 0 is background.")
-    if label > limit:
-        raise LabelsError(
-            f"Label {label} does not fit into {dtype_of(array)} labels (1 to {limit}): use labels of a larger type."
-        )
-    if len(plane.index) != len(array.shape) or not Box.of_shape(plane.shape_in(array.shape)).contains(mask.box):
-        raise LabelsError(
-            f"The mask at {mask.box.as_tuple()} reaches outside the labels of shape {tuple(array.shape)}: "
-            "use labels of the image's shape."
-        )
-    before = _read(array, plane, mask.box)
-    written = paste(before.copy(), mask, label, overlap)
-    if not written.any():
-        if overlap == "empty":
-            raise LabelsError(
-                "A part of the mask belongs to another object, and only empty places may be written to: choose another "
-                "candidate, or the policy 'keep' or 'overwrite'."
-            )
-        raise LabelsError(
-            "Every pixel of the mask belongs to other objects already: choose another candidate, or undo one of them."
-        )
-    return Edit(plane, mask.box, label, written, before)
-
-
-def reverted(array: WritableArray, edit: Edit) -> tuple[NDArray[np.bool_], NDArray[Any]]:
-    """Return what an edit's box holds once the edit is taken back.
-
-    Pixels that were changed again since stay as they are.
-
-    Returns
-    -------
-    changed : numpy.ndarray
-        Shape (rows, cols), bool: the pixels that differ from what the array holds now.
-    values : numpy.ndarray
-        Shape (rows, cols): the labels of the whole box.
-    """
-    return _reverted(edit, _read(array, edit.plane, edit.box))
-
-
-def _reverted(edit: Edit, now: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[Any]]:
-    values = now.copy()
-    changed = edit.written & (values == edit.label)
-    values[changed] = edit.before[changed]
-    return changed, values
-
-
 def highest_label(array: WritableArray) -> int:
-    """Return the highest label in use; of labels that cannot be given more bits, the highest below the end of the type.
+    """Return the highest label in use; where labels cannot be widened, the highest below the end of the type.
 
-    Of zarr arrays only the chunks that exist are read.
+    The highest number of a type, such as 255 or 65535, often marks pixels to be ignored. Of zarr arrays only the chunks
+    that exist are read.
 
     Raises
     ------
@@ -333,11 +381,6 @@ def highest_label(array: WritableArray) -> int:
     if _is_zarr(array):
         return Levels((array,)).highest()
     return max((highest_in(loaded(array, block), with_end=False) for block in blocks(array)), default=0)
-
-
-def _read(array: WritableArray, plane: Plane, box: Box) -> NDArray[Any]:
-    """Return a copy of the labels of a box, rows first."""
-    return plane.oriented(loaded(array, plane.slicer(box)))
 
 
 def _is_zarr(array: Any) -> TypeGuard[Any]:

@@ -1,4 +1,4 @@
-"""Zarr arrays chunk by chunk: which chunks exist, and many of them read or written in one go, with a way back."""
+"""Chunks of zarr arrays: list them, and read or write many at once, with the values to restore after a failure."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ BATCH_BYTES = 2**24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Patch:
+class ChunkWrite:
     """Values for a region that lies in one chunk.
 
     Parameters
     ----------
     level
-        Which of a list of arrays it is for.
+        Index of the array in a list of levels.
     region
-        Where it lies in that array.
+        Box of that array, inside one chunk.
     values
-        What the region is to hold; one axis for each of the array, of the region's lengths.
+        New values, with the shape of the region.
     """
 
     level: int
@@ -41,7 +41,15 @@ class Patch:
 
 
 Rebuild = Callable[[int, Region, Exception], NDArray[Any]]
-"""What to take for a chunk that cannot be read: level, the chunk's region and the error; it may raise."""
+"""Return a substitute for a chunk that cannot be read, from level, region and error; it may raise instead."""
+
+Known = dict[tuple[int, ...], NDArray[Any]]
+"""Whole chunks in memory, by `key_of`."""
+
+
+def key_of(level: int, whole: Region) -> tuple[int, ...]:
+    """Return the key of a chunk in `Known`."""
+    return (level, *(at.start for at in whole))
 
 
 def chunks_under(array: ZarrArray, region: Region) -> Iterator[Region]:
@@ -51,11 +59,11 @@ def chunks_under(array: ZarrArray, region: Region) -> Iterator[Region]:
         yield _chunk(array, index)
 
 
-def split(array: ZarrArray, level: int, region: Region, values: NDArray[Any]) -> Iterator[Patch]:
+def split(array: ZarrArray, level: int, region: Region, values: NDArray[Any]) -> Iterator[ChunkWrite]:
     """Cut the values of a region at the borders of chunks."""
     for whole in chunks_under(array, region):
         part = intersection(whole, region)
-        yield Patch(level, part, values[relative(part, region)])
+        yield ChunkWrite(level, part, values[relative(part, region)])
 
 
 def batch_length(array: ZarrArray) -> int:
@@ -83,7 +91,7 @@ def write(writes: Sequence[tuple[ZarrArray, Region, NDArray[Any]]]) -> None:
 
 
 def stage(writes: Sequence[tuple[ZarrArray, Region, NDArray[Any]]]) -> list[Staged]:
-    """Write whole chunks beside their places, or right into them where they are no files of the plain kind.
+    """Write whole chunks to temporary files, or to their final place where `zstd_level` is None.
 
     zarr's own write of several chunks fails at the first one while the others go on in the background, where they
     would undo what is put back; here all have ended before an error is raised.
@@ -112,33 +120,42 @@ def _attempt(array: ZarrArray, region: Region) -> NDArray[Any] | Exception:
         return error
 
 
-def apply(levels: Sequence[ZarrArray], patches: Sequence[Patch], way_back: list[Patch], rebuild: Rebuild) -> None:
-    """Write patches, no two of them into one chunk; what holds its values already is not written.
+def apply(
+    levels: Sequence[ZarrArray],
+    writes: Sequence[ChunkWrite],
+    way_back: list[ChunkWrite],
+    rebuild: Rebuild,
+    known: Known | None = None,
+) -> None:
+    """Write into chunks, at most once into each; a chunk that has the values already is not written.
 
-    All new chunks are on the disk before the first one is put in its place, so a full disk changes nothing. That holds
+    All new chunks are on the disk before the first one replaces an old one, so a full disk changes nothing. That holds
     for chunks that are plain files; those of other stores and codecs are written one batch after the other.
 
     Parameters
     ----------
     levels
         The arrays.
-    patches
-        What to write.
+    writes
+        New values.
     way_back
-        Gets the patches that undo this, each before its chunk is touched.
+        The writes that restore the old values are appended to it, each before its chunk changes.
     rebuild
-        Stands in for chunks that cannot be read.
+        Returns a substitute for a chunk that cannot be read.
+    known
+        Chunks that need not be read again; chunks that change are removed from it.
 
     Raises
     ------
     Exception
         The first error of the store, once no write is under way any more, so that `way_back` can be put back.
     """
-    length = min((batch_length(levels[level]) for level in {patch.level for patch in patches}), default=1)
+    length = min((batch_length(levels[level]) for level in {write.level for write in writes}), default=1)
     staged: list[Staged] = []
     try:
-        for start in range(0, len(patches), length):
-            staged += stage(list(_changes(levels, patches[start : start + length], way_back, rebuild)))
+        for start in range(0, len(writes), length):
+            batch = writes[start : start + length]
+            staged += stage(list(_changes(levels, batch, way_back, rebuild, {} if known is None else known)))
         for chunk in staged:
             chunk.commit()
     except BaseException:
@@ -148,18 +165,28 @@ def apply(levels: Sequence[ZarrArray], patches: Sequence[Patch], way_back: list[
 
 
 def _changes(
-    levels: Sequence[ZarrArray], patches: Sequence[Patch], way_back: list[Patch], rebuild: Rebuild
+    levels: Sequence[ZarrArray],
+    writes: Sequence[ChunkWrite],
+    way_back: list[ChunkWrite],
+    rebuild: Rebuild,
+    known: Known,
 ) -> Iterator[tuple[ZarrArray, Region, NDArray[Any]]]:
-    """Yield the whole chunks that patches change, as they are to be."""
-    wholes = [(levels[patch.level], next(chunks_under(levels[patch.level], patch.region))) for patch in patches]
-    for patch, (array, whole), block in zip(patches, wholes, read(wholes), strict=True):
+    """Yield the whole chunks that are changed, as they are to be."""
+    wholes = [next(chunks_under(levels[write.level], write.region)) for write in writes]
+    found = [known.pop(key_of(write.level, whole), None) for write, whole in zip(writes, wholes, strict=True)]
+    unread = [
+        (levels[write.level], whole) for write, whole, block in zip(writes, wholes, found, strict=True) if block is None
+    ]
+    blocks = iter(read(unread))
+    for write, whole, ready in zip(writes, wholes, found, strict=True):
+        block: Any = next(blocks) if ready is None else ready
         broken = isinstance(block, Exception)
-        now = rebuild(patch.level, whole, block) if broken else block
-        inner = relative(patch.region, whole)
-        if broken or not np.array_equal(now[inner], patch.values):
-            way_back.append(Patch(patch.level, patch.region, now[inner].copy()))
-            now[inner] = patch.values
-            yield array, whole, now
+        now = rebuild(write.level, whole, block) if broken else block
+        inner = relative(write.region, whole)
+        if broken or not np.array_equal(now[inner], write.values):
+            way_back.append(ChunkWrite(write.level, write.region, now[inner].copy()))
+            now[inner] = write.values
+            yield levels[write.level], whole, now
 
 
 def existing(array: ZarrArray) -> list[Region] | None:

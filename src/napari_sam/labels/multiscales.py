@@ -1,4 +1,4 @@
-"""OME-Zarr label images on disk: made, opened, and what they say of their axes and levels."""
+"""Create and open the arrays of label images on disk; `images.ome_zarr.metadata` holds their metadata."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from numpy.typing import DTypeLike
 from napari_sam.errors import LabelsError
 from napari_sam.files.temporary import temporary_folder
 from napari_sam.files.zarr_writes import no_write_goes_on
+from napari_sam.images.ome_zarr import metadata
+from napari_sam.images.ome_zarr.metadata import AXIS_TYPES, label_metadata, plane_axes, read_multiscale
 from napari_sam.labels.regions import check_whole, one_line
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
     from napari_sam.labels.chunk_files import ZarrArray
 
-AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 DEFAULT_AXES = {2: "yx", 3: "zyx", 4: "tzyx", 5: "tczyx"}
 COARSEST_SIDE = 512
 CHUNK_SIDE = 512
@@ -82,7 +83,7 @@ def make_label_image(
     check_whole(np.dtype(dtype))
     shapes = level_shapes(lengths, in_plane)
     units = dict.fromkeys("zyx", unit) | {"t": time_unit}
-    ome = _ome(letters, units, scale, origin, len(shapes), name or path.stem, source)
+    ome = label_metadata(letters, units, scale, origin, len(shapes), name or path.stem, source)
     try:
         _make_at_once(path, {"ome": ome, **attributes}, shapes, sides, np.dtype(dtype), letters)
     except OSError as error:
@@ -157,11 +158,8 @@ def open_label_image(path: Path) -> Multiscale:
         return Multiscale(node, (), (node,), ())
     attributes = node.attrs.asdict()
     try:
-        datasets = _datasets(attributes)
-        names = tuple(name for name, _ in datasets)
-        levels = tuple(node[name] for name in names)
-        if not levels:
-            raise ValueError("there are no datasets")
+        image = read_multiscale(attributes)
+        levels = tuple(node[path] for path in image.paths)
     except Exception as error:
         listed = ", ".join(sorted(child.name for child in path.iterdir() if child.is_dir())) or "nothing"
         raise LabelsError(
@@ -172,18 +170,10 @@ def open_label_image(path: Path) -> Multiscale:
         raise LabelsError(f"{path} names groups where its levels should be arrays: check the store.")
     for level in levels:
         check_whole(np.dtype(level.dtype))
-    steps = _steps(path, levels, [scale for _, scale in datasets])
-    if "image-label" not in attributes.get("ome", attributes):
+    steps = _steps(path, levels, [_scale(image, level, levels[0].ndim) for level in range(len(levels))])
+    if not image.is_label:
         raise LabelsError(f"{path} is an image and no label image: choose labels, or another path for new ones.")
-    return Multiscale(node, names, levels, steps)
-
-
-def plane_axes(letters: str) -> tuple[int, int]:
-    """Return the axes that coarser levels are shorter along: y and x, or else the last two axes of space."""
-    if {"y", "x"} <= set(letters):
-        return letters.index("y"), letters.index("x")
-    *_, row, col = (axis for axis, letter in enumerate(letters) if AXIS_TYPES[letter] == "space")
-    return row, col
+    return Multiscale(node, image.paths, levels, steps)
 
 
 def level_shapes(shape: Sequence[int], in_plane: Sequence[int]) -> list[tuple[int, ...]]:
@@ -231,70 +221,17 @@ def step_between(fine: int, coarse: int, ratio: float | None = None) -> int | No
     return next((step for step in steps if step >= 1 and coarse in (-(-fine // step), fine // step)), None)
 
 
-def renamed(attributes: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Return the OME attributes of a group whose levels have other paths."""
-    ome = attributes.get("ome", attributes)
-    first, *others = ome["multiscales"]
-    datasets = [dataset | {"path": name} for dataset, name in zip(first["datasets"], names, strict=True)]
-    multiscales = {"multiscales": [first | {"datasets": datasets}, *others]}
-    return {"ome": ome | multiscales} if "ome" in attributes else multiscales
-
-
-def _ome(
-    axes: str,
-    units: Mapping[str, str | None],
-    spacing: Sequence[float],
-    translation: Sequence[float],
-    levels: int,
-    name: str,
-    source: str | None,
-) -> dict[str, Any]:
-    """Return the metadata, version 0.5; pixel i of level k *is* pixel i * 2^k of level 0, so no level is shifted."""
-    in_plane = plane_axes(axes)
-    described = [
-        {"name": letter} | _type_of(axes, at) | ({"unit": unit} if (unit := units.get(letter)) else {})
-        for at, letter in enumerate(axes)
-    ]
-    datasets = []
-    for level in range(levels):
-        factors = [2**level if axis in in_plane else 1 for axis in range(len(axes))]
-        scale = {"type": "scale", "scale": [step * by for step, by in zip(spacing, factors, strict=True)]}
-        shift = {"type": "translation", "translation": list(translation)}
-        datasets.append({"path": str(level), "coordinateTransformations": [scale, shift]})
-    multiscale = {"name": name, "type": "nearest", "axes": described, "datasets": datasets}
-    label: dict[str, Any] = {} if source is None else {"source": {"image": source}}
-    return {"version": "0.5", "multiscales": [multiscale], "image-label": label}
-
-
-def _type_of(axes: str, at: int) -> dict[str, str]:
-    """Return the OME type of an axis.
-
-    OME-Zarr 0.5 wants time first, then channels, then space, and common readers refuse a type out of that order. Labels
-    keep the order of their image, so that equal indices mean equal pixels: such an axis has its name alone.
-    """
-    letter, before = axes[at], set(axes[:at])
-    in_order = letter in "zyx" or not before or (letter == "c" and before == {"t"})
-    return {"type": AXIS_TYPES[letter]} if in_order else {}
-
-
-def _datasets(attributes: Mapping[str, Any]) -> list[tuple[str, list[float] | None]]:
-    """Return path and scale of each level as OME-Zarr 0.4 or 0.5 names them."""
-    ome = attributes.get("ome", attributes)
-    if "multiscales" not in ome:
-        raise ValueError("there are no multiscales")
-    return [(str(dataset["path"]), _scale(dataset)) for dataset in ome["multiscales"][0]["datasets"]]
-
-
-def _scale(dataset: Mapping[str, Any]) -> list[float] | None:
-    for transformation in dataset.get("coordinateTransformations", []):
-        if transformation.get("type") == "scale" and "scale" in transformation:
-            scale = [float(step) for step in transformation["scale"]]
-            return scale if all(scale) else None
-    return None
+def _scale(image: metadata.Multiscale, level: int, ndim: int) -> tuple[float, ...] | None:
+    """Return the scale of a level; None where it is not stated or damaged, since lengths show the steps as well."""
+    try:
+        position = image.placement_of(level, ndim)
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return None
+    return None if position is None else position.scale
 
 
 def _steps(
-    path: Path, levels: Sequence[ZarrArray], scales: Sequence[list[float] | None]
+    path: Path, levels: Sequence[ZarrArray], scales: Sequence[tuple[float, ...] | None]
 ) -> tuple[tuple[int, ...], ...]:
     found = []
     for fine, coarse, near, far in zip(levels, levels[1:], scales, scales[1:], strict=False):

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from napari_sam.arguments import number, shown
 from napari_sam.core.geometry import Box
-from napari_sam.core.masks import Mask, mask_from_logits, touches_border
+from napari_sam.core.masks import Mask, mask_from_logits
+from napari_sam.core.predictor import TextPredictor
 from napari_sam.core.prompt_checks import checked_box
 from napari_sam.errors import ModelError, PromptError
+from napari_sam.tasks.stitching import distinct
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_sam.core.geometry import Plane
-    from napari_sam.models.sam3.text import TextPredictor
     from napari_sam.segmenter import Segmenter
 
-# Of two masks of which the smaller lies in the other by more than this, one is the same object seen from another tile.
-SAME_OBJECT = 0.5
 EVERYWHERE = Box(-math.inf, -math.inf, math.inf, math.inf)
 
 
@@ -38,24 +36,24 @@ def find(
     Parameters
     ----------
     segmenter
-        Whose image is searched; its model must take text (SAM 3).
+        Image and model; the model must take text (SAM 3).
     text
-        What to look for, for example "nucleus".
+        Short noun phrase, for example "nucleus".
     plane
         Position along the other axes of an nD image, as in `Segmenter.segment`.
     box
-        (top, left, bottom, right), half-open, of what is searched; the whole plane when left out.
+        (top, left, bottom, right), half-open, in pixels of the plane, to search only there. By default the whole plane.
     downsample
-        How many pixels of the image one pixel of the encoder shows; objects of a twentieth to a half of
-        1008 times that are found best.
+        Image pixels along each axis for one pixel of the encoder, above 0. Objects whose side is a twentieth to a half
+        of 1008 times that are found best.
     threshold
-        Least score, 0 to 1.
+        Minimum score, 0 to 1.
 
     Returns
     -------
     list of Mask
-        The likeliest first; of one object seen from several tiles, the view that is not cut. `iou_prediction` is the
-        model's score.
+        One mask for each object, by falling score, which is its `iou_prediction`. Of an object seen from several tiles
+        the view that is not cut.
 
     Raises
     ------
@@ -66,15 +64,13 @@ def find(
     """
     if not (hasattr(segmenter, "predictor") and hasattr(segmenter, "encoder")):
         raise ModelError(f"Objects are found in the image of a Segmenter, and {shown(segmenter)} is none: make one.")
-    if not getattr(segmenter.predictor, "finds_text", False):
-        raise ModelError(
-            f"The model {segmenter.predictor.name} finds nothing by words: use SAM 3 (napari-sam models says how)."
-        )
+    predictor = segmenter.predictor
+    if not (isinstance(predictor, TextPredictor) and predictor.finds_text):
+        raise ModelError(f"The model {predictor.name} finds nothing by words: use SAM 3 (napari-sam models says how).")
     if not (isinstance(text, str) and text.strip()):
         raise PromptError("There is no text to look for: name the objects, for example nucleus.")
     downsample = number(downsample, "The downsample", "give a number above 0; 1 looks at the image as it is", above=0)
     threshold = number(threshold, "The threshold", "give a number from 0 to 1", least=0, most=1)
-    predictor = cast("TextPredictor", segmenter.predictor)
     where = segmenter.plane(plane)
     grid = segmenter.encoder.grid(where)
     whole = Box.of_shape(grid.shape)
@@ -89,29 +85,3 @@ def find(
             for logits, score in zip(found.logits, found.scores, strict=True)
         ]
     return distinct((mask for mask in masks if mask.area and not mask.box.intersection(part).is_empty), grid.shape)
-
-
-def distinct(masks: Iterable[Mask], shape: tuple[int, int]) -> list[Mask]:
-    """Return each object once, the likeliest first; of an object's views, one that its tile does not cut.
-
-    Parameters
-    ----------
-    masks
-        Of any tiles of a plane.
-    shape
-        Of the plane.
-    """
-    kept: list[Mask] = []
-    for mask in sorted(masks, key=lambda mask: (touches_border(mask, shape), -mask.iou_prediction)):
-        if all(_shared(mask, other) <= SAME_OBJECT for other in kept):
-            kept.append(mask)
-    return sorted(kept, key=lambda mask: -mask.iou_prediction)
-
-
-def _shared(a: Mask, b: Mask) -> float:
-    """Return the share of the smaller mask that lies in the other."""
-    both = a.box.intersection(b.box)
-    if both.is_empty:
-        return 0.0
-    inner = [mask.pixels[both.moved(-mask.box.top, -mask.box.left).slices] for mask in (a, b)]
-    return float((inner[0] & inner[1]).sum()) / min(a.area, b.area)

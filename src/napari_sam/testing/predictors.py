@@ -38,6 +38,7 @@ class FakePredictor:
     object_fraction = 1 / 3
     object_range = (0.1, 0.75)
     probe_levels = 2
+    encode_is_slow = False
     batch = 1
     digest = "fake/1"
 

@@ -52,7 +52,7 @@ class Window:
     ...     _, widget = viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
     ...     window = Window(qtbot, viewer, widget)
     ...     window.click((51, 155))
-    ...     assert window.controller.candidates.best.area > 500
+    ...     assert window.controller.session.candidates.best.area > 500
     """
 
     def __init__(self, qtbot: QtBot, viewer: Viewer, widget: SamWidget) -> None:
@@ -66,7 +66,7 @@ class Window:
 
     def pixel(self, point: Position) -> QPoint:
         """Return the position of a point on the canvas, in screen pixels."""
-        image = self.controller.image
+        image = self.controller.session.image
         assert image is not None
         camera = self.viewer.scene.camera
         world = np.asarray(image.data_to_world(point))[list(self.viewer.dims.displayed)]
@@ -108,7 +108,7 @@ class Window:
 
         def is_ready() -> bool:
             has_rested = not self.widget._rest.isActive() and self.controller.jobs.segmenter is not None
-            return has_rested and not self.controller.warming and self.is_still()
+            return has_rested and not self.controller.session.is_warming and self.is_still()
 
         self.wait_until(is_ready)
 
@@ -116,7 +116,7 @@ class Window:
         """Whether no job runs and no tile or preview is waited for."""
         runner, controller = self.widget._runner, self.controller
         is_looking = controller.hover._wanted is not None
-        return not (controller.ahead.is_encoding or runner.idling or runner.busy or is_looking)
+        return not (controller.prefetcher.is_encoding or runner.idling or runner.busy or is_looking)
 
     def press(
         self,
@@ -151,7 +151,7 @@ class Window:
         """Wait until every prompt is answered and everything accepted is written."""
         flush()
         controller = self.controller
-        self.wait_until(lambda: not controller.busy and not controller.is_writing)
+        self.wait_until(lambda: not controller.session.is_busy and not controller.session.is_writing)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Let Qt work until a condition holds.
@@ -169,12 +169,12 @@ class Window:
         self.qtbot.waitUntil(condition, timeout=ANSWER_WITHIN)
 
     def _is_cursor_at(self, point: Position) -> bool:
-        image, displayed = self.controller.image, list(self.viewer.dims.displayed)
+        image, displayed = self.controller.session.image, list(self.viewer.dims.displayed)
         if image is None:
             return True
         away = np.subtract(self.viewer.cursor.position, image.data_to_world(point))[displayed]
         return bool((np.abs(away) * self.viewer.scene.camera.zoom).max() < 0.75)  # A pixel is rounded by up to 0.5.
 
     def _point_count(self) -> int:
-        points = self.controller.points
+        points = self.controller.prompts.points
         return 0 if points is None else len(points.data)

@@ -1,4 +1,4 @@
-"""The prompt game (Kirillov et al. 2023, appendix A): a first prompt, then points where the answer is wrong."""
+"""Simulated prompts (Kirillov et al. 2023, appendix A): a first prompt, then points where the answer is wrong."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from napari_sam.models.compact.prompt_encoder import BOTTOM_RIGHT, TOP_LEFT
-from napari_sam.models.compact.prompt_encoder import NEGATIVE as POINT_OFF
-from napari_sam.models.compact.prompt_encoder import NOT_A_POINT as NOTHING
-from napari_sam.models.compact.prompt_encoder import POSITIVE as POINT_ON
+from napari_sam.models.compact.prompt_encoder import NOT_A_POINT
+from napari_sam.models.prompt_tokens import BOTTOM_RIGHT, NEGATIVE, POSITIVE, TOP_LEFT
 
-CENTRE_BIAS = 0.5
+CENTER_BIAS = 0.5
 JITTER, MAX_JITTER = 0.1, 20.0
 
 
@@ -28,7 +26,7 @@ class PromptBatch:
     coords
         Shape (n, tokens, 2), float32, (x, y) in crop pixels.
     types
-        Shape (n, tokens), int64: POINT_OFF, POINT_ON, TOP_LEFT, BOTTOM_RIGHT or NOTHING.
+        Shape (n, tokens), int64: NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT or NOT_A_POINT.
     logits
         Shape (n, side / 4, side / 4): the last answer's logits, zero at first.
     """
@@ -62,7 +60,7 @@ def first_prompts(masks: NDArray[np.bool_], box_share: float, rng: np.random.Gen
         Source of randomness.
     """
     n, side = masks.shape[:2]
-    coords, types = np.zeros((n, 2, 2), np.float32), np.full((n, 2), NOTHING, np.int64)
+    coords, types = np.zeros((n, 2, 2), np.float32), np.full((n, 2), NOT_A_POINT, np.int64)
     for i, mask in enumerate(masks):
         if rng.random() < box_share:
             rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -74,19 +72,19 @@ def first_prompts(masks: NDArray[np.bool_], box_share: float, rng: np.random.Gen
                 jittered = box
             coords[i], types[i] = jittered.reshape(2, 2), (TOP_LEFT, BOTTOM_RIGHT)
         else:
-            coords[i, 0], types[i, 0] = _point_in(mask, rng), POINT_ON
+            coords[i, 0], types[i, 0] = _point_in(mask, rng), POSITIVE
     return PromptBatch(torch.from_numpy(coords), torch.from_numpy(types), torch.zeros(n, side // 4, side // 4))
 
 
 def next_points(
     answers: NDArray[np.bool_], masks: NDArray[np.bool_], rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return a corrective point for each object, in the larger error: on what was missed, or off what is surplus.
+    """Return a corrective point for each object, in the larger of its two errors: missed or surplus pixels.
 
     Parameters
     ----------
     answers, masks
-        Shape (n, side, side), bool: what the model said, and the truth.
+        Shape (n, side, side), bool: the model's answers and the true objects.
     rng
         Source of randomness.
 
@@ -95,13 +93,13 @@ def next_points(
     points : numpy.ndarray
         Shape (n, 2), float32, (x, y).
     types : numpy.ndarray
-        Shape (n,), int64: POINT_ON or POINT_OFF. Where nothing is wrong, a point on the object.
+        Shape (n,), int64: POSITIVE or NEGATIVE. Without an error, a point on the object.
     """
-    points, types = np.zeros((len(masks), 2), np.float32), np.full(len(masks), POINT_ON, np.int64)
+    points, types = np.zeros((len(masks), 2), np.float32), np.full(len(masks), POSITIVE, np.int64)
     for i, (answer, mask) in enumerate(zip(answers, masks, strict=True)):
         missed, surplus = mask & ~answer, answer & ~mask
         if np.count_nonzero(surplus) > np.count_nonzero(missed):
-            points[i], types[i] = _point_in(surplus, rng), POINT_OFF
+            points[i], types[i] = _point_in(surplus, rng), NEGATIVE
         else:
             points[i] = _point_in(missed if missed.any() else mask, rng)
     return points, types
@@ -112,7 +110,7 @@ def _point_in(region: NDArray[np.bool_], rng: np.random.Generator) -> tuple[floa
     rows, cols = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     top, left = rows[0], cols[0]
     inside = region[top : rows[-1] + 1, left : cols[-1] + 1]
-    if rng.random() < CENTRE_BIAS:
+    if rng.random() < CENTER_BIAS:
         depth = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
         inside = depth >= 0.7 * depth.max()
     at = np.argwhere(inside)

@@ -1,4 +1,4 @@
-"""The models that can be asked for by name. Reading this file imports no torch."""
+"""The registry of models by name. Needs no torch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from napari_sam.errors import ModelError
-from napari_sam.files.paths import user_folder
+from napari_sam.files.folders import models_folder
 
-FOLDER_VARIABLE = "NAPARI_SAM_MODELS"
-CACHE_VARIABLE = "NAPARI_SAM_CACHE"
-# The first is what a converted checkpoint ends in.
+# The first is that of converted checkpoints.
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
 _META = "https://dl.fbaipublicfiles.com/segment_anything"
@@ -39,29 +36,29 @@ class ModelEntry:
     Parameters
     ----------
     name
-        What the user types.
+        Name of the model for users.
     family
-        Which network it is, one of `families.FAMILIES`.
+        Its network, one of `checkpoints.FAMILIES`.
     file
-        The weights: a file of this package where the model is shipped, else what they are called in `models_folder`.
+        File of the weights: in this package if the model is shipped, else in `models_folder`.
     licence
-        Licence of the weights, as far as it is known.
+        License of the weights, as far as it is known.
     summary
-        What it is good for.
+        Images that it is suited to.
     sha256
-        Published hash of the file, checked each time before it is loaded; None where there is none.
+        Published hash of the file, verified each time before it is loaded; None if none was published.
     source
-        Where the file is downloaded from; None where that cannot be done by a program.
+        URL of the file; None if a program cannot download it.
     homepage
-        Who made it.
+        Page of its authors.
     by_hand
-        How to get the file where `source` is None.
+        How to get the file if `source` is None.
     nbytes
-        About how large the file is; None where that is not known.
+        Approximate size of the file; None if it is not known.
     extra
         The optional dependencies of napari-sam that it needs.
     shipped
-        Whether the weights are in the package.
+        Whether the weights are part of the package.
     """
 
     name: str
@@ -79,12 +76,12 @@ class ModelEntry:
 
     @property
     def path(self) -> Path:
-        """Where the weights are, or would be: under its own name in any format that can be read.
+        """Path of the weights, whether they exist or not: the file named after the model in any readable format.
 
         Raises
         ------
         ModelError
-            NAPARI_SAM_MODELS or NAPARI_SAM_CACHE is no folder of this machine.
+            NAPARI_SAM_MODELS or NAPARI_SAM_CACHE is not a folder on this computer.
         """
         if self.shipped:
             return Path(str(files("napari_sam.models") / self.file))
@@ -94,82 +91,50 @@ class ModelEntry:
 
     @property
     def is_here(self) -> bool:
-        """Whether the weights are on this machine."""
+        """Whether the weights are on this computer."""
         return is_there(self.path)
 
 
 def is_there(path: Path) -> bool:
-    """Return whether a file exists; one whose name is too long does not, where `Path.exists` fails."""
+    """Return whether a file exists; False for a name that is too long, for which `Path.exists` raises."""
     return os.path.exists(path)  # noqa: PTH110
 
 
-def models_folder() -> Path:
-    """Return the folder of weights: what NAPARI_SAM_MODELS names, else `models` in the cache folder.
-
-    Raises
-    ------
-    ModelError
-        NAPARI_SAM_MODELS or NAPARI_SAM_CACHE names a URL, or neither is set and there is no home folder.
-    """
-    for variable, inside in ((FOLDER_VARIABLE, "."), (CACHE_VARIABLE, "models")):
-        named = os.environ.get(variable)
-        if named and "://" in named:
-            raise ModelError(f"{variable} is {named!r}, which is no folder: set it to one of this machine.")
-        if named:
-            folder = Path(os.path.expanduser(named)) / inside  # noqa: PTH111  An unknown ~user is no error here.
-            return folder.absolute()
-    cache = user_folder("cache")
-    if cache is None:
-        raise ModelError(f"There is no home folder to keep models in: set {FOLDER_VARIABLE} to a folder.")
-    return cache / "models"
+def _published(
+    family: str,
+    suffix: str,
+    summary: str,
+    nbytes: int,
+    *,
+    source: str,
+    homepage: str,
+    sha256: str | None = None,
+    extra: str = "",
+) -> ModelEntry:
+    """Return a model under Apache-2.0, as its authors published it, named after its network."""
+    file = f"{family}{suffix}"
+    return ModelEntry(family, family, file, _APACHE, summary, sha256, source, homepage, nbytes=nbytes, extra=extra)
 
 
 def _sam(family: str, source: str, sha256: str, nbytes: int, summary: str) -> ModelEntry:
-    return ModelEntry(
-        name=family,
-        family=family,
-        file=f"{family}.pth",
-        licence=_APACHE,
-        summary=summary,
-        sha256=sha256,
-        source=f"{_META}/{source}",
-        homepage=_SAM_HOME,
-        nbytes=nbytes,
-    )
+    return _published(family, ".pth", summary, nbytes, source=f"{_META}/{source}", homepage=_SAM_HOME, sha256=sha256)
 
 
 def _hq(size: str, nbytes: int, summary: str) -> ModelEntry:
     published = "tiny" if size == "t" else size
-    return ModelEntry(
-        name=f"hq_vit_{size}",
-        family=f"hq_vit_{size}",
-        file=f"hq_vit_{size}.pth",
-        licence=_APACHE,
-        summary=summary,
-        homepage=_HQ_HOME,
-        source=f"{_HQ_FILES}/sam_hq_vit_{published}.pth",
-        nbytes=nbytes,
-    )
+    source = f"{_HQ_FILES}/sam_hq_vit_{published}.pth"
+    return _published(f"hq_vit_{size}", ".pth", summary, nbytes, source=source, homepage=_HQ_HOME)
+
+
+def _sam2(size: str, sha256: str, nbytes: int, summary: str) -> ModelEntry:
+    source = f"{_META}_2/092824/sam2.1_hiera_{size}.pt"
+    family = f"sam2.1_{size}"
+    return _published(family, ".pt", summary, nbytes, source=source, homepage=_SAM2_HOME, sha256=sha256, extra="sam2")
 
 
 def _micro(name: str, source: str, nbytes: int, licence: str, summary: str) -> ModelEntry:
     family = name[:5]
     return ModelEntry(name, family, f"{name}.pt", licence, summary, None, source, _MICRO_HOME, nbytes=nbytes)
-
-
-def _sam2(size: str, sha256: str, nbytes: int, summary: str) -> ModelEntry:
-    return ModelEntry(
-        name=f"sam2.1_{size}",
-        family=f"sam2.1_{size}",
-        file=f"sam2.1_{size}.pt",
-        licence=_APACHE,
-        summary=summary,
-        sha256=sha256,
-        source=f"{_META}_2/092824/sam2.1_hiera_{size}.pt",
-        homepage=_SAM2_HOME,
-        nbytes=nbytes,
-        extra="sam2",
-    )
 
 
 _LM = "Cells in light microscopy"
@@ -178,7 +143,7 @@ _PATHO = "Histopathology"
 
 DEFAULT_MODEL = "compact"
 
-# The default comes first: this is the order of every list that a user sees. Sizes of files are parameters times four.
+# In the order of all lists shown to users, the default first. File sizes are parameters times four.
 REGISTRY: dict[str, ModelEntry] = {
     entry.name: entry
     for entry in (

@@ -31,8 +31,8 @@ pytestmark = pytest.mark.usefixtures("screen")
 
 ROOT = Path(__file__).parents[3]
 KILLS = int(os.environ.get("NAPARI_SAM_KILLS", "4"))
-# An operation takes about half a second, a start about five; what follows a line of the journal a hundredth.
-MAX_OPERATIONS, OF_AN_OPERATION, OF_A_START, AFTER_A_LINE = 6, 0.7, 8.0, 0.02
+# An operation takes about half a second, a start about five; what follows an entry of the journal a hundredth.
+MAX_OPERATIONS, OF_AN_OPERATION, OF_A_START, AFTER_AN_ENTRY = 6, 0.7, 8.0, 0.02
 
 
 @dataclass
@@ -78,8 +78,8 @@ class Work:
             while operations > sum(line.startswith(SAYS) for line in lines) and (line := process.stdout.readline()):
                 lines.append(line)
             if operations and pick.random() < 0.5:
-                self._wait_for_a_line(process)
-                time.sleep(pick.uniform(0, AFTER_A_LINE))
+                self._wait_for_an_entry(process)
+                time.sleep(pick.uniform(0, AFTER_AN_ENTRY))
             else:
                 time.sleep(pick.uniform(0, OF_AN_OPERATION if operations else OF_A_START))
             process.kill()
@@ -92,14 +92,14 @@ class Work:
             self.known = State(said[-1]["number"], said[-1]["digest"])
         return len(said)
 
-    def _wait_for_a_line(self, process):
+    def _wait_for_an_entry(self, process):
         """Wait until something is being accepted: the journal has it, the labels and the window may not."""
         known = self._length()
         while self._length() == known and process.poll() is None:
             time.sleep(0.0005)
 
     def _length(self):
-        return sum(path.stat().st_size for path in self.folder.parent.rglob("entries.jsonl"))
+        return sum(path.stat().st_size for path in self.folder.parent.rglob("journal.sqlite*"))
 
     def check(self, out):
         """Open it again as a user does: it is as it was said to be, or one operation further, and so is the replay."""
@@ -119,7 +119,7 @@ class Work:
             assert digest(labels_of(controller)) == digest(labels)
             rows = controller.objects.rows
             assert {row.label for row in rows if row.area} == set(np.unique(labels).tolist()) - {0}
-            self.known = State(controller.objects.kept.journal._history.number, digest(labels))
+            self.known = State(controller.objects.journal.journal._history.number, digest(labels))
         finally:
             controller.close()
         app(["replay", str(journal.folder), "--image", str(self.image), "--out", str(out)], standalone_mode=False)
@@ -134,7 +134,7 @@ class Work:
         return open_journal(found[0]) if found else None
 
     def _continue(self, controller, journal):
-        look = controller.journals.look_job(controller.image)
+        look = controller.journals.look_job(controller.session.image)
         if look is not None:  # Else the controller has looked already.
             look()
         if self.kind == "memory":
@@ -146,8 +146,8 @@ class Work:
 
     def _step_back_and_forth(self, controller, labels):
         """The operation that was under way is whole: a step back leads to what was said last."""
-        there, back = controller.undo, controller.redo
-        if self._last_entry()["what"] != "undo":
+        there, back = controller.undo.undo, controller.undo.redo
+        if self._last_entry().what != "undo":
             there, back = back, there
         back()
         if self.known.number:
@@ -157,8 +157,8 @@ class Work:
         there()
 
     def _last_entry(self):
-        lines = [json.loads(line)[1] for line in (self.journal().folder / "entries.jsonl").read_text().splitlines()]
-        return next(line for line in reversed(lines) if "what" in line)
+        history = self.journal()._history
+        return history.entry(history.number)
 
 
 def test_a_napari_that_is_killed_at_any_moment_loses_nothing_that_was_accepted(tmp_path, notes):

@@ -1,4 +1,4 @@
-"""The layers that the parts of SAM share. Names of parameters are those of the official checkpoints."""
+"""Layers shared by the parts of SAM. Names of parameters are those of the official checkpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 
 class LayerNorm2d(nn.Module):
-    """Layer normalisation over the channels of (n, channels, rows, cols)."""
+    """Layer normalization over the channels of (n, channels, rows, cols)."""
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
         super().__init__()
@@ -36,6 +36,16 @@ class MLPBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.lin2(self.act(self.lin1(x)))
         return out
+
+
+def neck(width: int, out_channels: int) -> nn.Sequential:
+    """Return the last layers of an image encoder: from features of `width` channels to the embedding."""
+    return nn.Sequential(
+        nn.Conv2d(width, out_channels, 1, bias=False),
+        LayerNorm2d(out_channels),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+        LayerNorm2d(out_channels),
+    )
 
 
 class MLP(nn.Module):

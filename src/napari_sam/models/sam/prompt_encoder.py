@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from napari_sam.models.sam.layers import LayerNorm2d
 
-NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT = range(4)
 NOT_A_POINT = -1
 
 

@@ -7,19 +7,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_sam.core.predictor import Decoded
 from napari_sam.core.prompts import TilePrompts
+from napari_sam.models.prompt_tokens import prompt_tokens
 
-NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT = range(4)
 NOT_A_POINT = -1
 # A mask is stable where logits this far around the threshold hardly change its area (Ravi et al. 2024, appendix).
 STABILITY_MARGIN = 0.05
 MIN_STABILITY = 0.98
-# Earlier answers are given back no surer than this, as the reference does.
+# Logits of earlier answers are clamped to this, as in the reference.
 MAX_LOGIT = 32.0
 
 
@@ -35,7 +34,7 @@ class PromptDecoder:
     """
 
     def __init__(self, network: Any, side: int) -> None:
-        # The library picks the mask for clear prompts and forgets the other three. We pick, see `chosen`.
+        # The library selects one mask for clear prompts and discards the others. `chosen` selects here.
         network.mask_decoder._dynamic_multimask_via_stability = lambda masks, scores: (masks, scores)
         self._prompt_encoder, self._mask_decoder = network.prompt_encoder, network.mask_decoder
         self._position: Tensor = network.get_image_wide_positional_embeddings()
@@ -53,7 +52,8 @@ class PromptDecoder:
 
     def _answers(self, coarse: Tensor, fine: list[Tensor], prompts: TilePrompts) -> tuple[Tensor, Tensor]:
         """Return logits (4, rows, cols) and IoU predictions (4,): for clear prompts, then three for a lone point."""
-        coords, types = tokens(prompts)
+        # The library adds a padding token to points without a box. A mask alone gets two, as in training.
+        coords, types = prompt_tokens(prompts, box_first=True, padding=None if len(prompts.points) else NOT_A_POINT)
         masks = None
         if prompts.mask_logits is not None:
             logits = torch.from_numpy(np.ascontiguousarray(prompts.mask_logits)).to(coarse.device)
@@ -76,25 +76,10 @@ class PromptDecoder:
 
 
 class NoPositions(nn.Module):
-    """In place of a neck's encoding of positions, which takes time and which nothing here reads."""
+    """Replaces the position encoding of a neck, which is slow and not used here."""
 
     def forward(self, shape: torch.Size, device: torch.device, dtype: torch.dtype) -> Tensor:
         return torch.zeros(1, 1, 1, 1, device=device, dtype=dtype)
-
-
-def tokens(prompts: TilePrompts) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return (x, y) coordinates and types: the box's corners, then the points; the library adds one that is none.
-
-    A mask alone gets one more that is none, as in training.
-    """
-    box = prompts.box
-    corners = [(box.left, box.top), (box.right, box.bottom)] if box else []
-    kinds = [TOP_LEFT, BOTTOM_RIGHT] if box else []
-    if not box and len(prompts.points) == 0:
-        corners, kinds = [(0.0, 0.0)], [NOT_A_POINT]
-    coords = np.concatenate([np.array(corners, np.float32).reshape(-1, 2), prompts.points[:, ::-1]])
-    types = np.concatenate([np.array(kinds, np.int64), np.where(prompts.labels, POSITIVE, NEGATIVE)])
-    return coords.astype(np.float32), types.astype(np.int64)
 
 
 def chosen(answers: Tensor, scores: Tensor) -> Tensor:

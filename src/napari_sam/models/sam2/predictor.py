@@ -13,8 +13,8 @@ from torch import Tensor
 
 from napari_sam.core.predictor import Decoded, Embedding
 from napari_sam.core.prompts import TilePrompts
-from napari_sam.models.base import pack, round_to_half, unpack
-from napari_sam.models.device import Batches, precision_for, precision_name
+from napari_sam.models.base import TilePredictor, split_tiles, strided_shapes
+from napari_sam.models.nesting import State
 from napari_sam.models.sam2.configs import SIDE, SIZES, network_of
 from napari_sam.models.sam2.decoding import NoPositions, PromptDecoder
 from napari_sam.models.sam2.keys import for_images
@@ -24,11 +24,11 @@ PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
 # Channels and strides of an embedding's tensors.
 FEATURES = ((256, 16), (64, 8), (32, 4))
-# Memory that one tile takes on its way through the narrowest image encoder; a wider one takes more in proportion.
+# Memory that the narrowest image encoder needs for one tile; wider ones need more in proportion.
 TILE_BYTES = 500 * 2**20
 
 
-class Sam2Predictor:
+class Sam2Predictor(TilePredictor):
     """Encode and decode with a SAM 2.1 of one of the official sizes.
 
     Parameters
@@ -37,14 +37,8 @@ class Sam2Predictor:
         State dict with the official keys, or with those of transformers' models for images or videos.
     family
         Which of `SIZES` it is.
-    name
-        What the user calls the model.
-    digest
-        Hash of the weights.
-    device
-        Where to run.
-    precision
-        Of the image encoder, see `precision_for`. Decoding is in float32.
+    name, digest, device, precision
+        See `TilePredictor`. Decoding is in float32.
 
     Raises
     ------
@@ -53,58 +47,25 @@ class Sam2Predictor:
     """
 
     input_side = SIDE
-    object_fraction = 1 / 6
-    object_range = (0.03, 0.75)
-    probe_levels = 0
 
     def __init__(
-        self,
-        state: dict[str, Tensor],
-        family: str,
-        *,
-        name: str,
-        digest: str,
-        device: torch.device,
-        precision: str = "auto",
+        self, state: State, family: str, *, name: str, digest: str, device: torch.device, precision: str = "auto"
     ) -> None:
-        self.name = name
-        self._device = device
-        self._dtype = precision_for(device, precision)
-        self.digest = f"{digest}/{precision_name(self._dtype, precision)}"
+        super().__init__(name=name, digest=digest, device=device, precision=precision)
         self._network: Any = filled(partial(network_of, SIZES[family]), for_images(state), name).to(device)
         self._network.vision_encoder.neck.position_encoding = NoPositions()
         self._decode = PromptDecoder(self._network, self.input_side)
-        self._batches = Batches(device, TILE_BYTES * SIZES[family].width // SIZES["sam2.1_tiny"].width)
+        self.tile_bytes = TILE_BYTES * SIZES[family].width // SIZES["sam2.1_tiny"].width
         self._mean, self._std = (torch.tensor(v, device=device)[:, None, None] for v in (PIXEL_MEAN, PIXEL_STD))
 
-    @property
-    def batch(self) -> int:
-        """How many tiles are best encoded in one call; see `Predictor`."""
-        return self._batches.size
-
-    @torch.inference_mode()
-    def encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
-        """Encode tiles of shape (n, 1024, 1024, 3), uint8 RGB; see `Predictor`."""
-        return self._batches.run(range(len(tiles)), lambda part: self._encode(tiles[part[0] : part[-1] + 1]))
-
     def _encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
-        images = torch.from_numpy(tiles).to(self._device).permute(0, 3, 1, 2)
-        images = (images.float() / 255 - self._mean) / self._std
-        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
+        images = self._normalized(tiles, self._mean, self._std)
+        with self._autocast():
             features: Sequence[Tensor] = self._network.get_image_embeddings(images)
-        return [
-            Embedding(tuple(round_to_half(part[i : i + 1].float()) for part in features[::-1]))
-            for i in range(len(tiles))
-        ]
+        return list(map(Embedding, split_tiles(features[::-1], len(tiles))))
 
-    def pack(self, embedding: Embedding) -> NDArray[np.float16]:
-        """Return the features; see `Predictor`."""
-        return pack(embedding.tensors)
-
-    def unpack(self, values: NDArray[np.float16]) -> Embedding:
-        """Return the embedding of packed values; see `Predictor`."""
-        shapes = [(1, channels, self.input_side // stride, self.input_side // stride) for channels, stride in FEATURES]
-        return Embedding(unpack(values, shapes, self._device))
+    def _shapes(self) -> list[tuple[int, ...]]:
+        return strided_shapes(FEATURES, self.input_side)
 
     @torch.inference_mode()
     def decode(self, embedding: Embedding, prompts: TilePrompts) -> Decoded:

@@ -11,22 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_sam.core.predictor import Decoded, Embedding
+from napari_sam.core.predictor import Decoded, Embedding, Found
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError
-from napari_sam.models.base import pack, round_to_half, unpack
-from napari_sam.models.device import Batches, precision_for, precision_name
+from napari_sam.models.base import TilePredictor, split_tiles
+from napari_sam.models.nesting import State
 from napari_sam.models.sam2.decoding import PromptDecoder, resized
 from napari_sam.models.sam3.networks import SIDE, networks
-from napari_sam.models.sam3.text import Found, vocabulary_of, words
+from napari_sam.models.sam3.text import vocabulary_of, words
 
 PIXEL_MEAN, PIXEL_STD = 0.5, 0.5
-# Memory that one tile takes on its way through the image encoder.
-TILE_BYTES = 800 * 2**20
 
 
-class Sam3Predictor:
-    """Encode once, then decode prompts and find what texts name, with the user's own weights of SAM 3.
+class Sam3Predictor(TilePredictor):
+    """Encode, decode prompts and find objects by text with the user's own weights of SAM 3.
 
     Parameters
     ----------
@@ -35,16 +33,10 @@ class Sam3Predictor:
         which finds nothing by text.
     family
         "sam3".
-    name
-        What the user calls the model.
-    digest
-        Hash of the weights.
-    device
-        Where to run.
-    precision
-        Of the image encoder, see `precision_for`. Decoding and finding are in float32.
+    name, digest, device, precision
+        See `TilePredictor`. Decoding and finding are in float32.
     vocabulary
-        The tokenizer.json that came with the weights; looked for beside them when left out.
+        The tokenizer.json that came with the weights; by default the file of that name beside them.
 
     Raises
     ------
@@ -53,13 +45,11 @@ class Sam3Predictor:
     """
 
     input_side = SIDE
-    object_fraction = 1 / 6
-    object_range = (0.03, 0.75)
-    probe_levels = 0
+    tile_bytes = 800 * 2**20
 
     def __init__(
         self,
-        state: dict[str, Tensor],
+        state: State,
         family: str,
         *,
         name: str,
@@ -68,10 +58,8 @@ class Sam3Predictor:
         precision: str = "auto",
         vocabulary: Path | None = None,
     ) -> None:
-        self.name, self.family = name, family
-        self._device = device
-        self._dtype = precision_for(device, precision)
-        self.digest = f"{digest}/{precision_name(self._dtype, precision)}"
+        super().__init__(name=name, digest=digest, device=device, precision=precision)
+        self.family = family
         tracker, detector = networks(state, name)
         self._tracker: Any = tracker.to(device)
         self._detector: Any = None if detector is None else detector.to(device)
@@ -79,49 +67,31 @@ class Sam3Predictor:
         self.input_side = int(tracker.config.vision_config.image_size)
         self._sizes = [tuple(size) for size in tracker.config.vision_config.backbone_feature_sizes]
         self._decode = PromptDecoder(self._tracker, self.input_side)
-        self._batches = Batches(device, TILE_BYTES)
         self._vocabulary = vocabulary or vocabulary_of(name)
 
-    @property
-    def batch(self) -> int:
-        """How many tiles are best encoded in one call; see `Predictor`."""
-        return self._batches.size
-
-    @torch.inference_mode()
-    def encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
-        """Encode tiles of shape (n, 1008, 1008, 3), uint8 RGB; see `Predictor`."""
-        return self._batches.run(range(len(tiles)), lambda part: self._encode(tiles[part[0] : part[-1] + 1]))
-
     def _encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
-        """Encode for prompts, and keep what the same is made of for texts: theirs is five times as large."""
-        images = torch.from_numpy(tiles).to(self._device).permute(0, 3, 1, 2)
-        images = (images.float() / 255 - PIXEL_MEAN) / PIXEL_STD
-        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
+        """Encode for prompts; for texts, store the backbone's output, a fifth of the features computed from it."""
+        images = self._normalized(tiles, PIXEL_MEAN, PIXEL_STD)
+        with self._autocast():
             encoder, decoder = self._tracker.vision_encoder, self._tracker.mask_decoder
             tokens: Tensor = encoder.backbone(images).last_hidden_state
             cells = tokens.transpose(1, 2).reshape(len(images), -1, *self._sizes[-1])
             fine, middle, coarse, *_ = encoder.neck(cells)[0]
-            # The library's own shortcut adds the embedding to a level that is then left out.
+            # The library's own shortcut adds the embedding to a level that it then discards.
             coarse = coarse + self._tracker.no_memory_embedding.reshape(1, -1, 1, 1)
             features = [coarse, decoder.conv_s1(middle), decoder.conv_s0(fine)]
         features += [cells] if self.finds_text else []
-        return [
-            Embedding(tuple(round_to_half(part[i : i + 1].float()) for part in features)) for i in range(len(tiles))
-        ]
+        return list(map(Embedding, split_tiles(features, len(tiles))))
 
-    def pack(self, embedding: Embedding) -> NDArray[np.float16]:
-        """Return the features; see `Predictor`."""
-        return pack(embedding.tensors)
-
-    def unpack(self, values: NDArray[np.float16]) -> Embedding:
-        """Return the embedding of packed values; see `Predictor`."""
+    def _shapes(self) -> list[tuple[int, ...]]:
         vision = self._tracker.config.vision_config
         width = vision.fpn_hidden_size
         channels = [width, width // 4, width // 8]
-        shapes = [(1, count, *size) for count, size in zip(channels, self._sizes[::-1], strict=True)]
+        sizes = zip(channels, self._sizes[::-1], strict=True)
+        shapes: list[tuple[int, ...]] = [(1, count, *size) for count, size in sizes]
         if self.finds_text:
             shapes.append((1, vision.backbone_config.hidden_size, *self._sizes[-1]))
-        return Embedding(unpack(values, shapes, self._device))
+        return shapes
 
     @torch.inference_mode()
     def decode(self, embedding: Embedding, prompts: TilePrompts) -> Decoded:
@@ -149,9 +119,7 @@ class Sam3Predictor:
             The weights lack the part for text, or their vocabulary is missing or another's.
         """
         if not self.finds_text:
-            raise ModelError(
-                f"{self.name} lacks the part of SAM 3 that finds by text: use the complete model.safetensors."
-            )
+            raise ModelError(f"{self.name} lacks the part of SAM 3 for text: use the complete model.safetensors.")
         config = self._detector.config.text_config
         numbers = words(text, self._vocabulary, most=config.max_position_embeddings, known=config.vocab_size)
         levels, positions = self._detector.vision_encoder.neck(embedding.tensors[3])

@@ -1,69 +1,27 @@
-"""Text as a prompt: what a predictor that takes it offers, what it answers, and words as the network reads them."""
+"""Text as the network reads it: numbers of the vocabulary that comes with the weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
-from napari_sam.core.predictor import Embedding
 from napari_sam.errors import ModelError, PromptError
 from napari_sam.weights.registry import REGISTRY
 
 VOCABULARY = "tokenizer.json"
-# One text is looked for on many tiles, and a vocabulary takes a while to read.
+# Tokenized texts in memory, since one text is used on many tiles and reading a vocabulary is slow.
 KEPT_TEXTS = 64
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """The objects that a text names on one tile, the likeliest first.
-
-    Parameters
-    ----------
-    logits
-        Shape (n, side / 4, side / 4), float32; positive inside. Over the whole tile, padding included.
-    scores
-        Shape (n,), float32: how sure the model is of each, 0 to 1.
-    boxes
-        Shape (n, 4), float32: (top, left, bottom, right) in tile pixel edges.
-    """
-
-    logits: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    boxes: NDArray[np.float32]
-
-
-@runtime_checkable
-class TextPredictor(Protocol):
-    """A predictor that also finds every object that a text names on an encoded tile.
-
-    Attributes
-    ----------
-    finds_text
-        Whether the loaded weights can do so.
-    """
-
-    finds_text: bool
-
-    def find(self, embedding: Embedding, text: str, threshold: float = 0.5) -> Found:
-        """Find the objects that a short noun phrase names, each with a score above the threshold."""
-        ...
-
-
 def vocabulary_of(name: str) -> Path:
-    """Return where the vocabulary of a model is looked for: beside its weights."""
+    """Return the path of a model's vocabulary: beside its weights."""
     entry = REGISTRY.get(name)
     return (entry.path if entry else Path(name)).with_name(VOCABULARY)
 
 
 @lru_cache(KEPT_TEXTS)
 def words(text: str, vocabulary: Path, *, most: int, known: int) -> tuple[int, ...]:
-    """Turn a text into numbers of a vocabulary.
+    """Convert a text to the token numbers of a vocabulary.
 
     Parameters
     ----------
@@ -96,9 +54,9 @@ def words(text: str, vocabulary: Path, *, most: int, known: int) -> tuple[int, .
         raise ModelError("Finding by text needs the library tokenizers: pip install tokenizers.") from error
     try:
         tokenizer = Tokenizer.from_file(str(vocabulary))
-    except Exception as error:  # The library raises nothing narrower.
+    except Exception as error:  # The library raises no narrower type.
         raise ModelError(
-            f"{vocabulary} is no complete vocabulary: get it again from where you got the weights."
+            f"{vocabulary} is not a complete vocabulary: get it again from where you got the weights."
         ) from error
     # What pads a text to a fixed length would be masked out again.
     tokenizer.no_padding()

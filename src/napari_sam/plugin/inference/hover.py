@@ -1,81 +1,155 @@
-"""Hover: the mask under the cursor before any click, wherever the tile is encoded; the newest place wins."""
+"""Hover: the mask under the cursor before any click, wherever the tile is encoded; the newest position wins."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from napari_sam.core.geometry import Box
-from napari_sam.core.masks import Mask
-from napari_sam.core.tiles import Tile
+from napari_sam.core.candidates import Candidates
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.prompts import Prompts
+from napari_sam.core.tile_search import SearchStep, TileSearch
 from napari_sam.errors import NapariSamError
-from napari_sam.plugin.inference.look import CursorPosition, Look
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.view import world
 from napari_sam.plugin.workers.runner import Work
-from napari_sam.segmenter import Candidates
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
+    from napari_sam.embeddings.decoding import RoundDecoder
     from napari_sam.plugin.inference.jobs import Jobs
     from napari_sam.plugin.workers.runner import Runner
+    from napari_sam.segmenter import Segmenter
 
-# A click so near to where the mouse was is a click there: a hand trembles.
+# Screen pixels: a click within this distance takes the preview, because hands move a little while they click.
 SAME_PLACE = 4.0
-# From so many pixels of the screen on napari takes a click for a drag.
+# Screen pixels from which on napari takes a click for a drag.
 DRAGGED = 5.0
 
 
-class HoverHost(Protocol):
-    """What a hover preview needs of the controller."""
+@dataclass(frozen=True, slots=True)
+class CursorPosition:
+    """A position of the cursor in the image.
 
-    image: Image | None
+    Parameters
+    ----------
+    plane
+        The plane in view.
+    point
+        (row, col), in level-0 pixels; whole numbers are pixel centers.
+    downsample
+        Image pixels for each pixel of the screen.
+    """
+
+    plane: Plane
+    point: tuple[float, float]
+    downsample: float
+
+    def is_near(self, other: CursorPosition, screen_pixels: float) -> bool:
+        """Say whether two positions are at most so many pixels of the screen apart."""
+        most = screen_pixels * max(self.downsample, other.downsample)
+        return self.plane == other.plane and math.dist(self.point, other.point) <= most
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HoverSearch:
+    """The search that a click at a position would make, over tiles that are encoded already; build it with `at`.
+
+    It is decoded one tile at a time, so that a newer position can take over after each.
+
+    Parameters
+    ----------
+    position
+        The position of the cursor.
+    tiles
+        The search, which leaves out tiles that are not encoded.
+    decoder
+        Decodes its steps.
+    """
+
+    position: CursorPosition
+    tiles: TileSearch
+    decoder: RoundDecoder
+
+    @classmethod
+    def at(cls, segmenter: Segmenter, position: CursorPosition, start_level: int | None = None) -> HoverSearch:
+        """Return the search at a position, which begins at the level of the last preview, if there was one.
+
+        Raises
+        ------
+        NapariSamError
+            The position is not in the image.
+        """
+        encoder, plane = segmenter.encoder, position.plane
+        tiles = segmenter.decoder.search(
+            plane,
+            Prompts.of([position.point], shape=encoder.grid(plane).shape),
+            downsample=position.downsample,
+            start_level=start_level,
+            may_decode=lambda tile: encoder.is_ready(plane, tile),
+        )
+        return cls(position, tiles, segmenter.decoder)
+
+    def decode(self, step: SearchStep) -> Candidates:
+        """Decode a step, in any thread."""
+        return self.decoder.decode(self.position.plane, step.tile, self.tiles.prompts, step.previous)
+
+
+class HoverHost(Protocol):
+    """Draws previews, and tells whether there may be one."""
+
+    @property
+    def image(self) -> Image | None:
+        """The image that is segmented, or None."""
+        ...
 
     @property
     def may_hover(self) -> bool:
-        """Whether a click now would begin a new object."""
+        """Whether a click now would start a new object."""
         ...
 
     def show_hover(self, candidates: Candidates | None) -> None:
-        """Draw a preview that nobody asked for, or take it away."""
+        """Draw a preview, or remove it."""
         ...
 
 
 class Hover:
-    """Looks at what lies under the cursor.
+    """Preview the object under the cursor.
 
     Parameters
     ----------
     viewer
         The viewer's model, whose mouse is followed.
     jobs
-        Keeps the segmenter that all jobs share.
+        Has the segmenter that all jobs share.
     runner
-        Is asked to work on.
-    stage
-        Draws, and says when a preview has its place.
+        Runs the jobs of `next_work` when it has nothing more urgent.
+    host
+        Draws the preview, and says when there may be one.
 
     Attributes
     ----------
     enabled
-        Whether the user wants it.
+        Whether the user wants previews.
     shown
         The candidates that are drawn now, or None.
     """
 
-    def __init__(self, viewer: ViewerModel, jobs: Jobs, runner: Runner, stage: HoverHost) -> None:
+    def __init__(self, viewer: ViewerModel, jobs: Jobs, runner: Runner, host: HoverHost) -> None:
         self.viewer = viewer
         self.enabled = True
         self.shown: Candidates | None = None
-        self._jobs, self._runner, self._stage = jobs, runner, stage
-        self._look: Look | None = None
+        self._jobs, self._runner, self._host = jobs, runner, host
+        self._search: HoverSearch | None = None
         self._shown_at: CursorPosition | None = None
         self._wanted: tuple[float, ...] | None = None
-        self._looked: tuple[float, ...] | None = None
+        self._searched: tuple[float, ...] | None = None
         self._missed: tuple[float, ...] | None = None
         self._level: int | None = None
         viewer.mouse_move_callbacks.append(self._on_move)
@@ -85,7 +159,7 @@ class Hover:
     def close(self) -> None:
         """Stop following the mouse."""
         self.enabled = False
-        self._look = self._wanted = None
+        self._search = self._wanted = None
         for callbacks, mine in (
             (self.viewer.mouse_move_callbacks, self._on_move),
             (self.viewer.mouse_drag_callbacks, self._on_press),
@@ -101,81 +175,85 @@ class Hover:
             self.leave()
 
     def leave(self) -> None:
-        """Take the preview away: the cursor is elsewhere, or the image is seen otherwise."""
-        self._look = self._wanted = self._missed = None
+        """Remove the preview: the cursor is elsewhere, or the view has changed."""
+        self._search = self._wanted = self._missed = None
         if self.shown is not None:
             self.shown = None
-            self._stage.show_hover(None)
+            self._host.show_hover(None)
 
     def look_again(self) -> None:
-        """Look once more where nothing was encoded, because more is now; the mouse may rest there."""
+        """Search again where nothing was encoded, after more tiles were; the mouse may rest there."""
         if self._missed is not None:
             self._wanted, self._missed = self._missed, None
 
     def move_to(self, position: Any) -> None:
-        """Look at a position of the world; what was looked at before is forgotten."""
+        """Preview the object at a position in world coordinates, instead of any earlier position."""
         if self.enabled:
-            self._wanted = tuple(position)  # What it means is found out once there is time to look.
+            self._wanted = tuple(position)  # Converted in `next_work`: most positions are replaced before that.
             self._runner.wake()
 
-    def take(self, spot: CursorPosition, may_improve: bool = False) -> Candidates | None:
-        """Return, and keep no longer, the mask that is shown if a click hits the place that it was shown for.
+    def take(self, position: CursorPosition, may_improve: bool = False) -> Candidates | None:
+        """Return the preview as the answer to a click, and end it; None where the click must be answered anew.
 
-        A click is answered anew where the look is not at its end, or with `may_improve`, where tiles that it left out
-        are being encoded.
+        Parameters
+        ----------
+        position
+            Where the click is: the preview must be that of a position near it, and its search at its end.
+        may_improve
+            Whether tiles are being encoded: then a search that left tiles out is not at its end.
         """
-        at, shown, look = self._shown_at, self.shown, self._look
-        self._look = self._wanted = self.shown = None
-        if at is None or not at.is_near(spot, SAME_PLACE):
+        at, shown, search = self._shown_at, self.shown, self._search
+        self._search = self._wanted = self.shown = None
+        if at is None or not at.is_near(position, SAME_PLACE):
             return None
-        if look is not None and (look.next_step() is not None or (may_improve and look.lacks_tiles)):
+        if search is not None and (search.tiles.next_step() is not None or (may_improve and search.tiles.left_out)):
             return None
         return shown
 
     def next_work(self) -> Work | None:
-        """Return the next short job: one tile for the newest place."""
+        """Return the next short job: one tile for the newest position."""
         self._begin()
-        look = self._look
-        step = None if look is None or not self._stage.may_hover else look.next_step()
-        if look is None or step is None:
-            if look is not None and look.found is None:
+        search = self._search
+        step = None if search is None or not self._host.may_hover else search.tiles.next_step()
+        if search is None or step is None:
+            if search is not None and search.tiles.found is None:
                 self.leave()  # Nothing is encoded there.
-                self._missed = self._looked
+                self._missed = self._searched
             return None
         return Work(
-            lambda _: look.take_step(step),
-            lambda answer: self._on_answer(look, step, answer),
-            lambda _: self._on_error(look),
+            lambda _: search.decode(step),
+            lambda answer: self._on_answer(search, step, answer),
+            lambda _: self._on_error(search),
         )
 
     def _begin(self) -> None:
-        """Begin to look at the newest place, if there is one."""
-        position, self._wanted = self._wanted, None
-        image = self._stage.image
-        if position is None:
+        """Begin the search at the newest position, if there is one."""
+        wanted, self._wanted = self._wanted, None
+        image = self._host.image
+        if wanted is None:
             return
-        spot = self._spot(position)
-        if spot is None or image is None:
+        position = self._position_of(wanted)
+        if position is None or image is None:
             self.leave()
             return
-        if self._look is not None and self._look.spot == spot:
+        if self._search is not None and self._search.position == position:
             return
-        self._looked = position
+        self._searched = wanted
         segmenter = self._jobs.segmenter_of(image)
         try:
-            self._look = None if segmenter is None else Look(segmenter, spot, self._level)
+            self._search = None if segmenter is None else HoverSearch.at(segmenter, position, self._level)
         except NapariSamError:
-            self._look = None  # A click there will say what is wrong.
+            self._search = None  # A click there will say what is wrong.
 
-    def _spot(self, position: Any) -> CursorPosition | None:
-        image = self._stage.image
-        if image is None or not self.enabled or not self._stage.may_hover:
+    def _position_of(self, world_position: Any) -> CursorPosition | None:
+        image = self._host.image
+        if image is None or not self.enabled or not self._host.may_hover:
             return None
         try:
             plane = adapters.plane_of(self.viewer, image)
         except NapariSamError:
             return None
-        row, col = world.to_data(self.viewer, image, position)[list(plane.axes)]
+        row, col = world.to_data(self.viewer, image, world_position)[list(plane.axes)]
         if not Box.of_shape(plane.shape_in(adapters.shape_of(image))).contains_point(row, col):
             return None
         return CursorPosition(plane, (float(row), float(col)), adapters.downsample_of(self.viewer, image, plane))
@@ -184,7 +262,7 @@ class Hover:
         self.move_to(event.position)
 
     def _on_press(self, viewer: Any, event: Any) -> Iterator[None]:
-        """Take the preview away when a press becomes a drag: the view moves, or something is drawn."""
+        """Remove the preview when a press becomes a drag: the view moves, or something is drawn."""
         start = np.asarray(event.pos)
         yield
         while event.type == "mouse_move":
@@ -196,17 +274,17 @@ class Hover:
         if not self.viewer.mouse_over_canvas:
             self.leave()
 
-    def _on_answer(self, look: Look, step: tuple[Tile, Mask | None], answer: Candidates) -> None:
-        if look is not self._look or not self._stage.may_hover:
+    def _on_answer(self, search: HoverSearch, step: SearchStep, answer: Candidates) -> None:
+        if search is not self._search or not self._host.may_hover:
             return
-        if look.take_in(step, answer) and look.found is not None:
-            found = look.found.best
-            if found.area and found.tile is not None:
-                self._level = found.tile.level
-            self.shown, self._shown_at = (look.found if found.area else None), look.spot
-            self._stage.show_hover(self.shown)
+        if search.tiles.tell(step, answer):
+            best = answer.best
+            if best.area and best.tile is not None:
+                self._level = best.tile.level
+            self.shown, self._shown_at = (answer if best.area else None), search.position
+            self._host.show_hover(self.shown)
 
-    def _on_error(self, look: Look) -> None:
+    def _on_error(self, search: HoverSearch) -> None:
         """Give up quietly: a click there will say what is wrong."""
-        if look is self._look:
+        if search is self._search:
             self.leave()

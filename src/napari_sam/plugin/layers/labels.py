@@ -1,22 +1,131 @@
-"""Masks into napari's Labels layers, and back out."""
+"""Labels layers: whether masks of an image can be written into them, and how a journal writes into them."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.core.geometry import Plane
-from napari_sam.core.masks import Mask, Overlap
+from napari_sam.core.geometry import Box, Plane
 from napari_sam.errors import LabelsError
-from napari_sam.labels.array import Edit, check_labels, highest_label, plan_edit, reverted
+from napari_sam.images.lazy.levels import lazy_levels
+from napari_sam.labels.array import LabelArray, check_labels, highest_label
+from napari_sam.labels.edit import LabelEdit
 from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.labels.regions import WritableArray
 from napari_sam.plugin.layers.adapters import same_place, shape_of
 from napari_sam.plugin.layers.factory import PYRAMID
+from napari_sam.plugin.view.napari_private import draw_box
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
+
+
+class LayerLabels:
+    """Labels that a layer shows, written into by a journal in any thread.
+
+    napari's own ways to change a layer draw at once and may be used by the GUI thread only. Here pixels are written
+    without notice to the layer, and drawn by `show`. Nothing of it gets into napari's own undo.
+
+    Parameters
+    ----------
+    layer
+        Single-scale, or the layer of a label pyramid.
+    pyramid
+        The label pyramid whose layer is made later; `layer` must be set then.
+
+    Raises
+    ------
+    LabelsError
+        The layer cannot be written to.
+    """
+
+    layer: Labels
+
+    def __init__(self, layer: Labels | None, pyramid: LabelPyramid | None = None) -> None:
+        self._pyramid = pyramid if layer is None else pyramid_of(layer)
+        if layer is not None:
+            self.layer = layer
+        array = self._pyramid if self._pyramid is not None or layer is None else layer.data
+        assert array is not None
+        self._labels = LabelArray(array)
+        self._changed: list[tuple[Plane, Box]] = []
+
+    @property
+    def array(self) -> WritableArray:
+        """The labels; another array after they were widened, or replaced in the layer."""
+        return self._labels.array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return self._labels.shape
+
+    @property
+    def next_label(self) -> int:
+        """See `LabelArray.next_label`."""
+        return self._labels.next_label
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no object."""
+        return self._labels.is_empty
+
+    @property
+    def is_searched(self) -> bool:
+        """See `LabelArray.is_searched`."""
+        return self._labels.is_searched
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether a small write takes no noticeable time."""
+        return self.is_searched and type(self.array) is np.ndarray
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """See `LabelArray.exclusive`."""
+        return self._labels.exclusive()
+
+    def read(self, plane: Plane, box: Box) -> NDArray[Any]:
+        """See `LabelArray.read`."""
+        return self._labels.read(plane, box)
+
+    def apply(self, edit: LabelEdit) -> None:
+        """Write an edit, see `LabelArray.apply`; `show` draws it."""
+        self._labels.apply(edit)
+        self._changed.append((edit.plane, edit.box))
+
+    def release(self, label: int, highest: int | None) -> None:
+        """See `LabelArray.release`."""
+        self._labels.release(label, highest)
+
+    def note_highest(self, highest: int | None) -> None:
+        """See `LabelArray.note_highest`."""
+        self._labels.note_highest(highest)
+
+    def note_used(self, label: int) -> None:
+        """See `LabelArray.note_used`."""
+        self._labels.note_used(label)
+
+    def follow(self) -> None:
+        """Write into the array that the layer shows now, after others gave it another one."""
+        if self._pyramid is None and self.layer.data is not self.array:
+            self._labels, self._changed = LabelArray(self.layer.data), []
+
+    def show(self) -> None:
+        """Draw what was written since the last time, in the GUI thread."""
+        changed, self._changed = self._changed, []
+        layer, array = self.layer, self.array
+        if self._pyramid is not None:
+            if np.dtype(layer.dtype) != np.dtype(self._pyramid.dtype):
+                layer.data = lazy_levels(self._pyramid.levels)  # The pyramid was widened.
+            if changed:
+                layer.refresh()
+        elif layer.data is not array:
+            layer.data = array  # A wider copy.
+        elif not all(draw_box(layer, plane, box) for plane, box in changed):
+            layer.refresh()
 
 
 def check_target(layer: Labels, image: Image) -> None:
@@ -41,7 +150,7 @@ def check_target(layer: Labels, image: Image) -> None:
         )
     if not same_place(layer, image):
         raise LabelsError(
-            f"{layer.name!r} lies elsewhere than {image.name!r}: give it the image's scale and translate."
+            f"{layer.name!r} is not aligned with {image.name!r}: copy the image's scale and translate to it."
         )
 
 
@@ -52,7 +161,7 @@ def pyramid_of(layer: Labels) -> LabelPyramid | None:
 
 
 def fits(layer: Labels, image: Image) -> bool:
-    """Say whether masks of an image can be written into a Labels layer; see `check_target`."""
+    """Return whether masks of an image can be written into a Labels layer; see `check_target`."""
     try:
         check_target(layer, image)
     except LabelsError:
@@ -63,56 +172,3 @@ def fits(layer: Labels, image: Image) -> bool:
 def find_highest(layer: Labels) -> int:
     """Return the largest label of a layer; reads all of it, so call it off the GUI thread."""
     return highest_label(layer.data)
-
-
-def widen(layer: Labels) -> None:
-    """Give a layer of a numpy array room for more labels, uint32."""
-    layer.data = layer.data.astype(np.uint32)
-
-
-def write(layer: Labels, plane: Plane, mask: Mask, label: int, overlap: Overlap = "keep") -> Edit:
-    """Write a mask into a layer and return what that changed.
-
-    Raises
-    ------
-    LabelsError
-        The mask is empty, no pixel of it is free, or the label does not fit the layer's type.
-    """
-    edit = plan_edit(layer.data, plane, mask, label, overlap)
-    _set(layer, edit, edit.written, np.full(edit.area, edit.label, edit.before.dtype))
-    return edit
-
-
-def replace(layer: Labels, plane: Plane, old: Mask, mask: Mask, label: int, overlap: Overlap = "keep") -> list[Edit]:
-    """Write a mask in the place of an object's earlier one and return what that changed, in order.
-
-    Raises
-    ------
-    LabelsError
-        As in `write`; the layer is as it was.
-    """
-    erased = plan_edit(layer.data, plane, old, label, "overwrite")
-    gone = Edit(plane, old.box, 0, old.pixels & (erased.before == label), erased.before)
-    _set(layer, gone, gone.written, np.zeros(gone.area, gone.before.dtype))
-    try:
-        return [gone, write(layer, plane, mask, label, overlap)]
-    except LabelsError:
-        revert(layer, gone)
-        raise
-
-
-def revert(layer: Labels, edit: Edit) -> bool:
-    """Put back what a write replaced, where the layer still holds its label; say whether it does anywhere."""
-    changed, values = reverted(layer.data, edit)
-    if not changed.any():
-        return False
-    _set(layer, edit, changed, values[changed])
-    return True
-
-
-def _set(layer: Labels, edit: Edit, where: NDArray[np.bool_], values: NDArray[Any]) -> None:
-    rows, cols = np.nonzero(where)
-    indices: list[NDArray[np.intp]] = [np.full(len(rows), at, np.intp) for at in edit.plane.index]
-    indices[edit.plane.axes[0]] = rows + int(edit.box.top)
-    indices[edit.plane.axes[1]] = cols + int(edit.box.left)
-    layer.data_setitem(tuple(indices), values)

@@ -1,0 +1,104 @@
+"""LabelWriter: masks into labels, and into the journal of these labels where there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_sam.core.geometry import Box, Plane
+    from napari_sam.core.masks import Mask, Overlap
+    from napari_sam.core.prompts import Prompts
+    from napari_sam.journal.entries import Provenance
+    from napari_sam.journal.journal import Journal
+    from napari_sam.labels.array import LabelArray
+
+MAX_LABEL = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenObject:
+    """An object in the label image.
+
+    Parameters
+    ----------
+    label
+        Its value.
+    area
+        Number of its pixels in the plane, without those of other labels.
+    box
+        Bounding box of these pixels.
+    """
+
+    label: int
+    area: int
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class LabelWriter:
+    """Writes masks into the labels of an open `LabelOutput`, and into the journal where there is one.
+
+    Parameters
+    ----------
+    target
+        Labels of the whole image, or of one plane of it.
+    journal
+        Journal of these labels, or None.
+    is_plane
+        Whether the labels are those of a single plane.
+    """
+
+    target: LabelArray
+    journal: Journal | None = None
+    is_plane: bool = False
+
+    def write(
+        self,
+        plane: Plane,
+        mask: Mask,
+        label: int | None = None,
+        overlap: Overlap = "keep",
+        *,
+        prompts: Prompts | None = None,
+        made: Provenance | None = None,
+        class_name: str | None = None,
+    ) -> WrittenObject:
+        """Write a mask as an object.
+
+        Parameters
+        ----------
+        plane
+            Plane of the image; ignored where the labels are of one plane only.
+        mask
+            The pixels.
+        label
+            Its value; the next free one when left out. Labels of 8 or 16 bits become 32 bits wide where it needs that.
+        overlap
+            See `LabelOptions`.
+        prompts, made, class_name
+            Recorded in the journal; lost without one.
+
+        Raises
+        ------
+        LabelsError
+            No pixel of the mask can be written, or the label does not fit the labels' type.
+        OutputError
+            The journal cannot be written.
+        """
+        import numpy as np
+
+        from napari_sam.core.geometry import Plane
+        from napari_sam.images.lazy.levels import dtype_of
+
+        if self.is_plane:
+            plane = Plane.of(self.target.array.shape)
+        if label is not None and np.iinfo(dtype_of(self.target.array)).max < label <= MAX_LABEL:
+            self.target.widen()
+        if self.journal is None:
+            edit = self.target.write(plane, mask, label, overlap)
+            return WrittenObject(edit.label, edit.area, edit.written_box)
+        entry = self.journal.accept(plane, mask, label, overlap, prompts=prompts, made=made, class_name=class_name)
+        assert entry.label is not None
+        found = self.journal.object(entry.label)
+        return WrittenObject(entry.label, found.area, found.box)

@@ -1,0 +1,47 @@
+"""Descriptions of undo and redo steps, for buttons and the status line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_sam.journal.entries import Entry
+
+PAST = {"accept": "was accepted", "correct": "was corrected", "delete": "was deleted", "classify": "has its class"}
+PAST_OF_SEVERAL = {
+    "accept": "were accepted",
+    "correct": "were corrected",
+    "delete": "were deleted",
+    "classify": "have their class",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StepLabel:
+    """Description of an undo or redo step.
+
+    Parameters
+    ----------
+    text
+        The step; empty where there is none.
+    why_not
+        Why there is none.
+    """
+
+    text: str
+    why_not: str
+
+
+def described(entry: Entry, count: int = 1) -> str:
+    """Describe an entry of the journal, or `count` entries of one action."""
+    if entry.what == "class":
+        return "A change of a class"
+    if count > 1:
+        return f"{count} objects {PAST_OF_SEVERAL.get(entry.what, entry.what)}"
+    return f"Label {entry.label} {PAST.get(entry.what, entry.what)}"
+
+
+def step_label_of(entry: Entry | None, several: bool, why_not: str) -> StepLabel:
+    """Describe the step of an entry, of one or several objects; `why_not` is used where there is no entry."""
+    if entry is None:
+        return StepLabel("", why_not)
+    return StepLabel(f"{described(entry)}{', and others with it' if several else ''}.", "")

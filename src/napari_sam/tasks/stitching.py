@@ -1,0 +1,36 @@
+"""Stitching: objects of a plane from the masks that its overlapping tiles gave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from napari_sam.core.masks import Mask, touches_border
+
+# Two masks are views of one object from different tiles if more than this share of the smaller one lies in the other.
+SAME_OBJECT = 0.5
+
+
+def distinct(masks: Iterable[Mask], shape: tuple[int, int]) -> list[Mask]:
+    """Return each object once, by falling score; of several views, one that is not cut by its tile's border.
+
+    Parameters
+    ----------
+    masks
+        Masks from overlapping tiles of one plane.
+    shape
+        Shape (rows, cols) of the plane.
+    """
+    kept: list[Mask] = []
+    for mask in sorted(masks, key=lambda mask: (touches_border(mask, shape), -mask.iou_prediction)):
+        if all(_shared(mask, other) <= SAME_OBJECT for other in kept):
+            kept.append(mask)
+    return sorted(kept, key=lambda mask: -mask.iou_prediction)
+
+
+def _shared(a: Mask, b: Mask) -> float:
+    """Return the share of the smaller mask that lies in the other."""
+    both = a.box.intersection(b.box)
+    if both.is_empty:
+        return 0.0
+    inner = [mask.pixels[both.moved(-mask.box.top, -mask.box.left).slices] for mask in (a, b)]
+    return float((inner[0] & inner[1]).sum()) / min(a.area, b.area)

@@ -1,0 +1,185 @@
+"""`napari-sam evaluate`: the table that it writes, and manifests that it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from scipy import ndimage
+from skimage.data import coins
+from tests.cli.checks import (
+    Run,
+    assert_one_sentence,
+    contents,
+    text_file,
+)
+
+pytestmark = pytest.mark.usefixtures("one_predictor")
+
+
+SUBSET_KEYS = {"n", "miou", "best_of_3", "box_miou", "noc80", "noc90", "predicted_miou"}
+
+
+def _manifest(folder: Path, entries: Any) -> Path:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(entries))
+    return path
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """A manifest of real coins: labelled one by one, as one class, and as a small volume with a part to ignore."""
+    crop = coins()[92:220, 160:300]
+    parts, count = ndimage.label(ndimage.binary_opening(ndimage.gaussian_filter(crop, 1.5) > 115, iterations=2))
+    assert count >= 2
+    Image.fromarray(crop).save(tmp_path / "image.png")
+    Image.fromarray(parts.astype(np.uint8)).save(tmp_path / "instances.png")
+    Image.fromarray(((parts > 0) * 255).astype(np.uint8)).save(tmp_path / "classes.png")
+    tifffile.imwrite(tmp_path / "volume.tif", np.stack([crop // 2, crop]), photometric="minisblack")
+    volume = np.stack([np.zeros_like(parts), parts]).astype(np.uint8)
+    volume[:, :4] = 255
+    tifffile.imwrite(tmp_path / "volume_labels.tif", volume, photometric="minisblack")
+    return _manifest(
+        tmp_path,
+        [
+            {"image": "image.png", "mask": "instances.png", "subset": "one by one", "kind": "instance", "shape": [1]},
+            {"image": "image.png", "mask": "classes.png", "subset": "class", "kind": "semantic"},
+            {
+                "image": "volume.tif",
+                "mask": "volume_labels.tif",
+                "subset": "volume",
+                "kind": "volume",
+                "ignore_label": 255,
+            },
+        ],
+    )
+
+
+def test_evaluate_writes_the_table_in_the_agreed_form(run: Run, labelled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "table.json"
+    arguments = ("--max-clicks", 2, "--objects-per-subset", 1, "--seed", 3)
+    result = run("evaluate", labelled, "--json", out, *arguments)
+    assert result.code == 0, result.err
+    table = json.loads(out.read_text())
+    assert table.keys() == {"model", "subsets", "mean"}
+    assert table["model"] == "compact"
+    assert table["subsets"].keys() == {"one by one", "class", "volume"}
+    for row in table["subsets"].values():
+        assert row.keys() == SUBSET_KEYS
+        assert row["n"] == 1
+        assert len(row["miou"]) == 2
+        assert all(0 <= value <= 1 for value in (*row["miou"], row["best_of_3"], row["box_miou"]))
+        assert row["best_of_3"] >= row["miou"][0]
+        assert 1 <= row["noc80"] <= row["noc90"] <= 3
+        assert row["miou"][0] >= 0.6, "one click on a coin"
+    assert table["mean"].keys() >= SUBSET_KEYS - {"n"}
+    for key in SUBSET_KEYS - {"n"}:
+        expected = np.mean([row[key] for row in table["subsets"].values()], axis=0)
+        np.testing.assert_allclose(table["mean"][key], expected, atol=1e-4)
+    assert "one by one" in result.out
+    assert "NoC90" in result.out
+    refused = run("evaluate", labelled, "--json", out)
+    assert refused.code != 0
+    assert "--overwrite" in assert_one_sentence(refused.err)
+    assert json.loads(out.read_text()) == table
+
+
+def test_evaluate_measures_only_what_a_split_keeps_out_with_baselines_beside_it(
+    run: Run, labelled: Path, tmp_path: Path
+) -> None:
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"kept_out": ["volume.tif"]}))
+    (tmp_path / "image.png").unlink()  # What is not kept out is not even read.
+    out = tmp_path / "table.json"
+    arguments = ("--max-clicks", 1, "--objects-per-subset", 2, "--split", split, "--baselines")
+    result = run("evaluate", labelled, "--json", out, *arguments)
+    assert result.code == 0, result.err
+    table = json.loads(out.read_text())
+    assert table["subsets"].keys() == table["baselines"]["subsets"].keys() == {"volume"}
+    classical = table["baselines"]["subsets"]["volume"]
+    assert classical["n"] == table["subsets"]["volume"]["n"] == 2
+    assert classical["flood_miou"] > 0.5, "a coin is brighter than its ground"
+    assert table["baselines"]["mean"]["flood_miou"] == classical["flood_miou"]
+    assert "walker" in result.out
+    assert f"{classical['flood_miou']:.3f}" in result.out, "no figure is cut, however narrow the terminal"
+    assert "\u2026" not in result.out
+
+
+def test_a_split_of_other_images_is_refused(run: Run, labelled: Path, tmp_path: Path) -> None:
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"kept_out": ["other.png"]}))
+    result = run("evaluate", labelled, "--json", tmp_path / "table.json", "--split", split)
+    assert result.code != 0
+    assert "its paths must be the manifest's" in assert_one_sentence(result.err)
+    missing = run("evaluate", labelled, "--json", tmp_path / "table.json", "--split", tmp_path / "none.json")
+    assert missing.code != 0
+    assert "none.json cannot be read" in assert_one_sentence(missing.err)
+    assert not (tmp_path / "table.json").exists()
+
+
+def _wrong_shape(folder: Path) -> Path:
+    Image.fromarray(coins()).save(folder / "image.png")
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(folder / "mask.png")
+    return _manifest(folder, [_entry()])
+
+
+def _entry(**changes: Any) -> dict[str, Any]:
+    return {"image": "image.png", "mask": "mask.png", "subset": "mine", "kind": "instance", **changes}
+
+
+def _pair(folder: Path, side: int = 60, **changes: Any) -> Path:
+    """Return a manifest of an image whose labels hold one square."""
+    Image.fromarray(coins()).save(folder / "image.png")
+    mask = np.zeros(coins().shape, np.uint8)
+    mask[5 : 5 + side, 5 : 5 + side] = 1
+    Image.fromarray(mask).save(folder / "mask.png")
+    return _manifest(folder, [_entry(**changes)])
+
+
+BAD_MANIFESTS: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "missing": (lambda folder: folder / "missing.json", "cannot be read"),
+    "a folder": (lambda folder: folder, "cannot be read"),
+    "text": (lambda folder: text_file(folder, "manifest.json"), "unknown form"),
+    "an object": (lambda folder: _manifest(folder, {"images": []}), "unknown form"),
+    "a number": (lambda folder: _manifest(folder, 7), "unknown form"),
+    "entries without masks": (
+        lambda folder: _manifest(folder, [{"image": "a.png", "subset": "x", "kind": "instance"}]),
+        "mask",
+    ),
+    "an unknown kind": (lambda folder: _pair(folder, kind="panoptic"), "kind"),
+    "a volume that is flat": (lambda folder: _pair(folder, kind="volume"), ""),
+    "no images": (lambda folder: _manifest(folder, []), "manifest"),
+    "no object that is large enough": (lambda folder: _pair(folder, side=6), "40 pixels"),
+    "an image that is missing": (lambda folder: _manifest(folder, [_entry()]), "no file"),
+    "labels of another shape": (_wrong_shape, "shape"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_MANIFESTS)
+def test_a_bad_manifest_is_one_sentence_and_writes_no_table(run: Run, tmp_path: Path, name: str) -> None:
+    make, words = BAD_MANIFESTS[name]
+    manifest = make(tmp_path)
+    before = contents(tmp_path)
+    result = run("evaluate", manifest, "--json", tmp_path / "table.json", "--max-clicks", 1)
+    assert result.code != 0
+    progress = re.compile(r".*\d+/\d+ [-\d]+:[-\d]+:[-\d]+\s*\n")
+    assert words in assert_one_sentence(progress.sub("", result.err))
+    assert contents(tmp_path) == before
+
+
+def test_evaluate_with_an_unknown_model_or_output(run: Run, labelled: Path, tmp_path: Path) -> None:
+    for arguments, words in (
+        (("--json", tmp_path / "table.json", "--model", "sam9000"), "compact"),
+        (("--json", tmp_path / "table.csv"), ".json"),
+    ):
+        result = run("evaluate", labelled, *arguments)
+        assert result.code != 0
+        assert words in assert_one_sentence(result.err)
+    assert not list(tmp_path.glob("table*"))
