@@ -22,6 +22,7 @@ from napari_sam.embeddings.cache import tile_digest
 from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import OutputError
 from napari_sam.files import folders as locations
+from napari_sam.testing import TIMEOUT
 
 MODEL = "711730b5c66b4f0e/float32"
 
@@ -682,7 +683,7 @@ def lines_in(log):
 
 
 def wait_for_lines(log, count):
-    late = time.monotonic() + 30
+    late = time.monotonic() + TIMEOUT
     while len(lines_in(log)) < count:
         assert time.monotonic() < late, "the process writes nothing"
         time.sleep(0.0002)

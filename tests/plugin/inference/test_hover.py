@@ -249,8 +249,7 @@ def test_it_lies_in_its_place_on_any_plane(make_controller, coins, order):
 def test_twenty_coins_by_hover_click_and_c_in_a_real_window(screen, open_window, coins, coin_labels, told):
     window = open_window(coins, name="coins")
     window.viewer.scene.camera.zoom /= 1.5  # All of it is to be in view.
-    QTest.qWait(400)
-    window.qtbot.waitUntil(window.is_still, timeout=30_000)
+    window.wait_ready()
     places = [np.argwhere(coin_labels == label).mean(0) for label in range(1, coin_labels.max() + 1)]
     taken = 0
     for place in places[:20]:
@@ -268,7 +267,7 @@ def test_twenty_coins_by_hover_click_and_c_in_a_real_window(screen, open_window,
 
 def test_leaving_the_canvas_takes_the_preview_away(screen, open_window, coins):
     window = open_window(coins, name="coins")
-    window.qtbot.waitUntil(window.is_still, timeout=30_000)
+    window.wait_ready()
     window.hover(COIN)
     assert window.controller.preview.layers.current.visible
     QApplication.sendEvent(window.canvas, QEvent(QEvent.Type.Leave))

@@ -12,6 +12,7 @@ from tests.plugin.conftest import HeldRunner, NowRunner
 from napari_sam.plugin.inference.contrast import FULL, PERCENTILES, set_limits
 from napari_sam.plugin.layers.factory import HOVER_OPACITY, PREVIEW_OPACITY
 from napari_sam.plugin.workers.runner import LatestRunner, Work
+from napari_sam.testing import TIMEOUT
 
 COIN, NEIGHBOUR = (51, 155), (56, 99)
 
@@ -147,12 +148,12 @@ def test_work_that_was_left_is_continued_without_a_model(coins, make_controller,
 
 def test_jobs_without_a_model_run_beside_one_that_waits_for_it(qtbot):
     runner, gate, order = LatestRunner(), threading.Event(), []
-    runner.submit(lambda _: gate.wait(60), lambda _: order.append("model"), order.append, order.append)
+    runner.submit(lambda _: gate.wait(TIMEOUT), lambda _: order.append("model"), order.append, order.append)
     runner.submit_apart(Work(lambda _: "first", order.append, order.append))
     runner.submit_apart(Work(lambda _: "second", order.append, order.append))
-    qtbot.waitUntil(lambda: order == ["first", "second"], timeout=60_000)
+    qtbot.waitUntil(lambda: order == ["first", "second"])
     gate.set()
-    qtbot.waitUntil(lambda: order[-1] == "model", timeout=60_000)
+    qtbot.waitUntil(lambda: order[-1] == "model")
     runner.close()
 
 
