@@ -73,7 +73,7 @@ def own_names(tree):
 
 def test_the_plugin_touches_no_private_name_of_others_that_has_no_contract_here():
     folder = Path(napari_sam.plugin.__file__).parent
-    trees = [ast.parse(path.read_text("utf-8")) for path in folder.glob("*.py")]
+    trees = [ast.parse(path.read_text("utf-8")) for path in folder.rglob("*.py")]
     ours = set().union(*map(own_names, trees))
     assert not PRIVATE & ours, "give ours another name, or it hides that of napari"
     touched = set().union(*map(private_names, trees))
