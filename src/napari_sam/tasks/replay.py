@@ -23,7 +23,7 @@ def replay_prompts(journal: Journal, segmenter: Segmenter, target: LabelArray) -
     Parameters
     ----------
     journal
-        Of the segmenter's image.
+        Journal of the segmenter's image.
     segmenter
         The image, and the other model.
     target
@@ -61,7 +61,7 @@ def overlap_of(one: Mask, two: Mask) -> float:
 
 
 def _standing(journal: Journal) -> list[tuple[Entry, Plane]]:
-    """Return the entries that made what is there now, in the order in which it was made."""
+    """Return the latest entry of each object in each plane, in the order of the entries."""
     last: dict[tuple[int, Plane], Entry] = {}
     for entry in journal.entries:
         if entry.label is not None and entry.plane is not None:
