@@ -26,26 +26,23 @@ from qtpy.QtWidgets import QApplication
 sys.path.insert(0, str(Path(__file__).parent))
 from large import CASES, COIN, build, middle
 
-from napari_sam.plugin import controller
-from napari_sam.plugin.annotation import commits as accepting
-from napari_sam.plugin.annotation import editing as in_hand
-from napari_sam.plugin.inference import hover
-from napari_sam.plugin.inference import prefetch as ahead
-from napari_sam.plugin.inference import requests as asking
+from napari_sam.plugin.annotation import commits, editing, undo, view_follower
+from napari_sam.plugin.inference import hover, prefetch, requests
 from napari_sam.plugin.prompts import layers as prompt_layers
 from napari_sam.plugin.widgets import dock as widget
 from napari_sam.plugin.workers import runner as workers
 
 TICK_MS = 2
 ENTRIES = {
-    workers.LatestRunner: ("_finish", "_tell", "_next"),
-    controller.Controller: ("_on_plane", "_on_rendering", "accept", "undo", "redo", "cycle"),
-    asking.PredictionRequests: ("request", "_on_answer"),
-    accepting.CommitQueue: ("accept", "accept_all", "_committed"),
-    in_hand.DraftEditor: ("begin_another", "take", "take_up", "refine"),
+    workers.LatestRunner: ("_finish", "_on_progress", "_next"),
+    view_follower.ViewFollower: ("on_plane", "on_rendering"),
+    undo.UndoStack: ("undo", "redo"),
+    requests.PredictionRequests: ("request", "_on_answer"),
+    commits.CommitQueue: ("accept", "accept_all", "_on_written"),
+    editing.DraftEditor: ("new_object", "switch_to", "correct", "pick", "cycle"),
     prompt_layers.PromptLayers: ("_on_data", "_on_features", "_on_tool"),
     hover.Hover: ("_on_move", "_on_canvas", "next_work", "_on_answer"),
-    ahead.Prefetcher: ("rested", "moved"),
+    prefetch.Prefetcher: ("rested", "moved"),
     widget.SamWidget: ("_on_view", "_refresh", "reset_choices"),
 }
 
@@ -133,31 +130,31 @@ def play(path: Path, objects: int, screenshot: Path | None) -> dict[str, dict[st
     row, col = middle()
     viewer.scene.camera.center = (top + row + 100, left + col + 100)
     viewer.scene.camera.zoom = 1.0
-    wait(until=lambda: not control.warming and not sam._runner.busy)
+    wait(until=lambda: not control.session.is_warming and not sam._runner.busy)
     watch.phase = "encoding the view"
     wait(1.0)
-    wait(until=lambda: not control.ahead._plan and not sam._runner.idling)
+    wait(until=lambda: not control.prefetcher._plan and not sam._runner.idling)
     spots = [(top + row + dr, left + col + dc) for dr, dc in OTHERS[:objects]]
     for spot in spots:
         watch.phase = "previewing"
-        control.points.add(np.array([spot], float))
-        wait(until=lambda: control.candidates is not None and not control.busy)
+        control.prompts.points.add(np.array([spot], float))
+        wait(until=lambda: control.session.candidates is not None and not control.session.is_busy)
         wait(0.2)
         watch.phase = "accepting"
-        control.accept()
-        wait(until=lambda: control.candidates is None and not sam._runner.busy)
+        control.commits.accept()
+        wait(until=lambda: control.session.candidates is None and not sam._runner.busy)
         wait(0.2)
     watch.phase = "undoing"
-    control.undo()
-    wait(until=lambda: "taken back" in control.status)
+    control.undo.undo()
+    wait(until=lambda: "taken back" in control.session.status)
     watch.phase = "last"
-    control.points.add(np.array([spots[-1]], float))
-    wait(until=lambda: control.candidates is not None and not control.busy)
+    control.prompts.points.add(np.array([spots[-1]], float))
+    wait(until=lambda: control.session.candidates is not None and not control.session.is_busy)
     wait(1.0)
     if screenshot:
         viewer.screenshot(str(screenshot), canvas_only=False, flash=False)
     watch.timer.stop()
-    pyramid = control.target.metadata["napari-sam pyramid"]
+    pyramid = control.session.target.metadata["napari-sam pyramid"]
     assert len(np.unique(np.asarray(pyramid[top : top + 2000, left : left + 2000]))) == objects
     viewer.close()
     return {phase: _summary(watch, phase) for phase in ("encoding the view", "previewing", "accepting", "undoing")}

@@ -35,7 +35,7 @@ from event_loop import ENTRIES, Watch, wait
 from napari_sam.plugin import controller
 from napari_sam.plugin.inference import hover
 
-ENTRIES[controller.Controller] = (*ENTRIES[controller.Controller], "_on_tool")
+ENTRIES[controller.Controller] = ("_on_tool",)
 ENTRIES[hover.Hover] = ("_on_move", "_on_canvas", "next_work", "_on_answer")
 SECONDS = 8.0
 EVERY_MS = 8
@@ -65,9 +65,9 @@ class Session:
         QTest.qWaitForWindowExposed(self.viewer.window._qt_window)
         QApplication.processEvents()
         self.viewer.reset_view()
-        wait(until=lambda: not self.control.warming)
+        wait(until=lambda: not self.control.session.is_warming)
         wait(1.0)
-        wait(until=lambda: not self.control.ahead._plan and not self.widget._runner.idling)
+        wait(until=lambda: not self.control.prefetcher._plan and not self.widget._runner.idling)
 
     def pixel(self, point: Any) -> QPoint:
         """Return where a data position lies on the canvas."""
@@ -79,7 +79,7 @@ class Session:
 
 def move_about(session: Session, after_each: Any = None) -> None:
     """Move the mouse over the rows of the image for a while."""
-    shape = session.control.image.data.shape
+    shape = session.control.session.image.data.shape
     start = time.perf_counter()
     while (elapsed := time.perf_counter() - start) < SECONDS:
         along = elapsed * SPEED / session.viewer.scene.camera.zoom
@@ -114,7 +114,7 @@ def measure_rate(session: Session) -> dict[str, Any]:
     asked: dict[Any, float] = {}
     waiting: list[float] = []
     drawn: list[tuple[float, float]] = []
-    move_to, spot_of, show = control.hover.move_to, control.hover._position_of, control.show_hover
+    move_to, spot_of, show = control.hover.move_to, control.hover._position_of, control.hover._host.show_hover
 
     def noted_move(position: Any) -> None:
         moved[tuple(position)] = time.perf_counter()
@@ -135,14 +135,14 @@ def measure_rate(session: Session) -> dict[str, Any]:
             drawn.append((time.perf_counter(), time.perf_counter() - waiting[-1]))
             waiting.clear()
 
-    control.hover.move_to, control.hover._position_of, control.show_hover = noted_move, noted, shown
+    control.hover.move_to, control.hover._position_of, control.hover._host.show_hover = noted_move, noted, shown
     scene = session.viewer.window._qt_viewer.canvas._scene_canvas
     scene.events.draw.connect(on_draw, position="last")
     watch.phase = "hovering"
     busy = time.process_time()
     move_about(session)
     scene.events.draw.disconnect(on_draw)
-    control.hover.move_to, control.hover._position_of, control.show_hover = move_to, spot_of, show
+    control.hover.move_to, control.hover._position_of, control.hover._host.show_hover = move_to, spot_of, show
     late = [latency * 1000 for _, latency in drawn]
     entries = sorted(watch.entries["hovering"], reverse=True)
     return {
@@ -173,12 +173,12 @@ def measure_quality(session: Session, truth: Any) -> dict[str, Any]:
         had = control.hover.shown
         QTest.mouseClick(session.canvas, Qt.MouseButton.LeftButton, pos=where)
         start = time.perf_counter()
-        wait(until=lambda: control.candidates is not None and not control.busy)
+        wait(until=lambda: control.session.candidates is not None and not control.session.is_busy)
         waits.append(time.perf_counter() - start)
-        taken += had is not None and control.candidates is had
+        taken += had is not None and control.session.candidates is had
         QTest.keyClick(session.canvas, Qt.Key.Key_C)
-        wait(until=lambda: control.candidates is None)
-    found = np.asarray(control.target.data)
+        wait(until=lambda: control.session.candidates is None)
+    found = np.asarray(control.session.target.data)
     scores = []
     for label, spot in enumerate(spots, 1):
         mine, theirs = found == label, truth == truth[spot]

@@ -38,7 +38,7 @@ class Desk:
         _, self.widget = self.viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
         self.controller = self.widget.controller
         self.mouse: QPoint | None = None  # In pixels of the canvas.
-        self.wait_until(lambda: not self.controller.warming and not self.widget._runner.busy)
+        self.wait_until(lambda: not self.controller.session.is_warming and not self.widget._runner.busy)
         self.viewer.reset_view()
         self.rest()
 
@@ -49,7 +49,7 @@ class Desk:
 
     def look_at(self, middle: Place, zoom: float) -> None:
         """Center the view on (row, col) of the image, with `zoom` screen pixels for each image pixel."""
-        image = self.controller.image
+        image = self.controller.session.image
         ndim = image.ndim - 2
         point = [self.viewer.dims.point[axis] for axis in range(ndim)]
         world = image.data_to_world([*image.world_to_data([*point, 0, 0])[:ndim], *middle])
@@ -60,7 +60,7 @@ class Desk:
 
     def at(self, place: Place) -> QPoint:
         """Return the position on the canvas of (row, col) in the shown plane."""
-        image, camera = self.controller.image, self.viewer.scene.camera
+        image, camera = self.controller.session.image, self.viewer.scene.camera
         world = np.asarray(image.scale)[-2:] * place + np.asarray(image.translate)[-2:]
         middle = np.array([self.canvas.height(), self.canvas.width()]) / 2
         row, col = (world - np.asarray(camera.center)[-2:]) * camera.zoom + middle
@@ -110,7 +110,7 @@ class Desk:
 
     def _is_still(self) -> bool:
         runner, controller = self.widget._runner, self.controller
-        return not (runner.busy or runner.idling or controller.ahead._plan or controller.hover._wanted)
+        return not (runner.busy or runner.idling or controller.prefetcher._plan or controller.hover._wanted)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Process Qt events until a condition holds.

@@ -56,7 +56,7 @@ def until_the_crash() -> None:
     before = _canvas(desk, "click")
     desk.click(NEIGHBOUR, right=True)
     _side_by_side([before, _canvas(desk, "right click")], IMAGES / "tutorial-correct.png")
-    desk.widget.object_section.unfold()
+    desk.widget.object_section.expand(animate=False)
     desk.type_class("resting")
     desk.key(Qt.Key.Key_C)
     desk.look_at(VIEW, 2.6)
@@ -82,7 +82,7 @@ def after_the_crash() -> None:
     desk.look_at(VIEW, 2.6)
     before = _offer(desk)
     desk.press(desk.widget.resume)
-    assert len(desk.controller.objects.kept.rows) == 9, "Not all objects came back."
+    assert len(desk.controller.objects.journal.rows) == 9, "Not all objects came back."
     _side_by_side([before, _work(desk)], IMAGES / "tutorial-continue.png", 0.62)
     desk.close()
 

@@ -25,7 +25,7 @@ def annotate(folder: Path, kind: str) -> None:
     """Accept, correct, delete and undo until the process is killed, and say what was done once it was."""
     controller = make_controller(image_of(), [], folder / "labels.ome.zarr" if kind == "pyramid" else None)
     rng = np.random.default_rng()
-    controller.accepting.overlap = "overwrite"
+    controller.session.overlap = "overwrite"
     while True:
         objects = controller.objects
         known = [row.label for row in objects.rows]
@@ -33,16 +33,16 @@ def annotate(folder: Path, kind: str) -> None:
         if what == "delete" and known:
             objects.delete([int(rng.choice(known))])
         elif what == "undo":
-            controller.undo()
+            controller.undo.undo()
         elif what == "redo":
-            controller.redo()
+            controller.undo.redo()
         else:
             plane = Plane((1, 2), (int(rng.integers(3)), 0, 0))
             propose(controller, disc(*rng.integers(4, 36, 2), rng.integers(2, 9)), plane)
-            controller.accept()
-        if objects.kept is None:
+            controller.commits.accept()
+        if objects.journal is None:
             continue
-        sys.stdout.write(f"{objects.kept.journal._history.number}\n")
+        sys.stdout.write(f"{objects.journal.journal._history.number}\n")
         sys.stdout.flush()
 
 

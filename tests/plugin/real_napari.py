@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_sam.plugin.objects.files import use_label_file
+
 SAYS = "There must be: "
 KINDS = ("memory", "pyramid")
 # Middles of coins in scikit-image's photograph.
@@ -78,21 +80,23 @@ class Annotator:
     def labels(self):
         from napari_sam.plugin.layers import labels as labels_layer
 
-        pyramid = labels_layer.pyramid_of(self.controller.target)
-        return np.asarray(self.controller.target.data if pyramid is None else pyramid[(slice(None),) * pyramid.ndim])
+        pyramid = labels_layer.pyramid_of(self.controller.session.target)
+        return np.asarray(
+            self.controller.session.target.data if pyramid is None else pyramid[(slice(None),) * pyramid.ndim]
+        )
 
     def plane(self):
         return () if self.viewer.dims.ndim == 2 else (int(self.viewer.dims.current_step[0]),)
 
     def forget_object(self):
         """Wait until all that was asked for is done."""
-        kept = self.controller.objects.kept
+        kept = self.controller.objects.journal
         self.window.wait()
         self.window.qtbot.waitUntil(lambda: kept is None or not kept.is_busy)
 
     def report(self, what):
         """Say what is there."""
-        kept = self.controller.objects.kept
+        kept = self.controller.objects.journal
         if kept is None:
             return
         line = {"what": what, "number": kept.journal._history.number, "digest": digest(self.labels())}
@@ -105,13 +109,13 @@ class Annotator:
         """Continue what was left, as a user does."""
         controller, until = self.controller, self.window.qtbot.waitUntil
         self.viewer.reset_view()
-        until(lambda: not controller.warming)
+        until(lambda: not controller.session.is_warming)
         if self.labels_path is not None:
-            controller.use_label_file(self.labels_path)
+            use_label_file(controller.session, controller.preview.layers, self.labels_path)
             until(lambda: not self.widget._runner.busy)
         elif controller.objects.offer is not None:
             self.widget.resume.click()
-            until(lambda: controller.target is not None and controller.objects.kept is not None)
+            until(lambda: controller.session.target is not None and controller.objects.journal is not None)
         self.widget.overlap.value = "overwrite"
         self.report("begin")
 
@@ -134,8 +138,10 @@ class Annotator:
         from qtpy.QtCore import Qt
 
         controller = self.controller
-        drawn = [len(layer.data) for layer in (controller.points, controller.shapes) if layer is not None]
-        if controller.candidates is not None or controller.refining is not None or any(drawn):
+        drawn = [
+            len(layer.data) for layer in (controller.prompts.points, controller.prompts.shapes) if layer is not None
+        ]
+        if controller.session.candidates is not None or controller.session.current.replaces is not None or any(drawn):
             self.window.key(Qt.Key.Key_C, Qt.KeyboardModifier.ShiftModifier)
 
     def place(self):
@@ -180,10 +186,10 @@ class Annotator:
         from qtpy.QtCore import Qt
 
         *at, row, col = self.place()
-        self.controller.activate("box")
+        self.controller.editing.activate("box")
         self.window.drag((*at, row - 26, col - 26), (*at, row + 26, col + 26))
         self.window.key(Qt.Key.Key_C)
-        self.controller.activate("points")
+        self.controller.editing.activate("points")
 
     def correct(self):
         """Ctrl+click on an object, one more point, and accept."""
@@ -194,7 +200,7 @@ class Annotator:
             return
         place = (*self.plane(), *spots[self.rng.integers(len(spots))])
         self.window.press(place, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ControlModifier)
-        self.window.qtbot.waitUntil(lambda: self.controller.refining is not None)
+        self.window.qtbot.waitUntil(lambda: self.controller.session.current.replaces is not None)
         self.window.wait()
         self.window.press((*place[:-2], place[-2] + 4, place[-1] + 4))
         self.window.key(Qt.Key.Key_C)
@@ -204,7 +210,7 @@ class Annotator:
         from qtpy.QtCore import Qt
 
         found = self.some_object()
-        self.controller.objects.reopen(found.label)
+        self.controller.editing.reopen(found.label)
         self.window.wait()
         row, col = found.box.center
         self.window.press((*self.plane(), row, col))

@@ -26,11 +26,11 @@ from napari_sam.labels.edit import LabelEdit
 from napari_sam.plugin.inference import hover
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
-from napari_sam.plugin.layers import labels as layer_labels
 from napari_sam.plugin.layers.labels import LayerLabels
 from napari_sam.plugin.prompts import gestures, keys
-from napari_sam.plugin.view import canvas_hint as signs
-from napari_sam.plugin.view.canvas import TabKey, canvas_of
+from napari_sam.plugin.view import canvas_hint, napari_private
+from napari_sam.plugin.view.napari_private import canvas_of
+from napari_sam.plugin.view.tab_key import TabKey
 
 LEFT, RIGHT = Qt.MouseButton.LeftButton, Qt.MouseButton.RightButton
 PLAIN = Qt.KeyboardModifier.NoModifier
@@ -46,7 +46,7 @@ PRIVATE = {
     "_accumulate_updated_slice",
     "_partial_labels_refresh",
 }
-DRAW = "change layer_labels._draw"
+DRAW = "change napari_private.draw_box"
 
 
 def private_names(tree):
@@ -71,14 +71,33 @@ def own_names(tree):
     return found
 
 
-def test_the_plugin_touches_no_private_name_of_others_that_has_no_contract_here():
-    folder = Path(napari_sam.plugin.__file__).parent
-    trees = [ast.parse(path.read_text("utf-8")) for path in folder.glob("*.py")]
-    ours = set().union(*map(own_names, trees))
+def test_one_module_touches_private_names_of_napari_and_each_has_a_contract_here():
+    paths = sorted(Path(napari_sam.plugin.__file__).parent.rglob("*.py"))
+    trees = {path: ast.parse(path.read_text("utf-8")) for path in paths}
+    ours = set().union(*map(own_names, trees.values()))
     assert not PRIVATE & ours, "give ours another name, or it hides that of napari"
-    touched = set().union(*map(private_names, trees))
-    assert touched - ours <= PRIVATE, "write a contract, and a way without it"
-    assert touched >= PRIVATE, "take the contract out: the plugin does without it"
+    private = trees.pop(Path(napari_private.__file__))
+    assert private_names(private) == PRIVATE, "write a contract, and a way without it, or take the contract out"
+    touched = {path.name: private_names(tree) - ours for path, tree in trees.items()}
+    assert not any(touched.values()), "move it to view/napari_private.py"
+
+
+PARTS_ABOVE = {"controller.py", "dock.py", "demo.py"}
+
+
+def test_no_part_of_the_plugin_takes_or_holds_the_controller():
+    folder = Path(napari_sam.plugin.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        if path.name in PARTS_ABOVE:
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = {getattr(node, "arg", None), getattr(node, "attr", None), getattr(node, "id", None)}
+            assert not {"controller", "_controller", "Controller"} & names, f"{path.name}:{node.lineno}"
+
+
+def test_the_controller_only_builds_and_connects_the_parts():
+    text = (Path(napari_sam.plugin.__file__).parent / "controller.py").read_text("utf-8")
+    assert len(text.splitlines()) < 250
 
 
 # -- Labels layers: a box is drawn without the rest of the plane -------------------------------------------------------
@@ -175,7 +194,7 @@ def test_nothing_that_goes_wrong_in_a_private_call_reaches_the_user(stack, monke
         raise RuntimeError
 
     monkeypatch.setattr(Labels, "_partial_labels_refresh", fail)
-    assert layer_labels._draw(stack, PLANE, BOX) is False
+    assert napari_private.draw_box(stack, PLANE, BOX) is False
 
 
 def test_refresh_without_thumbnail_highlight_and_extent_shows_what_was_drawn_into_the_data(stack):
@@ -409,9 +428,9 @@ def drag(canvas, by, button=LEFT, modifier=PLAIN):
 
 def test_the_canvas_of_the_private_qt_viewer_is_the_widget_that_shows_the_image(viewer):
     canvas = canvas_of(viewer)
-    assert isinstance(canvas, QWidget), "change canvas.canvas_of"
-    assert canvas.isVisible(), "change canvas.canvas_of"
-    assert viewer.window._qt_window.isAncestorOf(canvas), "change canvas.canvas_of"
+    assert isinstance(canvas, QWidget), "change napari_private.canvas_of"
+    assert canvas.isVisible(), "change napari_private.canvas_of"
+    assert viewer.window._qt_window.isAncestorOf(canvas), "change napari_private.canvas_of"
 
 
 def test_an_event_filter_of_the_canvas_gets_the_tab_key_once_and_gives_it_back(viewer):
@@ -419,10 +438,10 @@ def test_an_event_filter_of_the_canvas_gets_the_tab_key_once_and_gives_it_back(v
     tab = TabKey(viewer, lambda: pressed.append(1))
     tab.set_enabled(True)
     QTest.keyClick(canvas_of(viewer), Qt.Key.Key_Tab)
-    assert pressed == [1], "change canvas.TabKey"
+    assert pressed == [1], "change tab_key.TabKey"
     tab.close()
     QTest.keyClick(canvas_of(viewer), Qt.Key.Key_Tab)
-    assert pressed == [1], "change canvas.TabKey.close"
+    assert pressed == [1], "change tab_key.TabKey.close"
 
 
 @pytest.mark.parametrize(
@@ -512,11 +531,11 @@ def test_leaving_the_canvas_is_an_event_of_mouse_over_canvas(viewer, tool):
 def test_the_canvas_has_a_text_that_is_borrowed_and_given_back(viewer, image):
     overlay = viewer.canvas.overlays.text
     overlay.text, overlay.visible = "mine", False
-    sign = signs.CanvasSign(viewer)
-    sign.show("+")
-    assert (overlay.text, overlay.visible) == ("+", True), "change signs.CanvasSign"
-    sign.restore()
-    assert (overlay.text, overlay.visible) == ("mine", False), "change signs.CanvasSign"
+    hint = canvas_hint.CanvasHint(viewer)
+    hint.show("+")
+    assert (overlay.text, overlay.visible) == ("+", True), "change canvas_hint.CanvasHint"
+    hint.restore()
+    assert (overlay.text, overlay.visible) == ("mine", False), "change canvas_hint.CanvasHint"
 
 
 def test_corner_pixels_are_inclusive_in_pixels_of_the_level_that_is_shown(viewer, qtbot):

@@ -48,12 +48,12 @@ def test_clicks_boxes_and_undo_in_a_window_leave_the_recorded_labels(open_window
     prompts.tools["points"].click()
     window.click(sessions.TINY)
     window.key(Qt.Key.Key_C)
-    assert np.unique(controller.target.data).tolist() == [0, 1, 2, 3, 4]
+    assert np.unique(controller.session.target.data).tolist() == [0, 1, 2, 3, 4]
     window.key(Qt.Key.Key_Z, CONTROL)
     window.key(Qt.Key.Key_Z, CONTROL | SHIFT)
     window.key(Qt.Key.Key_Z, CONTROL)
     assert told == []
-    check(record_property, np.asarray(controller.target.data))
+    check(record_property, np.asarray(controller.session.target.data))
 
 
 def test_planes_of_a_volume_corrected_and_deleted_in_a_window_leave_the_recorded_labels(
@@ -68,7 +68,7 @@ def test_planes_of_a_volume_corrected_and_deleted_in_a_window_leave_the_recorded
         window.key(Qt.Key.Key_N)
         window.key(Qt.Key.Key_C)
     assert [thing.label for thing in controller.objects.rows] == [1, 2, 3]
-    controller.objects.reopen(2)
+    controller.editing.reopen(2)
     window.wait()
     window.widget.prompts.tools["box"].click()
     window.drag((1, 50, 60), (1, 70, 80))
@@ -77,4 +77,4 @@ def test_planes_of_a_volume_corrected_and_deleted_in_a_window_leave_the_recorded
     controller.objects.delete([1])
     window.wait()
     assert told == []
-    check(record_property, np.asarray(controller.target.data))
+    check(record_property, np.asarray(controller.session.target.data))

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_sam.journal.journal import Journal, open_journal
 from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.plugin.objects.files import use_label_file
 from napari_sam.plugin.workers import runner as workers
 from napari_sam.plugin.workers.runner import LatestRunner, Work
 from tests.plugin.window import ANSWER_WITHIN, Window
@@ -78,8 +79,8 @@ class Gate:
         """Hold the encoder in the middle of an encode of this window."""
         self.is_open.clear()
         self.held.clear()
-        low, high = window.controller.image.contrast_limits
-        window.controller.image.contrast_limits = (low, high + 1)  # All is to be encoded anew.
+        low, high = window.controller.session.image.contrast_limits
+        window.controller.session.image.contrast_limits = (low, high + 1)  # All is to be encoded anew.
         window.viewer.scene.camera.zoom *= 1.01
         window.qtbot.waitUntil(self.held.is_set, timeout=ANSWER_WITHIN)
 
@@ -97,7 +98,7 @@ def ready(window):
 
     def is_ready():
         has_rested = not widget._rest.isActive() and widget.controller.jobs.segmenter is not None
-        return has_rested and not widget.controller.warming and window.is_still()
+        return has_rested and not widget.controller.session.is_warming and window.is_still()
 
     window.qtbot.waitUntil(is_ready, timeout=ANSWER_WITHIN)
     return window
@@ -111,7 +112,7 @@ def parts(window):
         "controller": weakref.ref(controller),
         "runner": weakref.ref(window.widget._runner),
         "segmenter": weakref.ref(controller.jobs.segmenter),
-        "points": weakref.ref(controller.points),
+        "points": weakref.ref(controller.prompts.points),
     }
 
 
@@ -145,10 +146,10 @@ def test_two_viewers_work_in_turns_on_images_of_their_own(open_window, coins, qt
         accept(first, place)
         accept(second, (height - place[0], place[1]))
     first.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    labels = [window.controller.target.data for window in (first, second)]
+    labels = [window.controller.session.target.data for window in (first, second)]
     assert [np.unique(each).tolist() for each in labels] == [[0, 1], [0, 1, 2]]
     assert labels[0][COIN] == labels[1][height - COIN[0], COIN[1]] == 1
-    journals = [window.controller.objects.kept.journal for window in (first, second)]
+    journals = [window.controller.objects.journal.journal for window in (first, second)]
     assert journals[0].folder != journals[1].folder
     refs = [{"viewer": weakref.ref(window.viewer), **parts(window)} for window in (first, second)]
     # Both: when Python destroys what one closed window drew with, napari's other windows cannot draw any more.
@@ -183,7 +184,7 @@ def test_the_widget_is_closed_in_mid_encode_and_opened_again(open_window, coins,
 def test_the_viewer_is_closed_in_mid_encode(open_window, coins, gate, qtbot):
     window = ready(open_window(coins, name="coins"))
     accept(window, COIN)
-    folder = window.controller.objects.kept.journal.folder
+    folder = window.controller.objects.journal.journal.folder
     gone, viewer = parts(window), window.viewer
     gate.hold(window)
     viewer.close()
@@ -200,10 +201,10 @@ def test_the_viewer_is_closed_in_mid_encode(open_window, coins, gate, qtbot):
 def test_writes_that_wait_reach_the_disk_when_the_window_is_closed(open_window, coins, gate, qtbot, tmp_path, how):
     window = ready(open_window(coins, name="coins"))
     path = tmp_path / "labels.ome.zarr"
-    window.controller.use_label_file(path)
+    use_label_file(window.controller.session, window.controller.preview.layers, path)
     accept(window, COIN)
     window.click(NEIGHBOUR)
-    mask = window.controller.candidates[window.controller.selected]
+    mask = window.controller.session.candidates[window.controller.session.current.selected]
     held = Held(window.widget._runner, qtbot)
     QTest.keyClick(window.canvas, Qt.Key.Key_C)
     assert len(window.widget._runner._writes) == 1
@@ -257,36 +258,36 @@ def test_layers_are_renamed_moved_deleted_and_replaced_while_the_widget_works(op
     window = ready(open_window(coins, name="coins"))
     viewer, controller = window.viewer, window.controller
     accept(window, COIN)
-    first = controller.target
+    first = controller.session.target
     gate.hold(window)
     viewer.layers["coins"].name = "renamed"
     first.name = "mine"
     viewer.layers.move(0, len(viewer.layers))
     viewer.layers.move(len(viewer.layers) - 1, 0)
-    for layer in (controller.preview, controller.points):
+    for layer in (controller.preview.layers.current, controller.prompts.points):
         if layer is not None:
             viewer.layers.remove(layer)
     gate.is_open.set()
-    qtbot.waitUntil(lambda: not controller.busy, timeout=ANSWER_WITHIN)
-    controller.activate("points")
+    qtbot.waitUntil(lambda: not controller.session.is_busy, timeout=ANSWER_WITHIN)
+    controller.editing.activate("points")
     accept(ready(window), NEIGHBOUR)
-    assert controller.target is first
+    assert controller.session.target is first
     assert np.unique(first.data).tolist() == [0, 1, 2]
     first.data = np.where(first.data == 2, 0, first.data)  # Others replace the array.
     accept(window, THIRD)
     assert first.data[THIRD] == first.data.max() > 0
     gate.hold(window)
-    window.controller.points.add(np.array([NEIGHBOUR], float))
+    window.controller.prompts.points.add(np.array([NEIGHBOUR], float))
     viewer.layers.remove(first)
     viewer.layers.remove("renamed")
     gone = weakref.ref(first)
     del first
     gate.is_open.set()
-    qtbot.waitUntil(lambda: not controller.busy, timeout=ANSWER_WITHIN)
-    assert controller.image is controller.target is controller.candidates is None
+    qtbot.waitUntil(lambda: not controller.session.is_busy, timeout=ANSWER_WITHIN)
+    assert controller.session.image is controller.session.target is controller.session.candidates is None
     viewer.add_image(coins, name="again")
     accept(ready(window), FOURTH)  # The earlier ones come back only with *Continue*.
-    assert controller.target.data[FOURTH] == controller.target.data.max() == 1
+    assert controller.session.target.data[FOURTH] == controller.session.target.data.max() == 1
     assert controller.objects.offer is not None
     assert_gone(qtbot, layer=gone)
     assert told == []

@@ -50,7 +50,7 @@ class Mask:
         return int(np.count_nonzero(self.pixels))
 
     def tightened(self) -> Mask:
-        """Return the same mask in the smallest box that holds it; an empty mask gets an empty box."""
+        """Return the same mask in its smallest box; an empty mask gets an empty box."""
         rows, cols = np.flatnonzero(self.pixels.any(axis=1)), np.flatnonzero(self.pixels.any(axis=0))
         if len(rows) == 0:
             top, left = self.box.top, self.box.left
@@ -97,7 +97,7 @@ class Provenance:
 
 
 def mask_from_logits(logits: NDArray[np.float32], tile: Tile, iou_prediction: float = float("nan")) -> Mask:
-    """Turn a decoder's logits into a mask at level-0 resolution, computing only the pixels near the object.
+    """Convert a decoder's logits to a mask at level-0 resolution, computing only pixels near the object.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def mask_from_logits(logits: NDArray[np.float32], tile: Tile, iou_prediction: fl
         return empty
     cell_height, cell_width = (step * 4 for step in tile.step)
     cell = np.array([cell_height, cell_width])
-    # One cell more on every side: interpolation can bring the border up to there.
+    # One more cell on every side, since interpolation can move the outline up to there.
     (top, bottom), (left, right) = (np.flatnonzero(inside.any(axis))[[0, -1]] for axis in (1, 0))
     (top, left), (bottom, right) = np.array([top - 1, left - 1]) * cell, np.array([bottom + 2, right + 2]) * cell
     near = Box(tile.read.top + top, tile.read.left + left, tile.read.top + bottom, tile.read.left + right)
@@ -147,7 +147,7 @@ def stability_score(logits: NDArray[np.float32]) -> float:
 
 
 def touches_border(mask: Mask, shape: tuple[int, int]) -> bool:
-    """Say whether a mask runs into a border of its tile that is not the image's own."""
+    """Return whether a mask touches a border of its tile that is not a border of the image."""
     if mask.tile is None or mask.area == 0:
         return False
     read = mask.tile.read

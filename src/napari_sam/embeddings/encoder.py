@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 READERS = 2
 READERS_OF_A_GPU = 6
 READ_AHEAD = 6
-# A few hundred bytes each: of more tiles than that it is forgotten what they looked like.
+# Digests of rendered tiles in memory, a few hundred bytes each.
 DIGESTS_KEPT = 20_000
 MAX_TILES = 2**40
 TileKey = tuple[Plane, Tile]
@@ -40,14 +40,14 @@ TileKey = tuple[Plane, Tile]
 
 @dataclass(frozen=True, slots=True)
 class EncodeProgress:
-    """How far a run over many tiles has come.
+    """Progress of a run over many tiles.
 
     Parameters
     ----------
     total, done
-        Tiles of the run, and those that are dealt with.
+        Number of tiles of the run, and of finished ones.
     encoded, known, empty
-        Of those: encoded now, found in the store, and skipped because every pixel is the same.
+        Finished tiles that were encoded, found in the store, or skipped because all pixels are equal.
     """
 
     total: int
@@ -58,18 +58,18 @@ class EncodeProgress:
 
 
 class TileSweep:
-    """The tiles that own a box of some planes at some levels: counted at once, made one by one.
+    """The tiles that own a box of some planes at some levels, created one by one.
 
     Parameters
     ----------
     encoder
-        Knows the planes' tiles.
+        Encoder of the volume, for the tiles of its planes.
     planes
-        In the order of work.
+        Planes, in the order of encoding.
     levels
-        Of each plane the coarse ones come first.
+        Levels; of each plane the coarse ones come first.
     box
-        What is to be covered; all of the planes when left out.
+        Box to cover; by default whole planes.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class TileSweep:
 
     @property
     def count(self) -> int:
-        """The number of tiles, which for an absurd shape is more than `len` can say."""
+        """Number of tiles; for huge shapes it exceeds the range of `len`."""
         return sum(
             (last.row - first.row + 1) * (last.col - first.col + 1)
             for plane in self._planes
@@ -160,7 +160,7 @@ class TileEncoder:
     store
         The store; that of `encode_all` from its first tile on.
     progress
-        Called with one sentence before a tile is encoded for an interaction, or None.
+        Called with a message before a tile is encoded for an interaction, or None.
     trouble
         The reason why nothing more is written to the store, or None. Interactions continue without it.
     """
@@ -185,7 +185,7 @@ class TileEncoder:
 
     @property
     def rendering(self) -> Rendering:
-        """How the whole volume is stretched; sampled once."""
+        """Rendering of the whole volume; sampled once."""
         if self._rendering is None:
             self._rendering = self._make_rendering()
         return self._rendering
@@ -196,7 +196,7 @@ class TileEncoder:
         return TileGrid(shape, self.predictor.input_side, size)
 
     def is_ready(self, plane: Plane, tile: Tile) -> bool:
-        """Say whether the embedding of a tile is at hand: asking reads and encodes nothing."""
+        """Return whether the embedding of a tile is available without reading or encoding anything."""
         digest = self._digests.get((plane, tile))
         if digest is None:
             return False
@@ -204,7 +204,7 @@ class TileEncoder:
         return in_memory or (self.store is not None and self.store.has(digest, self.predictor.digest))
 
     def embedding(self, plane: Plane, tile: Tile) -> Embedding:
-        """Return the embedding of a tile; one that is kept is neither read nor encoded again."""
+        """Return the embedding of a tile, from memory or the store if it is there."""
         digest = self._digests.get((plane, tile))
         kept = self._kept(digest) if digest else None
         if kept is not None:
@@ -255,7 +255,7 @@ class TileEncoder:
         self.volume.forget()
 
     def encode_all(self, store: EmbeddingStore, places: TileSweep) -> Iterator[EncodeProgress]:
-        """Encode many tiles into a store, skipping what it holds and tiles whose pixels are all the same.
+        """Encode many tiles into a store, except those that it contains and tiles of one value.
 
         Reading runs ahead of encoding and writing behind it, in other threads; memory is bounded by a few batches, not
         by the number of tiles. Several processes may work on one store: tiles locked by another process are revisited
@@ -266,7 +266,7 @@ class TileEncoder:
         store
             The store to write to. It becomes the encoder's own, so that interactions find what was encoded.
         places
-            The tiles, in the order of work.
+            Tiles, in the order of encoding.
 
         Yields
         ------
@@ -276,10 +276,10 @@ class TileEncoder:
         Raises
         ------
         ImageError, OutputError
-            A tile cannot be read, or the store cannot be written to; what was encoded is kept.
+            A tile cannot be read, or the store cannot be written to; written embeddings are kept.
         """
         if store.read_only:
-            raise OutputError(f"{store.path} was opened to be read only: open it for writing to encode into it.")
+            raise OutputError(f"{store.path} is opened read-only: open it for writing to encode into it.")
         if places.count > MAX_TILES:
             raise ImageError(f"The image has {places.count:.1e} tiles, too many to encode: name a part of it by a box.")
         self.store = store
@@ -296,7 +296,7 @@ class TileEncoder:
 
     def _read_all(self, places: Iterable[TileKey]) -> Iterator[tuple[TileKey, NDArray[np.uint8], str]]:
         """Yield rendered tiles in order, read a few ahead in other threads."""
-        _ = self.rendering  # Sampled once, not by every reader.
+        _ = self.rendering  # Sampled once, and not in every thread.
         ahead = max(READ_AHEAD, 2 * self.predictor.batch)
         waiting: deque[tuple[TileKey, Future[tuple[NDArray[np.uint8], str]]]] = deque()
         with ThreadPoolExecutor(READERS if self.predictor.batch == 1 else READERS_OF_A_GPU) as pool:
@@ -333,15 +333,15 @@ class TileEncoder:
 
 
 def default_store(predictor: Predictor) -> EmbeddingStore | None:
-    """Return the store to use where the user names none.
+    """Return the default store of a model.
 
-    What slow models make is kept in the cache folder; for fast ones that is not worth it, but what was encoded ahead
-    into that folder is found there.
+    Embeddings of slow models are stored in the cache folder. For fast models that is not worthwhile, but embeddings
+    that were encoded ahead into that folder are used.
 
     Raises
     ------
     OutputError
-        The folder, or what the environment says of it, cannot be used.
+        The folder, or an environment variable that names it, is not usable.
     """
     if predictor.encode_is_slow:
         return EmbeddingStore.default()

@@ -41,8 +41,8 @@ def open_demo(folder: Path, size: tuple[int, int] = WINDOW_SIZE) -> tuple[napari
     widget.output.value = labels
     QApplication.processEvents()
     viewer.reset_view()
-    assert widget.controller.points is not None
-    widget.controller.points.add(np.array([LIVE_POINT], float))
+    assert widget.controller.prompts.points is not None
+    widget.controller.prompts.points.add(np.array([LIVE_POINT], float))
     return viewer, widget
 
 
@@ -72,7 +72,8 @@ def main() -> None:
     if not arguments.screenshot:
         napari.run()
         return
-    wait_until(lambda: widget.controller.candidates is not None and not widget.controller.busy)
+    session = widget.controller.session
+    wait_until(lambda: session.candidates is not None and not session.is_busy)
     start = time.monotonic()
     wait_until(lambda: time.monotonic() - start > 0.5)
     viewer.screenshot(str(arguments.folder / "screenshot.png"), canvas_only=False, flash=False)

@@ -1,60 +1,89 @@
-"""Drafts: the objects that are being segmented, each with prompts and an answer of its own."""
+"""Drafts: the objects that are being segmented, each with its own prompts and candidates."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from napari_sam.plugin.predictions import CleanedCandidates
+
 if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_sam.core.cleaning import Cleaning
     from napari_sam.core.geometry import Plane
     from napari_sam.core.masks import Mask
-    from napari_sam.plugin.annotation.picking import PickedObject
-    from napari_sam.plugin.inference.jobs import CleanedCandidates, Request
+    from napari_sam.journal.entries import Provenance
     from napari_sam.plugin.layers.adapters import LayerPrompts
+    from napari_sam.plugin.predictions import PredictionRequest
     from napari_sam.segmenter import Candidates
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PickedObject:
+    """An object in a Labels layer that the next commit replaces.
+
+    Parameters
+    ----------
+    layer, label
+        The layer, and the object's label in it.
+    plane, mask
+        Its pixels: the connected part of the label that was clicked.
+    hint
+        The mask that serves as a prompt while the user draws no box and no outline, or None.
+    made
+        How its mask was made, or None where that is unknown.
+    """
+
+    layer: Labels
+    label: int
+    plane: Plane
+    mask: Mask
+    hint: Mask | None = None
+    made: Provenance | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Draft:
-    """An object that is not accepted yet, or is accepted and not written yet.
+    """An object that is not written yet.
 
     Parameters
     ----------
     number
-        What the feature "object" of its prompts says.
-    refining
-        The object of the output that it takes the place of, or None.
+        Value of the feature "object" of its prompts.
+    replaces
+        The object in the output that it replaces, or None for a new object.
     size
-        Which of the three candidates the user chose for it, or None.
+        Index of the candidate that the user chose, or None.
     downsample
-        How many pixels of the image one pixel of the screen showed when it was begun, or None.
+        Image pixels per screen pixel at its first request, or None.
     candidates, answered
-        The last answer and its question, or None.
+        The latest answer and its request, or None.
     selected
-        Which candidate is shown.
+        Index of the candidate that is shown.
     chosen
-        The candidate that the next prompts go on from, or None.
-    tidied
-        The candidates as they would be written, or None.
+        The candidate that the next request refines, or None.
+    cleaned
+        The candidates after the clean-up, or None.
     is_asked
         Whether a newer answer is under way.
     reopened
         The prompts of a reopened object as they were accepted. Until they change, its mask is the accepted one.
     step
-        How many sizes from the best one the mask of the next answer is to be.
+        Offset of the next answer's candidate from the best one, in sizes.
     accepted_at
-        When it was accepted, on the clock of `UndoStack`.
+        When it was accepted, on the clock of `Session`.
     """
 
     number: int
-    refining: PickedObject | None = None
+    replaces: PickedObject | None = None
     size: int | None = None
     downsample: float | None = None
     candidates: Candidates | None = None
-    answered: Request | None = None
+    answered: PredictionRequest | None = None
     selected: int = 0
     chosen: Mask | None = None
-    tidied: CleanedCandidates | None = None
+    cleaned: CleanedCandidates | None = None
     is_asked: bool = False
     reopened: LayerPrompts | None = None
     step: int = 0
@@ -62,12 +91,12 @@ class Draft:
 
     @property
     def is_as_accepted(self) -> bool:
-        """Whether what is shown is the mask that the output has already."""
-        return self.refining is not None and self.candidates is not None and self.mask is self.refining.mask
+        """Whether the shown mask is the one that the output already has."""
+        return self.replaces is not None and self.candidates is not None and self.mask is self.replaces.mask
 
     @property
     def is_answered(self) -> bool:
-        """Whether there are candidates for the prompts as they are."""
+        """Whether the candidates answer the prompts as they are."""
         return self.candidates is not None and not self.is_asked
 
     @property
@@ -75,12 +104,34 @@ class Draft:
         """The candidate that is shown, or None."""
         return None if self.candidates is None else self.candidates[self.selected]
 
+    def cleaned_mask(self, index: int, cleaning: Cleaning, shape: tuple[int, ...]) -> Mask:
+        """Return a candidate after the clean-up, which is computed once and kept.
+
+        Parameters
+        ----------
+        index
+            Index of the candidate.
+        cleaning
+            The clean-up.
+        shape
+            Shape of the image in level-0 pixels.
+        """
+        candidates = self.candidates
+        assert candidates is not None
+        if cleaning.changes_nothing:
+            return candidates[index]
+        cleaned = self.cleaned
+        if cleaned is None or cleaned.candidates is not candidates or cleaned.cleaning != cleaning:
+            cleaned = CleanedCandidates.of(candidates, cleaning, candidates.plane.shape_in(shape))
+            self.cleaned = cleaned
+        return cleaned.masks[index]
+
     def forget_prompts(self) -> None:
-        """Know that the answer is to other prompts; the size that the user chose stays."""
-        self.candidates = self.answered = self.chosen = self.tidied = None
+        """Drop the answer, because its prompts changed; the size that the user chose stays."""
+        self.candidates = self.answered = self.chosen = self.cleaned = None
 
     def forget_answer(self) -> None:
-        """Be as if nothing had been asked; what it takes the place of stays."""
+        """Drop the answer and what was chosen of it; the object that the draft replaces stays."""
         self.forget_prompts()
         self.size = self.downsample = None
         self.is_asked = False
@@ -88,88 +139,88 @@ class Draft:
 
 @dataclass(slots=True, eq=False)
 class Drafts:
-    """All open objects of one viewer.
+    """All drafts of one viewer.
 
     Parameters
     ----------
-    now
-        The one that the next prompt belongs to.
-    parked
-        Those that the user left open to begin another one, the oldest first.
-    waiting
-        Those that were accepted and wait for their answer, or to be written, in that order.
+    current
+        The draft that the next prompt belongs to.
+    pending
+        Drafts that the user left open to begin another one, oldest first.
+    queued
+        Accepted drafts that wait for their answer or to be written, in order.
     writing
-        The one that is being written, or None.
+        The draft that is being written, or None.
     """
 
-    now: Draft = field(default_factory=lambda: Draft(1))
+    current: Draft = field(default_factory=lambda: Draft(1))
     pending: list[Draft] = field(default_factory=list)
-    waiting: list[Draft] = field(default_factory=list)
+    queued: list[Draft] = field(default_factory=list)
     writing: Draft | None = None
     _last: int = 1
 
     @property
     def open(self) -> tuple[Draft, ...]:
-        """Those that the user can still change."""
-        return (*self.pending, self.now)
+        """Drafts that the user can still change."""
+        return (*self.pending, self.current)
 
     @property
     def accepted(self) -> tuple[Draft, ...]:
-        """Those that the user can change no more."""
-        return (*self.waiting, *(() if self.writing is None else (self.writing,)))
+        """Drafts that the user can no longer change."""
+        return (*self.queued, *(() if self.writing is None else (self.writing,)))
 
-    def begin(self, refining: PickedObject | None = None, size: int | None = None) -> Draft:
-        """Begin another object and forget the one in hand."""
+    def begin(self, replaces: PickedObject | None = None, size: int | None = None) -> Draft:
+        """Begin another draft and drop the current one."""
         self._last += 1
-        self.now = Draft(self._last, refining, size)
-        return self.now
+        self.current = Draft(self._last, replaces, size)
+        return self.current
 
     def park(self) -> None:
-        """Leave the object in hand open and begin another one."""
-        self.pending.append(self.now)
+        """Leave the current draft open and begin another one."""
+        self.pending.append(self.current)
         self.begin()
 
     def take(self, wanted: Draft, keep: bool) -> None:
-        """Take a parked object in hand; the one in hand is parked with `keep`, else forgotten."""
+        """Make a pending draft the current one, which becomes pending with `keep` and is dropped without."""
         self.pending.remove(wanted)
         if keep:
-            self.pending.append(self.now)
-        self.now = wanted
+            self.pending.append(self.current)
+        self.current = wanted
 
     def accept(self, at: int = 0) -> None:
-        """Queue the current object for writing and begin another one; `at` is its time on the clock of `UndoStack`."""
-        self.now.accepted_at = at
-        self.waiting.append(self.now)
+        """Queue the current draft for writing and begin another one; `at` is its time on the clock of `Session`."""
+        self.current.accepted_at = at
+        self.queued.append(self.current)
         self.begin()
 
-    def give_back(self, given: Draft, is_free: bool) -> None:
-        """Open an accepted object again: it is the one in hand with `is_free`, else it is parked."""
-        if given in self.waiting:
-            self.waiting.remove(given)
-        if self.writing is given:
+    def give_back(self, draft: Draft, is_free: bool) -> None:
+        """Open an accepted draft again: it becomes the current one with `is_free`, else it is pending."""
+        if draft in self.queued:
+            self.queued.remove(draft)
+        if self.writing is draft:
             self.writing = None
         if is_free:
-            self.now = given
+            self.current = draft
         else:
-            self.pending.append(given)
+            self.pending.append(draft)
 
     def forget_all(self) -> None:
-        """Begin anew; what is being written goes on."""
-        self.pending, self.waiting = [], []
+        """Drop all drafts except the one that is being written."""
+        self.pending, self.queued = [], []
         self.begin()
 
     def numbered(self, number: int) -> Draft | None:
-        """Return the open object of a number, or None."""
-        return next((each for each in self.open if each.number == number), None)
+        """Return the open draft of a number, or None."""
+        return next((draft for draft in self.open if draft.number == number), None)
 
-    def parked_at(self, plane: Plane, row: float, col: float) -> Draft | None:
-        """Return the parked object whose mask covers a place (row, col), in level-0 pixels, or None."""
-        for each in reversed(self.pending):
-            mask = each.mask
-            if mask is None or each.candidates is None or each.candidates.plane != plane:
+    def pending_at(self, plane: Plane, row: float, col: float) -> Draft | None:
+        """Return the pending draft whose mask covers a point (row, col), in level-0 pixels, or None."""
+        for draft in reversed(self.pending):
+            mask = draft.mask
+            if mask is None or draft.candidates is None or draft.candidates.plane != plane:
                 continue
             at = round(row) - int(mask.box.top), round(col) - int(mask.box.left)
-            is_inside = all(0 <= place < length for place, length in zip(at, mask.pixels.shape, strict=True))
+            is_inside = all(0 <= index < length for index, length in zip(at, mask.pixels.shape, strict=True))
             if is_inside and mask.pixels[at]:
-                return each
+                return draft
         return None

@@ -1,4 +1,4 @@
-"""What the widget begins with: the user's last choices, which stand in napari's preferences, too."""
+"""Startup defaults: the user's last choices, which napari's preferences show too."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ SECTION = "start"
 
 
 def load_settings(name: str, default: Any) -> Any:
-    """Return what was chosen last, of the default's type; the default where nothing was.
+    """Return the last choice, of the default's type; the default where there is none.
 
     Parameters
     ----------
     name
-        In the manifest's `configurations`.
+        Name in the manifest's `configurations`.
     default
-        What to begin with, and what kind of value it must be.
+        The default, whose type the value must have.
     """
     value = getattr(settings_page(SECTION), name, default)
     return value if isinstance(value, type(default)) else default
 
 
 def save_settings(name: str, value: Any) -> None:
-    """Begin with a value from the next time on; where it cannot be kept, nothing is said."""
+    """Save a choice as the default for the next time; a failure is ignored."""
     page = settings_page(SECTION)
     if page is not None and getattr(page, name, value) != value:
         with contextlib.suppress(Exception):  # A convenience: whatever is wrong with it, the widget must work.

@@ -16,6 +16,7 @@ from napari_sam.core.masks import Mask
 from napari_sam.core.prompts import Prompts
 from napari_sam.plugin.controller import Controller
 from napari_sam.plugin.layers import labels as labels_layer
+from napari_sam.plugin.objects.files import use_label_file
 from napari_sam.testing.runners import WriteRunner
 
 SHAPE = (3, 40, 48)
@@ -68,9 +69,9 @@ def make_controller(
     viewer = ViewerModel()
     image = viewer.add_image(pixels, name="image", contrast_limits=(0, 255))
     controller = Controller(viewer, WriteRunner(), notify)
-    controller.set_image(image)
+    controller.session.set_image(image)
     if label_folder is not None:
-        controller.use_label_file(label_folder)
+        use_label_file(controller.session, controller.preview.layers, label_folder)
     return controller
 
 
@@ -90,9 +91,9 @@ def propose(
     points
         Positive points (row, col) that the journal records as the prompts.
     """
-    controller.asking.give_up()  # A model's answer would replace the mask.
+    controller.requests.cancel()  # A model's answer would replace the mask.
     prompts = Prompts(np.array(points, float), np.ones(len(points), bool))
-    draft = controller.open.now
+    draft = controller.session.drafts.current
     draft.candidates = Candidates((mask,) * 3, 0, plane, prompts)
     draft.is_asked = False
     draft.selected = 0
@@ -100,7 +101,7 @@ def propose(
 
 def labels_of(controller: Controller) -> NDArray[Any]:
     """Return a copy of the labels that the controller writes into, from memory or from disk."""
-    target = controller.target
+    target = controller.session.target
     assert target is not None
     pyramid = labels_layer.pyramid_of(target)
     return np.array(target.data if pyramid is None else pyramid[(slice(None),) * target.ndim])

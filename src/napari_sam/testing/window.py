@@ -45,7 +45,7 @@ class Window:
     ...     _, widget = viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
     ...     window = Window(qtbot, viewer, widget)
     ...     window.click((51, 155))
-    ...     assert window.controller.candidates.best.area > 500
+    ...     assert window.controller.session.candidates.best.area > 500
     """
 
     def __init__(self, qtbot: QtBot, viewer: Viewer, widget: SamWidget) -> None:
@@ -59,7 +59,7 @@ class Window:
 
     def pixel(self, point: Position) -> QPoint:
         """Return the position of a point on the canvas, in screen pixels."""
-        image = self.controller.image
+        image = self.controller.session.image
         assert image is not None
         camera = self.viewer.scene.camera
         world = np.asarray(image.data_to_world(point))[list(self.viewer.dims.displayed)]
@@ -89,7 +89,7 @@ class Window:
         """Whether no job runs and no tile or preview is waited for."""
         runner, controller = self.widget._runner, self.controller
         is_looking = controller.hover._wanted is not None
-        return not (controller.ahead.is_encoding or runner.idling or runner.busy or is_looking)
+        return not (controller.prefetcher.is_encoding or runner.idling or runner.busy or is_looking)
 
     def press(
         self,
@@ -123,8 +123,10 @@ class Window:
     def wait(self) -> None:
         """Wait until every prompt is answered and everything accepted is written."""
         controller = self.controller
-        self.qtbot.waitUntil(lambda: not controller.busy and not controller.is_writing, timeout=ANSWER_WITHIN)
+        self.qtbot.waitUntil(
+            lambda: not controller.session.is_busy and not controller.session.is_writing, timeout=ANSWER_WITHIN
+        )
 
     def _point_count(self) -> int:
-        points = self.controller.points
+        points = self.controller.prompts.points
         return 0 if points is None else len(points.data)

@@ -24,21 +24,21 @@ def viewer(coins):
 @pytest.fixture
 def controller(viewer, make_controller):
     controller = make_controller(viewer)
-    controller.set_image(viewer.layers["coins"])
+    controller.session.set_image(viewer.layers["coins"])
     return controller
 
 
 def click(controller, *points):
     for point in points:
-        controller.points.add(np.array([point], float))
+        controller.prompts.points.add(np.array([point], float))
 
 
 def points_of(controller):
-    return [tuple(point) for point in controller.points.data.tolist()]
+    return [tuple(point) for point in controller.prompts.points.data.tolist()]
 
 
 def mask_of(controller):
-    return controller.mask_of(controller.selected).to_array((303, 384))
+    return controller.session.mask_of(controller.session.current).to_array((303, 384))
 
 
 def iou(a, b):
@@ -51,137 +51,137 @@ def iou(a, b):
 def test_each_prompt_is_taken_back_and_done_again_with_its_mask(controller):
     masks = []
     for point, sign in ((COIN, 1), ((45, 150), 1), ((60, 182), 0)):
-        if controller.sign != sign:
-            controller.toggle_sign()
+        if controller.prompts.sign != sign:
+            controller.prompts.toggle_sign()
         click(controller, point)
         masks.append(mask_of(controller))
     for count in (2, 1):
-        controller.undo()
-        assert len(controller.points.data) == count
+        controller.undo.undo()
+        assert len(controller.prompts.points.data) == count
         np.testing.assert_array_equal(mask_of(controller), masks[count - 1])
-    controller.undo()
+    controller.undo.undo()
     assert points_of(controller) == []
-    assert controller.candidates is None
-    assert not controller.preview.visible
+    assert controller.session.candidates is None
+    assert not controller.preview.layers.current.visible
     for count in (1, 2, 3):
-        controller.redo()
+        controller.undo.redo()
         np.testing.assert_array_equal(mask_of(controller), masks[count - 1])
-    assert controller.points.features["label"].tolist() == [1, 1, 0]
+    assert controller.prompts.points.features["label"].tolist() == [1, 1, 0]
 
 
 def test_moving_deleting_flipping_and_clearing_are_steps(controller):
     click(controller, COIN)
-    controller.points.data = np.array([NEIGHBOUR], float)
-    controller.points.mode = "select"
-    controller.points.selected_data = {0}
-    controller.toggle_sign()
-    controller.toggle_sign()
-    controller.points.remove_selected()
+    controller.prompts.points.data = np.array([NEIGHBOUR], float)
+    controller.prompts.points.mode = "select"
+    controller.prompts.points.selected_data = {0}
+    controller.prompts.toggle_sign()
+    controller.prompts.toggle_sign()
+    controller.prompts.points.remove_selected()
     assert points_of(controller) == []
     for signs in ([1], [0], [1]):
-        controller.undo()
+        controller.undo.undo()
         assert points_of(controller) == [NEIGHBOUR]
-        assert controller.points.features["label"].tolist() == signs
-    controller.undo()
+        assert controller.prompts.points.features["label"].tolist() == signs
+    controller.undo.undo()
     assert points_of(controller) == [COIN]
-    controller.clear()
+    controller.editing.clear()
     assert points_of(controller) == []
-    controller.undo()
+    controller.undo.undo()
     assert points_of(controller) == [COIN]
-    assert controller.candidates is not None
+    assert controller.session.candidates is not None
 
 
 def test_shapes_come_back_with_their_kind_their_sign_and_colour(controller):
-    controller.activate("box")
-    controller.shapes.add_rectangles(np.array([[28, 132], [28, 179], [74, 179], [74, 132]], float))
+    controller.editing.activate("box")
+    controller.prompts.shapes.add_rectangles(np.array([[28, 132], [28, 179], [74, 179], [74, 132]], float))
     boxed = mask_of(controller)
-    controller.toggle_sign()
-    controller.shapes.add_paths(np.array([[80.0, 150], [80, 170]]))
+    controller.prompts.toggle_sign()
+    controller.prompts.shapes.add_paths(np.array([[80.0, 150], [80, 170]]))
     with_scribble = mask_of(controller)
-    colors = controller.shapes.edge_color.copy()
-    controller.undo()
-    assert controller.shapes.shape_type == ["rectangle"]
+    colors = controller.prompts.shapes.edge_color.copy()
+    controller.undo.undo()
+    assert controller.prompts.shapes.shape_type == ["rectangle"]
     np.testing.assert_array_equal(mask_of(controller), boxed)
-    controller.redo()
-    assert controller.shapes.shape_type == ["rectangle", "path"]
-    assert controller.shapes.features["label"].tolist() == [1, 0]
-    np.testing.assert_allclose(controller.shapes.edge_color, colors)
+    controller.undo.redo()
+    assert controller.prompts.shapes.shape_type == ["rectangle", "path"]
+    assert controller.prompts.shapes.features["label"].tolist() == [1, 0]
+    np.testing.assert_allclose(controller.prompts.shapes.edge_color, colors)
     np.testing.assert_array_equal(mask_of(controller), with_scribble)
 
 
 def test_selected_scribbles_are_flipped(controller):
-    controller.activate("scribble")
-    controller.shapes.add_paths(np.array([[50.0, 145], [50, 165]]))
-    controller.shapes.add_paths(np.array([[48.0, 180], [56, 182]]))
-    controller.shapes.mode = "select"
-    controller.shapes.selected_data = {1}
-    controller.toggle_sign()
-    assert controller.shapes.features["label"].tolist() == [1, 0]
-    assert (controller.shapes.edge_color[0] != controller.shapes.edge_color[1]).any()
+    controller.editing.activate("scribble")
+    controller.prompts.shapes.add_paths(np.array([[50.0, 145], [50, 165]]))
+    controller.prompts.shapes.add_paths(np.array([[48.0, 180], [56, 182]]))
+    controller.prompts.shapes.mode = "select"
+    controller.prompts.shapes.selected_data = {1}
+    controller.prompts.toggle_sign()
+    assert controller.prompts.shapes.features["label"].tolist() == [1, 0]
+    assert (controller.prompts.shapes.edge_color[0] != controller.prompts.shapes.edge_color[1]).any()
     assert not mask_of(controller)[56, 182]
 
 
 def test_prompts_go_first_and_then_what_was_written_and_forth_in_the_same_order(controller):
     click(controller, COIN)
-    controller.accept()
-    written = controller.target.data.copy()
+    controller.commits.accept()
+    written = controller.session.target.data.copy()
     click(controller, NEIGHBOUR)
-    controller.undo()
+    controller.undo.undo()
     assert points_of(controller) == []
-    np.testing.assert_array_equal(controller.target.data, written)
-    controller.undo()
-    assert not controller.target.data.any()
-    controller.redo()
-    np.testing.assert_array_equal(controller.target.data, written)
-    controller.redo()
+    np.testing.assert_array_equal(controller.session.target.data, written)
+    controller.undo.undo()
+    assert not controller.session.target.data.any()
+    controller.undo.redo()
+    np.testing.assert_array_equal(controller.session.target.data, written)
+    controller.undo.redo()
     assert points_of(controller) == [NEIGHBOUR]
 
 
 def test_a_new_prompt_ends_the_way_forth_for_prompts_and_not_for_what_was_written(controller, notes):
     click(controller, COIN)
-    controller.accept()
-    written = controller.target.data.copy()
-    controller.undo()
+    controller.commits.accept()
+    written = controller.session.target.data.copy()
+    controller.undo.undo()
     click(controller, NEIGHBOUR)
-    controller.redo()
-    np.testing.assert_array_equal(controller.target.data, written)
+    controller.undo.redo()
+    np.testing.assert_array_equal(controller.session.target.data, written)
     assert points_of(controller) == [NEIGHBOUR]
-    controller.redo()
+    controller.undo.redo()
     assert "nothing to redo" in notes[-1]
 
 
 def test_taking_up_an_object_is_a_step_and_nothing_comes_back_for_one_that_was_deleted(controller):
     click(controller, COIN)
-    controller.accept()
-    controller.objects.reopen(1)
-    assert controller.refining.label == 1
-    controller.undo()
-    assert controller.refining is None
+    controller.commits.accept()
+    controller.editing.reopen(1)
+    assert controller.session.current.replaces.label == 1
+    controller.undo.undo()
+    assert controller.session.current.replaces is None
     assert points_of(controller) == []
-    controller.redo()
-    assert controller.refining.label == 1
+    controller.undo.redo()
+    assert controller.session.current.replaces.label == 1
     assert points_of(controller) == [COIN]
     controller.objects.delete([1])
-    assert controller.refining is None
-    controller.undo()  # The deletion, and not the taking up of an object that is gone.
-    assert controller.target.data[COIN] == 1
-    assert controller.refining is None
+    assert controller.session.current.replaces is None
+    controller.undo.undo()  # The deletion, and not the taking up of an object that is gone.
+    assert controller.session.target.data[COIN] == 1
+    assert controller.session.current.replaces is None
 
 
 def test_a_deleted_layer_of_prompts_comes_back(viewer, controller):
     click(controller, COIN)
     before = mask_of(controller)
-    viewer.layers.remove(controller.points)
-    assert controller.candidates is None
-    controller.undo()
+    viewer.layers.remove(controller.prompts.points)
+    assert controller.session.candidates is None
+    controller.undo.undo()
     assert points_of(controller) == [COIN]
     np.testing.assert_array_equal(mask_of(controller), before)
 
 
 def test_another_image_begins_with_no_steps(viewer, controller, coins, notes):
     click(controller, COIN)
-    controller.set_image(viewer.add_image(coins[::-1], name="other"))
-    controller.undo()
+    controller.session.set_image(viewer.add_image(coins[::-1], name="other"))
+    controller.undo.undo()
     assert "nothing to undo" in notes[-1]
     assert points_of(controller) == []
 
@@ -191,19 +191,19 @@ def test_another_image_begins_with_no_steps(viewer, controller, coins, notes):
 
 def open_three(controller):
     click(controller, COIN)
-    controller.in_hand.begin_another()
+    controller.editing.new_object()
     click(controller, NEIGHBOUR)
-    controller.in_hand.begin_another()
+    controller.editing.new_object()
     click(controller, THIRD)
 
 
 def test_each_open_object_has_its_own_prompts_and_all_are_drawn(controller):
     open_three(controller)
-    assert controller.points.features["object"].nunique() == 3
+    assert controller.prompts.points.features["object"].nunique() == 3
     mask = mask_of(controller)
     assert mask[THIRD]
     assert not mask[COIN]
-    layer = controller.drawing.pending
+    layer = controller.preview.layers.pending
     assert layer.visible
     shown = {point: layer.get_value(point, world=True) for point in (COIN, NEIGHBOUR, THIRD, (0, 0))}
     assert shown[COIN] != shown[NEIGHBOUR]
@@ -215,109 +215,109 @@ def test_each_open_object_has_its_own_prompts_and_all_are_drawn(controller):
 
 def test_they_are_taken_up_in_turn_corrected_and_accepted_one_by_one(controller, coin_labels):
     open_three(controller)
-    controller.in_hand.take_next()
+    controller.editing.next_object()
     assert mask_of(controller)[COIN]
     click(controller, (45, 150))
-    assert controller.points.features["object"].tolist().count(controller.open.now.number) == 2
-    controller.accept()
+    assert controller.prompts.points.features["object"].tolist().count(controller.session.drafts.current.number) == 2
+    controller.commits.accept()
     assert set(points_of(controller)) == {NEIGHBOUR, THIRD}
-    assert controller.target.data[COIN] == 1
-    assert controller.candidates is None
-    controller.in_hand.take_next()
-    controller.accept()
-    controller.in_hand.take_next()
-    controller.accept()
+    assert controller.session.target.data[COIN] == 1
+    assert controller.session.candidates is None
+    controller.editing.next_object()
+    controller.commits.accept()
+    controller.editing.next_object()
+    controller.commits.accept()
     assert points_of(controller) == []
-    assert not controller.drawing.pending.visible
+    assert not controller.preview.layers.pending.visible
     for label, point in ((1, COIN), (2, NEIGHBOUR), (3, THIRD)):
-        assert iou(controller.target.data == label, coin_labels == coin_labels[point]) > 0.8
+        assert iou(controller.session.target.data == label, coin_labels == coin_labels[point]) > 0.8
 
 
 def test_all_are_accepted_at_once_in_their_order_and_taken_back_at_once(controller):
     open_three(controller)
-    controller.accepting.accept_all()
-    labels = controller.target.data
+    controller.commits.accept_all()
+    labels = controller.session.target.data
     assert [labels[point] for point in (COIN, NEIGHBOUR, THIRD)] == [1, 2, 3]
     assert points_of(controller) == []
     assert [len(row.parts[0].prompts.points) for row in controller.objects.rows] == [1, 1, 1]
-    controller.undo()
+    controller.undo.undo()
     assert [labels[point] for point in (COIN, NEIGHBOUR, THIRD)] == [0, 0, 0]
 
 
 def test_ctrl_click_and_a_selected_prompt_take_an_open_object_up(controller):
     open_three(controller)
-    controller.in_hand.refine(NEIGHBOUR)
+    controller.editing.pick(NEIGHBOUR)
     assert mask_of(controller)[NEIGHBOUR]
-    controller.points.selected_data = {0}
+    controller.prompts.points.selected_data = {0}
     assert mask_of(controller)[COIN]
-    assert controller.refining is None
+    assert controller.session.current.replaces is None
 
 
 def test_beginning_another_one_is_a_step_and_needs_a_prompt(controller, notes):
-    controller.in_hand.begin_another()
+    controller.editing.new_object()
     assert "click an object first" in notes[-1]
-    controller.in_hand.take_next()
+    controller.editing.next_object()
     assert "No other object is open" in notes[-1]
     click(controller, COIN)
-    controller.in_hand.begin_another()
+    controller.editing.new_object()
     click(controller, NEIGHBOUR)
-    controller.undo()
-    assert controller.candidates is None
-    assert len(controller.open.pending) == 1
-    controller.undo()
-    assert controller.open.pending == []
+    controller.undo.undo()
+    assert controller.session.candidates is None
+    assert len(controller.session.drafts.pending) == 1
+    controller.undo.undo()
+    assert controller.session.drafts.pending == []
     assert mask_of(controller)[COIN]
-    assert not controller.drawing.pending.visible
-    controller.redo()
-    controller.redo()
+    assert not controller.preview.layers.pending.visible
+    controller.undo.redo()
+    controller.undo.redo()
     assert mask_of(controller)[NEIGHBOUR]
-    assert len(controller.open.pending) == 1
+    assert len(controller.session.drafts.pending) == 1
 
 
 def test_accepting_one_leaves_the_steps_of_the_others(controller):
     open_three(controller)
-    controller.accept()
-    controller.in_hand.take_next()
-    controller.undo()  # That the first one was taken up again.
-    assert controller.candidates is None
+    controller.commits.accept()
+    controller.editing.next_object()
+    controller.undo.undo()  # That the first one was taken up again.
+    assert controller.session.candidates is None
     assert [row.label for row in controller.objects.rows] == [1]
-    controller.undo()  # That the third one was accepted.
+    controller.undo.undo()  # That the third one was accepted.
     assert controller.objects.rows == []
-    controller.undo()  # That a third one was begun.
+    controller.undo.undo()  # That a third one was begun.
     assert mask_of(controller)[NEIGHBOUR]
-    controller.undo()
+    controller.undo.undo()
     assert points_of(controller) == [COIN]
-    controller.redo()
+    controller.undo.redo()
     assert points_of(controller) == [COIN, NEIGHBOUR]
 
 
 def test_what_cannot_be_written_stays_open_with_all_that_waited(controller, viewer, coins, notes):
     full = np.full(coins.shape, 7, np.uint16)
-    controller.set_target(viewer.add_labels(full.copy()))
-    controller.accepting.overlap = "empty"
+    controller.session.set_target(viewer.add_labels(full.copy()))
+    controller.session.overlap = "empty"
     open_three(controller)
-    controller.accepting.accept_all()
+    controller.commits.accept_all()
     assert len(notes) == 1
     assert set(points_of(controller)) == {COIN, NEIGHBOUR, THIRD}
-    assert len(controller.open.pending) == 2
-    np.testing.assert_array_equal(controller.target.data, full)
-    controller.accepting.overlap = "overwrite"
-    controller.accepting.accept_all()
-    assert sorted(np.unique(controller.target.data)) == [7, 8, 9, 10]
+    assert len(controller.session.drafts.pending) == 2
+    np.testing.assert_array_equal(controller.session.target.data, full)
+    controller.session.overlap = "overwrite"
+    controller.commits.accept_all()
+    assert sorted(np.unique(controller.session.target.data)) == [7, 8, 9, 10]
 
 
 def test_an_object_that_is_left_before_its_answer_is_asked_again_when_it_is_accepted(viewer, make_controller):
     runner = HeldRunner()
     controller = make_controller(viewer, runner)
-    controller.set_image(viewer.layers["coins"])
+    controller.session.set_image(viewer.layers["coins"])
     runner.release()
     click(controller, COIN)
-    controller.in_hand.begin_another()
+    controller.editing.new_object()
     click(controller, NEIGHBOUR)
-    controller.accepting.accept_all()
+    controller.commits.accept_all()
     while runner.jobs:
         runner.release()
-    assert [controller.target.data[point] for point in (COIN, NEIGHBOUR)] == [1, 2]
+    assert [controller.session.target.data[point] for point in (COIN, NEIGHBOUR)] == [1, 2]
     assert points_of(controller) == []
 
 
@@ -325,25 +325,25 @@ def test_open_objects_are_drawn_on_their_own_plane_only(coins, make_controller):
     viewer = ViewerModel()
     image = viewer.add_image(np.stack([coins, coins]))
     controller = make_controller(viewer)
-    controller.set_image(image)
+    controller.session.set_image(image)
     viewer.dims.set_point(0, 0)
-    controller.points.add(np.array([[0, *COIN]], float))
-    controller.in_hand.begin_another()
-    assert controller.drawing.pending.visible
+    controller.prompts.points.add(np.array([[0, *COIN]], float))
+    controller.editing.new_object()
+    assert controller.preview.layers.pending.visible
     viewer.dims.set_point(0, 1)
-    assert not controller.drawing.pending.visible
-    controller.points.add(np.array([[1, *NEIGHBOUR]], float))
-    controller.accepting.accept_all()
-    assert controller.target.data[(0, *COIN)] == 1
-    assert controller.target.data[(1, *NEIGHBOUR)] == 2
-    assert controller.target.data[(1, *COIN)] == 0
+    assert not controller.preview.layers.pending.visible
+    controller.prompts.points.add(np.array([[1, *NEIGHBOUR]], float))
+    controller.commits.accept_all()
+    assert controller.session.target.data[(0, *COIN)] == 1
+    assert controller.session.target.data[(1, *NEIGHBOUR)] == 2
+    assert controller.session.target.data[(1, *COIN)] == 0
 
 
 def test_a_viewer_is_emptied_with_objects_open(viewer, controller):
     open_three(controller)
     viewer.layers.clear()
-    assert controller.image is None
-    assert controller.open.pending == []
+    assert controller.session.image is None
+    assert controller.session.drafts.pending == []
     assert len(viewer.layers) == 0
 
 
@@ -372,83 +372,83 @@ def test_a_picture_of_masks_close_together_is_exact():
 
 def test_an_object_that_is_left_without_prompts_is_open_no_more(viewer, controller):
     open_three(controller)
-    controller.points.selected_data = set()
-    controller.points.mode = "select"
-    viewer.layers.remove(controller.points)
-    assert controller.open.pending == []
-    assert not controller.drawing.pending.visible
-    controller.undo()
-    assert len(controller.open.pending) == 2
-    assert controller.drawing.pending is not None
+    controller.prompts.points.selected_data = set()
+    controller.prompts.points.mode = "select"
+    viewer.layers.remove(controller.prompts.points)
+    assert controller.session.drafts.pending == []
+    assert not controller.preview.layers.pending.visible
+    controller.undo.undo()
+    assert len(controller.session.drafts.pending) == 2
+    assert controller.preview.layers.pending is not None
 
 
 def test_the_answer_of_an_open_object_follows_its_prompts(controller):
     open_three(controller)
-    mine = controller.open.pending[0]
+    mine = controller.session.drafts.pending[0]
     before = mine.candidates
-    data = controller.points.data.copy()
+    data = controller.prompts.points.data.copy()
     data[0] = (45, 150)
-    controller.points.data = data
+    controller.prompts.points.data = data
     assert mine.candidates is not before
-    controller.accepting.accept_all()
-    assert controller.target.data[45, 150] == 1
+    controller.commits.accept_all()
+    assert controller.session.target.data[45, 150] == 1
     assert controller.objects.rows[0].parts[0].prompts.points.tolist() == [[45, 150]]
 
 
 def test_after_a_flip_the_next_click_belongs_to_the_object_in_hand(controller):
     open_three(controller)
-    controller.in_hand.take_next()  # The last point belongs to another object now.
-    mine = controller.open.now
-    controller.points.mode = "select"
-    controller.points.selected_data = {0}
-    controller.toggle_sign()
-    controller.toggle_sign()
-    controller.activate("points")
+    controller.editing.next_object()  # The last point belongs to another object now.
+    mine = controller.session.drafts.current
+    controller.prompts.points.mode = "select"
+    controller.prompts.points.selected_data = {0}
+    controller.prompts.toggle_sign()
+    controller.prompts.toggle_sign()
+    controller.editing.activate("points")
     click(controller, (45, 150))
-    assert controller.open.now is mine
-    assert controller.points.features["object"].tolist()[-1] == mine.number
+    assert controller.session.drafts.current is mine
+    assert controller.prompts.points.features["object"].tolist()[-1] == mine.number
 
 
 def test_after_a_flip_of_a_scribble_the_next_one_belongs_to_the_object_in_hand(controller):
-    controller.activate("scribble")
-    controller.shapes.add_paths(np.array([[50.0, 145], [50, 165]]))
-    mine = controller.open.now
-    controller.in_hand.begin_another()
-    controller.shapes.add_paths(np.array([[56.0, 90], [56, 105]]))
-    controller.in_hand.take_next()
-    controller.shapes.mode = "select"
-    controller.shapes.selected_data = {0}
-    controller.toggle_sign()
-    controller.toggle_sign()
-    controller.activate("scribble")
-    controller.shapes.add_paths(np.array([[40.0, 150], [44, 160]]))
-    assert controller.open.now is mine
-    assert controller.shapes.features["object"].tolist()[-1] == mine.number
+    controller.editing.activate("scribble")
+    controller.prompts.shapes.add_paths(np.array([[50.0, 145], [50, 165]]))
+    mine = controller.session.drafts.current
+    controller.editing.new_object()
+    controller.prompts.shapes.add_paths(np.array([[56.0, 90], [56, 105]]))
+    controller.editing.next_object()
+    controller.prompts.shapes.mode = "select"
+    controller.prompts.shapes.selected_data = {0}
+    controller.prompts.toggle_sign()
+    controller.prompts.toggle_sign()
+    controller.editing.activate("scribble")
+    controller.prompts.shapes.add_paths(np.array([[40.0, 150], [44, 160]]))
+    assert controller.session.drafts.current is mine
+    assert controller.prompts.shapes.features["object"].tolist()[-1] == mine.number
 
 
 def test_an_object_in_hand_stays_in_the_steps_when_another_one_is_let_go(controller):
     click(controller, COIN)
-    controller.accept()
-    controller.objects.reopen(1)
-    controller.in_hand.begin_another()
+    controller.commits.accept()
+    controller.editing.reopen(1)
+    controller.editing.new_object()
     click(controller, NEIGHBOUR)
-    controller.in_hand.begin_another()
-    controller.in_hand.take_next()
-    controller.in_hand.take_next()
+    controller.editing.new_object()
+    controller.editing.next_object()
+    controller.editing.next_object()
     assert mask_of(controller)[NEIGHBOUR]
     controller.objects.delete([1])  # The parked correction goes with it.
-    assert controller.open.pending == []
-    controller.undo()  # That the neighbour was taken up: it is parked again, and not lost.
+    assert controller.session.drafts.pending == []
+    controller.undo.undo()  # That the neighbour was taken up: it is parked again, and not lost.
     assert points_of(controller) == [NEIGHBOUR]
-    assert any(controller.prompts.count_of(each.number) for each in controller.open.open)
+    assert any(controller.prompts.count_of(each.number) for each in controller.session.drafts.open)
 
 
 def test_the_sign_of_the_next_prompt_is_the_same_for_all_tools_after_a_flip(controller):
     click(controller, COIN, (45, 150))
-    controller.points.mode = "select"
-    controller.points.selected_data = {1}
-    controller.toggle_sign()
-    controller.activate("scribble")
-    assert controller.sign == int(controller.shapes.feature_defaults["label"][0]) == 1
-    controller.shapes.add_paths(np.array([[50.0, 150], [52, 160]]))
-    assert controller.shapes.features["label"].tolist() == [1]
+    controller.prompts.points.mode = "select"
+    controller.prompts.points.selected_data = {1}
+    controller.prompts.toggle_sign()
+    controller.editing.activate("scribble")
+    assert controller.prompts.sign == int(controller.prompts.shapes.feature_defaults["label"][0]) == 1
+    controller.prompts.shapes.add_paths(np.array([[50.0, 150], [52, 160]]))
+    assert controller.prompts.shapes.features["label"].tolist() == [1]

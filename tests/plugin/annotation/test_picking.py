@@ -13,6 +13,7 @@ from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask
 from napari_sam.plugin.annotation import picking as refine
 from napari_sam.plugin.layers import labels as labels_layer
+from napari_sam.plugin.objects.files import use_label_file
 
 COIN, OTHER = (51, 155), (125, 102)
 PLANE = Plane((0, 1), (0, 0))
@@ -36,8 +37,8 @@ def labelled(viewer, coin_labels):
 @pytest.fixture
 def controller(viewer, labelled, make_controller):
     controller = make_controller(viewer)
-    controller.set_image(viewer.layers["coins"])
-    controller.set_target(labelled)
+    controller.session.set_image(viewer.layers["coins"])
+    controller.session.set_target(labelled)
     return controller
 
 
@@ -67,18 +68,18 @@ def test_on_any_plane_and_of_zarr(tmp_path, axes):
 
 def test_accept_takes_the_objects_place_and_undo_brings_the_old_one_back(controller, labelled, coin_labels):
     before = labelled.data.copy()
-    controller.in_hand.refine((51, 150))
-    assert controller.refining.label == 7
-    controller.points.add(np.array([(51, 130)], float))
-    controller.accept()
+    controller.editing.pick((51, 150))
+    assert controller.session.current.replaces.label == 7
+    controller.prompts.points.add(np.array([(51, 130)], float))
+    controller.commits.accept()
     truth = coin_labels == coin_labels[COIN]
     mine = labelled.data == 7
     assert np.count_nonzero(mine & truth) / np.count_nonzero(mine | truth) > 0.85
     assert (labelled.data == 3).sum() == (before == 3).sum()
-    controller.undo()
+    controller.undo.undo()
     np.testing.assert_array_equal(labelled.data, before)
-    controller.points.add(np.array([OTHER], float))
-    controller.accept()
+    controller.prompts.points.add(np.array([OTHER], float))
+    controller.commits.accept()
     assert labelled.data[OTHER] == 8
 
 
@@ -94,50 +95,50 @@ def test_a_mask_that_cannot_be_written_leaves_the_old_object(controller, labelle
 @pytest.mark.parametrize("how", ["clear", "plane", "deleted", "new object"])
 def test_what_is_not_gone_on_with_changes_nothing(controller, labelled, viewer, how):
     before = labelled.data.copy()
-    controller.in_hand.refine((51, 150))
+    controller.editing.pick((51, 150))
     if how == "clear":
-        controller.clear()
+        controller.editing.clear()
     elif how == "plane":
         viewer.dims.ndisplay = 3
         viewer.dims.ndisplay = 2
-        controller.clear()
+        controller.editing.clear()
     elif how == "deleted":
         viewer.layers.remove(labelled)
     else:
-        controller.in_hand.refine((55, 100))
-        assert controller.refining.label == 3
-        controller.clear()
-    assert controller.refining is None
-    assert controller.candidates is None
+        controller.editing.pick((55, 100))
+        assert controller.session.current.replaces.label == 3
+        controller.editing.clear()
+    assert controller.session.current.replaces is None
+    assert controller.session.candidates is None
     np.testing.assert_array_equal(labelled.data, before)
 
 
 def test_a_miss_while_an_answer_waits_does_not_lose_the_answer(viewer, labelled, make_controller, notes):
     runner = HeldRunner()
     controller = make_controller(viewer, runner)
-    controller.set_image(viewer.layers["coins"])
+    controller.session.set_image(viewer.layers["coins"])
     runner.release()
-    controller.points.add(np.array([OTHER], float))
-    controller.in_hand.refine((5, 5))
+    controller.prompts.points.add(np.array([OTHER], float))
+    controller.editing.pick((5, 5))
     runner.jobs.pop(0)  # As the runner drops what waits.
     runner.release()
     assert "no object to correct" in notes[-1]
-    assert controller.busy
+    assert controller.session.is_busy
     while runner.jobs:
         runner.release()
-    assert controller.candidates.best.box.contains_point(*OTHER)
+    assert controller.session.candidates.best.box.contains_point(*OTHER)
 
 
 def test_objects_on_disk_are_replaced_too(viewer, controller, notes, tmp_path):
-    controller.use_label_file(tmp_path / "labels.ome.zarr")
-    controller.points.add(np.array([COIN], float))
-    controller.accept()
-    controller.in_hand.refine(COIN)
-    assert controller.refining.label == 1
-    controller.accept()
+    use_label_file(controller.session, controller.preview.layers, tmp_path / "labels.ome.zarr")
+    controller.prompts.points.add(np.array([COIN], float))
+    controller.commits.accept()
+    controller.editing.pick(COIN)
+    assert controller.session.current.replaces.label == 1
+    controller.commits.accept()
     assert notes == []
-    assert "label 1" in controller.status
-    controller.clear()
-    controller.points.add(np.array([OTHER], float))
-    controller.accept()
-    assert controller.target.metadata["napari-sam pyramid"].highest_label() == 2
+    assert "label 1" in controller.session.status
+    controller.editing.clear()
+    controller.prompts.points.add(np.array([OTHER], float))
+    controller.commits.accept()
+    assert controller.session.target.metadata["napari-sam pyramid"].highest_label() == 2

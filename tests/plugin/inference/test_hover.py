@@ -54,8 +54,8 @@ def working(coins, make_controller):
     viewer.scene.camera.zoom = 2
     runner = NowRunner()
     controller = make_controller(viewer, runner)
-    controller.set_image(viewer.layers["coins"])
-    controller.ahead.rested()
+    controller.session.set_image(viewer.layers["coins"])
+    controller.prefetcher.rested()
     runner.work_off()
     return controller, runner
 
@@ -70,12 +70,14 @@ def test_the_mask_under_the_cursor_is_shown_and_nothing_is_encoded_for_it(workin
     count = Counting(controller.jobs.segmenter, monkeypatch)
     for point in (COIN, NEIGHBOUR):
         hover(controller, runner, point)
-        assert iou(shown(controller.preview, coin_labels.shape), coin_labels == coin_labels[point]) > 0.85
+        assert (
+            iou(shown(controller.preview.layers.current, coin_labels.shape), coin_labels == coin_labels[point]) > 0.85
+        )
     assert count.encoded == 0
     assert count.decoded > 0
-    assert controller.candidates is None
+    assert controller.session.candidates is None
     hover(controller, runner, (-5, 10))
-    assert not controller.preview.visible
+    assert not controller.preview.layers.current.visible
 
 
 def test_the_click_takes_the_mask_that_is_shown_and_decodes_nothing(working, coin_labels, monkeypatch):
@@ -83,12 +85,12 @@ def test_the_click_takes_the_mask_that_is_shown_and_decodes_nothing(working, coi
     hover(controller, runner, COIN)
     before = controller.hover.shown
     count = Counting(controller.jobs.segmenter, monkeypatch)
-    controller.points.add(np.array([COIN], float))
-    assert controller.candidates is before
+    controller.prompts.points.add(np.array([COIN], float))
+    assert controller.session.candidates is before
     assert (count.encoded, count.decoded) == (0, 0)
-    assert iou(shown(controller.preview, coin_labels.shape), coin_labels == coin_labels[COIN]) > 0.85
-    controller.accept()
-    assert iou(controller.target.data == 1, coin_labels == coin_labels[COIN]) > 0.85
+    assert iou(shown(controller.preview.layers.current, coin_labels.shape), coin_labels == coin_labels[COIN]) > 0.85
+    controller.commits.accept()
+    assert iou(controller.session.target.data == 1, coin_labels == coin_labels[COIN]) > 0.85
 
 
 def test_the_preview_is_the_mask_of_a_click_once_all_tiles_of_the_click_are_encoded(working, coin_labels):
@@ -108,37 +110,37 @@ def test_a_click_elsewhere_is_answered_anew(working, monkeypatch):
     controller, runner = working
     hover(controller, runner, COIN)
     before = controller.hover.shown
-    controller.points.add(np.array([NEIGHBOUR], float))
-    assert controller.candidates is not before
-    assert controller.candidates.best.box.contains_point(*NEIGHBOUR)
+    controller.prompts.points.add(np.array([NEIGHBOUR], float))
+    assert controller.session.candidates is not before
+    assert controller.session.candidates.best.box.contains_point(*NEIGHBOUR)
 
 
 def test_where_nothing_is_encoded_nothing_is_shown(coins, make_controller, monkeypatch):
     viewer = ViewerModel()
     runner = NowRunner()
     controller = make_controller(viewer, runner)
-    controller.set_image(viewer.add_image(coins))
+    controller.session.set_image(viewer.add_image(coins))
     count = Counting(controller.jobs.segmenter, monkeypatch)
-    controller.ahead.enabled = False
-    controller.ahead.rested()
+    controller.prefetcher.enabled = False
+    controller.prefetcher.rested()
     hover(controller, runner, COIN)
     assert (count.encoded, count.decoded) == (0, 0)
-    assert not controller.preview.visible
+    assert not controller.preview.layers.current.visible
 
 
 def test_a_mouse_that_rests_has_its_preview_as_soon_as_its_place_is_encoded(coins, coin_labels, make_controller):
     viewer = ViewerModel()
     runner = NowRunner()
     controller = make_controller(viewer, runner)
-    controller.set_image(viewer.add_image(coins))
-    controller.ahead.enabled = False
-    controller.ahead.rested()
+    controller.session.set_image(viewer.add_image(coins))
+    controller.prefetcher.enabled = False
+    controller.prefetcher.rested()
     hover(controller, runner, COIN)
     assert controller.hover.shown is None
-    controller.ahead.enabled = True
-    controller.ahead.rested()
+    controller.prefetcher.enabled = True
+    controller.prefetcher.rested()
     runner.work_off()
-    assert iou(shown(controller.preview, coin_labels.shape), coin_labels == coin_labels[COIN]) > 0.85
+    assert iou(shown(controller.preview.layers.current, coin_labels.shape), coin_labels == coin_labels[COIN]) > 0.85
 
 
 def test_only_the_newest_place_is_looked_at(working, monkeypatch):
@@ -153,57 +155,57 @@ def test_only_the_newest_place_is_looked_at(working, monkeypatch):
 def test_the_preview_has_its_place_only_before_the_first_prompt_of_an_object(working, why):
     controller, runner = working
     hover(controller, runner, COIN)
-    assert controller.preview.visible
+    assert controller.preview.layers.current.visible
     if why == "prompts":
-        controller.points.add(np.array([NEIGHBOUR], float))
-        before = controller.candidates
+        controller.prompts.points.add(np.array([NEIGHBOUR], float))
+        before = controller.session.candidates
         hover(controller, runner, COIN)
-        assert controller.candidates is before
+        assert controller.session.candidates is before
         assert controller.hover.shown is None
         return
     if why == "negative":
-        controller.toggle_sign()
+        controller.prompts.toggle_sign()
     elif why == "tool":
-        controller.activate("box")
+        controller.editing.activate("box")
     elif why == "off":
         controller.hover.set_enabled(False)
     elif why == "plane":
         controller.viewer.dims.ndisplay = 3
     else:
-        controller.image.contrast_limits = (0, 77)
-    assert not controller.preview.visible
+        controller.session.image.contrast_limits = (0, 77)
+    assert not controller.preview.layers.current.visible
     if why != "contrast":
         hover(controller, runner, NEIGHBOUR)
-        assert not controller.preview.visible
+        assert not controller.preview.layers.current.visible
 
 
 def test_an_answer_that_comes_after_the_mouse_has_left_is_dropped(coins, make_controller):
     viewer = ViewerModel()
     runner = NowRunner()
     controller = make_controller(viewer, runner)
-    controller.set_image(viewer.add_image(coins))
-    controller.ahead.rested()
+    controller.session.set_image(viewer.add_image(coins))
+    controller.prefetcher.rested()
     runner.work_off()
     controller.hover.move_to(COIN)
     work = runner.idle()
     controller.hover.leave()
     HeldRunner.submit(HeldRunner(), work.job, work.done, work.failed, work.report)
     work.done(work.job(lambda _: None))
-    assert not controller.preview.visible
+    assert not controller.preview.layers.current.visible
 
 
 def test_before_the_click_n_chooses_the_size_that_the_click_takes(working):
     controller, runner = working
     hover(controller, runner, COIN)
-    controller.cycle(2 - controller._index_in(controller.hover.shown))
+    controller.editing.cycle(2 - controller.hover._host.index_in(controller.hover.shown))
     hover(controller, runner, (COIN[0] + 1, COIN[1]))
     large = controller.hover.shown[2]
-    controller.points.add(np.array([[COIN[0] + 1, COIN[1]]], float))
-    assert controller.candidates[controller.selected] is large
-    controller.accept()
+    controller.prompts.points.add(np.array([[COIN[0] + 1, COIN[1]]], float))
+    assert controller.session.candidates[controller.session.current.selected] is large
+    controller.commits.accept()
     hover(controller, runner, NEIGHBOUR)
-    controller.points.add(np.array([NEIGHBOUR], float))
-    assert controller.selected == controller.candidates.best_index
+    controller.prompts.points.add(np.array([NEIGHBOUR], float))
+    assert controller.session.current.selected == controller.session.candidates.best_index
 
 
 def test_masks_larger_than_the_window_that_is_kept_move_it(working, monkeypatch):
@@ -211,11 +213,11 @@ def test_masks_larger_than_the_window_that_is_kept_move_it(working, monkeypatch)
 
     monkeypatch.setattr(own_layers, "WINDOW_SIDE", 20)
     controller, runner = working
-    shape = controller.image.data.shape
+    shape = controller.session.image.data.shape
     for point in (COIN, (48, 150), NEIGHBOUR, (124, 205)):
         hover(controller, runner, point)
         found = controller.hover.shown.best.to_array(shape)
-        np.testing.assert_array_equal(shown(controller.preview, shape), found)
+        np.testing.assert_array_equal(shown(controller.preview.layers.current, shape), found)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 1, 0)])
@@ -228,17 +230,17 @@ def test_it_lies_in_its_place_on_any_plane(make_controller, coins, order):
     viewer.dims.set_point(order[0], 1)
     runner = NowRunner()
     controller = make_controller(viewer, runner)
-    controller.set_image(image)
-    controller.ahead.rested()
+    controller.session.set_image(image)
+    controller.prefetcher.rested()
     runner.work_off()
     for at in (COIN, NEIGHBOUR):
         point = np.empty(3)
         point[list(order)] = (1, *at)
         hover(controller, runner, point)
         mask = controller.hover.shown.best
-        corner = np.asarray(controller.preview.data_to_world((0, 0, 0)))[list(order)]
+        corner = np.asarray(controller.preview.layers.current.data_to_world((0, 0, 0)))[list(order)]
         assert corner[0] == 1
-        section = np.moveaxis(controller.preview.data, order, (0, 1, 2))[0]
+        section = np.moveaxis(controller.preview.layers.current.data, order, (0, 1, 2))[0]
         rows, cols = np.nonzero(section)
         assert (rows.min() + corner[1], cols.min() + corner[2]) == (mask.box.top, mask.box.left)
         assert len(rows) == mask.area
@@ -255,9 +257,9 @@ def test_twenty_coins_by_hover_click_and_c_in_a_real_window(screen, open_window,
         window.hover(place)
         before = window.controller.hover.shown
         window.click(place)
-        taken += before is not None and window.controller.candidates is before
+        taken += before is not None and window.controller.session.candidates is before
         window.key(Qt.Key.Key_C)
-    labels = window.controller.target.data
+    labels = window.controller.session.target.data
     scores = [iou(labels == i + 1, coin_labels == i + 1) for i in range(20)]
     assert np.mean(scores) > 0.9
     assert taken >= 19
@@ -268,20 +270,20 @@ def test_leaving_the_canvas_takes_the_preview_away(screen, open_window, coins):
     window = open_window(coins, name="coins")
     window.qtbot.waitUntil(window.is_still, timeout=30_000)
     window.hover(COIN)
-    assert window.controller.preview.visible
+    assert window.controller.preview.layers.current.visible
     QApplication.sendEvent(window.canvas, QEvent(QEvent.Type.Leave))
-    assert not window.controller.preview.visible
+    assert not window.controller.preview.layers.current.visible
     window.hover(COIN)
     window.widget.prompts.hover.setChecked(False)
-    assert not window.controller.preview.visible
+    assert not window.controller.preview.layers.current.visible
     window.hover(NEIGHBOUR)
-    assert not window.controller.preview.visible
+    assert not window.controller.preview.layers.current.visible
     window.widget.prompts.hover.setChecked(True)
     window.hover(COIN)
-    assert window.controller.preview.visible
+    assert window.controller.preview.layers.current.visible
     QTest.mousePress(window.canvas, Qt.MouseButton.LeftButton, pos=window.pixel(COIN))
     for step in range(1, 4):
         QTest.mouseMove(window.canvas, window.pixel(COIN) + QPoint(10 * step, 0))
         QTest.qWait(20)
-    assert not window.controller.preview.visible
+    assert not window.controller.preview.layers.current.visible
     QTest.mouseRelease(window.canvas, Qt.MouseButton.LeftButton, pos=window.pixel(COIN) + QPoint(30, 0))

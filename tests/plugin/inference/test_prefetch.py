@@ -13,10 +13,12 @@ from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import OutputError
 from napari_sam.images.lazy.levels import LazyLevel
 from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.plugin.inference.prefetch import MAX_AHEAD, View, coverage_of, plan_ahead
+from napari_sam.plugin.inference.prefetch import MAX_AHEAD, View, plan_ahead
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers import labels as labels_layer
+from napari_sam.plugin.layers.coverage import coverage_of
+from napari_sam.plugin.objects.files import open_image, use_label_file
 from napari_sam.plugin.reader import get_reader
 
 COIN, OTHER_COIN = (51, 155), (124, 205)
@@ -73,17 +75,17 @@ def viewer(coins):
 def working(viewer, make_controller):
     runner = NowRunner()
     controller = make_controller(viewer, runner)
-    controller.set_image(viewer.layers["coins"])
+    controller.session.set_image(viewer.layers["coins"])
     return controller, runner
 
 
 def test_the_view_is_encoded_while_nothing_else_is_to_be_done_and_outlined(working, viewer):
     controller, runner = working
     viewer.scene.camera.zoom = 1
-    controller.ahead.rested()
+    controller.prefetcher.rested()
     assert runner.work_off() >= 5
     encoder = controller.jobs.segmenter.encoder
-    coverage = controller.ahead.coverage
+    coverage = controller.prefetcher.coverage
     assert coverage in viewer.layers
     assert viewer.layers.index(coverage) == viewer.layers.index(viewer.layers["coins"]) + 1
     assert (coverage.data[1, 1:-1] == 1).all()
@@ -97,51 +99,51 @@ def test_the_view_is_encoded_while_nothing_else_is_to_be_done_and_outlined(worki
 
 def test_a_view_that_moves_on_drops_what_was_planned(working):
     controller, runner = working
-    controller.ahead.rested()
+    controller.prefetcher.rested()
     assert runner.work_off(most=1) == 1
-    controller.ahead.moved()
+    controller.prefetcher.moved()
     assert runner.work_off() == 0
-    controller.ahead.enabled = False
-    controller.ahead.rested()
+    controller.prefetcher.enabled = False
+    controller.prefetcher.rested()
     assert runner.work_off() == 0
 
 
 def test_the_outline_can_be_deleted_or_switched_off_for_good(working, viewer):
     controller, runner = working
-    controller.ahead.rested()
+    controller.prefetcher.rested()
     runner.work_off()
-    viewer.layers.remove(controller.ahead.coverage)
-    controller.ahead.rested()
-    assert controller.ahead.coverage is None
-    assert not controller.ahead.show
+    viewer.layers.remove(controller.prefetcher.coverage)
+    controller.prefetcher.rested()
+    assert controller.prefetcher.coverage is None
+    assert not controller.prefetcher.show
     assert [layer.name for layer in viewer.layers] == ["coins", "SAM preview", "SAM points"]
 
 
 def test_a_plane_is_encoded_into_the_store_with_progress_and_the_next_time_it_is_known(working, tmp_path, notes):
     controller, runner = working
-    controller.set_store(str(tmp_path / "store"))
+    controller.session.set_store(str(tmp_path / "store"))
     seen = []
-    controller.ahead.changed.connect(lambda: seen.append(controller.ahead.progress))
-    controller.ahead.start("plane")
+    controller.prefetcher.changed.connect(lambda: seen.append(controller.prefetcher.progress))
+    controller.prefetcher.start("plane")
     runner.work_off()
-    assert controller.ahead.progress is None
+    assert controller.prefetcher.progress is None
     assert "Encoded" in notes[-1]
     assert any(progress is not None and 0 < progress.done <= progress.total for progress in seen)
     assert EmbeddingStore(tmp_path / "store").count > 3
-    controller.ahead.start("plane")
+    controller.prefetcher.start("plane")
     runner.work_off()
     assert "Encoded 0 tiles" in notes[-1]
 
 
 def test_a_cancelled_run_stops_and_keeps_what_it_did(working, tmp_path):
     controller, runner = working
-    controller.set_store(str(tmp_path / "store"))
-    controller.ahead.moved()
-    controller.ahead.start("plane")
+    controller.session.set_store(str(tmp_path / "store"))
+    controller.prefetcher.moved()
+    controller.prefetcher.start("plane")
     runner.work_off(most=1)
-    controller.ahead.cancel()
+    controller.prefetcher.cancel()
     assert runner.work_off() == 0
-    assert controller.ahead.progress is None
+    assert controller.prefetcher.progress is None
     assert EmbeddingStore(tmp_path / "store").count >= 1
 
 
@@ -149,18 +151,18 @@ def test_a_run_that_cannot_write_says_so_and_ends(working, tmp_path, notes, monk
     controller, runner = working
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
-    controller.set_store(str(blocked))
+    controller.session.set_store(str(blocked))
     assert "another place" in notes[-1]
 
     def full(*_):
         raise OutputError("Embeddings cannot be written: make room.")
 
-    controller.set_store(str(tmp_path / "store"))
+    controller.session.set_store(str(tmp_path / "store"))
     monkeypatch.setattr(EmbeddingStore, "put", full)
-    controller.ahead.start("view")
+    controller.prefetcher.start("view")
     runner.work_off()
     assert "make room" in notes[-1]
-    assert controller.ahead.progress is None
+    assert controller.prefetcher.progress is None
 
 
 # -- labels on disk ----------------------------------------------------------------------------------------------------
@@ -174,41 +176,41 @@ def large(viewer, make_controller, monkeypatch, tmp_path):
 
     def make(runner=None):
         controller = make_controller(viewer, runner or NowRunner())
-        controller.set_image(viewer.layers["coins"])
+        controller.session.set_image(viewer.layers["coins"])
         return controller
 
     return make
 
 
 def click(controller, at):
-    controller.activate("points")
-    controller.points.add(np.array([at], float))
+    controller.editing.activate("points")
+    controller.prompts.points.add(np.array([at], float))
 
 
 def on_disk(controller):
-    pyramid = labels_layer.pyramid_of(controller.target)
+    pyramid = labels_layer.pyramid_of(controller.session.target)
     return np.asarray(LabelPyramid.open(pyramid.path)[...])
 
 
 def test_a_large_image_is_labelled_on_disk_and_undone_there(large, viewer, notes):
     controller = large()
     click(controller, COIN)
-    area = controller.candidates[controller.selected].area
-    controller.accept()
+    area = controller.session.candidates[controller.session.current.selected].area
+    controller.commits.accept()
     assert "kept on disk" in notes[-1]
     assert np.count_nonzero(on_disk(controller) == 1) == area
-    assert controller.target in viewer.layers
-    assert len(controller.points.data) == 0
+    assert controller.session.target in viewer.layers
+    assert len(controller.prompts.points.data) == 0
     click(controller, OTHER_COIN)
-    controller.accept()
+    controller.commits.accept()
     assert set(np.unique(on_disk(controller))) == {0, 1, 2}
-    assert controller.target.get_value(OTHER_COIN) == 2
-    controller.undo()
+    assert controller.session.target.get_value(OTHER_COIN) == 2
+    controller.undo.undo()
     assert set(np.unique(on_disk(controller))) == {0, 1}
-    assert "taken back" in controller.status
-    controller.undo()
+    assert "taken back" in controller.session.status
+    controller.undo.undo()
     assert not on_disk(controller).any()
-    controller.undo()
+    controller.undo.undo()
     assert "nothing to undo" in notes[-1]
 
 
@@ -218,25 +220,25 @@ def test_a_click_while_a_mask_is_being_written_is_the_next_objects(large):
     runner.release()  # the model
     click(controller, COIN)
     runner.release()
-    controller.accept()
+    controller.commits.accept()
     click(controller, OTHER_COIN)
-    controller.accept()
+    controller.commits.accept()
     assert len(runner.jobs) == 1  # only the write: what comes later waits for it
     runner.release()
-    assert controller.points.data.tolist() == [list(OTHER_COIN)]
+    assert controller.prompts.points.data.tolist() == [list(OTHER_COIN)]
     runner.release()  # the answer for the other coin, accepted already
     runner.release()  # its write
     assert set(np.unique(on_disk(controller))) == {0, 1, 2}
-    assert len(controller.points.data) == 0
+    assert len(controller.prompts.points.data) == 0
     assert runner.jobs == []
 
 
 def test_a_write_that_fails_is_told_and_the_prompts_and_the_mask_stay(large, notes, monkeypatch):
     controller = large()
     click(controller, COIN)
-    controller.accept()
+    controller.commits.accept()
     click(controller, OTHER_COIN)
-    pyramid = labels_layer.pyramid_of(controller.target)
+    pyramid = labels_layer.pyramid_of(controller.session.target)
     kept = on_disk(controller)
 
     def full(*_):
@@ -244,25 +246,25 @@ def test_a_write_that_fails_is_told_and_the_prompts_and_the_mask_stay(large, not
 
     with monkeypatch.context() as patch:
         patch.setattr(type(pyramid), "__setitem__", full)
-        controller.accept()
+        controller.commits.accept()
     assert "make room" in notes[-1]
     assert np.array_equal(on_disk(controller), kept)
-    assert controller.candidates is not None
-    controller.accept()
+    assert controller.session.candidates is not None
+    controller.commits.accept()
     assert set(np.unique(on_disk(controller))) == {0, 1, 2}
 
 
 def test_a_label_file_can_be_chosen_before_the_first_mask_and_opened_again(viewer, working, tmp_path, notes):
     controller, _ = working
     path = tmp_path / "mine.ome.zarr"
-    controller.use_label_file(path)
+    use_label_file(controller.session, controller.preview.layers, path)
     click(controller, COIN)
-    controller.accept()
+    controller.commits.accept()
     assert np.count_nonzero(LabelPyramid.open(path)[...]) > 500
-    viewer.layers.remove(controller.target)
-    controller.use_label_file(path)
+    viewer.layers.remove(controller.session.target)
+    use_label_file(controller.session, controller.preview.layers, path)
     click(controller, OTHER_COIN)
-    controller.accept()
+    controller.commits.accept()
     assert set(np.unique(np.asarray(LabelPyramid.open(path)[...]))) == {0, 1, 2}
     assert notes == []
 
@@ -270,12 +272,12 @@ def test_a_label_file_can_be_chosen_before_the_first_mask_and_opened_again(viewe
 def test_a_label_file_that_does_not_fit_is_told(working, tmp_path, notes):
     controller, _ = working
     LabelPyramid.create(tmp_path / "small.ome.zarr", (30, 30))
-    controller.use_label_file(tmp_path / "small.ome.zarr")
+    use_label_file(controller.session, controller.preview.layers, tmp_path / "small.ome.zarr")
     assert "(30, 30)" in notes[-1]
     (tmp_path / "text.zarr").write_text("no zarr")
-    controller.use_label_file(tmp_path / "text.zarr")
+    use_label_file(controller.session, controller.preview.layers, tmp_path / "text.zarr")
     assert "text.zarr" in notes[-1]
-    assert controller.target is None
+    assert controller.session.target is None
 
 
 @pytest.mark.parametrize("policy", ["keep", "overwrite", "empty"])
@@ -283,15 +285,15 @@ def test_the_overlap_policy_decides_on_pixels_of_other_labels(policy, viewer, wo
     controller, _ = working
     other = np.zeros(coins.shape, np.uint16)
     other[40:52, 140:170] = 7
-    controller.set_target(viewer.add_labels(other))
-    controller.accepting.overlap = policy
+    controller.session.set_target(viewer.add_labels(other))
+    controller.session.overlap = policy
     click(controller, COIN)
-    controller.accept()
-    data = controller.target.data
+    controller.commits.accept()
+    data = controller.session.target.data
     if policy == "empty":
         assert set(np.unique(data)) == {0, 7}
         assert "other" in notes[-1]
-        assert controller.candidates is not None
+        assert controller.session.candidates is not None
     else:
         assert (data[45, 155] == 8) == (policy == "overwrite")
         assert data[60, 155] == 8
@@ -301,23 +303,23 @@ def test_a_numpy_layer_gets_room_before_its_labels_run_out(viewer, working, coin
     controller, _ = working
     full = np.zeros(coins.shape, np.uint8)
     full[300, 380] = 255
-    controller.set_target(viewer.add_labels(full))
+    controller.session.set_target(viewer.add_labels(full))
     click(controller, COIN)
-    controller.accept()
-    assert controller.target.data.dtype == np.uint32
-    assert controller.target.data[COIN] == 256
-    assert controller.target.data[300, 380] == 255
+    controller.commits.accept()
+    assert controller.session.target.data.dtype == np.uint32
+    assert controller.session.target.data[COIN] == 256
+    assert controller.session.target.data[300, 380] == 255
 
 
 def test_multiscale_labels_of_others_are_refused_with_the_mend(viewer, working, coins, notes):
     controller, _ = working
     levels = [np.zeros(coins.shape, np.uint16), np.zeros((152, 192), np.uint16)]
-    controller.set_target(viewer.add_labels(levels, multiscale=True))
+    controller.session.set_target(viewer.add_labels(levels, multiscale=True))
     assert "Open labels" in notes[-1]
     dask = pytest.importorskip("dask.array")
-    controller.set_target(viewer.add_labels(dask.zeros(coins.shape, dtype=np.uint16)))
+    controller.session.set_target(viewer.add_labels(dask.zeros(coins.shape, dtype=np.uint16)))
     assert "dask" in notes[-1] or "zarr" in notes[-1]
-    assert controller.target is None
+    assert controller.session.target is None
 
 
 # -- what the encoder sees ---------------------------------------------------------------------------------------------
@@ -328,9 +330,9 @@ def test_channels_over_each_other_are_seen_together_in_their_colours(make_contro
     viewer.add_image(np.stack([coins, coins[::-1]]), channel_axis=0, colormap=["green", "magenta"], name=["a", "b"])
     image = viewer.layers["a"]
     controller = make_controller(viewer)
-    controller.set_image(image)
-    controller.set_compose(True)
-    assert [layer.name for layer in controller.channels] == ["a", "b"]
+    controller.session.set_image(image)
+    controller.session.set_compose(True)
+    assert [layer.name for layer in controller.session.channels] == ["a", "b"]
     click(controller, COIN)
     encoder = controller.jobs.segmenter.encoder
     plane, tile = next(iter(encoder._digests))
@@ -341,14 +343,14 @@ def test_channels_over_each_other_are_seen_together_in_their_colours(make_contro
     np.testing.assert_allclose(shown[..., 1], expected, atol=1)
     assert not np.array_equal(shown[..., 0], shown[..., 1])
     viewer.layers["b"].visible = False
-    assert [layer.name for layer in controller.channels] == ["a"]
+    assert [layer.name for layer in controller.session.channels] == ["a"]
 
 
 def test_slices_that_stand_apart_are_seen_as_squares_of_the_world(make_controller):
     viewer = ViewerModel()
     image = viewer.add_image(np.zeros((30, 200, 200), np.uint8), scale=(4, 0.5, 0.5))
     controller = make_controller(viewer)
-    controller.set_image(image)
+    controller.session.set_image(image)
     viewer.dims.order = (1, 0, 2)
     viewer.dims.set_point(1, 50)
     plane = adapters.plane_of(viewer, image)
@@ -444,9 +446,9 @@ def test_a_label_pyramid_that_is_opened_again_is_a_layer_to_go_on_with(viewer, w
     assert options["scale"] == [0.5, 0.5]
     layer = Labels(data, **options | {"scale": [1, 1], "units": ["pixel", "pixel"]})
     viewer.add_layer(layer)
-    controller.set_target(layer)
+    controller.session.set_target(layer)
     click(controller, COIN)
-    controller.accept()
+    controller.commits.accept()
     assert np.count_nonzero(LabelPyramid.open(path)[...]) > 500
     assert notes == []
 
@@ -466,44 +468,44 @@ def test_an_output_that_is_deleted_while_it_is_written_is_gone_for_good(large, v
     runner.release()
     click(controller, COIN)
     runner.release()
-    controller.accept()
+    controller.commits.accept()
     runner.release()  # made, written and shown
-    first = controller.target
+    first = controller.session.target
     click(controller, OTHER_COIN)
     runner.release()
-    controller.accept()
+    controller.commits.accept()
     viewer.layers.remove(first)
     runner.release()
-    assert controller.target is None
+    assert controller.session.target is None
     assert first not in viewer.layers
     click(controller, COIN)
     runner.release()
-    controller.accept()
+    controller.commits.accept()
     runner.release()
-    assert controller.target in viewer.layers
-    assert controller.target is not first
+    assert controller.session.target in viewer.layers
+    assert controller.session.target is not first
     viewer.layers.remove("coins")
-    assert controller.image is None
+    assert controller.session.image is None
 
 
 @pytest.mark.parametrize("change", ["compose", "store", "model", "contrast"])
 def test_a_change_while_a_click_waits_does_not_lose_the_click(change, viewer, make_controller, tmp_path):
     runner = HeldRunner()
     controller = make_controller(viewer, runner)
-    controller.set_image(viewer.layers["coins"])
+    controller.session.set_image(viewer.layers["coins"])
     runner.release()
     click(controller, COIN)
     if change == "compose":
-        controller.set_compose(True)
+        controller.session.set_compose(True)
     elif change == "store":
-        controller.set_store(str(tmp_path / "s"))
+        controller.session.set_store(str(tmp_path / "s"))
     elif change == "model":
-        controller.set_model("compact", "cpu")
+        controller.session.set_model("compact", "cpu")
     else:
         viewer.layers["coins"].contrast_limits = (10, 200)
     runner.release(-1)  # of those that wait the newest is the one that runs
-    assert controller.candidates is not None
-    assert not controller.busy
+    assert controller.session.candidates is not None
+    assert not controller.session.is_busy
 
 
 def test_the_outline_comes_back_after_a_look_in_three_dimensions(make_controller, coins):
@@ -511,24 +513,24 @@ def test_the_outline_comes_back_after_a_look_in_three_dimensions(make_controller
     image = viewer.add_image(np.stack([coins] * 3))
     runner = NowRunner()
     controller = make_controller(viewer, runner)
-    controller.set_image(image)
+    controller.session.set_image(image)
     runner.work_off()
     viewer.dims.ndisplay = 3
-    controller.ahead.rested()
-    assert controller.ahead.coverage is None
+    controller.prefetcher.rested()
+    assert controller.prefetcher.coverage is None
     viewer.dims.ndisplay = 2
-    controller.ahead.rested()
-    assert controller.ahead.show
-    assert controller.ahead.coverage in viewer.layers
+    controller.prefetcher.rested()
+    assert controller.prefetcher.show
+    assert controller.prefetcher.coverage in viewer.layers
 
 
 def test_another_contrast_stops_a_bulk_run_and_says_so(working, viewer, tmp_path, notes):
     controller, runner = working
-    controller.set_store(str(tmp_path / "store"))
-    controller.ahead.start("plane")
+    controller.session.set_store(str(tmp_path / "store"))
+    controller.prefetcher.start("plane")
     runner.work_off(most=1)
     viewer.layers["coins"].contrast_limits = (10, 200)
-    assert controller.ahead.progress is None
+    assert controller.prefetcher.progress is None
     assert "start it again" in notes[-1]
     runner.work_off()
     assert all(place[0].index == (0, 0) for place in controller.jobs.segmenter.encoder._digests)
@@ -541,11 +543,11 @@ def test_the_image_itself_is_never_taken_for_its_labels(make_controller, tmp_pat
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [{"path": "0"}]}]}
     viewer = ViewerModel()
     controller = make_controller(viewer)
-    controller.open_image(tmp_path / "scan.ome.zarr")
-    controller.set_image(viewer.layers[0])
-    controller.use_label_file(tmp_path / "scan.ome.zarr")
+    open_image(controller.session, tmp_path / "scan.ome.zarr")
+    controller.session.set_image(viewer.layers[0])
+    use_label_file(controller.session, controller.preview.layers, tmp_path / "scan.ome.zarr")
     assert "image" in notes[-1]
-    assert controller.target is None
+    assert controller.session.target is None
     assert np.array_equal(group["0"][...], coins)
 
 
@@ -556,7 +558,7 @@ def test_a_pyramid_of_which_napari_reads_every_plane_is_told_with_the_mend(lazy,
     data = [LazyLevel(level) for level in levels] if lazy else levels
     image = viewer.add_image(data, multiscale=True, contrast_limits=(0, 1))
     controller = make_controller(viewer)
-    controller.set_image(image)
+    controller.session.set_image(image)
     assert any("LazyLevel" in note for note in notes) != lazy
 
 
@@ -564,12 +566,12 @@ def test_prompts_on_another_plane_are_said_to_be_there(make_controller, coins):
     viewer = ViewerModel()
     image = viewer.add_image(np.stack([coins] * 3))
     controller = make_controller(viewer)
-    controller.set_image(image)
+    controller.session.set_image(image)
     viewer.dims.set_point(0, 1)
-    controller.points.add(np.array([[1, *COIN]], float))
-    assert controller.candidates is not None
+    controller.prompts.points.add(np.array([[1, *COIN]], float))
+    assert controller.session.candidates is not None
     viewer.dims.set_point(0, 2)
-    assert controller.candidates is None
-    assert "another plane" in controller.status
+    assert controller.session.candidates is None
+    assert "another plane" in controller.session.status
     viewer.dims.set_point(0, 1)
-    assert controller.candidates is not None
+    assert controller.session.candidates is not None

@@ -9,8 +9,8 @@ import pytest
 from napari.components import ViewerModel
 from tests.plugin.conftest import HeldRunner, NowRunner
 
+from napari_sam.plugin.inference.contrast import FULL, PERCENTILES, set_limits
 from napari_sam.plugin.layers.factory import HOVER_OPACITY, PREVIEW_OPACITY
-from napari_sam.plugin.view.contrast import FULL, PERCENTILES
 from napari_sam.plugin.workers.runner import LatestRunner, Work
 
 COIN, NEIGHBOUR = (51, 155), (56, 99)
@@ -38,7 +38,7 @@ def working(coins, make_controller):
     image = viewer.add_image(coins, contrast_limits=(0, 255))
     viewer.scene.camera.zoom = 2
     controller = make_controller(viewer, runner)
-    controller.set_image(image)
+    controller.session.set_image(image)
     runner.release()
     return controller, runner
 
@@ -55,57 +55,57 @@ def same(a, b):
 
 def test_a_click_while_tiles_are_encoding_keeps_no_mask_of_the_mouse(working):
     controller, runner = working
-    controller.ahead.rested()
+    controller.prefetcher.rested()
     while controller.hover.shown is None:  # One tile more at a time, until the mouse has a preview.
         controller.hover.move_to(COIN)
         assert runner.work_off(most=1)
-    assert controller.ahead.is_encoding
-    controller.points.add([COIN])
-    assert controller.busy
-    assert controller.candidates is None
-    assert not controller.preview.visible
+    assert controller.prefetcher.is_encoding
+    controller.prompts.points.add([COIN])
+    assert controller.session.is_busy
+    assert controller.session.candidates is None
+    assert not controller.preview.layers.current.visible
     runner.release()
-    assert controller.preview.visible
-    assert same(controller.candidates.best, expected(controller, COIN))
+    assert controller.preview.layers.current.visible
+    assert same(controller.session.candidates.best, expected(controller, COIN))
 
 
 def test_a_click_before_the_look_is_at_its_end_is_answered_anew(working, monkeypatch):
     controller, runner = working
-    controller.ahead.rested()
+    controller.prefetcher.rested()
     runner.work_off()
     controller.hover.move_to(COIN)
     runner.work_off(most=1)
     assert controller.hover.shown is not None
-    controller.points.add([COIN])
-    assert controller.busy
-    assert not controller.preview.visible
+    controller.prompts.points.add([COIN])
+    assert controller.session.is_busy
+    assert not controller.preview.layers.current.visible
     runner.release()
-    assert same(controller.candidates.best, expected(controller, COIN))
+    assert same(controller.session.candidates.best, expected(controller, COIN))
 
 
 def test_a_click_elsewhere_takes_the_mask_under_the_mouse_away_at_once(working):
     controller, runner = working
-    controller.ahead.rested()
+    controller.prefetcher.rested()
     runner.work_off()
     controller.hover.move_to(COIN)
     runner.work_off()
-    assert controller.preview.visible
-    controller.points.add([NEIGHBOUR])
-    assert controller.busy
-    assert not controller.preview.visible
+    assert controller.preview.layers.current.visible
+    controller.prompts.points.add([NEIGHBOUR])
+    assert controller.session.is_busy
+    assert not controller.preview.layers.current.visible
 
 
 def test_the_last_answer_fades_while_a_newer_one_is_under_way(working):
     controller, runner = working
-    controller.points.add([COIN])
+    controller.prompts.points.add([COIN])
     runner.release()
-    assert controller.preview.opacity == PREVIEW_OPACITY
-    controller.points.add([(60, 160)])
-    assert controller.busy
-    assert controller.preview.opacity == HOVER_OPACITY
-    assert controller.status.startswith("Segmenting")
+    assert controller.preview.layers.current.opacity == PREVIEW_OPACITY
+    controller.prompts.points.add([(60, 160)])
+    assert controller.session.is_busy
+    assert controller.preview.layers.current.opacity == HOVER_OPACITY
+    assert controller.session.status.startswith("Segmenting")
     runner.release()
-    assert controller.preview.opacity == PREVIEW_OPACITY
+    assert controller.preview.layers.current.opacity == PREVIEW_OPACITY
 
 
 @pytest.fixture
@@ -114,34 +114,34 @@ def without_model(coins, make_controller):
     viewer, runner = ViewerModel(), HeldRunner()
     image = viewer.add_image(coins, contrast_limits=(0, 100))
     controller = make_controller(viewer, runner)
-    controller.set_image(image)
-    assert controller.warming
+    controller.session.set_image(image)
+    assert controller.session.is_warming
     return controller
 
 
 @pytest.mark.parametrize(("preset", "limits"), [("CT lung", (-1350, 150)), (FULL, (0, 255)), (PERCENTILES, (10, 216))])
 def test_a_contrast_preset_needs_no_model(without_model, preset, limits):
-    without_model.set_contrast(preset)
-    np.testing.assert_allclose(without_model.image.contrast_limits, limits, atol=12)
+    set_limits(without_model.session, without_model.runner, preset)
+    np.testing.assert_allclose(without_model.session.image.contrast_limits, limits, atol=12)
 
 
 def test_work_that_was_left_is_continued_without_a_model(coins, make_controller, notes):
     viewer = ViewerModel()
     first = make_controller(viewer)
-    first.set_image(viewer.add_image(coins, contrast_limits=(0, 255)))
-    first.points.add([COIN])
-    first.accept()
-    labels = first.target.data.copy()
+    first.session.set_image(viewer.add_image(coins, contrast_limits=(0, 255)))
+    first.prompts.points.add([COIN])
+    first.commits.accept()
+    labels = first.session.target.data.copy()
     first.close()
     viewer = ViewerModel()
     controller = make_controller(viewer, HeldRunner())
-    controller.set_model("no such model", "cpu")
-    controller.set_image(viewer.add_image(coins, contrast_limits=(0, 255)))
+    controller.session.set_model("no such model", "cpu")
+    controller.session.set_image(viewer.add_image(coins, contrast_limits=(0, 255)))
     assert controller.objects.offer.count == 1
     controller.objects.resume()
-    np.testing.assert_array_equal(controller.target.data, labels)
-    controller.objects.reopen(1)
-    assert controller.candidates is not None
+    np.testing.assert_array_equal(controller.session.target.data, labels)
+    controller.editing.reopen(1)
+    assert controller.session.candidates is not None
     assert notes == []
 
 

@@ -37,20 +37,20 @@ def test_an_object_is_accepted_undone_and_continued_on(
     viewer = ViewerModel()
     image = viewer.add_image(coins, contrast_limits=(0, 255), name="coins", **PLACES[place])
     controller = make_controller(viewer)
-    controller.set_image(image)
-    at = np.asarray(controller.points.world_to_data(world.to_world(viewer, image, COIN)))
-    controller.points.add(at[None])
-    controller.accept()
-    mask = pixels_of(controller.target) == 1
+    controller.session.set_image(image)
+    at = np.asarray(controller.prompts.points.world_to_data(world.to_world(viewer, image, COIN)))
+    controller.prompts.points.add(at[None])
+    controller.commits.accept()
+    mask = pixels_of(controller.session.target) == 1
     assert mask[COIN]
     assert 1300 < mask.sum() < 2000
-    assert world.same_place(controller.target, image)
+    assert world.same_place(controller.session.target, image)
     assert all("labels are kept on disk" in note for note in notes)
-    controller.undo()
+    controller.undo.undo()
     assert controller.objects.rows == []
-    controller.redo()
-    before = controller.target
+    controller.undo.redo()
+    before = controller.session.target
     viewer.layers.remove(before)
     controller.objects.resume()
-    assert world.same_place(controller.target, image)
-    np.testing.assert_array_equal(pixels_of(controller.target) == 1, mask)
+    assert world.same_place(controller.session.target, image)
+    np.testing.assert_array_equal(pixels_of(controller.session.target) == 1, mask)

@@ -13,8 +13,10 @@ from qtpy.QtWidgets import QColorDialog, QInputDialog
 from tests.plugin.conftest import HeldRunner
 
 from napari_sam.journal.semantic import ClassMap
+from napari_sam.plugin.layers.factory import CLASSES, is_display
 from napari_sam.plugin.objects import class_view
-from napari_sam.plugin.objects.class_view import CYCLE, GREY, ClassLevel, is_classes
+from napari_sam.plugin.objects.class_view import CYCLE, GRAY, ClassLevel
+from napari_sam.plugin.objects.files import use_label_file
 
 COIN, NEIGHBOUR, THIRD = (51, 155), (56, 99), (125, 102)
 RED, BLUE = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)
@@ -30,18 +32,18 @@ def viewer(coins):
 @pytest.fixture
 def controller(viewer, make_controller):
     controller = make_controller(viewer)
-    controller.set_image(viewer.layers["coins"])
+    controller.session.set_image(viewer.layers["coins"])
     return controller
 
 
 def accept(controller, *points):
     for point in points:
-        controller.points.add(np.array([point], float))
-        controller.accept()
+        controller.prompts.points.add(np.array([point], float))
+        controller.commits.accept()
 
 
 def seen(controller, label):
-    return tuple(controller.target.colormap.map(np.array([label], controller.target.dtype))[0].tolist())
+    return tuple(controller.session.target.colormap.map(np.array([label], controller.session.target.dtype))[0].tolist())
 
 
 def color_of(controller, name):
@@ -51,7 +53,7 @@ def color_of(controller, name):
 def expect(controller, **classes):
     """Check the colours of the labels 1, 2, ...: each of a class, or grey."""
     for label, name in enumerate(classes.values(), 1):
-        assert seen(controller, label) == ((*GREY, 1.0) if name is None else color_of(controller, name)), label
+        assert seen(controller, label) == ((*GRAY, 1.0) if name is None else color_of(controller, name)), label
     assert seen(controller, 0)[3] == 0
 
 
@@ -65,7 +67,7 @@ def expect_numbers(layer, labels, numbers):
 
 def test_the_output_follows_what_happens_to_its_objects(controller):
     accept(controller, COIN, NEIGHBOUR)
-    controller.objects.class_view.show_colors(True)
+    controller.class_view.show_colors(True)
     expect(controller, a=None, b=None)
     controller.objects.classify([1], "penny")
     expect(controller, a="penny", b=None)
@@ -74,16 +76,16 @@ def test_the_output_follows_what_happens_to_its_objects(controller):
     expect(controller, a="penny", b=None, c="dime")
     controller.objects.define_class("dime", RED)
     assert seen(controller, 3) == (*RED, 1.0)
-    controller.undo()
+    controller.undo.undo()
     expect(controller, a="penny", b=None, c="dime")
     assert seen(controller, 3) != (*RED, 1.0)
     controller.objects.classify([1, 2], "dime")
     expect(controller, a="dime", b="dime", c="dime")
-    controller.undo()  # Of one action, on both objects.
+    controller.undo.undo()  # Of one action, on both objects.
     expect(controller, a="penny", b=None, c="dime")
     controller.objects.delete([3])
     expect(controller, a="penny", b=None)
-    controller.undo()
+    controller.undo.undo()
     expect(controller, a="penny", b=None, c="dime")
 
 
@@ -92,8 +94,8 @@ def test_labels_of_any_type_have_the_colours_of_their_classes(viewer, controller
     image = viewer.layers["coins"]
     place = {"scale": image.scale, "translate": image.translate, "units": image.units}
     layer = viewer.add_labels(np.zeros(image.data.shape, dtype), **place)
-    controller.set_target(layer)
-    controller.objects.class_view.show_colors(True)
+    controller.session.set_target(layer)
+    controller.class_view.show_colors(True)
     accept(controller, COIN, NEIGHBOUR)
     expect(controller, a=None, b=None)
     controller.objects.classify([2], "penny")
@@ -102,7 +104,7 @@ def test_labels_of_any_type_have_the_colours_of_their_classes(viewer, controller
     assert seen(controller, 2) == (*RED, 1.0)
     controller.objects.classify([1], "dime")
     expect(controller, a="dime", b="penny")
-    assert seen(controller, 100) == (*GREY, 1.0)
+    assert seen(controller, 100) == (*GRAY, 1.0)
 
 
 def test_labels_that_get_too_high_for_their_type_keep_the_colours(viewer, controller, monkeypatch, notes):
@@ -110,18 +112,18 @@ def test_labels_that_get_too_high_for_their_type_keep_the_colours(viewer, contro
     labels = np.zeros(image.data.shape, np.uint16)
     labels[0, :2] = CYCLE - 1, CYCLE
     place = {"scale": image.scale, "translate": image.translate, "units": image.units}
-    controller.set_target(viewer.add_labels(labels, **place))
-    controller.objects.class_view.show_colors(True)
+    controller.session.set_target(viewer.add_labels(labels, **place))
+    controller.class_view.show_colors(True)
     controller.objects.classify([], "penny")
     accept(controller, COIN, NEIGHBOUR)
-    first, second = (int(controller.target.data[point]) for point in (COIN, NEIGHBOUR))
+    first, second = (int(controller.session.target.data[point]) for point in (COIN, NEIGHBOUR))
     assert (first, second) == (CYCLE + 1, CYCLE + 2)
-    assert controller.target.dtype == np.uint32
-    assert isinstance(controller.target.colormap, DirectLabelColormap)
+    assert controller.session.target.dtype == np.uint32
+    assert isinstance(controller.session.target.colormap, DirectLabelColormap)
     assert seen(controller, first) == color_of(controller, "penny")
-    assert seen(controller, 1) == (*GREY, 1.0)
+    assert seen(controller, 1) == (*GRAY, 1.0)
     if importlib.util.find_spec("numba") is None:
-        assert seen(controller, second) == (*GREY, 1.0)
+        assert seen(controller, second) == (*GRAY, 1.0)
         assert [note for note in notes if "numba" in note] == notes[-1:]
     else:
         assert seen(controller, second) == color_of(controller, "penny")
@@ -130,24 +132,24 @@ def test_labels_that_get_too_high_for_their_type_keep_the_colours(viewer, contro
 def test_the_own_colours_come_back(viewer, controller, coins):
     accept(controller, COIN)
     controller.objects.classify([1], "penny")
-    first = controller.target
+    first = controller.session.target
     own = first.colormap
-    view = controller.objects.class_view
+    view = controller.class_view
     view.show_colors(True)
     assert first.colormap is not own
     view.show_colors(False)
     assert first.colormap is own
 
     view.show_colors(True)
-    controller.set_target(None)
+    controller.session.set_target(None)
     accept(controller, NEIGHBOUR)
-    assert controller.target is not first
+    assert controller.session.target is not first
     assert first.colormap is own
     expect(controller, a=None)
-    second, theirs = controller.target, view._own
+    second, theirs = controller.session.target, view._own
     viewer.layers.remove(second)
     assert second.colormap is theirs
-    controller.set_target(first)
+    controller.session.set_target(first)
     expect(controller, a="penny")
     view.close()
     assert first.colormap is own
@@ -157,8 +159,8 @@ def test_the_own_colours_come_back(viewer, controller, coins):
 
 def test_the_own_colours_come_back_when_the_controller_closes(controller):
     accept(controller, COIN)
-    layer, own = controller.target, controller.target.colormap
-    controller.objects.class_view.show_colors(True)
+    layer, own = controller.session.target, controller.session.target.colormap
+    controller.class_view.show_colors(True)
     assert layer.colormap is not own
     controller.close()
     assert layer.colormap is own
@@ -167,24 +169,24 @@ def test_the_own_colours_come_back_when_the_controller_closes(controller):
 def test_an_accept_that_changes_no_colour_makes_no_colormap(controller):
     accept(controller, COIN)
     controller.objects.classify([1], "penny")
-    controller.objects.class_view.show_colors(True)
-    made = controller.target.colormap
+    controller.class_view.show_colors(True)
+    made = controller.session.target.colormap
     accept(controller, NEIGHBOUR)
     controller.objects.delete([1])
-    assert controller.target.colormap is made
+    assert controller.session.target.colormap is made
 
 
 def test_only_the_selected_label_is_shown_in_its_colour(controller):
     accept(controller, COIN, NEIGHBOUR)
     controller.objects.classify([1, 2], "penny")
-    layer = controller.target
+    layer = controller.session.target
     own = layer.colormap
     layer.selected_label, layer.show_selected_label = 2, True
-    controller.objects.class_view.show_colors(True)
+    controller.class_view.show_colors(True)
     assert seen(controller, 1)[3] == 0
     assert seen(controller, 2) == color_of(controller, "penny")
     layer.selected_label = 1
-    controller.objects.class_view.show_colors(False)
+    controller.class_view.show_colors(False)
     assert layer.colormap is own
     assert (seen(controller, 1)[3], seen(controller, 2)[3]) == (1, 0)
 
@@ -195,12 +197,12 @@ def test_only_the_selected_label_is_shown_in_its_colour(controller):
 def test_a_layer_of_the_classes_is_made_once_and_brought_up_to_date(viewer, controller):
     accept(controller, COIN, NEIGHBOUR, THIRD)
     controller.objects.classify([2, 3], "penny")
-    view, output = controller.objects.class_view, controller.target
+    view, output = controller.class_view, controller.session.target
     view.show_layer()
     layer = view.layer_of(output)
     assert layer.name == "SAM labels classes"
-    assert is_classes(layer)
-    assert not is_classes(output)
+    assert is_display(layer)
+    assert not is_display(output)
     assert layer.dtype == np.uint8
     assert viewer.layers.index(layer) == viewer.layers.index(output) + 1
     np.testing.assert_array_equal(layer.data_to_world((10, 20)), output.data_to_world((10, 20)))
@@ -211,7 +213,7 @@ def test_a_layer_of_the_classes_is_made_once_and_brought_up_to_date(viewer, cont
     controller.objects.classify([1], "dime")
     controller.objects.define_class("penny", BLUE)
     view.show_layer()
-    assert [each for each in viewer.layers if isinstance(each, Labels) and is_classes(each)] == [layer]
+    assert [each for each in viewer.layers if isinstance(each, Labels) and CLASSES in each.metadata] == [layer]
     expect_numbers(layer, output.data, [0, 2, 1, 1])
     np.testing.assert_allclose(layer.get_color(1), (*BLUE, 1))
     assert layer.features["class"].tolist() == ["none", "penny", "dime"]
@@ -223,7 +225,7 @@ def test_a_layer_of_the_classes_is_made_once_and_brought_up_to_date(viewer, cont
 
 def test_without_classes_or_memory_there_is_one_sentence(controller, notes, monkeypatch):
     accept(controller, COIN)
-    controller.objects.class_view.show_layer()
+    controller.class_view.show_layer()
     assert notes == ["No object has a class: give one to an object first."]
     controller.objects.classify([1], "penny")
 
@@ -231,29 +233,29 @@ def test_without_classes_or_memory_there_is_one_sentence(controller, notes, monk
         raise MemoryError
 
     monkeypatch.setattr(class_view, "write_semantic", fail)
-    controller.objects.class_view.show_layer()
+    controller.class_view.show_layer()
     assert len(notes) == 2
     assert "no memory" in notes[1]
-    assert controller.objects.class_view.layer_of(controller.target) is None
+    assert controller.class_view.layer_of(controller.session.target) is None
 
 
 def test_the_classes_come_by_a_job_after_what_was_asked_before(viewer, make_controller):
     runner = HeldRunner()
     controller = make_controller(viewer, runner)
-    controller.set_image(viewer.layers["coins"])
+    controller.session.set_image(viewer.layers["coins"])
     while runner.jobs:
         runner.release()
     for point in (COIN, NEIGHBOUR):
-        controller.points.add(np.array([point], float))
+        controller.prompts.points.add(np.array([point], float))
         while runner.jobs:
             runner.release()
-        controller.accept()
+        controller.commits.accept()
         while runner.jobs:
             runner.release()
     controller.objects.classify([1, 2], "penny")
     while runner.jobs:
         runner.release()
-    view, output = controller.objects.class_view, controller.target
+    view, output = controller.class_view, controller.session.target
     view.show_layer()
     assert view.layer_of(output) is None
     runner.release()
@@ -263,19 +265,19 @@ def test_the_classes_come_by_a_job_after_what_was_asked_before(viewer, make_cont
     viewer.layers.remove(output)
     viewer.layers.remove(view.layer_of(output))
     runner.release()
-    assert [each for each in viewer.layers if is_classes(each)] == []
+    assert [each for each in viewer.layers if CLASSES in each.metadata] == []
 
 
 @pytest.mark.parametrize("margin", [0, 900])
 def test_classes_of_a_pyramid_are_looked_up_for_what_is_read(viewer, make_controller, coins, tmp_path, margin):
     controller = make_controller(viewer)
-    controller.set_image(viewer.add_image(np.pad(coins, (0, margin))))
-    controller.use_label_file(tmp_path / "labels.ome.zarr")
-    controller.objects.class_view.show_colors(True)
+    controller.session.set_image(viewer.add_image(np.pad(coins, (0, margin))))
+    use_label_file(controller.session, controller.preview.layers, tmp_path / "labels.ome.zarr")
+    controller.class_view.show_colors(True)
     accept(controller, COIN, NEIGHBOUR)
     controller.objects.classify([2], "penny")
     expect(controller, a=None, b="penny")
-    view, output = controller.objects.class_view, controller.target
+    view, output = controller.class_view, controller.session.target
     view.show_layer()
     layer, pyramid = view.layer_of(output), output.metadata["napari-sam pyramid"]
     assert layer.multiscale == output.multiscale == (margin > 0)
@@ -322,11 +324,11 @@ def test_a_class_is_renamed_and_one_step_takes_it_back_for_what_comes_next_too(c
     controller.objects.classify([1], "peny")
     controller.objects.classify([], "peny")
     controller.objects.define_class("peny", renamed="penny")
-    assert controller.objects.object(1).label_class.name == "penny"
-    assert controller.objects.class_name == "penny"
-    controller.undo()
-    assert controller.objects.class_name == "peny"
-    controller.redo()
+    assert controller.objects.get(1).label_class.name == "penny"
+    assert controller.session.class_name == "penny"
+    controller.undo.undo()
+    assert controller.session.class_name == "peny"
+    controller.undo.redo()
     accept(controller, NEIGHBOUR)
     assert [kind.name for kind in controller.objects.classes] == ["penny"]
     controller.objects.classify([1], "dime")
@@ -335,16 +337,16 @@ def test_a_class_is_renamed_and_one_step_takes_it_back_for_what_comes_next_too(c
     controller.objects.define_class("dime", renamed="")
     assert notes[0] == "There is a class 'penny' already: choose another name."
     assert "name" in notes[1]
-    assert controller.objects.object(1).label_class.name == "dime"
+    assert controller.objects.get(1).label_class.name == "dime"
 
 
 @pytest.mark.usefixtures("screen")
 def test_classes_by_the_buttons_of_a_window(open_window, coins, qtbot, monkeypatch, told):
     window = open_window(coins, name="coins")
     controller, panel = window.controller, window.widget.objects
-    window.widget.object_section.unfold()
+    window.widget.object_section.expand(animate=False)
     accept_by_hand(window, COIN, NEIGHBOUR)
-    output = controller.target
+    output = controller.session.target
     own = output.colormap
     assert not panel.rename.isEnabled()
     assert "Choose a class" in panel.rename.toolTip()
@@ -374,9 +376,9 @@ def test_classes_by_the_buttons_of_a_window(open_window, coins, qtbot, monkeypat
     assert blue > red + 100
 
     panel.layer.click()
-    qtbot.waitUntil(lambda: controller.objects.class_view.layer_of(output) is not None)
-    expect_numbers(controller.objects.class_view.layer_of(output), output.data, [0, 1, 0])
-    assert controller.target is output
+    qtbot.waitUntil(lambda: controller.class_view.layer_of(output) is not None)
+    expect_numbers(controller.class_view.layer_of(output), output.data, [0, 1, 0])
+    assert controller.session.target is output
     assert window.widget.width() <= 350
     panel.by_class.click()
     assert output.colormap is own
@@ -389,5 +391,5 @@ def test_classes_by_the_buttons_of_a_window(open_window, coins, qtbot, monkeypat
 def accept_by_hand(window, *points):
     for point in points:
         window.click(point)
-        window.controller.accept()
+        window.controller.commits.accept()
         window.wait()

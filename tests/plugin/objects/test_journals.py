@@ -53,14 +53,14 @@ def begin(request, made, notes, tmp_path):
 
 def accept(controller, mask, plane=PLANES[0], **kwargs):
     propose(controller, mask, plane, **kwargs)
-    controller.accept()
-    return controller.objects.kept.next_undo.label
+    controller.commits.accept()
+    return controller.objects.journal.next_undo.label
 
 
 def look(controller):
     """Look for work that was left, also where that was done before the image got its path."""
-    controller.journals._found.pop(controller.image, None)
-    job = controller.journals.look_job(controller.image)
+    controller.journals._found.pop(controller.session.image, None)
+    job = controller.journals.look_job(controller.session.image)
     if job is not None:
         job()
 
@@ -76,19 +76,19 @@ def test_undo_and_redo_have_no_end_and_last_over_a_restart(begin, notes):
     assert 4 not in states[-1]
     controller = begin()
     look(controller)
-    if controller.target is None:
+    if controller.session.target is None:
         assert controller.objects.offer.count == 11
         controller.objects.resume()
     np.testing.assert_array_equal(labels_of(controller), states[-1])
     for state in states[-2::-1]:
-        controller.undo()
+        controller.undo.undo()
         np.testing.assert_array_equal(labels_of(controller), state)
     assert controller.objects.rows == []
     for state in states[1:]:
-        controller.redo()
+        controller.undo.redo()
         np.testing.assert_array_equal(labels_of(controller), state)
     assert notes == []
-    controller.redo()
+    controller.undo.redo()
     assert "nothing to redo" in notes[-1]
 
 
@@ -97,7 +97,7 @@ def test_an_accept_without_continue_leaves_earlier_work_as_it_is_and_both_can_be
     made.append(first)
     accept(first, disc(10, 10, 4))
     accept(first, disc(20, 20, 4))
-    earlier = first.objects.kept.journal.folder / "journal.sqlite"
+    earlier = first.objects.journal.journal.folder / "journal.sqlite"
     first.close()
     before = earlier.read_bytes()
     second = make_controller(image_of(6), notes)
@@ -134,7 +134,7 @@ def test_an_empty_layer_of_the_user_does_not_get_the_objects_of_earlier_work(mad
     made.append(second)
     look(second)
     mine = second.viewer.add_labels(np.zeros(SHAPE, np.uint16), name="mine")
-    second.set_target(mine)
+    second.session.set_target(mine)
     assert not mine.data.any()
     assert accept(second, disc(30, 30, 4)) == 1
     assert np.count_nonzero(mine.data) == disc(30, 30, 4).area
@@ -158,7 +158,7 @@ def pyramid_session(made, notes, monkeypatch, path):
     """An image whose labels go to disk, opened from a file."""
     monkeypatch.setattr(own_layers, "MAX_IN_MEMORY", 0)
     controller = make_controller(zarr.open_array(path, mode="r")[...], notes)
-    controller.image._source = controller.image.source.model_copy(update={"path": str(path)})
+    controller.session.image._source = controller.session.image.source.model_copy(update={"path": str(path)})
     made.append(controller)
     look(controller)
     return controller
@@ -169,7 +169,7 @@ def test_labels_on_disk_are_offered_for_their_image_alone_whatever_its_name(made
         zarr.create_array(tmp_path / name, data=image_of(seed))
     first = pyramid_session(made, notes, monkeypatch, tmp_path / "plate.A01.zarr")
     accept(first, disc(10, 10, 4))
-    assert labels_path(first.objects.kept.target.array).name == "plate.A01_labels.ome.zarr"
+    assert labels_path(first.objects.journal.target.array).name == "plate.A01_labels.ome.zarr"
     first.close()
 
     def offered(name):
@@ -196,17 +196,17 @@ def test_a_name_that_another_journal_has_is_not_taken_for_new_labels(made, notes
     second = pyramid_session(made, notes, monkeypatch, tmp_path / "a.zarr")
     assert second.objects.offer is None
     assert accept(second, disc(30, 30, 4)) == 1
-    assert labels_path(second.objects.kept.target.array).name == "a_labels_2.ome.zarr"
+    assert labels_path(second.objects.journal.target.array).name == "a_labels_2.ome.zarr"
 
 
 def test_work_that_is_left_aside_stays_on_the_disk(made, notes):
     controller = make_controller(image_of(1), notes)
     made.append(controller)
     accept(controller, disc(10, 10, 4))
-    folder = controller.objects.kept.journal.folder
-    controller.viewer.layers.remove(controller.target)
+    folder = controller.objects.journal.journal.folder
+    controller.viewer.layers.remove(controller.session.target)
     assert controller.objects.offer.count == 1
-    controller.objects.start_anew()
+    controller.objects.start_over()
     assert controller.objects.offer is None
     accept(controller, disc(30, 30, 4))
     assert np.unique(labels_of(controller)).tolist() == [0, 1]
@@ -219,16 +219,16 @@ def test_a_reopened_object_gets_its_prompts_back_and_accept_replaces_it(begin):
     controller = begin()
     label = accept(controller, disc(12, 12, 6), PLANES[1], points=((12, 12), (14, 13)))
     accept(controller, disc(30, 30, 5))
-    controller.objects.reopen(label)
+    controller.editing.reopen(label)
     assert controller.viewer.dims.current_step[0] == 1
-    np.testing.assert_array_equal(controller.points.data, [[1, 12, 12], [1, 14, 13]])
-    assert controller.refining.label == label
+    np.testing.assert_array_equal(controller.prompts.points.data, [[1, 12, 12], [1, 14, 13]])
+    assert controller.session.current.replaces.label == label
     propose(controller, disc(15, 16, 3), PLANES[1])
-    controller.accept()
-    assert controller.refining is None
-    assert len(controller.points.data) == 0
+    controller.commits.accept()
+    assert controller.session.current.replaces is None
+    assert len(controller.prompts.points.data) == 0
     np.testing.assert_array_equal(labels_of(controller)[1] == label, disc(15, 16, 3).to_array(SHAPE[1:]))
-    controller.undo()
+    controller.undo.undo()
     np.testing.assert_array_equal(labels_of(controller)[1] == label, disc(12, 12, 6).to_array(SHAPE[1:]))
 
 
@@ -240,13 +240,13 @@ def test_boxes_and_negative_points_come_back(begin):
     controller = begin()
     prompts = Prompts(np.array([[9.0, 8], [20, 21]]), np.array([True, False]), Box(3.0, 4, 18, 17))
     propose(controller, disc(10, 10, 5), PLANES[0])
-    controller.open.now.candidates = Candidates((disc(10, 10, 5),) * 3, 0, PLANES[0], prompts)
-    controller.accept()
-    controller.objects.reopen(1)
-    assert controller.points.features["label"].tolist() == [1, 0]
+    controller.session.drafts.current.candidates = Candidates((disc(10, 10, 5),) * 3, 0, PLANES[0], prompts)
+    controller.commits.accept()
+    controller.editing.reopen(1)
+    assert controller.prompts.points.features["label"].tolist() == [1, 0]
     from napari_sam.plugin.layers.adapters import prompts_of
 
-    again = prompts_of(controller.points, controller.shapes, controller.image, PLANES[0])
+    again = prompts_of(controller.prompts.points, controller.prompts.shapes, controller.session.image, PLANES[0])
     assert again.box == prompts.box
     np.testing.assert_array_equal(again.points, prompts.points)
 
@@ -254,22 +254,22 @@ def test_boxes_and_negative_points_come_back(begin):
 def test_classes_are_given_changed_and_undone(begin):
     controller = begin()
     objects = controller.objects
-    objects.class_name = "nucleus"
+    controller.session.class_name = "nucleus"
     accept(controller, disc(10, 10, 4))
-    objects.class_name = None
+    controller.session.class_name = None
     accept(controller, disc(30, 30, 4))
     assert [row.label_class and row.label_class.name for row in objects.rows] == ["nucleus", None]
     objects.classify([1, 2], "cell")
     assert {row.label_class.name for row in objects.rows} == {"cell"}
     objects.define_class("cell", (1, 0, 0))
     assert {row.label_class.color for row in objects.rows} == {(1.0, 0.0, 0.0)}
-    controller.undo()
-    controller.undo()
+    controller.undo.undo()
+    controller.undo.undo()
     assert [row.label_class and row.label_class.name for row in sorted(objects.rows, key=lambda r: r.label)] == [
         "nucleus",
         None,
     ]
-    controller.undo()
+    controller.undo.undo()
     assert [row.label for row in objects.rows] == [1]
     assert objects.object(1).label_class.name == "nucleus"
 
@@ -283,11 +283,11 @@ def test_what_is_seen_is_what_is_written_with_a_clean_up(begin):
     from napari_sam.core.masks import Mask
 
     mask = Mask(Box.of_shape(SHAPE[1:]), pixels)
-    controller.accepting.set_cleaning(Cleaning(keep_largest=True, fill_holes=None))
+    controller.requests.set_cleaning(Cleaning(keep_largest=True, fill_holes=None))
     propose(controller, mask, PLANES[0])
-    controller.show()
-    shown = controller.preview.data.sum()
-    controller.accept()
+    controller.preview.show()
+    shown = controller.preview.layers.current.data.sum()
+    controller.commits.accept()
     assert shown == np.count_nonzero(labels_of(controller)) == disc(15, 15, 8).area
 
 
@@ -297,28 +297,63 @@ def test_the_journal_of_another_window_is_left_alone(made, notes):
     made += [first, second]
     accept(first, disc(10, 10, 4))
     propose(second, disc(20, 20, 4), PLANES[0])
-    second.accept()
+    second.commits.accept()
     assert notes == []
-    assert second.objects.kept.journal.folder != first.objects.kept.journal.folder
+    assert second.objects.journal.journal.folder != first.objects.journal.journal.folder
     assert labels_of(second)[0, 20, 20] == 1
     assert not labels_of(second)[0, 10, 10]
-    second.undo()
+    second.undo.undo()
     assert not labels_of(second).any()
+
+
+@pytest.mark.parametrize("kind", ["memory", "pyramid"])
+def test_without_a_place_for_a_journal_all_operations_work_until_the_window_is_closed(
+    made, notes, tmp_path, monkeypatch, kind
+):
+    blocked = tmp_path / ("cache" if kind == "memory" else "labels.ome.zarr.journal")
+    blocked.write_text("a file where a folder should be")
+    if kind == "memory":
+        monkeypatch.setenv("NAPARI_SAM_CACHE", str(blocked))
+    controller = make_controller(image_of(5), notes, tmp_path / "labels.ome.zarr" if kind == "pyramid" else None)
+    made.append(controller)
+    states = [np.zeros(SHAPE, int)]
+    first = accept(controller, disc(10, 10, 5))
+    states.append(labels_of(controller))
+    assert len(notes) == 1
+    assert "has no journal, so its undo ends with this window" in notes[0]
+    accept(controller, disc(30, 30, 5), PLANES[1])
+    states.append(labels_of(controller))
+    controller.objects.reopen(first)
+    propose(controller, disc(14, 16, 3), PLANES[0])
+    controller.accept()
+    states.append(labels_of(controller))
+    np.testing.assert_array_equal(states[-1][0] == first, disc(14, 16, 3).to_array(SHAPE[1:]))
+    controller.objects.delete([first])
+    states.append(labels_of(controller))
+    assert [row.label for row in controller.objects.rows] == [first + 1]
+    for step, expected in ((controller.undo, states[-2::-1]), (controller.redo, states[1:])):
+        for state in expected:
+            step()
+            np.testing.assert_array_equal(labels_of(controller), state)
+    assert len(notes) == 1
+    controller.viewer.layers.remove(controller.target or controller.objects.kept.layer)
+    assert controller.objects.offer is None
+    assert blocked.is_file()
 
 
 def test_labels_that_hold_other_objects_get_a_journal_of_their_own(made, notes):
     controller = make_controller(image_of(3), notes)
     made.append(controller)
     accept(controller, disc(10, 10, 4))
-    first = controller.objects.kept.journal.folder
+    first = controller.objects.journal.journal.folder
     data = np.zeros(SHAPE, np.uint8)
     data[2, 5:9, 5:9] = 7
     mine = controller.viewer.add_labels(data, name="mine")
-    controller.set_target(mine)
+    controller.session.set_target(mine)
     assert accept(controller, disc(30, 30, 4)) == 8
-    assert controller.objects.kept.journal.folder != first
+    assert controller.objects.journal.journal.folder != first
     assert [row.label for row in controller.objects.rows] == [8]
-    controller.undo()
+    controller.undo.undo()
     assert np.unique(mine.data).tolist() == [0, 7]
 
 
@@ -328,12 +363,12 @@ def test_labels_get_more_bits_when_they_need_them(made, notes):
     data = np.zeros(SHAPE, np.uint8)
     data[2, 5:9, 5:9] = 255
     mine = controller.viewer.add_labels(data)
-    controller.set_target(mine)
+    controller.session.set_target(mine)
     assert accept(controller, disc(30, 30, 4)) == 256
     assert mine.data[0, 30, 30] == 256
-    controller.undo()
+    controller.undo.undo()
     assert np.unique(mine.data).tolist() == [0, 255]
-    controller.redo()
+    controller.undo.redo()
     assert mine.data[0, 30, 30] == 256
 
 
@@ -344,7 +379,7 @@ def test_what_is_written_is_drawn(made, notes, dtype, order):
     made.append(controller)
     viewer = controller.viewer
     mine = viewer.add_labels(np.zeros(SHAPE, dtype))
-    controller.set_target(mine)
+    controller.session.set_target(mine)
     viewer.dims.order = order
     accept(controller, disc(12, 30, 5), PLANES[1])
     viewer.dims.set_point(range(3), (1, 12, 30))
@@ -366,7 +401,7 @@ def test_a_killed_program_loses_nothing_that_was_accepted(kind, tmp_path, monkey
         made.append(controller)
         look(controller)
         controller.objects.resume()
-        kept = controller.objects.kept
+        kept = controller.objects.journal
         assert said <= kept.journal._history.number <= said + 1
         labels = labels_of(controller)
         assert not set(np.unique(labels)) - {0} - {row.label for row in controller.objects.rows}

@@ -119,7 +119,7 @@ class Work:
             assert digest(labels_of(controller)) == digest(labels)
             rows = controller.objects.rows
             assert {row.label for row in rows if row.area} == set(np.unique(labels).tolist()) - {0}
-            self.known = State(controller.objects.kept.journal._history.number, digest(labels))
+            self.known = State(controller.objects.journal.journal._history.number, digest(labels))
         finally:
             controller.close()
         app(["replay", str(journal.folder), "--image", str(self.image), "--out", str(out)], standalone_mode=False)
@@ -134,7 +134,7 @@ class Work:
         return open_journal(found[0]) if found else None
 
     def _continue(self, controller, journal):
-        look = controller.journals.look_job(controller.image)
+        look = controller.journals.look_job(controller.session.image)
         if look is not None:  # Else the controller has looked already.
             look()
         if self.kind == "memory":
@@ -146,7 +146,7 @@ class Work:
 
     def _step_back_and_forth(self, controller, labels):
         """The operation that was under way is whole: a step back leads to what was said last."""
-        there, back = controller.undo, controller.redo
+        there, back = controller.undo.undo, controller.undo.redo
         if self._last_entry().what != "undo":
             there, back = back, there
         back()

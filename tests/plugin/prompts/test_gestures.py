@@ -30,7 +30,7 @@ def window(open_window, coins, told):
 
 
 def signs(window):
-    return window.controller.points.features["label"].tolist()
+    return window.controller.prompts.points.features["label"].tolist()
 
 
 @pytest.mark.parametrize(("button", "modifier"), [(RIGHT, Qt.KeyboardModifier.NoModifier), (LEFT, SHIFT)])
@@ -40,14 +40,14 @@ def test_the_right_button_and_shift_make_a_negative_point_and_the_next_left_clic
     window.click(COIN)
     window.press(BESIDE, button, modifier)
     assert signs(window) == [1, 0]
-    assert window.controller.sign == 1
+    assert window.controller.prompts.sign == 1
     window.press((45, 150))
     assert signs(window) == [1, 0, 1]
-    assert window.controller.candidates[window.controller.selected].to_array((303, 384))[COIN]
+    assert window.controller.session.candidates[window.controller.session.current.selected].to_array((303, 384))[COIN]
     window.key(Qt.Key.Key_T)
     window.press((40, 150), button, modifier)
     assert signs(window) == [1, 0, 1, 1]
-    assert window.controller.sign == 0
+    assert window.controller.prompts.sign == 0
 
 
 def test_a_drag_with_the_right_button_zooms_and_makes_no_point(window):
@@ -74,18 +74,18 @@ def test_control_click_takes_up_an_object_of_the_output_and_accept_replaces_it(w
     rough[52:60, 92:105] = 3
     target = window.viewer.add_labels(rough.copy(), name="mine")
     window.widget.output.value = target
-    controller.activate("points")
+    controller.editing.activate("points")
     window.press((51, 140), LEFT, CONTROL)
-    window.qtbot.waitUntil(lambda: controller.refining is not None)
+    window.qtbot.waitUntil(lambda: controller.session.current.replaces is not None)
     window.wait()
-    assert controller.refining.label == 7
-    assert len(controller.points.data) == 0
-    assert controller.candidates is not None
+    assert controller.session.current.replaces.label == 7
+    assert len(controller.prompts.points.data) == 0
+    assert controller.session.candidates is not None
     assert "correcting label 7" in window.viewer.canvas.overlays.text.text
     window.press((51, 157))
     assert signs(window) == [1]
     window.key(Qt.Key.Key_C)
-    assert controller.refining is None
+    assert controller.session.current.replaces is None
     component = target.data == 7
     assert component[51, 157]
     assert (target.data == 3).sum() == 8 * 13
@@ -102,15 +102,15 @@ def test_control_click_beside_all_objects_says_so(open_window, coins, told):
     window.press(COIN, LEFT, CONTROL)
     window.qtbot.waitUntil(lambda: told != [])
     assert "no object to correct" in told[-1]
-    assert len(window.controller.points.data) == 0
+    assert len(window.controller.prompts.points.data) == 0
     window.click(COIN)
-    assert window.controller.candidates is not None
+    assert window.controller.session.candidates is not None
 
 
 @pytest.mark.parametrize("tool", ["scribble", "lasso"])
 def test_a_scribble_and_a_lasso_are_prompts(window, coin_labels, tool):
     window.widget.prompts.tools[tool].click()
-    assert window.controller.tool == tool
+    assert window.controller.prompts.tool == tool
     row, col = np.argwhere(coin_labels == coin_labels[COIN]).mean(0)
     angle = np.linspace(0, 6.1, 24)
     around = [(row + 22 * np.cos(a), col + 22 * np.sin(a)) for a in angle]
@@ -124,30 +124,30 @@ def test_a_scribble_and_a_lasso_are_prompts(window, coin_labels, tool):
     QTest.mouseRelease(window.canvas, LEFT, pos=window.pixel(track[-1]))
     QTest.qWait(50)
     window.wait()
-    assert len(window.controller.shapes.data) == 1
-    mask = window.controller.candidates[window.controller.selected]
+    assert len(window.controller.prompts.shapes.data) == 1
+    mask = window.controller.session.candidates[window.controller.session.current.selected]
     assert iou(mask.to_array(coin_labels.shape), coin_labels == coin_labels[COIN]) > 0.85
     window.key(Qt.Key.Key_C)
-    assert len(window.controller.shapes.data) == 0
+    assert len(window.controller.prompts.shapes.data) == 0
 
 
 def test_tab_cycles_while_the_canvas_has_the_focus_and_the_size_is_kept_for_the_object(window):
     controller = window.controller
     window.click(COIN)
     window.canvas.setFocus()
-    first = controller.selected
+    first = controller.session.current.selected
     window.key(Qt.Key.Key_Tab)
-    assert controller.selected == (first + 1) % 3
-    while controller.selected != 2:
+    assert controller.session.current.selected == (first + 1) % 3
+    while controller.session.current.selected != 2:
         window.key(Qt.Key.Key_Tab)
     window.press((45, 150))
-    assert controller.selected == 2
+    assert controller.session.current.selected == 2
     assert window.widget.prompts.candidates[2].isChecked()
     assert "IoU" in window.widget.prompts.candidates[2].text()
     assert "stable" in window.widget.prompts.candidates[2].text()
     window.key(Qt.Key.Key_C)
     window.click(NEIGHBOUR)
-    assert controller.selected == controller.candidates.best_index
+    assert controller.session.current.selected == controller.session.candidates.best_index
 
 
 def test_the_canvas_hints_says_what_a_click_means_and_gives_the_users_text_back(open_window, coins):
@@ -181,9 +181,9 @@ def test_keys_are_changed_in_the_preferences_and_shown_on_the_buttons(open_windo
     assert window.widget.prompts.accept.text() == "Accept (⇧A)"
     window.click(COIN)
     window.key(Qt.Key.Key_C)
-    assert window.controller.target is None
+    assert window.controller.session.target is None
     window.key(Qt.Key.Key_A, SHIFT)
-    assert window.controller.target.data.any()
+    assert window.controller.session.target.data.any()
     page.accept = "no key at all"
     assert window.widget.prompts.accept.text() == "Accept (C)"
     page.accept = "C"

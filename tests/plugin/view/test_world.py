@@ -80,21 +80,21 @@ def click_on(viewer, image, pixel, points):
 def test_a_click_among_layers_in_other_units_lands_on_its_pixel(mixed, make_controller):
     viewer, image = mixed
     controller = make_controller(viewer)
-    controller.set_image(image)
-    np.testing.assert_allclose(click_on(viewer, image, (0, 5, 7), controller.points), (0, 5, 7), atol=1e-6)
-    assert controller.candidates is not None
+    controller.session.set_image(image)
+    np.testing.assert_allclose(click_on(viewer, image, (0, 5, 7), controller.prompts.points), (0, 5, 7), atol=1e-6)
+    assert controller.session.candidates is not None
 
 
 def test_the_mask_of_a_click_is_drawn_and_written_where_the_image_is(mixed, make_controller, notes):
     viewer, image = mixed
     controller = make_controller(viewer)
-    controller.set_image(image)
-    click_on(viewer, image, (0, 5, 7), controller.points)
-    preview, mask = controller.preview, controller.candidates.best
+    controller.session.set_image(image)
+    click_on(viewer, image, (0, 5, 7), controller.prompts.points)
+    preview, mask = controller.preview.layers.current, controller.session.candidates.best
     first = world.moved(preview, image, np.zeros((1, 3)))[0]
     np.testing.assert_allclose(first, (0, mask.box.top, mask.box.left), atol=1e-6)
-    controller.accept()
-    assert world.same_place(controller.target, image)
+    controller.commits.accept()
+    assert world.same_place(controller.session.target, image)
     assert not notes
 
 
@@ -102,17 +102,17 @@ def test_prompts_stay_on_their_pixels_when_a_layer_in_other_units_comes_and_goes
     viewer = ViewerModel()
     image = viewer.add_image(stack(), scale=(0.5, 0.1, 0.1), units=("um",) * 3)
     controller = make_controller(viewer)
-    controller.set_image(image)
-    click_on(viewer, image, (0, 5, 7), controller.points)
+    controller.session.set_image(image)
+    click_on(viewer, image, (0, 5, 7), controller.prompts.points)
     other = viewer.add_image(stack(), scale=(500, 100, 100), units=("nm",) * 3)
     viewer.dims.set_point(0, float(world.to_world(viewer, image, (0, 0, 0))[0]))
-    np.testing.assert_allclose(click_on(viewer, image, (0, 2, 3), controller.points), (0, 2, 3), atol=1e-6)
+    np.testing.assert_allclose(click_on(viewer, image, (0, 2, 3), controller.prompts.points), (0, 2, 3), atol=1e-6)
     viewer.layers.remove(other)
     mixed_up = viewer.add_image(stack(), units=("pixel",) * 3)  # Now napari converts nothing.
     assert viewer.dims.units is None
-    np.testing.assert_allclose(click_on(viewer, image, (0, 8, 9), controller.points), (0, 8, 9), atol=1e-6)
+    np.testing.assert_allclose(click_on(viewer, image, (0, 8, 9), controller.prompts.points), (0, 8, 9), atol=1e-6)
     viewer.layers.remove(mixed_up)
-    places = world.moved(controller.points, image, controller.points.data)
+    places = world.moved(controller.prompts.points, image, controller.prompts.points.data)
     np.testing.assert_allclose(places, [(0, 5, 7), (0, 2, 3), (0, 8, 9)], atol=1e-6)
 
 
@@ -120,14 +120,16 @@ def test_a_scale_that_is_set_later_moves_prompts_and_preview_along(make_controll
     viewer = ViewerModel()
     image = viewer.add_image(stack()[0], scale=(2, 2))
     controller = make_controller(viewer)
-    controller.set_image(image)
-    click_on(viewer, image, (5, 7), controller.points)
+    controller.session.set_image(image)
+    click_on(viewer, image, (5, 7), controller.prompts.points)
     image.translate, image.scale, image.units = (3, 4), (0.5, 0.25), ("um", "um")
-    np.testing.assert_allclose(world.moved(controller.points, image, controller.points.data), [(5, 7)], atol=1e-6)
-    mask = controller.mask_of(controller.selected)
-    first = world.moved(controller.preview, image, np.zeros((1, 2)))[0]
+    np.testing.assert_allclose(
+        world.moved(controller.prompts.points, image, controller.prompts.points.data), [(5, 7)], atol=1e-6
+    )
+    mask = controller.session.mask_of(controller.session.current)
+    first = world.moved(controller.preview.layers.current, image, np.zeros((1, 2)))[0]
     np.testing.assert_allclose(first, (mask.box.top, mask.box.left), atol=1e-6)
-    np.testing.assert_allclose(click_on(viewer, image, (2, 3), controller.points), (2, 3), atol=1e-6)
+    np.testing.assert_allclose(click_on(viewer, image, (2, 3), controller.prompts.points), (2, 3), atol=1e-6)
 
 
 def test_labels_in_other_units_lie_in_the_same_place(mixed):
@@ -141,15 +143,15 @@ def test_labels_in_other_units_lie_in_the_same_place(mixed):
 def test_an_object_is_gone_to_in_the_units_of_the_world(mixed, make_controller):
     viewer, image = mixed
     controller = make_controller(viewer)
-    controller.set_image(image)
+    controller.session.set_image(image)
     viewer.dims.set_point(0, float(world.to_world(viewer, image, (4, 0, 0))[0]))
-    click_on(viewer, image, (4, 5, 7), controller.points)
-    controller.accept()
+    click_on(viewer, image, (4, 5, 7), controller.prompts.points)
+    controller.commits.accept()
     viewer.dims.set_point(0, float(world.to_world(viewer, image, (0, 0, 0))[0]))
     controller.objects.go_to(1)
     assert adapters.plane_of(viewer, image).index[0] == 4
     assert world.to_data(viewer, image, (0, *viewer.scene.camera.center[-2:]))[1:] == pytest.approx(
-        np.array(controller.objects.object(1).box.center) - 0.5
+        np.array(controller.objects.get(1).box.center) - 0.5
     )
 
 

@@ -11,6 +11,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QScrollArea
 from tests.plugin.window import ANSWER_WITHIN, Window
 
+from napari_sam.plugin.objects.files import open_image
 from napari_sam.plugin.widgets.dock import CHECKPOINT
 from napari_sam.plugin.workers.runner import LatestRunner
 
@@ -28,36 +29,36 @@ def test_click_accept_box_negative_point_and_undo(open_window, coins, coin_label
     controller = window.controller
 
     window.click(COIN)
-    assert controller.preview.visible
+    assert controller.preview.layers.current.visible
     window.key(Qt.Key.Key_C)
-    labels = controller.target.data
+    labels = controller.session.target.data
     assert iou(labels == 1, coin_labels == coin_labels[COIN]) >= 0.8
-    assert len(controller.points.data) == 0
+    assert len(controller.prompts.points.data) == 0
 
     window.widget.prompts.tools["box"].click()
     window.drag((36, 78), (77, 122))
-    assert controller.shapes.shape_type == ["rectangle"]
+    assert controller.prompts.shapes.shape_type == ["rectangle"]
     window.widget.prompts.accept.click()
     assert iou(labels == 2, coin_labels == coin_labels[NEIGHBOUR]) >= 0.8
 
     window.widget.prompts.tools["box"].click()
     window.drag((92, 78), (148, 180))
     window.widget.prompts.tools["points"].click()
-    both = controller.candidates.best.to_array(coins.shape)
+    both = controller.session.candidates.best.to_array(coins.shape)
     hit = (127, 153) if both[127, 153] else (125, 102)
     assert both[hit]
     window.key(Qt.Key.Key_T)
     assert "OFF" in window.widget.prompts.sign.text()
     window.click(hit)
-    assert controller.points.features["label"].tolist() == [0]
-    fewer = controller.candidates.best.to_array(coins.shape)
+    assert controller.prompts.points.features["label"].tolist() == [0]
+    fewer = controller.session.candidates.best.to_array(coins.shape)
     assert np.count_nonzero(fewer) < 0.95 * np.count_nonzero(both)
     window.key(Qt.Key.Key_C, Qt.KeyboardModifier.ShiftModifier)
-    assert len(controller.points.data) == len(controller.shapes.data) == 0
+    assert len(controller.prompts.points.data) == len(controller.prompts.shapes.data) == 0
 
     for left in ((1, 1), (0, 1), (0, 0)):  # The prompts that were cleared come back, and go one by one.
         window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-        assert (len(controller.points.data), len(controller.shapes.data)) == left
+        assert (len(controller.prompts.points.data), len(controller.prompts.shapes.data)) == left
     assert np.unique(labels).tolist() == [0, 1, 2]
     window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert np.unique(labels).tolist() == [0, 1]
@@ -79,7 +80,7 @@ def test_a_cell_under_the_microscope(open_window):
     window.widget.prompts.tools["box"].click()
     window.drag((rows.min() - 3, cols.min() - 3), (rows.max() + 3, cols.max() + 3))
     window.key(Qt.Key.Key_C)
-    assert iou(window.controller.target.data == 1, reference) >= 0.8
+    assert iou(window.controller.session.target.data == 1, reference) >= 0.8
 
 
 def test_the_picture_shows_the_image_the_mask_and_the_widget(open_window, coins):
@@ -101,16 +102,16 @@ def test_candidates_are_buttons_with_their_scores_and_n_cycles_them(open_window,
     widget, controller = window.widget, window.controller
     assert not any(button.isEnabled() for button in widget.prompts.candidates)
     window.click(COIN)
-    for button, mask in zip(widget.prompts.candidates, controller.candidates, strict=True):
+    for button, mask in zip(widget.prompts.candidates, controller.session.candidates, strict=True):
         assert f"{mask.iou_prediction:.2f}" in button.text()
     widget.prompts.candidates[0].click()
-    assert controller.selected == 0
-    assert f"{controller.candidates[0].area} px" in widget.prompts.scores.text()
+    assert controller.session.current.selected == 0
+    assert f"{controller.session.candidates[0].area} px" in widget.prompts.scores.text()
     window.key(Qt.Key.Key_N)
-    assert controller.selected == 1
+    assert controller.session.current.selected == 1
     assert widget.prompts.candidates[1].isChecked()
     window.key(Qt.Key.Key_N, Qt.KeyboardModifier.ShiftModifier)
-    assert controller.selected == 0
+    assert controller.session.current.selected == 0
 
 
 def test_layers_come_and_go_in_the_choices_and_the_preview_is_no_output(open_window, coins):
@@ -122,7 +123,7 @@ def test_layers_come_and_go_in_the_choices_and_the_preview_is_no_output(open_win
     mine = viewer.add_labels(np.zeros(coins.shape, np.uint32), name="mine")
     assert widget.image.value is viewer.layers["coins"]
     widget.output.value = mine
-    assert window.controller.target is mine
+    assert window.controller.session.target is mine
     mine.name = "renamed"
     assert "renamed" in [name for name, _ in widget._target_choices()]
     assert widget.output.value is mine
@@ -130,22 +131,22 @@ def test_layers_come_and_go_in_the_choices_and_the_preview_is_no_output(open_win
     assert widget.output.value is None
     viewer.layers.remove("coins")
     assert widget.image.value is other
-    assert window.controller.image is other
+    assert window.controller.session.image is other
 
 
 def test_a_widget_opened_before_any_image_takes_the_first_one(make_napari_viewer, qtbot, coins):
     viewer = make_napari_viewer()
     _, widget = viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
-    assert widget.controller.image is None
+    assert widget.controller.session.image is None
     image = viewer.add_image(coins)
-    assert widget.controller.image is image
+    assert widget.controller.session.image is image
 
 
 def test_a_bad_checkpoint_is_told_and_the_compact_model_still_works(open_window, coins, told, tmp_path):
     bad = tmp_path / "weights.safetensors"
     bad.write_text("nothing of the kind")
     window = open_window(coins, name="coins")
-    window.widget.model_section.unfold()
+    window.widget.model_section.expand(animate=False)
     window.widget.model.value = CHECKPOINT
     assert window.widget.checkpoint.visible
     window.widget.checkpoint.value = bad
@@ -154,7 +155,7 @@ def test_a_bad_checkpoint_is_told_and_the_compact_model_still_works(open_window,
     assert "weights.safetensors" in told[0]
     window.widget.model.value = "compact"
     window.wait()
-    assert window.controller.candidates is not None
+    assert window.controller.session.candidates is not None
 
 
 def test_an_unfit_output_is_told_and_the_choice_goes_back(open_window, coins, told):
@@ -169,8 +170,8 @@ def test_an_unfit_output_is_told_and_the_choice_goes_back(open_window, coins, to
 def test_closing_in_mid_work_leaves_nothing_behind(open_window, coins, how):
     window = open_window(coins, name="coins")
     viewer, widget = window.viewer, window.widget
-    window.controller.points.add(np.array([COIN], float))
-    assert window.controller.busy
+    window.controller.prompts.points.add(np.array([COIN], float))
+    assert window.controller.session.is_busy
     if how == "viewer":
         viewer.close()
         return
@@ -184,14 +185,14 @@ def test_closing_in_mid_work_leaves_nothing_behind(open_window, coins, how):
 
 def test_two_widgets_in_two_viewers_do_not_mix(open_window, coins):
     first, second = open_window(coins, name="a"), open_window(coins, name="b")
-    first.controller.points.add(np.array([COIN], float))
-    second.controller.points.add(np.array([NEIGHBOUR], float))
+    first.controller.prompts.points.add(np.array([COIN], float))
+    second.controller.prompts.points.add(np.array([NEIGHBOUR], float))
     first.wait()
     second.wait()
-    first.controller.accept()
-    assert first.controller.target.data[COIN] == 1
-    assert second.controller.target is None
-    assert second.controller.candidates.best.to_array(coins.shape)[NEIGHBOUR]
+    first.controller.commits.accept()
+    assert first.controller.session.target.data[COIN] == 1
+    assert second.controller.session.target is None
+    assert second.controller.session.candidates.best.to_array(coins.shape)[NEIGHBOUR]
 
 
 def test_the_runner_works_elsewhere_and_skips_all_but_the_newest(qtbot):
@@ -234,9 +235,9 @@ def test_what_was_chosen_last_is_what_the_next_widget_begins_with(open_window, c
     assert not again.prompts.hover.isChecked()
     assert not again.controller.hover.enabled
     assert not again.large.coverage.isChecked()
-    assert again.controller.accepting.overlap == "overwrite"
+    assert again.controller.session.overlap == "overwrite"
     assert again.model.value == "compact"
-    assert "compact" in again.model_section.button.text()
+    assert "compact" in again.model_section.text()
 
 
 def test_a_deleted_outline_is_back_with_the_next_widget(open_window, coins):
@@ -271,7 +272,7 @@ def test_a_widget_opened_before_its_image_has_the_points_tool_in_hand(make_napar
     QTest.qWait(200)
     assert widget.prompts.tools["points"].isChecked()
     window.click(COIN)
-    assert window.controller.candidates is not None
+    assert window.controller.session.candidates is not None
 
 
 def test_closing_the_dock_by_its_button_and_opening_it_again_leaves_one_of_everything(open_window, coins):
@@ -287,7 +288,7 @@ def test_closing_the_dock_by_its_button_and_opening_it_again_leaves_one_of_every
     assert names == ["coins", "SAM labels", "SAM preview", "SAM points"]
     window.widget, window.controller = again, again.controller
     window.click(NEIGHBOUR)
-    assert again.controller.candidates is not None
+    assert again.controller.session.candidates is not None
 
 
 def test_long_layer_names_do_not_push_buttons_out_of_the_widget(open_window, coins):
@@ -307,10 +308,10 @@ def test_long_layer_names_do_not_push_buttons_out_of_the_widget(open_window, coi
 def test_nothing_is_cut_off_with_all_sections_unfolded(open_window, coins):
     window = open_window(coins, name="coins")
     window.click(COIN)
-    window.widget.controller.in_hand.begin_another()
+    window.widget.controller.editing.new_object()
     widget = window.widget
     for section in (widget.model_section, widget.object_section, widget.cleaning_section, widget.large_section):
-        section.unfold()
+        section.expand(animate=False)
     QTest.qWait(100)
     scroll = widget.findChild(QScrollArea)
     assert scroll.widget().minimumSizeHint().width() <= scroll.viewport().width()
@@ -321,25 +322,28 @@ def test_t_flips_the_sign_with_any_tool_in_hand(open_window, coins):
     window = open_window(coins, name="coins")
     window.widget.prompts.tools["box"].click()
     window.key(Qt.Key.Key_T)
-    assert window.controller.sign == 0
-    assert window.controller.tool == "box"
+    assert window.controller.prompts.sign == 0
+    assert window.controller.prompts.tool == "box"
 
 
 def test_the_widget_shows_what_the_encoder_saw_for_the_answer(open_window, coins):
     window = open_window(coins, name="coins")
-    controller, shown = window.controller, window.widget.prompts.seen
+    controller, shown = window.controller, window.widget.prompts.encoder_input
     assert shown.pixmap().isNull()
     window.click(COIN)
     window.qtbot.waitUntil(lambda: not shown.pixmap().isNull())
-    tile = controller.candidates.best.tile
+    tile = controller.session.candidates.best.tile
     encoder = controller.jobs.segmenter.encoder
     np.testing.assert_array_equal(
-        controller.seen.pixels, encoder.volume.render(controller.candidates.plane, tile, encoder.rendering)[::2, ::2]
+        controller.encoder_view.pixels,
+        encoder.volume.render(controller.session.candidates.plane, tile, encoder.rendering)[::2, ::2],
     )
-    before = controller.seen.pixels.mean()
-    controller.image.contrast_limits = (0, 600)
+    before = controller.encoder_view.pixels.mean()
+    controller.session.image.contrast_limits = (0, 600)
     window.wait()
-    window.qtbot.waitUntil(lambda: controller.seen.pixels is not None and controller.seen.pixels.mean() < before / 1.5)
+    window.qtbot.waitUntil(
+        lambda: controller.encoder_view.pixels is not None and controller.encoder_view.pixels.mean() < before / 1.5
+    )
 
 
 @pytest.mark.parametrize("how", ["in the dock", "by the button"])
@@ -348,8 +352,8 @@ def test_a_run_over_many_tiles_stands_in_the_activity_dock_and_is_cancelled_ther
 
     image = np.tile(np.arange(256, dtype=np.uint8), (4000, 16))
     window = open_window(image, name="large", contrast_limits=(0, 255))
-    widget, ahead = window.widget, window.controller.ahead
-    window.qtbot.waitUntil(lambda: not window.controller.warming, timeout=ANSWER_WITHIN)
+    widget, ahead = window.widget, window.controller.prefetcher
+    window.qtbot.waitUntil(lambda: not window.controller.session.is_warming, timeout=ANSWER_WITHIN)
     window.viewer.scene.camera.zoom *= 8
     widget.large.extents["plane"].click()
     window.qtbot.waitUntil(lambda: ahead.progress is not None and ahead.progress.done > 0, timeout=ANSWER_WITHIN)
@@ -400,12 +404,12 @@ def test_open_lazily_chooses_what_it_opened(screen, open_window, coins, tmp_path
     )
     window.widget.open_image.click()
     opened = window.viewer.layers["other"]
-    assert window.controller.image is opened
+    assert window.controller.session.image is opened
     assert window.widget.image.value is opened
     window.widget.image.value = window.viewer.layers["coins"]
-    assert window.controller.image is window.viewer.layers["coins"]
+    assert window.controller.session.image is window.viewer.layers["coins"]
     window.viewer.layers.remove("coins")
-    window.qtbot.waitUntil(lambda: window.controller.image is opened)
+    window.qtbot.waitUntil(lambda: window.controller.session.image is opened)
     assert window.widget.image.value is opened
 
 
@@ -418,11 +422,11 @@ def test_labels_that_are_opened_lazily_become_the_output(make_controller, coins,
     viewer = ViewerModel()
     controller = make_controller(viewer)
     image = viewer.add_image(coins, contrast_limits=(0, 255))
-    controller.set_image(image)
-    controller.open_image(tmp_path / "mine.ome.zarr")
-    assert controller.image is image
-    assert controller.target is viewer.layers[-1] or controller.target in viewer.layers
-    assert controller.target.name.startswith("mine")
+    controller.session.set_image(image)
+    open_image(controller.session, tmp_path / "mine.ome.zarr")
+    assert controller.session.image is image
+    assert controller.session.target is viewer.layers[-1] or controller.session.target in viewer.layers
+    assert controller.session.target.name.startswith("mine")
 
 
 def test_why_a_download_failed_stays_readable_in_the_panel(screen, open_window, coins, monkeypatch, tmp_path):

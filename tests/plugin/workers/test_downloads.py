@@ -83,20 +83,20 @@ def test_nothing_is_downloaded_before_the_button_is_pressed_and_then_the_model_i
     assert panel.button.text() == "Download (375 MB)"
     for word in ("375 MB", "Apache-2.0", "compact is used"):
         assert word in panel.text.text()
-    assert controller.model == "compact"
+    assert controller.session.model == "compact"
     assert server.asked == []
     panel.button.click()
     window.qtbot.waitUntil(lambda: panel.button.text() == "Cancel (50%)")
     window.click((51, 155))  # The old model goes on working.
-    assert controller.candidates is not None
-    controller.clear()
+    assert controller.session.candidates is not None
+    controller.editing.clear()
     server.gate.set()
     window.qtbot.waitUntil(lambda: panel.download.name is None)
-    assert controller.model == "vit_b"
+    assert controller.session.model == "vit_b"
     assert not panel.isVisible()
     assert server.asked == ["vit_b"]
     window.widget.model.value = "compact"
-    window.qtbot.waitUntil(lambda: not controller.warming)
+    window.qtbot.waitUntil(lambda: not controller.session.is_warming)
     assert warned == []
 
 
@@ -116,11 +116,11 @@ def test_a_download_that_does_not_end_well_leaves_the_old_model(open_window, coi
         server.gate.set()
     window.qtbot.waitUntil(lambda: panel.download.name is None)
     assert panel.button.text() == "Download (375 MB)"
-    assert controller.model == "compact"
+    assert controller.session.model == "compact"
     assert not REGISTRY["vit_b"].path.exists()
     assert len(warned) == (0 if how in ("cancelled", "dock") else 1)
     window.click((51, 155))
-    assert controller.candidates is not None
+    assert controller.session.candidates is not None
 
 
 def test_a_model_that_no_program_may_fetch_says_how_to_get_it(open_window, coins, server):
@@ -130,7 +130,7 @@ def test_a_model_that_no_program_may_fetch_says_how_to_get_it(open_window, coins
     assert "accept the licence" in window.widget.models.text.text()
     window.widget.model.value = "compact"
     assert not window.widget.models.isVisible()
-    assert window.controller.model == "compact"
+    assert window.controller.session.model == "compact"
 
 
 def test_closing_in_mid_download_stops_it_and_tells_nobody(qtbot, server):

@@ -1,4 +1,4 @@
-"""DraftEditor: which open object the prompts belong to, and how the user goes from one to another."""
+"""DraftEditor: begin drafts, switch between them, correct existing objects, and discard drafts."""
 
 from __future__ import annotations
 
@@ -9,207 +9,291 @@ from napari.layers import Labels
 
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import NapariSamError, PromptError
-from napari_sam.plugin.annotation import picking as refine
-from napari_sam.plugin.annotation.picking import PickedObject
-from napari_sam.plugin.drafts import Draft
-from napari_sam.plugin.inference.requests import sentence
+from napari_sam.plugin.annotation.picking import layers_to_search, pick_object
+from napari_sam.plugin.drafts import Draft, PickedObject
+from napari_sam.plugin.inference.requests import prompts_on
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.view import world
 
 if TYPE_CHECKING:
-    from napari_sam.plugin.controller import Controller
-    from napari_sam.plugin.prompts.history import Snapshot
+    from napari_sam.core.geometry import Plane
+    from napari_sam.plugin.annotation.preview import DraftPreview
+    from napari_sam.plugin.annotation.prompt_history import PromptHistory, Snapshot
+    from napari_sam.plugin.inference.requests import PredictionRequests
+    from napari_sam.plugin.objects.object_list import Objects
+    from napari_sam.plugin.session import Session
+    from napari_sam.plugin.workers.runner import Runner
+
+BUSY = "An object is being written: wait a moment, then try again."
 
 
 class DraftEditor:
-    """Begins objects, leaves them open, takes them up again and lets go of them.
+    """Changes which draft is the current one, and which drafts there are.
 
     Parameters
     ----------
-    controller
-        Whose open objects, prompts and layers these are.
+    session
+        The drafts and their prompts.
+    runner
+        Runs the search for an object under a click.
+    requests
+        Asks about the current draft.
+    objects
+        The accepted objects, which can be reopened.
+    preview
+        Draws the drafts.
+    history
+        Records each step for undo.
     """
 
-    def __init__(self, controller: Controller) -> None:
-        self._controller = controller
+    def __init__(
+        self,
+        session: Session,
+        runner: Runner,
+        requests: PredictionRequests,
+        objects: Objects,
+        preview: DraftPreview,
+        history: PromptHistory,
+    ) -> None:
+        self._session, self._runner, self._requests = session, runner, requests
+        self._objects, self._preview, self._history = objects, preview, history
 
-    def begin_another(self) -> None:
-        """Leave the object in hand open, and let the next prompt begin another one."""
-        if self._controller.image is None or not self._controller.has_prompts(self._controller.open.now):
-            self._controller.notify("Nothing is begun that could be left open: click an object first.")
+    def activate(self, tool: str) -> None:
+        """Activate a tool, one of `MODE_OF_TOOL`; its layer is made where it is missing."""
+        if self._session.image is None:
+            self._session.notify("There is no image: open one, or choose an image layer.")
             return
-        self._controller.asking.give_up(self._controller.open.now)
-        self._controller.open.park()
-        self.show_all()
-        self._controller.undoing.record()
-        self._controller.set_status(f"{self._count_open()}: the next prompt begins another one.")
+        self._session.prompts.activate(tool, self._session.image)
 
-    def take_next(self) -> None:
-        """Take the open object in hand that was left open first; after the last one, it is that again."""
-        if not self._controller.open.pending:
-            self._controller.notify("No other object is open: begin one beside this one first.")
+    def new_object(self) -> None:
+        """Leave the current draft open, and let the next prompt begin another one."""
+        session = self._session
+        if session.image is None or not session.is_begun:
+            session.notify("Nothing is begun that could be left open: click an object first.")
             return
-        self.take(self._controller.open.pending[0])
+        self._requests.cancel(session.current)
+        session.drafts.park()
+        self._preview.show_all()
+        self._history.record()
+        session.set_status(f"{self._count_open()}: the next prompt begins another one.")
 
-    def take(self, wanted: Draft) -> None:
-        """Take an object in hand that was left open."""
-        if self._controller.must_wait:
-            self._controller.notify("An object is being written: wait a moment, then try again.")
+    def next_object(self) -> None:
+        """Switch to the pending draft that was left open first; repeated, this goes through all of them."""
+        pending = self._session.drafts.pending
+        if not pending:
+            self._session.notify("No other object is open: begin one beside this one first.")
             return
-        self._controller.asking.give_up()
-        self._controller.open.take(wanted, keep=self._controller.has_prompts(self._controller.open.now))
-        self.show_all()
-        self._controller.undoing.record()
-        self._controller.set_status(f"{self._count_open()}.")
-        self._controller.asking.request()
+        self.switch_to(pending[0])
 
-    def _count_open(self) -> str:
-        count = len(self._controller.open.pending) + self._controller.has_prompts(self._controller.open.now)
-        return f"{count} object{' is' if count == 1 else 's are'} open"
+    def switch_to(self, draft: Draft) -> None:
+        """Make a pending draft the current one."""
+        session = self._session
+        if session.must_wait:
+            session.notify(BUSY)
+            return
+        self._requests.cancel()
+        session.drafts.take(draft, keep=session.is_begun)
+        self._preview.show_all()
+        self._history.record()
+        session.set_status(f"{self._count_open()}.")
+        self._requests.request()
 
-    def show_all(self) -> None:
-        """Show what the object in hand is, and the others as they wait."""
-        self._controller.hover.leave()
-        self._controller.prompts.begin(self._controller.open.now.number)
-        self._controller.show()
-        self._controller.show_parked()
+    def switch_to_number(self, number: int) -> None:
+        """Switch to the draft of a prompt that the user selected."""
+        draft = self._session.drafts.numbered(number)
+        if draft is not None and draft in self._session.drafts.pending:
+            self.switch_to(draft)
 
-    def on_selected(self, number: int) -> None:
-        """Take up the object of a prompt that the user selected."""
-        wanted = self._controller.open.numbered(number)
-        if wanted is not None and wanted in self._controller.open.pending:
-            self.take(wanted)
+    def cycle(self, step: int = 1) -> None:
+        """Show the next candidate, or the one `step` further; the next request of the draft refines it."""
+        draft = self._session.current
+        if draft.is_as_accepted and draft.candidates:
+            self._requests.ask_for_another(draft, step)
+        elif draft.candidates:
+            draft.selected = draft.size = (draft.selected + step) % len(draft.candidates)
+            draft.chosen = draft.candidates[draft.selected]
+            self._preview.show()
+        else:
+            self._preview.next_hovered_size(step)
 
-    def refine(self, position: Any) -> None:
-        """Take up the object at a position of the world: its mask is the prompt, and accept replaces it."""
-        if self._controller.image is None or self._controller.must_wait:
+    def choose_size(self, index: int) -> None:
+        """Show one of the three candidates."""
+        draft = self._session.current
+        if draft.is_as_accepted:
+            self._requests.ask_for_another(draft, size=index)
+        else:
+            self.cycle(index - draft.selected)
+
+    def pick(self, position: Any) -> None:
+        """Correct the object at a world position: its mask is the prompt, and the next commit replaces it."""
+        session, image = self._session, self._session.image
+        if image is None or session.must_wait:
             return
         try:
-            plane = adapters.plane_of(self._controller.viewer, self._controller.image)
+            plane = adapters.plane_of(session.viewer, image)
         except NapariSamError as error:
-            self._controller.notify(str(error))
+            session.notify(str(error))
             return
-        place = world.to_data(self._controller.viewer, self._controller.image, position)
-        row, col = (float(place[axis]) for axis in plane.axes)
-        pending = self._controller.open.parked_at(plane, row, col)
+        point = world.to_data(session.viewer, image, position)
+        row, col = (float(point[axis]) for axis in plane.axes)
+        pending = session.drafts.pending_at(plane, row, col)
         if pending is not None:
-            self.take(pending)
+            self.switch_to(pending)
             return
-        labels = [
-            layer
-            for layer in self._controller.viewer.layers
-            if isinstance(layer, Labels) and not self._controller.is_own(layer)
-        ]
-        layers = refine.layers_to_search(labels, self._controller.target, self._controller.image)
-        job = lambda _: refine.pick_object(layers, plane, (row, col))  # noqa: E731
-        self._controller.asking.give_up()  # What waits for its turn gives way to this.
-        self._controller.runner.submit(job, self._on_refinement, self._on_no_refinement, self._controller.set_status)
+        layers = layers_to_search(session.outputs, session.target, image)
+        job = lambda _: pick_object(layers, plane, (row, col))  # noqa: E731
+        self._requests.cancel()  # The search takes the place of a waiting request.
+        self._runner.submit(job, self._on_picked, self._on_not_picked, session.set_status)
 
-    def _on_refinement(self, found: PickedObject | None) -> None:
-        if found is None:
-            self._on_no_refinement(PromptError("There is no object to correct: Ctrl+click on one of the output."))
-            return
-        self.clear()
-        self._controller.set_target(found.layer)
-        if self._controller.target is not found.layer:
-            return
-        if self._controller.objects.object(found.label) is not None:
-            self._controller.objects.reopen(found.label, found.plane)
-        else:
-            self.take_up(found)
-
-    def take_up(self, found: PickedObject, prompts: Prompts | None = None, size: int | None = None) -> None:
-        """Go on with an object of the output, which the next accept replaces; its mask is shown as it is.
+    def reopen(self, label: int, plane: Plane | None = None) -> None:
+        """Correct an accepted object: its prompts are drawn again, and the next commit replaces it.
 
         Parameters
         ----------
-        found
-            Which one.
-        prompts
-            What it was segmented by, drawn again.
-        size
-            Which of the three candidates it was.
+        label
+            Label of the object.
+        plane
+            Plane of the part to correct; by default the plane in view, else the one that was accepted last.
         """
-        opened, image = self._controller.open.begin(found, size), self._controller.image
-        self._controller.prompts.begin(opened.number)
-        if image is not None:
+        session, objects = self._session, self._objects
+        journal, labelled = objects.journal, objects.get(label)
+        if journal is None or labelled is None or session.image is None:
+            session.notify(f"The journal knows no object {label}: choose one of the table.")
+            return
+        if session.must_wait:
+            session.notify(BUSY)
+            return
+        part = labelled.part(plane or session.plane or labelled.plane) or labelled.parts[-1]
+        self.clear()
+        if session.plane != part.plane:
+            objects.look_at(part)
+        try:
+            picked, size = objects.picked(journal, label, part)
+        except NapariSamError as error:
+            session.notify_error(error)
+            return
+        self.correct(picked, part.prompts, size)
+
+    def correct(self, picked: PickedObject, prompts: Prompts | None = None, size: int | None = None) -> None:
+        """Begin a draft that replaces an object of the output and shows its mask.
+
+        Parameters
+        ----------
+        picked
+            The object.
+        prompts
+            The prompts that it was segmented with, which are drawn again; None where they are unknown.
+        size
+            Index of the candidate that it was, or None where that is unknown.
+        """
+        session = self._session
+        draft = session.drafts.begin(picked, size)
+        session.prompts.begin(draft.number)
+        if session.image is not None:
             if prompts is not None:
-                self._controller.prompts.put(prompts, image, found.plane)
-            opened.reopened = self._controller.asking.prompts_on(opened, image, found.plane)
-        self._controller.undoing.record()
-        self._controller.asking.request()
-
-    def after_change(self, layer: Labels, labels: Sequence[int]) -> None:
-        """Let go of objects that were changed otherwise while they were to be corrected."""
-        for each in self._controller.open.open:
-            old = each.refining
-            if old is not None and old.layer is layer and old.label in labels:
-                self.drop(each)
-                self._controller.undoing.history.forget_object(each, self._controller.open.now)
-
-    def _on_no_refinement(self, error: Exception) -> None:
-        self._controller.notify(sentence(error))
-        if self._controller.has_prompts(self._controller.open.now):
-            self._controller.asking.request()
-        elif self._controller.warming:
-            self._controller.asking.warm_up()
+                session.prompts.put(prompts, session.image, picked.plane)
+            draft.reopened = prompts_on(session, draft, picked.plane)
+        self._history.record()
+        self._requests.request()
 
     def clear(self) -> None:
-        """Remove the prompts of the object in hand, and its preview; undo brings them back."""
-        if self._controller.has_prompts(self._controller.open.now):
-            self.drop(self._controller.open.now)
-            self._controller.undoing.record()
+        """Remove the prompts of the current draft and its preview; undo brings them back."""
+        if self._session.is_begun:
+            self.discard(self._session.current)
+            self._history.record()
         else:
-            self._controller.asking.forget_answer()
+            self._requests.forget_answer()
 
-    def drop(self, gone: Draft) -> None:
-        """Do without an open object."""
-        self._controller.prompts.remove(gone.number)
-        self._controller.asking.give_up(gone)
-        if gone in self._controller.open.pending:
-            self._controller.open.pending.remove(gone)
-            self._controller.show_parked()
+    def discard(self, draft: Draft) -> None:
+        """Remove an open draft and its prompts."""
+        session = self._session
+        session.prompts.remove(draft.number)
+        self._requests.cancel(draft)
+        if draft in session.drafts.pending:
+            session.drafts.pending.remove(draft)
+            self._preview.show_pending()
             return
-        self._controller.prompts.begin(self._controller.open.begin().number)
-        self._controller.asking.forget_answer()
+        session.prompts.begin(session.drafts.begin().number)
+        self._requests.forget_answer()
 
-    def forget_all(self) -> None:
-        """Do without all open objects."""
-        self._controller.asking.give_up()
-        for each in (*self._controller.open.open, *self._controller.open.waiting):
-            self._controller.prompts.remove(each.number)
-        self._controller.open.forget_all()
-        self._controller.prompts.begin(self._controller.open.now.number)
-        self._controller.show_parked()
-        self._controller.asking.forget_answer()
-        self._controller.undoing.begin()
+    def discard_all(self) -> None:
+        """Remove all drafts except the one that is being written, with their prompts and their undo steps."""
+        session = self._session
+        self._requests.cancel()
+        for draft in (*session.drafts.open, *session.drafts.queued):
+            session.prompts.remove(draft.number)
+        session.drafts.forget_all()
+        session.prompts.begin(session.current.number)
+        self._preview.show_pending()
+        self._requests.forget_answer()
+        self._history.begin()
 
-    def follow_parked(self) -> None:
-        """Let go of objects that were left open and have no prompts any more, and of answers to other prompts."""
-        changed = False
-        before, now = self._controller.undoing.history.drawn, self._controller.prompts.drawn
-        for each in list(self._controller.open.pending):
-            if not self._controller.has_prompts(each):
-                self._controller.open.pending.remove(each)
-            elif before is None or before.of(each.number).is_like(now.of(each.number)):
+    def discard_outdated(self, layer: Labels, labels: Sequence[int]) -> None:
+        """Discard drafts whose source object was modified elsewhere."""
+        for draft in self._session.drafts.open:
+            replaced = draft.replaces
+            if replaced is not None and replaced.layer is layer and replaced.label in labels:
+                self.discard(draft)
+                self._history.forget(draft)
+
+    def discard_target(self, layer: Labels) -> None:
+        """Discard the drafts that replace objects of a layer that was deleted."""
+        replaced = [draft.replaces.label for draft in self._session.drafts.open if draft.replaces is not None]
+        self.discard_outdated(layer, replaced)
+
+    def follow_prompts(self) -> None:
+        """Record that the user changed prompts: drop pending drafts without any, and answers to other prompts."""
+        changed, pending = False, self._session.drafts.pending
+        before, now = self._history.drawn, self._session.prompts.drawn
+        for draft in list(pending):
+            if not self._session.has_prompts(draft):
+                pending.remove(draft)
+            elif before.of(draft.number).is_like(now.of(draft.number)):
                 continue
             else:
-                each.forget_prompts()
+                draft.forget_prompts()
             changed = True
         if changed:
-            self._controller.show_parked()
+            self._preview.show_pending()
+        self._history.record()
+        self._requests.request()
 
-    def return_to(self, moment: Snapshot) -> None:
-        """Let the prompts and the open objects be as they were at another moment."""
-        if self._controller.image is None:
+    def restore(self, snapshot: Snapshot) -> None:
+        """Return the prompts and the open drafts to an earlier or later state."""
+        session = self._session
+        if session.image is None:
             return
-        before = self._controller.prompts.drawn
-        if not self._controller.must_wait:
-            self._controller.asking.give_up()
-        self._controller.prompts.put_back(moment.drawn, self._controller.image)
-        self._controller.open.pending, self._controller.open.now = list(moment.pending), moment.now
-        for each in self._controller.open.open:
-            if not before.of(each.number).is_like(moment.drawn.of(each.number)):
-                each.forget_prompts()
-        self.show_all()
-        self._controller.asking.request()
+        before = session.prompts.drawn
+        if not session.must_wait:
+            self._requests.cancel()
+        session.prompts.put_back(snapshot.drawn, session.image)
+        session.drafts.pending, session.drafts.current = list(snapshot.pending), snapshot.current
+        for draft in session.drafts.open:
+            if not before.of(draft.number).is_like(snapshot.drawn.of(draft.number)):
+                draft.forget_prompts()
+        self._preview.show_all()
+        self._requests.request()
+
+    def _on_picked(self, picked: PickedObject | None) -> None:
+        if picked is None:
+            self._on_not_picked(PromptError("There is no object to correct: Ctrl+click on one of the output."))
+            return
+        self.clear()
+        self._session.set_target(picked.layer)
+        if self._session.target is not picked.layer:
+            return
+        if self._objects.get(picked.label) is not None:
+            self.reopen(picked.label, picked.plane)
+        else:
+            self.correct(picked)
+
+    def _on_not_picked(self, error: Exception) -> None:
+        self._session.notify_error(error)
+        if self._session.is_begun:
+            self._requests.request()
+        elif self._session.is_warming:
+            self._requests.warm_up()
+
+    def _count_open(self) -> str:
+        count = len(self._session.drafts.pending) + self._session.is_begun
+        return f"{count} object{' is' if count == 1 else 's are'} open"

@@ -1,8 +1,7 @@
-"""Refine: an object that stands in a Labels layer already, taken up as the prompt for a better mask of its own."""
+"""Pick an existing object of a Labels layer, to correct it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +10,7 @@ from scipy import ndimage
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.labels.regions import loaded
+from napari_sam.plugin.drafts import PickedObject
 from napari_sam.plugin.layers import labels as labels_layer
 
 if TYPE_CHECKING:
@@ -18,38 +18,12 @@ if TYPE_CHECKING:
 
     from napari.layers import Image, Labels
 
-    from napari_sam.journal.entries import Provenance
-
-# First window that is searched for the object's border; it doubles until the object lies inside.
+# Side of the first window that is searched for the object's border, in pixels; it doubles until the object is inside.
 WINDOW = 512
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PickedObject:
-    """An object that the next accept replaces.
-
-    Parameters
-    ----------
-    layer, label
-        Where it stands.
-    plane, mask
-        Its pixels: those of the label that hang together with the one that was clicked.
-    hint
-        The mask that is a prompt as long as the user draws no box and no outline, or None.
-    made
-        How its mask was made, where that is known.
-    """
-
-    layer: Labels
-    label: int
-    plane: Plane
-    mask: Mask
-    hint: Mask | None = None
-    made: Provenance | None = None
-
-
 def pick_object(layers: Sequence[Labels], plane: Plane, point: tuple[float, float]) -> PickedObject | None:
-    """Return the object at a point of a plane in the first of some layers that has one there; reads what it needs.
+    """Return the object at a point of a plane, in the first of some layers that has one there; reads only its window.
 
     Raises
     ------
@@ -57,14 +31,15 @@ def pick_object(layers: Sequence[Labels], plane: Plane, point: tuple[float, floa
         The labels cannot be read.
     """
     for layer in layers:
-        found = _object_at(layer, plane, point)
-        if found is not None:
-            return PickedObject(layer, found[0], plane, found[1], found[1])
+        labelled = _object_at(layer, plane, point)
+        if labelled is not None:
+            label, mask = labelled
+            return PickedObject(layer, label, plane, mask, mask)
     return None
 
 
 def layers_to_search(layers: Sequence[Labels], target: Labels | None, image: Image) -> list[Labels]:
-    """Return the layers whose objects can be refined: the output first, then what lies on the image, topmost first."""
+    """Return the layers whose objects can be corrected: the output, then visible ones on the image, topmost first."""
     first = [] if target is None else [target]
     others = [layer for layer in reversed(layers) if layer is not target and layer.visible]
     return first + [layer for layer in others if labels_layer.fits(layer, image)]

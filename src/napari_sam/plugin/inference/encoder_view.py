@@ -1,4 +1,4 @@
-"""EncoderView: the very input of the encoder for the last answer, as a picture for the widget."""
+"""EncoderView: show the exact encoder input behind the latest prediction."""
 
 from __future__ import annotations
 
@@ -13,23 +13,20 @@ from napari_sam.plugin.workers.runner import Work
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
     from napari_sam.core.tiles import Tile
+    from napari_sam.plugin.drafts import Draft
     from napari_sam.plugin.inference.jobs import Jobs
-    from napari_sam.plugin.workers.runner import Runner
-    from napari_sam.segmenter import Candidates
 
-# As many pixels as a picture of that side shows need not be kept in full.
+# Largest side of the picture in pixels; the widget shows fewer.
 VIEW_SIDE = 128
 
 
 class EncoderView:
-    """Renders the tile of an answer once nothing else is to be done.
+    """Renders the tile of an answer when the runner is idle.
 
     Parameters
     ----------
     jobs
         Keeps the segmenter that made the answer.
-    runner
-        Is asked to work on.
 
     Attributes
     ----------
@@ -41,17 +38,19 @@ class EncoderView:
 
     changed = Signal()
 
-    def __init__(self, jobs: Jobs, runner: Runner) -> None:
+    def __init__(self, jobs: Jobs) -> None:
         self.pixels: NDArray[np.uint8] | None = None
-        self._jobs, self._runner = jobs, runner
+        self._jobs = jobs
         self._wanted: tuple[Plane, Tile] | None = None
         self._shown: tuple[Plane, Tile] | None = None
 
-    def look_at(self, candidates: Candidates) -> None:
-        """Show the tile of an answer, soon."""
-        tile = candidates.best.tile
-        if tile is not None:
-            self._wanted = candidates.plane, tile
+    def show_answered(self, draft: Draft) -> None:
+        """Show the tile of a draft's answer, as soon as the runner is idle; an accepted mask has none."""
+        if draft.is_as_accepted:
+            self.forget()
+        tile = None if draft.candidates is None else draft.candidates.best.tile
+        if draft.candidates is not None and tile is not None:
+            self._wanted = draft.candidates.plane, tile
 
     def forget(self) -> None:
         """Show nothing: the image is another one, or it is seen otherwise."""

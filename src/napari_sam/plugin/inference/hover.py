@@ -102,9 +102,12 @@ class HoverSearch:
 
 
 class HoverHost(Protocol):
-    """The part of the controller that previews need."""
+    """Draws previews, and tells whether there may be one."""
 
-    image: Image | None
+    @property
+    def image(self) -> Image | None:
+        """The image that is segmented, or None."""
+        ...
 
     @property
     def may_hover(self) -> bool:

@@ -1,4 +1,4 @@
-"""Encoding ahead of the user: what is in view, then what lies around it; and whole planes on demand."""
+"""Prefetcher: encode the tiles in view and around it ahead of clicks, and whole planes on demand."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_sam.core.geometry import Box, Plane
@@ -19,32 +17,31 @@ from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import NapariSamError
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
+from napari_sam.plugin.layers.coverage import coverage_of, make_coverage, show_coverage
 from napari_sam.plugin.workers.runner import Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari.components import ViewerModel
-    from napari.layers import Image, Labels
+    from napari.layers import Labels, Layer
 
     from napari_sam.plugin.inference.jobs import Jobs
+    from napari_sam.plugin.session import Session
     from napari_sam.plugin.workers.runner import Report, Runner
 
 Extent = Literal["view", "plane", "volume"]
 
-# As many as the memory that embeddings may take holds, with room for the tiles of clicks.
+# Most tiles of a plan: as many as the memory for embeddings holds, with room for the tiles of clicks.
 MAX_AHEAD = 240
 COARSER = 2
-# A slice of bulk work ends after so long, so that a click need not wait for more than that and one tile.
+# Length of a slice of bulk work: a click waits no longer than that and one tile.
 SLICE_SECONDS = 0.05
 REDRAW_SECONDS = 0.2
-# Of the coverage's picture along a tile.
-CELLS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the user looks at: a box of a plane, and the level whose pixels are about as large as the screen's."""
+    """A view of a plane: its box, and the level whose pixels are about as large as the screen's."""
 
     plane: Plane
     box: Box
@@ -52,7 +49,7 @@ class View:
 
 
 def plan_ahead(grid: TileGrid, view: View, shape: tuple[int, ...]) -> list[TileKey]:
-    """Return the tiles that the user will most likely need, the most likely first.
+    """Return the tiles that the user will most likely need, most likely first.
 
     Those in view at the level of the screen, from its middle outwards; the coarser ones over it, that a click on
     something large needs; those around the view; and the view on the planes before and after.
@@ -62,9 +59,9 @@ def plan_ahead(grid: TileGrid, view: View, shape: tuple[int, ...]) -> list[TileK
     grid
         The tiles of the plane.
     view
-        What is looked at.
+        The view.
     shape
-        Of the volume.
+        Shape of the volume.
     """
     level = grid.clamp(view.level)
     seen = _from_the_middle(grid, level, view.box)
@@ -103,25 +100,23 @@ def _neighbours(plane: Plane, shape: tuple[int, ...]) -> Iterator[Plane]:
 
 
 class Prefetcher:
-    """Encodes while nothing else is to be done, and shows what is ready.
+    """Encodes while the runner is idle, and outlines the tiles that are ready.
 
     Parameters
     ----------
-    viewer
-        The viewer's model.
+    session
+        The viewer and its image.
     jobs
         Keeps the segmenter that all jobs share.
     runner
-        Is asked to work on.
-    tell
-        Shows one sentence to the user.
+        Asks for the next job when it is idle.
 
     Attributes
     ----------
     changed
         Emitted when `progress` changed.
-    image
-        The layer that is worked on, or None.
+    encoded
+        Emitted when a tile was encoded.
     enabled
         Whether the view is encoded ahead.
     progress
@@ -131,29 +126,25 @@ class Prefetcher:
     """
 
     changed = Signal()
+    encoded = Signal()
 
-    def __init__(self, viewer: ViewerModel, jobs: Jobs, runner: Runner, notify: Callable[[str], None]) -> None:
-        self.viewer = viewer
-        self.image: Image | None = None
+    def __init__(self, session: Session, jobs: Jobs, runner: Runner) -> None:
         self.enabled = True
         self.show = True
         self.progress: EncodeProgress | None = None
         self.coverage: Labels | None = None
-        self._jobs = jobs
-        self._runner = runner
-        self._tell = notify
+        self._session, self._jobs, self._runner = session, jobs, runner
         self._plan: list[TileKey] = []
         self._view: View | None = None
         self._bulk: Iterator[EncodeProgress] | None = None
         self._drawn = 0.0
-        runner.set_idle(self.next_work)
 
     def moved(self) -> None:
-        """Drop what was planned: the view moves on."""
+        """Drop the plan, because the view moves."""
         self._plan = []
 
     def rested(self) -> None:
-        """Plan what to encode for the view as it is now."""
+        """Plan the tiles to encode for the present view."""
         encoder = self._encoder()
         self._plan = []
         self._view = None
@@ -162,7 +153,7 @@ class Prefetcher:
             self._remove_coverage()
             return
         self._view = view
-        self.redraw()  # First: napari tells of a new layer as of a view that moved.
+        self.redraw()  # First: a new layer emits the same events as a view that moves.
         if self.enabled:
             plan = plan_ahead(encoder.grid(view.plane), view, encoder.volume.shape)
             self._plan = [place for place in plan if not encoder.is_ready(*place)]
@@ -173,7 +164,7 @@ class Prefetcher:
         encoder = self._encoder()
         view = self._current_view()
         if encoder is None or view is None:
-            self._tell("There is nothing to encode yet: choose an image and wait until the model is loaded.")
+            self._session.notify("There is nothing to encode yet: choose an image and wait until the model is loaded.")
             return
         self.cancel()
         try:
@@ -181,7 +172,7 @@ class Prefetcher:
             if store is None or store.read_only:
                 store = EmbeddingStore.default()
         except NapariSamError as error:
-            self._tell(str(error))
+            self._session.notify(str(error))
             return
         planes = self._jobs.planes_like(view.plane) if extent == "volume" else [view.plane]
         places = TileSweep(encoder, planes, [view.level], view.box if extent == "view" else None)
@@ -191,15 +182,26 @@ class Prefetcher:
         self._runner.wake()
 
     def cancel(self) -> None:
-        """Stop a bulk run after the tile in hand; what was encoded stays in the store."""
+        """Stop a bulk run after the current tile; what was encoded stays in the store."""
         self._bulk = self.progress = None
         self.changed.emit()
 
     def close(self) -> None:
         """Stop everything and take the coverage away."""
         self.moved()
-        self._bulk = self.progress = self.image = None
+        self._bulk = self.progress = None
         self._remove_coverage()
+
+    def place(self) -> None:
+        """Move the coverage to where the image lies."""
+        if self.coverage is not None and self._session.image is not None:
+            own_layers.place_on(self.coverage, self._session.image)
+
+    def forget(self, layer: Layer) -> None:
+        """Show no coverage once the user deleted its layer."""
+        if layer is self.coverage:
+            self.coverage, self.show = None, False
+            self.changed.emit()
 
     @property
     def is_encoding(self) -> bool:
@@ -214,18 +216,19 @@ class Prefetcher:
         while self._plan:
             place = self._plan.pop(0)
             if not encoder.is_ready(*place):
-                return Work(_encode_quietly(encoder, place), lambda _: self.redraw(soon=True), self._on_plan_error)
+                return Work(_encode_quietly(encoder, place), self._on_tile, self._on_plan_error)
         if self._bulk is not None:
             bulk = self._bulk
             return Work(_slice_of(bulk), lambda now: self._on_slice(bulk, now), lambda e: self._on_bulk_error(bulk, e))
         return None
 
     def redraw(self, *, soon: bool = False) -> None:
-        """Outline the tiles in view that are ready; with `soon`, not more than a few times a second."""
+        """Outline the tiles in view that are ready; with `soon`, at most a few times a second."""
         if soon and self._plan and time.monotonic() - self._drawn < REDRAW_SECONDS:
             return
         encoder, view = self._encoder(), self._view
-        if encoder is None or view is None or self.image is None or not self.show:
+        image = self._session.image
+        if encoder is None or view is None or image is None or not self.show:
             self._remove_coverage()
             return
         self._drawn = time.monotonic()
@@ -234,32 +237,34 @@ class Prefetcher:
         tiles = _from_the_middle(grid, level, view.box.grown(max(grid.spans(level)) / 2))
         ready = [tile for tile in tiles if encoder.is_ready(view.plane, tile)]
         if self.coverage is None:
-            self.coverage = own_layers.make_coverage(self.image)
-            own_layers.insert_above(self.viewer, self.coverage, self.image)
-        own_layers.show_coverage(self.coverage, self.image, view.plane, coverage_of(tiles, ready))
+            self.coverage = make_coverage(image)
+            own_layers.insert_above(self._session.viewer, self.coverage, image)
+        show_coverage(self.coverage, image, view.plane, coverage_of(tiles, ready))
 
     def _remove_coverage(self) -> None:
         layer, self.coverage = self.coverage, None  # First, or its removal would be taken for the user's.
-        if layer is not None and layer in self.viewer.layers:
-            self.viewer.layers.remove(layer)
+        if layer is not None and layer in self._session.viewer.layers:
+            self._session.viewer.layers.remove(layer)
 
     def _current_view(self) -> View | None:
-        if self.image is None:
+        viewer, image, plane = self._session.viewer, self._session.image, self._session.plane
+        if image is None or plane is None:
             return None
-        try:
-            plane = adapters.plane_of(self.viewer, self.image)
-        except NapariSamError:
-            return None
-        box = adapters.view_of(self.viewer, self.image, plane)
-        level = round(math.log2(adapters.downsample_of(self.viewer, self.image, plane)))
+        box = adapters.view_of(viewer, image, plane)
+        level = round(math.log2(adapters.downsample_of(viewer, image, plane)))
         return View(plane, box, level)
 
     def _encoder(self) -> TileEncoder | None:
-        segmenter = self._jobs.segmenter_of(self.image) if self.image is not None else None
+        image = self._session.image
+        segmenter = None if image is None or self._session.is_closed else self._jobs.segmenter_of(image)
         return None if segmenter is None else segmenter.encoder
 
+    def _on_tile(self, _: None) -> None:
+        self.redraw(soon=True)
+        self.encoded.emit()
+
     def _on_plan_error(self, error: Exception) -> None:
-        """Give up quietly: a click there will say what is wrong."""
+        """Stop without a message: a click there reports the error."""
         self._plan = []
 
     def _on_slice(self, bulk: Iterator[EncodeProgress], now: EncodeProgress | None) -> None:
@@ -268,15 +273,16 @@ class Prefetcher:
         if now is None:
             done, self._bulk, self.progress = self.progress, None, None
             if done is not None:
-                self._tell(f"Encoded {done.encoded} tiles; {done.known} were there, {done.empty} are empty.")
+                self._session.notify(f"Encoded {done.encoded} tiles; {done.known} were there, {done.empty} are empty.")
         else:
             self.progress = now
         self.changed.emit()
+        self.encoded.emit()
 
     def _on_bulk_error(self, bulk: Iterator[EncodeProgress], error: Exception) -> None:
         if bulk is self._bulk:
             self.cancel()
-            self._tell(str(error))
+            self._session.notify(str(error))
 
 
 def _encode_quietly(encoder: TileEncoder, place: TileKey) -> Callable[[Report], None]:
@@ -304,21 +310,3 @@ def _slice_of(bulk: Iterator[EncodeProgress]) -> Callable[[Report], EncodeProgre
         return now
 
     return job
-
-
-def coverage_of(tiles: list[Tile], ready: list[Tile]) -> tuple[Box, NDArray[np.uint8], tuple[float, float]] | None:
-    """Return which tiles are ready: the box of all, its cells (1 where a ready one owns them), and a cell's size."""
-    if not tiles:
-        return None
-    box = tiles[0].owned
-    for tile in tiles[1:]:
-        box = box.union(tile.owned)
-    height, width = (max(step * tiles[0].side / CELLS, 1.0) for step in tiles[0].step)
-    cells = np.zeros((math.ceil(box.height / height), math.ceil(box.width / width)), np.uint8)
-    for tile in ready:
-        own = tile.owned.moved(-box.top, -box.left)
-        # Rounded alike on both sides, so neighbours share no cell; the last ones take what is left.
-        bottom = None if own.bottom >= box.height else max(round(own.bottom / height), 1)
-        right = None if own.right >= box.width else max(round(own.right / width), 1)
-        cells[round(own.top / height) : bottom, round(own.left / width) : right] = 1
-    return box, cells, (height, width)

@@ -1,292 +1,336 @@
-"""PredictionRequests: questions about the open objects, one at a time, and what becomes of their answers."""
+"""PredictionRequests: ask the model about drafts, one request at a time, and keep the answers with them."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from psygnal import Signal
+
 from napari_sam.core.masks import Mask
 from napari_sam.errors import NapariSamError
+from napari_sam.journal.discovery import provenance
 from napari_sam.plugin.drafts import Draft
 from napari_sam.plugin.inference.hover import CursorPosition
-from napari_sam.plugin.inference.jobs import Answer, CleanedCandidates, Request
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers.adapters import LayerPrompts
-from napari_sam.plugin.workers.runner import Work, apart, collect_garbage_once
+from napari_sam.plugin.predictions import CleanedCandidates, Prediction, PredictionRequest, is_small
+from napari_sam.plugin.workers.runner import collect_garbage_once
 from napari_sam.segmenter import Candidates
 
 if TYPE_CHECKING:
-    from napari.layers import Image
+    from napari.layers import Labels
 
+    from napari_sam.core.cleaning import Cleaning
     from napari_sam.core.geometry import Plane
-    from napari_sam.plugin.controller import Controller
-
-# A mask in a box of more pixels takes too long to be tidied at every move of the mouse.
-MAX_SYNC_PIXELS = 512**2
+    from napari_sam.journal.entries import Provenance
+    from napari_sam.plugin.inference.hover import Hover
+    from napari_sam.plugin.inference.jobs import Jobs
+    from napari_sam.plugin.inference.prefetch import Prefetcher
+    from napari_sam.plugin.objects.label_layers import LabelLayers
+    from napari_sam.plugin.session import Session
+    from napari_sam.plugin.workers.runner import Runner
 
 
 class PredictionRequests:
-    """Asks for masks; the newest question wins, but for that of an object which was accepted.
+    """Sends requests; the newest one wins, except over that of a draft that was accepted.
 
     Parameters
     ----------
-    controller
-        Whose open objects, prompts and layers these are.
+    session
+        The drafts and what they are asked about.
+    runner
+        Runs the jobs.
+    jobs
+        Makes them.
+    hover
+        Its mask answers a click at the same position.
+    prefetcher
+        Tells whether a better hover mask is still to come.
+    label_layers
+        Tells whether the highest label of the output is known, and learns it with an answer.
 
     Attributes
     ----------
-    warming
-        Whether the model is being loaded ahead of the first prompt.
+    asked
+        Emitted with the draft when a request was sent.
+    answered
+        Emitted with the draft when it has an answer.
+    unanswered
+        Emitted with an accepted draft that gets no answer, and a status line.
+    cleared
+        Emitted when the current draft lost its answer.
+    cleaned
+        Emitted when the current draft was cleaned in another way.
+    warmed
+        Emitted when the model was loaded ahead of the first prompt.
     """
 
-    def __init__(self, controller: Controller) -> None:
-        self._controller = controller
-        self.warming = False
-        self._latest: tuple[Draft, Request] | None = None
-        self._told: tuple[str, ...] = ()
+    asked = Signal(object)
+    answered = Signal(object)
+    unanswered = Signal(object, str)
+    cleared = Signal()
+    cleaned = Signal()
+    warmed = Signal()
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether an answer is under way."""
-        return self._latest is not None
+    def __init__(
+        self,
+        session: Session,
+        runner: Runner,
+        jobs: Jobs,
+        hover: Hover,
+        prefetcher: Prefetcher,
+        label_layers: LabelLayers,
+    ) -> None:
+        self._session, self._runner, self._jobs = session, runner, jobs
+        self._hover, self._prefetcher, self._label_layers = hover, prefetcher, label_layers
+        self._notified: tuple[str, ...] = ()
 
-    def is_about(self, each: Draft) -> bool:
-        """Say whether an answer about an object is under way."""
-        return self._latest is not None and self._latest[0] is each
-
-    def give_up(self, each: Draft | None = None) -> None:
-        """Wait no more for the answer about an object, or for any."""
-        if each is None or self.is_about(each):
-            self._latest = None
+    def cancel(self, draft: Draft | None = None) -> None:
+        """Drop the answer that is under way for a draft, or for any."""
+        if draft is None or self._session.is_asked_about(draft):
+            self._session.request = None
 
     def request(self) -> None:
-        """Ask for the masks of the prompts as they are now; an older answer that is still to come is dropped.
+        """Ask about the prompts as they are now; an older answer that is still under way is dropped.
 
-        First those of the object that was accepted first and has no answer yet, else those of the object in hand.
+        The accepted draft that waits longest for its answer comes first, else the current one.
         """
-        if self._controller.image is None or self._controller.must_wait:
+        session = self._session
+        if session.image is None or session.must_wait:
             return
-        asked = self._controller.open.waiting[0] if self._controller.open.waiting else self._controller.open.now
-        if not self._controller.has_prompts(asked):
-            self._do_without_answer(asked)
+        draft = session.drafts.queued[0] if session.drafts.queued else session.current
+        if not session.has_prompts(draft):
+            self._leave_unanswered(draft)
             return
         try:
-            request = self._request_of(asked, self._controller.image)
-            if request is None or self._take_accepted(asked, request) or self._take_hover(asked, request):
+            request = self._new_request(draft)
+            if request is None or self._take_accepted(draft, request) or self._take_hover(draft, request):
                 return
-            unsearched = self._controller.target is not None and not self._controller.output.is_searched(
-                self._controller.target
-            )
-            job = self._controller.jobs.answer(request, self._controller.target if unsearched else None)
+            job = self._jobs.answer(request, self._unsearched_target)
         except NapariSamError as error:
-            self._do_without_answer(asked)
-            self._controller.notify(str(error))
+            self._leave_unanswered(draft)
+            session.notify(str(error))
             return
-        self._controller.hover.leave()
-        self.warming, asked.is_asked = False, True
-        self._latest = asked, request
-        if asked is self._controller.open.now:
-            self._controller.show_pending()
-        self._controller.set_status("Segmenting ...")
-        self._controller.runner.submit(
+        self._hover.leave()
+        session.is_warming, draft.is_asked = False, True
+        session.request = draft, request
+        self.asked.emit(draft)
+        session.set_status("Segmenting ...")
+        self._runner.submit(
             job,
-            lambda answer: self._on_answer(request, answer),
+            lambda prediction: self._on_answer(request, prediction),
             lambda error: self._on_error(request, error),
-            self._controller.set_status,
+            session.set_status,
         )
 
-    def _request_of(self, asked: Draft, image: Image) -> Request | None:
-        """Return the question to ask about an object; None where it was asked already, or there is nothing to ask.
+    def warm_up(self) -> None:
+        """Load the model before the first click needs it; that click reports an error."""
+        session = self._session
+        if session.image is not None:
+            try:
+                build = self._jobs.builder(session.image, session.channels)
+            except NapariSamError:
+                return
+            session.is_warming = True
+            self._runner.submit(build, self._on_warm, self._on_warm, session.set_status)
+
+    def ask_for_another(self, draft: Draft, step: int = 0, size: int | None = None) -> None:
+        """Ask for the candidates of a draft that shows the mask of the object that it replaces.
+
+        The answer shows candidate `size`, or the one `step` sizes from the shown one; from the best one where that
+        is unknown.
+        """
+        if size is None and draft.size is not None:
+            size = (draft.size + step) % 3
+        draft.size, draft.step = size, step if size is None else 0
+        draft.reopened = draft.answered = None
+        self.request()
+
+    def forget_answer(self, status: str = "") -> None:
+        """Show no answer for the current draft."""
+        self.cancel(self._session.current)
+        self._session.current.forget_answer()
+        self.cleared.emit()
+        self._session.set_status(status)
+
+    def set_cleaning(self, cleaning: Cleaning) -> None:
+        """Clean masks in another way from now on, the shown ones too."""
+        session = self._session
+        session.cleaning = cleaning
+        draft, image, candidates = session.current, session.image, session.candidates
+        if candidates is None or image is None or session.is_busy or session.must_wait:
+            return
+        shape = candidates.plane.shape_in(adapters.shape_of(image))
+
+        def done(cleaned: CleanedCandidates) -> None:
+            if cleaned.candidates is draft.candidates and cleaned.cleaning == session.cleaning:
+                draft.cleaned = cleaned
+                self.cleaned.emit()
+
+        self._runner.submit(
+            lambda _: CleanedCandidates.of(candidates, cleaning, shape), done, session.notify_error, session.set_status
+        )
+
+    def provenance_of(self, draft: Draft) -> Provenance | None:
+        """Return how the shown candidate of a draft was made, or None where that is unknown."""
+        if draft.is_as_accepted and draft.replaces is not None:
+            return draft.replaces.made
+        segmenter, mask, candidates = self._jobs.segmenter, draft.mask, draft.candidates
+        if segmenter is None or mask is None or candidates is None:
+            return None
+        return provenance(segmenter.encoder, mask, candidates.name_of(mask), draft.downsample)
+
+    @property
+    def _unsearched_target(self) -> Labels | None:
+        """The output, if its highest label is not known yet."""
+        target = self._session.target
+        return None if target is None or self._label_layers.is_searched(target) else target
+
+    def _new_request(self, draft: Draft) -> PredictionRequest | None:
+        """Return the request for a draft; None where it was sent already, or where there is nothing to ask.
 
         Raises
         ------
         NapariSamError
             The plane in view has no pixels of the image, or the prompts fit nothing.
         """
-        plane = adapters.plane_of(self._controller.viewer, image)
-        prompts = self.prompts_on(asked, image, plane)
-        self._tell_ignored(prompts.ignored)
-        if prompts.is_empty:
-            status = self._controller.status if prompts.ignored else "Your prompts lie on another plane."
-            self._do_without_answer(asked, status)
+        session = self._session
+        request = resolve(session, draft)
+        if request is None:
             return None
-        if self._is_known(asked, plane, prompts):
+        self._notify_ignored(request.prompts.ignored)
+        if request.prompts.is_empty:
+            status = session.status if request.prompts.ignored else "Your prompts lie on another plane."
+            self._leave_unanswered(draft, status)
             return None
-        if asked.downsample is None:
-            asked.downsample = adapters.downsample_of(self._controller.viewer, image, plane)
-        previous = _previous(asked, prompts)
-        return Request(
-            image,
-            self._controller.channels,
-            plane,
-            prompts,
-            previous,
-            asked.downsample,
-            self._controller.accepting.cleaning,
-        )
+        # napari reports one click by several events.
+        latest = session.request[1] if session.request and session.is_asked_about(draft) else draft.answered
+        if latest is not None and request.is_like(latest):
+            return None
+        draft.downsample = request.downsample
+        return request
 
-    def prompts_on(self, asked: Draft, image: Image, plane: Plane) -> LayerPrompts:
-        """Return the prompts of an object on a plane; of one of the output also its mask, if no other is drawn."""
-        prompts = adapters.prompts_of(self._controller.points, self._controller.shapes, image, plane, asked.number)
-        old = asked.refining
-        if old is not None and prompts.mask is None and prompts.box is None and old.plane == plane:
-            prompts = replace(prompts, mask=old.hint)
-        return prompts
+    def _notify_ignored(self, messages: tuple[str, ...]) -> None:
+        """Say once why a prompt does not count; the others still do."""
+        for message in messages:
+            if message not in self._notified:
+                self._session.notify(message)
+        self._notified = messages
 
-    def _do_without_answer(self, asked: Draft, status: str = "") -> None:
-        """Show no answer to an object; where it was accepted already, the user goes on with it."""
-        if asked in self._controller.open.waiting:
-            self._controller.accepting.reopen(asked)
-            self._controller.set_status(status)
-            self._controller.accepting.advance()
+    def _leave_unanswered(self, draft: Draft, status: str = "") -> None:
+        if draft in self._session.drafts.queued:
+            self.unanswered.emit(draft, status)
         else:
             self.forget_answer(status)
 
-    def _tell_ignored(self, sentences: tuple[str, ...]) -> None:
-        """Say once why a prompt does not count; the others go on counting."""
-        for sentence in sentences:
-            if sentence not in self._told:
-                self._controller.notify(sentence)
-        self._told = sentences
-
-    def _is_known(self, asked: Draft, plane: Plane, prompts: LayerPrompts) -> bool:
-        """Say whether the same was asked last: napari tells of one click by several events."""
-        last = self._latest[1] if self._latest is not None and self.is_about(asked) else asked.answered
-        return (
-            last is not None
-            and last.plane == plane
-            and len(last.prompts.points) == len(prompts.points)
-            and prompts.goes_on_from(last.prompts)
-        )
-
-    def warm_up(self) -> None:
-        """Load the model before the first click asks for it; should that fail, the click will tell."""
-        self.look()
-        if self._controller.image is not None:
-            try:
-                build = self._controller.jobs.builder(self._controller.image, self._controller.channels)
-            except NapariSamError:
-                return
-            self.warming = True
-            self._controller.runner.submit(build, self._on_warm, self._on_warm, self._controller.set_status)
-
-    def look(self) -> None:
-        """Look for work on the image that was left, where nobody has yet; that waits for no model."""
-        image = self._controller.image
-        look = None if image is None else self._controller.journals.look_job(image)
-        if look is not None:
-            notify = lambda _: self._controller.changed.emit()  # noqa: E731
-            apart(self._controller.runner)(Work(lambda _: look(), notify, notify))
-
     def _on_warm(self, _: Any) -> None:
         collect_garbage_once()
-        self.warming = False
-        self._controller.set_status("")
-        self._controller.ahead.rested()
+        self._session.is_warming = False
+        self._session.set_status("")
+        self.warmed.emit()
 
-    def _on_answer(self, request: Request, answer: Answer) -> None:
-        if self._latest is None or request is not self._latest[1]:
+    def _on_answer(self, request: PredictionRequest, prediction: Prediction) -> None:
+        session = self._session
+        if session.request is None or request is not session.request[1]:
+            return  # A newer request was sent since.
+        (draft, _), session.request = session.request, None
+        candidates = prediction.candidates
+        if prediction.target is not None and prediction.target in session.viewer.layers:
+            self._label_layers.watch(prediction.target, prediction.highest)
+        draft.candidates, draft.cleaned, draft.answered = candidates, prediction.cleaned, request
+        draft.is_asked = False
+        if draft.step:
+            draft.size, draft.step = (candidates.best_index + draft.step) % len(candidates), 0
+        draft.selected = candidates.best_index if draft.size is None else draft.size
+        is_refined = request.previous is not None or draft.size is not None
+        draft.chosen = candidates[draft.selected] if is_refined else None
+        session.set_status("" if candidates.best.area else "Nothing was found there: add a point or draw a box.")
+        self.answered.emit(draft)
+        self._runner.wake()
+        session.answered.emit()
+
+    def _on_error(self, request: PredictionRequest, error: Exception) -> None:
+        session = self._session
+        if session.request is None or request is not session.request[1]:
             return
-        (asked, _), self._latest = self._latest, None
-        candidates = answer.candidates
-        if answer.target is not None and answer.target in self._controller.viewer.layers:
-            self._controller.output.watch(answer.target, answer.highest)
-        asked.candidates, asked.tidied, asked.answered = candidates, answer.clean, request
-        asked.is_asked = False
-        if asked.step:
-            asked.size, asked.step = (candidates.best_index + asked.step) % len(candidates), 0
-        asked.selected = candidates.best_index if asked.size is None else asked.size
-        goes_on = request.previous is not None or asked.size is not None
-        asked.chosen = candidates[asked.selected] if goes_on else None
-        if asked is self._controller.open.now:
-            self._controller.show()
-        elif asked in self._controller.open.pending:
-            self._controller.show_parked()
-        self._controller.set_status(
-            "" if candidates.best.area else "Nothing was found there: add a point or draw a box."
-        )
-        if self._controller.open.waiting:
-            self._controller.accepting.advance()
-        self._controller.seen.look_at(candidates)
-        self._controller.runner.wake()
-        self._controller.answered.emit()
+        (draft, _), session.request = session.request, None
+        self._leave_unanswered(draft)
+        session.notify_error(error)
 
-    def _on_error(self, request: Request, error: Exception) -> None:
-        if self._latest is None or request is not self._latest[1]:
-            return
-        (asked, _), self._latest = self._latest, None
-        self._do_without_answer(asked)
-        self._controller.notify(sentence(error))
-
-    def forget_answer(self, status: str = "") -> None:
-        """Show no answer to the object in hand."""
-        self.give_up(self._controller.open.now)
-        self._controller.open.now.forget_answer()
-        self._controller.drawing.hide()
-        self._controller.set_status(status)
-
-    def _take_accepted(self, asked: Draft, request: Request) -> bool:
-        """Answer the prompts that an object was reopened with by the mask that it has; say whether it is that."""
-        old, known = asked.refining, asked.reopened
-        if old is None or known is None or request.plane != old.plane or not request.prompts.is_like(known):
+    def _take_accepted(self, draft: Draft, request: PredictionRequest) -> bool:
+        """Answer the unchanged prompts of a reopened object by its accepted mask; say whether they are unchanged."""
+        replaced, prompts = draft.replaces, draft.reopened
+        if replaced is None or prompts is None:
             return False
-        selected = 0 if asked.size is None else asked.size
+        if request.plane != replaced.plane or not request.prompts.is_like(prompts):
+            return False
+        selected = 0 if draft.size is None else draft.size
         # The other sizes are unknown until they are asked for.
-        candidates = Candidates((old.mask,) * 3, selected, old.plane, request.prompts.as_prompts(), request.downsample)
-        self._controller.hover.leave()
-        self._controller.seen.forget()
-        self._latest = asked, request
-        asked.selected = selected
-        clean = CleanedCandidates(candidates, request.cleaning, candidates.masks)  # It was tidied when it was accepted.
-        self._on_answer(request, Answer(candidates, clean=clean))
-        asked.chosen = None
+        candidates = Candidates(
+            (replaced.mask,) * 3, selected, replaced.plane, request.prompts.as_prompts(), request.downsample
+        )
+        self._hover.leave()
+        self._session.request = draft, request
+        draft.selected = selected
+        # It was cleaned when it was accepted.
+        cleaned = CleanedCandidates(candidates, request.cleaning, candidates.masks)
+        self._on_answer(request, Prediction(candidates, cleaned=cleaned))
+        draft.chosen = None
         return True
 
-    def ask_for_another(self, asked: Draft, step: int = 0, size: int | None = None) -> None:
-        """Ask for the masks of an object that is shown as it was accepted.
-
-        Shown is the one of `size`, or the one `step` sizes from what it was; from the best one where that is unknown.
-        """
-        if size is None and asked.size is not None:
-            size = (asked.size + step) % 3
-        asked.size, asked.step = size, step if size is None else 0
-        asked.reopened = asked.answered = None
-        self.request()
-
-    def _take_hover(self, asked: Draft, request: Request) -> bool:
-        """Make the mask under the cursor the answer to a click there; say whether there is one."""
+    def _take_hover(self, draft: Draft, request: PredictionRequest) -> bool:
+        """Answer a single click by the hover mask at its position; say whether there is one."""
         prompts = request.prompts
-        alone = len(prompts.points) == 1 and prompts.labels[0] == 1 and prompts.box is None and prompts.mask is None
-        if not alone or (
-            self._controller.target is not None and not self._controller.output.is_searched(self._controller.target)
-        ):
+        is_click = len(prompts.points) == 1 and prompts.labels[0] == 1 and prompts.box is None and prompts.mask is None
+        if not is_click or self._unsearched_target is not None:
             return False
         (row, col) = prompts.points[0]
-        spot = CursorPosition(request.plane, (float(row), float(col)), request.downsample)
-        found = self._controller.hover.take(spot, self._controller.ahead.is_encoding)
-        if found is None or not (self._controller.accepting.cleaning.changes_nothing or is_small(found[-1])):
+        position = CursorPosition(request.plane, (float(row), float(col)), request.downsample)
+        candidates = self._hover.take(position, self._prefetcher.is_encoding)
+        if candidates is None or not (request.cleaning.changes_nothing or is_small(candidates[-1])):
             return False
-        self._latest = asked, request
-        self._on_answer(request, Answer(found))
-        asked.chosen = found[asked.selected]
+        self._session.request = draft, request
+        self._on_answer(request, Prediction(candidates))
+        draft.chosen = candidates[draft.selected]
         return True
 
 
-def is_small(mask: Mask) -> bool:
-    """Say whether a mask is tidied in no time."""
-    return math.prod(mask.box.pixel_shape) <= MAX_SYNC_PIXELS
+def resolve(session: Session, draft: Draft) -> PredictionRequest | None:
+    """Return the request that a draft's prompts make in the present view, or None without an image.
 
+    Changes nothing, so that two requests can be compared to find duplicates.
 
-def sentence(error: Exception) -> str:
-    """Return what to tell the user of an error."""
-    if isinstance(error, NapariSamError):
-        return str(error)
-    return f"Something went wrong that should not ({type(error).__name__}: {error}): please report it."
-
-
-def _previous(asked: Draft, prompts: LayerPrompts) -> Mask | None:
-    """Return the candidate that the user chose, if the prompts only go on from those that it answered."""
-    if asked.answered is None or asked.chosen is None or not prompts.goes_on_from(asked.answered.prompts):
+    Raises
+    ------
+    NapariSamError
+        The plane in view has no pixels of the image, or the prompts fit nothing.
+    """
+    image = session.image
+    if image is None:
         return None
-    return asked.chosen
+    plane = adapters.plane_of(session.viewer, image)
+    prompts = prompts_on(session, draft, plane)
+    downsample = draft.downsample
+    if downsample is None:
+        downsample = adapters.downsample_of(session.viewer, image, plane)
+    previous = _previous(draft, prompts)
+    return PredictionRequest(image, session.channels, plane, prompts, previous, downsample, session.cleaning)
+
+
+def prompts_on(session: Session, draft: Draft, plane: Plane) -> LayerPrompts:
+    """Return the prompts of a draft on a plane; the mask of the object that it replaces counts if no other is drawn."""
+    assert session.image is not None
+    layers = session.prompts
+    prompts = adapters.prompts_of(layers.points, layers.shapes, session.image, plane, draft.number)
+    replaced = draft.replaces
+    if replaced is not None and prompts.mask is None and prompts.box is None and replaced.plane == plane:
+        prompts = replace(prompts, mask=replaced.hint)
+    return prompts
+
+
+def _previous(draft: Draft, prompts: LayerPrompts) -> Mask | None:
+    """Return the candidate that the user chose, if the prompts only add points to those that it answered."""
+    if draft.answered is None or draft.chosen is None or not prompts.goes_on_from(draft.answered.prompts):
+        return None
+    return draft.chosen

@@ -1,4 +1,4 @@
-"""napari's layers and dims <-> volumes, planes and prompts. World coordinates end here."""
+"""Convert between napari's layers and dims, and planes and prompts. No module below knows world coordinates."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SCRIBBLES = ("path", "line")
 class LayerPrompts:
     """The prompts that two layers hold for one plane of an image; the arguments of `Segmenter.segment`.
 
-    `ignored` holds a sentence for each prompt that cannot count.
+    `ignored` holds a message for each prompt that cannot count.
     """
 
     points: NDArray[np.float64]
@@ -149,7 +149,7 @@ def prompts_of(
     plane: Plane,
     number: int | None = None,
 ) -> LayerPrompts:
-    """Return the prompts that lie in a plane; with `number`, only those of that open object.
+    """Return the prompts that lie in a plane; with `number`, only those of that draft.
 
     Points and scribbles carry their sign in the feature "label" (1 or 0), all of them their object in "object". The
     last rectangle is the box; ellipses and polygons together are the mask; paths and lines are points along them.
@@ -184,7 +184,7 @@ def prompts_of(
                     mask = part if mask is None else _union(mask, part)
                 elif kind in SCRIBBLES:
                     along = _along(corners, shape)
-                    # Before the points: these come one by one, and each answer goes on from the one before.
+                    # Before the points, which are added one by one, each answer refining the one before.
                     at = np.concatenate([along, at])
                     labels = np.concatenate([np.full(len(along), sign), labels])
             except PromptError as error:
@@ -193,7 +193,7 @@ def prompts_of(
 
 
 def signs_of(layer: Points | Shapes) -> NDArray[np.int64]:
-    """Return the sign of each point or shape, 1 or 0; all 1 in a layer that knows none."""
+    """Return the sign of each point or shape, 1 or 0; all 1 in a layer without signs."""
     if LABEL_FEATURE not in layer.features:
         return np.ones(len(layer.data), np.int64)
     # While napari takes shapes away, it has features of those that are gone.
@@ -201,7 +201,7 @@ def signs_of(layer: Points | Shapes) -> NDArray[np.int64]:
 
 
 def numbers_of(layer: Points | Shapes) -> NDArray[np.int64]:
-    """Return the number of the open object that each point or shape belongs to; all 0 in a layer that knows none."""
+    """Return the number of the draft that each point or shape belongs to; all 0 in a layer without numbers."""
     if OBJECT_FEATURE not in layer.features:
         return np.zeros(len(layer.data), np.int64)
     return np.asarray(layer.features[OBJECT_FEATURE], np.int64)[: len(layer.data)]
@@ -238,7 +238,7 @@ def _in_plane(position: NDArray[np.float64], hidden: list[int], plane: Plane) ->
 
 
 def _box_of(corners: NDArray[np.float64], shape: tuple[int, int]) -> Box:
-    """Return the part of a rectangle inside the plane; napari's whole numbers are pixel centres, a box counts edges.
+    """Return the part of a rectangle inside the plane; napari's whole numbers are pixel centers, a box counts edges.
 
     Raises
     ------

@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,6 @@ import numpy as np
 from napari.layers import Labels, Points, Shapes
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
@@ -44,9 +44,8 @@ if TYPE_CHECKING:
 SIGN_COLORS = {1: "#2ca02c", 0: "#d62728"}
 SHAPE_COLORS = {1: "#ffbf00", 0: "#d62728"}
 PREVIEW_COLOR = "#ffe119"
-COVERAGE_COLOR = "#4aa3df"
 PREVIEW_OPACITY, HOVER_OPACITY = 0.5, 0.3
-# Of the array that previews under the cursor are drawn into, and where its place is kept.
+# Side in pixels of the array that hover masks are drawn into; the key of its position in the metadata.
 WINDOW_SIDE = 1024
 OWN = "napari-sam "
 WINDOW = f"{OWN}window"
@@ -56,6 +55,12 @@ MAX_TEXTURE = 16384
 MAX_NAME_BYTES = 180
 # Where a layer's metadata keep the pyramid that it shows.
 PYRAMID = f"{OWN}pyramid"
+# Key in the metadata of a layer of classes for the output that it belongs to, as a weak reference.
+CLASSES = f"{OWN}classes"
+
+
+# The layers that were made here to show something. Not a note in their metadata, which a copy of a layer keeps.
+_display_layers: weakref.WeakSet[Layer] = weakref.WeakSet()
 
 
 def place_on(layer: Layer, image: Image, units: Units = None) -> None:
@@ -67,7 +72,7 @@ def place_on(layer: Layer, image: Image, units: Units = None) -> None:
 
 
 def _is_same(a: Any, b: Any) -> bool:
-    """Compare two values of a layer's transform: napari works a while on each that is set."""
+    """Compare two values of a layer's transform: setting one takes napari some time."""
     first, second = (np.asarray(getattr(each, "affine_matrix", each)) for each in (a, b))
     return np.array_equal(first, second)
 
@@ -111,13 +116,14 @@ def make_shapes(image: Image, units: Units = None) -> Shapes:
 
 def make_preview(image: Image) -> Labels:
     """Return a layer for the mask that is not accepted yet; `show_mask` fills it."""
-    return _make_drawing(image, "SAM preview", PREVIEW_COLOR)
+    return make_drawing(image, "SAM preview", PREVIEW_COLOR)
 
 
-def make_parked(image: Image) -> Labels:
-    """Return a layer for the masks of other objects that are open; `show_picture` fills it."""
+def make_pending(image: Image) -> Labels:
+    """Return a layer for the masks of pending drafts; `show_picture` fills it."""
     layer = Labels(np.zeros((1,) * image.ndim, np.uint8), name="SAM open objects", opacity=0.4, **transform_of(image))
     layer.editable = False
+    _display_layers.add(layer)
     return layer
 
 
@@ -134,8 +140,8 @@ def show_picture(layer: Labels, image: Image, plane: Plane, box: Box, step: int,
     layer.visible = True
 
 
-def _make_drawing(image: Image, name: str, color: str) -> Labels:
-    """Return an empty layer in one colour on an image, which only the plugin draws on."""
+def make_drawing(image: Image, name: str, color: str) -> Labels:
+    """Return an empty layer in one color on an image, which only the plugin draws on."""
     layer = Labels(
         np.zeros((1,) * image.ndim, np.uint8),
         name=name,
@@ -144,7 +150,13 @@ def _make_drawing(image: Image, name: str, color: str) -> Labels:
         **transform_of(image),
     )
     layer.editable = False
+    _display_layers.add(layer)
     return layer
+
+
+def is_display(layer: Layer) -> bool:
+    """Say whether a layer only shows something: it is no output, and has no objects to correct."""
+    return layer in _display_layers or CLASSES in layer.metadata
 
 
 def show_mask(preview: Labels, image: Image, plane: Plane, mask: Mask) -> None:
@@ -156,10 +168,10 @@ def show_mask(preview: Labels, image: Image, plane: Plane, mask: Mask) -> None:
 
 
 def show_hover(preview: Labels, image: Image, plane: Plane, mask: Mask) -> None:
-    """Put a mask into the preview, fainter, as one of many that follow each other.
+    """Draw a mask into the preview, fainter, as one of a quick succession.
 
-    napari takes 25 ms to move a layer or to give it another array, and 2 ms to look at its array again: so the preview
-    is larger than the mask, and stays where it is as long as the next masks lie in it.
+    napari takes 25 ms to move a layer or to replace its array, and 2 ms to show its array again. So the preview is
+    larger than the mask, and stays in place while the next masks lie in it.
     """
     window = _window_of(preview, image, plane)
     if window is None or not window.contains(mask.box):
@@ -172,14 +184,14 @@ def show_hover(preview: Labels, image: Image, plane: Plane, mask: Mask) -> None:
     preview.data.fill(0)
     seen = np.moveaxis(preview.data, plane.axes, (-2, -1))[(0,) * (image.ndim - 2)]
     seen[mask.box.moved(-window.top, -window.left).slices] = mask.pixels
-    # Nobody else is told: napari's list of layers would draw itself anew at every move of the mouse.
+    # Only the canvas gets the event: napari's layer list would redraw itself at every move of the mouse.
     with preview.events.set_data.blocker(preview.events):
         preview.refresh(thumbnail=False, highlight=False, extent=False)
     _let_be_seen(preview, HOVER_OPACITY)
 
 
 def fade(preview: Labels) -> None:
-    """Show a mask fainter, as one that is not the last word."""
+    """Show a mask fainter, as one that is out of date."""
     _let_be_seen(preview, HOVER_OPACITY)
 
 
@@ -347,38 +359,6 @@ def labels_of_pyramid(pyramid: LabelPyramid, image: Image) -> Labels:
     )
     layer.editable = False
     return layer
-
-
-def make_coverage(image: Image) -> Labels:
-    """Return a layer that outlines which tiles are encoded; `show_coverage` fills it."""
-    return _make_drawing(image, "SAM coverage", COVERAGE_COLOR)
-
-
-def show_coverage(
-    layer: Labels,
-    image: Image,
-    plane: Plane,
-    coverage: tuple[Box, NDArray[np.uint8], tuple[float, float]] | None,
-) -> None:
-    """Draw which tiles are encoded; see `coverage_of`."""
-    if coverage is None:
-        layer.data = np.zeros((1,) * image.ndim, np.uint8)
-        return
-    box, cells, size = coverage
-    # Drawn here and not by napari's own contours, of which it complains in three dimensions.
-    cells = np.pad(cells, 1)
-    cells = cells & ~binary_erosion(cells)
-    position, factor = np.array(plane.index, float), np.ones(image.ndim)
-    for axis, start, step in zip(plane.axes, (box.top, box.left), size, strict=True):
-        # The middle of the first cell, which lies outside of the box.
-        position[axis], factor[axis] = start - step / 2 - 0.5, step
-    shape = [1] * image.ndim
-    shape[plane.axes[0]], shape[plane.axes[1]] = cells.shape
-    layer.data = plane.oriented(cells).reshape(shape)
-    # napari works on each of them for 10 ms.
-    for name, value in (("scale", np.asarray(image.scale) * factor), ("translate", translate_to(image, position))):
-        if not np.allclose(getattr(layer, name), value, rtol=1e-12):
-            setattr(layer, name, value)
 
 
 def insert_above(viewer: ViewerModel, layer: Layer, below: Layer) -> None:

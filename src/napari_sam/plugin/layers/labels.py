@@ -17,6 +17,7 @@ from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.labels.regions import WritableArray
 from napari_sam.plugin.layers.adapters import same_place, shape_of
 from napari_sam.plugin.layers.factory import PYRAMID
+from napari_sam.plugin.view.napari_private import draw_box
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -123,7 +124,7 @@ class LayerLabels:
                 layer.refresh()
         elif layer.data is not array:
             layer.data = array  # A wider copy.
-        elif not all(_draw(layer, plane, box) for plane, box in changed):
+        elif not all(draw_box(layer, plane, box) for plane, box in changed):
             layer.refresh()
 
 
@@ -171,35 +172,3 @@ def fits(layer: Labels, image: Image) -> bool:
 def find_highest(layer: Labels) -> int:
     """Return the largest label of a layer; reads all of it, so call it off the GUI thread."""
     return highest_label(layer.data)
-
-
-def _draw(layer: Labels, plane: Plane, box: Box) -> bool:
-    """Draw a box of a numpy layer; say whether that was possible, or whether all must be drawn anew.
-
-    napari works on all of a plane of 32-bit labels at a `refresh`: 160 ms for 4096 x 4096. What it does itself after a
-    stroke of the brush is private, so whatever goes wrong with it is made good by `refresh`.
-    """
-    whole: Any = layer
-    if type(layer.data) is not np.ndarray:
-        return False
-    try:
-        shown = whole._slice_input
-        displayed = tuple(int(axis) for axis in shown.displayed)
-        if len(displayed) != 2 or layer.contour or not layer.loaded:
-            return False
-        point = np.asarray(whole._data_slice.point)
-        hidden = [axis for axis in range(layer.ndim) if axis not in displayed]
-        if set(displayed) == set(plane.axes) and any(round(point[axis]) != plane.index[axis] for axis in hidden):
-            return True  # It is not in view.
-        if set(displayed) != set(plane.axes):
-            return False
-        spans = [slice(at, at + 1) for at in plane.index]
-        spans[plane.axes[0]], spans[plane.axes[1]] = box.slices
-        view = tuple(spans[axis] for axis in displayed)
-        image = whole._slice.image
-        image.view[view] = layer.colormap._data_to_texture(image.raw[view])
-        whole._accumulate_updated_slice(tuple(spans))
-        whole._partial_labels_refresh()
-    except Exception:
-        return False
-    return True

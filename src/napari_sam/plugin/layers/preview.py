@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from napari_sam.core.geometry import Plane
 
-# Of the picture of all parked objects, and how many it can tell apart.
+# Side of the picture of all pending drafts in pixels, and how many drafts it can tell apart.
 MAX_SIDE, MAX_COLORS = 2048, 255
 
 
 class PreviewLayers:
-    """Draws the mask in hand, the one under the cursor, and those of the other open objects.
+    """Draws the mask of the current draft, the one under the cursor, and those of pending drafts.
 
     Parameters
     ----------
@@ -36,40 +36,40 @@ class PreviewLayers:
 
     Attributes
     ----------
-    preview
-        The layer of the mask in hand, or None.
-    parked
-        The layer of the other open objects, or None.
+    current
+        The layer of the current draft and of the mask under the cursor, or None.
+    pending
+        The layer of pending drafts, or None.
     """
 
     def __init__(self, viewer: ViewerModel, above: Callable[[], Sequence[Layer]]) -> None:
         self._viewer, self._above = viewer, above
-        self.preview: Labels | None = None
+        self.current: Labels | None = None
         self.pending: Labels | None = None
 
     @property
-    def layers(self) -> list[Labels]:
-        """Those layers that there are."""
-        return [layer for layer in (self.preview, self.pending) if layer is not None]
+    def existing(self) -> list[Labels]:
+        """The layers that exist."""
+        return [layer for layer in (self.current, self.pending) if layer is not None]
 
     def follow(self, image: Image) -> None:
-        """Let the layers lie where the image does, which was moved; what they show must be drawn anew."""
-        for layer in self.layers:
+        """Move the layers to where the image lies; what they show must be drawn again."""
+        for layer in self.existing:
             own_layers.place_on(layer, image)
 
     def prepare(self, image: Image) -> Labels:
-        """Return the preview's layer, made where it is missing: early, because napari works on a new layer a while."""
-        if self.preview is None:
-            self.preview = own_layers.make_preview(image)
-            own_layers.insert_below(self._viewer, self.preview, *self._above())
-        return self.preview
+        """Return the layer of the current draft, made where it is missing; a new layer takes napari some time."""
+        if self.current is None:
+            self.current = own_layers.make_preview(image)
+            own_layers.insert_below(self._viewer, self.current, *self._above())
+        return self.current
 
     def insert(self, layer: Labels) -> None:
         """Add a layer under all of these."""
-        own_layers.insert_below(self._viewer, layer, *self.layers, *self._above())
+        own_layers.insert_below(self._viewer, layer, *self.existing, *self._above())
 
     def show(self, image: Image, plane: Plane, mask: Mask) -> None:
-        """Draw the mask in hand."""
+        """Draw the mask of the current draft."""
         own_layers.show_mask(self.prepare(image), image, plane, mask)
 
     def show_hover(self, image: Image, plane: Plane, mask: Mask) -> None:
@@ -77,35 +77,32 @@ class PreviewLayers:
         own_layers.show_hover(self.prepare(image), image, plane, mask)
 
     def fade(self) -> None:
-        """Draw what is shown fainter: it is not the answer to what was asked last."""
-        if self.preview is not None and self.preview.visible:
-            own_layers.fade(self.preview)
+        """Draw the mask fainter: it does not answer the latest request."""
+        if self.current is not None and self.current.visible:
+            own_layers.fade(self.current)
 
     def hide(self) -> None:
-        """Draw neither."""
-        if self.preview is not None:
-            self.preview.visible = False
+        """Hide the mask of the current draft and the one under the cursor."""
+        if self.current is not None:
+            self.current.visible = False
 
-    def show_parked(self, image: Image, plane: Plane, masks: Sequence[Mask]) -> None:
-        """Draw the masks of other open objects on a plane, each in its own colour."""
+    def show_pending(self, image: Image, plane: Plane, masks: Sequence[Mask]) -> None:
+        """Draw the masks of pending drafts on a plane, each in its own color."""
         if not masks:
             if self.pending is not None:
                 self.pending.visible = False
             return
         if self.pending is None:
-            self.pending = own_layers.make_parked(image)
-            own_layers.insert_below(self._viewer, self.pending, *self.layers, *self._above())
+            self.pending = own_layers.make_pending(image)
+            own_layers.insert_below(self._viewer, self.pending, *self.existing, *self._above())
         own_layers.show_picture(self.pending, image, plane, *overview(masks[:MAX_COLORS], MAX_SIDE))
 
-    def forget(self, layer: Layer) -> bool:
-        """Do without a layer that was deleted; say whether it was one of these."""
-        if layer is self.preview:
-            self.preview = None
+    def forget(self, layer: Layer) -> None:
+        """Forget a layer that was deleted, if it is one of these."""
+        if layer is self.current:
+            self.current = None
         elif layer is self.pending:
             self.pending = None
-        else:
-            return False
-        return True
 
 
 def overview(masks: Sequence[Mask], most: int) -> tuple[Box, int, NDArray[np.uint8]]:

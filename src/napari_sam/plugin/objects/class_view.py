@@ -1,4 +1,4 @@
-"""Classes as the viewer shows them: the output in the colours of the classes, and the class numbers as a layer."""
+"""ClassView: show the output in the colors of its classes, and the class numbers as a layer."""
 
 from __future__ import annotations
 
@@ -18,30 +18,23 @@ from napari_sam.journal.semantic import ClassMap, write_semantic
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers.labels import pyramid_of
+from napari_sam.plugin.objects.open_journal import Rows
 from napari_sam.plugin.workers.runner import Work
 
 if TYPE_CHECKING:
-    from napari.layers import Layer
-
     from napari_sam.journal.entries import LabelClass
-    from napari_sam.plugin.controller import Controller
-    from napari_sam.plugin.objects.journals import OpenJournal
     from napari_sam.plugin.objects.object_list import Objects
+    from napari_sam.plugin.objects.open_journal import OpenJournal
+    from napari_sam.plugin.session import Session
+    from napari_sam.plugin.workers.runner import Runner
 
 Color = tuple[float, float, float]
 Colors = dict[int, Color]
 
 # Of objects that have no class, and of labels that are no objects.
-GREY: Color = (0.5, 0.5, 0.5)
-# Where the metadata of a layer of classes keep the output that it is of, as a weak reference.
-CLASSES = "napari-sam classes"
-# As many colours as napari can have in a cycle for labels of any type: one less than labels of 16 bits have values.
+GRAY: Color = (0.5, 0.5, 0.5)
+# Longest cycle of colors that napari can show for labels of any type: one less than labels of 16 bits have values.
 CYCLE = 2**16 - 1
-
-
-def is_classes(layer: Layer) -> bool:
-    """Say whether a layer shows the classes of objects: it is no output, and has no objects to correct."""
-    return CLASSES in layer.metadata
 
 
 class ClassView:
@@ -49,117 +42,120 @@ class ClassView:
 
     Parameters
     ----------
-    controller
-        Whose viewer and output these are.
+    session
+        The viewer.
+    runner
+        Runs the look-up of class numbers.
     objects
         The objects with their classes.
 
     Attributes
     ----------
     is_on
-        Whether the output is shown in the colours of its classes.
+        Whether the output is shown in the colors of its classes.
     """
 
-    def __init__(self, controller: Controller, objects: Objects) -> None:
-        self._controller, self._objects = controller, objects
+    def __init__(self, session: Session, runner: Runner, objects: Objects) -> None:
+        self._session, self._runner, self._objects = session, runner, objects
         self.is_on = False
         self._layer: Labels | None = None
         self._own: Any = None
-        self._made: CyclicLabelColormap | DirectLabelColormap | None = None
+        self._colormap: CyclicLabelColormap | DirectLabelColormap | None = None
         self._shown: Colors = {}
-        self._told: weakref.WeakSet[Labels] = weakref.WeakSet()
+        self._notified: weakref.WeakSet[Labels] = weakref.WeakSet()
         objects.changed.connect(self._on_changed)
 
     def close(self) -> None:
-        """Follow the objects no more, and give the output its own colours back."""
+        """Stop following the objects, and show the output in its own colors."""
         self._objects.changed.disconnect(self._on_changed)
         self.show_colors(False)
 
-    # -- the colours of the output -------------------------------------------------------------------------------------
+    # -- the colors of the output -------------------------------------------------------------------------------------
 
     def show_colors(self, on: bool) -> None:
-        """Show the output in the colours of its classes from now on, or in its own."""
+        """Show the output in the colors of its classes from now on, or in its own."""
         self.is_on = on
         self._on_changed(None)
 
     def _on_changed(self, labels: Sequence[int] | None) -> None:
         """Follow the output, and what happened to its objects."""
-        kept = self._objects.kept if self.is_on else None
-        layer = None if kept is None else kept.layer
+        journal = self._objects.journal if self.is_on else None
+        layer = None if journal is None else journal.layer
         is_new = layer is not self._layer
         if is_new:
             self._give_back()
             if layer is not None:
                 self._layer, self._own = layer, layer.colormap
-        if kept is None or layer is None:
+        if journal is None or layer is None:
             return
-        touched = kept.rows if labels is None or is_new else [label for label in labels if label in kept.rows]
-        colors = _colors_of(kept, touched)
-        is_stale = isinstance(self._made, CyclicLabelColormap) != _is_cycle(kept)
-        if is_new or is_stale or any(self._shown.get(each, GREY) != color for each, color in colors.items()):
-            self._shown = _colors_of(kept, kept.rows)
-            self._draw(kept, layer)
+        touched = journal.rows if labels is None or is_new else [label for label in labels if label in journal.rows]
+        colors = _colors_of(journal, touched)
+        is_stale = isinstance(self._colormap, CyclicLabelColormap) != _is_cycle(journal)
+        if is_new or is_stale or any(self._shown.get(label, GRAY) != color for label, color in colors.items()):
+            self._shown = _colors_of(journal, journal.rows)
+            self._draw(journal, layer)
 
-    def _draw(self, kept: OpenJournal, layer: Labels) -> None:
-        made = self._made
-        if not _is_cycle(kept):
-            self._made = _direct_of(self._shown)
-            self._tell_if_grey(layer)
-        elif isinstance(made, CyclicLabelColormap) and made is layer.colormap and dtype_of(layer).itemsize > 2:
+    def _draw(self, journal: OpenJournal, layer: Labels) -> None:
+        colormap = self._colormap
+        if not _is_cycle(journal):
+            self._colormap = _direct_of(self._shown)
+            self._notify_if_gray(layer)
+        elif isinstance(colormap, CyclicLabelColormap) and colormap is layer.colormap and dtype_of(layer).itemsize > 2:
             # Given another colormap, napari works on all of a plane of 32-bit labels.
-            made.colors = _table_of(self._shown)
+            colormap.colors = _table_of(self._shown)
             layer.events.colormap()
             return
         else:
-            self._made = CyclicLabelColormap(colors=_table_of(self._shown))
-        _show(layer, self._made)
+            self._colormap = CyclicLabelColormap(colors=_table_of(self._shown))
+        _show(layer, self._colormap)
 
-    def _tell_if_grey(self, layer: Labels) -> None:
-        if layer not in self._told and max(self._shown, default=0) > _highest_direct():
-            self._told.add(layer)
-            self._controller.notify(
-                f"Labels above {_highest_direct()} are shown in grey: install numba to see them in the colours of "
+    def _notify_if_gray(self, layer: Labels) -> None:
+        if layer not in self._notified and max(self._shown, default=0) > _highest_direct():
+            self._notified.add(layer)
+            self._session.notify(
+                f"Labels above {_highest_direct()} are shown in gray: install numba to see them in the colors of "
                 "their classes."
             )
 
     def _give_back(self) -> None:
         if self._layer is not None:
             _show(self._layer, self._own)
-        self._layer, self._own, self._made, self._shown = None, None, None, {}
+        self._layer, self._own, self._colormap, self._shown = None, None, None, {}
 
     # -- the classes as a layer ----------------------------------------------------------------------------------------
 
     def show_layer(self) -> None:
         """Add a layer of the class numbers of the output, or bring the one that is there up to date."""
-        kept = self._objects.kept
-        if kept is None or not kept.classes:
-            self._controller.notify("No object has a class: give one to an object first.")
+        journal = self._objects.journal
+        if journal is None or not journal.classes:
+            self._session.notify("No object has a class: give one to an object first.")
             return
-        if type(kept.target.array) is not np.ndarray:
-            self._put(kept, _lazy_classes(kept))
+        if type(journal.target.array) is not np.ndarray:
+            self._put(journal, _lazy_classes(journal))
             return
-        kept.enter()
-        done = lambda pixels: self._put(kept, pixels)  # noqa: E731
-        self._controller.set_status("Looking up the classes ...")
-        self._controller.runner.submit_write(Work(lambda _: _class_numbers(kept), done, self._controller.tell_error))
+        journal.enter()
+        done = lambda pixels: self._put(journal, pixels)  # noqa: E731
+        self._session.set_status("Looking up the classes ...")
+        self._runner.submit_write(Work(lambda _: _class_numbers(journal), done, self._session.notify_error))
 
     def layer_of(self, output: Labels) -> Labels | None:
         """Return the layer of the classes of an output, or None."""
-        for layer in self._controller.viewer.layers:
-            if isinstance(layer, Labels) and is_classes(layer) and layer.metadata[CLASSES]() is output:
+        for layer in self._session.viewer.layers:
+            reference = layer.metadata.get(own_layers.CLASSES)
+            if isinstance(layer, Labels) and reference is not None and reference() is output:
                 return layer
         return None
 
-    def _put(self, kept: OpenJournal, data: Any) -> None:
+    def _put(self, journal: OpenJournal, data: Any) -> None:
         """Show class numbers in the layer of an output's classes, made where it is missing."""
-        output, viewer = kept.layer, self._controller.viewer
+        output, viewer = journal.layer, self._session.viewer
         if output not in viewer.layers:
-            self._controller.set_status("")
+            self._session.set_status("")
             return
         place = adapters.transform_of(output)
         features = {
-            "index": [0, *(kind.number for kind in kept.classes)],
-            "class": ["none", *(kind.name for kind in kept.classes)],
+            "index": [0, *(kind.number for kind in journal.classes)],
+            "class": ["none", *(kind.name for kind in journal.classes)],
         }
         layer = self.layer_of(output)
         if layer is None:
@@ -167,8 +163,8 @@ class ClassView:
                 data,
                 name=f"{output.name} classes",
                 multiscale=isinstance(data, list),
-                metadata={**own_layers.metadata_of(output), CLASSES: weakref.ref(output)},
-                colormap=_colormap_of_classes(kept.classes),
+                metadata={**own_layers.metadata_of(output), own_layers.CLASSES: weakref.ref(output)},
+                colormap=_colormap_of_classes(journal.classes),
                 features=features,
                 **place,
             )
@@ -176,11 +172,11 @@ class ClassView:
             own_layers.insert_above(viewer, layer, output)
         else:
             layer.data = data
-            layer.colormap = _colormap_of_classes(kept.classes)
+            layer.colormap = _colormap_of_classes(journal.classes)
             layer.features = features
             for name, value in place.items():
                 setattr(layer, name, value)
-        self._controller.set_status(f"The class of each pixel is in {layer.name!r}; press again after changes.")
+        self._session.set_status(f"The class of each pixel is in {layer.name!r}; press again after changes.")
 
 
 class ClassLevel:
@@ -213,21 +209,21 @@ class ClassLevel:
         return self._classes(np.asarray(self._source()[key])).astype(self.dtype)
 
 
-def _lazy_classes(kept: OpenJournal) -> LazyArray | list[LazyArray]:
-    layer, classes = kept.layer, ClassMap.of(kept.rows.values())
+def _lazy_classes(journal: OpenJournal) -> LazyArray | list[LazyArray]:
+    layer, classes = journal.layer, ClassMap.of(journal.rows.values())
     pyramid = pyramid_of(layer)
     if pyramid is None:
-        return lazy_levels([ClassLevel(lambda: kept.target.array, classes)])
+        return lazy_levels([ClassLevel(lambda: journal.target.array, classes)])
     return lazy_levels(
         [ClassLevel(lambda at=at: pyramid.levels[at], classes) for at in range(len(pyramid.levels))]  # type: ignore[misc]
     )
 
 
-def _class_numbers(kept: OpenJournal) -> NDArray[Any]:
+def _class_numbers(journal: OpenJournal) -> NDArray[Any]:
     """Return the class of each pixel of labels in memory, in the thread of a job, after all writes before it."""
-    labels = kept.target.array
+    labels = journal.target.array
     try:
-        classes = ClassMap.of(kept.journal.objects)
+        classes = ClassMap.of(journal.journal.objects)
         pixels = np.zeros(labels.shape, _type_for(classes))
         write_semantic(labels, pixels, classes)
     except MemoryError as error:
@@ -236,7 +232,7 @@ def _class_numbers(kept: OpenJournal) -> NDArray[Any]:
             "'napari-sam replay --semantic'."
         ) from error
     finally:
-        kept.leave()
+        journal.leave()
     return pixels
 
 
@@ -244,37 +240,41 @@ def _type_for(classes: ClassMap) -> np.dtype[Any]:
     return np.min_scalar_type(classes.highest)
 
 
-def _colors_of(kept: OpenJournal, labels: Iterable[int]) -> Colors:
-    kinds = ((label, kept.rows[label].label_class) for label in labels)
-    return {label: GREY if kind is None else kind.color for label, kind in kinds}
+def _colors_of(journal: OpenJournal, labels: Iterable[int]) -> Colors:
+    if isinstance(labels, Rows):
+        colors = {kind.number: kind.color for kind in journal.classes}
+        classed = labels.view.class_numbers().tolist()
+        return {**dict.fromkeys(labels, GRAY), **{label: colors.get(number, GRAY) for label, number in classed}}
+    kinds = ((label, journal.rows[label].label_class) for label in labels)
+    return {label: GRAY if kind is None else kind.color for label, kind in kinds}
 
 
-def _is_cycle(kept: OpenJournal) -> bool:
-    """Say whether a cycle of colours that is longer than the labels are high can show them.
+def _is_cycle(journal: OpenJournal) -> bool:
+    """Say whether a cycle of colors that is longer than the labels are high can show them.
 
     With 10 000 labels of 4096 x 4096 pixels napari takes 100 ms for a direct colormap, 460 ms where they have more than
     16 bits, and 10 ms for a cycle.
     """
-    if dtype_of(kept.layer).itemsize <= 2:
-        return max(kept.rows, default=0) < CYCLE
-    return kept.target.is_searched and kept.target.next_label <= CYCLE
+    if dtype_of(journal.layer).itemsize <= 2:
+        return journal.rows.highest < CYCLE
+    return journal.target.is_searched and journal.target.next_label <= CYCLE
 
 
 def _table_of(colors: Colors) -> NDArray[np.float32]:
     table = np.ones((CYCLE, 4), np.float32)
-    table[:, :3], table[0] = GREY, 0
+    table[:, :3], table[0] = GRAY, 0
     if colors:
         table[list(colors), :3] = list(colors.values())
     return table
 
 
 def _direct_of(colors: Colors) -> DirectLabelColormap:
-    colored = {label: color for label, color in colors.items() if color != GREY and label <= _highest_direct()}
-    return _direct(colored, (*GREY, 1.0))
+    colored = {label: color for label, color in colors.items() if color != GRAY and label <= _highest_direct()}
+    return _direct(colored, (*GRAY, 1.0))
 
 
 def _highest_direct() -> int:
-    """Return the highest label that napari can give a colour of its own: without numba it has a table of all."""
+    """Return the highest label that napari can give a color of its own: without numba it has a table of all."""
     return 2**16 if find_spec("numba") is None else 2**63 - 1
 
 

@@ -1,4 +1,4 @@
-"""Work on an image that earlier sessions left, and the place of a layer's journal beside it."""
+"""Earlier work on an image, and the folder of a layer's journal."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from napari_sam.journal.journal import Journal, open_journal
 if TYPE_CHECKING:
     from napari_sam.plugin.layers.labels import LayerLabels
 
-# So many objects are looked at to see whether a journal is of some labels.
+# Number of objects that are compared to find out whether a journal belongs to some labels.
 MAX_COMPARED = 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResumableWork:
-    """Work that was left and can be continued.
+    """Earlier work that can be resumed.
 
     Parameters
     ----------
     count
-        How many objects there are.
+        Number of objects.
     journal
-        Where they are kept.
+        Folder of the journal.
     labels
         The label pyramid that they are in, or None for labels that were in memory.
     """
@@ -48,14 +48,14 @@ class ResumableWork:
 
 
 def left_work(about: Mapping[str, Any], folder: Path | None) -> list[ResumableWork]:
-    """Return all work on an image that was left, the latest first.
+    """Return all earlier work on an image, the latest first.
 
     Parameters
     ----------
     about
         The image, as `recording.about` describes it.
     folder
-        Where label pyramids of the image are; None for an image whose labels are in memory.
+        Folder of the image's label pyramids; None for an image whose labels are in memory.
 
     Raises
     ------
@@ -68,17 +68,17 @@ def left_work(about: Mapping[str, Any], folder: Path | None) -> list[ResumableWo
 
 
 def _offer(journal: Path, labels: Path | None = None) -> ResumableWork:
-    # Whatever is there, it takes time to open: an offer of nothing is none to the user, but tells that.
+    # Work without objects counts too: the caller then knows that there is a journal to open, which takes time.
     return ResumableWork(len(open_journal(journal).objects), journal, labels)
 
 
 def journal_place(
     about: Mapping[str, Any], target: LayerLabels, name: str, taken: set[Path], is_new: bool, known: Path | None
 ) -> Path:
-    """Return where the journal of a layer is to be.
+    """Return the folder for the journal of a layer.
 
     Labels on disk have theirs beside them. Labels in memory have that of their image, unless it holds other objects:
-    earlier work that the user did not continue stays as it is, and the layer's journal is named after the layer.
+    earlier work that the user did not resume stays as it is, and the layer's journal is named after the layer.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def journal_place(
 
 
 def _is_of(folder: Path, target: LayerLabels, *, is_new: bool = False, was_of_layer: bool = False) -> bool:
-    """Return whether a journal is of some labels: most of its objects are there, or nothing was done with it yet."""
+    """Return whether a journal belongs to some labels: most of its objects are in them, or it is unused."""
     try:
         journal = open_journal(folder)
     except LabelsError:
@@ -119,7 +119,7 @@ def _is_of(folder: Path, target: LayerLabels, *, is_new: bool = False, was_of_la
         return was_of_layer or _is_unused(journal)  # Undone objects may be redone in the same layer.
     some = objects[:: max(1, len(objects) // MAX_COMPARED)]
     try:
-        there = [bool(np.any(target.read(each.plane, each.box) == each.label)) for each in some]
+        there = [bool(np.any(target.read(row.plane, row.box) == row.label)) for row in some]
     except NapariSamError:
         return False
     return 2 * sum(there) >= len(there)

@@ -1,4 +1,4 @@
-"""LabelLayers: masks are committed to Labels layers through the journals of these."""
+"""LabelLayers: commit masks to Labels layers, through their journals."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from napari_sam.core.prompts import Prompts
 from napari_sam.errors import LabelsError, NapariSamError
 from napari_sam.journal.discovery import record
 from napari_sam.journal.entries import Entry, Provenance
-from napari_sam.plugin.annotation.picking import PickedObject
+from napari_sam.plugin.drafts import PickedObject
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers import labels as labels_layer
 from napari_sam.plugin.layers.labels import LayerLabels
-from napari_sam.plugin.objects.journals import Journals, OpenJournal, Outcome, opened, outcome, source_of
+from napari_sam.plugin.objects.journals import Journals, source_of
+from napari_sam.plugin.objects.open_journal import ActionResult, OpenJournal
 from napari_sam.plugin.workers.runner import Work
 
 if TYPE_CHECKING:
@@ -32,16 +33,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of a mask that was accepted.
+    """The result of a commit.
 
     Parameters
     ----------
     label
-        Of the object.
+        Label of the object.
     area
-        How many pixels the object has in the plane.
+        Number of pixels of the object in the plane.
     number
-        Of the entry in the journal.
+        Number of the entry in the journal.
     """
 
     label: int
@@ -56,17 +57,17 @@ class Commit:
     Parameters
     ----------
     plane, mask, overlap
-        What to write, where, and what happens to other labels there.
+        The pixels to write, and how they are written over other labels.
     done
-        Called with the layer and what was written.
+        Called with the layer and the result.
     failed
-        Called with the reason when it cannot be.
+        Called with the error if the mask cannot be written.
     replaces
-        The object whose place the mask takes, under its label; None for a new one.
+        The object that the mask replaces, under its label; None for a new object.
     prompts, made, class_name
-        What the journal is to know of it.
+        Prompts, provenance and class that the journal records.
     firsts
-        The first entry in each journal of the action that this is part of: several objects accepted together.
+        First entry in each journal of the action that this is part of, for several objects accepted together.
     """
 
     plane: Plane
@@ -82,11 +83,11 @@ class Commit:
 
     @property
     def box(self) -> Box:
-        """Where pixels may change."""
+        """The box in which pixels may change."""
         return self.mask.box if self.replaces is None else self.mask.box.union(self.replaces.mask.box)
 
     def write(self, journal: Journal) -> Entry:
-        """Write it with a journal, in any thread."""
+        """Write the mask with a journal; safe in any thread."""
         old = self.replaces
         with journal.together(self.firsts.get(journal)):
             return journal.accept(
@@ -102,16 +103,14 @@ class Commit:
 
 
 class LabelLayers:
-    """Commits masks to Labels layers under labels that are free.
-
-    Every layer has a journal, which writes the masks and undoes that.
+    """Commits masks to Labels layers under free labels; the journal of a layer writes and undoes them.
 
     Parameters
     ----------
     viewer
         The viewer's model.
     runner
-        Runs what writes on disk.
+        Runs commits that are too large to run at once.
     insert
         Adds a new layer in its place.
     notify
@@ -141,11 +140,11 @@ class LabelLayers:
             layer.events.data.connect(self._on_replaced)
         if highest is None:
             return
-        kept = self._journals.kept(layer)
-        if kept is None:
+        open_journal = self._journals.get(layer)
+        if open_journal is None:
             self._highest.setdefault(layer, highest)
-        elif not kept.target.is_searched and not kept.is_busy:
-            kept.target.note_highest(highest)
+        elif not open_journal.target.is_searched and not open_journal.is_busy:
+            open_journal.target.note_highest(highest)
 
     def forget(self, layer: Labels) -> None:
         """Stop following a layer, and close its journal."""
@@ -164,120 +163,124 @@ class LabelLayers:
 
     def is_searched(self, layer: Labels) -> bool:
         """Say whether the highest label of a layer is known, so that a write need not look for it."""
-        kept = self._journals.kept(layer)
-        return layer in self._highest or (kept is not None and kept.target.is_searched) or _is_on_disk(layer)
+        open_journal = self._journals.get(layer)
+        return (
+            layer in self._highest
+            or (open_journal is not None and open_journal.target.is_searched)
+            or _is_on_disk(layer)
+        )
 
-    def commit(self, image: Image, target: Labels | None, acceptance: Commit) -> None:
-        """Write a mask under the next free label of a Labels layer, made anew where there is none.
+    def commit(self, image: Image, target: Labels | None, commit: Commit) -> None:
+        """Write a mask under the next free label of a Labels layer; without one, of a new layer.
 
-        What is quick is written at once, and the rest by a job, and before any other.
+        Small edits run synchronously; larger ones are queued ahead of other background work.
 
         Parameters
         ----------
         image
-            What the mask is of.
+            The image of the mask.
         target
             The layer to write into, or None.
-        acceptance
-            What to write, and who is told of the end.
+        commit
+            The mask and its callbacks.
         """
         try:
-            if acceptance.mask.area == 0:  # Before a layer is made for it.
+            if commit.mask.area == 0:  # Before a layer is made for it.
                 raise LabelsError("The mask is empty, so there is nothing to accept: move or add a prompt.")
             if target is not None:
                 labels_layer.check_target(target, image)
                 highest = self._highest.get(target)
-                self._journals.open(target, image, lambda: self._write(target, acceptance), highest=highest)
+                self._journals.open(target, image, lambda: self._write(target, commit), highest=highest)
             else:
-                self._write_anew(image, acceptance)
+                self._write_into_new_layer(image, commit)
         except NapariSamError as error:
-            acceptance.failed(error)
+            commit.failed(error)
 
     def prepare(self, layer: Labels, image: Image) -> None:
         """Open the journal of a layer that was chosen, if there is one already."""
-        if self._journals.kept(layer) is None and self._journals.is_left(layer, image):
+        if self._journals.get(layer) is None and self._journals.is_left(layer, image):
             self._journals.open(layer, image, lambda: None, highest=self._highest.get(layer))
 
-    def _write_anew(self, image: Image, acceptance: Commit) -> None:
+    def _write_into_new_layer(self, image: Image, commit: Commit) -> None:
         """Write into a new layer, in memory or, where it is too large, on disk."""
         layer = own_layers.make_labels(image)
         if layer is None:
-            self._create(image, acceptance)
+            self._create(image, commit)
             return
 
         def then() -> None:
             self._insert(layer)
             self.watch(layer, 0)
-            self._write(layer, acceptance)
+            self._write(layer, commit)
 
         self._journals.open(layer, image, then, is_new=True)
 
-    def _write(self, layer: Labels, acceptance: Commit) -> None:
+    def _write(self, layer: Labels, commit: Commit) -> None:
         """Write with the journal of a layer."""
-        kept = self._journals.kept(layer)
-        if kept is None:
-            acceptance.failed(LabelsError(f"{layer.name!r} is gone: choose other labels."))
+        open_journal = self._journals.get(layer)
+        if open_journal is None:
+            commit.failed(LabelsError(f"{layer.name!r} was deleted: choose other labels."))
             return
-        kept.target.note_used(self._highest.pop(layer, 0))  # Painted while the journal was opened.
+        open_journal.target.note_used(self._highest.pop(layer, 0))  # Painted while the journal was opened.
 
         def done(entries: Sequence[Entry]) -> None:
-            acceptance.done(layer, _written(kept, entries[-1]))
+            commit.done(layer, _written(open_journal, entries[-1]))
 
         def write(journal: Journal) -> list[Entry]:
-            return [acceptance.write(journal)]
+            return [commit.write(journal)]
 
-        self._journals.act(kept, math.prod(acceptance.box.pixel_shape), write, done, acceptance.failed)
+        self._journals.act(open_journal, math.prod(commit.box.pixel_shape), write, done, commit.failed)
 
-    def _create(self, image: Image, acceptance: Commit) -> None:
+    def _create(self, image: Image, commit: Commit) -> None:
         """Make a pyramid on disk with its journal in a job, write the first mask into it, and show it."""
         make = own_layers.pyramid_maker(own_layers.label_path(image), image)
         volume, source = adapters.shown([image]).volume, source_of(image)
 
-        def job(_: Report) -> tuple[LabelPyramid, OpenJournal, Outcome]:
+        def job(_: Report) -> tuple[LabelPyramid, OpenJournal, ActionResult]:
             pyramid = make()
             target = LayerLabels(None, pyramid)
             journal = record(volume, source, target, is_new=False, durable=False)
-            kept = opened(image, target, journal, journal.folder)
-            what = outcome(journal, lambda journal: [acceptance.write(journal)])
-            kept.take(what)
-            return pyramid, kept, what
+            open_journal = OpenJournal.of(image, target, journal, journal.folder)
+            result = ActionResult.run(journal, lambda log: [commit.write(log)])
+            open_journal.update(result)
+            return pyramid, open_journal, result
 
-        def done(made: tuple[LabelPyramid, OpenJournal, Outcome]) -> None:
-            pyramid, kept, what = made
-            layer = kept.target.layer = own_layers.labels_of_pyramid(pyramid, image)
-            self._journals.adopt(layer, kept)  # Before it is the output, which looks for a journal.
+        def done(made: tuple[LabelPyramid, OpenJournal, ActionResult]) -> None:
+            pyramid, open_journal, result = made
+            layer = open_journal.target.layer = own_layers.labels_of_pyramid(pyramid, image)
+            self._journals.adopt(layer, open_journal)  # Before the layer becomes the output.
             self._insert(layer)
             self.watch(layer)
             self._notify(f"The image is large, so its labels are kept on disk, in {pyramid.path}.")
-            if what.error is None:
-                acceptance.done(layer, _written(kept, what.entries[-1]))
+            if result.error is None:
+                commit.done(layer, _written(open_journal, result.entries[-1]))
             else:
-                acceptance.failed(what.error)
+                commit.failed(result.error)
 
-        self._runner.submit_write(Work(job, done, acceptance.failed))
+        self._runner.submit_write(Work(job, done, commit.failed))
 
     def _on_paint(self, event: Any) -> None:
         layer, label = event.source, int(event.source.selected_label)
         if layer in self._highest:
             self._highest[layer] = max(self._highest[layer], label)
-        kept = self._journals.kept(layer)
-        if kept is not None:
-            kept.target.note_used(label)
+        open_journal = self._journals.get(layer)
+        if open_journal is not None:
+            open_journal.target.note_used(label)
 
     def _on_replaced(self, event: Any) -> None:
         self._highest.pop(event.source, None)
-        kept = self._journals.kept(event.source)
-        if kept is not None:
-            kept.target.follow()
+        open_journal = self._journals.get(event.source)
+        if open_journal is not None:
+            open_journal.target.follow()
 
 
 def _is_on_disk(layer: Labels) -> bool:
     return labels_layer.pyramid_of(layer) is not None
 
 
-def _written(kept: OpenJournal, entry: Entry) -> Written:
-    """Return what became of a mask, by the objects that there are now."""
+def _written(open_journal: OpenJournal, entry: Entry) -> Written:
+    """Return the result of a commit, from the present objects of the journal."""
     assert entry.label is not None
-    row = kept.rows.get(entry.label)
+    row = open_journal.rows.get(entry.label)
     part = None if row is None or entry.plane is None else row.part(entry.plane)
     return Written(entry.label, 0 if part is None else part.area, entry.number)

@@ -1,390 +1,391 @@
-"""Objects: what the user does with those that were accepted already, of one viewer."""
+"""Objects: list, change and undo the objects that were accepted into the output."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
 
-from napari_sam.core.geometry import Box, Plane
-from napari_sam.errors import NapariSamError
 from napari_sam.journal.entries import Entry, LabelClass
 from napari_sam.journal.journal import Journal
 from napari_sam.journal.objects import LabelledObject, Part
-from napari_sam.plugin.annotation.picking import PickedObject
-from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.drafts import PickedObject
 from napari_sam.plugin.layers import factory as own_layers
-from napari_sam.plugin.objects.class_view import ClassView
-from napari_sam.plugin.objects.journals import MAX_SYNC_PIXELS, JournalAction, Journals, OpenJournal, ResumableWork
+from napari_sam.plugin.objects.files import use_label_file
+from napari_sam.plugin.objects.journals import MAX_SYNC_PIXELS, Journals, ResumableWork
+from napari_sam.plugin.objects.open_journal import JournalAction, OpenJournal
+from napari_sam.plugin.objects.step_labels import StepLabel, described, step_label_of
 from napari_sam.plugin.view import world
-from napari_sam.plugin.widgets.step_texts import StepLabel, described, step_label_of
+from napari_sam.plugin.workers.runner import Work, apart
 from napari_sam.segmenter import CANDIDATE_NAMES
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
-    from napari_sam.plugin.controller import Controller
+    from napari_sam.plugin.layers.preview import PreviewLayers
+    from napari_sam.plugin.objects.action_times import ActionTimes
+    from napari_sam.plugin.session import Session
+    from napari_sam.plugin.workers.runner import Runner
 
-# More objects at once than this are changed by a job.
+# Changes of more objects than this run as a job.
 MAX_SYNC_OBJECTS = 4
 
 
 class Objects:
-    """Reopens, deletes and classifies objects, and takes steps back and forth.
+    """Deletes and classifies objects, and undoes and redoes actions on them.
 
     Parameters
     ----------
-    controller
-        Whose viewer, image, output and prompts these are.
+    session
+        The image, its output, and the class of the next object.
+    runner
+        Runs the search for earlier work.
     journals
-        Where the objects are.
+        The journals of the Labels layers.
+    times
+        Learns when actions are done and undone.
+    previews
+        The layers that stay above a resumed output.
 
     Attributes
     ----------
     changed
         Emitted with the labels of the objects that may have changed, None for all.
-    class_name
-        The class of what is accepted from now on, or None.
-    class_view
-        Shows the classes in the viewer.
+    modified
+        Emitted with a layer and the labels whose pixels were changed or removed by something other than a commit.
     """
 
     changed = Signal(object)
+    modified = Signal(object, object)
 
-    def __init__(self, controller: Controller, journals: Journals) -> None:
-        self._controller, self._journals = controller, journals
-        self.class_name: str | None = None
+    def __init__(
+        self, session: Session, runner: Runner, journals: Journals, times: ActionTimes, previews: PreviewLayers
+    ) -> None:
+        self.times = times
+        self._session, self._runner, self._journals, self._previews = session, runner, journals, previews
         self._shown: OpenJournal | None = None
-        self.class_view = ClassView(controller, self)
 
     @property
-    def kept(self) -> OpenJournal | None:
-        """The output with its journal; where no output is chosen, that of the layer that was used last."""
-        target = self._controller.target
+    def journal(self) -> OpenJournal | None:
+        """The output with its journal; without an output, that of the layer that was used last."""
+        target = self._session.target
         if target is not None:
-            return self._journals.kept(target)
-        rest = [each for each in self._journals.all_kept() if each.image is self._controller.image]
-        return rest[-1] if rest else None
+            return self._journals.get(target)
+        others = [journal for journal in self._journals.all() if journal.image is self._session.image]
+        return others[-1] if others else None
 
     @property
-    def rows(self) -> list[LabelledObject]:
-        """The objects of the output."""
-        return [] if self.kept is None else list(self.kept.rows.values())
+    def rows(self) -> Sequence[LabelledObject]:
+        """The objects of the output by label; each is read from the journal when it is indexed."""
+        return [] if self.journal is None else self.journal.rows.view
 
     @property
     def classes(self) -> list[LabelClass]:
         """The classes of the output."""
-        return [] if self.kept is None else self.kept.classes
+        return [] if self.journal is None else self.journal.classes
 
     @property
     def offer(self) -> ResumableWork | None:
-        """Work on this image that was left, or None."""
-        return self._journals.offer(self._controller.image)
+        """Earlier work on this image, or None."""
+        return self._journals.offer(self._session.image)
 
-    def object(self, label: int) -> LabelledObject | None:
+    def get(self, label: int) -> LabelledObject | None:
         """Return one object, or None."""
-        return None if self.kept is None else self.kept.rows.get(label)
+        return None if self.journal is None else self.journal.rows.get(label)
 
     def follow(self) -> None:
-        """Tell everybody if the output is another one by now."""
-        if self.kept is not self._shown:
-            self._shown = self.kept
+        """Emit `changed` if the output is another one by now."""
+        if self.journal is not self._shown:
+            self._shown = self.journal
             self.changed.emit(None)
 
-    def on_changed(self, layer: Labels, labels: Sequence[int] | None) -> None:
-        """Tell of objects of a layer that may have changed."""
-        if self.kept is None or self.kept is not self._shown:
-            self.follow()
-        elif layer is self.kept.layer:
-            self.changed.emit(labels)
-        self._controller.changed.emit()
+    def forget_gone(self) -> None:
+        """Drop what is known of outputs whose layer was deleted."""
+        self.times.keep_only(self._journals.all())
 
-    # -- work that was left --------------------------------------------------------------------------------------------
+    def note_commit(self, layer: Labels, at: int) -> OpenJournal | None:
+        """Note that a draft was written that was accepted at a time; return the journal of its layer, if any."""
+        journal = self._journals.get(layer)
+        if journal is not None:  # The layer may have been deleted since.
+            self.times.note_commit(journal, at)
+        return journal
+
+    def on_changed(self, layer: Labels, labels: Sequence[int] | None) -> None:
+        """Emit `changed` for objects of a layer that may have changed."""
+        if self.journal is None or self.journal is not self._shown:
+            self.follow()
+        elif layer is self.journal.layer:
+            self.changed.emit(labels)
+        self._session.changed.emit()
+
+    # -- earlier work --------------------------------------------------------------------------------------------------
+
+    def look_for_work(self) -> None:
+        """Look for earlier work on the image, unless that was done; waits for no model."""
+        image = self._session.image
+        look = None if image is None else self._journals.look_job(image)
+        if look is not None:
+            apart(self._runner)(Work(lambda _: look(), self._on_looked, self._on_looked))
+
+    def _on_looked(self, _: Any) -> None:
+        self._session.changed.emit()
 
     def resume(self) -> None:
-        """Go on with work that was left: its objects come back, in a new layer or from their file."""
-        offer, controller = self.offer, self._controller
-        image = controller.image
+        """Continue earlier work: its objects come back, in a new layer or from their file."""
+        session, offer, image = self._session, self.offer, self._session.image
         if offer is None or image is None:
             return
         if offer.labels is not None:
-            controller.use_label_file(offer.labels)
+            use_label_file(session, self._previews, offer.labels)
             return
         layer = own_layers.make_labels(image)
         if layer is None:
-            controller.notify(f"There is no memory for the labels of {image.name!r}: close other images.")
+            session.notify(f"There is no memory for the labels of {image.name!r}: close other images.")
             return
 
         def then() -> None:
-            kept = self._journals.kept(layer)
-            if kept is None or image is not controller.image:
+            journal = self._journals.get(layer)
+            if journal is None or image is not session.image:
                 self._journals.forget(layer)
-                controller.set_status("")
+                session.set_status("")
                 return
-            controller.drawing.insert(layer)
-            controller.set_target(layer)
-            count = len(kept.rows)
-            controller.set_status(f"{count} object{' is' if count == 1 else 's are'} back, with all undo steps.")
+            self._previews.insert(layer)
+            session.set_target(layer)
+            count = len(journal.rows)
+            session.set_status(f"{count} object{' is' if count == 1 else 's are'} back, with all undo steps.")
 
-        controller.set_status("Putting the objects back ...")
+        session.set_status("Putting the objects back ...")
         self._journals.open(layer, image, then, is_new=True, folder=offer.journal)
 
-    def start_anew(self) -> None:
-        """Leave work that was left alone: its journal gets another name, and the next object begins a new one."""
-        image = self._controller.image
+    def start_over(self) -> None:
+        """Set earlier work aside: its journal gets another name, and the next object begins a new one."""
+        image = self._session.image
         if image is not None:
-            self._journals.set_aside(image, self._on_set_aside, self._controller.tell_error)
+            self._journals.set_aside(image, self._on_set_aside, self._session.notify_error)
 
-    def _on_set_aside(self, place: Path) -> None:
-        self._controller.set_status(f"The earlier objects are kept in {place}.")
+    def _on_set_aside(self, folder: Path) -> None:
+        self._session.set_status(f"The earlier objects are kept in {folder}.")
 
-    # -- back and forth ------------------------------------------------------------------------------------------------
+    # -- undo and redo -------------------------------------------------------------------------------------------------
 
-    def undo(self, failed: Callable[[], None] = lambda: None) -> bool:
-        """Take the last action back; say whether there is a journal that may have one. `failed` is told of an error."""
-        kept = self.kept
-        if kept is None or not self.can_undo:
+    def undo(self) -> bool:
+        """Undo the last action; say whether there is a journal that may have one."""
+        journal = self.journal
+        if journal is None or not self.can_undo:
             return False
-        entry = kept.next_undo  # The last one of its action: the first has no group.
+        entry = journal.next_undo  # The last one of its action: the first has no group.
         several = entry is not None and entry.group is not None
-        self._turn(kept, entry, several, Journal.undo_together, "taken back", failed)
+        failed = self.times.begin_undo(journal)
+        self._step(journal, entry, several, Journal.undo_together, "taken back", failed)
         return True
 
-    def redo(self, failed: Callable[[], None] = lambda: None) -> bool:
-        """Do again what was taken back last; say whether there is a journal that may have something."""
-        kept = self.kept
-        if kept is None or not self.can_redo:
+    def redo(self) -> bool:
+        """Redo the action that was undone last; say whether there is a journal that may have one."""
+        journal = self.journal
+        if journal is None or not self.can_redo:
             return False
-        self._turn(kept, kept.next_redo, kept.redoes_several, Journal.redo_together, "done again", failed)
+        failed = self.times.begin_redo(journal)
+        self._step(journal, journal.next_redo, journal.redoes_several, Journal.redo_together, "done again", failed)
         return True
 
     @property
     def can_undo(self) -> bool:
-        """Whether there is a journal that may have something to take back."""
-        return self.kept is not None and (self.kept.next_undo is not None or self.kept.is_busy)
+        """Whether there is a journal that may have something to undo."""
+        return self.journal is not None and (self.journal.next_undo is not None or self.journal.is_busy)
 
     @property
     def can_redo(self) -> bool:
-        """Whether there is a journal that may have something to do again."""
-        return self.kept is not None and (self.kept.next_redo is not None or self.kept.is_busy)
+        """Whether there is a journal that may have something to redo."""
+        return self.journal is not None and (self.journal.next_redo is not None or self.journal.is_busy)
 
     @property
     def next_undo(self) -> StepLabel:
-        """What the button for a step back is to say."""
-        entry = self.kept.next_undo if self.kept else None
+        """What the button for undo says."""
+        entry = self.journal.next_undo if self.journal else None
         return step_label_of(entry, entry is not None and entry.group is not None, "There is nothing to undo.")
 
     @property
     def next_redo(self) -> StepLabel:
-        """What the button for a step forth is to say."""
-        entry = self.kept.next_redo if self.kept else None
-        several = self.kept is not None and self.kept.redoes_several
+        """What the button for redo says."""
+        entry = self.journal.next_redo if self.journal else None
+        several = self.journal is not None and self.journal.redoes_several
         return step_label_of(entry, several, "Nothing was undone, or something else was done since.")
 
-    def _turn(
+    def _step(
         self,
-        kept: OpenJournal,
+        journal: OpenJournal,
         entry: Entry | None,
         several: bool,
         step: Callable[[Journal], list[Entry]],
-        what: str,
+        past: str,
         failed: Callable[[], None],
     ) -> None:
-        note, follow = self._class_follower(kept)
+        note, follow = self._class_follower(journal)
 
-        def act(journal: Journal) -> list[Entry]:
-            note(journal)
-            return step(journal)
+        def act(log: Journal) -> list[Entry]:
+            note(log)
+            return step(log)
 
         def done(entries: Sequence[Entry]) -> None:
             follow()
-            labels = [each.label for each in entries if each.label is not None]
+            labels = [changed.label for changed in entries if changed.label is not None]
             if not entries:
                 failed()  # There was nothing, after what had to be waited for.
             else:
-                self._controller.set_status(f"{described(entries[0], len(entries))}: {what}.")
-            self._controller.in_hand.after_change(kept.layer, labels)
+                self._session.set_status(f"{described(entries[0], len(entries))}: {past}.")
+            self.modified.emit(journal.layer, labels)
 
         def not_done(error: Exception) -> None:
             failed()
-            self._controller.tell_error(error)
+            self._session.notify_error(error)
 
         area = 0 if entry is None else sum(math.prod(patch.box.pixel_shape) for patch in entry.patches)
-        self._journals.act(kept, MAX_SYNC_PIXELS + 1 if several else area, act, done, not_done)
+        self._journals.act(journal, MAX_SYNC_PIXELS + 1 if several else area, act, done, not_done)
 
     def _act(
         self,
-        kept: OpenJournal,
+        journal: OpenJournal,
         area: int,
         act: JournalAction,
         done: Callable[[Sequence[Entry]], None],
         failed: Callable[[Exception], None] | None = None,
     ) -> None:
-        """Do something with a journal that one undo takes back, on however many objects."""
-        ended = self._controller.undoing.acts_on(kept)
+        """Run an action on any number of objects that one undo takes back."""
+        end = self.times.begin(journal)
 
-        def together(journal: Journal) -> Sequence[Entry]:
-            with journal.together():
-                return act(journal)
+        def together(log: Journal) -> Sequence[Entry]:
+            with log.together():
+                return act(log)
 
         def was_done(entries: Sequence[Entry]) -> None:
-            ended(bool(entries))
+            end(bool(entries))
             done(entries)
 
         def was_not_done(error: Exception) -> None:
-            ended(False)
-            (failed or self._controller.tell_error)(error)
+            end(False)
+            (failed or self._session.notify_error)(error)
 
-        self._journals.act(kept, area, together, was_done, was_not_done)
+        self._journals.act(journal, area, together, was_done, was_not_done)
 
-    # -- one or several objects ----------------------------------------------------------------------------------------
+    # -- objects and classes -------------------------------------------------------------------------------------------
 
     def delete(self, labels: Sequence[int]) -> None:
-        """Take objects out of the output."""
-        kept = self.kept
-        known = [] if kept is None else [label for label in labels if label in kept.rows]
-        if kept is None or not known:
+        """Delete objects from the output."""
+        journal = self.journal
+        known = [] if journal is None else [label for label in labels if label in journal.rows]
+        if journal is None or not known:
             return
 
         def done(_: Sequence[Entry]) -> None:
-            self._controller.set_status(f"{_count(known)} deleted.")
-            self._controller.in_hand.after_change(kept.layer, known)
+            self._session.set_status(f"{_count(known)} deleted.")
+            self.modified.emit(journal.layer, known)
 
-        act = lambda journal: [journal.delete(label) for label in known]  # noqa: E731
-        self._act(kept, self._area(kept, known), act, done)
+        act = lambda log: [log.delete(label) for label in known]  # noqa: E731
+        self._act(journal, self._area(journal, known), act, done)
 
     def classify(self, labels: Sequence[int], name: str | None) -> None:
-        """Give objects a class; with no objects, choose that of those that are accepted from now on."""
-        kept = self.kept
-        known = [] if kept is None else [label for label in labels if label in kept.rows]
-        if kept is None or not known:
-            self.class_name = name
-            self._controller.changed.emit()
+        """Give objects a class; with no objects, choose that of the next ones."""
+        journal = self.journal
+        known = [] if journal is None else [label for label in labels if label in journal.rows]
+        if journal is None or not known:
+            self._session.class_name = name
+            self._session.changed.emit()
             return
-        told = f"{_count(known)} of class {name}." if name else f"{_count(known)} without a class."
-        done = lambda _: self._controller.set_status(told)  # noqa: E731
-        act = lambda journal: [journal.classify(label, name) for label in known]  # noqa: E731
-        self._act(
-            kept, 0 if len(known) <= MAX_SYNC_OBJECTS else MAX_SYNC_PIXELS + 1, act, done, self._on_not_classified
-        )
+        status = f"{_count(known)} of class {name}." if name else f"{_count(known)} without a class."
+        done = lambda _: self._session.set_status(status)  # noqa: E731
+        act = lambda log: [log.classify(label, name) for label in known]  # noqa: E731
+        area = 0 if len(known) <= MAX_SYNC_OBJECTS else MAX_SYNC_PIXELS + 1
+        self._act(journal, area, act, done, self._on_not_classified)
 
     def _on_not_classified(self, error: Exception) -> None:
-        self.changed.emit([])  # What was chosen is not so.
-        self._controller.tell_error(error)
+        self.changed.emit([])  # The widget shows the class that was chosen.
+        self._session.notify_error(error)
 
     def define_class(self, name: str, color: Sequence[float] | None = None, renamed: str | None = None) -> None:
-        """Make a class, or give one another colour or name."""
-        kept = self.kept
-        if kept is None:
+        """Define a class, or give one another color or name."""
+        session, journal = self._session, self.journal
+        if journal is None:
             return
 
-        note, follow = self._class_follower(kept)
+        note, follow = self._class_follower(journal)
 
-        def act(journal: Journal) -> list[Entry]:
-            note(journal)
-            journal.define_class(name, color, renamed=renamed)
-            return [entry for entry in (journal.next_undo,) if entry is not None]
+        def act(log: Journal) -> list[Entry]:
+            note(log)
+            log.define_class(name, color, renamed=renamed)
+            return [entry for entry in (log.next_undo,) if entry is not None]
 
         def done(_: Sequence[Entry]) -> None:
             follow()
             if renamed is not None:
-                if self.class_name == name:  # Chosen for the next accept, but not used yet.
-                    self.class_name = renamed
+                if session.class_name == name:  # Chosen for the next object, but not used yet.
+                    session.class_name = renamed
                     self.changed.emit([])
-                self._controller.set_status(f"Class {name} is called {renamed} now.")
+                session.set_status(f"Class {name} is called {renamed} now.")
 
-        self._act(kept, 0, act, done)
+        self._act(journal, 0, act, done)
 
     def go_to(self, label: int) -> None:
-        """Show an object: its plane, and its middle in the middle."""
-        found = self.object(label)
-        if found is not None and self._controller.image is not None:
-            self._look_at(found.plane, found.box)
+        """Show an object: its plane, centered."""
+        labelled = self.get(label)
+        if labelled is not None and self._session.image is not None:
+            self.look_at(labelled.parts[-1])
 
-    def reopen(self, label: int, plane: Plane | None = None) -> None:
-        """Take an object up again: its prompts come back, and accept puts the new mask in its place.
+    def picked(self, journal: OpenJournal, label: int, part: Part) -> tuple[PickedObject, int | None]:
+        """Return a part of an object as one to correct, and the index of its candidate where the user chose one.
 
-        Parameters
-        ----------
-        label
-            Which one.
-        plane
-            Which part of it; by default that of the plane in view, else the one that was accepted last.
+        Raises
+        ------
+        NapariSamError
+            Its mask cannot be read.
         """
-        controller, kept, found = self._controller, self.kept, self.object(label)
-        image = controller.image
-        if kept is None or found is None or image is None:
-            controller.notify(f"The journal knows no object {label}: choose one of the table.")
-            return
-        if controller.must_wait:
-            controller.notify("An object is being written: wait a moment, then try again.")
-            return
-        part = found.part(plane or self._plane() or found.plane) or found.parts[-1]
-        controller.clear()
-        if self._plane() != part.plane:
-            self._look_at(part.plane, part.box)
-        try:
-            mask = part.accepted.mask
-        except NapariSamError as error:
-            controller.tell_error(error)
-            return
-        prompts = part.prompts
+        mask, prompts = part.accepted.mask, part.prompts
         hint = mask if prompts is None else prompts.mask
-        found_there = PickedObject(kept.layer, label, part.plane, mask, hint, part.made)
-        controller.in_hand.take_up(found_there, prompts, _size_of(part))
+        return PickedObject(journal.layer, label, part.plane, mask, hint, part.made), _size_of(part)
 
-    def _class_follower(self, kept: OpenJournal) -> tuple[Callable[[Journal], None], Callable[[], None]]:
-        """Return what looks at a journal before a change, and what renames the class of the next accept after it.
+    def _class_follower(self, journal: OpenJournal) -> tuple[Callable[[Journal], None], Callable[[], None]]:
+        """Return what reads the classes before a change, and what renames the class of the next object after it.
 
-        The journal tells, in its turn: what the GUI thread knows of classes is old while changes wait.
+        The classes are read in the job, because those that the GUI thread knows are old while changes wait.
         """
+        session = self._session
         before: list[LabelClass] = []
 
-        def note(journal: Journal) -> None:
-            before[:] = journal.classes
+        def note(log: Journal) -> None:
+            before[:] = log.classes
 
         def follow() -> None:
-            number = next((kind.number for kind in before if kind.name == self.class_name), None)
-            name = next((kind.name for kind in kept.classes if kind.number == number), self.class_name)
-            if name != self.class_name:
-                self.class_name = name
+            number = next((kind.number for kind in before if kind.name == session.class_name), None)
+            name = next((kind.name for kind in journal.classes if kind.number == number), session.class_name)
+            if name != session.class_name:
+                session.class_name = name
                 self.changed.emit([])
 
         return note, follow
 
-    # -- helpers -------------------------------------------------------------------------------------------------------
-
-    def _plane(self) -> Plane | None:
-        """Return the plane in view, or None where there is none."""
-        image = self._controller.image
-        try:
-            return None if image is None else adapters.plane_of(self._controller.viewer, image)
-        except NapariSamError:
-            return None
-
-    def _look_at(self, plane: Plane, box: Box) -> None:
-        viewer, image = self._controller.viewer, self._controller.image
+    def look_at(self, part: Part) -> None:
+        """Show a part of an object: its plane, centered."""
+        viewer, image, plane = self._session.viewer, self._session.image, part.plane
         assert image is not None
         offset = viewer.dims.ndim - image.ndim
-        shown = [axis + offset for axis in plane.axes]
-        if list(viewer.dims.displayed) != shown and viewer.dims.ndisplay == 2:
-            viewer.dims.order = (*(axis for axis in range(viewer.dims.ndim) if axis not in shown), *shown)
+        displayed = [axis + offset for axis in plane.axes]
+        if list(viewer.dims.displayed) != displayed and viewer.dims.ndisplay == 2:
+            viewer.dims.order = (*(axis for axis in range(viewer.dims.ndim) if axis not in displayed), *displayed)
         position = np.array(plane.index, float)
-        position[list(plane.axes)] = np.asarray(box.center) - 0.5
-        place = world.to_world(viewer, image, position)
+        position[list(plane.axes)] = np.asarray(part.box.center) - 0.5
+        point = world.to_world(viewer, image, position)
         hidden = [axis for axis in range(image.ndim) if axis not in plane.axes]
         if hidden:
-            viewer.dims.set_point([axis + offset for axis in hidden], [float(place[axis]) for axis in hidden])
+            viewer.dims.set_point([axis + offset for axis in hidden], [float(point[axis]) for axis in hidden])
         camera = viewer.scene.camera
-        camera.center = (*camera.center[:-2], *(float(place[axis]) for axis in plane.axes))
+        camera.center = (*camera.center[:-2], *(float(point[axis]) for axis in plane.axes))
 
-    def _area(self, kept: OpenJournal, labels: Sequence[int]) -> int:
+    def _area(self, journal: OpenJournal, labels: Sequence[int]) -> int:
         """Return how many pixels are looked at, and more than can be done at once for many objects."""
-        boxes = sum(math.prod(part.box.pixel_shape) for label in labels for part in kept.rows[label].parts)
+        boxes = sum(math.prod(part.box.pixel_shape) for label in labels for part in journal.rows[label].parts)
         return boxes if len(labels) <= MAX_SYNC_OBJECTS else boxes + MAX_SYNC_PIXELS + 1
 
 

@@ -1,4 +1,4 @@
-"""What a click in the points layer means beyond napari's own: the other sign, or an object that is there already."""
+"""Gestures: clicks in the points layer that mean the other sign, or pick an existing object."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Click:
     Parameters
     ----------
     kind
-        "flip" for a point of the other sign, "pick" for the object under it.
+        "flip" for a point of the other sign, "pick" to correct the object under it.
     sign
-        What a point of that click would be without it.
+        Sign of a point that is added without the gesture.
     position
-        In world coordinates.
+        World coordinates.
     """
 
     kind: Literal["flip", "pick"]
@@ -38,10 +38,10 @@ class Click:
 
 
 class Gestures:
-    """Watches the clicks in a points layer whose tool is in hand.
+    """Watches the clicks in a points layer while its add tool is active.
 
-    napari's own tool adds a point for any button and modifier, and tells of it by several events of which the last is
-    `features`: what a gesture means is done then, by `finish`.
+    napari's own tool adds a point for any button and modifier, and reports it by several events of which the last is
+    `features`: `finish` is called then.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Gestures:
 
     @property
     def is_pending(self) -> bool:
-        """Whether a point that is being added is not what it will be."""
+        """Whether a point is being added that `finish` will change."""
         return self._click is not None
 
     def finish(self) -> Click | None:

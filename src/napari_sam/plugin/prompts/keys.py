@@ -1,4 +1,4 @@
-"""Keys: what they do, and which they are by the user's preferences."""
+"""Key bindings of the prompt layers, as the user's preferences define them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ PLUGIN, SECTION = "napari-sam", "keys"
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something that a key does.
+    """An action with its default key.
 
     Parameters
     ----------
     name
-        In the manifest's `configurations`.
+        Name in the manifest's `configurations`.
     default
-        The key, as napari writes it.
+        The default key, as napari writes it.
     """
 
     name: str
@@ -83,19 +83,24 @@ def spelled(key: str) -> str:
 
 
 class LayerKeys:
-    """Binds actions to keys of layers, and binds them anew when the user chooses others.
+    """Binds actions to keys of layers, and binds them again when the user changes them.
 
     Parameters
     ----------
-    does
-        What each action does, by its name.
+    actions
+        Function of each action, by its name.
     changed
         Called when the user chose another key.
+
+    Attributes
+    ----------
+    keys
+        Key of each action, by its name.
     """
 
-    def __init__(self, does: dict[str, Callable[[], None]], changed: Callable[[], None]) -> None:
+    def __init__(self, actions: dict[str, Callable[[], None]], changed: Callable[[], None]) -> None:
         self.keys = chosen_keys()
-        self._does, self._tell = does, changed
+        self._actions, self._changed = actions, changed
         self._layers: list[Points | Shapes] = []
         self._page = settings_page(SECTION)
         if self._page is not None:
@@ -105,17 +110,21 @@ class LayerKeys:
         """Bind all actions to a layer."""
         self._layers.append(layer)
         for name, key in self.keys.items():
-            layer.bind_key(key, _bound(self._does[name]), overwrite=True)
+            layer.bind_key(key, _bound(self._actions[name]), overwrite=True)
+
+    def run(self, name: str) -> None:
+        """Run an action by its name."""
+        self._actions[name]()
 
     def press(self, key: str) -> None:
-        """Do what a key does, as if it had been pressed."""
-        for name, known in self.keys.items():
-            if known == key:
-                self._does[name]()
+        """Run the actions of a key, as if it had been pressed."""
+        for name, bound_key in self.keys.items():
+            if bound_key == key:
+                self._actions[name]()
 
     def forget(self, layer: Any) -> None:
-        """Leave a layer alone that is gone."""
-        self._layers = [known for known in self._layers if known is not layer]
+        """Forget a layer that was deleted."""
+        self._layers = [bound for bound in self._layers if bound is not layer]
 
     def close(self) -> None:
         """Stop following the preferences."""
@@ -130,7 +139,7 @@ class LayerKeys:
             for key in before.values():
                 layer.bind_key(key, None, overwrite=True)
             self.bind(layer)
-        self._tell()
+        self._changed()
 
 
 def _bound(action: Callable[[], None]) -> Callable[[Any], None]:

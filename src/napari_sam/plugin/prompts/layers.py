@@ -1,9 +1,9 @@
-"""PromptLayers: the points and shapes that the user prompts with, the tool in hand, the sign of the next prompt."""
+"""PromptLayers: the layers of points and shapes, the active tool, and the sign of the next prompt."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +13,7 @@ from psygnal import Signal
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers.adapters import LABEL_FEATURE, OBJECT_FEATURE, numbers_of, signs_of
 from napari_sam.plugin.prompts.gestures import Gestures
-from napari_sam.plugin.prompts.history import DrawnShape, PromptState
-from napari_sam.plugin.prompts.keys import LayerKeys
+from napari_sam.plugin.prompts.state import DrawnShape, PromptState
 from napari_sam.plugin.view import world
 
 if TYPE_CHECKING:
@@ -36,16 +35,12 @@ MODE_OF_TOOL = {
 
 
 class PromptLayers:
-    """Makes the two layers where they are missing, and tells what happens in them.
+    """Makes the two layers where they are missing, and emits signals for changes in them.
 
     Parameters
     ----------
     viewer
         The viewer's model.
-    keys
-        Binds the keys of a new layer.
-    pick
-        Called with a position of the world where the user takes up an object that is there.
 
     Attributes
     ----------
@@ -54,38 +49,47 @@ class PromptLayers:
     changed
         Emitted when the tool or the sign may have.
     selected
-        Emitted with the number of another open object, of which the user selected a prompt.
+        Emitted with the number of a pending draft, when the user selected a prompt of it.
+    picked
+        Emitted with the world position of a click that picks an existing object.
+    layer_added
+        Emitted with a new layer, before it is in the viewer.
+    layer_removed
+        Emitted with a layer that was deleted.
     points, shapes
         The layers, or None where there is none.
     number
-        That of the open object which the next prompt belongs to.
+        The number of the draft that the next prompt belongs to.
     """
 
     prompted = Signal()
     changed = Signal()
     selected = Signal(int)
+    picked = Signal(object)
+    layer_added = Signal(object)
+    layer_removed = Signal(object)
 
-    def __init__(self, viewer: ViewerModel, keys: LayerKeys, pick: Callable[[Any], None]) -> None:
+    def __init__(self, viewer: ViewerModel) -> None:
         self.points: Points | None = None
         self.shapes: Shapes | None = None
         self.number = 1
-        self._viewer, self._keys, self._pick = viewer, keys, pick
+        self._viewer = viewer
         self._gestures: Gestures | None = None
         self._is_quiet = False
         viewer.layers.selection.events.active.connect(self._on_tool)
 
     @property
     def layers(self) -> list[Points | Shapes]:
-        """Those of the two layers that there are."""
+        """The layers that exist."""
         return [layer for layer in (self.points, self.shapes) if layer is not None]
 
     def count_of(self, number: int) -> int:
-        """Return how many prompts an open object has, on any plane."""
+        """Return how many prompts a draft has, on any plane."""
         return sum(int(np.count_nonzero(numbers_of(layer) == number)) for layer in self.layers)
 
     @property
     def tool(self) -> str | None:
-        """The tool in hand, by the active layer and its mode."""
+        """The active tool, by the active layer and its mode, or None."""
         active = self._viewer.layers.selection.active
         if active is None or active not in self.layers:
             return None
@@ -97,7 +101,7 @@ class PromptLayers:
         return next((int(np.asarray(layer.feature_defaults[LABEL_FEATURE])[0]) for layer in self.layers), 1)
 
     def activate(self, tool: str, image: Image) -> None:
-        """Take up a tool, one of `MODE_OF_TOOL`, on an image."""
+        """Activate a tool, one of `MODE_OF_TOOL`, on an image."""
         layer = self._points_layer(image) if tool == "points" else self._shapes_layer(image)
         with self._quiet():
             self._set_defaults(self.sign)  # Of a selected point, it may be known to its own layer only.
@@ -118,7 +122,7 @@ class PromptLayers:
         self.changed.emit()
 
     def begin(self, number: int) -> None:
-        """Let the next prompts belong to an open object, beginning with one on it."""
+        """Let the next prompts belong to a draft, the first one on the object."""
         self.number = number
         with self._quiet():
             for layer in self.layers:
@@ -126,7 +130,7 @@ class PromptLayers:
             self._set_defaults(1)
 
     def remove(self, number: int) -> None:
-        """Remove the prompts of an open object and tell nobody."""
+        """Remove the prompts of a draft without a signal."""
         sign = self.sign  # What is selected to be removed has one of its own.
         with self._quiet():
             for layer in self.layers:
@@ -138,7 +142,7 @@ class PromptLayers:
 
     @property
     def drawn(self) -> PromptState:
-        """All prompts that there are, of all open objects."""
+        """All prompts, of all drafts."""
         points, shapes = self.points, self.shapes
         made: list[DrawnShape] = []
         if shapes is not None:
@@ -154,7 +158,7 @@ class PromptLayers:
         )
 
     def put_back(self, drawn: PromptState, image: Image) -> None:
-        """Draw prompts in the place of all that there are, and tell nobody."""
+        """Replace all prompts, without a signal."""
         now, sign = self.drawn, self.sign
         with self._quiet():
             if not now.has_same_points(drawn):
@@ -167,7 +171,7 @@ class PromptLayers:
             self._set_defaults(sign)
 
     def put(self, prompts: Prompts, image: Image, plane: Plane) -> None:
-        """Draw the points and the box of an object that has none yet, and tell nobody."""
+        """Draw the points and the box of a draft that has none yet, without a signal."""
         with self._quiet():
             points = self._points_layer(image)
             if len(prompts.points):
@@ -193,8 +197,8 @@ class PromptLayers:
                 own_layers.place_on(layer, image, self._viewer.dims.units)
 
     def forget(self, layer: Any) -> bool:
-        """Do without a layer that was deleted; say whether it was one of the two."""
-        self._keys.forget(layer)
+        """Forget a layer that was deleted; say whether it was one of the two."""
+        self.layer_removed.emit(layer)
         if layer is self.points:
             self.points = self._gestures = None
         elif layer is self.shapes:
@@ -204,7 +208,7 @@ class PromptLayers:
         return True
 
     def close(self) -> None:
-        """Follow nothing any more."""
+        """Stop following the viewer."""
         self._is_quiet = True
         self._viewer.layers.selection.events.active.disconnect(self._on_tool)
 
@@ -222,7 +226,7 @@ class PromptLayers:
         self.prompted.emit()
 
     def _keep_number(self, layer: Points | Shapes) -> None:
-        """Let the next prompt belong to the object in hand: with other features napari takes over their last row."""
+        """Let the next prompt belong to the current draft: with other features napari takes over their last row."""
         defaults = layer.feature_defaults
         if int(np.asarray(defaults[OBJECT_FEATURE])[0]) != self.number:
             layer.feature_defaults = defaults.assign(**{OBJECT_FEATURE: self.number})
@@ -241,11 +245,11 @@ class PromptLayers:
             layer.selected_data = set()
 
     def _set_defaults(self, sign: int) -> None:
-        """Give the next point and the next shape a sign, and the object in hand."""
+        """Give the next point and the next shape a sign and the number of the draft."""
         for layer in self.layers:
             layer.feature_defaults = {LABEL_FEATURE: sign, OBJECT_FEATURE: self.number}
         if self.shapes is not None:
-            self.shapes.selected_data = set()  # Or it would be coloured, too.
+            self.shapes.selected_data = set()  # Or it would be colored, too.
             self.shapes.current_edge_color = own_layers.SHAPE_COLORS[sign]
 
     def _points_layer(self, image: Image) -> Points:
@@ -268,7 +272,7 @@ class PromptLayers:
     def _add(self, layer: Points | Shapes) -> None:
         layer.events.data.connect(self._on_data)
         layer.events.mode.connect(self._on_tool)
-        self._keys.bind(layer)
+        self.layer_added.emit(layer)
         self._viewer.add_layer(layer)
 
     def _on_data(self, event: Any = None) -> None:
@@ -285,7 +289,7 @@ class PromptLayers:
             for layer in self.layers:
                 self._keep_number(layer)
         if click is not None and click.kind == "pick":
-            self._pick(click.position)
+            self.picked.emit(click.position)
         else:
             self.prompted.emit()
         self.changed.emit()

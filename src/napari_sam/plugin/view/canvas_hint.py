@@ -1,4 +1,4 @@
-"""Signs: on the canvas, what the next click will mean; the user's own text comes back afterwards."""
+"""CanvasHint: show on the canvas what the next click means; the user's own text comes back afterwards."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 HINT = "Click an object"
-SIGN_OF_TOOL = {
+HINT_OF_TOOL = {
     "box": "□  drag a box around the object",
     "lasso": "◌  drag around the object",
     "polygon": "⬠  outline the object",
     "ellipse": "○  drag an ellipse over the object",
 }
-SIGN_OF_POINT = {1: "+  on the object", 0: "−  off the object"}  # noqa: RUF001  A true minus, as wide as the plus.
+HINT_OF_POINT = {1: "+  on the object", 0: "−  off the object"}  # noqa: RUF001  A true minus, as wide as the plus.
 
 
-def sign_for(tool: str | None, sign: int, is_first: bool, refined: int | None = None) -> str:
-    """Return what to show for a tool; nothing where none is in hand.
+def hint_for(tool: str | None, sign: int, is_first: bool, replaced: int | None = None) -> str:
+    """Return the hint for a tool; empty without one.
 
     Parameters
     ----------
     tool
-        See `controller.MODE_OF_TOOL`.
+        One of `MODE_OF_TOOL`, or None.
     sign
-        Of the next point.
+        Sign of the next point, 1 or 0.
     is_first
         Whether no prompt was ever made.
-    refined
-        The label that is corrected, or None.
+    replaced
+        Label of the object that is corrected, or None.
     """
     if tool is None:
         return ""
     if tool == "points" and is_first and sign == 1:
         return HINT
-    text = SIGN_OF_TOOL.get(tool) or SIGN_OF_POINT[sign] + (" (drag a line)" if tool == "scribble" else "")
-    return text if refined is None else f"{text}   correcting label {refined}"
+    text = HINT_OF_TOOL.get(tool) or HINT_OF_POINT[sign] + (" (drag a line)" if tool == "scribble" else "")
+    return text if replaced is None else f"{text}   correcting label {replaced}"
 
 
-class CanvasSign:
-    """Borrows the canvas's text.
+class CanvasHint:
+    """Borrows the text overlay of the canvas.
 
     Parameters
     ----------
@@ -54,10 +54,10 @@ class CanvasSign:
         self._mine = ""
 
     def show(self, text: str) -> None:
-        """Show a text, or with an empty one the user's own again."""
+        """Show a text; an empty one restores the user's own."""
         overlay = self._overlay
         if self._before is not None and overlay.text != self._mine:
-            self._before, self._mine = None, ""  # Somebody wrote there since: it is theirs again.
+            self._before, self._mine = None, ""  # The user or another plugin wrote there since.
             return
         if text == self._mine:
             return
@@ -71,7 +71,7 @@ class CanvasSign:
         overlay.visible = True
 
     def restore(self) -> None:
-        """Give the text back."""
+        """Restore the user's text."""
         if self._before is not None and self._overlay.text == self._mine:
             self._overlay.visible, self._overlay.text = self._before
         self._before, self._mine = None, ""

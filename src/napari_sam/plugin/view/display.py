@@ -1,8 +1,7 @@
-"""What image layers show: their pixels at all levels, and how they are stretched, colored and projected."""
+"""DisplayedImage: the pixels of image layers at all levels, with their contrast, colors and projection."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +14,7 @@ from napari_sam.images.lazy.levels import Stacked
 from napari_sam.images.projection import Mode, Projection, slab_planes
 from napari_sam.images.volume import Volume
 from napari_sam.plugin.view import world
+from napari_sam.plugin.view.napari_private import thick_slice_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def shape_of(layer: Image) -> tuple[int, ...]:
-    """Return the length of every axis of an image layer in level-0 pixels, without colours."""
+    """Return the length of every axis of an image layer in level-0 pixels, without colors."""
     shape = tuple(layer.data[0].shape if layer.multiscale else layer.data.shape)
     return shape[:-1] if layer.rgb else shape
 
 
 def channels_with(viewer: ViewerModel, image: Image) -> list[Image]:
-    """Return the visible image layers that lie over each other as channels of one image, the given one among them.
+    """Return the visible image layers that are channels of one image, including the given one.
 
     At most three, from the bottom up; an RGB image stands alone.
     """
@@ -70,9 +70,9 @@ class DisplayedImage:
     Parameters
     ----------
     volume
-        The pixels of one layer, or of several as channels in their colours.
+        The pixels of one layer, or of several as channels in their colors.
     limits
-        Contrast limits, a pair for each channel; None for colours as they are.
+        Contrast limits, a pair for each channel; None for colors as they are.
     gamma
         One for each channel.
     """
@@ -83,7 +83,7 @@ class DisplayedImage:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What tells it from others."""
+        """A key that differs between images that are displayed differently."""
         volume = self.volume
         arrays = getattr(volume.array, "arrays", (volume.array,))
         return (*map(id, arrays), volume.spacing, volume.colors, volume.projection, self.limits, self.gamma)
@@ -155,18 +155,18 @@ def _slab_of(viewer: ViewerModel, layer: Image) -> NDArray[np.float64]:
     margins = [-np.asarray(viewer.dims.margin_left), np.asarray(viewer.dims.margin_right)]
     middle, low, high = (world.to_data(viewer, layer, center + margin) for margin in (0 * center, *margins))
     found = np.array([middle, middle - low, high - middle])
-    with contextlib.suppress(Exception):  # It is private, and late where napari slices in a thread.
-        napari_found = np.asarray(layer._data_slice.as_array(), np.float64)
-        hidden = ~np.isnan(napari_found)
-        if np.allclose(napari_found[hidden], found[hidden], atol=1e-6):
-            found[hidden] = napari_found[hidden]
+    of_napari = thick_slice_of(layer)
+    if of_napari is not None and of_napari.shape == found.shape:
+        hidden = ~np.isnan(of_napari)
+        if np.allclose(of_napari[hidden], found[hidden], atol=1e-6):
+            found[hidden] = of_napari[hidden]
     point, left, right = found
     flipped = (left < 0) | (right < 0)
     return np.array([point, np.where(flipped, -right, left), np.where(flipped, -left, right)])
 
 
 def _color(layer: Image) -> tuple[float, float, float]:
-    """Return the colour of a layer's brightest pixels."""
+    """Return the color of a layer's brightest pixels."""
     red, green, blue = np.asarray(layer.colormap.map(np.array([1.0])), float)[0, :3]
     return float(red), float(green), float(blue)
 

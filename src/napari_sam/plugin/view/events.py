@@ -1,4 +1,4 @@
-"""ViewEvents: which events say that another plane, place or look of the image is shown."""
+"""ViewEvents: the events after which another plane, position or rendering of the image is shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Follow = Callable[..., None]
 
 
 class ViewEvents:
-    """Connects the events of a viewer's dims, and of the image in use, with those that react to them.
+    """Connects the events of a viewer's dims and of its image to callbacks.
 
     Parameters
     ----------
@@ -24,13 +24,15 @@ class ViewEvents:
     on_thickness
         Called when more or fewer planes are shown as one.
     on_place
-        Called when the image or the units of the world change, and layers have to be moved.
-    on_look
-        Called when the image's pixels are shown otherwise.
+        Called when the transform of the image or the units of the world change.
+    on_rendering
+        Called when the image's pixels are shown differently.
     """
 
-    def __init__(self, dims: Dims, on_plane: Follow, on_thickness: Follow, on_place: Follow, on_look: Follow) -> None:
-        self._on_place, self._on_look = on_place, on_look
+    def __init__(
+        self, dims: Dims, on_plane: Follow, on_thickness: Follow, on_place: Follow, on_rendering: Follow
+    ) -> None:
+        self._on_place, self._on_rendering = on_place, on_rendering
         events = dims.events
         self._of_dims: list[tuple[Any, Follow]] = [
             *((event, on_plane) for event in (events.current_step, events.order, events.ndisplay)),
@@ -50,7 +52,7 @@ class ViewEvents:
             event.connect(follow)
 
     def close(self) -> None:
-        """React to no event any more."""
+        """Disconnect from all events."""
         self.follow(None)
         for event, follow in self._of_dims:
             event.disconnect(follow)
@@ -58,9 +60,9 @@ class ViewEvents:
     def _events_of(self, image: Image) -> list[tuple[Any, Follow]]:
         events = image.events
         place = [events.scale, events.translate, events.rotate, events.shear, events.affine, events.units]
-        look = [events.data, events.contrast_limits, events.gamma, events.colormap, events.projection_mode]
-        # The place first: prompts are sent again when the look changes, and have to lie where the image does.
+        rendering = [events.data, events.contrast_limits, events.gamma, events.colormap, events.projection_mode]
+        # The transform first: prompts are sent again after the rendering changes, and must lie where the image does.
         return [
             *((event, self._on_place) for event in place),
-            *((event, self._on_look) for event in (*look, events.scale, events.units)),
+            *((event, self._on_rendering) for event in (*rendering, events.scale, events.units)),
         ]

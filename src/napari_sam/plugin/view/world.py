@@ -1,4 +1,4 @@
-"""Places in the viewer's world, in its units: layers may count in others, and napari converts only what it draws."""
+"""Positions in the viewer's world, in its units: layers may use others, and napari converts only what it draws."""
 
 from __future__ import annotations
 

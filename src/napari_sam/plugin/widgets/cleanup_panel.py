@@ -1,4 +1,4 @@
-"""The part of the widget that says how masks are tidied before they are written."""
+"""Panel with the options of the clean-up."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ class CleaningPanel(QWidget):
     Parameters
     ----------
     chosen
-        Called with what the user chose.
+        Called with the new options.
     """
 
     def __init__(self, chosen: Callable[[Cleaning], None]) -> None:
         super().__init__()
         self._chosen = chosen
         self.largest = QCheckBox("Largest part only")
-        self.largest.setToolTip("Leave out all parts of the mask but the largest.")
+        self.largest.setToolTip("Keep only the largest connected part of the mask.")
         self.holes = QCheckBox("Fill holes")
-        self.holes.setToolTip("Fill what the mask encloses.")
+        self.holes.setToolTip("Fill the holes of the mask.")
         self.smooth = QDoubleSpinBox()
         self.smooth.setRange(0, 50)
         self.smooth.setSingleStep(0.5)
         self.smooth.setDecimals(1)
         self.smooth.setSpecialValueText("off")
         self.smooth.setSuffix(" px")
-        self.smooth.setToolTip("Round the border: details smaller than about twice this go.")
+        self.smooth.setToolTip("Smooth the border: details smaller than about twice this disappear.")
         self.smallest = QSpinBox()
         self.smallest.setRange(0, 1_000_000)
         self.smallest.setSpecialValueText("off")
         self.smallest.setSuffix(" px")
-        self.smallest.setToolTip("Leave out parts of the mask with fewer pixels.")
+        self.smallest.setToolTip("Remove parts of the mask with fewer pixels.")
         grid = QGridLayout(self)
         grid.setContentsMargins(4, 0, 4, 4)
         grid.addWidget(self.largest, 0, 0)
@@ -44,7 +44,7 @@ class CleaningPanel(QWidget):
         for row, (text, box) in enumerate((("Smooth", self.smooth), ("Smallest part", self.smallest)), start=1):
             grid.addWidget(QLabel(text), row, 0)
             grid.addWidget(box, row, 1)
-            # Not at every key: each change asks for the masks anew.
+            # Not at every key: each change cleans the masks again.
             box.setKeyboardTracking(False)
         self.largest.toggled.connect(self._on_changed)
         self.holes.toggled.connect(self._on_changed)
@@ -53,7 +53,7 @@ class CleaningPanel(QWidget):
 
     @property
     def cleaning(self) -> Cleaning:
-        """What is chosen."""
+        """The chosen options."""
         return Cleaning(
             keep_largest=self.largest.isChecked(),
             fill_holes=None if self.holes.isChecked() else 0,

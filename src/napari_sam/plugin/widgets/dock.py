@@ -1,4 +1,4 @@
-"""The dock widget: choices, layout and signals; what happens is in the controller."""
+"""The dock widget: its layout, its choices, and their connections to the parts of the plugin."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from qtpy.QtWidgets import QFileDialog, QScrollArea, QVBoxLayout, QWidget
 
 from napari_sam.core.masks import Overlap
 from napari_sam.plugin.controller import Controller
+from napari_sam.plugin.inference.contrast import PRESETS, set_limits
+from napari_sam.plugin.objects.files import open_image, use_label_file
 from napari_sam.plugin.settings import load_settings, save_settings
-from napari_sam.plugin.view.canvas import TabKey
-from napari_sam.plugin.view.contrast import PRESETS
-from napari_sam.plugin.widgets.buttons import narrow, push_button, rows_of
+from napari_sam.plugin.view.tab_key import TabKey
+from napari_sam.plugin.widgets.buttons import narrow, push_button, rows_of, section
 from napari_sam.plugin.widgets.cleanup_panel import CleaningPanel
-from napari_sam.plugin.widgets.large_data_panel import LargePanel
+from napari_sam.plugin.widgets.large_data_panel import LargeDataPanel
 from napari_sam.plugin.widgets.model_panel import ModelPanel
 from napari_sam.plugin.widgets.object_panel import ObjectPanel
 from napari_sam.plugin.widgets.prompt_panel import PromptPanel
-from napari_sam.plugin.widgets.section import Section
 from napari_sam.plugin.workers.runner import LatestRunner
 from napari_sam.segmenter import model_names
 
@@ -56,30 +56,34 @@ class SamWidget(QWidget):
         self._viewer: Viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self._runner = LatestRunner(self)
         self.controller = Controller(self._viewer, self._runner, show_warning)
+        self._session = self.controller.session
         abandoned = weakref.ref(self.controller)
-        self.destroyed.connect(lambda: _abandon(abandoned))  # napari's window tells no widget that it closes.
+        self.destroyed.connect(lambda: _abandon(abandoned))  # napari's window closes without an event for widgets.
         self._updating = self._was_docked = False
         self._tab = TabKey(self._viewer, lambda: self.controller.keys.press("Tab"))
         self._build_image()
         self._build_model()
         self._build_output()
-        self.prompts = PromptPanel(self.controller)
-        self.large = LargePanel(self.controller)
+        parts = self.controller
+        self.prompts = PromptPanel(
+            self._session, parts.keys, parts.editing, parts.undo, parts.hover, parts.encoder_view
+        )
+        self.large = LargeDataPanel(self._session, parts.prefetcher)
         self._lay_out()
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(REST_MS)
-        self._rest.timeout.connect(self.controller.ahead.rested)
+        self._rest.timeout.connect(self.controller.prefetcher.rested)
         for emitter in self._view_events():
             emitter.connect(self._on_view)
-        self.controller.changed.connect(self._refresh)
-        self.controller.ahead.changed.connect(self.large.refresh)
-        self.controller.seen.changed.connect(self.prompts.refresh_seen)
-        self.controller.answered.connect(self._on_answered)
+        self._session.changed.connect(self._refresh)
+        self.controller.prefetcher.changed.connect(self.large.refresh)
+        self.controller.encoder_view.changed.connect(self.prompts.refresh_encoder_input)
+        self._session.answered.connect(self._on_answered)
         self._viewer.layers.events.inserted.connect(self.reset_choices)
         self._viewer.layers.events.removed.connect(self.reset_choices)
         self._viewer.layers.events.renamed.connect(self.reset_choices)
-        self._remember()
+        self._restore_settings()
         self._choose_image()
         self._refresh()
 
@@ -89,18 +93,18 @@ class SamWidget(QWidget):
         self.image = ComboBox(label="Image", choices=self._image_choices, tooltip="The image layer to segment.")
         self.compose = CheckBox(
             text="With its other visible channels",
-            tooltip="The encoder sees all visible channels of the image in their colours (at most three), as you do.",
+            tooltip="The encoder sees all visible channels of the image in their colors (at most three), as you do.",
         )
         self.contrast = ComboBox(
             label="Contrast",
             choices=[AS_SHOWN, *PRESETS],
             tooltip="The encoder sees the image in the contrast that you see. This sets the layer's contrast limits; "
-            "the view is encoded anew then.",
+            "the view is then encoded again.",
         )
         for choice in (self.image, self.contrast):
             narrow(choice)
         self.image.changed.connect(self._choose_image)
-        self.compose.changed.connect(lambda on: self.controller.set_compose(on))
+        self.compose.changed.connect(lambda on: self._session.set_compose(on))
         self.contrast.changed.connect(self._choose_contrast)
         self.open_image = push_button("Open lazily ...", "Open an image file of any size: only what is shown is read.")
         self.open_folder = push_button("Open folder ...", "The same for an OME-Zarr or zarr folder.")
@@ -123,7 +127,7 @@ class SamWidget(QWidget):
         )
         for choice in (self.model, self.device):
             narrow(choice)
-        self.models = ModelPanel(self._use_model, lambda: self.controller.model)
+        self.models = ModelPanel(self._use_model, lambda: self._session.model)
         self.checkpoint.visible = False
         for changed in (self.model.changed, self.checkpoint.changed, self.device.changed):
             changed.connect(self._choose_model)
@@ -144,16 +148,16 @@ class SamWidget(QWidget):
             narrow(choice)
         self.output.changed.connect(self._choose_target)
         self.overlap.changed.connect(self._choose_overlap)
-        self.new_labels = push_button("New labels ...", "Keep accepted masks in a new label image on disk (OME-Zarr).")
-        self.open_labels = push_button("Open labels ...", "Go on with a label image on disk (OME-Zarr or zarr).")
+        self.new_labels = push_button("New labels ...", "Write into a new label image on disk (OME-Zarr).")
+        self.open_labels = push_button("Open labels ...", "Add to a label image on disk (OME-Zarr or zarr).")
         self.new_labels.clicked.connect(self._ask_new_labels)
         self.open_labels.clicked.connect(self._ask_open_labels)
         self.resume = push_button("", "Put the objects back that were accepted on this image before, with their undo.")
-        self.anew = push_button("Start anew", "Begin without them. Their journal is kept under another name.")
+        self.start_over = push_button("Start over", "Begin without them. Their journal is kept under another name.")
         self.resume.clicked.connect(lambda: objects.resume())
-        self.anew.clicked.connect(lambda: objects.start_anew())
-        self.objects = ObjectPanel(objects)
-        self.cleaning = CleaningPanel(lambda cleaning: self.controller.accepting.set_cleaning(cleaning))
+        self.start_over.clicked.connect(lambda: objects.start_over())
+        self.objects = ObjectPanel(self._session, objects, self.controller.class_view, self.controller.editing.reopen)
+        self.cleaning = CleaningPanel(lambda cleaning: self.controller.requests.set_cleaning(cleaning))
 
     def _lay_out(self) -> None:
         """Group the parts by what the user does: image, model, prompts, objects, large data."""
@@ -163,25 +167,27 @@ class SamWidget(QWidget):
         content = QWidget()
         column = QVBoxLayout(content)
         column.setContentsMargins(4, 4, 4, 4)
-        self.image_section = Section(
-            "Image", "What is segmented, and in which contrast.", rows_of([image], [self.open_image, self.open_folder])
+        self.image_section = section(
+            "Image", "The image to segment, and its contrast.", rows_of([image], [self.open_image, self.open_folder])
         )
-        self.image_section.unfold()
-        self.model_section = Section("Model", "Which network, and where it runs.", rows_of([model], [self.models]))
-        self.object_section = Section(
+        self.image_section.expand(animate=False)
+        self.model_section = section(
+            "Model", "The network, and the device it runs on.", rows_of([model], [self.models])
+        )
+        self.object_section = section(
             "Objects",
-            "Where accepted objects go; all of them: go to them, correct or delete them, give them a class.",
+            "The output, and the objects in it: go to them, correct or delete them, give them a class.",
             rows_of([output], [self.new_labels, self.open_labels], [self.objects]),
         )
-        self.cleaning_section = Section(
-            "Clean-up", "Tidy masks before they are written, as you see them.", self.cleaning
+        self.cleaning_section = section(
+            "Clean-up", "Clean masks before they are written; the preview shows the result.", self.cleaning
         )
-        self.large_section = Section("Large data", "Encode ahead of your clicks, and keep embeddings.", self.large)
-        left = rows_of([self.resume, self.anew])
+        self.large_section = section("Large data", "Encode ahead of your clicks, and store embeddings.", self.large)
+        earlier_work = rows_of([self.resume, self.start_over])
         for part in (
             self.image_section,
             self.model_section,
-            left,
+            earlier_work,
             self.prompts,
             self.object_section,
             self.cleaning_section,
@@ -199,12 +205,12 @@ class SamWidget(QWidget):
         outer.addWidget(scroll)
         self.setMinimumWidth(300)
 
-    def _remember(self) -> None:
-        """Begin with what was chosen last, and keep what is chosen from now on."""
+    def _restore_settings(self) -> None:
+        """Restore the last choices, and save those that the user makes."""
         large, hover = self.large, self.prompts.hover
         for name, box in (("preview", hover), ("encode_ahead", large.ahead), ("outline", large.coverage)):
             box.setChecked(load_settings(name, True))
-            box.clicked.connect(lambda on, name=name: save_settings(name, on))  # By the user, and nobody else.
+            box.clicked.connect(lambda on, name=name: save_settings(name, on))  # Not for changes by code.
         for name, choice in (("device", self.device), ("overlap", self.overlap), ("model", self.model)):
             value = load_settings(name, str(choice.value))
             if value in choice.choices and (name != "model" or self.models.is_ready(value)):
@@ -218,8 +224,7 @@ class SamWidget(QWidget):
         return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
 
     def _targets(self) -> list[Labels]:
-        is_own = self.controller.is_own
-        return [layer for layer in self._viewer.layers if isinstance(layer, Labels) and not is_own(layer)]
+        return self._session.outputs
 
     def _image_choices(self, _: Any = None) -> list[tuple[str, Image | None]]:
         return [("no image", None), *((layer.name, layer) for layer in self._images())]
@@ -232,13 +237,13 @@ class SamWidget(QWidget):
         self._updating = True
         try:
             self.image.reset_choices()
-            if self.controller.image in self._images():
-                self.image.value = self.controller.image
+            if self._session.image in self._images():
+                self.image.value = self._session.image
             self.output.reset_choices()
-            self.output.value = self.controller.target if self.controller.target in self._targets() else None
+            self.output.value = self._session.target if self._session.target in self._targets() else None
         finally:
             self._updating = False
-        if self.image.value is not self.controller.image:
+        if self.image.value is not self._session.image:
             self._choose_image()
         self._choose_first_image()
 
@@ -247,16 +252,16 @@ class SamWidget(QWidget):
         images = self._images()
         if self.image.value is None and images:
             self.image.value = images[-1]
-            # napari makes a layer active after it has told of it: take up the tool once that is done.
-            QTimer.singleShot(0, self._take_up_points)
+            # napari activates a layer after the event that it was inserted: activate the tool after that.
+            QTimer.singleShot(0, self._activate_points)
 
-    def _take_up_points(self) -> None:
-        if self.controller.image is not None:
-            self.controller.activate("points")
+    def _activate_points(self) -> None:
+        if self._session.image is not None:
+            self.controller.editing.activate("points")
 
     def _choose_image(self, _: Any = None) -> None:
         if not self._updating:
-            self.controller.set_image(self.image.value)
+            self._session.set_image(self.image.value)
             self._choose_first_image()
 
     def _choose_model(self, _: Any = None) -> None:
@@ -266,56 +271,59 @@ class SamWidget(QWidget):
         self.models.setVisible(False)
         if not own:
             self.models.choose(str(self.model.value))
-            self._use_model(self.controller.model)  # On this device, until the chosen one is there.
+            self._use_model(self._session.model)  # On this device, until the chosen one is there.
         elif path is not None and path.is_file():
             self._use_model(str(path))
 
     def _choose_contrast(self, preset: str) -> None:
         if preset != AS_SHOWN:
             self.contrast.value = AS_SHOWN  # It is done once, and the layer's own slider has the last word.
-            self.controller.set_contrast(preset)
+            set_limits(self._session, self._runner, preset)
 
     def _use_model(self, name: str) -> None:
-        self.controller.set_model(name, str(self.device.value))
+        self._session.set_model(name, str(self.device.value))
         self._name_model()
 
     def _name_model(self) -> None:
-        self.model_section.set_title(f"Model: {Path(self.controller.model).name} ({self.device.value})")
+        self.model_section.setText(f"Model: {Path(self._session.model).name} ({self.device.value})")
 
     def _choose_target(self, _: Any = None) -> None:
         if not self._updating:
-            self.controller.set_target(self.output.value)
+            self._session.set_target(self.output.value)
 
     def _choose_overlap(self, _: Any = None) -> None:
-        self.controller.accepting.overlap = self.overlap.value
+        self._session.overlap = self.overlap.value
 
     def _ask_image(self) -> None:
         name, _ = QFileDialog.getOpenFileName(self, "Image")
         if name:
-            self.controller.open_image(Path(name))
+            open_image(self._session, Path(name))
 
     def _ask_image_folder(self) -> None:
         name = QFileDialog.getExistingDirectory(self, "Image (a .zarr folder)")
         if name:
-            self.controller.open_image(Path(name))
+            open_image(self._session, Path(name))
 
     def _ask_new_labels(self) -> None:
         name, _ = QFileDialog.getSaveFileName(self, "New label image", "labels.ome.zarr", "OME-Zarr (*.zarr)")
         if name:
-            self.controller.use_label_file(Path(name if name.endswith(".zarr") else f"{name}.ome.zarr"))
+            self._use_label_file(Path(name if name.endswith(".zarr") else f"{name}.ome.zarr"))
 
     def _ask_open_labels(self) -> None:
         name = QFileDialog.getExistingDirectory(self, "Label image (a .zarr folder)")
         if name:
-            self.controller.use_label_file(Path(name))
+            self._use_label_file(Path(name))
+
+    def _use_label_file(self, path: Path) -> None:
+        use_label_file(self._session, self.controller.preview.layers, path)
 
     def _view_events(self) -> list[Any]:
         camera, dims = self._viewer.scene.camera.events, self._viewer.dims.events
         return [camera.zoom, camera.center, dims.current_step, dims.order, dims.ndisplay]
 
     def _on_view(self, _: Any = None) -> None:
-        """Drop what was planned for the view before, and plan anew once it rests."""
-        self.controller.ahead.moved()
+        """Drop the plan for the previous view, and plan again once the view rests."""
+        self.controller.prefetcher.moved()
         self._rest.start()
 
     def _on_answered(self) -> None:
@@ -324,38 +332,38 @@ class SamWidget(QWidget):
     # -- showing ---------------------------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
-        self._tab.set_enabled(self.prompts.is_over(self._viewer.layers.selection.active))
+        self._tab.set_enabled(self.prompts.takes_tab(self._viewer.layers.selection.active))
         self.prompts.refresh()
         self.large.refresh()
         self._refresh_objects()
-        shown, used = (self.image.value, self.output.value), (self.controller.image, self.controller.target)
+        shown, used = (self.image.value, self.output.value), (self._session.image, self._session.target)
         if not self._updating and any(a is not b for a, b in zip(shown, used, strict=True)):
             self.reset_choices()
 
     def _refresh_objects(self) -> None:
         """Show how many objects there are, and which were left."""
         objects = self.controller.objects
-        count, offer = len(objects.kept.rows) if objects.kept else 0, objects.offer
-        self.object_section.set_title(f"Objects ({count})" if count else "Objects")
-        for button in (self.resume, self.anew):
+        count, offer = len(objects.journal.rows) if objects.journal else 0, objects.offer
+        self.object_section.setText(f"Objects ({count})" if count else "Objects")
+        for button in (self.resume, self.start_over):
             button.setVisible(offer is not None)
         if offer is not None:
-            self.resume.setText(f"Continue ({offer.count} object{'s' if offer.count > 1 else ''})")
+            self.resume.setText(f"Resume ({offer.count} object{'s' if offer.count > 1 else ''})")
 
     def sizeHint(self) -> QSize:  # noqa: N802  Qt's name.
         """Return how large it would like to be: narrow, so that the image has the room."""
         return QSize(WIDTH, super().sizeHint().height())
 
     def event(self, event: QEvent) -> bool:
-        """Let go of the viewer when the dock is closed: napari takes the widget out of it, and closes nothing."""
+        """Detach from the viewer when the dock is closed: napari removes the widget without closing it."""
         if event.type() == QEvent.Type.ParentChange:
             if self.parent() is not None:
                 self._was_docked = True
             elif self._was_docked:
-                self._let_go()
+                self._detach()
         return bool(super().event(event))
 
-    def _let_go(self) -> None:
+    def _detach(self) -> None:
         events = self._viewer.layers.events
         for emitter in (events.inserted, events.removed, events.renamed):
             emitter.disconnect(self.reset_choices)
@@ -365,8 +373,8 @@ class SamWidget(QWidget):
         self._tab.close()
         self.models.close_downloads()
         self.large.close_activity()
-        self.controller.seen.changed.disconnect(self.prompts.refresh_seen)
-        self.controller.changed.disconnect(self._refresh)
+        self.controller.encoder_view.changed.disconnect(self.prompts.refresh_encoder_input)
+        self._session.changed.disconnect(self._refresh)
         self.objects.close_table()
         self.controller.close()
         # Nobody else would: what Qt's connections hold of the widget is hidden from Python's garbage collector.
@@ -374,6 +382,6 @@ class SamWidget(QWidget):
 
 
 def _abandon(controller: weakref.ref[Controller]) -> None:
-    found = controller()
-    if found is not None:
-        found.abandon()
+    abandoned = controller()
+    if abandoned is not None:
+        abandoned.abandon()

@@ -1,17 +1,20 @@
-"""The part of the widget for large data: what is encoded ahead, and where embeddings are kept."""
+"""Panel for large data: encode tiles ahead of clicks, and choose the store of embeddings."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from magicgui.types import FileDialogMode
 from magicgui.widgets import Container, FileEdit
 from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_sam.plugin.controller import Controller
 from napari_sam.plugin.inference.prefetch import Extent
 from napari_sam.plugin.widgets.buttons import push_button, rows_into
 from napari_sam.plugin.workers.activity import Activity
+
+if TYPE_CHECKING:
+    from napari_sam.plugin.inference.prefetch import Prefetcher
+    from napari_sam.plugin.session import Session
 
 EXTENTS: dict[Extent, str] = {
     "view": "Encode all tiles in view at this zoom, into the store on disk.",
@@ -20,26 +23,28 @@ EXTENTS: dict[Extent, str] = {
 }
 
 
-class LargePanel(QWidget):
-    """Encodes ahead.
+class LargeDataPanel(QWidget):
+    """Starts and stops encoding.
 
     Parameters
     ----------
-    controller
-        Whose image is encoded.
+    session
+        The image, and the store of embeddings.
+    prefetcher
+        Encodes.
     """
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, session: Session, prefetcher: Prefetcher) -> None:
         super().__init__()
-        self._controller = controller
-        self._activity = Activity("Encoding tiles", lambda: controller.ahead.cancel())
+        self._session, self._prefetcher = session, prefetcher
+        self._activity = Activity("Encoding tiles", lambda: prefetcher.cancel())
         self.extents: dict[Extent, QPushButton] = {}
         for extent, tip in EXTENTS.items():
             button = push_button(extent.capitalize(), tip)
-            button.clicked.connect(lambda _=False, extent=extent: controller.ahead.start(extent))
+            button.clicked.connect(lambda _=False, extent=extent: prefetcher.start(extent))
             self.extents[extent] = button
         self.cancel = push_button("Cancel", "Stop after the current tile; what was encoded is kept.")
-        self.cancel.clicked.connect(lambda: controller.ahead.cancel())
+        self.cancel.clicked.connect(lambda: prefetcher.cancel())
         self.ahead = QCheckBox("Encode what is in view")
         self.ahead.setToolTip("While nothing else is to be done, encode the tiles in view, then those around it.")
         self.ahead.setChecked(True)
@@ -66,9 +71,9 @@ class LargePanel(QWidget):
         )
 
     def refresh(self) -> None:
-        """Show what is under way."""
-        ahead = self._controller.ahead
-        running, ready = ahead.progress is not None, self._controller.image is not None
+        """Show the progress."""
+        progress = self._prefetcher.progress
+        running, ready = progress is not None, self._session.image is not None
         for extent, button in self.extents.items():
             button.setEnabled(ready and not running)
             why_not = "This is under way: cancel it first." if ready else "There is no image yet: open one first."
@@ -77,23 +82,23 @@ class LargePanel(QWidget):
         self.cancel.setToolTip(
             "Stop after the current tile; what was encoded is kept." if running else "Nothing is being encoded here."
         )
-        now = ahead.progress
-        self._activity.follow(now)
+        self._activity.follow(progress)
         self.encoding.setText(
-            "" if now is None else f"{now.done} of {now.total} tiles ({now.known} were there, {now.empty} empty)"
+            ""
+            if progress is None
+            else f"{progress.done} of {progress.total} tiles ({progress.known} were there, {progress.empty} empty)"
         )
-        self.encoding.setVisible(now is not None)
-        self.coverage.setChecked(ahead.show)
+        self.encoding.setVisible(progress is not None)
+        self.coverage.setChecked(self._prefetcher.show)
 
     def close_activity(self) -> None:
-        """Show nothing in napari's activity dock any more."""
+        """Remove the progress bar from napari's activity dock."""
         self._activity.close()
 
     def _choose(self, _: Any = None) -> None:
-        ahead = self._controller.ahead
-        ahead.enabled, ahead.show = self.ahead.isChecked(), self.coverage.isChecked()
-        ahead.rested()
+        self._prefetcher.enabled, self._prefetcher.show = self.ahead.isChecked(), self.coverage.isChecked()
+        self._prefetcher.rested()
 
     def _choose_store(self, _: Any = None) -> None:
         path = str(self.store.value) if self.store.value else ""
-        self._controller.set_store(path if path not in ("", ".") else None)
+        self._session.set_store(path if path not in ("", ".") else None)

@@ -1,4 +1,4 @@
-"""The part of the widget that says what a model is, and fetches one that is not on this machine when asked to."""
+"""Panel that describes the chosen model, and downloads one that is not on this machine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from napari_sam.weights.catalog import ModelState, model_states
 
 
 class ModelPanel(QWidget):
-    """What a chosen model is; with a button that downloads it where it is not on this machine.
+    """Describes a model, with a button to download it where it is not on this machine.
 
     Parameters
     ----------
     use
-        Called with the name of a model that can be used now.
+        Called with the name of a model that can be used.
     used
-        Returns the name of the one in use.
+        Returns the name of the model in use.
     """
 
     def __init__(self, use: Callable[[str], None], used: Callable[[], str]) -> None:
@@ -62,7 +62,7 @@ class ModelPanel(QWidget):
             return False
 
     def close_downloads(self) -> None:
-        """Stop what is under way."""
+        """Stop a download that is under way."""
         self.download.close()
 
     def _on_button(self) -> None:
@@ -82,24 +82,24 @@ class ModelPanel(QWidget):
             show_warning(why)  # napari cuts long ones: the panel shows it whole.
 
     def _refresh(self) -> None:
-        """Show the model that is to be fetched; the others need no words."""
+        """Describe a model that must be downloaded; hide the panel for others."""
         state, running = self._state, self.download.name
         self.setVisible(running is not None or (state is not None and not state.is_ready))
         if running is not None:
-            self.text.setText(f"{running} is coming. {self._used()} is used until then.")
+            self.text.setText(f"Downloading {running}. {self._used()} is used until then.")
             self.button.setText(f"Cancel ({self.download.share:.0%})")
-            self.button.setToolTip("Stop; what has come is kept, and the next attempt goes on from there.")
+            self.button.setToolTip("Stop. The part that was downloaded is kept, and the next attempt resumes it.")
             self.button.setVisible(True)
         elif state is not None and not state.is_ready:
             failed, why = self._trouble
-            told = f"{why}\n\n" if why and failed == state.name else ""
-            self.text.setText(f"{told}{_described(state)} {self._used()} is used until then.")
+            reason = f"{why}\n\n" if why and failed == state.name else ""
+            self.text.setText(f"{reason}{_described(state)} {self._used()} is used until then.")
             self.button.setVisible(state.where == "download")
             self.button.setText(f"Download ({state.size})" if state.size else "Download")
-            self.button.setToolTip(f"Fetch it once, from its makers: {state.homepage}")
+            self.button.setToolTip(f"Download it once, from {state.homepage}")
 
 
 def _described(state: ModelState) -> str:
     size = f"{state.size}, " if state.size else ""
-    text = f"{state.summary} {size}licence: {state.licence}. Not on this machine yet"
+    text = f"{state.summary} {size}license: {state.licence}. Not on this machine yet"
     return f"{text}: {state.by_hand}." if state.where == "by hand" else f"{text}."

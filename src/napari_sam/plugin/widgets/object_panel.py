@@ -1,10 +1,10 @@
-"""The part of the widget with the objects: a table, their classes, and work that was left."""
+"""Panel for accepted objects: a table of them, and their classes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap
@@ -19,46 +19,59 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_sam.plugin.objects.object_list import Objects
 from napari_sam.plugin.widgets.buttons import push_button
 from napari_sam.plugin.widgets.object_table import ObjectModel, ObjectView
 
+if TYPE_CHECKING:
+    from napari_sam.plugin.objects.class_view import ClassView
+    from napari_sam.plugin.objects.object_list import Objects
+    from napari_sam.plugin.session import Session
+
 NO_CLASS = "no class"
-# More rows than this are faster shown anew than changed one by one.
+# Updating more rows than this one by one is slower than a reset.
 MAX_SYNC_OBJECTS = 20
 CHOOSE_FIRST = "Select an object in the table first."
 
 
 class ObjectPanel(QWidget):
-    """Shows the objects of the output, and what can be done with them.
+    """Shows the objects of the output, and buttons for what can be done with them.
 
     Parameters
     ----------
+    session
+        The class of the next object.
     objects
-        What it shows.
+        The objects.
+    class_view
+        Shows the classes in the viewer.
+    correct
+        Called with the label of an object to correct.
     """
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(
+        self, session: Session, objects: Objects, class_view: ClassView, correct: Callable[[int], None]
+    ) -> None:
         super().__init__()
-        self._objects, self._is_filling = objects, False
-        # The rows and the class that were given last and are not written yet, and what the box was made to show.
+        self._session, self._objects, self._class_view, self._correct = session, objects, class_view, correct
+        self._is_filling = False
+        # The rows and the class that were given last and are not written yet, and the text in the box.
         self._given: tuple[list[int], str | None] | None = None
         self._filled = ""
         self.model = ObjectModel()
-        self.table = ObjectView(self.model, objects.go_to, objects.reopen, self._delete, self)
+        self.table = ObjectView(self.model, objects.go_to, correct, self._delete, self)
         self.table.setToolTip("Click: go there. Double-click or Return: correct. Delete: delete.")
-        self.reopen = push_button("Reopen", "Take the object up again: its prompts come back, and accept replaces it.")
-        self.delete = push_button("Delete", "Take the selected objects out of the output.")
+        self.reopen = push_button("Reopen", "Correct the object: its prompts come back, and accept replaces it.")
+        self.delete = push_button("Delete", "Delete the selected objects from the output.")
         self.label = QLabel("Class")
         self.classes = QComboBox()
         self.classes.setEditable(True)
         self.classes.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.classes.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.classes.setMinimumContentsLength(8)
-        self.color = push_button("Colour", "")
+        self.color = push_button("Color", "")
         self.rename = push_button("Rename", "")
-        self.by_class = QCheckBox("Colour by class")
-        self.by_class.setToolTip("Show the output in the colours of the classes; objects that have none are grey.")
+        self.by_class = QCheckBox("Color by class")
+        self.by_class.setToolTip("Show the output in the colors of the classes; objects that have none are gray.")
         self.by_class.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.layer = push_button("Classes as a layer", "")
         self.note = QLabel()
@@ -68,8 +81,8 @@ class ObjectPanel(QWidget):
         self.delete.clicked.connect(self._delete)
         self.color.clicked.connect(self._ask_color)
         self.rename.clicked.connect(self._ask_name)
-        self.by_class.toggled.connect(lambda on: objects.class_view.show_colors(on))
-        self.layer.clicked.connect(lambda: objects.class_view.show_layer())
+        self.by_class.toggled.connect(lambda on: class_view.show_colors(on))
+        self.layer.clicked.connect(lambda: class_view.show_layer())
         self.classes.activated.connect(self._give_class)
         line = self.classes.lineEdit()
         assert line is not None
@@ -80,9 +93,9 @@ class ObjectPanel(QWidget):
         self._on_changed(None)
 
     def close_table(self) -> None:
-        """Follow the objects no more."""
+        """Stop following the objects."""
         self._objects.changed.disconnect(self._on_changed)
-        self._objects.class_view.close()
+        self._class_view.close()
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
@@ -100,22 +113,22 @@ class ObjectPanel(QWidget):
                 row.addWidget(widget, 0 if widget is self.label else 1)
             column.addLayout(row)
 
-    # -- what the user does --------------------------------------------------------------------------------------------
+    # -- actions -------------------------------------------------------------------------------------------------------
 
     def _reopen(self) -> None:
         for label in self.table.chosen[:1]:
-            self._objects.reopen(label)
+            self._correct(label)
 
     def _delete(self) -> None:
         self._objects.delete(self.table.chosen)
 
     def _on_edited(self) -> None:
-        """Give the class that the user typed before going elsewhere; Qt also tells where nobody typed anything."""
+        """Give the class that was typed when the box loses focus; Qt also reports unchanged text."""
         if self.classes.currentText() != self._filled:
             self._give_class()
 
     def _give_class(self, _: Any = None) -> None:
-        """Give what is selected the class that was chosen or typed; Qt tells of it up to three times."""
+        """Give the selected objects the class that was chosen or typed; Qt reports it up to three times."""
         wanted, chosen = self._wanted_class(), self.table.chosen
         if self._is_filling or self._given == (chosen, wanted):
             return
@@ -144,7 +157,7 @@ class ObjectPanel(QWidget):
         known = next((kind for kind in self._objects.classes if kind.name == name), None)
         if known is None:
             return
-        color = QColorDialog.getColor(QColor.fromRgbF(*known.color), self, f"Colour of {name}")
+        color = QColorDialog.getColor(QColor.fromRgbF(*known.color), self, f"Color of {name}")
         if color.isValid():
             self._objects.define_class(known.name, (color.redF(), color.greenF(), color.blueF()))
 
@@ -154,19 +167,20 @@ class ObjectPanel(QWidget):
         self._given = None
         if labels is None or len(labels) > MAX_SYNC_OBJECTS:
             chosen = self.table.chosen
-            self.model.reset(self._objects.rows)
-            self.table.choose([label for label in chosen if self._objects.object(label)])
+            journal = self._objects.journal
+            self.model.reset(None if journal is None else journal.rows.view)
+            self.table.choose([label for label in chosen if self._objects.get(label)])
         else:
             for label in labels:
-                self.model.update(label, self._objects.object(label))
+                self.model.update(label, self._objects.get(label))
         self._refresh()
 
     def _refresh(self, *_: Any) -> None:
-        """Show the class of what is selected, and what can be done with it."""
+        """Show the class of the selected objects, and enable the buttons that can be used."""
         chosen = self.table.chosen
         for button, tip in (
-            (self.reopen, "Take the object up again: its prompts come back, and accept replaces it."),
-            (self.delete, "Take the selected objects out of the output."),
+            (self.reopen, "Correct the object: its prompts come back, and accept replaces it."),
+            (self.delete, "Delete the selected objects from the output."),
         ):
             button.setEnabled(bool(chosen))
             button.setToolTip(tip if chosen else CHOOSE_FIRST)
@@ -183,10 +197,10 @@ class ObjectPanel(QWidget):
             if has_classes
             else "Give an object a class first."
         )
-        self.note.setText("" if chosen or not self.model.rowCount() else "Class: of what you accept next.")
+        self.note.setText("" if chosen or not self.model.rowCount() else "Class of the next object.")
         self.note.setVisible(bool(self.note.text()))
         line = self.classes.lineEdit()
-        if not self._is_filling and not (line is not None and line.hasFocus()):  # Somebody may be typing there.
+        if not self._is_filling and not (line is not None and line.hasFocus()):  # The user may be typing there.
             with self._filling():
                 self._fill_classes(self._shown_class())
 
@@ -203,7 +217,7 @@ class ObjectPanel(QWidget):
         self.classes.setCurrentIndex(self.classes.findText(shown or NO_CLASS))
         self._filled = self.classes.currentText()
         for button, tip in (
-            (self.color, "Give the class another colour."),
+            (self.color, "Give the class another color."),
             (self.rename, "Give the class another name; its objects keep it."),
         ):
             button.setEnabled(shown in names)
@@ -217,9 +231,9 @@ class ObjectPanel(QWidget):
     def _class_of(self, label: int | None) -> str | None:
         """Return the class of an object, or without one that of those to come."""
         if label is None:
-            return self._objects.class_name
-        found = self._objects.object(label)
-        return found.label_class.name if found is not None and found.label_class is not None else None
+            return self._session.class_name
+        row = self._objects.get(label)
+        return row.label_class.name if row is not None and row.label_class is not None else None
 
     @contextmanager
     def _filling(self) -> Any:

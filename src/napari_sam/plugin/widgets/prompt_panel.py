@@ -1,8 +1,9 @@
-"""The part of the widget for the object in hand: tools, candidates, accepting, and steps back and forth."""
+"""Panel for the current object: tools, candidates, accept, and undo."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from napari.layers import Layer
 from qtpy.QtCore import Qt
@@ -10,14 +11,21 @@ from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QButtonGroup, QCheckBox, QGroupBox, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_sam.core.masks import Mask
-from napari_sam.plugin.controller import Controller
 from napari_sam.plugin.layers.factory import SIGN_COLORS
 from napari_sam.plugin.prompts.keys import shown, spelled
 from napari_sam.plugin.widgets.buttons import dot, push_button, rows_into
-from napari_sam.plugin.widgets.step_texts import StepLabel
 from napari_sam.segmenter import CANDIDATE_NAMES
 
-SEEN_SIDE = 64
+if TYPE_CHECKING:
+    from napari_sam.plugin.annotation.editing import DraftEditor
+    from napari_sam.plugin.annotation.undo import UndoStack
+    from napari_sam.plugin.inference.encoder_view import EncoderView
+    from napari_sam.plugin.inference.hover import Hover
+    from napari_sam.plugin.objects.step_labels import StepLabel
+    from napari_sam.plugin.prompts.keys import LayerKeys
+    from napari_sam.plugin.session import Session
+
+VIEW_SIDE = 64
 TOOLS = {
     "points": (
         "Points",
@@ -34,18 +42,37 @@ CLICK_FIRST = "Click an object first."
 
 
 class PromptPanel(QWidget):
-    """Shows the object in hand, and what can be done with it.
+    """Shows the current object, and buttons for what can be done with it.
 
     Parameters
     ----------
-    controller
-        Who does it.
+    session
+        The current draft, the status, and the output.
+    keys
+        The actions of the buttons, and their keys.
+    editing
+        Chooses tools and candidates.
+    undo
+        Describes the steps of the undo and redo buttons.
+    hover
+        Is turned on and off.
+    encoder_view
+        The picture beside the candidates.
     """
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(
+        self,
+        session: Session,
+        keys: LayerKeys,
+        editing: DraftEditor,
+        undo: UndoStack,
+        hover: Hover,
+        encoder_view: EncoderView,
+    ) -> None:
         super().__init__()
-        self._controller = controller
-        self._keys: dict[str, str] = {}
+        self._session, self._layer_keys, self._editing = session, keys, editing
+        self._undo, self._hover, self._encoder_view = undo, hover, encoder_view
+        self._shown_keys: dict[str, str] = {}
         self._build_tools()
         self._build_candidates()
         self._build_actions()
@@ -55,7 +82,7 @@ class PromptPanel(QWidget):
         column.addWidget(_group("Prompts", [tools[:3], tools[3:], [self.sign], [self.hover]]))
         rows: list[Sequence[QWidget]] = [
             list(self.candidates),
-            [self.seen, self.scores],
+            [self.encoder_input, self.scores],
             [self.accept, self.clear],
             [self.another, self.next],
             [self.accept_all],
@@ -66,7 +93,6 @@ class PromptPanel(QWidget):
         column.addWidget(self.status)
 
     def _build_tools(self) -> None:
-        controller = self._controller
         self.tools: dict[str, QPushButton] = {}
         for tool, (text, tip) in TOOLS.items():
             button = push_button(text, tip)
@@ -74,11 +100,11 @@ class PromptPanel(QWidget):
             button.clicked.connect(lambda _=False, tool=tool: self._choose_tool(tool))
             self.tools[tool] = button
         self.sign = push_button("", "")
-        self.sign.clicked.connect(lambda: controller.toggle_sign())
+        self.sign.clicked.connect(lambda: self._layer_keys.run("flip_sign"))
         self.hover = QCheckBox("Preview under the cursor")
         self.hover.setToolTip("Before any click, show the mask that a click would give, wherever the image is encoded.")
         self.hover.setChecked(True)
-        self.hover.toggled.connect(lambda on: controller.hover.set_enabled(on))
+        self.hover.toggled.connect(lambda on: self._hover.set_enabled(on))
 
     def _build_candidates(self) -> None:
         self.candidates: list[QPushButton] = []
@@ -91,30 +117,21 @@ class PromptPanel(QWidget):
             self.candidates.append(button)
         self.scores = QLabel()
         self.scores.setWordWrap(True)
-        self.scores.setMinimumHeight(SEEN_SIDE)  # The buttons below stay in place without the picture, too.
-        self.seen = QLabel()
-        self.seen.setFixedSize(SEEN_SIDE, SEEN_SIDE)
-        self.seen.setVisible(False)
-        self.seen.setToolTip(
-            "What the encoder saw for this answer: the layer's own contrast limits, gamma and colours. If you cannot "
+        self.scores.setMinimumHeight(VIEW_SIDE)  # The buttons below stay in place without the picture, too.
+        self.encoder_input = QLabel()
+        self.encoder_input.setFixedSize(VIEW_SIDE, VIEW_SIDE)
+        self.encoder_input.setVisible(False)
+        self.encoder_input.setToolTip(
+            "The encoder's input for this answer, with the layer's contrast limits, gamma and colors. If you cannot "
             "make out the object here, neither can the model."
         )
 
     def _build_actions(self) -> None:
-        controller = self._controller
-        does: list[Callable[[], None]] = [
-            controller.accept,
-            controller.clear,
-            controller.in_hand.begin_another,
-            controller.in_hand.take_next,
-            controller.accepting.accept_all,
-            controller.undo,
-            controller.redo,
-        ]
-        made = [push_button("", "") for _ in does]
-        for button, act in zip(made, does, strict=True):
-            button.clicked.connect(lambda _=False, act=act: act())
-        self.accept, self.clear, self.another, self.next, self.accept_all, self.undo, self.redo = made
+        names = ("accept", "clear", "new_object", "next_object", "accept_all", "undo", "redo")
+        buttons = [push_button("", "") for _ in names]
+        for button, name in zip(buttons, names, strict=True):
+            button.clicked.connect(lambda _=False, name=name: self._layer_keys.run(name))
+        self.accept, self.clear, self.another, self.next, self.accept_all, self.undo, self.redo = buttons
         self.status = QLabel()
         self.status.setWordWrap(True)
         self.progress = QProgressBar()
@@ -126,59 +143,59 @@ class PromptPanel(QWidget):
         self.progress.setSizePolicy(policy)
 
     def _choose_tool(self, tool: str) -> None:
-        self._controller.activate(tool)
+        self._editing.activate(tool)
         self.refresh()
 
     def _choose_candidate(self, index: int) -> None:
-        self._controller.choose_size(index)
+        self._editing.choose_size(index)
 
     # -- showing ---------------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Show how things stand."""
-        controller = self._controller
+        """Show the present state."""
+        session, prompts = self._session, self._session.prompts
         self._refresh_keys()
-        key = shown(controller.keys.keys["flip_sign"])
-        self.sign.setText(f"Points {'ON' if controller.sign == 1 else 'OFF'} the object ({key})")
-        self.sign.setIcon(dot(SIGN_COLORS[controller.sign]))
+        key = shown(self._layer_keys.keys["flip_sign"])
+        self.sign.setText(f"Points {'ON' if prompts.sign == 1 else 'OFF'} the object ({key})")
+        self.sign.setIcon(dot(SIGN_COLORS[prompts.sign]))
         for tool, button in self.tools.items():
-            button.setChecked(tool == controller.tool)
-            button.setEnabled(controller.image is not None)
-            button.setToolTip(TOOLS[tool][1] if controller.image is not None else "Open an image first.")
+            button.setChecked(tool == prompts.tool)
+            button.setEnabled(session.image is not None)
+            button.setToolTip(TOOLS[tool][1] if session.image is not None else "Open an image first.")
         self._refresh_candidates()
         self._refresh_actions()
-        self.progress.setVisible(controller.busy or controller.warming)
-        self.status.setText(controller.status)
+        self.progress.setVisible(session.is_busy or session.is_warming)
+        self.status.setText(session.status)
 
     def _refresh_candidates(self) -> None:
-        controller, candidates = self._controller, self._controller.candidates
-        # Of an object that was reopened the other sizes are unknown, and often also which one it was.
-        sizes = None if controller.open.now.is_as_accepted else candidates
+        draft, candidates = self._session.current, self._session.candidates
+        # The other sizes of a reopened object are unknown, and often also which one it was.
+        sizes = None if draft.is_as_accepted else candidates
         for index, button in enumerate(self.candidates):
             button.setEnabled(candidates is not None)
-            button.setText(_described(CANDIDATE_NAMES[index + 1], None if sizes is None else sizes[index]))
+            button.setText(_text_of(CANDIDATE_NAMES[index + 1], None if sizes is None else sizes[index]))
         if sizes is None:
             self._candidate_group.setExclusive(False)
             for button in self.candidates:
                 button.setChecked(False)
             self._candidate_group.setExclusive(True)
         else:
-            self.candidates[controller.selected].setChecked(True)
+            self.candidates[draft.selected].setChecked(True)
         if candidates is None:
             self.scores.setText("Click an object to see three masks.")
         else:
             as_accepted = ", as it was accepted" if sizes is None else ""
-            self.scores.setText(f"{controller.mask_of(controller.selected).area} px{as_accepted}")
+            self.scores.setText(f"{self._session.mask_of(draft).area} px{as_accepted}")
 
     def _refresh_actions(self) -> None:
-        """Enable what can be done; what cannot says why."""
-        controller, keys = self._controller, self._controller.keys.keys
-        begun, pending = controller.is_begun, len(controller.open.pending)
+        """Enable the buttons that can be used; the tooltips of the others say why not."""
+        session, keys = self._session, self._layer_keys.keys
+        begun, pending = session.is_begun, len(session.drafts.pending)
         for button, name, can, tip, why_not in (
             (
                 self.accept,
                 "accept",
-                controller.candidates is not None or controller.busy,
+                session.candidates is not None or session.is_busy,
                 "Write the mask into the output, under the next free label.",
                 CLICK_FIRST,
             ),
@@ -187,13 +204,13 @@ class PromptPanel(QWidget):
                 self.another,
                 "new_object",
                 begun,
-                "Leave this object open and begin another one; Ctrl+click on it takes it up again.",
+                "Leave this object open and begin another one; Ctrl+click on it to return to it.",
                 CLICK_FIRST,
             ),
-            (self.next, "next_object", pending > 0, "Go on with an object that was left open.", "No other is open."),
+            (self.next, "next_object", pending > 0, "Switch to an object that was left open.", "No other is open."),
             (self.accept_all, "accept_all", pending > 0, "Accept every open object.", "No other object is open."),
-            (self.undo, "undo", *_told(controller.undoing.next_undo, controller.objects.kept is None)),
-            (self.redo, "redo", *_told(controller.undoing.next_redo, False)),
+            (self.undo, "undo", *_tooltip_of(self._undo.next_undo, self._undo.may_have_more)),
+            (self.redo, "redo", *_tooltip_of(self._undo.next_redo, False)),
         ):
             button.setEnabled(can)
             button.setToolTip(f"{tip} Key: {spelled(keys[name])}." if can else why_not)
@@ -204,10 +221,10 @@ class PromptPanel(QWidget):
 
     def _refresh_keys(self) -> None:
         """Show the keys that hold now, on the buttons and in their tooltips."""
-        keys = self._controller.keys.keys
-        if keys == self._keys:
+        keys = self._layer_keys.keys
+        if keys == self._shown_keys:
             return
-        self._keys = dict(keys)
+        self._shown_keys = dict(keys)
         for button, name, text in (
             (self.accept, "accept", "Accept"),
             (self.clear, "clear", "Clear"),
@@ -228,33 +245,33 @@ class PromptPanel(QWidget):
                 f"{spelled(keys['previous_candidate'])}."
             )
 
-    def refresh_seen(self) -> None:
-        """Show the picture of what the encoder saw last."""
-        pixels = self._controller.seen.pixels
-        self.seen.setVisible(pixels is not None)
+    def refresh_encoder_input(self) -> None:
+        """Show the encoder's input for the last answer."""
+        pixels = self._encoder_view.pixels
+        self.encoder_input.setVisible(pixels is not None)
         if pixels is None:
-            self.seen.clear()
+            self.encoder_input.clear()
             return
         height, width, _ = pixels.shape
         picture = QImage(pixels.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
         smooth = Qt.TransformationMode.SmoothTransformation
-        self.seen.setPixmap(
-            QPixmap.fromImage(picture).scaled(self.seen.size(), Qt.AspectRatioMode.IgnoreAspectRatio, smooth)
+        self.encoder_input.setPixmap(
+            QPixmap.fromImage(picture).scaled(self.encoder_input.size(), Qt.AspectRatioMode.IgnoreAspectRatio, smooth)
         )
 
-    def is_over(self, active: Layer | None) -> bool:
-        """Say whether the Tab key is one of ours while a layer is active."""
-        layers = self._controller.prompts.layers
-        return "Tab" in self._controller.keys.keys.values() and active is not None and active in layers
+    def takes_tab(self, active: Layer | None) -> bool:
+        """Say whether the Tab key is bound to an action of the active layer."""
+        layers = self._session.prompts.layers
+        return "Tab" in self._layer_keys.keys.values() and active is not None and active in layers
 
 
-def _told(turn: StepLabel, may_be: bool) -> tuple[bool, str, str]:
-    """Return whether a step can be taken, what it does, and why not; `may_be` where nobody knows."""
-    can = bool(turn.text) or may_be
-    return can, turn.text or "Take the last accepted mask back.", turn.why_not
+def _tooltip_of(step: StepLabel, may_be: bool) -> tuple[bool, str, str]:
+    """Return whether a step can be taken, its tooltip, and why not; with `may_be` it can without a description."""
+    can = bool(step.text) or may_be
+    return can, step.text or "Take the last accepted mask back.", step.why_not
 
 
-def _described(name: str, mask: Mask | None) -> str:
+def _text_of(name: str, mask: Mask | None) -> str:
     if mask is None:
         return f"{name}\n\n"
     return f"{name}\nIoU {mask.iou_prediction:.2f}\nstable {mask.stability_score:.2f}"

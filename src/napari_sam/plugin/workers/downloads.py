@@ -22,7 +22,7 @@ class _CancelledError(Exception):
 
 
 class Download(QObject):
-    """Fetches one model at a time, while everything else goes on.
+    """Fetches one model at a time, in the background.
 
     Parameters
     ----------
@@ -70,11 +70,11 @@ class Download(QObject):
         self._changed()
 
     def cancel(self) -> None:
-        """Stop at the next block; what has come is kept for the next attempt."""
+        """Stop at the next block; the downloaded part is kept for the next attempt."""
         self._cancelled.set()
 
     def close(self) -> None:
-        """Stop, and tell nobody."""
+        """Stop without a callback."""
         self._closed = True
         self.cancel()
         self._close_bar()

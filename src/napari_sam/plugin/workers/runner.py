@@ -1,4 +1,4 @@
-"""Work off the GUI thread, one job at a time: writes in order, then the newest request, then what can wait."""
+"""LatestRunner: run jobs off the GUI thread, one at a time: writes first, then the newest request, then idle work."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Outcome = tuple[Any, Exception | None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Work:
-    """A job and who is told of its end.
+    """A job with its callbacks.
 
     Parameters
     ----------
     job
-        Called with a function that takes progress messages; must not touch napari or Qt.
+        Called off the GUI thread with a function that takes progress messages; must not touch napari or Qt.
     done, failed, report
         Called in the GUI thread with the result, the exception, or a message.
     """
@@ -41,45 +41,45 @@ class Work:
 
 
 class Runner(Protocol):
-    """Runs jobs for the controller."""
+    """Runs jobs for the parts of the plugin."""
 
     def submit(
         self, job: Job, done: Callable[[Any], None], failed: Callable[[Exception], None], report: Report
     ) -> None:
-        """Run a job; one that waits already is replaced. See `Work`."""
+        """Run a job in place of one that waits already. See `Work`."""
         ...
 
     def submit_write(self, work: Work) -> None:
-        """Run a job before all that wait; none is ever left out, and their order is kept."""
+        """Run a job before all other kinds; writes are never dropped, and run in order."""
         ...
 
     def submit_apart(self, work: Work) -> None:
-        """Run a job that needs no model beside all others, in order: it waits neither for a model nor for answers."""
+        """Run a job that needs no model in a queue of its own, so that it waits for neither a model nor an answer."""
         ...
 
     def set_idle(self, source: Callable[[], Work | None]) -> None:
-        """Say who is asked for a short job whenever there is nothing else to do."""
+        """Set the function that returns the next short job for an idle runner, or None."""
         ...
 
     def wake(self) -> None:
-        """Ask for a short job now, if there is nothing else to do."""
+        """Start a short job now, if the runner is idle."""
         ...
 
     def close(self) -> None:
-        """Finish the writes, forget all else that waits, and tell nobody of what still runs."""
+        """Finish the writes, drop everything else, and call back for nothing that still runs."""
         ...
 
 
 class LatestRunner:
     """Runs jobs one after the other in Qt's thread pool; of requests that wait, only the newest is kept.
 
-    After `close` the writes that wait are finished by the thread that is at work, without the GUI thread, which may end
-    then; Qt's application waits for its thread pool.
+    After `close`, the worker thread finishes the writes that wait without the GUI thread, which may end meanwhile; Qt's
+    application waits for its thread pool.
 
     Parameters
     ----------
     widget
-        Closes the runner when it is destroyed; None for nothing that does.
+        Closes the runner when it is destroyed; None for a runner that is closed by hand.
     """
 
     def __init__(self, widget: QObject | None = None) -> None:
@@ -92,19 +92,19 @@ class LatestRunner:
         self._lock = Lock()
         self._is_working = False
         self._apart: LatestRunner | None = None
-        self._mail = _mail()
+        self._mailbox = _mailbox()
         if widget is not None:
             close = weakref.WeakMethod(self.close)
             widget.destroyed.connect(lambda: _call(close))
 
     @property
     def busy(self) -> bool:
-        """Whether a job runs that somebody waits for."""
+        """Whether a write or a request runs."""
         return self._running is not None and not self._is_idle_work
 
     @property
     def idling(self) -> bool:
-        """Whether a short job runs that nobody waits for."""
+        """Whether idle work runs."""
         return self._running is not None and self._is_idle_work
 
     def submit(
@@ -129,18 +129,18 @@ class LatestRunner:
             self._apart.submit_write(work)
 
     def set_idle(self, source: Callable[[], Work | None]) -> None:
-        """Take short jobs from there; see `Runner`."""
+        """Set the source of short jobs; see `Runner`."""
         self._idle = source
 
     def wake(self) -> None:
-        """Ask for a short job; see `Runner`."""
+        """Start a short job if idle; see `Runner`."""
         self._next()
 
     def close(self) -> None:
-        """Finish the writes and forget the rest; see `Runner`."""
+        """Finish the writes and drop the rest; see `Runner`."""
         with self._lock:
             self._closed = True
-            # The last job may have ended without the GUI thread having been told yet.
+            # The last job may have ended before the GUI thread knows.
             starts = bool(self._writes) and not self._is_working
             self._is_working = self._is_working or starts
         self._running = self._waiting = None
@@ -172,17 +172,17 @@ class LatestRunner:
         _THREADS.start(lambda: self._work(job))
 
     def _work(self, job: Job) -> None:
-        """Do a job, in its thread."""
-        outcome = _outcome(job, lambda message: self._mail.say(self, message))
+        """Run a job, in its thread."""
+        outcome = _outcome(job, lambda message: self._mailbox.send_progress(self, message))
         self._finish_writes(outcome)
 
     def _finish_writes(self, outcome: Outcome = (None, None)) -> None:
-        """Do the writes that wait after `close`, in their thread, and tell of the end."""
+        """Run the writes that wait after `close`, in the worker thread, and report the end of the job."""
         while (write := self._write_after_close()) is not None:
             _, error = _outcome(write.job, lambda _: None)
             if error is not None:
-                _LOG.error("What was accepted last could not be written after its window was closed: %s", error)
-        self._mail.end(self, outcome)
+                _LOG.error("An accepted object could not be written after its window was closed: %s", error)
+        self._mailbox.end(self, outcome)
 
     def _write_after_close(self) -> Work | None:
         with self._lock:
@@ -195,7 +195,7 @@ class LatestRunner:
         if self._closed:
             return
         work, self._running = self._running, None
-        # The next job starts before this one's answer is drawn; only what can wait is asked for after that.
+        # The next job starts before this one's answer is drawn; idle work starts after that.
         if self._writes or self._waiting:
             self._next()
         if work is not None:
@@ -206,52 +206,51 @@ class LatestRunner:
                 work.failed(error)
         self._next()
 
-    def _tell(self, message: str) -> None:
+    def _on_progress(self, message: str) -> None:
         if self._running and not self._closed:
             self._running.report(message)
 
 
-class _Mail(QObject):
-    """Brings what the threads of all windows say to the GUI thread.
+class _GuiMailbox(QObject):
+    """Delivers results and messages from all worker threads to the GUI thread.
 
-    There is one, for ever. Were every runner a QObject, or had one, PySide could call it while Python destroys it: of
-    garbage, the Python half is destroyed first.
+    There is one per process, which is never destroyed. PySide could call a QObject of each runner while Python destroys
+    it, because the Python half of garbage is destroyed first.
     """
 
     _ended = Signal(object)
-    _said = Signal(object)
+    _progress = Signal(object)
 
     def __init__(self) -> None:
         super().__init__()
         self._ended.connect(self._on_ended, Qt.ConnectionType.QueuedConnection)
-        self._said.connect(self._on_said, Qt.ConnectionType.QueuedConnection)
+        self._progress.connect(self._on_progress, Qt.ConnectionType.QueuedConnection)
 
     def end(self, runner: LatestRunner, outcome: Outcome) -> None:
-        """Tell a runner, from any thread, what came of a job."""
-        with contextlib.suppress(RuntimeError):  # Qt's application is gone, and nobody is there to be told.
+        """Send a runner the outcome of its job, from any thread."""
+        with contextlib.suppress(RuntimeError):  # Qt's application is gone.
             self._ended.emit((runner, outcome))
 
-    def say(self, runner: LatestRunner, message: str) -> None:
-        """Tell a runner, from any thread, what a job says meanwhile."""
+    def send_progress(self, runner: LatestRunner, message: str) -> None:
+        """Send a runner a progress message of its job, from any thread."""
         with contextlib.suppress(RuntimeError):
-            self._said.emit((runner, message))
+            self._progress.emit((runner, message))
 
-    def _on_ended(self, letter: tuple[LatestRunner, Outcome]) -> None:
-        runner, outcome = letter
+    def _on_ended(self, envelope: tuple[LatestRunner, Outcome]) -> None:
+        runner, outcome = envelope
         _THREADS.ended()
         runner._finish(outcome)
 
-    def _on_said(self, letter: tuple[LatestRunner, str]) -> None:
-        runner, message = letter
-        runner._tell(message)
+    def _on_progress(self, envelope: tuple[LatestRunner, str]) -> None:
+        runner, message = envelope
+        runner._on_progress(message)
 
 
-class _Threads:
-    """The threads that are at work, for all windows.
+class _WorkerThreads:
+    """Starts worker threads of all windows, and pauses Python's garbage collector while one runs.
 
-    Python looks for garbage in whatever thread happens to allocate, and destroys it there: widgets that a closed window
-    left behind would be destroyed beside the GUI thread, which crashes Qt. So it looks for none while a job runs, and
-    catches up between jobs.
+    Python collects garbage in whatever thread happens to allocate. Widgets of a closed window would be destroyed
+    outside the GUI thread, which crashes Qt.
     """
 
     def __init__(self) -> None:
@@ -259,57 +258,57 @@ class _Threads:
         self._has_paused = False
 
     def start(self, run: Callable[[], None]) -> None:
-        """Do something in a thread, which sends `_Mail.end` when it is through."""
+        """Run a function in a thread; it must send `_GuiMailbox.end` as its last step."""
         if self._count == 0 and gc.isenabled():
             gc.disable()
             self._has_paused = True
         self._count += 1
         pool = QThreadPool.globalInstance()
         assert pool is not None
-        # A job that waits for a download must not keep those of others waiting for a thread.
+        # A job that waits for a download must not block the threads of other windows.
         pool.setMaxThreadCount(max(pool.maxThreadCount(), self._count))
         pool.start(_Task(run))
 
     def ended(self) -> None:
-        """Know that a thread is through."""
+        """Count a thread out."""
         self._count -= 1
         if self._count == 0 and self._has_paused:
             self._has_paused = False
             gc.enable()
 
 
-_THREADS = _Threads()
+_THREADS = _WorkerThreads()
 
 
 @functools.cache
 def collect_garbage_once() -> None:
-    """Look for garbage now, in the GUI thread, and not in the middle of the work.
+    """Collect garbage now, in the GUI thread, rather than during the first clicks; later calls do nothing.
 
-    torch brings so many objects with it that Python soon looks through all there are, for a third of a second; after
-    that they count as old, and it hardly ever does again. Only the first call does anything.
+    torch allocates so many objects that a full collection follows soon, which takes a third of a second. Afterwards
+    they count as old and are rarely examined again.
     """
     gc.collect()
 
 
 @functools.cache
-def _mail() -> _Mail:
-    return _Mail()  # Not before Qt's application.
+def _mailbox() -> _GuiMailbox:
+    return _GuiMailbox()  # Not before Qt's application.
 
 
 class _Task(QRunnable):
-    """What Qt's thread pool does; not superqt's worker, which changes Python's warnings for all threads meanwhile."""
+    """A task of Qt's thread pool; superqt's worker changes Python's warning filters for all threads while it runs."""
 
     def __init__(self, run: Callable[[], None]) -> None:
         super().__init__()
-        self._left = [run]
+        self._functions = [run]
 
     def run(self) -> None:
-        """Do it, in a thread of the pool."""
-        self._left.pop()()  # Kept no longer: PySide leaks a task now and then, and what it knows would not go either.
+        """Run the function, in a thread of the pool."""
+        self._functions.pop()()  # Not kept: PySide leaks a task now and then, with everything that it refers to.
 
 
 def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
-    """Call a method of something that may be gone."""
+    """Call a method, unless its object is gone."""
     bound = method()
     if bound is not None:
         bound()
@@ -324,5 +323,5 @@ def _outcome(job: Job, report: Report) -> Outcome:
 
 
 def apart(runner: Runner) -> Callable[[Work], None]:
-    """Return what runs jobs that need no model; a runner that knows no difference runs them as it runs writes."""
+    """Return the method for jobs that need no model: `submit_apart`, or `submit_write` of a runner without it."""
     return getattr(runner, "submit_apart", runner.submit_write)

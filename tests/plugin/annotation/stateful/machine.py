@@ -15,7 +15,6 @@ from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from napari.components import ViewerModel
-from napari.layers import Labels
 from scipy import ndimage
 from tests.plugin.annotation.stateful.label_oracle import Reference, section
 from tests.plugin.annotation.stateful.operations import (
@@ -46,6 +45,7 @@ from napari_sam.core.geometry import Plane
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.plugin.controller import Controller
 from napari_sam.plugin.layers import labels as labels_layer
+from napari_sam.plugin.objects.files import use_label_file
 
 CLEANINGS = (
     Cleaning(),
@@ -89,7 +89,7 @@ class Annotating(RuleBasedStateMachine):
     def _open(self):
         self.runner = Runner()
         self.controller = Controller(self.viewer, self.runner, self.notes.append)
-        self.controller.set_model(self.predictor, "cpu")
+        self.controller.session.set_model(self.predictor, "cpu")
 
     def _did(self, what):
         COUNTS[what] += 1
@@ -103,13 +103,13 @@ class Annotating(RuleBasedStateMachine):
         offset = dims.ndim - len(self.site.shape)
         rows, cols = (axis - offset for axis in dims.displayed)
         at = np.rint(np.array(dims.point)[offset:] / self.site.scale).astype(int)
-        assert image is self.controller.image
+        assert image is self.controller.session.image
         return Plane((rows, cols), tuple(0 if axis in (rows, cols) else int(i) for axis, i in enumerate(at)))
 
     @property
     def mine(self):
         """The layer that the next step back is of, and its reference."""
-        kept = self.controller.objects.kept
+        kept = self.controller.objects.journal
         return (None, None) if kept is None else (kept.layer, self.outputs[kept.layer])
 
     def _news(self):
@@ -132,13 +132,13 @@ class Annotating(RuleBasedStateMachine):
         """Return the pixels of the plane that the preview shows."""
         plane, controller = self.plane, self.controller
         mask = np.zeros(self.site.shape, bool)
-        preview = controller.preview
+        preview = controller.preview.layers.current
         if preview is not None and preview.visible:
             first = np.rint(np.array(preview.translate)[-mask.ndim :] / self.site.scale).astype(int)
             within = tuple(slice(at, at + n) for at, n in zip(first, preview.data.shape, strict=True))
             mask[within] = preview.data
-        elif preview is None and controller.candidates is not None:
-            candidate = controller.mask_of(controller.selected)
+        elif preview is None and controller.session.candidates is not None:
+            candidate = controller.session.mask_of(controller.session.current)
             section(mask, plane)[candidate.box.slices] = candidate.pixels
         return section(mask, plane)
 
@@ -154,7 +154,7 @@ class Annotating(RuleBasedStateMachine):
 
     def _check_prompts(self):
         controller, expected = self.controller, self.prompting
-        points, shapes = controller.points, controller.shapes
+        points, shapes = controller.prompts.points, controller.prompts.shapes
         at = np.zeros((0, len(self.site.shape))) if points is None else points.data
         present = expected.present
         np.testing.assert_allclose(at, np.array([p.at for p in present.points]).reshape(-1, at.shape[1]), atol=1e-6)
@@ -167,14 +167,18 @@ class Annotating(RuleBasedStateMachine):
                 np.testing.assert_allclose(end(corners, axis=0), end(shape.corners, axis=0), atol=1e-5)
         of = [number for layer in (points, shapes) if layer is not None for number in layer.features["object"]]
         _check_same_groups(
-            [*of, *(each.number for each in controller.open.pending), controller.open.now.number],
+            [
+                *of,
+                *(each.number for each in controller.session.drafts.pending),
+                controller.session.drafts.current.number,
+            ],
             [*(one.of for one in (*present.points, *present.shapes)), *present.pending, present.now],
         )
-        assert controller.undoing.history.can_undo == bool(expected.past)
-        assert controller.undoing.history.can_redo == bool(expected.future)
-        if controller.image is None:
+        assert (controller.undo.history.last_at is not None) == bool(expected.past)
+        assert (controller.undo.history.undone_at is not None) == bool(expected.future)
+        if controller.session.image is None:
             return
-        asked, candidates = expected.asked(self.plane), controller.candidates
+        asked, candidates = expected.asked(self.plane), controller.session.candidates
         is_question = asked.box is not None or asked.has_mask or any(sign for *_, sign in asked.points)
         assert (candidates is not None) == is_question, (asked, self.notes[-3:])
         if candidates is not None:
@@ -188,7 +192,7 @@ class Annotating(RuleBasedStateMachine):
     def _check_objects(self):
         objects = self.controller.objects
         _, reference = self.mine
-        if objects.kept is None:
+        if objects.journal is None:
             return
         assert reference is not None
         state = reference.state
@@ -196,7 +200,7 @@ class Annotating(RuleBasedStateMachine):
         rows = objects.rows
         assert {row.label: row.label_class and row.label_class.name for row in rows} == expected
         assert [kind.name for kind in objects.classes] == [state.classes[n] for n in sorted(state.classes)]
-        assert (objects.kept.next_undo is None, objects.kept.next_redo is None) == (
+        assert (objects.journal.next_undo is None, objects.journal.next_redo is None) == (
             not reference.done,
             not reference.undone,
         )
@@ -209,9 +213,9 @@ class Annotating(RuleBasedStateMachine):
     # -- prompts -----------------------------------------------------------------------------------------------------
 
     def _points(self):
-        if self.controller.points is None or self.controller.tool != "points":
-            self.controller.activate("points")
-        return self.controller.points
+        if self.controller.prompts.points is None or self.controller.prompts.tool != "points":
+            self.controller.editing.activate("points")
+        return self.controller.prompts.points
 
     def _change_points(self, change):
         points = list(self.prompting.present.points)
@@ -219,8 +223,8 @@ class Annotating(RuleBasedStateMachine):
         self.prompting.change(points=tuple(points))
 
     def _set_sign(self, sign):
-        if self.controller.sign != sign:
-            self.controller.toggle_sign()
+        if self.controller.prompts.sign != sign:
+            self.controller.prompts.toggle_sign()
 
     @operation(6, place=places, sign=signs)
     def click(self, place, sign):
@@ -235,16 +239,16 @@ class Annotating(RuleBasedStateMachine):
     def move_point(self, which, place):
         mine, at = self.prompting.points, self._position(self._place(place))
         index, point = mine[which % len(mine)]
-        data = self.controller.points.data.copy()
+        data = self.controller.prompts.points.data.copy()
         data[index] = at
-        self.controller.points.data = data
+        self.controller.prompts.points.data = data
         self._change_points(lambda points: points.__setitem__(index, replace(point, at=at)))
         self._did("move a point")
         self._check()
 
     @operation(2, needs=has_points, before=("click",), which=which)
     def delete_point(self, which):
-        layer, (index, _) = self.controller.points, self.prompting.points[which % len(self.prompting.points)]
+        layer, (index, _) = self.controller.prompts.points, self.prompting.points[which % len(self.prompting.points)]
         layer.selected_data = {index}
         layer.remove_selected()
         self._change_points(lambda points: points.pop(index))
@@ -257,9 +261,9 @@ class Annotating(RuleBasedStateMachine):
         layer, (index, point) = self._points(), mine[which % len(mine)]
         layer.mode = "select"
         layer.selected_data = {index}
-        self.controller.toggle_sign()
+        self.controller.prompts.toggle_sign()
         self._change_points(lambda points: points.__setitem__(index, replace(point, sign=1 - point.sign)))
-        self.controller.activate("points")
+        self.controller.editing.activate("points")
         self._did("flip a point")
         self._check()
 
@@ -272,7 +276,7 @@ class Annotating(RuleBasedStateMachine):
         low, high = np.minimum(low, high), np.maximum(low, high)
         if (high - low).min() < 2:
             return
-        controller.activate({"rectangle": "box", "ellipse": "ellipse", "path": "scribble"}[kind])
+        controller.editing.activate({"rectangle": "box", "ellipse": "ellipse", "path": "scribble"}[kind])
         self._set_sign(sign)
         ends = [low - 0.25, high + 0.25] if kind == "rectangle" else [low, high]
         if kind == "path":
@@ -282,9 +286,9 @@ class Annotating(RuleBasedStateMachine):
             around = [(top, left), (top, right), (bottom, right), (bottom, left)]
             corners = np.array([self._position(corner) for corner in around], float)
         add = {
-            "rectangle": controller.shapes.add_rectangles,
-            "ellipse": controller.shapes.add_ellipses,
-            "path": controller.shapes.add_paths,
+            "rectangle": controller.prompts.shapes.add_rectangles,
+            "ellipse": controller.prompts.shapes.add_ellipses,
+            "path": controller.prompts.shapes.add_paths,
         }[kind]
         add(corners)
         shape = Shape(kind, corners, sign, self.prompting.now)
@@ -294,7 +298,10 @@ class Annotating(RuleBasedStateMachine):
 
     @operation(1, needs=has_shapes, before=("draw",), which=which)
     def delete_shape(self, which):
-        layer, (index, shape) = self.controller.shapes, self.prompting.shapes[which % len(self.prompting.shapes)]
+        layer, (index, shape) = (
+            self.controller.prompts.shapes,
+            self.prompting.shapes[which % len(self.prompting.shapes)],
+        )
         layer.selected_data = {index}
         layer.remove_selected()
         self.prompting.change(shapes=tuple(one for one in self.prompting.present.shapes if one is not shape))
@@ -303,53 +310,53 @@ class Annotating(RuleBasedStateMachine):
 
     @operation(3, step=st.sampled_from([1, -1]))
     def choose_candidate(self, step):
-        if self.controller.candidates is not None:
-            now = self.controller.open.now
+        if self.controller.session.candidates is not None:
+            now = self.controller.session.drafts.current
             is_unknown = now.is_as_accepted and now.size is None
-            before = self.controller.selected
-            self.controller.cycle(step)
+            before = self.controller.session.current.selected
+            self.controller.editing.cycle(step)
             # The model has not answered yet for an object that shows its accepted mask.
             before = now.candidates.best_index if is_unknown else before
-            assert self.controller.selected == (before + step) % 3
+            assert self.controller.session.current.selected == (before + step) % 3
             self._did("choose a candidate")
         self._check()
 
     @operation(1)
     def clear(self):
-        self.controller.clear()
+        self.controller.editing.clear()
         self.prompting.clear()
         self._did("clear")
         self._check()
 
     @operation(6, needs=lambda self: self.prompting.is_begun, before=("click",))
     def begin_another_object(self):
-        self.controller.in_hand.begin_another()
+        self.controller.editing.new_object()
         self.prompting.park()
         self._did("begin another object")
         self._check()
 
     @operation(3, needs=lambda self: bool(self.prompting.present.pending), before=SEVERAL)
     def take_the_next_object(self):
-        self.controller.in_hand.take_next()
+        self.controller.editing.next_object()
         self.prompting.take(self.prompting.present.pending[0])
         self._did("take another object in hand")
         self._check()
 
     @operation(3, needs=has_points_of_others, before=SEVERAL, which=which)
     def select_a_point_of_another_object(self, which):
-        layer, present = self.controller.points, self.prompting.present
+        layer, present = self.controller.prompts.points, self.prompting.present
         others = [(at, point.of) for at, point in enumerate(present.points) if point.of in present.pending]
         index, of = others[which % len(others)]
         layer.mode = "select"
         layer.selected_data = {index}
         self.prompting.take(of)
-        self.controller.activate("points")
+        self.controller.editing.activate("points")
         self._did("select a point of another object")
         self._check()
 
     @operation(1, cleaning=st.sampled_from(CLEANINGS))
     def change_cleaning(self, cleaning):
-        self.controller.accepting.set_cleaning(cleaning)
+        self.controller.requests.set_cleaning(cleaning)
         self._did("change the cleaning")
         self._check()
 
@@ -366,18 +373,18 @@ class Annotating(RuleBasedStateMachine):
 
     def _accept(self, overlap):
         controller, prompting = self.controller, self.prompting
-        controller.accepting.overlap = overlap
+        controller.session.overlap = overlap
         plane, mask, correction = self.plane, self._shown().copy(), prompting.correction
         if correction is not None and correction.plane != plane:
             correction = None
-        is_answered = controller.candidates is not None
-        old, asked = controller.target, prompting.asked(plane)
+        is_answered = controller.session.candidates is not None
+        old, asked = controller.session.target, prompting.asked(plane)
         target = correction.layer if correction else old
         if target is None:
             self._drop_copies()
         self._news()
         before = self._labels_layers()
-        controller.accept()
+        controller.commits.accept()
         told = self._news()
         if not is_answered:
             assert "no mask to accept" in told
@@ -389,14 +396,14 @@ class Annotating(RuleBasedStateMachine):
             self._did("accept what is refused")
             self._check()
             return
-        target = target or controller.target
+        target = target or controller.session.target
         reference = self._reference_of(target)
         if reference.refuses(plane, mask, correction.label if correction else -1, overlap):
             assert "belong" in told
             self._did("accept what is refused")
         else:
             assert not told, told
-            kept = controller.journals.kept(target)
+            kept = controller.journals.get(target)
             label = kept.next_undo.label
             if correction is None:
                 assert label > max(reference.labels.max(), *reference.state.objects, 0)
@@ -416,19 +423,19 @@ class Annotating(RuleBasedStateMachine):
     )
     def accept_all(self, overlap):
         controller, prompting, present = self.controller, self.prompting, self.prompting.present
-        controller.accepting.overlap = overlap
-        now = controller.open.now
+        controller.session.overlap = overlap
+        now = controller.session.drafts.current
         # An empty mask is accepted, and refused in its turn; one that the clean-up leaves nothing of is not.
-        has_now = now.is_answered and (not now.mask.area or controller.accepting.mask_of(now.selected, now).area)
+        has_now = now.is_answered and (not now.mask.area or controller.session.mask_of(now).area)
         waiting = []
-        for number, each in zip((*present.pending, present.now), controller.open.open, strict=True):
+        for number, each in zip((*present.pending, present.now), controller.session.drafts.open, strict=True):
             if each is not now or has_now:
                 mask = np.zeros(each.candidates.plane.shape_in(self.site.shape), bool)
-                candidate = controller.accepting.mask_of(each.selected, each)
+                candidate = controller.session.mask_of(each)
                 mask[candidate.box.slices] = candidate.pixels
                 waiting.append((number, each.candidates.plane, mask))
         self._news()
-        controller.accepting.accept_all()
+        controller.commits.accept_all()
         told = self._news()
         if has_now:
             prompting.begin()
@@ -439,11 +446,11 @@ class Annotating(RuleBasedStateMachine):
             correction = prompting.corrections.get(number)
             if correction is not None and correction.plane != plane:
                 correction = None
-            layer = correction.layer if correction else controller.target
+            layer = correction.layer if correction else controller.session.target
             reference = self.outputs[layer]
             if not mask.any() or reference.refuses(plane, mask, correction.label if correction else -1, overlap):
                 break
-            entry = controller.journals.kept(layer).journal.entries[len(reference.done)]
+            entry = controller.journals.get(layer).journal.entries[len(reference.done)]
             assert entry.label == correction.label if correction else entry.label > reference.labels.max()
             asked, name = prompting.asked(plane, number), None if correction else self.class_name
             reference.together = at
@@ -462,12 +469,11 @@ class Annotating(RuleBasedStateMachine):
         self._check()
 
     def _labels_layers(self):
-        own = self.controller.is_own
-        return [layer for layer in self.viewer.layers if isinstance(layer, Labels) and not own(layer)]
+        return self.controller.session.outputs
 
     def _reference_of(self, layer):
         """Return the reference of a layer, which may have just got a journal, or back what an earlier one holds."""
-        kept = self.controller.journals.kept(layer)
+        kept = self.controller.journals.get(layer)
         folder = None if kept is None else kept.journal.folder
         if layer not in self.outputs:
             earlier = self.references.get(folder)
@@ -496,7 +502,7 @@ class Annotating(RuleBasedStateMachine):
         prompts = prompting.past if what == "undo" else prompting.future
         prompt_at = (prompting.kept.at if what == "undo" else prompting.future[-1].at) if prompts else -1
         self._news()
-        getattr(self.controller, what)()
+        getattr(self.controller.undo, what)()
         told = self._news()
         if prompts and prompt_at > (commits[-1].at if commits else -1):
             getattr(prompting, what)()
@@ -537,7 +543,7 @@ class Annotating(RuleBasedStateMachine):
             rows = sorted(row.label for row in objects.rows)
             if kind < 2:
                 what = ("undo", "redo")[kind]
-                getattr(self.controller, what)()
+                getattr(self.controller.undo, what)()
                 if reference.undone if kind else reference.done:
                     self._step(reference, what)
             elif rows:
@@ -574,7 +580,7 @@ class Annotating(RuleBasedStateMachine):
 
     def _reopen(self, layer, reference, label):
         plane = self.plane
-        self.controller.objects.reopen(label)
+        self.controller.editing.reopen(label)
         self._expect_reopened(layer, reference, label, plane)
 
     def _expect_reopened(self, layer, reference, label, plane):
@@ -597,7 +603,10 @@ class Annotating(RuleBasedStateMachine):
     @operation(3, which=which)
     def pick_on_the_canvas(self, which):
         """Ctrl+click on an object of the output."""
-        target, plane = self.controller.target, self.plane if self.controller.image is not None else None
+        target, plane = (
+            self.controller.session.target,
+            self.plane if self.controller.session.image is not None else None,
+        )
         if target is None or plane is None:
             return
         reference = self.outputs[target]
@@ -608,12 +617,12 @@ class Annotating(RuleBasedStateMachine):
         label = int(labels[which % len(labels)])
         row, col = np.argwhere(here == label)[0]
         position = self.site.layer.data_to_world(self._position((row, col)))
-        waits = self.controller.open.parked_at(plane, row, col)
-        at = None if waits is None else self.controller.open.pending.index(waits)
-        self.controller.in_hand.refine(position)
+        waits = self.controller.session.drafts.pending_at(plane, row, col)
+        at = None if waits is None else self.controller.session.drafts.pending.index(waits)
+        self.controller.editing.pick(position)
         if at is not None:
             self.prompting.take(self.prompting.present.pending[at])
-        elif label in reference.state.objects and self.controller.objects.kept is not None:
+        elif label in reference.state.objects and self.controller.objects.journal is not None:
             self._expect_reopened(target, reference, label, plane)
         else:
             self.prompting.clear()
@@ -680,7 +689,7 @@ class Annotating(RuleBasedStateMachine):
             reference.define_class(name, renamed)
             if self.class_name == name and renamed is not None:
                 self.class_name = renamed
-        assert objects.class_name == self.class_name
+        assert self.controller.session.class_name == self.class_name
         self._did("define a class")
         self._check()
 
@@ -717,15 +726,15 @@ class Annotating(RuleBasedStateMachine):
     def _choose_image(self, site, choose=True):
         """Take up an image and, as a user does, its labels."""
         controller, dims = self.controller, self.viewer.dims
-        old = controller.target
+        old = controller.session.target
         self.site = site
         dims.order = tuple(range(dims.ndim))
         for axis in range(dims.ndim):
             dims.set_point(axis, 0)
-        controller.set_image(site.layer)
+        controller.session.set_image(site.layer)
         self.prompting.forget_all()
         fits = old in self.outputs and self.homes[old].shape == site.shape and self.homes[old].scaled == site.scaled
-        assert controller.target is (old if fits else None)
+        assert controller.session.target is (old if fits else None)
         if choose:
             self._choose_labels()
 
@@ -739,17 +748,17 @@ class Annotating(RuleBasedStateMachine):
         elif site.kind == "zarr" or (site.kind == "full" and not site.is_given):
             self._add_given()
         else:
-            self.controller.set_target(None)
+            self.controller.session.set_target(None)
 
     def _layers(self):
         return [layer for layer, home in self.homes.items() if home is self.site]
 
     def _choose(self, layer):
-        self.controller.set_target(layer)
-        assert self.controller.target is layer
+        self.controller.session.set_target(layer)
+        assert self.controller.session.target is layer
         reference = self.outputs[layer]
         if reference.done or reference.undone:
-            kept = self.controller.objects.kept
+            kept = self.controller.objects.journal
             assert kept is not None
             assert self.references[kept.journal.folder] is reference
 
@@ -769,9 +778,9 @@ class Annotating(RuleBasedStateMachine):
             if is_full:
                 pyramid[...] = labels
             self.references[site.path] = Reference(labels, self.clock)
-        self.controller.use_label_file(site.path)
-        assert labels_layer.pyramid_of(self.controller.target).path == site.path
-        self._know(self.controller.target, self.references[site.path])
+        use_label_file(self.controller.session, self.controller.preview.layers, site.path)
+        assert labels_layer.pyramid_of(self.controller.session.target).path == site.path
+        self._know(self.controller.session.target, self.references[site.path])
 
     def _add_given(self):
         site, labels = self.site, self.site.given()
@@ -793,7 +802,7 @@ class Annotating(RuleBasedStateMachine):
         layers = [*self._layers(), None]
         layer = layers[which % len(layers)]
         if layer is None:
-            self.controller.set_target(None)
+            self.controller.session.set_target(None)
         else:
             self._choose(layer)
         self._did("choose labels")
@@ -806,7 +815,7 @@ class Annotating(RuleBasedStateMachine):
         layers = list(self.outputs)
         self._delete_labels(layers[which % len(layers)])
         self._did("delete the labels layer")
-        if then == "continue" and self.controller.target is None:
+        if then == "continue" and self.controller.session.target is None:
             self._continue()
         self._check()
 
@@ -815,7 +824,7 @@ class Annotating(RuleBasedStateMachine):
         self.viewer.layers.remove(layer)
         del self.outputs[layer], self.homes[layer]
 
-    @operation(1, needs=lambda self: self.controller.target is None)
+    @operation(1, needs=lambda self: self.controller.session.target is None)
     def continue_what_was_left(self):
         self._continue()
         self._check()
@@ -824,7 +833,7 @@ class Annotating(RuleBasedStateMachine):
         """Delete layers of the image whose journal is not open: it is what comes back."""
         for layer in self._layers():
             reference = self.outputs[layer]
-            if self.controller.journals.kept(layer) is None and (reference.done or reference.undone):
+            if self.controller.journals.get(layer) is None and (reference.done or reference.undone):
                 self._delete_labels(layer)
 
     def _continue(self):
@@ -838,16 +847,16 @@ class Annotating(RuleBasedStateMachine):
         controller.objects.resume()
         if offer.labels is None:
             reference.labels = reference.restored()
-        assert controller.target is not None
-        self._know(controller.target, reference)
-        self._choose(controller.target)
+        assert controller.session.target is not None
+        self._know(controller.session.target, reference)
+        self._choose(controller.session.target)
         self._did("continue")
 
     @operation(1, needs=lambda self: self.controller.objects.offer is not None)
     def start_anew(self):
         offer = self.controller.objects.offer
         if offer.labels is None:
-            self.controller.objects.start_anew()
+            self.controller.objects.start_over()
             if self.controller.objects.offer is None:  # Not twice in one second.
                 assert not offer.journal.exists()
                 aside = self.references.pop(offer.journal)
@@ -859,7 +868,8 @@ class Annotating(RuleBasedStateMachine):
 
     @operation(2, what=st.sampled_from(["points", "shapes", "preview"]))
     def delete_a_layer_of_ours(self, what):
-        layer = getattr(self.controller, what)
+        prompts, previews = self.controller.prompts, self.controller.preview.layers
+        layer = {"points": prompts.points, "shapes": prompts.shapes, "preview": previews.current}[what]
         if layer is None:
             return
         self.viewer.layers.remove(layer)
@@ -885,7 +895,7 @@ class Annotating(RuleBasedStateMachine):
     @operation(1, choose=st.booleans())
     def delete_and_add_the_image(self, choose):
         self.viewer.layers.remove(self.site.layer)
-        assert self.controller.image is None
+        assert self.controller.session.image is None
         self.site.add_image(self.viewer)
         self._choose_image(self.site, choose)
         self._did("delete the image and add it")
@@ -893,7 +903,7 @@ class Annotating(RuleBasedStateMachine):
 
     @operation(2, how=st.sampled_from(["choose", "choose", "continue"]))
     def close_and_open(self, how):
-        ours = [self.controller.points, self.controller.shapes, self.controller.preview]
+        ours = [self.controller.prompts.points, self.controller.prompts.shapes, self.controller.preview.layers.current]
         self.controller.close()
         assert not [layer for layer in ours if layer is not None and layer in self.viewer.layers]
         self.prompting.forget_all()
@@ -910,12 +920,12 @@ class Annotating(RuleBasedStateMachine):
 
     @operation(
         1,
-        needs=lambda self: type(getattr(self.controller.target, "data", None)) is np.ndarray,
+        needs=lambda self: type(getattr(self.controller.session.target, "data", None)) is np.ndarray,
         place=places,
         erases=st.booleans(),
     )
     def paint(self, place, erases):
-        layer = self.controller.target
+        layer = self.controller.session.target
         reference = self.outputs[layer]
         at = self._position(self._place(place))
         taken = [commit.label or 0 for commit in (*reference.done, *reference.undone)]
@@ -957,7 +967,7 @@ class Annotating(RuleBasedStateMachine):
     def _end(self):
         if self.mine[1] is not None:
             self.undo_all_and_redo_all()
-        kept = [(layer, self.controller.journals.kept(layer)) for layer in self.outputs]
+        kept = [(layer, self.controller.journals.get(layer)) for layer in self.outputs]
         folders = [(layer, each.journal.folder) for layer, each in kept if each is not None]
         self.controller.close()
         for layer in self.outputs:

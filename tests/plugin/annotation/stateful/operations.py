@@ -39,9 +39,9 @@ def has_points_of_others(self):
 
 
 def has_several_open(self):
-    pending, kept = self.controller.open.pending, self.controller.objects.kept
-    answered = all(each.is_answered and self.controller.accepting.mask_of(each.selected, each).area for each in pending)
-    return bool(pending) and answered and kept is not None and kept.layer is self.controller.target
+    pending, kept = self.controller.session.drafts.pending, self.controller.objects.journal
+    answered = all(each.is_answered and self.controller.session.mask_of(each).area for each in pending)
+    return bool(pending) and answered and kept is not None and kept.layer is self.controller.session.target
 
 
 def has_only_objects(self):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_sam.plugin.view.contrast import FULL, PERCENTILES
+from napari_sam.plugin.inference.contrast import FULL, PERCENTILES, set_limits
 
 
 @pytest.fixture
@@ -16,29 +16,29 @@ def test_presets_set_the_limits_that_layer_and_encoder_share(make_controller, ct
     viewer = ViewerModel()
     image = viewer.add_image(ct, contrast_limits=(0, 1))
     controller = make_controller(viewer)
-    controller.set_image(image)
-    controller.set_contrast("CT soft tissue")
+    controller.session.set_image(image)
+    set_limits(controller.session, controller.runner, "CT soft tissue")
     assert image.contrast_limits == [-160, 240]
     assert controller.jobs.segmenter.encoder.rendering.limits == ((-160.0, 240.0),)
-    controller.set_contrast(PERCENTILES)
+    set_limits(controller.session, controller.runner, PERCENTILES)
     np.testing.assert_allclose(image.contrast_limits, np.percentile(ct, (0.5, 99.5)), rtol=0.05)
-    controller.set_contrast(FULL)
+    set_limits(controller.session, controller.runner, FULL)
     assert image.contrast_limits == [-32768, 32767]
 
 
 def test_colours_have_none_and_say_so(make_controller, notes):
     viewer = ViewerModel()
     controller = make_controller(viewer)
-    controller.set_image(viewer.add_image(np.zeros((40, 50, 3), np.uint8), rgb=True))
-    controller.set_contrast(FULL)
-    assert "colours are seen as they are" in notes[-1]
+    controller.session.set_image(viewer.add_image(np.zeros((40, 50, 3), np.uint8), rgb=True))
+    set_limits(controller.session, controller.runner, FULL)
+    assert "colors are encoded as they are" in notes[-1]
 
 
 def test_the_choice_in_the_widget_acts_once(screen, open_window, ct):
     window = open_window(ct, name="ct")
     window.widget.contrast.value = "CT lung"
-    window.qtbot.waitUntil(lambda: window.controller.image.contrast_limits == [-1350, 150])
+    window.qtbot.waitUntil(lambda: window.controller.session.image.contrast_limits == [-1350, 150])
     assert window.widget.contrast.value == "as the layer shows it"
-    window.controller.image.contrast_limits = (0, 100)
+    window.controller.session.image.contrast_limits = (0, 100)
     window.widget.contrast.value = "CT lung"
-    window.qtbot.waitUntil(lambda: window.controller.image.contrast_limits == [-1350, 150])
+    window.qtbot.waitUntil(lambda: window.controller.session.image.contrast_limits == [-1350, 150])

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
-    from napari_sam.plugin.controller import Controller
-    from napari_sam.plugin.workers.runner import Report
+    from napari_sam.plugin.session import Session
+    from napari_sam.plugin.workers.runner import Report, Runner
 
 Limits = tuple[float, float]
 PERCENTILES, FULL = "0.5 to 99.5 percentile", "full range"
-# Window centre and width, in Hounsfield units, as radiologists use them.
+# Window center and width, in Hounsfield units, as radiologists use them.
 WINDOWS: dict[str, Limits] = {
     "CT soft tissue": (-160.0, 240.0),
     "CT lung": (-1350.0, 150.0),
@@ -54,26 +54,26 @@ def limits_job(preset: str, image: Image, viewer: ViewerModel | None = None) -> 
     return percentiles
 
 
-def set_limits(controller: Controller, preset: str) -> None:
-    """Give the image of a viewer the contrast limits of a preset, as soon as they are known."""
-    image = controller.image
+def set_limits(session: Session, runner: Runner, preset: str) -> None:
+    """Give the image of a session the contrast limits of a preset, as soon as they are known."""
+    image = session.image
     if image is None or image.rgb:
-        controller.notify("There is no grey image whose contrast could be set: colours are seen as they are.")
+        session.notify("There is no gray image whose contrast could be set: colors are encoded as they are.")
         return
 
     def done(limits: Limits) -> None:
-        if image in controller.viewer.layers and limits[0] < limits[1]:
+        if image in session.viewer.layers and limits[0] < limits[1]:
             image.contrast_limits = limits
 
     if preset in WINDOWS:
         done(WINDOWS[preset])
         return
     try:
-        job = limits_job(preset, image, controller.viewer)
+        job = limits_job(preset, image, session.viewer)
     except NapariSamError as error:
-        controller.notify(str(error))
+        session.notify(str(error))
         return
-    apart(controller.runner)(Work(job, done, controller.tell_error))
+    apart(runner)(Work(job, done, session.notify_error))
 
 
 def _full_range(image: Image) -> Limits:

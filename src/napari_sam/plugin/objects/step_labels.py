@@ -1,4 +1,4 @@
-"""What steps back and forth are called, on buttons and in the status line."""
+"""Descriptions of undo and redo steps, for buttons and the status line."""
 
 from __future__ import annotations
 
@@ -17,14 +17,22 @@ PAST_OF_SEVERAL = {
 
 @dataclass(frozen=True, slots=True)
 class StepLabel:
-    """What a step back or forth is called on a button."""
+    """Description of an undo or redo step.
+
+    Parameters
+    ----------
+    text
+        The step; empty where there is none.
+    why_not
+        Why there is none.
+    """
 
     text: str
     why_not: str
 
 
 def described(entry: Entry, count: int = 1) -> str:
-    """Return what happened, to one object or to `count` of them."""
+    """Describe an entry of the journal, or `count` entries of one action."""
     if entry.what == "class":
         return "A change of a class"
     if count > 1:
@@ -33,7 +41,7 @@ def described(entry: Entry, count: int = 1) -> str:
 
 
 def step_label_of(entry: Entry | None, several: bool, why_not: str) -> StepLabel:
-    """Return what the button of a step is to say: the step, on one or several objects, or why there is none."""
+    """Describe the step of an entry, of one or several objects; `why_not` is used where there is no entry."""
     if entry is None:
         return StepLabel("", why_not)
     return StepLabel(f"{described(entry)}{', and others with it' if several else ''}.", "")
