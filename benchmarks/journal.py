@@ -27,7 +27,7 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.core.prompts import Prompts
 from napari_sam.journal.journal import Journal, open_journal
-from napari_sam.labels.targets import LabelTarget
+from napari_sam.labels.array import LabelArray
 
 SIDE, STEP = 22, 24
 BATCH = 1000
@@ -91,7 +91,7 @@ class Work:
 
     def __init__(self, folder: Path, side: int) -> None:
         self.folder, self.columns = folder, side // STEP
-        self.target = LabelTarget(np.zeros((side, side), np.uint32))
+        self.target = LabelArray(np.zeros((side, side), np.uint32))
         self.plane, self.number = Plane.of((side, side)), 0
         rows, cols = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
         self.pixels = rows**2 + cols**2 <= (SIDE / 2) ** 2

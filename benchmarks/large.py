@@ -98,10 +98,10 @@ def click(folder: Path, name: str) -> dict[str, float]:
 def accept(folder: Path, shape: tuple[int, ...]) -> dict[str, float]:
     """Accept a mask of 500 x 500 pixels into a label pyramid, at a corner of chunks, and take it back."""
     from napari_sam import Box, LabelPyramid, Mask, Plane
-    from napari_sam.labels.array import LabelStore
+    from napari_sam.labels.array import LabelArray
 
     pyramid = LabelPyramid.create(folder / f"labels-{len(shape)}-{shape[-1]}.ome.zarr", shape)
-    store = LabelStore(pyramid)
+    store = LabelArray(pyramid)
     plane = Plane.of(shape, None if len(shape) == 2 else shape[0] // 2)
     rows, cols = np.indices((500, 500)) - 250
     pixels = rows**2 + cols**2 < 250**2

@@ -52,6 +52,17 @@ def test_the_help_the_segmenter_and_the_fakes_are_there_before_torch_is(module: 
     ] == []
 
 
+def test_a_model_is_loaded_without_the_compiler_of_torch() -> None:
+    """torch._dynamo takes a second to import, and triton's LLVM crashes beside Mesa's."""
+    code = (
+        "import sys\n"
+        "from napari_sam.models import load_predictor\n"
+        "load_predictor('compact', device='cpu')\n"
+        "print([name for name in ('torch._dynamo', 'triton') if name in sys.modules])\n"
+    )
+    assert in_a_fresh_process(code).strip() == "[]"
+
+
 @pytest.mark.parametrize("name", napari_sam.__all__)
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(napari_sam, name) is not None

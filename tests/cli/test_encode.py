@@ -66,7 +66,7 @@ def test_levels_that_are_not_there_are_left_out_and_said(run: Run, volume: Path,
     tifffile.imwrite(small, coins()[:100, :100])
     result = run("encode", small, "--store", tmp_path / "s", "--contrast", "0,255")
     assert result.code == 0, result.err
-    assert "level -1 is taken" in result.err
+    assert "level -1 is used instead" in result.err
     assert run(*arguments, "--level", "7").code == 1
 
 

@@ -28,7 +28,7 @@ from tests.cli.checks import (
     text_file,
 )
 
-from napari_sam.labels.array import LabelStore
+from napari_sam.labels.array import LabelArray
 
 pytestmark = pytest.mark.usefixtures("one_predictor")
 
@@ -207,7 +207,7 @@ def test_prompts_without_any_mask_write_nothing(
     def refuse(*_: object, **__: object) -> None:
         raise LabelsError("The mask is empty, so there is nothing to accept: move or add a prompt.")
 
-    monkeypatch.setattr(LabelStore, "write", refuse)
+    monkeypatch.setattr(LabelArray, "write", refuse)
     result = run("segment", image, *box(COIN_BOX), "--out", tmp_path / "labels.tif")
     assert result.code != 0
     assert "Error: No prompt gave a mask" in result.err

@@ -13,9 +13,9 @@ import pytest
 import zarr
 
 from napari_sam import Segmenter
-from napari_sam.core.geometry import Box
+from napari_sam.core.geometry import Box, Plane
 from napari_sam.embeddings.bulk import BATCHES_BEHIND
-from napari_sam.embeddings.encoder import EncodeProgress, TileSweep
+from napari_sam.embeddings.encoder import EncodeProgress, TileSweep, default_store
 from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import ImageError, OutputError
 
@@ -279,3 +279,36 @@ def test_a_sweep_over_terapixels_is_counted_without_making_its_tiles(make_predic
     sweep = TileSweep(segmenter.encoder, segmenter.planes(), [0])
     assert len(sweep) == len(range(0, 10**6 - 64 + 32, 32)) ** 2
     assert next(iter(sweep))[1].read == Box(0, 0, 64, 64)
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_where_no_store_is_named_the_model_chooses_it_by_how_long_it_encodes(slow, discs, make_predictor):
+    predictor = make_predictor()
+    predictor.encode_is_slow = slow
+    store = Segmenter(discs, model=predictor, store=default_store).encoder.store
+    assert (store is not None and not store.read_only) == slow
+
+
+def test_a_function_chooses_the_store_for_the_loaded_model(discs, make_predictor, tmp_path):
+    asked, predictor = [], make_predictor()
+
+    def choose(model):
+        asked.append(model)
+        return EmbeddingStore(tmp_path / "chosen")
+
+    segmenter = Segmenter(discs, model=predictor, store=choose)
+    assert asked == [predictor]
+    assert segmenter.encoder.store.path == tmp_path / "chosen"
+    assert list(segmenter.encode())[-1].encoded > 0
+
+
+def test_tiles_that_were_encoded_into_a_store_are_found_by_the_encoder_that_had_none(discs, make_predictor, tmp_path):
+    predictor = make_predictor()
+    encoder = Segmenter(discs, model=predictor, contrast_limits=(0, 255)).encoder
+    plane = Plane.of(discs.shape)
+    list(encoder.encode_all(EmbeddingStore(tmp_path / "store"), TileSweep(encoder, [plane], [0])))
+    encoded = len(predictor.encoded)
+    tile = encoder.grid(plane).tile_at(0, 150, 150)
+    assert encoder.is_ready(plane, tile)
+    encoder.embedding(plane, tile)
+    assert len(predictor.encoded) == encoded

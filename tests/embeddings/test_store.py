@@ -278,10 +278,10 @@ def broken(path):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (foreign_group, "holds something else: name an empty or a new folder"),
-        (foreign_array, "holds something else: name an empty or a new folder"),
-        (foreign_v2, "holds something else: name an empty or a new folder"),
-        (photographs, "holds something else: name an empty or a new folder"),
+        (foreign_group, "contains something else: choose an empty or a new folder"),
+        (foreign_array, "contains something else: choose an empty or a new folder"),
+        (foreign_v2, "contains something else: choose an empty or a new folder"),
+        (photographs, "contains something else: choose an empty or a new folder"),
         (newer, "are of version 9 and this napari-sam reads version 1: delete them"),
         (broken, r"cannot be opened \(.*\): correct that"),
         (lambda path: path.write_text("a file"), r"cannot be opened \(Not a directory\)"),
@@ -563,16 +563,16 @@ def test_any_file_system_of_fsspec_will_do(tmp_path):
     fsspec.filesystem("memory").pipe(f"{url}/{file_of(filled(tmp_path, [1]).path, 1).relative_to(tmp_path)}", b"x")
     assert store.get(digest_of(1), MODEL) is None
     for attempt in (store.clear, lambda: store.nbytes, lambda: store.count, store.by_predictor):
-        with pytest.raises(OutputError, match="no folder of this machine"):
+        with pytest.raises(OutputError, match="not a folder on this computer"):
             attempt()
     for foreign, make in (
         ("group", zarr.open_group),
         ("array", lambda where: zarr.create_array(where, data=np.ones(3))),
     ):
         make(f"memory://{tmp_path.name}/{foreign}")
-        with pytest.raises(OutputError, match="holds something else"):
+        with pytest.raises(OutputError, match="contains something else"):
             EmbeddingStore(f"memory://{tmp_path.name}/{foreign}")
-    with pytest.raises(OutputError, match=r"cannot be opened \([^\n]*\): correct that, or name another place\.$"):
+    with pytest.raises(OutputError, match=r"cannot be opened \([^\n]*\): correct that, or choose another folder\.$"):
         EmbeddingStore("nonsense://somewhere")
 
 

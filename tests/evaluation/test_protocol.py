@@ -1,4 +1,4 @@
-"""The click game: which objects are drawn, where is clicked, and how the answers are counted."""
+"""The evaluation protocol: which objects are drawn, where clicks are placed, and how answers are scored."""
 
 from __future__ import annotations
 
@@ -289,7 +289,7 @@ def test_a_perfect_segmenter_has_iou_1_and_needs_one_click() -> None:
     assert clicks.noc(0.8) == clicks.noc(0.9) == 1
 
 
-def test_the_game_is_played_as_agreed() -> None:
+def test_each_click_is_in_the_middle_of_the_larger_error_of_the_last_answer() -> None:
     """First the middle of the object, then that of the larger error; earlier points are kept; a box at the end."""
     truth = disk(50, 50, 20)
     left, right = truth & (np.arange(100) < 50)[None], truth & (np.arange(100) >= 50)[None]

@@ -131,7 +131,7 @@ FLOORS = {
 
 @pytest.mark.skipif(not MANIFEST.exists(), reason=f"the development data are not there ({MANIFEST})")
 @pytest.mark.parametrize("subset", FLOORS)
-def test_the_click_game_on_real_labelled_images(predictor: Predictor, subset: str) -> None:
+def test_simulated_clicks_segment_real_labelled_images(predictor: Predictor, subset: str) -> None:
     images = [image for image in read_manifest(MANIFEST) if image.subset == subset]
     assert images
     result = None

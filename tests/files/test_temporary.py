@@ -71,7 +71,7 @@ def test_two_runs_at_once_have_files_of_their_own_and_one_does_not_replace_the_o
                 assert first != second
                 second.write_text("second")
 
-    with pytest.raises(OutputError, match="made by another program meanwhile"):
+    with pytest.raises(OutputError, match="created by another program meanwhile"):
         write_twice()
     assert (names_in(tmp_path), path.read_text()) == (["a.txt"], "second")
     with replacing(path) as third:

@@ -144,7 +144,7 @@ def test_an_image_opens_even_if_what_is_said_of_its_look_is_damaged(tmp_path, gr
         (np.zeros((2, 150, 210), np.uint16), r"level 1 .*shape \(2, 150, 210\).*level 0 has \(300, 420\)"),
         (np.zeros((150, 210), np.uint8), r"level 1 .*type uint8, and level 0 has .*uint16"),
         (np.zeros((150, 421), np.uint16), r"larger than the one before it, \(300, 420\)"),
-        (np.zeros((150, 150), np.uint16), r"not that of \(300, 420\) made smaller"),
+        (np.zeros((150, 150), np.uint16), r"not a smaller copy of \(300, 420\)"),
     ],
 )
 def test_levels_that_are_not_one_image_are_refused_with_the_path_of_the_finest(tmp_path, grey, coarse, message):
@@ -157,7 +157,7 @@ def test_levels_that_are_not_one_image_are_refused_with_the_path_of_the_finest(t
 def test_channels_may_not_become_fewer_from_level_to_level(tmp_path):
     levels = [np.zeros((4, 64, 64), np.uint8), np.zeros((2, 32, 32), np.uint8)]
     write_ome(tmp_path / "image.zarr", levels, axes=described("cyx"))
-    with pytest.raises(ImageError, match=r"\(2, 32, 32\).*not that of"):
+    with pytest.raises(ImageError, match=r"\(2, 32, 32\).*not a smaller copy of"):
         open_image(tmp_path / "image.zarr")
 
 
@@ -171,7 +171,7 @@ def test_lengths_may_be_rounded_either_way(tmp_path, shape):
 @pytest.mark.parametrize("scale", [[2, 2], [1, 1], [4, 2], [0.25, 0.25]])
 def test_scales_that_contradict_the_shapes_are_refused(tmp_path, grey, scale):
     write_ome(tmp_path / "image.zarr", [grey, grey[::4, ::4]], scales=[[1, 1], scale], axes=described("yx"))
-    with pytest.raises(ImageError, match=r"\(75, 105\).*not that of \(300, 420\) made smaller.*give .*s0"):
+    with pytest.raises(ImageError, match=r"\(75, 105\).*not a smaller copy of \(300, 420\).*give .*s0"):
         open_image(tmp_path / "image.zarr")
 
 
@@ -185,7 +185,7 @@ def test_levels_may_be_placed_by_the_centre_of_their_first_pixel_and_no_further(
     write_ome(tmp_path / "a.zarr", levels, scales=scales, translations=[[50, 50], [53, 53]])
     assert len(open_image(tmp_path / "a.zarr").levels) == 2
     write_ome(tmp_path / "b.zarr", levels, scales=scales, translations=[[50, 50], [50, 90]])
-    with pytest.raises(ImageError, match=r"Level 1 of .*b\.zarr.*beside the finest one.*give .*s0"):
+    with pytest.raises(ImageError, match=r"Level 1 of .*b\.zarr.*not aligned with the finest one.*give .*s0"):
         open_image(tmp_path / "b.zarr")
 
 
@@ -203,7 +203,9 @@ def test_the_scale_of_the_whole_image_counts_for_translations_too(tmp_path, grey
 @pytest.mark.parametrize("missing", ["s0", "s1"])
 def test_a_level_that_is_named_and_missing_is_refused_by_its_name(tmp_path, grey, missing):
     del write_ome(tmp_path / "image.zarr", [grey, grey[::2, ::2]])[missing]
-    with pytest.raises(ImageError, match=rf"image\.zarr .*'{missing}', which is no array: copy the store again"):
+    with pytest.raises(
+        ImageError, match=rf"The array '{missing}' .*image\.zarr is missing: copy the whole store again"
+    ):
         open_image(tmp_path / "image.zarr")
 
 
@@ -339,7 +341,7 @@ def test_a_codec_that_is_not_known_is_named(tmp_path, grey, layout):
 def test_damaged_metadata_are_one_sentence(tmp_path, name, content):
     (tmp_path / "image.zarr").mkdir()
     (tmp_path / "image.zarr" / name).write_text(content)
-    with pytest.raises(ImageError, match=r"image\.zarr (cannot be read as an image|is a zarr group and holds nothing)"):
+    with pytest.raises(ImageError, match=r"image\.zarr (cannot be read as an image|is an empty zarr group)"):
         open_image(tmp_path / "image.zarr")
 
 
@@ -349,7 +351,7 @@ def test_pixels_that_are_no_numbers_are_refused_whatever_they_are_in(tmp_path, d
     zarr.create_array(tmp_path / "image.zarr", shape=(8, 8), dtype=dtype)
     np.save(tmp_path / "image.npy", np.zeros((8, 8), dtype))
     for name in ("image.zarr", "image.npy"):
-        with pytest.raises(ImageError, match=rf"are no image, and .*{name}.*whole or real numbers"):
+        with pytest.raises(ImageError, match=rf"{name}.*unsupported pixel type.*integer or floating-point"):
             open_image(tmp_path / name)
 
 
@@ -742,7 +744,7 @@ def test_a_compression_that_nobody_knows_is_named(tmp_path, grey, monkeypatch):
     with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
         file.pages.first.tags["Compression"].overwrite(34661)
     monkeypatch.setattr(tiff, "has_rasterio", lambda: False)
-    with pytest.raises(ImageError, match=r"a\.tif is compressed as JBIG.*save it with DEFLATE"):
+    with pytest.raises(ImageError, match=r"a\.tif has the unsupported compression JBIG.*save it with DEFLATE"):
         open_image(tmp_path / "a.tif")
 
 
@@ -802,7 +804,7 @@ def test_a_picture_of_too_many_pixels_names_what_can_be_read_in_parts(tmp_path, 
     if opens:
         assert open_image(tmp_path / "a.png").levels[0].shape == grey.shape
     else:
-        with pytest.raises(ImageError, match=r"a\.png has more pixels.*tiled \.tif"):
+        with pytest.raises(ImageError, match=r"a\.png is too large.*tiled \.tif"):
             open_image(tmp_path / "a.png")
 
 

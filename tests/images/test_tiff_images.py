@@ -484,7 +484,7 @@ def test_a_picture_that_is_compressed_in_one_huge_piece_is_refused_when_it_is_op
     monkeypatch.setattr("napari_sam.images.source.MAX_CHUNK_BYTES", 1000)
     monkeypatch.setattr(tiff, "SMALL_TIFF", 0)
     tifffile.imwrite(tmp_path / "a.tif", GRAY, compression="zlib", rowsperstrip=60)
-    with pytest.raises(ImageError, match=r"stored in pieces.*smaller tiles"):
+    with pytest.raises(ImageError, match=r"stored in chunks.*smaller tiles"):
         open_image(tmp_path / "a.tif")
 
 

@@ -69,10 +69,10 @@ def test_a_volume_stays_as_it_is_and_lists_become_arrays():
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((4, 4), complex), "complex128 are no image.*whole or real numbers"),
-        (np.array([["a", "b"]]), "are no image"),
-        (np.zeros((4, 4), "datetime64[s]"), "are no image"),
-        (None, "no image"),
+        (np.zeros((4, 4), complex), "complex128 is not supported.*integer or floating-point"),
+        (np.array([["a", "b"]]), "is not supported"),
+        (np.zeros((4, 4), "datetime64[s]"), "is not supported"),
+        (None, "not an image"),
         (np.zeros(5), "at least two axes.*give a 2-D array"),
         (np.float32(3), "at least two axes"),
         (np.zeros((0, 5)), r"empty.*\(0, 5\)"),
@@ -326,13 +326,13 @@ def test_a_group_of_several_arrays_is_refused_with_their_names(tmp_path, grey):
 
 def test_an_empty_group_is_refused(tmp_path):
     zarr.create_group(tmp_path / "group.zarr")
-    with pytest.raises(ImageError, match="none"):
+    with pytest.raises(ImageError, match="empty zarr group"):
         Volume.of(tmp_path / "group.zarr")
 
 
 def test_an_ome_zarr_image_whose_array_is_missing_is_refused(tmp_path, grey):
     del pyramid(tmp_path / "image.zarr", grey)["s0"]
-    with pytest.raises(ImageError, match=r"image\.zarr cannot be read.*s0|s0.*no array"):
+    with pytest.raises(ImageError, match=r"image\.zarr cannot be read.*s0|s0.*is missing"):
         Volume.of(tmp_path / "image.zarr")
 
 
@@ -398,7 +398,7 @@ def test_a_truncated_png_is_refused(tmp_path, colour, share):
 
 def test_a_complex_tif_is_refused(tmp_path):
     tifffile.imwrite(tmp_path / "complex.tif", np.zeros((8, 8), np.complex64))
-    with pytest.raises(ImageError, match="complex64 are no image"):
+    with pytest.raises(ImageError, match="unsupported pixel type complex64"):
         Volume.of(tmp_path / "complex.tif")
 
 

@@ -141,7 +141,7 @@ def test_overviews_elsewhere_are_not_followed(folder):
     assert "v.vrt.aux.xml refers to" in rejection(folder / "v.vrt")
     (folder / "v.vrt.aux.xml").unlink()
     (folder / "v.vrt.ovr").write_text(vrt("../out.tif"))
-    assert "v.vrt.ovr is a description" in rejection(folder / "v.vrt")
+    assert "v.vrt.ovr is not a file of overviews" in rejection(folder / "v.vrt")
 
 
 def test_entities_in_a_virtual_raster_are_not_expanded(folder):
@@ -205,7 +205,7 @@ def test_chunks_that_no_memory_holds_are_refused_when_the_image_is_opened(tmp_pa
     metadata = {"zarr_format": 2, "shape": [10**9] * 2, "chunks": [10**9] * 2, "dtype": "|u1", "order": "C"}
     metadata |= {"compressor": None, "fill_value": 0, "filters": None}
     (tmp_path / "a.zarr" / ".zarray").write_text(json.dumps(metadata))
-    assert "stored in pieces of" in rejection(tmp_path / "a.zarr")
+    assert "stored in chunks of" in rejection(tmp_path / "a.zarr")
 
 
 def test_a_numpy_file_that_claims_more_than_it_holds_is_refused(tmp_path):
@@ -289,7 +289,7 @@ def make_zarr(folder, *names):
         (lambda folder: make_zarr(folder, "a", "b"), ["2 zarrs"]),
         (lambda folder: (folder / "IM1").write_bytes(at(128, b"DICM")), ["DICOM"]),
         (lambda folder: (folder / "attributes.json").write_text("{}"), ["N5"]),
-        (lambda folder: (folder / "notes.txt").write_text("text"), ["no zarr", "notes.txt"]),
+        (lambda folder: (folder / "notes.txt").write_text("text"), ["not a zarr", "notes.txt"]),
     ],
 )
 def test_a_folder_is_explained_by_what_it_holds(tmp_path, make, words):

@@ -20,8 +20,8 @@ from napari_sam.images.volume import Volume
 from napari_sam.journal.discovery import about, read_header
 from napari_sam.journal.image_identity import belongs_to
 from napari_sam.journal.journal import Journal
+from napari_sam.labels.array import LabelArray
 from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.labels.targets import LabelTarget
 
 LINES = Path(__file__).with_name("earlier_journal.jsonl")
 SHAPE = (24, 30)
@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def opened(folder: Path) -> Journal:
-    return Journal(folder, LabelTarget(LabelPyramid.open(folder.with_suffix(""))))
+    return Journal(folder, LabelArray(LabelPyramid.open(folder.with_suffix(""))))
 
 
 def test_a_journal_of_an_earlier_version_has_all_its_objects_and_is_not_changed_by_opening(folder):
@@ -95,7 +95,7 @@ def test_the_steps_of_a_journal_of_an_earlier_version_can_be_undone_redone_and_g
 def test_a_journal_of_an_earlier_version_gives_its_labels_again(folder):
     with opened(folder) as journal:
         restored = np.zeros(SHAPE, np.uint16)
-        journal.restore(LabelTarget(restored))
+        journal.restore(LabelArray(restored))
     np.testing.assert_array_equal(restored, labels_after(6))
 
 

@@ -8,7 +8,7 @@ import pytest
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.journal.journal import Journal
-from napari_sam.labels.targets import LabelTarget
+from napari_sam.labels.array import LabelArray
 
 PLANE = Plane((0, 1), (0, 0))
 
@@ -27,7 +27,7 @@ def begin(request, tmp_path, labels):
         if not opened or request.param:
             for each in opened:
                 each.close()
-            opened.append(Journal(tmp_path / "labels.journal", LabelTarget(labels)))
+            opened.append(Journal(tmp_path / "labels.journal", LabelArray(labels)))
         return opened[-1]
 
     yield go_on

@@ -20,8 +20,8 @@ from napari_sam.journal.discovery import about, find_journal, image_digest, read
 from napari_sam.journal.image_identity import pixel_digest
 from napari_sam.journal.journal import Journal, open_journal
 from napari_sam.journal.storage.files import NAME
+from napari_sam.labels.array import LabelArray
 from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.labels.targets import LabelTarget
 
 SHAPE = (40, 50)
 
@@ -43,7 +43,7 @@ def saved(path, seed=0):
 def work_on(source, array=None, labels=None, folder=None):
     """Open the journal of an image, accept one object, and return the folder and what was there before."""
     volume = Volume.of(source if array is None else array)
-    target = LabelTarget(np.zeros(SHAPE, np.uint16) if labels is None else labels)
+    target = LabelArray(np.zeros(SHAPE, np.uint16) if labels is None else labels)
     with record(volume, source, target, folder, is_new=labels is None) as journal:
         before, trouble = len(journal.objects), journal.trouble
         at = 3 * len(journal.entries)
@@ -144,7 +144,7 @@ def test_channels_of_one_file_have_work_of_their_own(tmp_path):
     volumes = [Volume.of(channel) for channel in image]
     places = set()
     for volume in volumes:
-        with record(volume, tmp_path / "a.tif", LabelTarget(np.zeros(SHAPE, np.uint16)), is_new=True) as journal:
+        with record(volume, tmp_path / "a.tif", LabelArray(np.zeros(SHAPE, np.uint16)), is_new=True) as journal:
             places.add(journal.folder)
             assert journal.objects == []
             journal.accept(Plane.of(SHAPE), Mask(Box(0, 0, 3, 3), np.ones((3, 3), bool)))
@@ -154,7 +154,7 @@ def test_channels_of_one_file_have_work_of_their_own(tmp_path):
 def test_opening_a_journal_to_read_needs_no_image(tmp_path):
     folder = work_on(None, pixels(4), folder=tmp_path / "j.journal")[0]
     assert len(open_journal(folder).objects) == 1
-    with Journal(folder, LabelTarget(np.zeros(SHAPE, np.uint16))) as journal:
+    with Journal(folder, LabelArray(np.zeros(SHAPE, np.uint16))) as journal:
         assert len(journal.objects) == 1
 
 

@@ -29,8 +29,8 @@ from napari_sam.journal.codec import from_json, to_json
 from napari_sam.journal.entries import Provenance
 from napari_sam.journal.journal import Journal, open_journal
 from napari_sam.journal.storage.files import NAME, log_of
+from napari_sam.labels.array import LabelArray
 from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.labels.targets import LabelTarget
 
 SHAPE = (2, 10, 12)
 FOREIGN = 9
@@ -118,7 +118,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.kind = kind
         self.folder = Path(tempfile.mkdtemp())
         self.array = make(kind, self.folder)
-        self.journal = Journal(self.folder / "labels.journal", LabelTarget(self.array), durable=False)
+        self.journal = Journal(self.folder / "labels.journal", LabelArray(self.array), durable=False)
         self.done: list[Model] = []
         self.model = Model()
         self.undone: list[Model] = []
@@ -185,7 +185,7 @@ class JournalMachine(RuleBasedStateMachine):
     def reopen(self):
         self.journal.close()
         array = opened_again(self.kind, self.journal.target.array, self.folder)
-        self.journal = Journal(self.folder / "labels.journal", LabelTarget(array), durable=False)
+        self.journal = Journal(self.folder / "labels.journal", LabelArray(array), durable=False)
 
     @invariant()
     def labels_are_those_of_the_model(self):
@@ -204,7 +204,7 @@ class JournalMachine(RuleBasedStateMachine):
         if not hasattr(self, "model"):
             return
         fresh = base_labels()
-        self.journal.restore(LabelTarget(fresh))
+        self.journal.restore(LabelArray(fresh))
         np.testing.assert_array_equal(fresh, self.model.labels)
         while self.journal.undo():
             pass
@@ -230,7 +230,7 @@ def full_entry(journal: Journal):
 
 
 def test_an_entry_survives_the_disk_with_everything_that_it_says(folder):
-    with Journal(folder, LabelTarget(base_labels()), about={"image": "a.tif"}) as journal:
+    with Journal(folder, LabelArray(base_labels()), about={"image": "a.tif"}) as journal:
         entry = full_entry(journal)
     again = open_journal(folder)
     assert again.about["image"] == "a.tif"
@@ -248,7 +248,7 @@ def test_an_entry_survives_the_disk_with_everything_that_it_says(folder):
 
 
 def test_an_entry_is_stored_as_json_under_the_keys_of_earlier_versions(folder):
-    with Journal(folder, LabelTarget(base_labels())) as journal:
+    with Journal(folder, LabelArray(base_labels())) as journal:
         entry = full_entry(journal)
     with closing(sqlite3.connect(folder / NAME)) as connection:
         (content,) = connection.execute("SELECT content FROM entries").fetchone()
@@ -267,7 +267,7 @@ def change_entry(folder, number, **changes):
 
 
 def test_entries_that_are_missing_or_not_understood_are_told(folder):
-    with Journal(folder, LabelTarget(base_labels())) as journal:
+    with Journal(folder, LabelArray(base_labels())) as journal:
         for top in (6, 0):
             journal.accept(Plane.of(SHAPE, 0), block(top, top, top + 2, top + 2))
     change_entry(folder, 2, what="explode")
@@ -283,34 +283,34 @@ def test_entries_that_are_missing_or_not_understood_are_told(folder):
 
 
 def test_pixels_of_another_size_than_their_box_are_told(folder):
-    with Journal(folder, LabelTarget(base_labels())) as journal:
+    with Journal(folder, LabelArray(base_labels())) as journal:
         data = to_json(journal.accept(Plane.of(SHAPE, 0), block(6, 6, 9, 9)))
     (patch,) = data["patches"]
     for box, message in (((6, 6, 1_000_000, 1_000_000), "reaches outside the labels"), ((0, 0, 9, 9), "damaged")):
         change_entry(folder, 1, patches=[{**patch, "box": box}])
         with pytest.raises(LabelsError, match=message):
-            open_journal(folder).restore(LabelTarget(base_labels()))
+            open_journal(folder).restore(LabelArray(base_labels()))
 
 
 def test_one_program_writes_at_a_time_and_others_may_read(folder):
-    with Journal(folder, LabelTarget(base_labels())) as journal:
+    with Journal(folder, LabelArray(base_labels())) as journal:
         journal.accept(Plane.of(SHAPE, 0), block(6, 6, 9, 9))
         with pytest.raises(OutputError, match="in use by another program"):
-            Journal(folder, LabelTarget(base_labels()))
+            Journal(folder, LabelArray(base_labels()))
         assert len(open_journal(folder).entries) == 1
         with pytest.raises(LabelsError, match="opened without labels"):
             open_journal(folder).undo()
-    Journal(folder, LabelTarget(base_labels())).close()
+    Journal(folder, LabelArray(base_labels())).close()
 
 
 def test_a_journal_opened_to_be_read_changes_nothing(folder):
     with pytest.raises(LabelsError, match="There is no journal"):
         open_journal(folder)
     assert not folder.exists()
-    with Journal(folder, LabelTarget(base_labels())) as journal:
+    with Journal(folder, LabelArray(base_labels())) as journal:
         journal.accept(Plane.of(SHAPE, 0), block(6, 6, 9, 9))
     raw = (folder / NAME).read_bytes()
-    reader = Journal(folder, LabelTarget(base_labels()), read_only=True)
+    reader = Journal(folder, LabelArray(base_labels()), read_only=True)
     assert len(reader.entries) == 1
     with pytest.raises(OutputError, match="read only"):
         reader.undo()
@@ -319,7 +319,7 @@ def test_a_journal_opened_to_be_read_changes_nothing(folder):
     assert [path.name for path in folder.iterdir()] == [NAME]
 
 
-class Failing(LabelTarget):
+class Failing(LabelArray):
     """Labels on a disk that is full at some writes."""
 
     fails = False
@@ -373,7 +373,7 @@ def full_disk(*paths):
 @pytest.mark.skipif(sys.platform == "win32", reason="limits are of POSIX")
 @pytest.mark.parametrize("durable", [True, False])
 def test_what_the_journals_disk_refuses_is_not_in_the_labels(folder, durable):
-    target = LabelTarget(base_labels())
+    target = LabelArray(base_labels())
     with Journal(folder, target, durable=durable) as journal:
         label = journal.accept(Plane.of(SHAPE, 0), block(0, 0, 2, 2)).label
         known, before = state_of(journal), target.array.copy()
@@ -389,12 +389,12 @@ def test_what_the_journals_disk_refuses_is_not_in_the_labels(folder, durable):
                 assert state_of(journal) == known
                 assert np.array_equal(target.array, before)
         assert journal.accept(Plane.of(SHAPE, 0), block(6, 6, 9, 9)).number == 2
-    with Journal(folder, LabelTarget(target.array.copy())) as journal:
+    with Journal(folder, LabelArray(target.array.copy())) as journal:
         assert len(journal.objects) == 2
         assert np.array_equal(journal.target.array, target.array)
 
 
-class Killed(LabelTarget):
+class Killed(LabelArray):
     """Labels that copy the journal at each write, as it is on the disk if the program is killed right then."""
 
     folder, copies = Path(), 0
@@ -425,7 +425,7 @@ def test_an_operation_that_a_crash_interrupted_is_finished(folder):
         copy = folder.with_name(f"killed{number + 1}.journal")
         assert state_of(open_journal(copy)) == states[number]
         assert not open_journal(copy).trouble
-        killed = LabelTarget(labels[number].copy())
+        killed = LabelArray(labels[number].copy())
         with Journal(copy, killed) as journal:
             assert state_of(journal) == states[number]
             assert np.array_equal(killed.array, labels[number + 1])
@@ -443,14 +443,14 @@ def test_what_was_not_in_the_labels_waits_until_they_are_there(folder):
     with Journal(copy) as journal:
         journal.classify(label, "cell")
     late = base_labels()
-    with Journal(copy, LabelTarget(late)) as journal:
+    with Journal(copy, LabelArray(late)) as journal:
         assert journal.objects[0].label_class.name == "cell"
     assert np.array_equal(late, target.array)
 
 
 def test_pixels_painted_by_hand_since_stay(folder):
     labels = base_labels()
-    with Journal(folder, LabelTarget(labels)) as journal:
+    with Journal(folder, LabelArray(labels)) as journal:
         journal.accept(Plane.of(SHAPE, 0), block(6, 6, 9, 9))
         labels[0, 7, 7] = 3
         journal.undo()
@@ -460,7 +460,7 @@ def test_pixels_painted_by_hand_since_stay(folder):
 
 
 def test_a_label_that_was_undone_is_free_again_and_one_that_was_deleted_is_not(folder):
-    with Journal(folder, LabelTarget(base_labels())) as journal:
+    with Journal(folder, LabelArray(base_labels())) as journal:
         label = journal.accept(Plane.of(SHAPE, 0), block(6, 6, 9, 9)).label
         journal.undo()
         assert journal.accept(Plane.of(SHAPE, 0), block(6, 6, 9, 9)).label == label
@@ -471,10 +471,10 @@ def test_a_label_that_was_undone_is_free_again_and_one_that_was_deleted_is_not(f
 def test_labels_get_more_bits_where_the_next_one_needs_them(folder):
     labels = base_labels()
     labels[1, 0, 0] = 255
-    with Journal(folder, LabelTarget(labels)) as journal:
+    with Journal(folder, LabelArray(labels)) as journal:
         assert journal.accept(Plane.of(SHAPE, 0), block(6, 6, 9, 9)).label == 256
         assert journal.target.array.dtype == np.uint32
-        fresh = LabelTarget(np.zeros(SHAPE, np.uint8))
+        fresh = LabelArray(np.zeros(SHAPE, np.uint8))
         journal.restore(fresh)
         assert (fresh.array == 256).sum() == 9
         while journal.undo():
@@ -483,7 +483,7 @@ def test_labels_get_more_bits_where_the_next_one_needs_them(folder):
 
 
 def test_classes_are_named_coloured_and_renamed(folder):
-    with Journal(folder, LabelTarget(base_labels())) as journal:
+    with Journal(folder, LabelArray(base_labels())) as journal:
         label = journal.accept(Plane.of(SHAPE, 0), block(6, 6, 9, 9), class_name="cell").label
         red = journal.define_class("fold", (1, 0, 0))
         journal.define_class("cell", renamed="nucleus")
@@ -503,7 +503,7 @@ def test_classes_are_named_coloured_and_renamed(folder):
 
 
 def test_an_object_is_found_by_its_pixels(folder):
-    with Journal(folder, LabelTarget(base_labels())) as journal:
+    with Journal(folder, LabelArray(base_labels())) as journal:
         label = journal.accept(Plane.of(SHAPE, 0), block(6, 6, 9, 9)).label
         plane = Plane.of(SHAPE, 0)
         assert journal.object_at(plane, 7, 7).label == label
@@ -519,11 +519,11 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.journal.journal import Journal
 from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.labels.targets import LabelTarget
+from napari_sam.labels.array import LabelArray
 
 shape, folder = (2, 200, 200), sys.argv[1]
 pyramid = LabelPyramid.open(folder + "/labels.ome.zarr")
-journal = Journal(folder + "/labels.ome.zarr.journal", LabelTarget(pyramid), durable=False)
+journal = Journal(folder + "/labels.ome.zarr.journal", LabelArray(pyramid), durable=False)
 rng = np.random.default_rng(int(sys.argv[2]))
 print("ready", flush=True)
 while True:
@@ -553,7 +553,7 @@ def test_killed_at_random_moments_it_loses_nothing_that_was_accepted(tmp_path):
             time.sleep(moments.uniform(0.02, 0.12))
             process.send_signal(signal.SIGKILL)
             told = process.stdout.read().split("\n")[:-1]
-        with Journal(folder, LabelTarget(LabelPyramid.open(tmp_path / "labels.ome.zarr"))) as journal:
+        with Journal(folder, LabelArray(LabelPyramid.open(tmp_path / "labels.ome.zarr"))) as journal:
             if told:
                 count, number = map(int, told[-1].split())
                 known = {entry.number for entry in journal.entries}
@@ -561,7 +561,7 @@ def test_killed_at_random_moments_it_loses_nothing_that_was_accepted(tmp_path):
                 assert abs(len(known) - count) <= 1
                 assert len(known) < count or number in known | {0}
             fresh = np.zeros((2, 200, 200), np.uint16)
-            journal.restore(LabelTarget(fresh))
+            journal.restore(LabelArray(fresh))
             assert np.array_equal(fresh, contents(journal.target.array))
             for row in journal.objects:
                 assert row.area == (fresh == row.label).sum()
@@ -570,7 +570,7 @@ def test_killed_at_random_moments_it_loses_nothing_that_was_accepted(tmp_path):
 
 def test_a_correction_replaces_the_object_in_its_plane_only(folder):
     labels = base_labels()
-    with Journal(folder, LabelTarget(labels)) as journal:
+    with Journal(folder, LabelArray(labels)) as journal:
         label = journal.accept(Plane.of(SHAPE, 0), block(6, 6, 9, 9)).label
         journal.accept(Plane.of(SHAPE, 1), block(6, 6, 9, 9), label)
         assert journal.accept(Plane.of(SHAPE, 0), block(7, 7, 10, 10), label).what == "correct"
@@ -582,7 +582,7 @@ def test_a_correction_replaces_the_object_in_its_plane_only(folder):
 
 def test_a_label_from_elsewhere_is_taken_over(folder):
     labels = base_labels()
-    with Journal(folder, LabelTarget(labels)) as journal:
+    with Journal(folder, LabelArray(labels)) as journal:
         plane = Plane.of(SHAPE, 0)
         assert journal.accept(plane, block(3, 4, 6, 9), FOREIGN, replaces=Box(2, 3, 5, 6)).what == "accept"
         expected = np.zeros(SHAPE, np.uint8)
@@ -598,7 +598,7 @@ def test_a_label_from_elsewhere_is_taken_over(folder):
 
 def test_a_mask_on_a_plane_across_takes_its_pixels_from_the_parts_that_had_them(tmp_path):
     labels = np.zeros((3, 6, 7), np.uint16)
-    with Journal(tmp_path / "a.journal", LabelTarget(labels)) as journal:
+    with Journal(tmp_path / "a.journal", LabelArray(labels)) as journal:
         for index in (0, 2):
             journal.accept(Plane((1, 2), (index, 0, 0)), block(1, 1, 4, 6), label=1)
         journal.accept(Plane((0, 2), (0, 2, 0)), block(0, 0, 2, 5), overlap="overwrite")
@@ -611,7 +611,7 @@ def test_a_mask_on_a_plane_across_takes_its_pixels_from_the_parts_that_had_them(
 
 
 def test_what_is_accepted_outside_the_labels_is_told(folder):
-    with Journal(folder, LabelTarget(base_labels())) as journal:
+    with Journal(folder, LabelArray(base_labels())) as journal:
         for mask in (block(8, 8, 12, 12), Mask(Box(0, 0, 0, 0), np.zeros((0, 0), bool))):
             with pytest.raises(LabelsError):
                 journal.accept(Plane.of(SHAPE, 0), mask)
@@ -622,5 +622,5 @@ def test_what_is_accepted_outside_the_labels_is_told(folder):
 
 def make_other(folder):
     other = folder.with_name("other.journal")
-    Journal(other, LabelTarget(base_labels()), about={"shape": list(SHAPE)}).close()
-    Journal(other, LabelTarget(np.zeros((3, 3), np.uint8)))
+    Journal(other, LabelArray(base_labels()), about={"shape": list(SHAPE)}).close()
+    Journal(other, LabelArray(np.zeros((3, 3), np.uint8)))

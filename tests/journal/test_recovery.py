@@ -18,7 +18,7 @@ from napari_sam.errors import LabelsError, NapariSamError, OutputError
 from napari_sam.journal.journal import Journal, open_journal
 from napari_sam.journal.storage.files import NAME
 from napari_sam.journal.storage.former_log import LINES
-from napari_sam.labels.targets import LabelTarget
+from napari_sam.labels.array import LabelArray
 
 SHAPE = (60, 60)
 ABOUT = {"shape": list(SHAPE)}
@@ -26,7 +26,7 @@ COUNT = 4
 
 
 def target():
-    return LabelTarget(np.zeros(SHAPE, np.uint16))
+    return LabelArray(np.zeros(SHAPE, np.uint16))
 
 
 def accept(journal, number):

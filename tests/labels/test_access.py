@@ -128,7 +128,7 @@ def test_labels_that_another_writer_gave_more_bits_are_followed(tmp_path):
 def test_what_a_killed_writer_left_is_mended_by_one_that_is_at_work(tmp_path):
     pyramid = LabelPyramid.create(tmp_path / "l.ome.zarr", (1200, 1200), chunks=(50, 50))
     killed = LabelPyramid.open(pyramid.path)
-    killed._note(4, (slice(0, 100), slice(0, 100)))
+    killed._notes.write(4, (slice(0, 100), slice(0, 100)))
     killed.levels[0][:100, :100] = 4
     half = pyramid.path / "0/c/0/0.01234567.partial"
     half.write_bytes(b"half")

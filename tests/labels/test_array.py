@@ -432,7 +432,7 @@ def test_a_full_disk_leaves_a_zarr_array_as_it_was_or_mends_it_later(tmp_path, m
         real(*args)
 
     monkeypatch.setattr(os, "replace", replace)
-    state = "as they were" if times == 1 else "half written, which the next write mends first"
+    state = "as they were" if times == 1 else "half written, which the next write repairs first"
     with pytest.raises(LabelsError, match=rf"No space left.*{state}: make space"):
         store.write(flat(array), solid(0, 0, 9, 9), overlap="overwrite")
     monkeypatch.setattr(os, "replace", real)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -94,10 +96,37 @@ def test_a_packed_edit_of_larger_labels_is_refused():
             LabelEdit.unpack(packed, (6, 6))
 
 
-def test_many_free_labels_are_those_that_single_writes_get_one_after_the_other():
-    array = np.zeros((300, 4), np.uint8)
-    array[0] = 3, 250, 9, 0
-    in_file = np.ndarray.view(np.array(array), np.ndarray)
-    labels = LabelArray(in_file)
-    assert list(labels.free_labels(10**5))[:3] == [251, 252, 253]
-    assert labels.next_label == 251
+@pytest.mark.parametrize("used", [(3, 250, 9), (3, 250, 9, 255), tuple(range(1, 254))])
+def test_many_free_labels_are_those_that_single_writes_get_one_after_the_other(tmp_path, used):
+    array = np.memmap(tmp_path / "labels.raw", np.uint8, "w+", shape=(300, 4))
+    array[: len(used), 0] = used
+    labels, given = LabelArray(array), []
+    together = labels.free_labels(10)
+    for number in range(10):
+        row = 299 - number
+        with contextlib.suppress(LabelsError):
+            given.append(labels.write(Plane.of((300, 4)), solid(row, 0, row + 1, 1)).label)
+    assert list(together)[: len(given)] == given
+    assert all(label > 255 for label in list(together)[len(given) :])
+    assert len(given) == 10 or len(used) == 253
+
+
+def test_a_hundred_thousand_free_labels_take_one_search_of_the_array():
+    class Counting:
+        def __init__(self):
+            self.pixels, self.reads = np.zeros((64, 64), np.uint32), 0
+            self.shape, self.dtype = self.pixels.shape, self.pixels.dtype
+            self.pixels[3, 4] = 17
+
+        def __getitem__(self, key):
+            self.reads += 1
+            return self.pixels[key]
+
+        def __setitem__(self, key, values):
+            self.pixels[key] = values
+
+    array = Counting()
+    labels = LabelArray(array)
+    assert labels.free_labels(10**5) == range(18, 10**5 + 18)
+    assert labels.next_label == 18
+    assert array.reads == 1

@@ -574,7 +574,7 @@ def test_while_the_disk_stays_full_the_next_write_says_so(small_levels, tmp_path
     with pytest.raises(LabelsError, match="as they were"):
         pyramid[...] = 2
     fail(1 + finest + 2 * sum(coarse) + 1, NO_SPACE)
-    with pytest.raises(LabelsError, match="half written, which the next write mends first"):
+    with pytest.raises(LabelsError, match="half written, which the next write repairs first"):
         pyramid[...] = 2
     with pytest.raises(LabelsError, match="still takes no labels: make space"):
         pyramid[0, 0] = 3

@@ -132,7 +132,7 @@ def test_a_batch_that_does_not_fit_is_done_in_smaller_ones_and_nothing_is_lost()
 
 def test_a_device_that_holds_not_even_one_tile_says_what_to_do():
     batches = Batches(torch.device("cpu"), 1)
-    with pytest.raises(ModelError, match=r"does not hold one tile.*smaller model"):
+    with pytest.raises(ModelError, match=r"is too small for a tile.*smaller model"):
         batches.run(range(3), Memory(0).work)
 
 

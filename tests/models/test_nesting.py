@@ -164,7 +164,7 @@ def test_a_component_alone_is_called_that(family: str, component: str, keeps_nam
         if key.startswith(start)
     }
     for wrapped in (part, prefixed("model.", part)):
-        with pytest.raises(ModelError, match=f"holds a network's {component.replace('_', ' ')} alone: use"):
+        with pytest.raises(ModelError, match=f"contains only the {component.replace('_', ' ')} of a network: use"):
             detect_architecture(wrapped, PATH)
 
 
@@ -186,7 +186,7 @@ def test_other_tensors_than_plain_ones_are_no_weights(state: State, tmp_path: Pa
     torch.save({"model": state, **odd}, path)
     assert detect_architecture(load_weights(path), path)[0] == "compact"
     torch.save(odd, path)
-    with pytest.raises(ModelError, match="holds no dictionary of tensors"):
+    with pytest.raises(ModelError, match="not a dictionary of tensors"):
         load_weights(path)
 
 

@@ -325,14 +325,14 @@ def test_a_file_of_the_tracker_alone_answers_prompts_and_refuses_texts(reference
     assert len(embedding.tensors) == 3
     assert not predictor.finds_text
     assert predictor.decode(predictor.unpack(predictor.pack(embedding)), POINT).logits.shape == (3, CELLS, CELLS)
-    with pytest.raises(ModelError, match="finds by text: use the complete"):
+    with pytest.raises(ModelError, match="part of SAM 3 for text: use the complete"):
         predictor.find(embedding, "cell")
 
 
 def test_weights_that_cannot_be_used_are_refused_in_one_sentence(reference: Any, state: Any) -> None:
     for wrong, message in (
         ({"detector.backbone.x": torch.zeros(1), "tracker.y": torch.zeros(1)}, r"facebook/sam3 on Hugging Face"),
-        (reference[1].state_dict(), "answers prompts: use the complete"),
+        (reference[1].state_dict(), "part of SAM 3 for prompts: use the complete"),
         ({key: state[key] for key in state if "conv_s0" not in key}, r"2 missing \(mask_decoder.conv_s0.bias"),
         ({**state, "tracker_model.no_memory_embedding": torch.zeros(1, 1, 7)}, "1 of another shape"),
         ({key: state[key] for key in state if "text_proj" not in key}, r"5 missing \(dot_product_scoring.text_proj"),
@@ -354,7 +354,7 @@ def test_texts_and_vocabularies_that_cannot_be_used(
     with pytest.raises(ModelError, match=rf"at {re.escape(str(path))}\.$"):
         elsewhere.find(exact, "cell")
     path.write_text("{}")
-    with pytest.raises(ModelError, match="no complete vocabulary"):
+    with pytest.raises(ModelError, match="not a complete vocabulary"):
         elsewhere.find(exact, "cell")
     path.write_text(ours._vocabulary.read_text().replace('"cell":3', '"cell":300').replace('"cell": 3', '"cell": 300'))
     with pytest.raises(ModelError, match="not the vocabulary"):

@@ -17,11 +17,13 @@ from napari_sam.errors import ImageError, ModelError, OutputError
 from napari_sam.evaluation.datasets import LabelledImage
 from napari_sam.models import load_predictor
 from napari_sam.models.prompt_tokens import BOTTOM_RIGHT, NEGATIVE, POSITIVE, TOP_LEFT
+from napari_sam.training import checkpoint, rounds
 from napari_sam.training import train as training
 from napari_sam.training.crops import CropOptions, _sample, _turned, draw_crop, load_sources
 from napari_sam.training.losses import dense_targets, likeness_loss, mask_losses, sample_cells
 from napari_sam.training.plots import draw_curve
 from napari_sam.training.prompts import first_prompts, next_points
+from napari_sam.training.schedule import rate_factor
 from napari_sam.training.train import TrainOptions, read_config, train
 from napari_sam.weights.registry import REGISTRY
 
@@ -89,7 +91,7 @@ def test_a_second_run_in_the_same_folder_is_refused_and_the_first_one_goes_on(op
     refusals = []
 
     def start_another(step, figures):
-        with pytest.raises(OutputError, match=r"Another training run is at work in .*choose another folder") as refused:
+        with pytest.raises(OutputError, match=r"Another training run is using .*choose another folder") as refused:
             train(options)
         refusals.append(str(refused.value))
 
@@ -130,7 +132,7 @@ def test_training_goes_on_from_given_weights(options, tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_with_a_sentence_and_keeps_the_last_state(options, monkeypatch):
-    real = training.mask_losses
+    real = rounds.mask_losses
     calls = []
 
     def broken(*args, **kwargs):
@@ -138,7 +140,7 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence_and_keeps_the_last_state
         loss, iou = real(*args, **kwargs)
         return (loss * float("nan") if len(calls) > 9 else loss), iou
 
-    monkeypatch.setattr(training, "mask_losses", broken)
+    monkeypatch.setattr(rounds, "mask_losses", broken)
     with pytest.raises(ModelError, match="not a number: lower the learning rate"):
         train(replace(options, steps=50))
     saved = torch.load(options.out / "state.pt", weights_only=True)
@@ -337,7 +339,7 @@ def test_the_example_of_fine_tuning_is_valid_and_starts_from_the_embedded_model(
 
 
 def test_only_the_learned_rounds_cost_a_gradient(options, monkeypatch):
-    """The first and the last of five rounds; those between are played for the prompts that they lead to."""
+    """The first and the last of five rounds; those between only lead to further prompts."""
     seen = []
     real = training.CompactTrainer.decode
 
@@ -360,7 +362,7 @@ def test_only_the_learned_rounds_cost_a_gradient(options, monkeypatch):
 
 def test_the_learning_rate_stays_and_then_falls(options):
     plan = replace(options, steps=100, warmup=10, decay=0.4)
-    rates = [training._schedule(step, plan) for step in range(100)]
+    rates = [rate_factor(step, plan) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9:61] == pytest.approx([1.0] * 52)
     assert all(later < earlier for earlier, later in itertools.pairwise(rates[61:]))
@@ -380,16 +382,16 @@ def test_the_picture_of_the_curve_is_drawn_with_what_there_is(options, tmp_path)
 
 
 def test_training_does_without_matplotlib(options, monkeypatch):
-    monkeypatch.setattr(training, "can_draw", lambda: False)
+    monkeypatch.setattr(checkpoint, "can_draw", lambda: False)
     train(replace(options, steps=1))
     assert not (options.out / "curve.png").exists()
 
 
 def test_a_variance_beyond_half_precision_survives_saving(options):
     """Such a variance was seen after 3700 steps: as half it became infinite and the weights were refused."""
-    state = training._fresh(options, torch.device("cpu"))
+    state = checkpoint.fresh_state(options, torch.device("cpu"))
     state.averaged.image_encoder.out16.norm1.running_var.fill_(188701.0)
-    training._save(state, options.out)
+    checkpoint.save(state, options.out)
     predictor = load_predictor(options.out / "weights.safetensors", "cpu")
     assert torch.isfinite(predictor.encode(np.zeros((1, 256, 256, 3), np.uint8))[0].tensors[0]).all()
 

@@ -107,9 +107,11 @@ def info() -> None:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo_output"),
     device: DeviceOption = "auto",
-    show: Annotated[bool, typer.Option(help="Show the result in napari, or take a picture of that.")] = True,
+    show: Annotated[
+        bool, typer.Option(help="Show the result in napari, or save a screenshot where there is no screen.")
+    ] = True,
 ) -> None:
-    """Segment a real image with the embedded model and show it in napari; without a screen, write a picture of that."""
+    """Segment a real image with the embedded model and show it in napari; without a screen, save a screenshot."""
     output = LabelOutput(out / "labels.tif", LabelOptions(overwrite=True), warn=warn)
     _check_demo(out)
     from skimage.data import coins
@@ -131,28 +133,28 @@ def demo(
 
 
 def _check_demo(out: Path) -> None:
-    """Refuse a folder whose files of the demo's names come from elsewhere."""
+    """Refuse a folder that holds files with the names of the demo's results and is not from an earlier demo."""
     is_ours = False
     with suppress(NapariSamError, ValueError, AttributeError):
         is_ours = json.loads(read_text(out / "objects.json", "file", OutputError)).get("image") == DEMO_IMAGE
     taken = next((name for name in DEMO_FILES if exists(out / name)), None)
     if taken is not None and not is_ours:
-        raise OutputError(f"{out / taken} exists and is not of an earlier demo: choose another folder by --out.")
+        raise OutputError(f"{out / taken} exists and is not of an earlier demo: choose another folder with --out.")
 
 
 def _show_demo(out: Path) -> None:
-    """Open napari where there is a screen; else take a picture of it on a virtual one."""
+    """Open napari, or save a screenshot of it on a virtual screen where there is no screen."""
     from importlib.util import find_spec
 
     if find_spec("napari") is None:
-        warn("napari is not installed, so there is no picture: pip install 'napari[pyside6]'.")
+        warn("napari is not installed, so there is no screenshot: pip install 'napari[pyside6]'.")
         return
     command = [sys.executable, "-m", "napari_sam.plugin.demo", str(out)]
     has_screen = sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     if not has_screen:
         xvfb = shutil.which("xvfb-run")
         if xvfb is None:
-            warn("There is no screen and no xvfb-run, so there is no picture: apt-get install xvfb xauth.")
+            warn("There is no screen and no xvfb-run, so there is no screenshot: apt-get install xvfb xauth.")
             return
         command = [xvfb, "-a", "-s", "-screen 0 1920x1080x24", *command, "--screenshot"]
     if subprocess.run(command, check=False).returncode != 0:  # noqa: S603
@@ -178,7 +180,7 @@ def main() -> None:
 
 
 def _refusal(error: Exception) -> str | None:
-    """Return the sentence for an error of the computer or the installation; None for any other."""
+    """Return the message for an error of the computer or the installation, or None for any other error."""
     # torch raises RuntimeError where there is not enough memory, on the processor and on the GPU.
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
         return "There is not enough memory for this: close other programs, or take a smaller part."
@@ -187,11 +189,11 @@ def _refusal(error: Exception) -> str | None:
         return f"A library cannot be loaded ({first}): make room in memory, or install the library again."
     if isinstance(error, OSError):
         where = "" if error.filename is None else f" at {shortened(str(error.filename))}"
-        return f"The computer refused to go on{where} ({error.strerror or error}): check the disk."
+        return f"A file operation failed{where} ({error.strerror or error}): check the disk."
     return None
 
 
 def _end_cleanly_when_terminated() -> None:
-    """Let a request to end, as of a batch system, remove unfinished files on the way."""
+    """Remove unfinished files on SIGTERM, which batch systems send."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED_STATUS))

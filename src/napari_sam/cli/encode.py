@@ -28,21 +28,25 @@ def encode(
     ] = None,
     plane: Annotated[
         str | None,
-        typer.Option(
-            metavar="A[:B]", help="A plane, planes A to B - 1, or one by name as in z=3,t=1; all when left out."
-        ),
+        typer.Option(metavar="A[:B]", help="A plane, planes A to B - 1, or one by name as in z=3,t=1; all by default."),
     ] = None,
     level: Annotated[
-        str, typer.Option(metavar="L[:M]", help="Zoom steps, pixels averaged over 2**L: one, or L to M - 1.")
+        str,
+        typer.Option(
+            metavar="L[:M]", help="Zoom levels, one or L to M - 1; at level L a pixel is the mean of 2**L x 2**L."
+        ),
     ] = DEFAULT_LEVEL,
     box: Annotated[
-        str | None, typer.Option(metavar="R0,C0,R1,C1", help="Only what lies there, in pixels of the image.")
+        str | None, typer.Option(metavar="R0,C0,R1,C1", help="Encode only this box, in pixels of the image.")
     ] = None,
     model: opts.ModelOption = "compact",
     device: opts.DeviceOption = "auto",
     precision: opts.PrecisionOption = "auto",
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the model first: minutes, which many tiles on a GPU pay back.")
+        bool,
+        typer.Option(
+            "--compile", help="Compile the model first, which takes minutes and pays off for many tiles on a GPU."
+        ),
     ] = False,
     channels: opts.ChannelsOption = None,
     nodata: opts.NodataOption = None,
@@ -50,7 +54,7 @@ def encode(
     contrast: opts.ContrastOption = None,
     axes: opts.AxesOption = opts.DEFAULT_AXES,
 ) -> None:
-    """Encode the tiles of an image ahead of time; run it again to go on where it was stopped."""
+    """Encode the tiles of an image ahead of time; run it again to resume."""
     options = opts.image_options(channels, nodata, spacing, contrast, axes)
     running = ModelOptions(model, device, precision, compiled=compiled, store=store or None, cache="on")
     wanted = _parse_range(level, "--level")
@@ -64,19 +68,19 @@ def encode(
 
 
 def _levels_there(segmenter: Segmenter, wanted: range, given: str) -> range:
-    """Return the levels of a range that exist; the nearest one where none was asked for by number."""
+    """Return the levels of a range that exist; level 0 becomes the nearest one where it is the default."""
     grid = segmenter.encoder.grid(segmenter.planes()[0])
     there = range(max(wanted.start, grid.min_level), min(wanted.stop, grid.max_level + 1))
     if len(there) == len(wanted):
         return wanted
     if given == DEFAULT_LEVEL:
         nearest = grid.clamp(0)
-        warn(f"Level 0 does not exist for this image and model: level {nearest} is taken.")
+        warn(f"Level 0 does not exist for this image and model: level {nearest} is used instead.")
         return range(nearest, nearest + 1)
     if not there:
         return wanted[:1]  # Refused with the levels that there are.
     only = f"level {there.start} exists" if len(there) == 1 else f"levels {there.start} to {there.stop - 1} exist"
-    warn(f"Only {only} for this image and model, and no other level is encoded.")
+    warn(f"Only {only} for this image and model; other levels are left out.")
     return there
 
 
@@ -87,7 +91,7 @@ def _chosen(segmenter: Segmenter, given: range | list[int] | dict[str, int] | No
         return planes
     if isinstance(given, range):
         if given.start < 0 or given.stop > len(planes):
-            raise PromptError(f"There are {len(planes)} planes, counted from 0: name some of them with --plane.")
+            raise PromptError(f"There are {len(planes)} planes, counted from 0: choose from them with --plane.")
         return planes[given.start : given.stop]
     return [segmenter.plane(opts.plane_position(segmenter, given))]
 
@@ -120,10 +124,12 @@ def _parse_range(text: str, option: str) -> range:
 
 
 def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Delete the embeddings that are kept there.")] = False,
-    store: Annotated[str | None, typer.Option("--store", help="Another folder than the cache folder.")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete all embeddings in the folder.")] = False,
+    store: Annotated[
+        str | None, typer.Option("--store", help="Folder of the embeddings. Default: the cache folder.")
+    ] = None,
 ) -> None:
-    """Show where embeddings are kept and how many, or clear them."""
+    """Show the folder, number and size of the stored embeddings, or delete them."""
     from napari_sam.embeddings.store import EmbeddingStore
     from napari_sam.files.folders import cache_capacity
 

@@ -22,17 +22,17 @@ from napari_sam.options import ModelOptions
 
 def evaluate(
     manifest: Annotated[Path, typer.Argument(help="JSON list of labelled images.")],
-    json: Annotated[Path, typer.Option(help="Where to write the table.")],
+    json: Annotated[Path, typer.Option(help="JSON file for the table.")],
     model: opts.ModelOption = "compact",
     device: opts.DeviceOption = "auto",
     precision: opts.PrecisionOption = "auto",
-    max_clicks: Annotated[int, typer.Option(min=1, max=1000, help="Points for each object.")] = 8,
+    max_clicks: Annotated[int, typer.Option(min=1, max=1000, help="Clicks for each object.")] = 8,
     objects_per_subset: Annotated[
-        int, typer.Option(min=1, max=10**6, help="How many objects to draw from each subset.")
+        int, typer.Option(min=1, max=10**6, help="Number of objects drawn from each subset.")
     ] = 12,
-    seed: Annotated[int, typer.Option(help="Fixes which objects are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for drawing the objects.")] = 0,
     split: Annotated[
-        Path | None, typer.Option(help="JSON with a list kept_out: measure on those images of the manifest only.")
+        Path | None, typer.Option(help="JSON file with a list kept_out: measure only on these images of the manifest.")
     ] = None,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Add flood filling and random walker from the same first click.")
@@ -56,7 +56,7 @@ def evaluate(
     if split:
         _, images = split_images(images, read_split(split), manifest.parent)
         if not images:
-            raise ImageError(f"The split {split} keeps out no image of {manifest}: its paths must be the manifest's.")
+            raise ImageError(f"The split {split} holds out no image of {manifest}: its paths must be the manifest's.")
     predictor = cli_models.load(ModelOptions(model, device, precision))
     total = objects_per_subset * len({image.subset for image in images})
     evaluation = Evaluation(model)

@@ -1,4 +1,4 @@
-"""The command `napari-sam find`: every object that a text names, as labels."""
+"""The command `napari-sam find`: label the objects that a text names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def find(
     image: opts.ImageArgument,
-    text: Annotated[str, typer.Argument(help="What to look for: a short noun phrase, such as nucleus.")],
+    text: Annotated[str, typer.Argument(help="Short noun phrase for the objects, such as nucleus.")],
     out: Annotated[
         Path, typer.Option(help="Label image of the plane, .tif or .zarr; or of the whole image, .ome.zarr.")
     ],
@@ -35,12 +35,12 @@ def find(
     precision: opts.PrecisionOption = "auto",
     plane: opts.PlaneOption = None,
     box: Annotated[
-        str | None, typer.Option(metavar="R0,C0,R1,C1", help="Search there only, in pixels of the image.")
+        str | None, typer.Option(metavar="R0,C0,R1,C1", help="Search only this box, in pixels of the image.")
     ] = None,
     downsample: Annotated[
-        float, typer.Option(help="Pixels of the image that the model sees as one; more for larger objects.")
+        float, typer.Option(help="Image pixels along each axis for one pixel of the model; higher for larger objects.")
     ] = 1.0,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score.")] = 0.5,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Minimum score.")] = 0.5,
     json: opts.JsonOption = None,
     store: opts.StoreOption = None,
     channels: opts.ChannelsOption = None,
@@ -54,7 +54,7 @@ def find(
     options = opts.image_options(channels, nodata, spacing, contrast, axes)
     given = None if plane is None else opts.parse_plane(plane)
     if not downsample > 0:
-        raise PromptError(f"The downsample must be above 0 and is {downsample:g}: 1 looks at the image as it is.")
+        raise PromptError(f"--downsample must be above 0 and is {downsample:g}: 1 keeps the resolution of the image.")
     part = None if box is None else opts.parse_box(box)
     output = LabelOutput(out, LabelOptions(overwrite=overwrite), warn=warn)
     if json:
@@ -69,7 +69,7 @@ def find(
     with output.open(segmenter.volume, where) as writer:
         masks = search(segmenter, text, plane=where, box=part, downsample=downsample, threshold=threshold)
         if not masks:
-            raise PromptError(f"Nothing was found that {text!r} names: try another word, --threshold or --downsample.")
+            raise PromptError(f"Nothing was found for {text!r}: try another word, --threshold or --downsample.")
         objects = _write(writer, where, masks)
     tidy_store(segmenter)
     if json:
@@ -78,13 +78,13 @@ def find(
 
 
 def _write(writer: LabelWriter, plane: Plane, masks: Sequence[Mask]) -> list[dict[str, Any]]:
-    """Write the masks, the likeliest first, and return the objects as plain data."""
+    """Write the masks in the order of their scores, and return the objects as plain data."""
     objects = []
     for mask in masks:
         try:
             written = writer.write(plane, mask)
         except LabelsError:
-            continue  # All of its pixels belong to likelier objects.
+            continue  # All of its pixels belong to objects with higher scores.
         box = [int(edge) for edge in written.box.as_tuple()]
         score = round(mask.iou_prediction, 4)
         objects.append({"label": written.label, "box": box, "area": written.area, "score": score})

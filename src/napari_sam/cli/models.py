@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 def models(
     download: Annotated[
-        list[str] | None, typer.Option("--download", metavar="NAME", help="Fetch the weights of a model now.")
+        list[str] | None, typer.Option("--download", metavar="NAME", help="Download the weights of this model.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Write the list as JSON.")] = False,
 ) -> None:
-    """List the models that can be asked for by name, or download one ahead of time."""
+    """List the available models, or download one ahead of time."""
     from napari_sam.files.folders import models_folder
     from napari_sam.weights.local import verified
     from napari_sam.weights.registry import REGISTRY
@@ -54,19 +54,21 @@ def models(
     for entry in REGISTRY.values():
         table.add_row(entry.name, _where(entry), entry.licence, entry.summary)
     console.print(table)
-    say(f"Weights are kept in {models_folder()} (NAPARI_SAM_MODELS).")
+    say(f"Weights are stored in {models_folder()} (NAPARI_SAM_MODELS).")
     finish_listing()
 
 
 def convert(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of any known model, or the name of a model.")],
     out: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
-    half: Annotated[bool, typer.Option("--half", help="Round to half precision: half as large.")] = False,
+    half: Annotated[
+        bool, typer.Option("--half", help="Round the weights to half precision, which halves the file.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", "--force", help="Replace the file where it exists.")
     ] = False,
 ) -> None:
-    """Write a checkpoint under the official names, as safetensors."""
+    """Convert a checkpoint to safetensors with the official names of its weights."""
     check_output(out, (".safetensors",), overwrite)
     check_sources(None, str(checkpoint))
     check_apart({"checkpoint": model_file(str(checkpoint))}, {"the output": out})
@@ -85,7 +87,7 @@ def convert(
 
 
 def check_sources(image: str | None, model: str | None) -> None:
-    """Refuse an image or a model file that cannot be opened, or whose opening would never end.
+    """Refuse an image or a model file that cannot be opened, or that would block, such as a pipe.
 
     Raises
     ------
@@ -101,7 +103,7 @@ def check_sources(image: str | None, model: str | None) -> None:
 
 
 def image_files(image: str | None) -> dict[str, str | Path | None]:
-    """Return an image and all other files that it is read from, each with its name in messages, for `check_apart`."""
+    """Return the image and all files that it consists of, by their names in messages, for `check_apart`."""
     from napari_sam.images.parts import parts_of
 
     path = local_path(image)
@@ -110,16 +112,16 @@ def image_files(image: str | None) -> dict[str, str | Path | None]:
 
 
 def model_file(model: str) -> Path | None:
-    """Return the file that a model is named by, or None for the name of a known model."""
+    """Return the path of a checkpoint, or None for the name of a model."""
     from napari_sam.weights.registry import REGISTRY
 
     return None if model in REGISTRY else Path(model)
 
 
 def load(options: ModelOptions, image: str | None = None) -> Predictor:
-    """Load a model for a command; weights that are not on this machine yet are downloaded with a bar.
+    """Load the model of a command; missing weights are downloaded, with a progress bar.
 
-    Before a download the image is opened: a typing error should not cost gigabytes.
+    The image is opened before a download, so that a typing error in its name does not cost gigabytes.
     """
     from napari_sam import models as loading
     from napari_sam.weights.registry import REGISTRY
@@ -150,7 +152,7 @@ def open_segmenter(image: str, options: ImageOptions, model: ModelOptions) -> Se
 
 
 def tidy_store(segmenter: Segmenter) -> None:
-    """Delete what runs that were killed left in the store of a command's embeddings."""
+    """Delete the unfinished files of killed runs in the store of embeddings."""
     if segmenter.encoder.store is not None:
         segmenter.encoder.store.tidy()
 

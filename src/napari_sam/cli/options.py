@@ -1,4 +1,4 @@
-"""Options that several commands share, and their texts turned into values."""
+"""Options that several commands share, and parsers of their values."""
 
 from __future__ import annotations
 
@@ -18,17 +18,23 @@ ImageArgument = Annotated[str, typer.Argument(help="An image file, an OME-Zarr f
 ModelOption = Annotated[str, typer.Option("--model", help="A name from `napari-sam models`, or a checkpoint file.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 PrecisionOption = Annotated[
-    str, typer.Option("--precision", help="auto, float32, bfloat16, or tf32 (NVIDIA GPUs): how exactly to compute.")
+    str, typer.Option("--precision", help="Numerical precision: auto, float32, bfloat16, or tf32 (NVIDIA GPUs).")
 ]
-StoreOption = Annotated[str | None, typer.Option("--store", help="Folder or URL of embeddings to use and fill.")]
-ChannelsOption = Annotated[str | None, typer.Option("--channels", metavar="C[,..]", help="Which channels count.")]
-NodataOption = Annotated[float | None, typer.Option("--nodata", help="The value of pixels that hold nothing.")]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="Folder or URL of a store of embeddings to read and fill.")
+]
+ChannelsOption = Annotated[
+    str | None, typer.Option("--channels", metavar="C[,..]", help="Channels that the model sees, at most three.")
+]
+NodataOption = Annotated[float | None, typer.Option("--nodata", help="Value of pixels without data.")]
 SpacingOption = Annotated[
     str | None, typer.Option("--spacing", metavar="Z,Y,X", help="Size of a pixel along each axis.")
 ]
 ContrastOption = Annotated[
     str | None,
-    typer.Option("--contrast", metavar="LOW,HIGH", help="Data values that are black and white; else percentiles."),
+    typer.Option(
+        "--contrast", metavar="LOW,HIGH", help="Data values shown as black and white; percentiles by default."
+    ),
 ]
 AxesOption = Annotated[
     str,
@@ -51,12 +57,12 @@ DEFAULT_AXES = "y,x"
 
 
 def parse_numbers(text: str, count: int | None, option: str, form: str, whole: bool = False) -> list[float]:
-    """Read numbers that commas divide.
+    """Parse numbers that are separated by commas.
 
     Raises
     ------
     PromptError
-        They are none, or not `count`.
+        The text holds no numbers, or not `count` of them.
     """
     try:
         numbers = [int(part) if whole else float(part) for part in text.split(",")]
@@ -69,7 +75,7 @@ def parse_numbers(text: str, count: int | None, option: str, form: str, whole: b
 
 
 def parse_box(text: str) -> tuple[float, float, float, float]:
-    """Read the box of an option, R0,C0,R1,C1.
+    """Parse a box, R0,C0,R1,C1.
 
     Raises
     ------
@@ -81,12 +87,12 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
 
 
 def parse_plane(text: str) -> list[int] | dict[str, int]:
-    """Read the plane of an option: positions in the order of the image's axes, or by their names, z=3,t=1.
+    """Parse a plane: positions in the order of the image's axes, or by the names of the axes, as in z=3,t=1.
 
     Raises
     ------
     PromptError
-        It is neither.
+        The text has neither form.
     """
     if "=" not in text:
         return [int(value) for value in parse_numbers(text, None, "--plane", "Z[,..]", whole=True)]
@@ -119,12 +125,12 @@ def plane_position(segmenter: Segmenter, given: list[int] | dict[str, int] | Non
 def image_options(
     channels: str | None, nodata: float | None, spacing: str | None, contrast: str | None, axes: str
 ) -> ImageOptions:
-    """Return the options that say how an image is read.
+    """Parse the options for reading an image.
 
     Raises
     ------
     PromptError
-        One of them is not understood.
+        One of them cannot be parsed.
     """
     whole = None if channels is None else parse_numbers(channels, None, "--channels", "C[,..]", whole=True)
     rows = None if axes == DEFAULT_AXES else parse_numbers(axes, 2, "--axes", "ROW,COL", whole=True)

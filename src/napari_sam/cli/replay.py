@@ -23,17 +23,18 @@ if TYPE_CHECKING:
     from napari_sam.core.predictor import Predictor
     from napari_sam.images.volume import Volume
     from napari_sam.journal.journal import Journal
-    from napari_sam.labels.targets import LabelTarget
+    from napari_sam.labels.array import LabelArray
 
 
 def replay(
-    journal: Annotated[Path, typer.Argument(help="The folder NAME.journal, or the labels NAME that it lies beside.")],
+    journal: Annotated[Path, typer.Argument(help="Folder NAME.journal, or the label image NAME beside it.")],
     out: Annotated[Path | None, typer.Option(help="Label image, .tif or .zarr; or .ome.zarr, of any size.")] = None,
     image: Annotated[
         str | None, typer.Option("--image", help="The image: a file, an OME-Zarr folder, or a URL.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="Segment by the prompts again, with this model or checkpoint.")
+        str | None,
+        typer.Option("--model", help="Segment the objects again by their prompts, with this model or checkpoint."),
     ] = None,
     device: opts.DeviceOption = "auto",
     precision: opts.PrecisionOption = "auto",
@@ -50,7 +51,7 @@ def replay(
     axes: opts.AxesOption = opts.DEFAULT_AXES,
     overwrite: opts.OverwriteOption = False,
 ) -> None:
-    """Do the work of a journal again: the same pixels, or by its prompts with another model."""
+    """Write the labels of a journal again, or segment its objects again with another model."""
     options = opts.image_options(channels, nodata, spacing, contrast, axes)
     output = _checked_output(out, image, model, prompts, semantic, overwrite)
     from napari_sam.images.volume import Volume
@@ -96,16 +97,16 @@ def _checked_output(
     semantic: Path | None,
     overwrite: bool,
 ) -> LabelOutput | None:
-    """Refuse outputs that cannot be written, and return the label image, or None where none is asked for."""
+    """Refuse outputs that cannot be written, and return the label image, or None without --out."""
     if out is None and prompts is None and semantic is None:
         raise OutputError("There is nothing to write: name the label image by --out, or the prompts by --prompts.")
     if model is not None and (image is None or out is None):
-        raise ImageError("Another model needs the image and a place for its masks: name them by --image and --out.")
+        raise ImageError("Segmenting with --model needs the image and an output: name them by --image and --out.")
     output = None if out is None else LabelOutput(out, LabelOptions(overwrite=overwrite), warn=warn)
     if semantic is not None:
         check_output(semantic, LABEL_SUFFIXES, overwrite)
         if semantic.name.endswith(PYRAMID_SUFFIX):
-            raise OutputError(f"{semantic.name} is no place for classes: let the name end in .tif or plain .zarr.")
+            raise OutputError(f"Classes cannot be written to {semantic.name}: let the name end in .tif or plain .zarr.")
     if prompts is not None:
         from napari_sam.exchange.prompts import check_prompt_file
 
@@ -115,7 +116,7 @@ def _checked_output(
 
 
 def _journal_and_labels(journal: Path) -> tuple[Path, Path | None]:
-    """Return the folder of a journal that is named by itself, its file or its labels, and those labels.
+    """Return the folder of a journal, given the folder, its file or its labels; and the path of the labels, or None.
 
     Raises
     ------
@@ -138,20 +139,20 @@ def _journal_and_labels(journal: Path) -> tuple[Path, Path | None]:
 
 
 def _shape(journal: Journal, volume: Volume | None, image: str | None) -> tuple[int, ...]:
-    """Return the shape of the image, which has to be the one that the journal is of."""
+    """Return the shape of the image, and check that the journal is for this shape."""
     said = journal.about.get("shape")
     known = tuple(int(length) for length in said) if isinstance(said, list) else None
     if volume is None and known is None:
         raise ImageError(f"The journal {journal.folder} does not say how large its image is: name it by --image.")
     if volume is not None and known not in (None, volume.shape):
         raise ImageError(
-            f"The journal is of an image of shape {known} and {image} has {volume.shape}: name the image that it is of."
+            f"The journal is of an image of shape {known} and {image} has {volume.shape}: name the journal's image."
         )
     return volume.shape if volume is not None else known or ()
 
 
 def _warn_of_another_image(journal: Journal, volume: Volume | None, image: str | None) -> None:
-    """Say so where the image is not the one that the journal is of, by its pixels or else by its name."""
+    """Warn if the journal is for another image: by its pixels, or else by its file name."""
     from napari_sam.journal.image_identity import pixel_digest
 
     said = journal.about.get("image")
@@ -159,16 +160,16 @@ def _warn_of_another_image(journal: Journal, volume: Volume | None, image: str |
         return
     if "pixels" in journal.about:
         if journal.about["pixels"] != pixel_digest(volume.array):
-            named = "is of another image" if said is None else f"names another image, {said}"
-            warn(f"The journal {named}: the pixels of {image} are others.")
+            named = "is for another image" if said is None else f"names another image, {said}"
+            warn(f"The journal {named}: the pixels of {image} differ.")
     elif said is not None and Path(str(said)).name != Path(image).name:
         warn(f"The journal names another image, {said}.")
 
 
 def _by_prompts(
-    journal: Journal, volume: Volume, predictor: Predictor, options: ImageOptions, target: LabelTarget
+    journal: Journal, volume: Volume, predictor: Predictor, options: ImageOptions, target: LabelArray
 ) -> str:
-    """Segment the objects of a journal with another model, and return what is to be said of it."""
+    """Segment the objects of a journal with another model, and return a summary."""
     from napari_sam.tasks.opening import open_segmenter
     from napari_sam.tasks.replay import replay_prompts
 
@@ -194,7 +195,7 @@ def _write_prompts(journal: Journal, path: Path, volume: Volume | None) -> None:
     from napari_sam.exchange.prompts import prompts_of, write_prompts
 
     if volume is None and path.suffix.lower() != ".csv":
-        warn("The coordinates are pixels: where the image lies on a map, name it by --image.")
+        warn("The coordinates are pixels: for coordinates on the map, name the image by --image.")
     write_prompts(path, prompts_of(journal.objects), None if volume is None else volume.georeference)
     say(f"The prompts of {len(journal.objects)} object(s) written to {path}")
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class OverlapChoice(StrEnum):
-    """What happens where a mask meets other labels."""
+    """Treatment of other labels under a mask."""
 
     keep = "keep"
     overwrite = "overwrite"
@@ -35,7 +35,7 @@ class OverlapChoice(StrEnum):
 
 
 class CandidateChoice(StrEnum):
-    """Which of the three candidates to write."""
+    """Name of a candidate mask, small to large, or the best one."""
 
     best = "best"
     small = "small"
@@ -66,9 +66,11 @@ def segment(
     model: opts.ModelOption = "compact",
     device: opts.DeviceOption = "auto",
     precision: opts.PrecisionOption = "auto",
-    candidate: Annotated[CandidateChoice, typer.Option(help="Which of the three masks.")] = CandidateChoice.best,
+    candidate: Annotated[
+        CandidateChoice, typer.Option(help="Mask to write of the three candidates.")
+    ] = CandidateChoice.best,
     overlap: Annotated[
-        OverlapChoice, typer.Option(help="Other labels keep their pixels, are overwritten, or forbid the mask.")
+        OverlapChoice, typer.Option(help="Keep other labels, overwrite them, or refuse a mask that meets any (empty).")
     ] = OverlapChoice.keep,
     json: opts.JsonOption = None,
     store: opts.StoreOption = None,
@@ -79,7 +81,10 @@ def segment(
     axes: opts.AxesOption = opts.DEFAULT_AXES,
     append: Annotated[bool, typer.Option("--append", help="Add to an .ome.zarr label image that exists.")] = False,
     journal: Annotated[
-        bool, typer.Option("--journal", help="Keep the prompts of --prompts beside the labels, to go on from.")
+        bool,
+        typer.Option(
+            "--journal", help="Record the objects of --prompts in a journal beside the labels, to resume from."
+        ),
     ] = False,
     overwrite: opts.OverwriteOption = False,
 ) -> None:
@@ -130,9 +135,9 @@ def describe(
     objects
         The prompts.
     outcomes
-        What became of each of them, in the same order.
+        Result for each of them, in the same order.
     plane
-        The plane that all objects lie in, or None.
+        Plane of all objects, or None.
     of_file
         Whether the prompts come from a file: then objects have its names, and those that failed are listed.
 
@@ -172,7 +177,7 @@ def _as_given(one: ObjectPrompts) -> dict[str, Any]:
 
 
 def _report(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """Say which prompts of the command line gave no label, and return all outcomes.
+    """Warn of prompts on the command line that gave no label, and return all outcomes.
 
     Raises
     ------
@@ -190,7 +195,7 @@ def _report(outcomes: Iterable[Outcome]) -> list[Outcome]:
 
 
 def _report_file(outcomes: Iterable[Outcome], objects: Sequence[ObjectPrompts], file: Path) -> list[Outcome]:
-    """Say which objects of a file failed, with a bar meanwhile, and return all outcomes.
+    """Show a progress bar, warn of objects in the file that failed, and return all outcomes.
 
     Raises
     ------
@@ -208,7 +213,7 @@ def _report_file(outcomes: Iterable[Outcome], objects: Sequence[ObjectPrompts], 
 
 
 def _parse_prompts(point: list[str] | None, box: list[str] | None) -> list[ObjectPrompts]:
-    """Return the objects of the command line: all points are one, and each box is another."""
+    """Parse the prompts on the command line: one object for all points, and one for each box."""
     objects = []
     if point:
         points, signs = zip(*(_parse_point(text) for text in point), strict=True)
@@ -218,7 +223,7 @@ def _parse_prompts(point: list[str] | None, box: list[str] | None) -> list[Objec
 
 
 def _check_prompts(objects: Sequence[ObjectPrompts], file: Path | None, journal: bool) -> None:
-    """Refuse prompts of both kinds or of none, and a file that cannot be there, before any work is done."""
+    """Refuse prompts of both kinds or none, and a missing file, before any work is done."""
     if objects and file:
         raise PromptError(
             "Prompts come from a file or from the command line: leave out --prompts, or --point and --box."
@@ -228,7 +233,7 @@ def _check_prompts(objects: Sequence[ObjectPrompts], file: Path | None, journal:
             "There is no prompt: give at least one --point ROW,COL or --box R0,C0,R1,C1, or a file by --prompts."
         )
     if not file and journal:
-        raise PromptError("A journal keeps the prompts of a file: name it by --prompts.")
+        raise PromptError("A journal records the prompts of a file: name it by --prompts.")
     if file:
         from napari_sam.exchange.prompts import check_prompt_file
 
@@ -250,7 +255,7 @@ def _checked_output(
         )
     if output.journal and not prompts_file:
         raise PromptError(
-            f"{output.journal.name} keeps all work on {out.name}: give the prompts as a file, by --prompts."
+            f"{output.journal.name} records all work on {out.name}: give the prompts as a file, by --prompts."
         )
     return output
 
@@ -260,7 +265,7 @@ def _read_objects(file: Path, segmenter: Segmenter, *, keep_numbers: bool) -> li
 
     objects = read_objects(file, segmenter)
     if keep_numbers and any(one.number is None for one in objects):
-        warn("Not every object has a whole number as its name: labels count from 1.")
+        warn("Not all names of objects are whole numbers, so labels count from 1.")
     return objects
 
 

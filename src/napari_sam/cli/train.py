@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def train(
     config: Annotated[Path, typer.Argument(help="A TOML file; see configs/compact.toml.")],
 ) -> None:
-    """Train the compact model, or fine-tune any model, by simulated prompts; goes on where a run was stopped."""
+    """Train the compact model, or fine-tune any model, by simulated prompts; resumes a run that was stopped."""
     from napari_sam.training.train import read_config
     from napari_sam.training.train import train as run
 
@@ -35,8 +35,8 @@ def train(
 
 
 def _check_files(config: Path, options: TrainOptions) -> None:
-    """Refuse a folder of results whose files would replace what the training reads."""
-    from napari_sam.training.train import CURVE_FILE, PICTURE_FILE, STATE_FILE, WEIGHTS_FILE
+    """Refuse a folder of results where the results would replace an input of the training."""
+    from napari_sam.training.checkpoint import CURVE_FILE, PICTURE_FILE, STATE_FILE, WEIGHTS_FILE
 
     inputs = {"configuration": config, "manifest": options.manifest, "split": options.split, "init": options.init}
     for number, (image, labels) in enumerate(options.pairs, 1):

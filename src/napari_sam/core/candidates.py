@@ -1,4 +1,4 @@
-"""Candidates: the three answers to one set of prompts; and those of the last rounds, which are kept."""
+"""Candidates: the three answers to one set of prompts, and a cache of recent answers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal, overload
 from napari_sam.arguments import shown
 from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask
+from napari_sam.core.prompt_checks import check_mask
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import PromptError
 
@@ -17,7 +18,7 @@ CandidateName = Literal["best", "small", "medium", "large"]
 CANDIDATE_NAMES: tuple[CandidateName, ...] = ("best", "small", "medium", "large")
 
 ANSWERS_KEPT = 64
-# Pixels of all masks that are kept: those of an object that fills a large image take a gigabyte each.
+# Pixels of all cached masks: an object that fills a large image takes a gigabyte.
 MAX_ANSWER_BYTES = 2**29
 
 
@@ -69,14 +70,31 @@ class Candidates(Sequence[Mask]):
         return self.best if name == "best" else self.masks[CANDIDATE_NAMES.index(name) - 1]
 
     def name_of(self, mask: Mask) -> CandidateName | None:
-        """Return what one of the masks is called, "best" for the best one, or None for another mask."""
+        """Return the name of one of the masks, "best" for the best one, or None for any other mask."""
         if mask is self.best:
             return "best"
         return next((CANDIDATE_NAMES[i + 1] for i, known in enumerate(self.masks) if known is mask), None)
 
 
+def best_of(answer: Mask | Candidates | None) -> Mask | None:
+    """Return an earlier answer as a mask: of candidates the best one.
+
+    Raises
+    ------
+    PromptError
+        It is neither a mask nor candidates, or a mask whose pixels do not fit its box.
+    """
+    if isinstance(answer, Candidates):
+        return answer.best
+    if not (answer is None or isinstance(answer, Mask)):
+        raise PromptError(f"The earlier answer must be a mask or candidates and is {shown(answer)}: correct it.")
+    if answer is not None:
+        check_mask(answer)
+    return answer
+
+
 class AnswerCache:
-    """The answers of the last rounds, the oldest dropped first.
+    """Cache of the answers of recent rounds; the oldest is removed first.
 
     The newest answer always stays. Of the others, as many stay as fit into `ANSWERS_KEPT` and `MAX_ANSWER_BYTES`.
     """
@@ -86,14 +104,14 @@ class AnswerCache:
         self._nbytes = 0
 
     def get(self, key: Hashable) -> Candidates | None:
-        """Return the answer under a key, which is the newest one then, or None."""
+        """Return the answer of a key, and mark it as the newest; or None."""
         found = self._answers.get(key)
         if found is not None:
             self._answers.move_to_end(key)
         return found
 
     def put(self, key: Hashable, answer: Candidates) -> None:
-        """Keep an answer."""
+        """Store an answer."""
         replaced = self._answers.pop(key, None)
         self._nbytes += _nbytes(answer) - (0 if replaced is None else _nbytes(replaced))
         self._answers[key] = answer
@@ -102,7 +120,7 @@ class AnswerCache:
             self._nbytes -= _nbytes(dropped)
 
     def clear(self) -> None:
-        """Drop all answers."""
+        """Remove all answers."""
         self._answers.clear()
         self._nbytes = 0
 

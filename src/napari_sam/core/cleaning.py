@@ -1,4 +1,4 @@
-"""Cleaning: what a mask is tidied by before it is written: holes, crumbs, rough edges, too small objects."""
+"""Cleaning of masks before they are written: holes, small parts, rough outlines and small objects."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
 
 CUT = 0.5
-# A Gaussian of the scale sigma is nothing beyond so many sigmas.
+# The Gaussian is cut off beyond this many sigmas.
 REACH = 4.0
-# Scale of the largest smoothing, in pixels; it is done on a box that is larger than the mask by four times that.
+# Largest sigma of the smoothing in pixels; it works on a box that is larger than the mask by four sigmas.
 MAX_SMOOTH = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaning:
-    """How masks are tidied; as it comes it changes nothing. The steps are taken in this order.
+    """Options of cleaning masks, applied in this order. The default changes nothing.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Cleaning:
         return self == Cleaning()
 
     def __call__(self, mask: Mask, shape: tuple[int, int]) -> Mask:
-        """Return a mask tidied.
+        """Return the cleaned mask.
 
         Parameters
         ----------
@@ -91,7 +91,7 @@ class Cleaning:
 
 
 def keep_largest(mask: Mask) -> Mask:
-    """Return the largest part of a mask, the first of several; pixels that meet at a corner are of one part."""
+    """Return the largest part of a mask, the first of equals; pixels that touch at a corner are connected."""
     parts, sizes = _parts(mask.pixels)
     return mask if len(sizes) < 2 else replace(mask, pixels=parts == int(np.argmax(sizes)) + 1)
 
@@ -104,7 +104,7 @@ def drop_small(mask: Mask, minimum_size: int) -> Mask:
 
 
 def fill_holes(mask: Mask, most: int | None = None) -> Mask:
-    """Return a mask with its holes of up to `most` pixels filled, all of them when left out.
+    """Return a mask with its holes of up to `most` pixels filled; all of them by default.
 
     A hole is background that no path of side-by-side pixels leads out of.
     """
@@ -127,7 +127,7 @@ def smooth(mask: Mask, sigma: float, shape: tuple[int, int]) -> Mask:
     padded = np.pad(mask.pixels, margin).astype(np.float32)
     inside = Box(*(int(edge) for edge in box.intersection(Box.of_shape(shape)).as_tuple()))
     within = padded[inside.moved(-box.top, -box.left).slices]
-    # Only the border of the plane meets the mask; that of the grown box is background.
+    # Only at the border of the plane does the mask touch the box; elsewhere its border is background.
     pixels = ndimage.gaussian_filter(within, sigma, mode="nearest", truncate=REACH) > CUT
     return replace(mask, box=inside, pixels=pixels).tightened() if pixels.any() else mask
 

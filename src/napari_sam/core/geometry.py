@@ -1,6 +1,6 @@
-"""Boxes, planes of nD arrays, and the one interpolation that pixels and logits share.
+"""Boxes, planes of nD arrays, and the interpolation of pixels and logits.
 
-Coordinates are (row, col) in level-0 data pixels. A *point* (r, c) names the centre of pixel [r, c], as in numpy and
+Coordinates are (row, col) in level-0 data pixels. A *point* (r, c) names the center of pixel [r, c], as in numpy and
 napari; a *box* is half-open and counts pixel edges, so the box (0, 0, 2, 2) holds the pixels 0 and 1 of each axis.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from napari_sam.arguments import index_of, shape_of, shown
 from napari_sam.errors import ImageError
 
-# Positions that are interpolated together.
+# Number of positions that are interpolated together.
 BAND = 128
 
 
@@ -54,7 +54,7 @@ class Box:
 
     @property
     def center(self) -> tuple[float, float]:
-        """The centre (row, col), in pixel edges."""
+        """The center (row, col), in pixel edges."""
         return (self.top + self.bottom) / 2, (self.left + self.right) / 2
 
     @property
@@ -78,11 +78,11 @@ class Box:
         )
 
     def contains_point(self, row: float, col: float) -> bool:
-        """Say whether the pixel that the point (row, col) falls on lies in the box."""
+        """Return whether the pixel of the point (row, col) lies in the box."""
         return self.top <= row + 0.5 < self.bottom and self.left <= col + 0.5 < self.right
 
     def intersection(self, other: Box) -> Box:
-        """Return the common part; it is empty, possibly with negative sides, when the two do not meet."""
+        """Return the intersection; it is empty, possibly with negative sides, if the boxes do not overlap."""
         return Box(
             max(self.top, other.top),
             max(self.left, other.left),
@@ -91,7 +91,7 @@ class Box:
         )
 
     def union(self, other: Box) -> Box:
-        """Return the smallest box that holds both."""
+        """Return the smallest box that contains both."""
         return Box(
             min(self.top, other.top),
             min(self.left, other.left),
@@ -100,21 +100,21 @@ class Box:
         )
 
     def grown(self, margin: float) -> Box:
-        """Return the box with `margin` more on every side."""
+        """Return the box extended by `margin` on every side."""
         return Box(self.top - margin, self.left - margin, self.bottom + margin, self.right + margin)
 
     def moved(self, rows: float, cols: float) -> Box:
-        """Return the box shifted by so many rows and columns."""
+        """Return the box shifted by a number of rows and columns."""
         return Box(self.top + rows, self.left + cols, self.bottom + rows, self.right + cols)
 
     def rounded_out(self) -> Box:
-        """Return the smallest box with whole edges that holds this one."""
+        """Return the smallest box with integer edges that contains this one."""
         return Box(math.floor(self.top), math.floor(self.left), math.ceil(self.bottom), math.ceil(self.right))
 
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """One 2-D section of an nD array: which two axes are its rows and columns, and where the others stand.
+    """One 2-D plane of an nD array: its row and column axes, and its position along the other axes.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ class Plane:
     def of(
         cls, shape: Sequence[int], index: Plane | int | Sequence[int] | None = None, axes: Sequence[int] = (-2, -1)
     ) -> Plane:
-        """Return the plane of an array of `shape` whose other axes stand at `index`.
+        """Return the plane of an array of `shape` at the position `index` along its other axes.
 
         Parameters
         ----------
@@ -202,7 +202,9 @@ class Plane:
             0 <= at < length or axis in (row, col) for axis, (at, length) in enumerate(zip(given, shape, strict=True))
         )
         if not fits:
-            raise ImageError(f"{shown(self)} is no plane of an image of shape {tuple(shape)}: name one of this image.")
+            raise ImageError(
+                f"{shown(self)} is not a plane of an image of shape {tuple(shape)}: give one of this image."
+            )
         return self
 
     def shape_in(self, shape: Sequence[int]) -> tuple[int, int]:
@@ -210,7 +212,7 @@ class Plane:
         return shape[self.axes[0]], shape[self.axes[1]]
 
     def slicer(self, box: Box) -> tuple[int | slice, ...]:
-        """Return the index expression of `box` in the whole array; apply `oriented` to what it gives."""
+        """Return the index of `box` in the whole array; apply `oriented` to the result."""
         rows, cols = box.slices
         where: list[int | slice] = list(self.index)
         where[self.axes[0]] = rows
@@ -218,7 +220,7 @@ class Plane:
         return tuple(where)
 
     def oriented(self, block: NDArray[Any]) -> NDArray[Any]:
-        """Turn a block read by `slicer` (or one about to be written) so that its first two axes are (row, col)."""
+        """Transpose a block that `slicer` read, or one to be written, so that its first two axes are (row, col)."""
         return block if self.axes[0] < self.axes[1] else block.swapaxes(0, 1)
 
 
@@ -243,14 +245,14 @@ def _positions(index: Any) -> list[int]:
 
 
 def interpolation_matrix(source_length: int, positions: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """Return the matrix that interpolates linearly between samples at pixel centres.
+    """Return the matrix that interpolates linearly between samples at pixel centers.
 
     Parameters
     ----------
     source_length
         The number of samples; sample i stands at i + 0.5.
     positions
-        Shape (n,): where to evaluate, in the same unit. Positions beyond the outermost centres take their value.
+        Shape (n,): where to evaluate, in the same unit. Positions beyond the outermost centers take their value.
 
     Returns
     -------
@@ -284,7 +286,7 @@ def interpolated(
     samples
         Shape (r, c), float32; sample i of an axis stands at i + 0.5.
     rows, cols
-        Shapes (n,) and (m,), ascending: where to evaluate, in the same unit. Positions beyond the outermost centres
+        Shapes (n,) and (m,), ascending: where to evaluate, in the same unit. Positions beyond the outermost centers
         take their value.
 
     Returns
@@ -301,7 +303,7 @@ def interpolated(
 def positive(
     samples: NDArray[np.float32], rows: NDArray[np.floating[Any]], cols: NDArray[np.floating[Any]]
 ) -> NDArray[np.bool_]:
-    """Say where an interpolated image is above 0; see `interpolated`, whose values are not kept."""
+    """Return where an interpolated image is above 0, without storing its values; see `interpolated`."""
     out = np.empty((len(rows), len(cols)), np.bool_)
     for part, values in _bands(samples, rows, cols):
         np.greater(values, 0, out=out[part])
@@ -336,7 +338,7 @@ def _between(samples: NDArray[np.float32], positions: NDArray[np.floating[Any]])
 def overlap_matrix(
     centers: NDArray[np.floating[Any]], length: float, start: float, count: int, size: float = 1.0
 ) -> NDArray[np.float32]:
-    """Return which share of each target interval every source cell covers.
+    """Return the share of each target interval that every source cell covers.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Masks: a box and the pixels in it, never an array of the whole image."""
+"""Masks: a box and the pixels in it, never an array of the whole image; and how each was made."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, positive
+from napari_sam.core.rendering import Rendering
 from napari_sam.core.tiles import Tile
 
 STABILITY_OFFSET = 1.0
@@ -49,7 +50,7 @@ class Mask:
         return int(np.count_nonzero(self.pixels))
 
     def tightened(self) -> Mask:
-        """Return the same mask in the smallest box that holds it; an empty mask gets an empty box."""
+        """Return the same mask in its smallest box; an empty mask gets an empty box."""
         rows, cols = np.flatnonzero(self.pixels.any(axis=1)), np.flatnonzero(self.pixels.any(axis=0))
         if len(rows) == 0:
             top, left = self.box.top, self.box.left
@@ -67,8 +68,36 @@ class Mask:
         return array
 
 
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How a mask was made.
+
+    Parameters
+    ----------
+    model, model_digest
+        The predictor's name, and the hash of its weights.
+    level, tile
+        Level and read box of the tile that was decoded.
+    downsample
+        Image pixels for each pixel of the screen.
+    candidate
+        Its name among the three candidates: "small", "medium", "large", or "best".
+    rendering, channels
+        The contrast and the channels of the encoder's input.
+    """
+
+    model: str | None = None
+    model_digest: str | None = None
+    level: int | None = None
+    tile: Box | None = None
+    downsample: float | None = None
+    candidate: str | None = None
+    rendering: Rendering | None = None
+    channels: tuple[int, ...] = ()
+
+
 def mask_from_logits(logits: NDArray[np.float32], tile: Tile, iou_prediction: float = float("nan")) -> Mask:
-    """Turn a decoder's logits into a mask at level-0 resolution, computing only the pixels near the object.
+    """Convert a decoder's logits to a mask at level-0 resolution, computing only pixels near the object.
 
     Parameters
     ----------
@@ -98,7 +127,7 @@ def mask_from_logits(logits: NDArray[np.float32], tile: Tile, iou_prediction: fl
         return empty
     cell_height, cell_width = (step * 4 for step in tile.step)
     cell = np.array([cell_height, cell_width])
-    # One cell more on every side: interpolation can bring the border up to there.
+    # One more cell on every side, since interpolation can move the outline up to there.
     (top, bottom), (left, right) = (np.flatnonzero(inside.any(axis))[[0, -1]] for axis in (1, 0))
     (top, left), (bottom, right) = np.array([top - 1, left - 1]) * cell, np.array([bottom + 2, right + 2]) * cell
     near = Box(tile.read.top + top, tile.read.left + left, tile.read.top + bottom, tile.read.left + right)
@@ -118,7 +147,7 @@ def stability_score(logits: NDArray[np.float32]) -> float:
 
 
 def touches_border(mask: Mask, shape: tuple[int, int]) -> bool:
-    """Say whether a mask runs into a border of its tile that is not the image's own."""
+    """Return whether a mask touches a border of its tile that is not a border of the image."""
     if mask.tile is None or mask.area == 0:
         return False
     read = mask.tile.read

@@ -1,27 +1,30 @@
-"""Predictor: the protocol that every model implements, and the values it takes and returns. Needs no torch."""
+"""Predictor: the protocol of all models, with its inputs and outputs. Needs no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.arguments import shown
 from napari_sam.core.prompts import TilePrompts
+from napari_sam.errors import ModelError
 
-# A `torch.Tensor`: the model that made it is the only one that reads it.
+# A `torch.Tensor`, used only by the model that created it.
 Tensor = Any
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """What the image encoder makes of one tile; only its own predictor knows what the tensors mean.
+    """The encoded features of one tile; their meaning depends on the predictor.
 
     Parameters
     ----------
     tensors
-        On the predictor's device, each of shape (1, channels, rows, cols).
+        Tensors on the predictor's device, each of shape (1, channels, rows, cols).
     """
 
     tensors: tuple[Tensor, ...]
@@ -48,7 +51,7 @@ class Decoded:
 
 
 class Predictor(Protocol):
-    """A promptable model, split where SAM is: encode a tile once, decode prompts on it many times.
+    """A promptable model in two parts, as SAM: encode a tile once, and decode prompts on it many times.
 
     Attributes
     ----------
@@ -59,7 +62,7 @@ class Predictor(Protocol):
     object_fraction
         Share of the tile's side at which the model segments objects best.
     object_range
-        Shares of the tile's side, (least, most), at which it segments them well enough to leave the tile as it is.
+        Shares of the tile's side, (minimum, maximum), at which no other level is tried.
     probe_levels
         How many levels finer and coarser than the zoom are tried for a single point; 0 for the level of the zoom alone.
     encode_is_slow
@@ -67,7 +70,7 @@ class Predictor(Protocol):
     digest
         Hash of the weights and the precision; embeddings of different digests never mix.
     batch
-        How many tiles are best given to `encode` at once; it takes any number.
+        Best number of tiles for one call of `encode`, which accepts any number.
     """
 
     name: str
@@ -90,11 +93,11 @@ class Predictor(Protocol):
         ...
 
     def pack(self, embedding: Embedding) -> NDArray[np.float16]:
-        """Return what must be kept of an embedding, shape (n,); `unpack` makes the very same embedding of it."""
+        """Return the values of an embedding to store, shape (n,); `unpack` restores the same embedding from them."""
         ...
 
     def unpack(self, values: NDArray[np.float16]) -> Embedding:
-        """Return the embedding that `pack` was given."""
+        """Return the embedding of packed values."""
         ...
 
 
@@ -132,3 +135,23 @@ class TextPredictor(Protocol):
     def find(self, embedding: Embedding, text: str, threshold: float = 0.5) -> Found:
         """Find the objects that a short noun phrase names, each with a score above the threshold."""
         ...
+
+
+def checked_model(model: Any) -> str | Path | Predictor:
+    """Return a model as a name, a path or a loaded predictor.
+
+    Raises
+    ------
+    ModelError
+        It is none of these.
+    """
+    if isinstance(model, (str, Path)):
+        return model
+    missing = [name for name in ("encode", "decode", "input_side", "digest") if not hasattr(model, name)]
+    if missing or isinstance(model, type):
+        raise ModelError(
+            f"The model cannot be {shown(model)}: give a name (see napari-sam models), the path of a checkpoint, or "
+            "what load_predictor returned."
+        )
+    predictor: Predictor = model
+    return predictor

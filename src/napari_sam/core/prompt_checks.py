@@ -37,7 +37,7 @@ def point_signs(labels: ArrayLike) -> NDArray[np.bool_]:
     Raises
     ------
     PromptError
-        They are no 0 and 1, or not in a row.
+        They are not 0 and 1, or not one-dimensional.
     """
 
     def refusal() -> PromptError:
@@ -69,7 +69,7 @@ def checked_box(box: Box | Sequence[float] | None, plane: Box) -> Box | None:
     Raises
     ------
     PromptError
-        It is no box, is empty, or lies outside.
+        It is not a box, is empty, or lies outside.
     """
     if box is None:
         return None
@@ -103,7 +103,7 @@ def checked_mask(mask: Mask | ArrayLike | None, shape: tuple[int, int]) -> Mask 
     Raises
     ------
     PromptError
-        It is no mask, is empty, or does not fit the plane.
+        It is not a mask, is empty, or does not fit the plane.
     """
     if mask is None:
         return None

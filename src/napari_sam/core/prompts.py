@@ -249,7 +249,7 @@ def rasterize_polygon(vertices: ArrayLike, shape: tuple[int, int]) -> Mask:
     Raises
     ------
     PromptError
-        These are no corners of a polygon, or nothing of it lies inside the plane.
+        These are not the corners of a polygon, or no part of it lies inside the plane.
     """
     rows, cols = shape_of(shape, "The shape of the plane", PromptError, 2)
     shape = rows, cols

@@ -19,17 +19,17 @@ PERCENTILES = (0.5, 99.5)
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """How the pixels of a whole image become grey or RGB values; the same for every tile, so equal pixels look equal.
+    """Conversion of pixels to gray or RGB values, the same for all tiles, so equal pixels look equal.
 
     Parameters
     ----------
     limits
-        (low, high) data values that become black and white, for each channel; one entry for a grey image.
+        (low, high) data values that become black and white, for each channel; one entry for a gray image.
     gamma
         Exponent applied after the stretch, as in napari; one for all channels, or one for each.
     colors
         (red, green, blue) from 0 to 1 for each channel: channels are added in these colours, as a viewer does. Left
-        out, one channel is grey and several are red, green and blue as they come.
+        out, one channel is gray and several are red, green and blue as they come.
     """
 
     limits: tuple[tuple[float, float], ...]
@@ -70,7 +70,7 @@ class Rendering:
 
 
 def percentile_limits(sample: NDArray[Any]) -> tuple[float, float]:
-    """Return the contrast limits of a grey sample of any shape: its 0.5 and 99.5 percentiles; (0, 1) without values."""
+    """Return the contrast limits of a gray sample of any shape: its 0.5 and 99.5 percentiles; (0, 1) without values."""
     values = sample.astype(np.uint8) if sample.dtype == bool else sample
     if values.dtype.kind == "f":
         values = values[np.isfinite(values)]

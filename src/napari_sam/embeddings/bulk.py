@@ -20,14 +20,14 @@ from napari_sam.embeddings.store import EmbeddingStore
 if TYPE_CHECKING:
     from napari_sam.core.predictor import Embedding, Predictor
 
-# Batches that may wait to be written: the disk may lag, the memory may not fill.
+# Batches that may wait to be written, which bounds the memory if the disk is slow.
 BATCHES_BEHIND = 2
 TileKey = TypeVar("TileKey")
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A tile that is ours to encode: its claim ends when it is written or given up."""
+    """A locked tile to encode; the lock is released when the tile is written or skipped."""
 
     digest: str
     rendered: NDArray[np.uint8]
@@ -35,19 +35,19 @@ class _Held:
 
 
 class BulkPass(Generic[TileKey]):
-    """One pass over tiles into a store.
+    """One pass that encodes tiles into a store.
 
     Parameters
     ----------
     store
-        Where the embeddings go.
+        Store of the embeddings.
     predictor
-        What encodes.
+        Model that encodes.
 
     Attributes
     ----------
     claimed_by_others
-        The tiles that another process had in hand; to be looked at again.
+        Tiles that were locked by another process, to be checked again.
     """
 
     def __init__(self, store: EmbeddingStore, predictor: Predictor) -> None:
@@ -57,17 +57,17 @@ class BulkPass(Generic[TileKey]):
         self._written: deque[tuple[int, Future[None]]] = deque()
 
     def run(self, tiles: Iterable[tuple[TileKey, NDArray[np.uint8], str]]) -> Iterator[str]:
-        """Deal with rendered tiles and their digests.
+        """Encode rendered tiles, given with their digests.
 
         Yields
         ------
         str
-            What became of a tile: "encoded" once it is written, "known" or "empty". Close the generator to stop.
+            Outcome of a tile: "encoded" once it is written, "known" or "empty". Close the generator to stop.
 
         Raises
         ------
         OutputError
-            The store cannot be written to; what was written is kept.
+            The store cannot be written to; written embeddings are kept.
         """
         with ThreadPoolExecutor(1, "write") as writer:
             try:
@@ -85,7 +85,7 @@ class BulkPass(Generic[TileKey]):
                     held.process_lock.close()
 
     def _look(self, place: TileKey, rendered: NDArray[np.uint8], digest: str) -> str | None:
-        """Say what is to be done with a tile: nothing, by a word, or to encode it, when it is held then."""
+        """Return "known" or "empty" for a tile to skip; otherwise lock it for encoding."""
         if rendered.min() == rendered.max():
             return "empty"
         if self._store.has(digest, self._predictor.digest):
@@ -94,7 +94,7 @@ class BulkPass(Generic[TileKey]):
             if not process_lock.enter_context(self._store.process_lock(digest)):
                 self.claimed_by_others.append(place)
                 return None
-            if self._store.has(digest, self._predictor.digest):  # It was finished between the look and the claim.
+            if self._store.has(digest, self._predictor.digest):  # Another process wrote it before the lock was taken.
                 return "known"
             self._held.append(_Held(digest, rendered, process_lock.pop_all()))
         return None
@@ -115,7 +115,7 @@ class BulkPass(Generic[TileKey]):
                 held.process_lock.close()
 
     def _finished(self, behind: int) -> Iterator[str]:
-        """Yield for every tile that is written, waiting until no more than so many batches are not."""
+        """Yield for every written tile, and wait until at most this many batches are unwritten."""
         while self._written and (len(self._written) > behind or self._written[0][1].done()):
             count, written = self._written.popleft()
             written.result()

@@ -1,4 +1,4 @@
-"""EmbeddingCache: embeddings by content, the most recently used ones kept in memory."""
+"""EmbeddingCache: recently used embeddings in memory, by the digest of their content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 class Sized(Protocol):
-    """Anything that knows how many bytes it holds."""
+    """Anything with a size in bytes."""
 
     @property
     def nbytes(self) -> int: ...
@@ -24,15 +24,15 @@ DEFAULT_CAPACITY = 512 * 2**20
 
 
 class EmbeddingCache(Generic[T]):
-    """A least-recently-used store with a limit in bytes.
+    """A least-recently-used cache with a limit in bytes.
 
     An entry is valid exactly when the rendered tile, the model's weights and the precision are the same, because the
-    key is their digest: what is found is never stale.
+    key is their digest. Entries are never stale.
 
     Parameters
     ----------
     capacity
-        Bytes to keep at most; the newest entry is kept whatever its size.
+        Largest number of bytes; the newest entry is kept whatever its size.
     """
 
     def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
@@ -43,14 +43,14 @@ class EmbeddingCache(Generic[T]):
 
     @property
     def nbytes(self) -> int:
-        """Bytes kept now."""
+        """Bytes of all entries."""
         return self._nbytes
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, digest: str) -> T | None:
-        """Return the embedding of a digest (see `tile_digest`), or None when it is not kept."""
+        """Return the embedding of a digest (see `tile_digest`), or None if it is not cached."""
         with self._lock:
             if digest not in self._entries:
                 return None
@@ -58,7 +58,7 @@ class EmbeddingCache(Generic[T]):
             return self._entries[digest]
 
     def put(self, digest: str, entry: T) -> None:
-        """Keep an embedding, at the cost of those that were not used for longest."""
+        """Store an embedding, and remove the least recently used ones."""
         with self._lock:
             if digest in self._entries:
                 self._nbytes -= self._entries.pop(digest).nbytes

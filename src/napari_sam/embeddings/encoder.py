@@ -1,4 +1,4 @@
-"""TileEncoder: from a tile of a volume to its embedding, each step at most once; and many tiles in a row."""
+"""TileEncoder: the embeddings of a volume's tiles, each read and encoded at most once; and of many tiles in a row."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.arguments import each, whole
 from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.masks import Mask, Provenance
+from napari_sam.core.prompts import Prompts
 from napari_sam.core.rendering import Rendering
 from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.embeddings.bulk import BulkPass
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 READERS = 2
 READERS_OF_A_GPU = 6
 READ_AHEAD = 6
-# A few hundred bytes each: of more tiles than that it is forgotten what they looked like.
+# Digests of rendered tiles in memory, a few hundred bytes each.
 DIGESTS_KEPT = 20_000
 MAX_TILES = 2**40
 TileKey = tuple[Plane, Tile]
@@ -37,14 +40,14 @@ TileKey = tuple[Plane, Tile]
 
 @dataclass(frozen=True, slots=True)
 class EncodeProgress:
-    """How far a run over many tiles has come.
+    """Progress of a run over many tiles.
 
     Parameters
     ----------
     total, done
-        Tiles of the run, and those that are dealt with.
+        Number of tiles of the run, and of finished ones.
     encoded, known, empty
-        Of those: encoded now, found in the store, and skipped because every pixel is the same.
+        Finished tiles that were encoded, found in the store, or skipped because all pixels are equal.
     """
 
     total: int
@@ -55,18 +58,18 @@ class EncodeProgress:
 
 
 class TileSweep:
-    """The tiles that own a box of some planes at some levels: counted at once, made one by one.
+    """The tiles that own a box of some planes at some levels, created one by one.
 
     Parameters
     ----------
     encoder
-        Knows the planes' tiles.
+        Encoder of the volume, for the tiles of its planes.
     planes
-        In the order of work.
+        Planes, in the order of encoding.
     levels
-        Of each plane the coarse ones come first.
+        Levels; of each plane the coarse ones come first.
     box
-        What is to be covered; all of the planes when left out.
+        Box to cover; by default whole planes.
     """
 
     def __init__(
@@ -74,12 +77,45 @@ class TileSweep:
     ) -> None:
         self._encoder, self._planes, self._levels, self._box = encoder, planes, levels, box
 
+    @classmethod
+    def checked(cls, encoder: TileEncoder, planes: Sequence[Plane], levels: Any, box: Any) -> TileSweep:
+        """Return the sweep over levels and a box that a caller named.
+
+        Parameters
+        ----------
+        encoder, planes
+            As for the class; one plane at least.
+        levels
+            A level, or a sequence of them.
+        box
+            (top, left, bottom, right), or None.
+
+        Raises
+        ------
+        PromptError
+            The planes have no such level, or the box is none or lies outside.
+        """
+        grid = encoder.grid(planes[0])
+        least, most = grid.min_level, grid.max_level
+        advice = (
+            "at level 0 a pixel of the encoder's input is one of the image, and here there are the levels "
+            f"{least} to {most}"
+        )
+        is_row = isinstance(levels, Sequence) or getattr(levels, "ndim", 0) == 1
+        numbers = each(
+            levels if is_row else [levels],
+            "The levels",
+            "whole numbers",
+            lambda level: whole(level, "A level", advice, least=least, most=most),
+        )
+        return cls(encoder, planes, numbers, None if box is None else Prompts.of(box=box, shape=grid.shape).box)
+
     def __len__(self) -> int:
         return self.count
 
     @property
     def count(self) -> int:
-        """The number of tiles, which for an absurd shape is more than `len` can say."""
+        """Number of tiles; for huge shapes it exceeds the range of `len`."""
         return sum(
             (last.row - first.row + 1) * (last.col - first.col + 1)
             for plane in self._planes
@@ -106,25 +142,27 @@ class TileSweep:
 
 
 class TileEncoder:
-    """Makes the embeddings of a volume's tiles and keeps them in memory and, with a store, on disk.
+    """Encode the tiles of a volume, and keep the embeddings in memory and, with a store, on disk.
 
     Parameters
     ----------
     volume
-        Where the pixels are.
+        The image.
     predictor
-        What encodes them.
+        The model.
     rendering
-        Makes the rendering of the whole volume when it is first needed.
+        Returns the rendering of the whole volume; called when it is first needed.
     store
-        Where embeddings are kept beyond this process, or None.
+        The store that embeddings are read from and written to, or None for memory only.
 
     Attributes
     ----------
+    store
+        The store; that of `encode_all` from its first tile on.
     progress
-        Called with one sentence before a tile is encoded for an interaction, or None.
+        Called with a message before a tile is encoded for an interaction, or None.
     trouble
-        Why nothing more is written to the store, or None: an interaction goes on without it.
+        The reason why nothing more is written to the store, or None. Interactions continue without it.
     """
 
     def __init__(
@@ -147,7 +185,7 @@ class TileEncoder:
 
     @property
     def rendering(self) -> Rendering:
-        """How the whole volume is stretched; sampled once."""
+        """Rendering of the whole volume; sampled once."""
         if self._rendering is None:
             self._rendering = self._make_rendering()
         return self._rendering
@@ -158,7 +196,7 @@ class TileEncoder:
         return TileGrid(shape, self.predictor.input_side, size)
 
     def is_ready(self, plane: Plane, tile: Tile) -> bool:
-        """Say whether the embedding of a tile is at hand: asking reads and encodes nothing."""
+        """Return whether the embedding of a tile is available without reading or encoding anything."""
         digest = self._digests.get((plane, tile))
         if digest is None:
             return False
@@ -166,7 +204,7 @@ class TileEncoder:
         return in_memory or (self.store is not None and self.store.has(digest, self.predictor.digest))
 
     def embedding(self, plane: Plane, tile: Tile) -> Embedding:
-        """Return the embedding of a tile; one that is kept is neither read nor encoded again."""
+        """Return the embedding of a tile, from memory or the store if it is there."""
         digest = self._digests.get((plane, tile))
         kept = self._kept(digest) if digest else None
         if kept is not None:
@@ -186,25 +224,49 @@ class TileEncoder:
                 self.trouble = str(error)
         return embedding
 
+    def provenance(self, mask: Mask, candidate: str | None = None, downsample: float | None = None) -> Provenance:
+        """Return how a mask was made, for its entry in a journal.
+
+        Parameters
+        ----------
+        mask
+            A mask that was decoded on one of these tiles, or that was made of such a mask.
+        candidate
+            Its name among the three candidates.
+        downsample
+            Image pixels for each pixel of the screen, if there was a screen.
+        """
+        tile = mask.tile
+        return Provenance(
+            model=self.predictor.name,
+            model_digest=self.predictor.digest,
+            level=None if tile is None else tile.level,
+            tile=None if tile is None else tile.read,
+            downsample=downsample,
+            candidate=candidate,
+            rendering=None if tile is None else self.rendering,
+            channels=self.volume.channels,
+        )
+
     def refresh(self) -> None:
-        """Forget what the image looked like."""
+        """Forget rendering and tiles, because pixels of the image have changed."""
         self._rendering = None
         self._digests.clear()
         self.volume.forget()
 
     def encode_all(self, store: EmbeddingStore, places: TileSweep) -> Iterator[EncodeProgress]:
-        """Encode many tiles into a store, skipping what it holds and tiles whose pixels are all the same.
+        """Encode many tiles into a store, except those that it contains and tiles of one value.
 
         Reading runs ahead of encoding and writing behind it, in other threads; memory is bounded by a few batches, not
-        by the number of tiles. Several processes may work on one store: a tile that another one has in hand is looked
-        at again at the end.
+        by the number of tiles. Several processes may work on one store: tiles locked by another process are revisited
+        at the end.
 
         Parameters
         ----------
         store
-            Where the embeddings go.
+            The store to write to. It becomes the encoder's own, so that interactions find what was encoded.
         places
-            The tiles, in the order of work.
+            Tiles, in the order of encoding.
 
         Yields
         ------
@@ -214,12 +276,13 @@ class TileEncoder:
         Raises
         ------
         ImageError, OutputError
-            A tile cannot be read, or the store cannot be written to; what was encoded is kept.
+            A tile cannot be read, or the store cannot be written to; written embeddings are kept.
         """
         if store.read_only:
-            raise OutputError(f"{store.path} was opened to be read only: open it for writing to encode into it.")
+            raise OutputError(f"{store.path} is opened read-only: open it for writing to encode into it.")
         if places.count > MAX_TILES:
             raise ImageError(f"The image has {places.count:.1e} tiles, too many to encode: name a part of it by a box.")
+        self.store = store
         progress = EncodeProgress(len(places))
         left: TileSweep | list[TileKey] = places
         while len(left):
@@ -233,7 +296,7 @@ class TileEncoder:
 
     def _read_all(self, places: Iterable[TileKey]) -> Iterator[tuple[TileKey, NDArray[np.uint8], str]]:
         """Yield rendered tiles in order, read a few ahead in other threads."""
-        _ = self.rendering  # Sampled once, not by every reader.
+        _ = self.rendering  # Sampled once, and not in every thread.
         ahead = max(READ_AHEAD, 2 * self.predictor.batch)
         waiting: deque[tuple[TileKey, Future[tuple[NDArray[np.uint8], str]]]] = deque()
         with ThreadPoolExecutor(READERS if self.predictor.batch == 1 else READERS_OF_A_GPU) as pool:
@@ -270,15 +333,15 @@ class TileEncoder:
 
 
 def default_store(predictor: Predictor) -> EmbeddingStore | None:
-    """Return the store to use where the user names none.
+    """Return the default store of a model.
 
-    What slow models make is kept in the cache folder; for fast ones that is not worth it, but what was encoded ahead
-    into that folder is found there.
+    Embeddings of slow models are stored in the cache folder. For fast models that is not worthwhile, but embeddings
+    that were encoded ahead into that folder are used.
 
     Raises
     ------
     OutputError
-        The folder, or what the environment says of it, cannot be used.
+        The folder, or an environment variable that names it, is not usable.
     """
     if predictor.encode_is_slow:
         return EmbeddingStore.default()

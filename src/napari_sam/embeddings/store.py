@@ -1,4 +1,4 @@
-"""EmbeddingStore: embeddings on disk, safe with several processes and after a kill at any moment."""
+"""EmbeddingStore: embeddings on disk, safe with several processes and if a process is killed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from inspect import isfunction
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.arguments import path_argument
 from napari_sam.embeddings.zarr_layout import (
     ARRAY,
     CHUNK,
@@ -29,10 +32,13 @@ from napari_sam.files.locks import try_lock
 from napari_sam.files.paths import local_path
 from napari_sam.files.process_locks import process_lock, remove_stale_locks
 
+if TYPE_CHECKING:
+    from napari_sam.core.predictor import Predictor
+
 PARTIAL_SECONDS = 300.0
 WAIT_SECONDS = 0.05
 WRITE_TRIES, WRITE_PAUSE = 50, 0.001
-# Looking through the folder for what to delete takes long: only when a part of the capacity was written.
+# Share of the capacity that is written between two scans of the folder, which take long.
 LOOK_SHARE = 0.05
 KEEP_SHARE = 0.9
 
@@ -43,35 +49,35 @@ class EmbeddingStore:
     Parameters
     ----------
     path
-        A folder, made at the first write, or the URL of any fsspec file system.
+        A folder, created at the first write, or a URL of any fsspec file system.
     capacity
-        Bytes to keep in a folder, at the cost of what was not used for longest; no limit when left out. It is looked
-        after once in a while, so up to a twentieth more may be there for a time.
+        Largest size of a folder in bytes, above which the least recently used embeddings are deleted; by default no
+        limit. It is checked occasionally, and may be exceeded by a twentieth until then.
     read_only
-        Never write: `put` does nothing.
+        Whether nothing is ever written: `put` does nothing.
 
     Raises
     ------
     OutputError
-        The place holds something else, or embeddings of another version, or cannot be reached.
+        The folder contains something else, or embeddings of another version, or cannot be reached.
     """
 
     def __init__(self, path: Path | str, *, capacity: int | None = None, read_only: bool = False) -> None:
         self.path = local_path(path) or str(path)
         self.capacity = capacity
         self.read_only = read_only
-        # Processes that start together look at other times, and of many that write little, some look.
+        # A random start, so that processes scan at different times, and some of many short ones scan at all.
         self._unseen = random.random() * LOOK_SHARE * (capacity or 0)
         self._arrays = ZarrLayout(self.path, read_only)
         self._arrays.check()
 
     @classmethod
     def default(cls) -> EmbeddingStore:
-        """Return the store in the cache folder, with the capacity that is set for it."""
+        """Return the store in the cache folder, with the configured capacity."""
         return cls(embedding_folder(), capacity=cache_capacity())
 
     def get(self, digest: str, predictor: str) -> NDArray[np.float16] | None:
-        """Return the values of an embedding, shape (n,), or None where there is none or it is damaged.
+        """Return the values of an embedding, shape (n,), or None if it is missing or damaged.
 
         Parameters
         ----------
@@ -90,11 +96,11 @@ class EmbeddingStore:
         return None
 
     def has(self, digest: str, predictor: str) -> bool:
-        """Say whether an embedding is there, without reading it."""
+        """Return whether an embedding exists, without reading it."""
         return any(True for _ in self._arrays.holding(digest, predictor))
 
     def put(self, digest: str, predictor: str, values: NDArray[np.float16]) -> None:
-        """Write an embedding, of any number of values; the same one again changes nothing.
+        """Write an embedding, of any number of values. An existing one stays unchanged.
 
         Raises
         ------
@@ -112,11 +118,11 @@ class EmbeddingStore:
         except OSError as error:
             raise OutputError(
                 f"Embeddings cannot be written to {self.path} ({reason(error)}): make room, check its permissions, or "
-                "name another place."
+                "choose another folder."
             ) from error
         except Exception as error:
             raise OutputError(
-                f"The embeddings in {self.path} are damaged ({reason(error)}): clear them, or name another place."
+                f"The embeddings in {self.path} are damaged ({reason(error)}): clear them, or choose another folder."
             ) from error
         if self.capacity is not None and isinstance(self.path, Path):
             with contextlib.suppress(OSError):
@@ -127,9 +133,9 @@ class EmbeddingStore:
 
     @contextlib.contextmanager
     def process_lock(self, digest: str) -> Iterator[bool]:
-        """Say to other processes that a tile is being encoded; gives False where another one said so before.
+        """Lock a tile for encoding; yields False if another process has locked it.
 
-        At a URL there are no claims: two processes may encode the same tile there, to the same end.
+        At a URL there are no locks: two processes may encode the same tile there, with the same result.
         """
         if not isinstance(self.path, Path) or self.read_only:
             yield True
@@ -138,10 +144,8 @@ class EmbeddingStore:
             yield mine
 
     def wait_for_others(self) -> None:
-        """Give another process a moment to finish what it claimed."""
+        """Wait a moment for another process to finish its tile."""
         time.sleep(WAIT_SECONDS)
-
-    # -- housekeeping, in folders only -----------------------------------------------------------------------------
 
     @property
     def nbytes(self) -> int:
@@ -154,7 +158,7 @@ class EmbeddingStore:
         return sum(1 for _ in self._entries())
 
     def by_predictor(self) -> dict[str, tuple[int, int]]:
-        """Return the number of embeddings and their bytes for each model, under what its digest begins with."""
+        """Return the number of embeddings and their bytes for each model, by the first digits of its digest."""
         found: dict[str, tuple[int, int]] = {}
         for folder in self._array_folders():
             sizes = [size for _, size, _ in _chunks_in(folder)]
@@ -165,7 +169,7 @@ class EmbeddingStore:
         return found
 
     def evict(self) -> None:
-        """Delete the embeddings that were not used for longest until a tenth of the capacity is free."""
+        """Delete the least recently used embeddings until a tenth of the capacity is free."""
         if self.capacity is None or self.read_only or not isinstance(self.path, Path):
             return
         self.tidy()
@@ -177,13 +181,13 @@ class EmbeddingStore:
             if left <= self.capacity * KEEP_SHARE:
                 break
             with contextlib.suppress(OSError):
-                Path(file).unlink(missing_ok=True)  # Where another process was first, that makes room as well.
+                Path(file).unlink(missing_ok=True)  # If another process deleted it, that frees the space as well.
                 left -= size
 
     def tidy(self, older_than: float = PARTIAL_SECONDS) -> None:
-        """Delete what killed processes left: halves of files and claims.
+        """Delete partial files and locks of killed processes.
 
-        Where others are writing at this moment, only halves that are older than some seconds count as left.
+        While other processes write, only partial files older than `older_than` seconds are deleted.
         """
         if self.read_only or not isinstance(self.path, Path):
             return
@@ -194,17 +198,17 @@ class EmbeddingStore:
         remove_stale_locks(self.path / CLAIMS, CLAIM)
 
     def clear(self) -> None:
-        """Delete all embeddings, and the folder where nothing else is in it.
+        """Delete all embeddings, and the folder if nothing else is in it.
 
         Raises
         ------
         OutputError
-            The folder holds something else, they cannot be deleted, or the store may only be read.
+            The folder contains something else, they cannot be deleted, or the store is read-only.
         """
         path = self._folder()
         self._arrays.check()
         if self.read_only:
-            raise OutputError(f"{path} was opened to be read only: open it for writing to clear it.")
+            raise OutputError(f"{path} is opened read-only: open it for writing to clear it.")
         try:
             for folder in self._array_folders():
                 _clear_array(folder)
@@ -219,7 +223,7 @@ class EmbeddingStore:
 
     def _folder(self) -> Path:
         if not isinstance(self.path, Path):
-            raise OutputError(f"{self.path} is no folder of this machine: count and delete embeddings where they are.")
+            raise OutputError(f"{self.path} is not a folder on this computer: count and delete embeddings there.")
         return self.path
 
     def _array_folders(self) -> list[Path]:
@@ -240,10 +244,10 @@ def _chunks_in(folder: Path) -> Iterator[tuple[str, int, int]]:
 
 @contextlib.contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Let processes that tidy a folder see that files in it are being written."""
+    """Hold a shared lock while files of a folder are written, for processes that clean it up."""
     lock = None
     with contextlib.suppress(OSError):
-        for _ in range(WRITE_TRIES):  # A process that tidies holds it for microseconds.
+        for _ in range(WRITE_TRIES):  # A process that cleans up holds the lock for microseconds.
             lock = try_lock(folder, shared=True)
             if lock is not None:
                 break
@@ -269,7 +273,7 @@ def _last_write(folder: Path, older_than: float) -> float:
 
 
 def _remove_halves(folder: Path, before: float) -> None:
-    """Delete the halves of files in a folder that were begun before some time."""
+    """Delete partial files in a folder that were started before some time."""
     for entry in _listed(folder):
         with contextlib.suppress(OSError):
             is_half = PARTIAL.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
@@ -278,7 +282,7 @@ def _remove_halves(folder: Path, before: float) -> None:
 
 
 def _clear_array(folder: Path) -> None:
-    """Delete the files of an array, and its folder where nothing else is in it."""
+    """Delete the files of an array, and its folder if nothing else is in it."""
     for file in list(folder.iterdir()):
         if CHUNK.fullmatch(file.name) or file.name == "zarr.json" or PARTIAL.fullmatch(file.name):
             file.unlink(missing_ok=True)
@@ -287,7 +291,34 @@ def _clear_array(folder: Path) -> None:
 
 
 def _listed(folder: Path) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder; none where it is gone or closed to us."""
+    """Return the entries of a folder; empty if it is missing or cannot be read."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         return list(entries)
     return []
+
+
+# Chooses the store when the model is loaded; see `default_store`.
+StoreChoice = Callable[["Predictor"], EmbeddingStore | None]
+
+
+def checked_store(store: Any) -> EmbeddingStore | StoreChoice | None:
+    """Return a store of embeddings, opened where its folder or URL was given.
+
+    Parameters
+    ----------
+    store
+        An `EmbeddingStore`, a folder, a URL, a function that returns a store for a loaded predictor, or None.
+
+    Raises
+    ------
+    OutputError
+        It is none of these, or the folder or URL cannot be used.
+    """
+    if store is None or isinstance(store, EmbeddingStore):
+        return store
+    if isfunction(store):
+        choice: StoreChoice = store
+        return choice
+    if isinstance(store, str) and "://" in store:
+        return EmbeddingStore(store)
+    return EmbeddingStore(path_argument(store, "The store", OutputError))

@@ -1,8 +1,8 @@
-"""ZarrLayout: how embeddings lie in a zarr 3 group, in a folder or at a URL.
+"""ZarrLayout: embeddings in a zarr 3 group, in a folder or at a URL.
 
-For each model there is one array of half precision numbers with a row for every digest that there could be. Rows that
-are not written cost nothing, and a row is one chunk, thus one file, which zarr writes beside its place and renames: it
-is there whole or not at all. Nothing in any file depends on when or by whom it was written.
+Each model has one array of half-precision numbers with a row for every possible digest. Unwritten rows take no space. A
+row is one chunk and so one file, which zarr writes under another name and renames: it is complete or missing. No file
+depends on the time or the process that wrote it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 NOTE_KEY = "napari-sam"
 NOTE: dict[str, Any] = {"kind": "embeddings", "version": 1}
-# Of the 40 digits of a digest, 15 are the row's number. The others stand before the values, one small number each, so
-# that two digests that share a row are told apart, and a row is never all fill, which zarr would not write.
+# Of the 40 digits of a digest, 15 are the row's number. The others precede the values, one small number each. They tell
+# two digests of one row apart, and keep rows from being all fill values, which zarr would not write.
 ROW_DIGITS = 15
 CHECK_DIGITS = 25
 ARRAY = re.compile(r"[0-9a-f]{16}-\d+")
 CHUNK = re.compile(r"\d+\.0")
-# A file that zarr is still writing, to be renamed in the end.
+# A file that zarr has not finished writing.
 PARTIAL = re.compile(r"(zarr|\d+)\.[0-9a-f]{32}\.partial")
 CLAIMS = "claims"
 CLAIM = re.compile(r"[0-9a-f]{40}")
@@ -44,7 +44,7 @@ class ZarrLayout:
     Parameters
     ----------
     path
-        A folder, or the URL of any fsspec file system; nothing needs to be there.
+        A folder, or a URL of any fsspec file system; it need not exist.
     read_only
         Whether arrays are opened for reading only.
     """
@@ -55,43 +55,43 @@ class ZarrLayout:
         self._opened: dict[str, zarr.Array[Any]] = {}
 
     def check(self) -> None:
-        """Refuse a place that holds anything but embeddings of this version.
+        """Refuse a folder or URL with anything but embeddings of this version.
 
         Raises
         ------
         OutputError
-            It does, or cannot be reached.
+            There is something else, or it cannot be reached.
         """
         try:
             note = _note_in(self.path) if isinstance(self.path, Path) else _note_at(self.path)
         except Exception as error:
             raise OutputError(
-                f"The embeddings in {self.path} cannot be opened ({reason(error)}): correct that, or name "
-                "another place."
+                f"The embeddings in {self.path} cannot be opened ({reason(error)}): correct that, or choose "
+                "another folder."
             ) from error
         if note is None or note == NOTE:
             return
         if isinstance(note, dict) and note.get("kind") == NOTE["kind"]:
             raise OutputError(
                 f"The embeddings in {self.path} are of version {note.get('version')} and this napari-sam reads version "
-                f"{NOTE['version']}: delete them, or name another place."
+                f"{NOTE['version']}: delete them, or choose another folder."
             )
-        raise OutputError(f"{self.path} holds something else: name an empty or a new folder for embeddings.")
+        raise OutputError(f"{self.path} contains something else: choose an empty or a new folder for embeddings.")
 
     def holding(self, digest: str, predictor: str) -> Iterator[str]:
-        """Give the names of the model's arrays (one, unless its embeddings have several lengths) that hold a row."""
+        """Return the arrays of a model with a row; several if its embeddings have several lengths."""
         return (name for name in self._names(predictor) if self._holds(name, digest))
 
     def read(self, name: str, digest: str) -> NDArray[np.float16] | None:
-        """Return the values of a row, shape (n,), or None where it is damaged or another digest's."""
+        """Return the values of a row, shape (n,), or None if it is damaged or of another digest."""
         try:
             row = np.asarray(self._array(name)[_row(digest)])
-        except Exception:  # Whatever zarr and its codecs make of a damaged chunk.
+        except Exception:  # zarr and its codecs raise different exceptions for damaged chunks.
             return None
         return row[CHECK_DIGITS:] if np.array_equal(row[:CHECK_DIGITS], _check_values(digest)) else None
 
     def write(self, digest: str, predictor: str, values: NDArray[np.float16]) -> str:
-        """Write a row of n values, and what it needs where that is not there yet; return its array's name.
+        """Write a row of n values, creating its array if needed; return the name of the array.
 
         Raises
         ------
@@ -118,7 +118,7 @@ class ZarrLayout:
             return []
         known = [name for name in self._opened if name.startswith(prefix)]
         with contextlib.suppress(Exception):
-            if not known:  # Listing a bucket takes long: not each time.
+            if not known:  # Once, since listing a bucket is slow.
                 import zarr
 
                 group = zarr.open_group(self.path, mode="r")
@@ -128,7 +128,7 @@ class ZarrLayout:
     def _holds(self, name: str, digest: str) -> bool:
         with contextlib.suppress(Exception):
             if isinstance(self.path, Path):
-                # A file that was new when the power failed may be empty.
+                # After a power failure a new file may be empty.
                 return self.file(name, digest).stat().st_size > 0
             from zarr.core.sync import sync
 
@@ -136,7 +136,7 @@ class ZarrLayout:
         return False
 
     def _is_made(self, name: str, predictor: str) -> bool:
-        if isinstance(self.path, Path):  # Asked each time: another process may have cleared it.
+        if isinstance(self.path, Path):  # Checked each time: another process may have cleared it.
             return all((self.path / file).exists() for file in ("zarr.json", f"{name}/zarr.json"))
         return name in self._names(predictor)
 
@@ -152,7 +152,7 @@ class ZarrLayout:
 
 
 def _make(path: Path | str, name: str, predictor: str) -> None:
-    """Make the group and an array, unless another process makes them at the same moment: it writes the same bytes."""
+    """Create the group and an array. Another process that does so at the same time writes the same bytes."""
     import zarr
     from zarr.codecs import ZstdCodec
     from zarr.errors import ContainsArrayError, ContainsGroupError
@@ -161,7 +161,7 @@ def _make(path: Path | str, name: str, predictor: str) -> None:
     with contextlib.suppress(ContainsGroupError):
         zarr.open_group(path, mode="a", zarr_format=3, attributes={NOTE_KEY: NOTE})
     with contextlib.suppress(ContainsArrayError):
-        # As a place of its own: inside a group zarr makes hard links, which disks for all systems (exFAT) do not have.
+        # As a store of its own: inside a group zarr creates hard links, which exFAT does not have.
         # Of the 459 KB of a tile of the compact model Zstandard leaves 135 (written in 3.2 ms, read in 1.1), LZ4 with
         # shuffled bits 192 (3.6, 1.4); as they are they take 2.2 and 0.8 ms.
         zarr.create_array(
@@ -181,21 +181,21 @@ def _inside(path: Path | str, name: str) -> Path | str:
 
 
 def predictor_of(folder: Path) -> str:
-    """Return which predictor the array in a folder is for; the folder's name where it does not say."""
+    """Return the predictor of the array in a folder; the folder's name if it is not stated."""
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
         return str(json.loads((folder / "zarr.json").read_bytes())["attributes"]["predictor"])
     return folder.name
 
 
 def reason(error: Exception) -> str:
-    """Return in a few words why something failed, to be put into a sentence."""
+    """Return the reason of an error in a few words, for a message."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return first_line(error)
 
 
 def _note_in(folder: Path) -> Any:
-    """Return what a folder says of itself, or None where there is nothing yet."""
+    """Return the note of a folder, or None for an empty or missing one."""
     try:
         names = os.listdir(folder)  # noqa: PTH208
         if "zarr.json" in names:
@@ -203,7 +203,7 @@ def _note_in(folder: Path) -> Any:
             return found.get("attributes", {}).get(NOTE_KEY, {}) if isinstance(found, dict) else {}
     except FileNotFoundError:
         return None
-    # All that a process that was killed leaves when it begins a group, or clears one.
+    # Leftovers of a process that was killed while it created or cleared a group.
     ours = (name == CLAIMS or PARTIAL.fullmatch(name) or ARRAY.fullmatch(name) for name in names)
     return None if all(ours) else {}
 

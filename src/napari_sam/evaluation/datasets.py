@@ -136,7 +136,7 @@ def _entry(entry: dict[str, Any], folder: Path) -> LabelledImage:
     if kind not in KINDS:
         raise ValueError(f"kind {shown(kind)} is none of {', '.join(KINDS)}")
     if ignored is not None and index_of(ignored) is None:
-        raise ValueError(f"ignore_label {shown(ignored)} is no whole number")
+        raise ValueError(f"ignore_label {shown(ignored)} is not a whole number")
     image, mask = (folder / path_argument(entry[name], f"The {name}", ImageError) for name in ("image", "mask"))
     return LabelledImage(image, mask, str(entry["subset"]), kind, ignored)
 
@@ -163,7 +163,7 @@ def read_labels(image: LabelledImage, shape: tuple[int, ...]) -> NDArray[Any]:
             f"{image.mask} has the shape {labels.shape} and should be a volume (z, y, x): correct the kind."
         )
     if labels.dtype.kind == "f" and not (labels == np.floor(labels)).all():
-        raise ImageError(f"{image.mask} holds labels that are no whole numbers: save them as integers.")
+        raise ImageError(f"{image.mask} has labels that are not whole numbers: save them as integers.")
     return labels
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_sam.images.axes.calibration import Calibration
     from napari_sam.images.volume import Volume
     from napari_sam.journal.journal import Journal
-    from napari_sam.labels.targets import LabelTarget
+    from napari_sam.labels.array import LabelArray
 
 # A label image in memory has at most this many pixels: a gigabyte of 32-bit labels.
 MAX_PIXELS = 2**28
@@ -130,7 +130,7 @@ class LabelOutput:
         return journal_beside(labels)
 
     def _check(self, can_extend: bool) -> None:
-        from napari_sam.labels.pyramid import is_label_image
+        from napari_sam.labels.zarr_images import is_label_image
 
         path = self.path
         if self._options.append and not self.is_pyramid:
@@ -170,27 +170,27 @@ class LabelOutput:
     @contextmanager
     def _extended(self, volume: Volume | None, source: str | None) -> Iterator[LabelWriter]:
         from napari_sam.labels.additions import adding_to
-        from napari_sam.labels.targets import LabelTarget
+        from napari_sam.labels.array import LabelArray
         from napari_sam.segmenter import open_labels
 
         assert volume is not None
-        target = LabelTarget(open_labels(self.path, volume))
+        target = LabelArray(open_labels(self.path, volume))
         adding = adding_to(target) if self.journal is None else _recording(self.journal, target, volume, source)
         with adding as journal:
             yield LabelWriter(target, journal)
 
-    def _new_pyramid(self, path: Path, volume: Volume | None, shape: Sequence[int] | None) -> LabelTarget:
+    def _new_pyramid(self, path: Path, volume: Volume | None, shape: Sequence[int] | None) -> LabelArray:
+        from napari_sam.labels.array import LabelArray
         from napari_sam.labels.pyramid import LabelPyramid
-        from napari_sam.labels.targets import LabelTarget
         from napari_sam.segmenter import open_labels
 
         name = self.path.name.removesuffix(PYRAMID_SUFFIX)
         if volume is not None:
-            return LabelTarget(open_labels(path, volume, name))
-        return LabelTarget(LabelPyramid.create(path, _shape_of(None, None, shape), name=name))
+            return LabelArray(open_labels(path, volume, name))
+        return LabelArray(LabelPyramid.create(path, _shape_of(None, None, shape), name=name))
 
 
-def labels_in_memory(shape: Sequence[int]) -> LabelTarget:
+def labels_in_memory(shape: Sequence[int]) -> LabelArray:
     """Return new 32-bit labels in memory.
 
     Raises
@@ -200,14 +200,14 @@ def labels_in_memory(shape: Sequence[int]) -> LabelTarget:
     """
     import numpy as np
 
-    from napari_sam.labels.targets import LabelTarget
+    from napari_sam.labels.array import LabelArray
 
     if math.prod(shape) > MAX_PIXELS:
         raise LabelsError(
             f"Labels of {' x '.join(map(str, shape))} pixels do not fit in memory: let the name of the label image end "
             f"in {PYRAMID_SUFFIX}."
         )
-    return LabelTarget(np.zeros(shape, np.uint32))
+    return LabelArray(np.zeros(shape, np.uint32))
 
 
 def write_label_image(
@@ -268,7 +268,7 @@ def _replacing_as(path: Path) -> Iterator[Path]:
 
 
 def _recording(
-    folder: Path | None, target: LabelTarget, volume: Volume | None, source: str | None
+    folder: Path | None, target: LabelArray, volume: Volume | None, source: str | None
 ) -> AbstractContextManager[Journal | None]:
     if folder is None:
         return nullcontext()
@@ -277,7 +277,7 @@ def _recording(
 
 
 @contextmanager
-def _open_journal(folder: Path, target: LabelTarget, volume: Volume, source: str | None) -> Iterator[Journal]:
+def _open_journal(folder: Path, target: LabelArray, volume: Volume, source: str | None) -> Iterator[Journal]:
     """Open the journal of labels, and remove a new one that holds nothing in the end."""
     from napari_sam.journal.discovery import about
     from napari_sam.journal.journal import Journal

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from napari_sam.core.prompts import Prompts
     from napari_sam.journal.entries import Provenance
     from napari_sam.journal.journal import Journal
-    from napari_sam.labels.targets import LabelTarget
+    from napari_sam.labels.array import LabelArray
 
 MAX_LABEL = 2**32 - 1
 
@@ -49,7 +49,7 @@ class LabelWriter:
         Whether the labels are those of a single plane.
     """
 
-    target: LabelTarget
+    target: LabelArray
     journal: Journal | None = None
     is_plane: bool = False
 

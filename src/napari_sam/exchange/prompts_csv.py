@@ -105,12 +105,13 @@ def _rows(text: str, name: str) -> tuple[list[tuple[int, Row]], list[str]]:
         separator = max(",;\t", key=first.count)
         lines.seek(0)
     reader = csv.reader(lines, delimiter=separator, strict=True)
-    rows: list[tuple[int, Row]] = []
     try:
         header = [column.strip().lower() for column in next(reader, [])]
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                rows.append((reader.line_num, _row(cells, header, reader.line_num, name)))
+        rows = [
+            (reader.line_num, _row(cells, header, reader.line_num, name))
+            for cells in reader
+            if any(cell.strip() for cell in cells)
+        ]
     except csv.Error as error:
         raise PromptError(
             f"Line {reader.line_num} of {name} is no CSV ({error}): is a quotation mark missing or left open?"

@@ -1,6 +1,6 @@
-"""Locks between processes and threads; a lock ends with the process that holds it, however that process ends.
+"""Locks between processes and threads, which end with the process that holds them.
 
-They are locks of the operating system (`flock`, on Windows a locked byte) on a file or folder, so nothing has to be
+They are locks of the operating system (`flock`, on Windows a locked byte) on a file or folder, so nothing needs to be
 cleaned up after a crash. A forked child does not share the locks of its parent.
 """
 
@@ -85,11 +85,11 @@ def try_lock(path: Path, *, shared: bool = False, create: bool = False) -> Lock 
     Parameters
     ----------
     path
-        What to lock. A link, a pipe or a device is refused.
+        File or folder to lock. A link, a pipe or a device is refused.
     shared
         Whether others may hold a shared lock at the same time; on Windows a lock is always exclusive.
     create
-        Whether to make an empty file where there is nothing.
+        Whether to create an empty file if there is none.
 
     Returns
     -------
@@ -120,9 +120,9 @@ def try_lock(path: Path, *, shared: bool = False, create: bool = False) -> Lock 
 
 
 class SharedPlace:
-    """Exclusive access to something on disk, for one thread of one process at a time.
+    """Exclusive access to a file or folder, for one thread of one process at a time.
 
-    Use it as a context manager through `exclusive`; a thread that has access may ask for it again.
+    Use the context manager `exclusive`; a thread that has access may enter it again.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ class SharedPlace:
 
     @classmethod
     def of(cls, path: Path) -> SharedPlace:
-        """Return the one object that stands for a path in this process."""
+        """Return the object of a path in this process."""
         key = os.path.realpath(path), os.getpid()
         with cls._guard:
             return cls._places.setdefault(key, cls(Path(key[0])))
@@ -150,17 +150,17 @@ class SharedPlace:
     def exclusive(self, seconds: float) -> Iterator[None]:
         """Wait for access, and hold it.
 
-        Where the file system has no locks, threads of this process still wait for each other.
+        On a file system without locks, threads of this process still wait for each other.
 
         Parameters
         ----------
         seconds
-            How long to wait at most.
+            Longest time to wait.
 
         Raises
         ------
         TimeoutError
-            Another program or thread held it all the time.
+            Another program or thread held it for that time.
         """
         if not self._threads.acquire(timeout=seconds):
             raise TimeoutError
@@ -180,7 +180,7 @@ class SharedPlace:
 
 
 def _wait(path: Path, seconds: float) -> Lock | None:
-    """Return a lock on a path, or None where it cannot be locked at all."""
+    """Return a lock on a path, or None if it cannot be locked."""
     end, pause = time.monotonic() + seconds, FIRST_PAUSE
     while True:
         try:
@@ -199,7 +199,7 @@ def _wait(path: Path, seconds: float) -> Lock | None:
 
 
 def _forget_inherited() -> None:
-    # A child that kept them open would hold the locks of its parent beyond the parent's end.
+    # Open in a child, they would hold the locks of its parent beyond the parent's end.
     for handle in _held:
         with contextlib.suppress(OSError):
             os.close(handle)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and never over an older one unless that is wanted."""
+"""Outputs: checked before any work, written atomically, and replaced only on request."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from napari_sam.files.paths import check_name, exists
 from napari_sam.files.temporary import move_all, remove_leftovers, temporary_folder, unfinished
 
 ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
-# What zarr writes: metadata, chunks by their keys, and halves of them; and what file managers leave everywhere.
+# Files of zarr (metadata, chunks by their keys, and their partial writes), and those that file managers create.
 _IN_ZARR = re.compile(
     r"zarr\.json|\.z(array|group|attrs|metadata)|c(\.\d+)*|\d+(\.\d+)*|.*\.[0-9a-f]{8}([0-9a-f]{24})?\.partial"
     r"|\.DS_Store|Thumbs\.db|desktop\.ini|\._.*"
 )
 MOVE_SECONDS = 60.0
-# Two slashes are one in a path.
+# `Path` reduces two slashes to one.
 _URL = re.compile(r"(file|https?|ftp|s3|gs|gcs|az|abfss?|memory):/", re.ASCII | re.IGNORECASE)
 
 
 def check_output(
     path: Path, suffixes: tuple[str, ...] = (), overwrite: bool = False, *, can_append: bool = False
 ) -> None:
-    """Refuse a place that cannot be written to, before any work is done for it; nothing is made yet.
+    """Refuse an output that cannot be written, before any work is done. Nothing is created.
 
-    What a killed run left in the folder is removed.
+    Leftovers of killed runs in its folder are removed.
 
     Parameters
     ----------
     path
         File or folder of the output.
     suffixes
-        Endings that it may have; any when left out.
+        Allowed endings; any by default.
     overwrite
-        Whether it may exist.
+        Whether an existing output is replaced.
     can_append
-        Whether the message for one that exists names `--append`.
+        Whether the message for an existing output mentions `--append`.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def check_output(
     """
     check_name(path)
     if _URL.match(str(path)):
-        raise OutputError(f"Outputs are written to disk, and {path} is the address of something else: give a path.")
+        raise OutputError(f"{path} is a URL, and outputs are written to disk only: give a path.")
     if suffixes and path.suffix.lower() not in suffixes:
         raise OutputError(f"{path.name} has an unknown ending: use one of {', '.join(suffixes)}.")
     remove_leftovers(path.parent)
@@ -67,19 +67,19 @@ def check_output(
 
 
 def check_writable(folder: Path, advice: str) -> None:
-    """Refuse a folder in which no file can be made.
+    """Refuse a folder in which no file can be created.
 
     Parameters
     ----------
     folder
-        It exists.
+        An existing folder.
     advice
         The end of the message.
 
     Raises
     ------
     OutputError
-        No file can be made there.
+        No file can be created there.
     """
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -92,20 +92,20 @@ def _check_replaceable(path: Path) -> None:
     """Refuse to put a file in the place of a folder, or a zarr array in the place of anything but zarr labels."""
     if not path.is_dir():
         if path.exists() and not path.is_file():
-            raise OutputError(f"{path} is a pipe or a device, and it is not replaced: choose another name.")
+            raise OutputError(f"{path} is a pipe or a device and is not replaced: choose another name.")
         return
     is_zarr = path.suffix.lower() == ".zarr" and any((path / name).exists() for name in ZARR_FILES)
     if not is_zarr:
-        raise OutputError(f"{path} is a folder that is no zarr array, and it is not replaced: choose another name.")
+        raise OutputError(f"{path} is a folder and not a zarr array, so it is not replaced: choose another name.")
     foreign = next(_foreign_files(path), None)
     if foreign is not None:
         raise OutputError(
-            f"{path} holds {foreign}, which is not part of a zarr array, and it is not replaced: move that file away, "
+            f"{path} holds {foreign}, which is not part of a zarr array, so it is not replaced: move that file away, "
             "or choose another name."
         )
     if _is_group_without_labels(path):
         raise OutputError(
-            f"{path} is a zarr group that holds an image or several arrays and no labels, and it is not replaced: "
+            f"{path} is a zarr group with an image or several arrays and without labels, so it is not replaced: "
             "choose another name."
         )
 
@@ -135,16 +135,15 @@ def _is_group_without_labels(folder: Path) -> bool:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path and move what was written there to `path` only when all went well.
+    """Yield a temporary path, and move it to `path` if no error occurred.
 
-    The temporary path has the ending of `path` and lies beside it. What is written under a longer name, such as the
-    journal TEMPORARY.journal, becomes PATH.journal at the same time.
+    The temporary path has the ending of `path` and lies beside it. Files with a longer name, such as the journal
+    TEMPORARY.journal, are renamed to PATH.journal at the same time.
 
     Raises
     ------
     OutputError
-        It cannot be written or moved, or another program made `path` meanwhile; whatever stood there before still
-        does.
+        It cannot be written or moved, or another program created `path` meanwhile; an older file stays unchanged.
     """
     _check_replaceable(path)
     existed = os.path.lexists(path)
@@ -156,13 +155,15 @@ def replacing(path: Path) -> Iterator[Path]:
             with SharedPlace.of(path.parent).exclusive(MOVE_SECONDS):
                 if not existed and os.path.lexists(path):
                     raise OutputError(
-                        f"{path} was made by another program meanwhile, and is left as it is: choose another name, or "
+                        f"{path} was created by another program meanwhile and is not replaced: choose another name, or "
                         "pass --overwrite."
                     )
                 names = sorted(name for name in os.listdir(path.parent) if name.startswith(temporary.name))  # noqa: PTH208
                 move_all(folder, [(name, path.name + name.removeprefix(temporary.name)) for name in names])
     except TimeoutError as error:
-        raise OutputError(f"{path} cannot be written, its folder is locked by another program: try again.") from error
+        raise OutputError(
+            f"{path} cannot be written since another program has locked its folder: try again."
+        ) from error
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written ({error.strerror or error}): is the disk full or the folder read-only?"

@@ -1,4 +1,4 @@
-"""Paths that the user names: read safely, and outputs that can never replace an input."""
+"""Paths given by the user: safe reading, and checks that no output replaces an input."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ SPECIAL_KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-# Files that make a folder one thing: a zarr, or a journal.
+# Files that mark a folder as one zarr or one journal.
 FOLDER_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", "journal.sqlite", "entries.jsonl")
 
 
 def user_folder(kind: Literal["cache", "data"]) -> Path | None:
-    """Return the folder that the system has for an application's files, or None for a user without a home folder.
+    """Return the platform's folder for an application's files, or None for a user without a home folder.
 
     Containers often run under a user number that has no name and no home.
 
     Parameters
     ----------
     kind
-        "cache" for files that can be made again, "data" for work.
+        "cache" for files that can be computed again, "data" for the user's work.
     """
     find = platformdirs.user_cache_dir if kind == "cache" else platformdirs.user_data_dir
     try:
@@ -69,20 +69,20 @@ def shortened(path: str | Path) -> str:
 
 
 def special_kind(mode: int) -> str | None:
-    """Return what a path names that is neither a file nor a folder: "a pipe", "a socket" or "a device"; or None.
+    """Return the kind of a special file, "a pipe", "a socket" or "a device"; None for files and folders.
 
     Opening a named pipe waits until another program writes to it, and a device may never end.
 
     Parameters
     ----------
     mode
-        As `os.stat` gives it.
+        `st_mode` of `os.stat`.
     """
     return next((name for matches, name in SPECIAL_KINDS if matches(mode)), None)
 
 
 def check_input(path: str | Path, kind: str, error: type[NapariSamError]) -> None:
-    """Refuse a path that can never be read as a file or a folder; a missing one is left to whoever opens it.
+    """Refuse a path that cannot be read as a file or a folder. A missing one passes: opening it raises the error.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def check_input(path: str | Path, kind: str, error: type[NapariSamError]) -> Non
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116  A null character is refused here and not by `Path`.
     except ValueError as cause:
-        raise error(f"The name of the {kind} holds a null character, which no file has: correct it.") from cause
+        raise error(f"The name of the {kind} holds a null character, which is not allowed: correct it.") from cause
     except OSError as cause:
         if cause.errno == errno.ENAMETOOLONG:
             raise error(
@@ -131,7 +131,7 @@ def read_text(path: Path, kind: str, error: type[NapariSamError], max_bytes: int
     Raises
     ------
     NapariSamError
-        It is missing, no regular file, too large, cannot be read, or is no text in UTF-8.
+        It is missing, not a regular file, too large, cannot be read, or is not text in UTF-8.
     """
     check_input(path, kind, error)
     try:
@@ -151,7 +151,7 @@ def read_text(path: Path, kind: str, error: type[NapariSamError], max_bytes: int
 
 
 def check_name(path: Path) -> None:
-    """Refuse the name of an output that the disk cannot hold, before any work is done for it.
+    """Refuse the name of an output that the file system does not allow, before any work is done.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def check_name(path: Path) -> None:
         The name, or the path, is too long, or holds a null character.
     """
     if "\0" in str(path):
-        raise OutputError("The name of an output holds a null character, which no file has: correct it.")
+        raise OutputError("The name of an output holds a null character, which is not allowed: correct it.")
     too_long = f"The name {shortened(path.name)} is longer than this disk allows: choose a shorter one."
     limit = MAX_NAME_BYTES
     for folder in path.absolute().parents:
@@ -219,7 +219,7 @@ def check_apart(
 
 
 def local_path(given: str | Path | None) -> Path | None:
-    """Return the path on this machine that a user names by a path or a file:// URL, or None."""
+    """Return the local path that is given as a path or a file:// URL, or None."""
     text = "" if given is None else str(given)
     if text.startswith("file://"):
         text = url2pathname(urlparse(text).path)

@@ -1,7 +1,7 @@
-"""Claims: a process tells others that it works on something.
+"""Process locks: a process marks a piece of work as its own.
 
-A claim is a lock on an empty file of its own: when its process ends, however it ends, the lock is gone. A claim file
-that a killed process left is taken over, or removed by `remove_stale_locks`.
+Such a lock is on an empty file of its own and ends with the process, even if that is killed. The lock file of a killed
+process is reused, or removed by `remove_stale_locks`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from napari_sam.files.locks import Lock, try_lock
 
 @contextlib.contextmanager
 def process_lock(file: Path) -> Iterator[bool]:
-    """Claim what a file stands for; gives False where another process, or another claim of this one, has it.
+    """Lock the work that a file stands for; yields False if another process, or this one, has locked it already.
 
-    Where no file can be made or locked, everybody gets True: at worst something is done twice.
+    If no file can be created or locked, all processes get True: at worst the work is done twice.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def process_lock(file: Path) -> Iterator[bool]:
     if lock is None:
         yield False
         return
-    # Whoever had the lock before may have removed the file, and another process made a new one and locked that.
+    # The last holder may have removed the file, and another process may have locked a new one.
     mine = lock.is_on(file)
     try:
         yield mine
@@ -41,14 +41,14 @@ def process_lock(file: Path) -> Iterator[bool]:
 
 
 def remove_stale_locks(folder: Path, names: re.Pattern[str]) -> None:
-    """Delete the claims of processes that are gone, and their folder where nothing else is in it.
+    """Delete the lock files of ended processes, and their folder if it is empty then.
 
     Parameters
     ----------
     folder
-        Where claims are made.
+        Folder of the lock files.
     names
-        What the name of a claim looks like; other files, and files that hold anything, are left alone.
+        Pattern of their names. Other files, and files with content, stay.
     """
     with contextlib.suppress(OSError):
         for file in list(folder.iterdir()):
@@ -75,7 +75,7 @@ def _is_empty(file: Path) -> bool:
 
 
 def _remove(file: Path) -> None:
-    # While it is locked, so that no process locks a file that is about to go. Where Windows refuses,
+    # Removed while it is locked, so that no process locks a file that is about to disappear. If Windows refuses,
     # `remove_stale_locks` removes it later.
     if _is_empty(file):
         with contextlib.suppress(OSError):

@@ -1,9 +1,9 @@
-"""Unfinished files beside an output, which the next run removes where a killed one left them.
+"""Temporary files beside an output; those of a killed run are removed by the next run.
 
-Each run makes a folder with a random name, exclusively, and a locked file in it that says whose it is. Its unfinished
-files lie in that folder, or beside it under names that end in the same random digits. Only a folder with such a name
-and file whose lock is free is ever removed, and with it only files that have its digits. The parent is locked while
-such a folder is made, so one without that file, of a process that was killed right then, is known too.
+Each run creates a folder with a random name and a locked owner file in it. Its unfinished files are in that folder, or
+beside it under names with the same random digits. A folder is removed only if its name and owner file are of this form
+and the lock is free, together with the files that have its digits. The parent is locked while the folder is created, so
+a folder without owner file belongs to a process that was killed at that moment.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from napari_sam.files.locks import Lock, SharedPlace, try_lock
 
 NAME = re.compile(r"\.napari-sam-([0-9a-f]{16})")
 OWNER, MOVES = "owner.json", "moves.json"
-# A folder that holds it is needed to take back what a killed run added to labels: see `stores.additions`.
+# A folder with this file is needed to undo what a killed run added to labels, see `labels.additions`.
 ADDITIONS = "added.json"
 _CONTENT = '{"napari-sam": "temporary files of a run, removed by the next one"}\n'
-# Names may have 255 bytes, and those of unfinished files are a little longer than their outputs'.
+# Names may have 255 bytes, and temporary names are slightly longer than those of their outputs.
 MAX_BYTES = 100
-# Where the parent cannot be locked, a folder without its file is taken for a dead one after this time.
+# If the parent cannot be locked, a folder without owner file counts as abandoned after this time.
 _EMPTY_SECONDS = 3600.0
 _BEGIN_SECONDS = 10.0
 
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Make a folder for unfinished files in the folder of their output, and remove it in the end.
+    """Create a folder for temporary files in the folder of an output, and remove it in the end.
 
     Leftovers of processes that were killed are removed first.
 
     Raises
     ------
     OSError
-        It cannot be made.
+        It cannot be created.
     """
     remove_leftovers(parent)
     folder, lock = _begin(parent)
@@ -54,7 +54,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 def unfinished(folder: Path, output: Path) -> Path:
-    """Return the path for an unfinished output: beside it, with its ending, to be removed with a temporary folder."""
+    """Return a temporary path beside an output, with its ending; it is removed with the temporary folder."""
     stem = os.fsencode(output.stem)[:MAX_BYTES].decode(errors="ignore")
     return folder.with_name(f".{stem}-{_digits(folder)}{output.suffix}")
 
@@ -62,19 +62,19 @@ def unfinished(folder: Path, output: Path) -> Path:
 def move_all(folder: Path, moves: Sequence[tuple[str, str]]) -> None:
     """Rename files or folders beside a temporary folder: all of them, or none.
 
-    Several are noted first, so that the next run finishes what a killed one began.
+    Several moves are recorded first, so that the next run can complete those of a killed one.
 
     Parameters
     ----------
     folder
         A temporary folder.
     moves
-        The name of each, and the one that it gets. What has that name is replaced.
+        Old and new name of each. An existing file of the new name is replaced.
 
     Raises
     ------
     OSError
-        They cannot be moved; what was there still is.
+        They cannot be moved; nothing has changed then.
     """
     if len(moves) > 1 or any((folder.parent / name).is_dir() for _, name in moves):
         noted = folder / f"{MOVES}.new"
@@ -92,7 +92,7 @@ def move_all(folder: Path, moves: Sequence[tuple[str, str]]) -> None:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Remove the temporary folders of processes that were killed, after finishing what they were about to move."""
+    """Remove the temporary folders of killed processes, after completing their recorded moves."""
     for folder in _folders_in(parent):
         if not (folder / ADDITIONS).exists():
             _remove_if_dead(folder)
@@ -101,7 +101,7 @@ def remove_leftovers(parent: Path) -> None:
 def dead_folders(parent: Path) -> Iterator[Path]:
     """Yield the temporary folders of processes that were killed while they added to labels.
 
-    Each is locked until the next one, and removed where `ADDITIONS` was taken out of it.
+    Each is locked until the next one is requested, and removed if the caller has deleted its `ADDITIONS`.
     """
     for folder in _folders_in(parent):
         if not (folder / ADDITIONS).exists():
@@ -129,7 +129,7 @@ def _folders_in(parent: Path) -> list[Path]:
 
 
 def _begin(parent: Path) -> tuple[Path, Lock | None]:
-    """Make a temporary folder, with the parent locked until the folder says whose it is."""
+    """Create a temporary folder, with the parent locked until its owner file exists."""
     folder = parent / f".napari-sam-{secrets.token_hex(8)}"
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(TimeoutError):
@@ -143,14 +143,14 @@ def _begin(parent: Path) -> tuple[Path, Lock | None]:
 
 
 def _own(folder: Path) -> Lock | None:
-    """Put the file into a folder that says whose it is, locked before it has its name."""
+    """Create the owner file of a folder; it is locked before it gets its name."""
     unnamed = folder / f"{OWNER}.new"
     with unnamed.open("x") as file:
         file.write(_CONTENT)
     try:
         lock = try_lock(unnamed)
     except OSError:
-        lock = None  # This file system knows no locks, so nobody will take the folder for a dead one either.
+        lock = None  # Without locks on this file system no other run will remove the folder.
     unnamed.replace(folder / OWNER)
     return lock
 
@@ -173,13 +173,13 @@ def _remove_if_dead(folder: Path) -> None:
 
 
 def _remove_if_unfinished(folder: Path) -> None:
-    """Remove a folder whose process was killed before the folder said whose it is."""
+    """Remove a folder whose process was killed before it created the owner file."""
     lock = None
     with contextlib.suppress(OSError):
         lock = try_lock(folder.parent)
     try:
         is_dead = lock is not None or time.time() - folder.stat().st_mtime > _EMPTY_SECONDS
-        # Its process may have gone on until the parent was locked here.
+        # Its process may have continued until the parent was locked here.
         if is_dead and all(name == f"{OWNER}.new" for name in os.listdir(folder)):  # noqa: PTH208
             _remove(folder)
     finally:
@@ -188,7 +188,7 @@ def _remove_if_unfinished(folder: Path) -> None:
 
 
 def _finish(folder: Path) -> None:
-    """Finish moves that a killed process had begun."""
+    """Complete the recorded moves of a killed process."""
     if not (folder / MOVES).exists():
         return
     moves = [(str(source), str(name)) for source, name in json.loads((folder / MOVES).read_text())]
@@ -209,7 +209,7 @@ def _move(folder: Path, moves: Sequence[tuple[str, str]], replaced: list[tuple[P
 
 
 def _remove(folder: Path) -> None:
-    """Remove a temporary folder and what belongs to it; the proof of whose it is stays until all else is gone."""
+    """Remove a temporary folder and its files; the owner file is removed last."""
     with contextlib.suppress(OSError):
         for entry in _belongings(folder):
             _delete(entry)
@@ -219,7 +219,7 @@ def _remove(folder: Path) -> None:
 
 
 def _belongings(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what belongs to a temporary folder, beside it and in it."""
+    """Return the files of a temporary folder, beside it and in it, without the owner file."""
     digits = f"-{_digits(folder)}"
     with os.scandir(folder.parent) as beside, os.scandir(folder) as inside:
         return [

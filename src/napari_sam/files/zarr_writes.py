@@ -1,4 +1,4 @@
-"""Writes of zarr that have all ended before an error is passed on."""
+"""Let all writes of zarr end before an error is raised."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_write_goes_on() -> Iterator[None]:
-    """Where the writes in it fail, wait until all others that zarr had begun have ended, too.
+    """After a failed write, wait for the other writes that zarr has started.
 
-    zarr writes several files at once and raises the first error while the others go on in the background: they would
-    make files and folders anew in what is being cleaned up.
+    zarr writes several files at once and raises the first error while the other writes continue in the background.
+    They would create files and folders in a place that is being cleaned up.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a caller says of an image: axes, channels, spacing, contrast; each checked, with one sentence if it is wrong."""
+"""Check arguments that describe an image: axes, channels, spacing and contrast."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from napari_sam.images.lazy.levels import dtype_of
 from napari_sam.images.source import ImageSource
 
 MAX_CHANNELS = 3
-# A last axis of at most this length, after two much longer ones, is not the columns of an image.
+# A last axis of at most this length, after two much longer ones, holds channels and not columns.
 MAX_UNNAMED_CHANNELS = 4
 MIN_SIDE = 16
 SHORT = 4
-# Pixels longer than this many times their width are a mistake of units, and no tile could show them.
+# A larger ratio of pixel sizes is a mistake of units, and no tile could show such pixels.
 MAX_ANISOTROPY = 1e5
 
 
 def check_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Refuse arrays that are no image.
+    """Refuse arrays that are not images.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def check_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         The numbers are not real, there are fewer than two axes, or there are no pixels.
     """
     if dtype.kind not in "buif":
-        raise ImageError(f"Pixels of type {dtype} are no image: give whole or real numbers.")
+        raise ImageError(f"The pixel type {dtype} is not supported: give an integer or floating-point image.")
     if len(shape) < 2:
         raise ImageError(f"An image needs at least two axes and this one has shape {shape}: give a 2-D array.")
     if 0 in shape:
@@ -40,7 +40,7 @@ def check_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
 
 
 def is_color(opened: ImageSource, shape: tuple[int, ...], rgb: bool | None) -> bool:
-    """Return whether the last axis holds colors: as the caller or the file says, else by its length."""
+    """Return whether the last axis holds colors: by the argument or the file, else by its length."""
     if rgb is not None or opened.axes is not None:
         return bool(rgb) if rgb is not None else opened.axes is not None and opened.axes.endswith("s")
     shortest = 4 if dtype_of(opened.levels[0]) == np.uint8 else 30
@@ -59,9 +59,9 @@ def checked_channel_axis(
     shape
         Of its finest level.
     rgb, channel_axis
-        What the caller says, or None.
+        The caller's argument, or None.
     has_channels
-        Whether the caller names channels: then a short last axis is theirs.
+        Whether the caller selects channels: a short last axis is then taken for them.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def _channel_axis(
             axis = operator.index(channel_axis)
         except TypeError as error:
             raise ImageError(
-                f"The channel axis {in_words(channel_axis)} is no whole number: count axes from 0."
+                f"The channel axis {in_words(channel_axis)} is not a whole number: count axes from 0."
             ) from error
         if not -len(shape) <= axis < len(shape):
             raise ImageError(f"There is no axis {axis} in an image of shape {shape}: name another one.")
@@ -143,23 +143,23 @@ def is_short(shape: Sequence[int]) -> bool:
 
 
 def checked_channels(channels: Sequence[int] | None, count: int, shown: Sequence[int], *, rgb: bool) -> tuple[int, ...]:
-    """Return the channels that count.
+    """Return the selected channels.
 
     Parameters
     ----------
     channels
-        What the caller says, or None.
+        The caller's argument, or None.
     count
-        How many there are.
+        Number of channels.
     shown
-        Those that the file shows first, or nothing.
+        Default channels of the file, or empty.
     rgb
         Whether they are colors.
 
     Raises
     ------
     ImageError
-        They are no numbers, none, more than three, or not there.
+        They are not numbers, more than three, empty, or do not exist.
     """
     if channels is None:
         return tuple(shown) or tuple(range(count if rgb else min(count, MAX_CHANNELS)))
@@ -219,18 +219,18 @@ def _is_reasonable(sizes: Sequence[float], count: int) -> bool:
 
 
 def checked_nodata(nodata: Any) -> float:
-    """Return the value of pixels that hold nothing.
+    """Return the value of pixels without data.
 
     Raises
     ------
     ImageError
-        It is no number.
+        It is not a number.
     """
     try:
         return float(nodata)
     except (TypeError, ValueError, OverflowError) as error:
         raise ImageError(
-            f"The nodata value {in_words(nodata)} is no number of a pixel: give one, or leave it out."
+            f"The nodata value {in_words(nodata)} is not a number: give the value of empty pixels, or leave it out."
         ) from error
 
 
@@ -240,7 +240,7 @@ def checked_gamma(gamma: Any, channels: int) -> float | tuple[float, ...]:
     Raises
     ------
     ImageError
-        It is no number above 0, or there are not as many as channels.
+        It is not a number above 0, or their number is not that of the channels.
     """
     try:
         powers = np.atleast_1d(np.asarray(gamma, np.float64))
@@ -270,7 +270,7 @@ def checked_limits(limits: Sequence[Any], channels: int) -> tuple[tuple[float, f
 
 
 def colors_from_hex(names: Sequence[str]) -> tuple[tuple[float, float, float], ...]:
-    """Turn "RRGGBB", with or without a hash, into numbers; white where it is none."""
+    """Convert "RRGGBB", with or without a hash, to numbers; white for anything else."""
     found = []
     for name in names:
         digits = name.lstrip("#")[:6]

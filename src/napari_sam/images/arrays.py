@@ -45,13 +45,13 @@ def opened_array(image: Any) -> ImageSource:
 
 
 def _named(levels: tuple[ArrayLike, ...]) -> ImageSource:
-    """Return levels with the letters of their axes, where the arrays name them."""
+    """Return levels with the letters of their axes, if the arrays name them."""
     axes, guessed = named_axes(names_of_array(levels[0]), len(levels[0].shape))
     return ImageSource(levels, axes, guessed_axes=guessed)
 
 
 def values_of(block: Any) -> NDArray[Any]:
-    """Return a block that was read as a numpy array; masked pixels are NaN, in float32, where there are some."""
+    """Return a block as a numpy array; with masked pixels it is float32, and they are NaN."""
     if not isinstance(block, np.ndarray) and hasattr(block, "compute"):
         block = block.compute()  # numpy would take the data of a masked block of dask without its mask.
     elif not isinstance(block, np.ndarray) and hasattr(block, "variable") and hasattr(block, "values"):
@@ -69,29 +69,29 @@ def is_masked(array: Any) -> bool:
 
 
 def _readable(array: Any) -> ArrayLike:
-    """Return an array that can be sliced and turned into numpy."""
+    """Return an array that can be sliced and converted to numpy."""
     if hasattr(array, "detach") and hasattr(array, "cpu"):
         return _from_torch(array)
     if hasattr(array, "shape") and hasattr(array, "dtype") and _has_numpy_type(array):
-        if any(length != length for length in array.shape):  # NaN: dask does not know it yet.
+        if any(length != length for length in array.shape):  # NaN: unknown to dask.
             raise ImageError(
                 f"The lengths of the image's axes are not known, {tuple(array.shape)}: call compute_chunk_sizes() on "
                 "the dask array first."
             )
         return cast(ArrayLike, array)
     if array is None or isinstance(array, (str, bytes, Path, dict, set)):
-        raise ImageError(f"A {type(array).__name__} is no image: give an array, or the path of an image.")
+        raise ImageError(f"A {type(array).__name__} is not an image: give an array, or the path of an image.")
     try:
         return np.asarray(array)
-    except Exception as error:  # Each library has its own.
+    except Exception as error:  # Libraries raise different exceptions.
         raise ImageError(
-            f"The image, of type {type(array).__name__}, cannot be turned into an array ({first_line(error)}): give a "
+            f"The image, of type {type(array).__name__}, cannot be converted to an array ({first_line(error)}): give a "
             "numpy array, with rows of equal length."
         ) from error
 
 
 def _from_torch(tensor: Any) -> ArrayLike:
-    """Return a torch tensor as numpy array, in the same memory where it lies on the processor."""
+    """Return a torch tensor as numpy array, without a copy if it is in the memory of the processor."""
     try:
         plain = tensor.detach().cpu()
         if plain.layout is not None and str(plain.layout) != "torch.strided":

@@ -13,12 +13,12 @@ Factors = tuple[float, ...]
 
 
 def level_factors(opened: ImageSource) -> tuple[Factors, ...]:
-    """Return how many pixels of the finest level one pixel of each level covers, along every axis.
+    """Return the downsampling factors of each level along every axis.
 
     Raises
     ------
     ImageError
-        The levels are no pyramid: their axes or types differ, or they do not shrink from one to the next.
+        The levels are not a pyramid: their axes or types differ, or one is larger than the one before it.
     """
     first = opened.levels[0]
     shapes = [tuple(int(length) for length in level.shape) for level in opened.levels]
@@ -62,8 +62,8 @@ def coarsest_level(factors: Sequence[Factors], steps: Mapping[int, float]) -> in
 def inferred_factors(shapes: Sequence[tuple[int, ...]]) -> tuple[Factors, ...]:
     """Return the downsampling factors that the shapes of the levels allow.
 
-    Writers cut, round or round up odd lengths, so lengths alone leave a choice: a whole factor that is common to all
-    axes that shrink comes first, the same step as between the levels before, and else the ratio of the lengths.
+    Writers cut, round or round up odd lengths, so the factors are ambiguous. A whole factor that all shrinking axes
+    have in common is preferred, at first the step between the levels before; the last choice is the ratio of lengths.
     """
     finest = shapes[0]
     found: list[Factors] = [(1.0,) * len(finest)]
@@ -94,5 +94,5 @@ def _nearest_whole(fine: int, coarse: int) -> float:
 
 
 def _fits(fine: int, coarse: int, factor: float) -> bool:
-    """Say whether an axis may have been shortened by a factor and its length cut or rounded up."""
+    """Return whether a length can be that of an axis shortened by a factor, cut or rounded up."""
     return abs(fine / factor - coarse) < 1

@@ -1,4 +1,4 @@
-"""Opening images of any size: which arrays hold the pixels, and what the file says of them."""
+"""Open images of any size: find the reader of a file or store."""
 
 from __future__ import annotations
 
@@ -36,12 +36,11 @@ def open_image(image: str | Path, *, as_labels: bool = False) -> ImageSource:
         OME-Zarr image, an .npy file, a picture (.png, .jpg, .gif ...), with rasterio anything that GDAL reads
         (.vrt, .jp2 ...); or the URL of a zarr.
     as_labels
-        Whether the stored numbers are labels: those of a palette are then returned as they are, instead of the colors
-        that they stand for.
+        Whether the stored numbers are labels. Indices of a palette are then returned instead of its colors.
 
     Returns
     -------
-    Opened
+    ImageSource
         The arrays of all levels. Palettes, inks, luminance and chroma are RGB, gray with an opacity is gray, images
         with an orientation are upright, and frames of an animation are the first axis. TIFFs of up to 64 MiB and
         pictures are read at once, everything else when it is sliced.
@@ -49,9 +48,8 @@ def open_image(image: str | Path, *, as_labels: bool = False) -> ImageSource:
     Raises
     ------
     ImageError
-        There is nothing, it holds no image or an unknown format, parts of it are missing, it is a pipe or device, it
-        refers to files outside its folder (see `docs/large_data.md`), or the levels of its pyramid are not those of
-        one image.
+        It is missing, a pipe or a device, not an image or of an unknown format, parts of it are missing, it refers to
+        files outside its folder (see `docs/large_data.md`), or its levels do not belong to one image.
     """
     text = str(image)
     path = Path(image)
@@ -90,13 +88,13 @@ def _open_raster(path: Path) -> ImageSource:
         return open_by_gdal(path)
     except ImageError:
         if path.suffix.lower() in PHOTO_SUFFIXES:
-            with suppress(Exception):  # Then what GDAL said counts.
+            with suppress(Exception):  # Then the error of GDAL is raised.
                 return open_picture(path)
         raise
 
 
 def _reason(where: str, error: Exception) -> str:
-    """Return the sentence that tells why nothing could be opened, and what to do."""
+    """Return the error message: the reason, and what to do."""
     first = first_line(error)
     if type(error).__name__ == "UnknownCodecError":
         return f"{where} is compressed in a way that is not known here ({first}): write it anew with zstd or blosc."

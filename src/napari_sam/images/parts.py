@@ -1,4 +1,4 @@
-"""The other files that an image consists of: of an OME-TIFF of several files, and of a virtual raster."""
+"""The other files of an image: of an OME-TIFF in several files, and of a virtual raster."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from napari_sam.images.tiff.ome_xml import metadata_file
 def parts_of(path: Path) -> list[Path]:
     """Return the files beside an image file from which its pixels or their description are read.
 
-    An image that cannot be read has none: whoever opens it says what is wrong.
+    Empty for an image that cannot be read: opening it raises the error.
     """
     found: set[Path] = set()
-    with suppress(Exception):  # Each library has its own.
+    with suppress(Exception):  # Libraries raise different exceptions.
         if path.is_file():
             found.update(_parts_of_ome_tiff(path) if is_tiff(path) else sources_of(path))
     return sorted(found - {path})

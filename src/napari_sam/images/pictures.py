@@ -1,4 +1,4 @@
-"""Pictures that Pillow reads, .png, .jpg and their like: in their colors, upright, with all of their frames."""
+"""Read pictures with Pillow (.png, .jpg and similar): in their colors, upright, with all frames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_sam.images.source import ImageSource
 if TYPE_CHECKING:
     from PIL import Image
 
-# Formats that are pixels and nothing else: to read PostScript and Windows metafiles, Pillow runs other programs.
+# Formats that contain pixels only. For PostScript and Windows metafiles Pillow would run other programs.
 FORMATS = (
     "AVIF",
     "BLP",
@@ -58,16 +58,16 @@ FORMATS = (
     "XPM",
     "XVTHUMB",
 )
-# Formats of which the frames follow each other in time; elsewhere they are layers, sizes or views of one picture.
+# Formats whose frames are a sequence in time; in others they are layers, sizes or views of one picture.
 ANIMATED = ("AVIF", "FLI", "GIF", "IM", "PNG", "SPIDER", "WEBP")
-# Modes that have no opacity, and those that have one: of a palette or of a color that counts as transparent.
+# Modes without an opacity channel, and those that can have one: by a palette or a transparent color.
 OPAQUE_MODES = {"P": "RGBA", "RGB": "RGBA", "L": "LA", "1": "LA"}
-# How Pillow reads 16 bits a sample of colors, of which it keeps eight.
+# Raw modes of 16-bit colors, of which Pillow keeps eight bits.
 DEEP = re.compile(r"^(RGB|RGBA|RGBX|CMYK|LA);16[BLNS]$")
 
 
 def open_picture(path: Path, formats: Sequence[str] = FORMATS, *, as_labels: bool = False) -> ImageSource:
-    """Read a file that Pillow knows.
+    """Read a file in a format of Pillow.
 
     Frames of an animation become the first axis. Of other files with several pictures the first one is read: that
     is what viewers show of the views of an MPO, of the layers of a PSD, and of the sizes of an icon.
@@ -96,7 +96,7 @@ def open_picture(path: Path, formats: Sequence[str] = FORMATS, *, as_labels: boo
 
 
 def pixels_of(image: Image.Image) -> tuple[NDArray[Any], str]:
-    """Return the pixels of a picture of Pillow as they are seen, and their axes: "yx" or "yxs"."""
+    """Return the displayed pixels of a Pillow picture, and their axes: "yx" or "yxs"."""
     transparent = image.info.get("transparency")
     if image.mode in ("L", "I;16") and isinstance(transparent, int):
         return _without_value(image, transparent), "yx"
@@ -122,7 +122,7 @@ def pixels_of(image: Image.Image) -> tuple[NDArray[Any], str]:
 
 
 def _without_value(image: Image.Image, transparent: int) -> NDArray[Any]:
-    """Return gray pixels, NaN where they have the value that counts as transparent.
+    """Return gray pixels, NaN for those of the transparent value.
 
     The value is as stored, and Pillow spreads gray of 2 and 4 bits over 8 without it.
     """
@@ -134,7 +134,7 @@ def _without_value(image: Image.Image, transparent: int) -> NDArray[Any]:
 
 
 def _without_opacity(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Return gray pixels with opacity as gray alone; NaN where they are fully transparent."""
+    """Return gray pixels with opacity as gray only; NaN for fully transparent ones."""
     is_opaque = bool((pixels[..., 1] == np.iinfo(pixels.dtype).max).all())
     return pixels[..., 0] if is_opaque else transparent_gray(pixels.dtype)(pixels)
 
@@ -145,7 +145,7 @@ def _frames_of(path: Path, image: Image.Image) -> tuple[NDArray[Any], str]:
     if count == 1:
         return _deep_pixels(path, image) if _is_deep(image) else pixels_of(image)
     if _is_deep(image):
-        raise ImageError(f"{path} is an animation of 16-bit colors, which is not read: save it as a TIFF stack.")
+        raise ImageError(f"{path} is an animation of 16-bit colors, which is not supported: save it as a TIFF stack.")
     from PIL import Image
 
     most = Image.MAX_IMAGE_PIXELS
@@ -161,7 +161,7 @@ def _frames_of(path: Path, image: Image.Image) -> tuple[NDArray[Any], str]:
 
 
 def _stacked(frames: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], str]:
-    """Stack frames in the form that holds all: some can be gray, some have an opacity, and some be smaller."""
+    """Stack frames of different kinds: gray or color, with or without opacity, of different sizes."""
     height, width = (max(frame.shape[axis] for frame in frames) for axis in (0, 1))
     frames = [
         np.pad(frame, ((0, height - frame.shape[0]), (0, width - frame.shape[1]), *((0, 0),) * (frame.ndim - 2)))
@@ -208,7 +208,7 @@ def _deep_pixels(path: Path, image: Image.Image) -> tuple[NDArray[Any], str]:
     elif image.format == "PPM":
         pixels = _deep_ppm(path, image)
     else:
-        raise ImageError(f"{path} has 16-bit colors, which are not read from {image.format}: save it as TIFF or PNG.")
+        raise ImageError(f"{path} has 16-bit colors, unsupported in {image.format}: save it as TIFF or PNG.")
     if pixels.ndim == 3 and pixels.shape[-1] in (1, 2):
         return (_without_opacity(pixels) if pixels.shape[-1] == 2 else pixels[..., 0]), "yx"
     return pixels, "yx" if pixels.ndim == 2 else "yxs"
@@ -219,12 +219,10 @@ def _deep_ppm(path: Path, image: Image.Image) -> NDArray[np.uint16]:
     content = path.read_bytes()
     header = re.match(rb"P6(?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+\d+\s", content)
     if header is None:
-        raise ImageError(f"{path} has more than 8 bits a color as text, which is not read: save it as TIFF or PNG.")
+        raise ImageError(f"{path} has more than 8 bits a color, unsupported as text: save it as TIFF or PNG.")
     stored = np.frombuffer(content, ">u2", 3 * image.width * image.height, header.end())
     return stored.reshape(image.height, image.width, 3).astype(np.uint16)
 
 
 def _too_large(path: Path) -> ImageError:
-    return ImageError(
-        f"{path} has more pixels than such files are read with, which is at once: save it as a tiled .tif."
-    )
+    return ImageError(f"{path} is too large, since files of this format are read as a whole: save it as a tiled .tif.")

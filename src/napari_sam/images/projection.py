@@ -1,4 +1,4 @@
-"""Projection: several planes of a volume seen as one, as viewers show thick slices."""
+"""Projection: several planes of a volume combined into one, as thick slices in viewers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PART_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """How many planes on either side of the one in view are seen, and how they become one.
+    """A thick slice: the planes on either side of the current one, and how they are combined.
 
     Parameters
     ----------
@@ -44,12 +44,12 @@ class Projection:
             raise ImageError(f"There is no projection {unknown[0]!r}: use {', '.join(get_args(Mode))}.")
 
     def span(self, axis: int, at: int, length: int) -> range:
-        """Return the planes that are seen where the plane `at` of an axis of `length` is in view."""
+        """Return the planes of the thick slice around the plane `at` of an axis of `length`."""
         return slab_planes(at, self.before[axis], self.after[axis], length)
 
 
 def slab_planes(at: float, before: float, after: float, length: int) -> range:
-    """Return the planes of an axis that a thick slice shows, at least one.
+    """Return the planes of a thick slice along an axis, at least one.
 
     Rounded as napari does, half to even, so that the same planes are seen.
 
@@ -71,7 +71,7 @@ def slab_planes(at: float, before: float, after: float, length: int) -> range:
 def project(
     read: Callable[[range], NDArray[Any]], planes: range, modes: Sequence[Mode], middle: NDArray[Any] | None = None
 ) -> NDArray[Any]:
-    """Project planes into one, reading a part of them at a time.
+    """Combine planes into one, reading some of them at a time.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def _reduced(block: NDArray[Any], mode: Mode) -> NDArray[Any]:
 
 
 def _wide(dtype: np.dtype[Any], mode: Mode) -> Any:
-    """Return the type that sums are counted in, as in numpy, or None to leave it to the operation."""
+    """Return the type of sums, as in numpy, or None for that of the operation."""
     if mode != "sum":
         return None
     return {"b": np.int64, "i": np.int64, "u": np.uint64}.get(dtype.kind)

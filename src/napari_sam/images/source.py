@@ -1,4 +1,4 @@
-"""What an opened image is: its arrays, and what the file says of them."""
+"""ImageSource: the arrays and the metadata of an opened image."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from napari_sam.errors import ImageError
 from napari_sam.images.axes.georeference import Georeference
 from napari_sam.images.axes.units import in_one_unit, unit_name
 
-# A tile, strip or chunk is decoded as a whole, however little of it is wanted.
+# A tile, strip or chunk is always decoded as a whole.
 MAX_CHUNK_BYTES = 4 * 2**30
 WRITE_ANEW = "write the pyramid anew from its finest level"
 
 
 class ArrayLike(Protocol):
-    """What an image must offer: numpy, zarr, dask and tensorstore arrays all do."""
+    """Interface of image arrays, such as those of numpy, zarr, dask and tensorstore."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -33,38 +33,37 @@ class ArrayLike(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageSource:
-    """An image file or store: opened, not read.
+    """An image file or store that is open, with pixels not yet read.
 
     Parameters
     ----------
     levels
         Finest first, each sliced lazily; with the same number of axes and the same type.
     axes
-        One letter for each axis of the arrays, out of "tczyx" and s, colour samples, the last; never both c and s.
-        None where that is unknown.
+        One letter for each axis of the arrays, out of "tczyx", and s for color samples as last axis; never both c and
+        s. None if they are unknown.
     spacing
-        Step from one pixel of the finest level to the next along each axis, negative where the axis runs backwards; or
-        None.
+        Step from one pixel of the finest level to the next along each axis, negative for a reversed axis; or None.
     unit
         Of the space axes, or None.
     factors
-        How many pixels of the finest level one of each level covers along each axis; None: as the shapes say.
+        Downsampling factor of each level along each axis; None to infer it from the shapes.
     windows
-        Contrast limits of each channel that the file suggests, or nothing.
+        Contrast limits of each channel suggested by the file, or empty.
     colors, channel_names
-        Of each channel, "RRGGBB" and a word, or nothing.
+        Color ("RRGGBB") and name of each channel, or empty.
     nodata
-        The value of pixels that hold nothing, or None.
+        Value of pixels without data, or None.
     georeference
-        Where on the earth the image lies, or None.
+        Position of the image on the earth, or None.
     origin
         Center of the first pixel along each axis, in the unit of the spacing; None for 0 everywhere.
     time_unit
         Of the time axis, or None.
     guessed_axes
-        Letters of `axes` that the file itself does not use: they stand for axes that it does not name.
+        Letters of `axes` that are guesses, for axes without a known name in the file.
     shown_channels
-        Which channels a viewer shows first, as red, green and blue, or nothing: the first ones.
+        Channels to show at first, as red, green and blue; empty for the first ones.
     """
 
     levels: tuple[ArrayLike, ...]
@@ -84,46 +83,45 @@ class ImageSource:
 
 
 def checked(opened: ImageSource, where: str | Path, advice: str = WRITE_ANEW) -> ImageSource:
-    """Refuse levels that are not those of one image.
+    """Refuse levels that do not belong to one image.
 
     Raises
     ------
     ImageError
-        The pixels are no numbers, or are stored in pieces of more than 4 GiB; a level has other axes or another type
-        than the finest, is larger than the one before it, or is of another form.
+        The pixels are not numbers, or are stored in chunks of more than 4 GiB; a level has other axes or another type
+        than the finest one, is larger than the one before it, or has another aspect ratio.
     """
     first, *coarser = opened.levels
     if np.dtype(first.dtype).kind not in "buif":
         raise ImageError(
-            f"Pixels of type {first.dtype} are no image, and {where} holds such: give whole or real numbers."
+            f"{where} has the unsupported pixel type {first.dtype}: use an integer or floating-point image."
         )
     for level in opened.levels:
         piece = math.prod(getattr(level, "chunks", None) or ()) * np.dtype(level.dtype).itemsize
         if piece > MAX_CHUNK_BYTES:
             raise ImageError(
-                f"{where} is stored in pieces of {piece / 2**30:.0f} GiB, which cannot be read in parts: save it with "
+                f"{where} is stored in chunks of {piece / 2**30:.0f} GiB, which cannot be read in parts: save it with "
                 "smaller tiles or chunks."
             )
     before = first
     for number, level in enumerate(coarser, 1):
-        shapes = f"level {number} of {where} has shape {tuple(level.shape)}"
+        shapes = f"Level {number} of {where} has shape {tuple(level.shape)}"
         if len(level.shape) != len(first.shape) or np.dtype(level.dtype) != np.dtype(first.dtype):
             raise ImageError(
-                f"The {shapes} and type {level.dtype}, and level 0 has {tuple(first.shape)} and {first.dtype}: "
-                f"{advice}."
+                f"{shapes} and type {level.dtype}, and level 0 has {tuple(first.shape)} and {first.dtype}: {advice}."
             )
         if any(short > long for short, long in zip(level.shape, before.shape, strict=True)):
-            raise ImageError(f"The {shapes}, which is larger than the one before it, {tuple(before.shape)}: {advice}.")
+            raise ImageError(f"{shapes}, which is larger than the one before it, {tuple(before.shape)}: {advice}.")
         if not fits(first.shape, level.shape, opened.axes, opened.factors[number] if opened.factors else None):
-            raise ImageError(f"The {shapes}, which is not that of {tuple(first.shape)} made smaller: {advice}.")
+            raise ImageError(f"{shapes}, which is not a smaller copy of {tuple(first.shape)}: {advice}.")
         before = level
     return opened
 
 
 def fits(fine: Sequence[int], coarse: Sequence[int], axes: str | None, factors: Sequence[float] | None = None) -> bool:
-    """Say whether a level can be another one made smaller: as is stated, or by one factor along rows and columns.
+    """Return whether a level can be a smaller copy of another: by given factors, or one along rows and columns.
 
-    Lengths are cut, rounded or rounded up by those who write pyramids, so all that is asked is less than a pixel.
+    Writers of pyramids cut, round or round up lengths, so a difference of less than a pixel is allowed.
     """
     if 0 in coarse and 0 not in fine:
         return False
@@ -149,7 +147,7 @@ def calibrated(
     Parameters
     ----------
     opened
-        Its axes are known.
+        An image with known axes.
     scale, origin, units
         One entry for each axis, in the file's own units.
     """

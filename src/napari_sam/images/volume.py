@@ -47,46 +47,46 @@ PRIMARIES = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Volume:
-    """An image of any number of axes, read plane by plane and box by box, from its own levels where it has some.
+    """An image of any number of axes, read by plane and box, from the coarsest sufficient level of a pyramid.
 
     Parameters
     ----------
     levels
-        The pixels, finest level first: anything that can be sliced.
+        Arrays of the pixels, finest level first: anything that can be sliced.
     factors
-        For each level, how many level-0 pixels one of its pixels covers along each axis, channels not counted.
+        Downsampling factor of each level along each axis, channels not counted.
     spacing
         Size of a pixel along each axis, in any common unit, channels not counted.
     rgb
-        Whether the channel axis holds the colours of a photograph.
+        Whether the channel axis holds the colors of a photograph.
     channel_axis
-        The array axis that holds colours or channels and does not count as an axis of the volume, or None.
+        Array axis of colors or channels, which is not an axis of the volume; or None.
     channels
-        Which channels count, in this order.
+        Channels to use, in this order.
     windows
-        Contrast limits of every channel that the file itself suggests, or nothing.
+        Contrast limits of every channel suggested by the file, or empty.
     colors
-        (red, green, blue) from 0 to 1 of every channel that the file itself suggests, or nothing.
+        (red, green, blue), 0 to 1, of every channel as suggested by the file, or empty.
     nodata
-        The value of pixels that hold nothing, or None; NaN and infinite ones hold nothing anyway.
+        Value of pixels without data, or None. NaN and infinite pixels never count as data.
     georeference
-        Where a map would show the image, or None.
+        Position of the image on the earth, or None.
     axes
-        One letter for each axis, channels not counted, where the file names them.
+        One letter for each axis, channels not counted; None if the file does not name them.
     unit
-        Of the spacing, where the file says it.
+        Unit of the spacing, or None.
     scale
-        Step from one pixel to the next along each axis, channels not counted: as `spacing`, but time has its own
-        step, and it is negative where an axis runs backwards. None where it is unknown.
+        Step from one pixel to the next along each axis, channels not counted: like `spacing`, but with the step of
+        time, and negative for reversed axes. None if it is unknown.
     origin
         Center of the first pixel along each axis, channels not counted, in the same unit; None for 0 everywhere.
     time_unit
-        Of the step of the time axis, where the file says it.
+        Unit of the time axis, or None.
     axis_names
-        The letter by which the file names each axis, channels not counted, and "?" for an axis without a name; None
-        where it names none.
+        Letter of each axis in the file, channels not counted, with "?" for an axis without a known name; None if the
+        file names no axes.
     projection
-        How several planes are seen as one, or None where each is seen alone.
+        Combination of several planes into one, or None for single planes.
     """
 
     levels: tuple[ArrayLike, ...]
@@ -126,25 +126,24 @@ class Volume:
         image
             A numpy, zarr, dask or tensorstore array, a torch tensor, a picture of Pillow, a sequence of arrays from
             fine to coarse, or the path or URL of a file or store (see `open_image`). Masked pixels of a masked array
-            hold nothing.
+            count as pixels without data.
         rgb
-            Whether the last axis holds colours; left out, the file tells, or else it does where it has length 3 or 4
-            and the two axes before it are longer than that (longer than 30 where the pixels are not uint8).
+            Whether the last axis holds colors. By default as the file states; otherwise if its length is 3 or 4 and
+            the two axes before it are longer than that (longer than 30 for other types than uint8).
         channel_axis
-            The axis of the array that holds channels; the file tells where it can.
+            Axis of the array that holds channels; by default as the file states.
         channels
-            Which channels count, at most three; left out, those that the file calls red, green and blue, or the
-            first three.
+            Channels to use, at most three; by default red, green and blue of the file, else the first three.
         spacing
-            Size of a pixel along each axis, channels not counted; the file tells, or else all are equal.
+            Size of a pixel along each axis, channels not counted; by default that of the file, else 1.
         nodata
-            The value of pixels that hold nothing; the file tells, or else there is none.
+            Value of pixels without data; by default that of the file, if it has one.
 
         Raises
         ------
         ImageError
-            The file is missing or no image, the levels do not match, or the array is no image (complex, text, fewer
-            than two axes).
+            The file is missing or not an image, the levels do not match, or the array is not an image (complex, text,
+            fewer than two axes).
         """
         if isinstance(image, Volume):
             return image
@@ -176,7 +175,7 @@ class Volume:
         )
 
     def projected(self, projection: Projection | None) -> Volume:
-        """Return the same volume seen through another projection; pixels that were read are not shared."""
+        """Return the same volume with another projection, and a cache of its own."""
         return replace(self, projection=projection, _blocks=BlockCache(KEPT_BYTES))
 
     @property
@@ -195,13 +194,13 @@ class Volume:
 
     @property
     def plane_axes(self) -> tuple[int, int]:
-        """The row and the column axis: those that the file calls y and x, or else the last two."""
+        """The row and the column axis: those named y and x, else the last two."""
         if self.axes and {"y", "x"} <= set(self.axes):
             return self.axes.index("y"), self.axes.index("x")
         return len(self.shape) - 2, len(self.shape) - 1
 
     def calibration(self, plane: Plane | None = None) -> Calibration | None:
-        """Return the calibration of labels of the whole volume or of one plane; None where nothing is known."""
+        """Return the calibration of labels for the whole volume or one plane; None if it is unknown."""
         letters = self.axes if self.axes and set(self.axes) <= set("tczyx") else DEFAULT_LETTERS.get(len(self.shape))
         if letters is None or (self.axes is None and self.scale is None):
             return None
@@ -209,20 +208,20 @@ class Volume:
         return whole if plane is None else whole.along(plane.axes)
 
     def georeference_of(self, plane: Plane | None = None) -> Georeference | None:
-        """Return the position on the earth of labels of the whole volume or of one plane; None where they have none."""
+        """Return the georeference of labels for the whole volume or one plane; None if there is none."""
         if self.georeference is None or plane is None or plane.axes == self.plane_axes:
             return self.georeference
         return self.georeference.transposed() if plane.axes == self.plane_axes[::-1] else None
 
     @property
     def may_hold_nothing(self) -> bool:
-        """Whether there can be pixels that hold no value."""
+        """Whether there may be pixels without data."""
         is_float = self.dtype.kind == "f"
         return self.nodata is not None or is_float or self._has_opacity or is_masked(self.levels[0])
 
     @property
     def _has_opacity(self) -> bool:
-        """Whether the last of the channels is the opacity of the colors before it."""
+        """Whether the last channel is the opacity of the colors."""
         return self.rgb and self.channels == (0, 1, 2, 3)
 
     def pixel_size(self, plane: Plane) -> tuple[float, float]:
@@ -237,17 +236,17 @@ class Volume:
         Parameters
         ----------
         plane
-            Which section of the volume, in level-0 pixels.
+            Plane of the volume, in level-0 pixels.
         box
             Whole pixels of the level, inside the plane.
         level
-            Which level of the data.
+            Level of the data.
 
         Returns
         -------
         numpy.ndarray
-            Shape (rows, cols), or (rows, cols, channels), in the dtype of the array; in float32 where pixels hold
-            nothing, and those are NaN. Colors with an opacity are mixed with black, and come without it.
+            Shape (rows, cols), or (rows, cols, channels), in the dtype of the array; float32 with
+            NaN if there are pixels without data. Colors with an opacity are blended over black.
 
         Raises
         ------
@@ -267,12 +266,12 @@ class Volume:
         return without_nodata(block, self.nodata)
 
     def read_tile(self, plane: Plane, tile: Tile) -> tuple[NDArray[Any], tuple[float, float], tuple[float, float]]:
-        """Read what a tile needs from the coarsest level of the data that is fine enough for it.
+        """Read the pixels of a tile from the coarsest level that is fine enough for it.
 
         Returns
         -------
         pixels : numpy.ndarray
-            As `read` gives them.
+            As returned by `read`.
         origin : tuple of float
             (row, col) of their first edge, in level-0 pixels.
         size : tuple of float
@@ -282,7 +281,7 @@ class Volume:
         size = self._size_in(level, plane)
         rows, cols = plane.shape_in(self._shape_of(level))
         inside = self._box_in(level, plane, tile.read)
-        if inside.is_empty:  # Levels are cut instead of rounded up now and then: take their last pixels.
+        if inside.is_empty:  # Some writers cut levels instead of rounding up: use their last pixels.
             top, left = min(int(inside.top), rows - 1), min(int(inside.left), cols - 1)
             inside = Box(top, left, max(int(inside.bottom), top + 1), max(int(inside.right), left + 1))
         return self.read(plane, inside, level), (inside.top * size[0], inside.left * size[1]), size
@@ -297,12 +296,12 @@ class Volume:
         return coarsest_level(self.factors, dict(zip(plane.axes, tile.step, strict=True)))
 
     def pixels_for(self, plane: Plane, tile: Tile) -> float:
-        """Return how many pixels of the data must be read for a tile."""
+        """Return the number of pixels of the data that are read for a tile."""
         height, width = self._size_in(self.level_for(plane, tile), plane)
         return tile.read.height / height * (tile.read.width / width)
 
     def read_ahead(self, plane: Plane, tiles: Sequence[Tile]) -> None:
-        """Read what several tiles need at once, where they lie over each other and the pixels are not in memory."""
+        """Read the pixels of several overlapping tiles at once, unless they are in memory."""
         by_level: dict[int, list[Tile]] = {}
         for tile in tiles:
             by_level.setdefault(self.level_for(plane, tile), []).append(tile)
@@ -314,7 +313,7 @@ class Volume:
                 self.read(plane, inside, level)
 
     def forget(self) -> None:
-        """Forget the pixels that are kept in memory; call it after changing them in place."""
+        """Clear the cache of pixels. Call this after changing them in place."""
         self._blocks.clear()
 
     def rendering(
@@ -322,13 +321,13 @@ class Volume:
         limits: Sequence[float] | Sequence[Sequence[float]] | None = None,
         gamma: float | Sequence[float] = 1.0,
     ) -> Rendering:
-        """Return how the whole volume is stretched to 8 bits.
+        """Return the rendering of the whole volume to 8 bits.
 
         Parameters
         ----------
         limits
-            Contrast limits (low, high), or a pair for each channel; left out, they are what the file suggests, 0 and
-            255 for 8-bit RGB, and else the 0.5 and 99.5 percentiles of a few blocks spread over the volume.
+            Contrast limits (low, high), or a pair for each channel. By default those of the file, 0 and 255 for 8-bit
+            RGB, else the 0.5 and 99.5 percentiles of a few blocks spread over the volume.
         gamma
             As in napari; one for all channels, or one for each.
 
@@ -364,7 +363,7 @@ class Volume:
         return self.factors[level][plane.axes[0]], self.factors[level][plane.axes[1]]
 
     def _box_in(self, level: int, plane: Plane, box: Box) -> Box:
-        """Return the pixels of a level that a box of level-0 pixels meets."""
+        """Return the pixels of a level that intersect a box of level-0 pixels."""
         height, width = self._size_in(level, plane)
         scaled = Box(box.top / height, box.left / width, box.bottom / height, box.right / width)
         return scaled.rounded_out().intersection(Box.of_shape(plane.shape_in(self._shape_of(level))))
@@ -375,7 +374,7 @@ class Volume:
         return rows, cols
 
     def _fetch(self, array: ArrayLike, plane: Plane, box: Box, level: int) -> NDArray[Any]:
-        """Read a box of a level; the first axes of what it gives are (row, col), the last one the channels."""
+        """Read a box of a level, of shape (rows, cols) or (rows, cols, channels)."""
         shape, factors = self._shape_of(level), self.factors[level]
         index = tuple(
             min(int((at + 0.5) / factor), length - 1)
@@ -386,7 +385,7 @@ class Volume:
         return reader.read() if spans is None or self.projection is None else reader.project(spans, self.projection)
 
     def _spans(self, plane: Plane, level: int) -> dict[int, range] | None:
-        """Return which planes of a level are seen as one along each hidden axis; None where each is seen alone."""
+        """Return the planes of a level that are combined along each hidden axis; None without a projection."""
         projection = self.projection
         if projection is None or not set(projection.modes) - {"none"}:
             return None

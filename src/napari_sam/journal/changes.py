@@ -1,9 +1,11 @@
-"""Changes: what an entry does to the objects of a journal."""
+"""Change: what an entry does to the objects and classes of a journal, and the way back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,37 @@ from napari_sam.journal.patches import Patch
 
 Get = Callable[[int], LabelledObject | None]
 ReadEntry = Callable[[int], Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an entry does to rows of the table: each as it is stored, before and afterwards, or None.
+
+    Parameters
+    ----------
+    objects
+        (label, before, afterwards) of each object.
+    classes
+        (number, before, afterwards) of each class, as (name, red, green, blue).
+    """
+
+    objects: tuple[tuple[int, str | None, str | None], ...] = ()
+    classes: tuple[tuple[int, Sequence[Any] | None, Sequence[Any] | None], ...] = ()
+
+    def reversed(self) -> Change:
+        """Return the way back."""
+        return Change(
+            tuple((label, after, before) for label, before, after in self.objects),
+            tuple((number, after, before) for number, before, after in self.classes),
+        )
+
+    def back_text(self) -> str:
+        """Return the way back as JSON: what each object and class was before."""
+        data = {
+            "objects": [(label, before) for label, before, _ in self.objects],
+            "classes": [(number, before) for number, before, _ in self.classes],
+        }
+        return json.dumps({key: value for key, value in data.items() if value}, separators=(",", ":"))
 
 
 def changed_objects(entry: Entry, get: Get, read: ReadEntry) -> Iterator[tuple[int, LabelledObject | None]]:

@@ -151,17 +151,7 @@ def provenance(
     downsample
         How many pixels of the image one pixel of the screen showed, if there was a screen.
     """
-    tile = mask.tile
-    return Provenance(
-        model=encoder.predictor.name,
-        model_digest=encoder.predictor.digest,
-        level=None if tile is None else tile.level,
-        tile=None if tile is None else tile.read,
-        downsample=downsample,
-        candidate=candidate,
-        rendering=None if tile is None else encoder.rendering,
-        channels=encoder.volume.channels,
-    )
+    return encoder.provenance(mask, candidate, downsample)
 
 
 def journal_folder() -> Path:

@@ -10,8 +10,8 @@ from typing import Literal
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap
+from napari_sam.core.masks import Provenance as Provenance
 from napari_sam.core.prompts import Prompts
-from napari_sam.core.rendering import Rendering
 from napari_sam.errors import LabelsError
 from napari_sam.journal.patches import Patch, pack_bits, unpack_bits
 
@@ -36,34 +36,6 @@ class LabelClass:
     number: int
     name: str
     color: tuple[float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """How a mask was made.
-
-    Parameters
-    ----------
-    model, model_digest
-        The predictor's name, and the hash of its weights.
-    level, tile
-        Zoom step and read box of the tile that was decoded.
-    downsample
-        How many pixels of the image one pixel of the screen showed.
-    candidate
-        Which of the three it was: "small", "medium", "large", or "best".
-    rendering, channels
-        What the encoder saw.
-    """
-
-    model: str | None = None
-    model_digest: str | None = None
-    level: int | None = None
-    tile: Box | None = None
-    downsample: float | None = None
-    candidate: str | None = None
-    rendering: Rendering | None = None
-    channels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

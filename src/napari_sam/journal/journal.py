@@ -15,6 +15,7 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import LabelsError, OutputError
+from napari_sam.files.paths import exists
 from napari_sam.journal.entries import Entry, LabelClass, PackedMask, Provenance, What, class_named, defined_class, now
 from napari_sam.journal.image_identity import check_image
 from napari_sam.journal.objects import LabelledObject
@@ -392,6 +393,6 @@ def open_journal(path: Path | str) -> Journal:
         There is none, or it is damaged.
     """
     path = Path(path)
-    folder = path.parent if path.is_file() and path.name in (NAME, LINES) else path
+    folder = path.parent if path.name in (NAME, LINES) else path
     beside = folder.with_name(f"{folder.name}.journal")
-    return Journal(beside if folder.suffix != ".journal" and beside.is_dir() else folder, read_only=True)
+    return Journal(beside if folder.suffix != ".journal" and exists(beside) else folder, read_only=True)

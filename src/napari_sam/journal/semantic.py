@@ -13,6 +13,7 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.errors import LabelsError
 from napari_sam.images.lazy.levels import dtype_of
 from napari_sam.journal.objects import LabelledObject
+from napari_sam.journal.storage.object_table import ObjectView
 from napari_sam.labels.array import check_labels
 from napari_sam.labels.levels import Levels
 from napari_sam.labels.pyramid import LabelPyramid
@@ -40,8 +41,11 @@ class ClassMap:
     @classmethod
     def of(cls, objects: Iterable[LabelledObject], others: int = 0) -> ClassMap:
         """Return the classes of the objects of a journal."""
-        pairs = sorted((o.label, o.label_class.number) for o in objects if o.label_class is not None)
-        table = np.array(pairs, np.int64).reshape(-1, 2)
+        if isinstance(objects, ObjectView):
+            table = objects.class_numbers()
+        else:
+            pairs = sorted((o.label, o.label_class.number) for o in objects if o.label_class is not None)
+            table = np.array(pairs, np.int64).reshape(-1, 2)
         return cls(table[:, 0], table[:, 1], others)
 
     @property

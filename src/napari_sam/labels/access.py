@@ -1,51 +1,54 @@
-"""Access to labels that several programs, threads or stores write into: one at a time, each knowing of the others.
+"""Exclusive access to labels that several programs or threads write into, and notice of what others have written.
 
-Labels on a local disk are locked as they are, by a lock on their folder or file, so nothing is left beside them. Zarr
-arrays in one group share one lock.
+Labels on a local disk are locked by a lock on their folder or file itself, so no lock file is left behind. Zarr arrays
+in one group share one lock.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from napari_sam.errors import LabelsError
 from napari_sam.files.locks import SharedPlace
 
-# A write takes milliseconds; who holds labels for longer has stopped.
+# A write takes milliseconds: a lock that is held for longer belongs to a program that hangs.
 WAIT_SECONDS = 60.0
-# Of the coarsest times that file systems keep.
+# Nanoseconds: the coarsest resolution of times in common file systems.
 COARSE_TIME = 2 * 10**9
 ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
+# Our own attributes of a store.
+NAMESPACE = "napari-sam"
 
 
 class Access(Protocol):
-    """How the writers of the same labels take turns."""
+    """Exclusive access to labels, and a stamp that changes with every write."""
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Keep all others out; raises LabelsError where they do not end."""
+        """Keep other writers out; raises LabelsError where that takes longer than `WAIT_SECONDS`."""
         ...
 
     def stamp(self) -> object:
-        """Return what differs after any write; to be compared, and called with exclusive access."""
+        """Return a value that changes with every write; compare it with exclusive access only."""
         ...
 
     def written(self) -> object:
-        """Note a write, and return the stamp since."""
+        """Mark a write, and return the new stamp."""
         ...
 
 
 def access_of(array: Any) -> Access:
-    """Return how to write into labels: a `LabelPyramid`, a zarr array, a numpy array, or any other."""
+    """Return the access to a `LabelPyramid`, zarr array, numpy array or any other array of labels."""
     own = getattr(array, "access", None)
     if own is not None:
         found: Access = own
@@ -85,8 +88,89 @@ def exclusive_on_disk(path: Path) -> Iterator[None]:
         raise _busy(str(path)) from error
 
 
+class WriterNotes:
+    """Notes in the attributes of a store, by which its writers, also in other programs, know of each other.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    node
+        The zarr group or array whose attributes hold the notes.
+
+    Attributes
+    ----------
+    noted
+        The notes: "highest_label", and "unfinished" or "replaced" while labels are written or widened.
+    raw
+        The file that holds the attributes, as it was read last; it differs after every write of labels.
+    """
+
+    def __init__(self, path: Path, node: Any) -> None:
+        self._path, self._node = path, node
+        self.raw: bytes | None = None
+        noted = node.attrs.asdict().get(NAMESPACE)
+        self.noted: dict[str, Any] = noted if isinstance(noted, dict) else {}
+
+    def read(self) -> Literal["all", "notes"] | None:
+        """Read what another writer has noted since; return what changed: the notes, other attributes too, or None."""
+        before, self.raw = self.raw, self._read()
+        if before is None or self.raw == before:
+            return None
+        notes = _changed_notes(before, self.raw)
+        if notes is None:
+            return "all"
+        self._node.metadata.attributes[NAMESPACE] = self.noted = notes
+        return "notes"
+
+    def write(self, highest: int | None, unfinished: Sequence[slice] | None = None) -> None:
+        """Note the highest label, and the region of an unfinished write.
+
+        Raises
+        ------
+        OSError
+            The disk refuses.
+        """
+        notes: dict[str, Any] = {} if highest is None else {"highest_label": highest}
+        if unfinished is not None:
+            notes["unfinished"] = [[at.start, at.stop] for at in unfinished]
+        if notes != self.noted:
+            self._set(notes, {})
+
+    def update(self, notes: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
+        """Add notes, and set other attributes, in one write.
+
+        Raises
+        ------
+        OSError
+            The disk refuses.
+        """
+        self._set({**self.noted, **notes}, attributes)
+
+    def _set(self, notes: dict[str, Any], attributes: Mapping[str, Any]) -> None:
+        self._node.update_attributes({**attributes, NAMESPACE: notes})
+        self.noted, self.raw = notes, self._read()
+
+    def _read(self) -> bytes:
+        name = ".zattrs" if self._node.metadata.zarr_format == 2 else "zarr.json"
+        try:
+            return (self._path / name).read_bytes()
+        except OSError:
+            return b""
+
+
+def _changed_notes(before: bytes, now: bytes) -> dict[str, Any] | None:
+    """Return the notes in the metadata of a store, or None where anything else in these has changed."""
+    try:
+        old, new = json.loads(before), json.loads(now)
+        notes = [(data.get("attributes", data) if isinstance(data, dict) else {}).pop(NAMESPACE) for data in (old, new)]
+    except (ValueError, LookupError):
+        return None
+    return notes[1] if old == new and isinstance(notes[1], dict) else None
+
+
 class _DiskAccess:
-    """Labels in one array on disk; the time of a file that no write of labels changes tells of writes."""
+    """One array on disk. The stamp is the time of a metadata file, which a write of labels leaves alone otherwise."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -112,7 +196,7 @@ class _DiskAccess:
 
 
 class _MemoryAccess:
-    """Labels in memory, which several stores and threads may share."""
+    """An array in memory, which several `LabelArray`s and threads may share."""
 
     _known: dict[int, _MemoryAccess] = {}  # noqa: RUF012  One for each array, for all users.
 
@@ -149,7 +233,7 @@ class _MemoryAccess:
 
 
 class _NoAccess:
-    """Labels elsewhere, for which there are no locks."""
+    """An array elsewhere, for which there are no locks."""
 
     def exclusive(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()

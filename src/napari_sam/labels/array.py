@@ -24,10 +24,13 @@ from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.labels.regions import WritableArray as WritableArray
 from napari_sam.labels.regions import (
     blocks,
+    can_widen,
     check_whole,
     end_of,
     fitting,
+    free_numbers,
     highest_in,
+    is_used,
     loaded,
     region_of,
     wider,
@@ -58,7 +61,7 @@ class LabelSink(Protocol):
         ...
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Keep out all others that write into the same labels."""
+        """Keep other writers of the same labels out."""
         ...
 
     def read(self, plane: Plane, box: Box) -> NDArray[Any]:
@@ -81,8 +84,8 @@ class LabelArray:
     ----------
     array
         Integer labels with the volume's shape; 0 is background. A numpy, zarr or tensorstore array, or a
-        `LabelPyramid`. Read them from `LabelArray.array` again after a write: where the next free label does not fit
-        into a numpy array, a wider copy takes its place.
+        `LabelPyramid`. Read them from `LabelArray.array` after a write: where the next free label does not fit into a
+        numpy array, a wider copy replaces it.
 
     Raises
     ------
@@ -106,7 +109,7 @@ class LabelArray:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep out all that write into the same labels, here and in other programs, and know of what they wrote.
+        """Keep other writers of the same labels out, in all programs, after following what they have written.
 
         Raises
         ------
@@ -214,20 +217,20 @@ class LabelArray:
         Parameters
         ----------
         plane
-            The plane that the mask lies in.
+            The plane of the mask.
         mask
-            What to write.
+            The pixels to write.
         label
-            The value; the next free one when left out, for which the labels are given more bits where it needs them.
+            The label. By default the next free one, for which the labels are widened where it does not fit.
         overlap
-            "keep" leaves pixels of other labels alone, "overwrite" takes them, "empty" refuses the mask where there are
+            "keep" leaves pixels of other labels alone, "overwrite" replaces them, "empty" refuses a mask that covers
             any.
 
         Raises
         ------
         LabelsError
             The mask is empty, nothing of it may be written, the label does not fit the array's type, or the array
-            cannot be written to; the labels are as they were.
+            cannot be written to; the labels are unchanged.
         """
         with self.exclusive():
             value = self.next_label if label is None else label
@@ -286,12 +289,12 @@ class LabelArray:
             self._log = before
 
     def widen(self) -> None:
-        """Give the labels more bits.
+        """Give the labels 32 bits.
 
         Raises
         ------
         LabelsError
-            They have 32 already, or cannot be given more.
+            They have 32 already, or cannot be widened.
         """
         with self.exclusive():
             self._widen()
@@ -334,7 +337,7 @@ class LabelArray:
 
 
 def check_labels(array: WritableArray) -> None:
-    """Refuse an array that cannot take labels.
+    """Refuse an array that labels cannot be written into.
 
     Raises
     ------
@@ -359,7 +362,7 @@ def check_labels(array: WritableArray) -> None:
 
 
 def highest_label(array: WritableArray) -> int:
-    """Return the highest label in use; of labels that cannot be given more bits, the highest below the end of the type.
+    """Return the highest label in use; where labels cannot be widened, the highest below the end of the type.
 
     The highest number of a type, such as 255 or 65535, often marks pixels to be ignored. Of zarr arrays only the chunks
     that exist are read.
@@ -380,42 +383,5 @@ def highest_label(array: WritableArray) -> int:
     return max((highest_in(loaded(array, block), with_end=False) for block in blocks(array)), default=0)
 
 
-def can_widen(array: Any) -> bool:
-    """Return whether labels can be given more bits: in memory, or in a label pyramid; up to 32."""
-    own = getattr(array, "can_widen", None)
-    if own is not None:
-        return bool(own)
-    return isinstance(array, np.ndarray) and not isinstance(array, np.memmap) and array.dtype.itemsize < 4
-
-
-def is_used(array: WritableArray, label: int) -> bool:
-    """Return whether any pixel has a label; the whole array is searched, block by block.
-
-    Raises
-    ------
-    LabelsError
-        It cannot be read.
-    """
-    return any(bool((loaded(array, block) == label).any()) for block in blocks(array))
-
-
-def free_numbers(array: WritableArray) -> Iterator[int]:
-    """Yield the numbers from 1 to the end of the type that no pixel has; the array is searched once, block by block.
-
-    Raises
-    ------
-    LabelsError
-        The array cannot be read.
-    """
-    used: set[int] = set()
-    for block in blocks(array):
-        used.update(np.unique(loaded(array, block)).tolist())
-    yield from (number for number in range(1, end_of(dtype_of(array)) + 1) if number not in used)
-
-
 def _is_zarr(array: Any) -> TypeGuard[Any]:
     return not isinstance(array, (np.ndarray, LabelPyramid)) and type(array).__module__.partition(".")[0] == "zarr"
-
-
-# Former names of the class.
-LabelStore = LabelTarget = LabelArray

@@ -1,4 +1,4 @@
-"""Zarr arrays chunk by chunk: which chunks exist, and many of them read or written in one go, with a way back."""
+"""Chunks of zarr arrays: list them, and read or write many at once, with the values to restore after a failure."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class ChunkWrite:
     Parameters
     ----------
     level
-        Which of a list of arrays it is for.
+        Index of the array in a list of levels.
     region
-        Where it lies in that array.
+        Box of that array, inside one chunk.
     values
-        What the region is to hold; one axis for each of the array, of the region's lengths.
+        New values, with the shape of the region.
     """
 
     level: int
@@ -41,14 +41,14 @@ class ChunkWrite:
 
 
 Rebuild = Callable[[int, Region, Exception], NDArray[Any]]
-"""What to take for a chunk that cannot be read: level, the chunk's region and the error; it may raise."""
+"""Return a substitute for a chunk that cannot be read, from level, region and error; it may raise instead."""
 
 Known = dict[tuple[int, ...], NDArray[Any]]
-"""Whole chunks that were just read, by `key_of`."""
+"""Whole chunks in memory, by `key_of`."""
 
 
 def key_of(level: int, whole: Region) -> tuple[int, ...]:
-    """Return what a chunk is found by in `Known`."""
+    """Return the key of a chunk in `Known`."""
     return (level, *(at.start for at in whole))
 
 
@@ -91,7 +91,7 @@ def write(writes: Sequence[tuple[ZarrArray, Region, NDArray[Any]]]) -> None:
 
 
 def stage(writes: Sequence[tuple[ZarrArray, Region, NDArray[Any]]]) -> list[Staged]:
-    """Write whole chunks beside their places, or right into them where they are no files of the plain kind.
+    """Write whole chunks to temporary files, or to their final place where `zstd_level` is None.
 
     zarr's own write of several chunks fails at the first one while the others go on in the background, where they
     would undo what is put back; here all have ended before an error is raised.
@@ -127,9 +127,9 @@ def apply(
     rebuild: Rebuild,
     known: Known | None = None,
 ) -> None:
-    """Write into chunks, no two times into one; what holds its values already is not written.
+    """Write into chunks, at most once into each; a chunk that has the values already is not written.
 
-    All new chunks are on the disk before the first one is put in its place, so a full disk changes nothing. That holds
+    All new chunks are on the disk before the first one replaces an old one, so a full disk changes nothing. That holds
     for chunks that are plain files; those of other stores and codecs are written one batch after the other.
 
     Parameters
@@ -137,13 +137,13 @@ def apply(
     levels
         The arrays.
     writes
-        What to write.
+        New values.
     way_back
-        Gets the writes that undo this, each before its chunk is touched.
+        The writes that restore the old values are appended to it, each before its chunk changes.
     rebuild
-        Stands in for chunks that cannot be read.
+        Returns a substitute for a chunk that cannot be read.
     known
-        Chunks that are not read again; those that are written to are taken out of it.
+        Chunks that need not be read again; chunks that change are removed from it.
 
     Raises
     ------

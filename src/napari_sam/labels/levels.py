@@ -1,4 +1,4 @@
-"""Levels: arrays that are samples of each other, written together or not at all."""
+"""Levels: zarr arrays of one label image at several resolutions, written together or not at all."""
 
 from __future__ import annotations
 
@@ -12,28 +12,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import LabelsError
+from napari_sam.files.zarr_writes import no_write_goes_on
 from napari_sam.labels import chunks
 from napari_sam.labels.chunk_files import name_of, remove_all_leftovers, remove_leftovers
 from napari_sam.labels.chunks import ChunkWrite
+from napari_sam.labels.multiscales import like
 from napari_sam.labels.regions import Region, highest_in, intersection, one_line, relative
 
 if TYPE_CHECKING:
+    import zarr
+
     from napari_sam.labels.chunk_files import ZarrArray
 
 
 class Levels:
     """Zarr arrays of which each coarser one holds every n-th pixel of the next finer one, starting with the first.
 
-    The finest one counts and the others follow. A write changes the chunks under its box and no others, all at the end,
-    the finest level last, and puts back what it changed where it fails halfway. A damaged chunk of a coarse level is
-    made anew from finer ones when something is written into it.
+    The finest level is authoritative. A write changes only the chunks under its box, all of them at the end and the
+    finest level last; where it fails halfway it restores what it changed. A damaged chunk of a coarse level is rebuilt
+    from finer ones when something is written into it.
 
     Parameters
     ----------
     arrays
-        Whole numbers, finest first.
+        Integer arrays, finest first.
     steps
-        For every level but the first, which whole step along each axis of the level before leads to it.
+        For every level but the first, the sampling step along each axis of the level before.
     """
 
     def __init__(self, arrays: Sequence[ZarrArray], steps: Sequence[Sequence[int]] = ()) -> None:
@@ -45,32 +49,32 @@ class Levels:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the finest level."""
+        """Shape of the finest level."""
         return tuple(self.arrays[0].shape)
 
     def write(self, region: Region, block: NDArray[Any]) -> None:
-        """Write a region of the finest level, and what the others show of it.
+        """Write a region of the finest level, and its samples in the other levels.
 
         Raises
         ------
         LabelsError
-            The store cannot be read or written to. All is as it was then, unless the message says otherwise: the next
-            write puts that back first.
+            The store cannot be read or written to. The labels are unchanged, unless the message says otherwise: then
+            the next write restores them first.
         """
         self.settle()
         writes = sorted(self._writes(region, block), key=lambda write: -write.level)
         try:
             chunks.apply(self.arrays, writes, self._way_back, self._rebuilt, self._known)
         except Exception as error:
-            state = "are as they were" if self._take_back() else "are half written, which the next write mends first"
+            state = "are as they were" if self._take_back() else "are half written, which the next write repairs first"
             raise error if isinstance(error, LabelsError) else not_written(error, state) from error
         self._way_back.clear()
 
     @contextmanager
     def reusing_chunks(self) -> Iterator[None]:
-        """Let a `write` in this block do without reading the chunks again that `read_box` has read in it.
+        """Keep the chunks that `read_box` reads in this block, so that a `write` in it does not read them again.
 
-        Needs exclusive access from the beginning of the block to its end, or what others write meanwhile is lost.
+        Needs exclusive access throughout the block: writes of others in between would be lost.
         """
         self._depth, self._thread = self._depth + 1, threading.get_ident()
         try:
@@ -88,12 +92,12 @@ class Levels:
         LabelsError
             A chunk cannot be read.
         """
-        # Another thread may read without exclusive access: what it has read may be old when it is here.
+        # Another thread may read without exclusive access, so its chunks may be outdated when they are stored.
         keeps = self._depth > 0 and self._thread == threading.get_ident()
         return self.content(0, region, self._known if keeps else None)
 
     def settle(self) -> None:
-        """Put back what is left of a write that failed.
+        """Restore what a failed write left changed.
 
         Raises
         ------
@@ -104,7 +108,7 @@ class Levels:
             raise LabelsError("The disk still takes no labels: make space on it or check its permissions, then go on.")
 
     def repair(self, region: Region) -> None:
-        """Make the coarser levels agree with the finest one in a region of that.
+        """Make the coarser levels agree with a region of the finest one.
 
         Raises
         ------
@@ -120,13 +124,13 @@ class Levels:
                     raise not_written(error, "their coarser levels are not mended") from error
 
     def sweep(self, region: Region) -> None:
-        """Remove the files that a program which was killed left while it wrote a region."""
+        """Remove the temporary files that a killed program left while it wrote a region."""
         for level, shown in self._footprint(region):
             for whole in chunks.chunks_under(self.arrays[level], shown):
                 remove_leftovers(self.arrays[level], whole)
 
     def remove_leftovers(self) -> None:
-        """Remove the files that programs which were killed left anywhere; needs exclusive access."""
+        """Remove all temporary files that killed programs left; needs exclusive access."""
         for array in self.arrays:
             remove_all_leftovers(array)
 
@@ -156,6 +160,22 @@ class Levels:
                 for region, block in zip(batch, blocks, strict=True)
             ]
 
+    def copies(self, group: zarr.Group, names: Sequence[str], dtype: np.dtype[Any]) -> tuple[ZarrArray, ...]:
+        """Copy the chunks that were ever written into new arrays of another type in a group, and return these.
+
+        Raises
+        ------
+        LabelsError, OSError
+            A chunk of the finest level cannot be read, or the disk refuses.
+        """
+        copies = []
+        for level, name in enumerate(names):
+            with no_write_goes_on():
+                copies.append(like(group, name, self.arrays[level], dtype))
+            for written in self.written(level):
+                chunks.write([(copies[level], region, block.astype(dtype)) for region, block in written])
+        return tuple(copies)
+
     def content(self, level: int, region: Region, known: chunks.Known | None = None) -> NDArray[Any]:
         """Read a region of a level, from finer ones where a chunk of it is damaged; `known` gets its whole chunks."""
         array = self.arrays[level]
@@ -170,7 +190,7 @@ class Levels:
         return content
 
     def _sampled(self, level: int, region: Region) -> NDArray[Any]:
-        """Return what a region of a coarser level has to hold."""
+        """Return the samples that a region of a coarser level holds."""
         step = self.steps[level - 1]
         finer = tuple(slice(at.start * n, (at.stop - 1) * n + 1) for at, n in zip(region, step, strict=True))
         return self.content(level - 1, finer)[tuple(slice(None, None, n) for n in step)]
@@ -184,7 +204,7 @@ class Levels:
         ) from error
 
     def _take_back(self) -> bool:
-        """Put back what a failed write replaced; say whether nothing is left to put back."""
+        """Restore what a failed write replaced; return whether all of it is restored."""
         try:
             chunks.apply(self.arrays, self._way_back, [], self._rebuilt, self._known)
         except (LabelsError, OSError):
@@ -193,7 +213,7 @@ class Levels:
         return True
 
     def _footprint(self, region: Region) -> Iterator[tuple[int, Region]]:
-        """Yield what each level shows of a region of the finest one, down to the last that shows any of it."""
+        """Yield each level that samples a region of the finest one, and the region of its samples."""
         yield 0, region
         for level, step in enumerate(self.steps, start=1):
             region = _coarser(region, step, self.arrays[level].shape)
@@ -213,7 +233,7 @@ class Levels:
 
 
 def not_written(error: Exception, state: str = "are as they were") -> LabelsError:
-    """Return what to tell of an error of the disk."""
+    """Return the error for a write that the disk refused."""
     return LabelsError(
         f"The labels cannot be written ({one_line(error)}) and {state}: make space on the disk or check its "
         "permissions, then try again."

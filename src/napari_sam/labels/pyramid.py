@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import operator
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -17,58 +15,45 @@ from numpy.typing import DTypeLike, NDArray
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.errors import LabelsError
 from napari_sam.files.temporary import dead_folders
-from napari_sam.files.zarr_writes import no_write_goes_on
 from napari_sam.images.ome_zarr.metadata import with_paths
-from napari_sam.labels.access import Access, exclusive_on_disk
+from napari_sam.labels.access import NAMESPACE, Access, WriterNotes, exclusive_on_disk
 from napari_sam.labels.additions import take_back_unfinished
-from napari_sam.labels.arguments import (
-    label_axes,
-    label_chunks,
-    label_dtype,
-    label_numbers,
-    label_shape,
-    label_text,
-    labels_path,
-)
 from napari_sam.labels.chunk_files import remove_metadata_leftovers
-from napari_sam.labels.chunks import write
 from napari_sam.labels.levels import Levels, not_written
-from napari_sam.labels.multiscales import Multiscale, like, make_label_image, open_label_image
+from napari_sam.labels.multiscales import Multiscale
 from napari_sam.labels.regions import Region, end_of, fitting, highest_in, region_of, wider
+from napari_sam.labels.zarr_images import create_labels, existing_path, open_for_writing
 
 if TYPE_CHECKING:
     from napari_sam.labels.chunk_files import ZarrArray
-
-NAMESPACE = "napari-sam"
 
 
 class LabelPyramid:
     """Integer labels on disk, with coarser copies that follow every write; made by `create` and `open`.
 
     Indexing reads and writes level 0 with one whole number, or slice of step 1, for each axis. Before a write its box
-    is noted in the store, so that `open` mends the coarser levels after a crash; see `Levels` for what a write does.
+    is noted in the store, so that `open` repairs the coarser levels after a crash; see `Levels` for the order.
 
     Parameters
     ----------
     path
         The folder.
     multiscale
-        What is in it, opened for writing.
+        Its arrays, opened for writing.
     """
 
     def __init__(self, path: Path, multiscale: Multiscale) -> None:
         self.path = path
-        self._raw: bytes | None = None
         self._take(multiscale)
 
     def _take(self, multiscale: Multiscale) -> None:
         self._multiscale = multiscale
         self._levels = Levels(multiscale.levels, multiscale.steps)
-        self._take_notes(multiscale.node.attrs.asdict().get(NAMESPACE))
+        self._notes = WriterNotes(self.path, multiscale.node)
+        self._take_highest()
 
-    def _take_notes(self, noted: Any) -> None:
-        self._noted: dict[str, Any] = noted if isinstance(noted, dict) else {}
-        highest = self._noted.get("highest_label")
+    def _take_highest(self) -> None:
+        highest = self._notes.noted.get("highest_label")
         is_known = isinstance(highest, int) and 0 <= highest < end_of(self.dtype) + self.can_widen
         self._highest = highest if is_known else None
 
@@ -122,23 +107,22 @@ class LabelPyramid:
         LabelsError
             The path exists or cannot be made, or an argument is wrong; nothing is left behind.
         """
-        notes = {**(attributes or {}), NAMESPACE: {"highest_label": 0}}
-        folder = labels_path(path)
-        make_label_image(
-            folder,
-            label_shape(shape),
-            label_axes(axes),
-            label_numbers(spacing, "spacing"),
-            label_numbers(translation, "translation"),
-            label_text(unit, "unit"),
-            label_chunks(chunks),
-            label_dtype(dtype),
-            label_text(name, "name"),
-            label_text(source, "source"),
-            notes,
-            label_text(time_unit, "unit of time"),
+        return cls.open(
+            create_labels(
+                path,
+                shape,
+                axes=axes,
+                spacing=spacing,
+                translation=translation,
+                unit=unit,
+                chunks=chunks,
+                dtype=dtype,
+                name=name,
+                source=source,
+                time_unit=time_unit,
+                attributes={**(attributes or {}), NAMESPACE: {"highest_label": 0}},
+            )
         )
-        return cls.open(folder)
 
     @classmethod
     def open(cls, path: str | Path) -> LabelPyramid:
@@ -150,39 +134,24 @@ class LabelPyramid:
             The path is missing, no zarr or read-only, or does not hold whole numbers at levels that are whole steps
             through each other.
         """
-        path = labels_path(path)
-        try:
-            exists = path.exists()
-        except OSError:
-            exists = False
-        if not exists:
-            raise LabelsError(f"There are no labels at {path}: check the path, or make them with LabelPyramid.create.")
+        path = existing_path(path)
         with exclusive_on_disk(path):
-            pyramid = cls(path, cls._opened(path))
-            pyramid._raw = pyramid._metadata()
+            pyramid = cls(path, open_for_writing(path))
+            pyramid._notes.read()
             remove_metadata_leftovers(path)
             pyramid._recover()
         if next(dead_folders(path.parent), None) is not None:
             take_back_unfinished(pyramid)
         return pyramid
 
-    @staticmethod
-    def _opened(path: Path) -> Multiscale:
-        multiscale = open_label_image(path)
-        if not all(os.access(place, os.W_OK) for place in (path, *(path / name for name in multiscale.names))):
-            raise LabelsError(
-                f"{path} cannot be written to: change its permissions, or copy it to where you may write."
-            )
-        return multiscale
-
     @property
     def access(self) -> Access:
-        """How the writers of these labels take turns, in this and in other programs."""
+        """Exclusive access of this and other programs to the labels."""
         return self
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep all other writers out, after taking note of what they wrote.
+        """Keep other writers out, after following what they have written.
 
         Raises
         ------
@@ -195,16 +164,16 @@ class LabelPyramid:
                 yield
 
     def stamp(self) -> object:
-        """Return what differs after any write; to be compared, with exclusive access."""
-        return self._raw
+        """Return a value that changes with every write; compare it with exclusive access only."""
+        return self._notes.raw
 
     def written(self) -> object:
         """Return the stamp after a write, which `write_box` notes itself."""
-        return self._raw
+        return self.stamp()
 
     @property
     def levels(self) -> tuple[ZarrArray, ...]:
-        """The zarr arrays, finest first; others after `widen`."""
+        """The zarr arrays, finest first; `widen` replaces them."""
         return self._levels.arrays
 
     @property
@@ -227,7 +196,7 @@ class LabelPyramid:
 
     @property
     def downsample_factors(self) -> tuple[tuple[int, ...], ...]:
-        """How many level-0 pixels one pixel of each level stands for, along each axis."""
+        """Number of level-0 pixels per pixel of each level, along each axis."""
         factors = [(1,) * self.ndim]
         for step in self._levels.steps:
             factors.append(tuple(map(operator.mul, factors[-1], step)))
@@ -248,10 +217,10 @@ class LabelPyramid:
         return np.asarray(self[...], dtype)
 
     def highest_label(self) -> int:
-        """Return a number that no label is above; without the end of the type where `can_widen` is false.
+        """Return an upper bound of the labels; the end of the type does not count where `can_widen` is false.
 
-        It is kept in the store; labels that another program adds later are not known. A store without it is looked
-        through once, and of that only the chunks that were ever written.
+        The bound is noted in the store, and not aware of labels that other software adds later. A store without it is
+        searched once, where chunks were ever written.
 
         Raises
         ------
@@ -264,20 +233,20 @@ class LabelPyramid:
             return self._highest
 
     def release(self, label: int, highest: int) -> None:
-        """Take labels that were undone as free where no other was given since.
+        """Make labels free again that were taken back, unless a higher one was given since.
 
         Parameters
         ----------
         label
-            The highest label that was undone.
+            The highest label that was taken back.
         highest
-            The highest label before.
+            The highest label before it was given.
         """
         with self.exclusive():
             if self._highest == label:
                 self._highest = highest
                 with suppress(OSError):
-                    self._note(highest)
+                    self._notes.write(highest)
 
     def read(self, plane: Plane, box: Box) -> NDArray[Any]:
         """Return a copy of the labels of a box of a plane, shape (rows, cols); see `read_box`."""
@@ -301,7 +270,7 @@ class LabelPyramid:
         return self._levels.read_box(region).reshape(lengths)
 
     def write_box(self, key: Any, values: Any) -> None:
-        """Write a box of level 0, and what the coarser levels show of it.
+        """Write a box of level 0, and its samples in the coarser levels.
 
         Parameters
         ----------
@@ -313,8 +282,8 @@ class LabelPyramid:
         Raises
         ------
         LabelsError
-            The values do not fit, or the store cannot be read or written to. The labels are then as they were, unless
-            the message says otherwise: the next write puts them back first.
+            The values do not fit, or the store cannot be read or written to. The labels are unchanged, unless the
+            message says otherwise: then the next write restores them first.
         """
         region, kept = region_of(key, self.shape)
         block = fitting(values, region, kept, self.dtype)
@@ -329,13 +298,13 @@ class LabelPyramid:
         highest = None if self._highest is None else max(self._highest, highest_in(block, with_end=self.can_widen))
         self._levels.settle()
         try:
-            self._note(highest, region)
+            self._notes.write(highest, region)
         except OSError as error:
             raise not_written(error) from error
         self._levels.write(region, block)
         self._highest = highest
         with suppress(OSError):
-            self._note(highest)
+            self._notes.write(highest)
 
     def repair(self, key: Any = ...) -> None:
         """Make the coarser levels agree with level 0 in a box, by default everywhere.
@@ -351,15 +320,15 @@ class LabelPyramid:
             self._levels.repair(region_of(key, self.shape)[0])
 
     def widen(self) -> None:
-        """Give the labels 32 bits, so that more of them fit; `levels` are other arrays from then on.
+        """Give the labels 32 bits, so that more of them fit; `levels` are new arrays afterwards.
 
-        The chunks that were ever written are copied into arrays beside the old ones, and then one small file says which
-        count: stopped at any moment, the store is as it was or as it is to be.
+        The chunks that were ever written are copied into new arrays beside the old ones, then one small file switches
+        to them: a crash at any moment leaves the store in its old or its new state.
 
         Raises
         ------
         LabelsError
-            The labels have 32 bits already or are a single array, or the disk is full; nothing has changed then.
+            The labels have 32 bits already or are a single array, or the disk is full; nothing has changed.
         """
         before = self.dtype
         with self.exclusive():
@@ -382,67 +351,34 @@ class LabelPyramid:
         self._levels.settle()
         names = tuple(f"{name}-{dtype}" for name in self._multiscale.names)
         before = node.attrs.asdict()
-        noted = self._noted | {"replaced": True}
         try:
-            arrays = tuple(self._copy(level, name, dtype) for level, name in enumerate(names))
+            arrays = self._levels.copies(node, names, dtype)
             # A summary of the metadata, where there is one, would go on naming the old arrays.
             (self.path / ".zmetadata").unlink(missing_ok=True)
-            node.update_attributes({**with_paths(before, names), NAMESPACE: noted})
-            self._raw = self._metadata()
+            self._notes.update({"replaced": True}, with_paths(before, names))
         except (LabelsError, OSError) as error:
             node.metadata.attributes.update(before)
             self._remove(names)
             raise error if isinstance(error, LabelsError) else not_written(error) from error
-        self._noted = noted
         self._multiscale = replace(self._multiscale, names=names, levels=arrays)
         self._levels = Levels(arrays, self._levels.steps)
         self._tidy()
 
-    def _copy(self, level: int, name: str, dtype: np.dtype[Any]) -> ZarrArray:
-        node: Any = self._multiscale.node
-        with no_write_goes_on():
-            copy = like(node, name, self.levels[level], dtype)
-        for written in self._levels.written(level):
-            write([(copy, region, block.astype(dtype)) for region, block in written])
-        return copy
-
-    def _note(self, highest: int | None, unfinished: Region | None = None) -> None:
-        """Note in the store what whoever opens it next has to know."""
-        notes: dict[str, Any] = {} if highest is None else {"highest_label": highest}
-        if unfinished is not None:
-            notes["unfinished"] = [[at.start, at.stop] for at in unfinished]
-        if notes != self._noted:
-            self._multiscale.node.update_attributes({NAMESPACE: notes})
-            self._noted = notes
-            self._raw = self._metadata()
-
-    def _metadata(self) -> bytes:
-        """Return the file that holds the attributes, as it is on the disk."""
-        name = ".zattrs" if self._multiscale.node.metadata.zarr_format == 2 else "zarr.json"
-        try:
-            return (self.path / name).read_bytes()
-        except OSError:
-            return b""
-
     def _follow(self) -> None:
-        """Take note of what another program has written since."""
-        raw = self._metadata()
-        if raw == self._raw:
-            return
-        notes = None if self._raw is None else _changed_notes(self._raw, raw)
-        if notes is None:
-            self._take(self._opened(self.path))  # The levels may be others.
-        else:
-            self._multiscale.node.metadata.attributes[NAMESPACE] = notes
-            self._take_notes(notes)
-        self._raw = raw
-        if {"unfinished", "replaced"} & self._noted.keys():
+        """Follow what other programs have written."""
+        changed = self._notes.read()
+        if changed == "all":
+            self._take(open_for_writing(self.path))  # The levels may be others.
+            self._notes.read()
+        elif changed == "notes":
+            self._take_highest()
+        if changed and {"unfinished", "replaced"} & self._notes.noted.keys():
             self._recover()
 
     def _recover(self) -> None:
-        """Finish what a crash interrupted."""
+        """Finish a write or widening that a crash interrupted."""
         with suppress(LookupError, TypeError, ValueError):
-            key = tuple(slice(int(start), int(stop)) for start, stop in self._noted["unfinished"])
+            key = tuple(slice(int(start), int(stop)) for start, stop in self._notes.noted["unfinished"])
             if len(key) == self.ndim:
                 region = region_of(key, self.shape)[0]
                 self._levels.sweep(region)
@@ -450,36 +386,15 @@ class LabelPyramid:
         self._tidy()
 
     def _tidy(self) -> None:
-        """Remove levels that wider ones have replaced, and then the note of it."""
-        if "replaced" in self._noted:
+        """Remove levels that wider ones have replaced, then the note of it."""
+        if "replaced" in self._notes.noted:
             end = f"-{self.dtype}"
             self._remove([name.removesuffix(end) for name in self._multiscale.names if name.endswith(end)])
         with suppress(OSError):
-            self._note(self._highest)
+            self._notes.write(self._highest)
 
     def _remove(self, names: Sequence[str]) -> None:
         node: Any = self._multiscale.node
         for name in names:
             with suppress(OSError, LookupError, ValueError):
                 del node[name]
-
-
-def _changed_notes(before: bytes, now: bytes) -> dict[str, Any] | None:
-    """Return the notes in the metadata of a store, or None where anything else in these has changed."""
-    try:
-        old, new = json.loads(before), json.loads(now)
-        notes = [(data.get("attributes", data) if isinstance(data, dict) else {}).pop(NAMESPACE) for data in (old, new)]
-    except (ValueError, LookupError):
-        return None
-    return notes[1] if old == new and isinstance(notes[1], dict) else None
-
-
-def is_label_image(path: str | Path) -> bool:
-    """Say whether a folder says of itself that it is an OME-Zarr label image."""
-    import zarr
-
-    with suppress(Exception):
-        attributes = dict(zarr.open_group(path, mode="r").attrs)
-        ome = attributes.get("ome", attributes)
-        return isinstance(ome, dict) and "image-label" in ome
-    return False

@@ -1,4 +1,4 @@
-"""Boxes of arrays of any number of axes, and the whole numbers that may be written into them."""
+"""Boxes of arrays of any number of axes, and the labels in them: which fit a type, are used, or are free."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import LabelsError
+from napari_sam.images.lazy.levels import dtype_of
 
 Region = tuple[slice, ...]
 """A box of an array of any number of axes: one slice for each, with a start, a stop and step 1."""
@@ -34,7 +35,7 @@ class WritableArray(Protocol):
 
 
 def region_of(key: Any, shape: Sequence[int]) -> tuple[Region, list[bool]]:
-    """Return the region that an index expression names, and for each axis whether it stays one.
+    """Return the region that an index names, and for each axis whether the result keeps it.
 
     Parameters
     ----------
@@ -102,12 +103,12 @@ def fitting(values: Any, region: Region, kept: Sequence[bool], dtype: np.dtype[A
 
 
 def check_whole(dtype: np.dtype[Any]) -> None:
-    """Refuse labels that are no whole numbers.
+    """Refuse a type that is not an integer type.
 
     Raises
     ------
     LabelsError
-        The type is neither signed nor unsigned integers.
+        It is neither signed nor unsigned.
     """
     if dtype.kind not in "ui":
         raise LabelsError(
@@ -142,7 +143,7 @@ def highest_in(values: NDArray[Any], *, with_end: bool) -> int:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error says, on one line and without the full stop, to be put into a sentence."""
+    """Return the message of an error as one line without its full stop, to be quoted in a sentence."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
@@ -154,7 +155,7 @@ def _single(position: Any, length: int) -> slice:
 
 
 def blocks(array: WritableArray) -> Iterator[tuple[slice, ...]]:
-    """Yield regions that cover an array, of whole chunks where it tells of them, each small enough for memory."""
+    """Yield regions that cover an array, each small enough for memory and of whole chunks where the array has any."""
     chunks = getattr(array, "chunks", None) or ()
     sides = list(chunks) if all(isinstance(side, int) for side in chunks) and chunks else [1] * len(array.shape)
     for axis in reversed(range(len(sides))):
@@ -181,3 +182,36 @@ def loaded(array: WritableArray, key: tuple[int | slice, ...]) -> NDArray[Any]:
         raise LabelsError(
             f"The labels cannot be read ({one_line(error)}): check that their file or store is complete and open."
         ) from error
+
+
+def can_widen(array: Any) -> bool:
+    """Return whether labels can be given more bits: in memory, or in a label pyramid; up to 32."""
+    own = getattr(array, "can_widen", None)
+    if own is not None:
+        return bool(own)
+    return isinstance(array, np.ndarray) and not isinstance(array, np.memmap) and array.dtype.itemsize < 4
+
+
+def is_used(array: WritableArray, label: int) -> bool:
+    """Return whether any pixel has a label; the whole array is searched, block by block.
+
+    Raises
+    ------
+    LabelsError
+        It cannot be read.
+    """
+    return any(bool((loaded(array, block) == label).any()) for block in blocks(array))
+
+
+def free_numbers(array: WritableArray) -> Iterator[int]:
+    """Yield the numbers from 1 to the end of the type that no pixel has; the array is searched once, block by block.
+
+    Raises
+    ------
+    LabelsError
+        The array cannot be read.
+    """
+    used: set[int] = set()
+    for block in blocks(array):
+        used.update(np.unique(loaded(array, block)).tolist())
+    yield from (number for number in range(1, end_of(dtype_of(array)) + 1) if number not in used)

@@ -1,4 +1,4 @@
-"""Networks behind one protocol. torch lives here and nowhere else."""
+"""Models behind one protocol. Only this package and `training` import torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # rendering napari, a second process) that made two clicks take 9.9 s instead of 0.5 s on two cores.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
-# More than any computer has; torch tries to start as many as it is asked for.
+# More than any computer has; torch would try to start any number.
 MAX_THREADS = 1024
 
 __all__ = ["DEFAULT_MODEL", "REGISTRY", "load_predictor"]
@@ -35,7 +35,7 @@ def load_predictor(
     progress: Progress | None = None,
     compiled: bool = False,
 ) -> Predictor:
-    """Load a model by its name, downloading its weights where they are not there yet, or from a checkpoint.
+    """Load a model by its name, downloading its weights if they are missing, or from a checkpoint.
 
     Parameters
     ----------
@@ -44,11 +44,11 @@ def load_predictor(
     device
         "auto", "cpu", "cuda", "cuda:1" or "mps".
     threads
-        Processor threads for torch in the whole process; when left out its own choice, and no more than are ours.
+        Processor threads of torch in the whole process; by default its own choice, limited to the available ones.
     precision
-        "float32", "bfloat16", "tf32" or "auto", which takes bfloat16 for large models where the device multiplies it.
+        "float32", "bfloat16", "tf32" or "auto": bfloat16 for large models on devices that support it, else float32.
     progress
-        Called while weights are downloaded, with the bytes that are there and the bytes in all or None.
+        Called during downloads with the bytes received and the total, or None if it is unknown.
     compiled
         Whether torch compiles the image encoder of a SAM, MobileSAM or SAM-HQ on a GPU: minutes once, faster after
         that.
@@ -57,31 +57,28 @@ def load_predictor(
     ------
     ModelError
         The name or file is unknown, damaged, unsafe or of an architecture that napari-sam does not know, the weights
-        cannot be downloaded, an optional dependency is missing, or the device is not there.
+        cannot be downloaded, an optional dependency is missing, or the device is not available.
     """
     import torch
 
     from napari_sam.models.checkpoints import detect_architecture
-    from napari_sam.models.device import PRECISIONS, free_threads, resolve_device
+    from napari_sam.models.device import PRECISIONS, resolve_device
     from napari_sam.models.safe_load import load_weights
     from napari_sam.weights.download import sha256_of
     from napari_sam.weights.local import verified
 
     where = resolve_device(device)
-    if threads is not None:
-        advice = f"give a whole number from 1 to {MAX_THREADS}, or leave it out"
-        threads = whole(threads, "The number of threads", advice, ModelError, least=1, most=MAX_THREADS)
+    count = None if threads is None else _checked_threads(threads)
     if not (isinstance(precision, str) and precision in PRECISIONS):
-        raise ModelError(f"The precision {shown(precision)} is not known: use one of {', '.join(PRECISIONS)}.")
-    if threads is not None or torch.get_num_threads() > free_threads():
-        torch.set_num_threads(threads or free_threads())
+        raise ModelError(f"The precision {shown(precision)} is unknown: use one of {', '.join(PRECISIONS)}.")
+    _set_threads(count)
     if not isinstance(model, (str, Path)):
         raise ModelError(f"A model is a name or the path of a checkpoint, and {shown(model)} is neither: give one.")
     entry = REGISTRY.get(str(model))
     if entry:
         _check_extra(entry.family)
         path, digest = verified(entry, progress)
-    elif os.path.exists(model):  # noqa: PTH110  A name too long for a file is no error here.
+    elif os.path.exists(model):  # noqa: PTH110  False for a name that is too long, where `Path` raises.
         path, digest = Path(model), ""
     else:
         names = ", ".join(REGISTRY)
@@ -102,18 +99,33 @@ def load_predictor(
     return predictor
 
 
+def _checked_threads(threads: int) -> int:
+    advice = f"give a whole number from 1 to {MAX_THREADS}, or leave it out"
+    return whole(threads, "The number of threads", advice, ModelError, least=1, most=MAX_THREADS)
+
+
+def _set_threads(threads: int | None) -> None:
+    """Set torch's number of threads; by default only if it is larger than that of the available ones."""
+    import torch
+
+    from napari_sam.models.device import free_threads
+
+    if threads is not None or torch.get_num_threads() > free_threads():
+        torch.set_num_threads(threads or free_threads())
+
+
 def _compile(predictor: Predictor, device: torch.device) -> None:
     from napari_sam.models.sam import SamPredictor
 
     if device.type == "cpu" or not isinstance(predictor, SamPredictor):
         raise ModelError(
-            "Compiling pays for a SAM, MobileSAM or SAM-HQ on a GPU and for nothing else: leave it out, or choose both."
+            "Compiling is supported for SAM, MobileSAM and SAM-HQ on a GPU only: leave it out, or choose both."
         )
     predictor.compile()
 
 
 def _check_extra(family: str) -> None:
-    """Refuse a family whose optional dependency is missing, before anything is downloaded or read for it."""
+    """Refuse a family without its optional dependency, before anything is downloaded or read."""
     if family.startswith(("sam2", "sam3")) and find_spec("transformers") is None:
         raise ModelError(f"The models of {family} need the library transformers: pip install transformers.")
 

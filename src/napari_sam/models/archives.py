@@ -19,7 +19,7 @@ from napari_sam.errors import ModelError
 
 ZIP_START = b"PK\x03\x04"
 MIB = 2**20
-# Trained weights can hardly be compressed; what unpacks to more than this multiple of the file is something else.
+# Trained weights hardly compress: a file that unpacks to more than this multiple is refused.
 MAX_UNPACKED_RATIO = 2
 # Memory that building the objects of a pickle may take beyond a multiple of the file.
 MAX_OBJECT_BYTES = 64 * MIB
@@ -43,7 +43,7 @@ def check_torch_file(path: Path) -> None:
     Raises
     ------
     ModelError
-        They are, or it is no torch file.
+        They are, or it is not a torch file.
     OSError
         It cannot be read.
     """
@@ -56,7 +56,7 @@ def check_torch_file(path: Path) -> None:
         try:
             _check_zip(file, path)
         except (zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, EOFError, OverflowError) as error:
-            raise ModelError(f"{path} is no complete torch checkpoint: download or save it again.") from error
+            raise ModelError(f"{path} is not a complete torch checkpoint: download or save it again.") from error
 
 
 def check_safetensors(path: Path) -> None:
@@ -65,7 +65,7 @@ def check_safetensors(path: Path) -> None:
     Raises
     ------
     ModelError
-        It is, or the file is no complete safetensors file.
+        It is, or the file is not a complete safetensors file.
     OSError
         It cannot be read.
     """
@@ -73,7 +73,7 @@ def check_safetensors(path: Path) -> None:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > size - 8:
-        raise ModelError(f"{path} is no complete safetensors file: download or save it again.")
+        raise ModelError(f"{path} is not a complete safetensors file: download or save it again.")
     if length > MAX_HEADER_BYTES:
         raise _too_large(path, f"a list of tensors of {length // MIB} MB")
 
@@ -95,7 +95,7 @@ def _check_zip(file: IO[bytes], path: Path) -> None:
 
 
 def _memory_of(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
-    """Return how many bytes the objects of a pickle can take in memory; an upper bound, counted without reading it."""
+    """Return an upper bound of the memory of a pickle's objects in bytes, counted without unpickling."""
     memory = 0
     with archive.open(member) as pickled:
         while block := pickled.read(MIB):
@@ -107,7 +107,7 @@ def _memory_of(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
 
 def _check_old(file: IO[bytes], path: Path) -> None:
     count = 0
-    # torch itself refuses what is no pickle, and says why.
+    # torch itself refuses files that are not pickles, with a reason.
     with contextlib.suppress(ValueError, MemoryError, OverflowError):
         for _ in range(OLD_PICKLES):
             for opcode, argument, _ in pickletools.genops(file):

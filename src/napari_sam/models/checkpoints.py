@@ -1,4 +1,4 @@
-"""Which network a checkpoint is of, by its keys and shapes, whatever the file is called.
+"""Detect the network of a checkpoint by its keys and shapes, whatever the name of the file.
 
 The official key names are ours too; the layout of the transformers library is turned into them.
 """
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from napari_sam.errors import ModelError
+from napari_sam.models.meta_device import without_values
 from napari_sam.models.nesting import State, WeightSet, joined, only_part, weight_sets
 
 _LOG = logging.getLogger(__name__)
@@ -23,15 +24,15 @@ SAM2_FAMILIES = ("sam2.1_tiny", "sam2.1_small", "sam2.1_base_plus", "sam2.1_larg
 FAMILIES = ("compact", *SAM_FAMILIES, *SAM2_FAMILIES, "sam3")
 KNOWN = "SAM (ViT-B, ViT-L, ViT-H), MobileSAM, HQ-SAM, SAM 2.1, SAM 3 or the compact model"
 
-# Never needed: counters of batches, and the statistics of pixels that SAM itself keeps.
+# Not weights: counters of batches, and SAM's pixel statistics.
 NOT_WEIGHTS = re.compile(r"(.*\.)?(num_batches_tracked|pixel_mean|pixel_std)")
-# Left out where the network has none: tables made of other weights, and the classifier that TinyViT was trained as.
+# Ignored if the network lacks them: tables computed from weights, and TinyViT's classifier from its training.
 OPTIONAL = re.compile(r".*\.(attention_bias_idxs|ab)|image_encoder\.(norm_)?head\..*")
 
 # Width of the first blocks and number of blocks of SAM 2's image encoder.
 _HIERAS = {(96, 12): "sam2.1_tiny", (96, 16): "sam2.1_small", (112, 24): "sam2.1_base_plus", (144, 48): "sam2.1_large"}
 
-# From the names of transformers to the official ones, in this order. Both of its embeddings of positions are the one.
+# From the names of transformers to the official ones, in this order. Its two position embeddings are the same.
 _RENAMES = tuple(
     (re.compile(pattern), name)
     for pattern, name in (
@@ -76,7 +77,7 @@ _RENAMES = tuple(
 
 
 def detect_architecture(state: State, path: Path) -> tuple[str, State]:
-    """Say which network a state dict is of.
+    """Detect the network of a state dict.
 
     Parameters
     ----------
@@ -105,7 +106,7 @@ def detect_architecture(state: State, path: Path) -> tuple[str, State]:
 
 
 def weights_in(state: State, path: Path) -> State:
-    """Return the weights of a known network among other tensors; where there are none, the likeliest part.
+    """Return the weights of a known network among other tensors; otherwise the likeliest part.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ def weights_in(state: State, path: Path) -> State:
 
 
 def _chosen(state: State, path: Path, *, as_they_are: bool = False) -> tuple[str, WeightSet]:
-    """Return the family and the weights, with the network's own keys or as they are in the file.
+    """Return the family and the weights, with the network's own keys or with those of the file.
 
     SAM 2.1 and SAM 3, whose tensors are compared later, count only where no complete SAM is found.
     """
@@ -152,7 +153,7 @@ def _chosen(state: State, path: Path, *, as_they_are: bool = False) -> tuple[str
 
 
 def _recognised(state: State, path: Path) -> tuple[str, State]:
-    """Say which network a state dict is of whose names begin with those of components."""
+    """Detect the network of a state dict whose names begin with those of components."""
     family = _later_family(state, path)
     if family is not None:
         return family, state
@@ -182,7 +183,7 @@ def _unknown(state: Mapping[str, torch.Tensor], path: Path) -> ModelError:
     part = only_part(state, [{key for key in network if not NOT_WEIGHTS.fullmatch(key)} for network in networks])
     if part is not None:
         return ModelError(
-            f"{path} holds a network's {part} alone: use a checkpoint of the whole network, with its image encoder, "
+            f"{path} contains only the {part} of a network: use a checkpoint of all of it, with its image encoder, "
             "prompt encoder and mask decoder."
         )
     return ModelError(
@@ -202,7 +203,7 @@ def from_transformers(state: State) -> State:
 
 
 def _sam_family(state: State) -> str | None:
-    """Return which of `SAM_FAMILIES` a state dict with official keys looks like."""
+    """Return the likely one of `SAM_FAMILIES` for a state dict with official keys."""
     from napari_sam.models.sam.network import SIZES
 
     quality = "hq_" if "mask_decoder.hf_token.weight" in state else ""
@@ -249,7 +250,7 @@ def _network(family: str) -> nn.Module:
     from napari_sam.models.compact import Compact
     from napari_sam.models.sam.network import build
 
-    with torch.device("meta"):
+    with without_values():
         return Compact() if family == "compact" else build(family)
 
 

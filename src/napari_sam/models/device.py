@@ -1,4 +1,4 @@
-"""Which processor the model runs on, in what number format, and how many tiles fit into its memory."""
+"""Device and number format of a model, and the number of tiles that fit into its memory."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from napari_sam.errors import ModelError
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 FAST_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
-# A share of the free memory that is left to others, and the most tiles that one call is worth.
+# Share of the free memory that stays unused, and the largest useful number of tiles in a call.
 SPARE_SHARE = 0.2
 MAX_TILES = 32
 T = TypeVar("T")
 
 
 def available_devices() -> list[str]:
-    """Return the names of the devices that torch can use here, the fastest first; "cpu" is always among them."""
+    """Return the names of the available devices, the fastest first; "cpu" is always among them."""
     devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     if torch.backends.mps.is_available():
         devices.append("mps")
@@ -31,7 +31,7 @@ def available_devices() -> list[str]:
 
 
 def resolve_device(name: str | torch.device = "auto") -> torch.device:
-    """Turn "auto", "cpu", "cuda", "cuda:1" or "mps" into a device that is there.
+    """Return the device for "auto", "cpu", "cuda", "cuda:1" or "mps".
 
     Raises
     ------
@@ -51,7 +51,7 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
 
 
 def free_threads() -> int:
-    """Return how many threads of this computer's processor the process may use.
+    """Return the number of processor threads that this process may use.
 
     torch takes one for every core that it sees; on a cluster or in a container far fewer may be ours, and threads that
     share a core wait for each other.
@@ -66,12 +66,12 @@ def free_threads() -> int:
 
 
 def has_fast_bfloat16() -> bool:
-    """Say whether this computer's processor multiplies bfloat16 itself; one that only imitates it is slower for it."""
+    """Return whether the processor has instructions for bfloat16; emulating it is slower than float32."""
     capabilities = getattr(torch.cpu, "get_capabilities", None)
     if capabilities is not None:
         found = capabilities()
         return any(found.get(name) for name in FAST_BFLOAT16)
-    try:  # An older torch does not tell.
+    try:  # An older torch has no such function.
         words = set(Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore").split())
     except OSError:
         return False
@@ -79,7 +79,7 @@ def has_fast_bfloat16() -> bool:
 
 
 def precision_for(device: torch.device, precision: str = "auto") -> torch.dtype:
-    """Turn the name of a precision into the number format of the image encoder.
+    """Return the number format of the image encoder for the name of a precision.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def precision_for(device: torch.device, precision: str = "auto") -> torch.dtype:
     """
     if precision not in PRECISIONS:
         known = ", ".join(PRECISIONS)
-        raise ModelError(f"The precision {precision!r} is not known: use one of {known}.")
+        raise ModelError(f"The precision {precision!r} is unknown: use one of {known}.")
     if precision == "tf32":
         if device.type != "cuda":
             raise ModelError("The precision tf32 exists on NVIDIA GPUs only: use float32, or bfloat16.")
@@ -109,17 +109,17 @@ def precision_for(device: torch.device, precision: str = "auto") -> torch.dtype:
 
 
 def precision_name(dtype: torch.dtype, precision: str = "auto") -> str:
-    """Return what embeddings of a precision are told apart by, from its format and what was asked for."""
+    """Return the name of a precision in digests of embeddings."""
     return "tf32" if precision == "tf32" else str(dtype).removeprefix("torch.")
 
 
 class Batches:
-    """Runs some work on as many items at a time as the device's memory holds.
+    """Processes as many items at a time as the device's memory holds.
 
     Parameters
     ----------
     device
-        Where the work runs. On a processor it is one item at a time: more are no faster there, and the last bits of a
+        Device of the work. On a processor it is one item at a time: more are not faster, and the last bits of a
         result would depend on its company.
     item_bytes
         Memory that one item takes, roughly.
@@ -138,7 +138,7 @@ class Batches:
             self.size = max(1, min(MAX_TILES, int(free * (1 - SPARE_SHARE)) // item_bytes))
 
     def run(self, items: Sequence[int], work: Callable[[Sequence[int]], list[T]]) -> list[T]:
-        """Do the work on all items, in smaller parts from the moment that memory runs out.
+        """Process all items, in smaller batches once memory has run out.
 
         Raises
         ------
@@ -153,8 +153,8 @@ class Batches:
             except torch.OutOfMemoryError as error:
                 if len(part) == 1:
                     raise ModelError(
-                        f"The memory of {self._device} does not hold one tile of this model: close other programs that "
-                        "use it, take a smaller model, or run on the cpu."
+                        f"The memory of {self._device} is too small for a tile of this model: close other programs "
+                        "that use it, take a smaller model, or run on the cpu."
                     ) from error
                 self.size = max(1, len(part) // 2)
             else:

@@ -1,4 +1,4 @@
-"""Find a network's weights in a checkpoint by the names of its layers, however a trainer wrapped them."""
+"""Find the weights of a network in a checkpoint by the names of its layers, also if they are nested."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, strided
 State = dict[str, Tensor]
 
 MAX_DEPTH = 32
-# The first part of the name of every weight of a known network that belongs to one of its components.
+# Components of known networks: the first part of the names of their weights.
 COMPONENTS = frozenset(
     {
         "image_encoder",
@@ -31,24 +31,24 @@ COMPONENTS = frozenset(
         "tracker_neck",
     }
 )
-# Names of SAM 2.1 that stand beside its components.
+# Weights of SAM 2.1 outside its components.
 SINGLES = re.compile(
     r"(no_mem_embed|no_memory_embedding|maskmem_tpos_enc|no_mem_pos_enc|no_obj_ptr|no_obj_embed_spatial|"
     r"mask_downsample|obj_ptr_proj|obj_ptr_t?pos_proj|object_pointer_proj|no_object_pointer|"
     r"memory_temporal_positional_encoding|no_memory_positional_encoding|"
     r"temporal_positional_encoding_projection_layer|occlusion_spatial_embedding_parameter)(\.|$)"
 )
-# Put between the parts of a name by data-parallel training and by compiling; no known network has such a part.
+# Inserted into names by data-parallel training and by compiling; no known network uses them.
 WRAPPERS = frozenset({"module", "_orig_mod"})
-# Share of a component's names at which a file holds it.
+# Share of a component's names at which it counts as present.
 MIN_SHARE = 0.9
-# What trainers call an averaged copy of the weights.
+# Names of averaged copies of weights.
 AVERAGED = re.compile(r"(^|[._-])(ema|swa|avg|averaged?|teacher|target)([._-]|$)|ema$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WeightSet:
-    """Weights that a checkpoint holds under one name.
+    """The weights under one name of a checkpoint.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class WeightSet:
 
     @property
     def is_averaged(self) -> bool:
-        """Whether the name says that these are averages of the weights over training."""
+        """Whether these are, by their name, averages of the weights over training."""
         return bool(AVERAGED.search(self.prefix))
 
     @property
@@ -93,7 +93,7 @@ def _tensors(content: Any, path: tuple[str, ...], depth: int) -> Iterator[tuple[
 
 
 def weight_sets(state: Mapping[str, Tensor]) -> list[WeightSet]:
-    """Return what may be the weights of a known network, the likeliest first.
+    """Return candidates for the weights of a known network, the likeliest first.
 
     The ordinary weights come before averaged copies of them, then the set with more weights, then the shorter name,
     then the earlier one of the file.
@@ -116,7 +116,7 @@ def weight_sets(state: Mapping[str, Tensor]) -> list[WeightSet]:
 
 
 def joined(sets: list[WeightSet]) -> WeightSet | None:
-    """Return sets that complete each other as one, such as an encoder and a decoder under two names, or None."""
+    """Return complementary sets as one, such as an encoder and a decoder under two names; or None."""
     state: State = {}
     for one in sets:
         if state.keys() & one.state.keys():
@@ -126,7 +126,7 @@ def joined(sets: list[WeightSet]) -> WeightSet | None:
 
 
 def only_part(state: Mapping[str, Tensor], networks: Iterable[Collection[str]]) -> str | None:
-    """Return which component of a network a state dict holds without the others, or None.
+    """Return the only component of a network in a state dict, or None.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Weight files: loaded without ever executing anything from them, and written as safetensors."""
+"""Load weight files without executing anything from them, and write safetensors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix.lower() == SAFETENSORS:
         return _load_safetensors(path)
     if path.suffix.lower() not in TORCH and not _looks_like_torch(path):
-        raise ModelError(f"{path} is no checkpoint: give a .safetensors, .pth, .pt or .ckpt file.")
+        raise ModelError(f"{path} is not a checkpoint: give a .safetensors, .pth, .pt or .ckpt file.")
     content = _load_torch(path)
     state = flattened(content)
     if any(value.numel() * value.itemsize > value.untyped_storage().nbytes() for value in state.values()):
@@ -50,7 +50,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     is_flat = isinstance(content, dict) and all(isinstance(value, torch.Tensor) for value in content.values())
     found = state if is_flat else weights_in(state, path) or _largest_dictionary(content)
     if not found:
-        raise ModelError(f"{path} holds no dictionary of tensors: give a checkpoint saved from a model's state_dict().")
+        raise ModelError(f"{path} is not a dictionary of tensors: give a checkpoint saved from a model's state_dict().")
     return found
 
 
@@ -75,11 +75,11 @@ def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
     except PermissionError as error:
         raise ModelError(f"The model file {path} cannot be read: check its permissions.") from error
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is no complete safetensors file ({error}): download or save it again.") from error
+        raise ModelError(f"{path} is not a complete safetensors file ({error}): download or save it again.") from error
 
 
 def _largest_dictionary(content: Any, depth: int = 0) -> dict[str, torch.Tensor]:
-    """Return the largest dictionary in nested ones whose values are all tensors; empty where there is none."""
+    """Return the largest dictionary in nested ones whose values are all tensors; empty if there is none."""
     if not isinstance(content, dict) or depth >= MAX_DEPTH:
         return {}
     if content and all(isinstance(value, torch.Tensor) for value in content.values()):
@@ -88,7 +88,7 @@ def _largest_dictionary(content: Any, depth: int = 0) -> dict[str, torch.Tensor]
 
 
 def _looks_like_torch(path: Path) -> bool:
-    """Say whether a file of any name begins as torch's do: a zip archive, or the older kind."""
+    """Return whether a file begins like a torch file: a zip archive, or the older format."""
     try:
         with path.open("rb") as file:
             return file.read(4).startswith(BEGINNINGS)
@@ -104,7 +104,7 @@ def _load_torch(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{path} holds something other than weights, which is never executed here: use a checkpoint that contains "
+            f"{path} holds other objects than weights, which are never executed here: use a checkpoint that contains "
             "only tensors, or save one from a trainer's file that you trust, by micro_sam.util.export_custom_sam_model "
             "or by torch.save(torch.load(file, weights_only=False)['model_state'], new_file)."
         ) from error
@@ -113,11 +113,11 @@ def _load_torch(path: Path) -> Any:
     except PermissionError as error:
         raise ModelError(f"The model file {path} cannot be read ({error.strerror}): check its permissions.") from error
     except Exception as error:
-        raise ModelError(f"{path} is no complete torch checkpoint: download or save it again.") from error
+        raise ModelError(f"{path} is not a complete torch checkpoint: download or save it again.") from error
 
 
 def save_weights(state: dict[str, torch.Tensor], path: Path, *, family: str, half: bool = False) -> None:
-    """Write a state dict as safetensors, whole or not at all, with its family in the metadata.
+    """Write a state dict as safetensors, atomically, with its family in the metadata.
 
     Parameters
     ----------
@@ -138,10 +138,10 @@ def save_weights(state: dict[str, torch.Tensor], path: Path, *, family: str, hal
     tensors: dict[str, torch.Tensor] = {}
     for key, value in state.items():
         fits = half and value.is_floating_point() and "running_" not in key and bool((value.abs() <= MAX_HALF).all())
-        # A copy of its own for each: safetensors refuses tensors that share memory.
+        # A copy of each, since safetensors refuses tensors that share memory.
         tensors[key] = value.to(torch.float16 if fits else value.dtype, copy=True).contiguous()
     with replacing(path) as temporary:
         temporary.touch()
         usual = temporary.stat().st_mode
         save_file(tensors, temporary, metadata={"family": family, "format": "pt"})
-        temporary.chmod(usual)  # The library makes files that only their owner may read.
+        temporary.chmod(usual)  # The library creates files that only their owner may read.

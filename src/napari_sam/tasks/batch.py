@@ -196,7 +196,7 @@ def _check_map(objects: Sequence[ObjectPrompts], segmenter: Segmenter, file: Pat
 
 
 def _by_prompts(objects: Sequence[LabelledObject]) -> dict[str, tuple[int, Part]]:
-    """Return the label and part that prompts have led to."""
+    """Return the label and part that each set of prompts led to."""
     found = {}
     for row in objects:
         for part in row.parts:

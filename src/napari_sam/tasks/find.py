@@ -36,24 +36,24 @@ def find(
     Parameters
     ----------
     segmenter
-        Whose image is searched; its model must take text (SAM 3).
+        Image and model; the model must take text (SAM 3).
     text
-        What to look for, for example "nucleus".
+        Short noun phrase, for example "nucleus".
     plane
         Position along the other axes of an nD image, as in `Segmenter.segment`.
     box
-        (top, left, bottom, right), half-open, of what is searched; the whole plane when left out.
+        (top, left, bottom, right), half-open, in pixels of the plane, to search only there. By default the whole plane.
     downsample
-        How many pixels of the image one pixel of the encoder shows; objects of a twentieth to a half of
-        1008 times that are found best.
+        Image pixels along each axis for one pixel of the encoder, above 0. Objects whose side is a twentieth to a half
+        of 1008 times that are found best.
     threshold
-        Least score, 0 to 1.
+        Minimum score, 0 to 1.
 
     Returns
     -------
     list of Mask
-        The likeliest first; of one object seen from several tiles, the view that is not cut. `iou_prediction` is the
-        model's score.
+        One mask for each object, by falling score, which is its `iou_prediction`. Of an object seen from several tiles
+        the view that is not cut.
 
     Raises
     ------

@@ -9,12 +9,12 @@ from napari_sam.core.masks import Mask, iou
 from napari_sam.errors import NapariSamError
 from napari_sam.journal.entries import Entry, Provenance
 from napari_sam.journal.journal import Journal
-from napari_sam.labels.targets import LabelTarget
+from napari_sam.labels.array import LabelArray
 from napari_sam.segmenter import CANDIDATE_NAMES, CandidateName, Segmenter
 from napari_sam.tasks.batch import Outcome, segment_prompts
 
 
-def replay_prompts(journal: Journal, segmenter: Segmenter, target: LabelTarget) -> Iterator[Outcome]:
+def replay_prompts(journal: Journal, segmenter: Segmenter, target: LabelArray) -> Iterator[Outcome]:
     """Segment the objects of a journal again by their prompts, with another model.
 
     Each object is written once, under its label, as it was corrected last. An object without prompts is written as it
@@ -23,7 +23,7 @@ def replay_prompts(journal: Journal, segmenter: Segmenter, target: LabelTarget) 
     Parameters
     ----------
     journal
-        Of the segmenter's image.
+        Journal of the segmenter's image.
     segmenter
         The image, and the other model.
     target
@@ -61,7 +61,7 @@ def overlap_of(one: Mask, two: Mask) -> float:
 
 
 def _standing(journal: Journal) -> list[tuple[Entry, Plane]]:
-    """Return the entries that made what is there now, in the order in which it was made."""
+    """Return the latest entry of each object in each plane, in the order of the entries."""
     last: dict[tuple[int, Plane], Entry] = {}
     for entry in journal.entries:
         if entry.label is not None and entry.plane is not None:

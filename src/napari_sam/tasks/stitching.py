@@ -11,14 +11,14 @@ SAME_OBJECT = 0.5
 
 
 def distinct(masks: Iterable[Mask], shape: tuple[int, int]) -> list[Mask]:
-    """Return each object once, the likeliest first; of an object's views, one that its tile does not cut.
+    """Return each object once, by falling score; of several views, one that is not cut by its tile's border.
 
     Parameters
     ----------
     masks
-        Of any tiles of a plane.
+        Masks from overlapping tiles of one plane.
     shape
-        Of the plane.
+        Shape (rows, cols) of the plane.
     """
     kept: list[Mask] = []
     for mask in sorted(masks, key=lambda mask: (touches_border(mask, shape), -mask.iou_prediction)):

@@ -1,4 +1,4 @@
-"""TrainOptions: what a training run depends on, checked field by field, and read from a TOML file."""
+"""TrainOptions: all options of a training run, checked field by field and read from a TOML file."""
 
 from __future__ import annotations
 
@@ -31,56 +31,57 @@ PATHS = ("out", "manifest", "split", "init")
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """Everything that a training run depends on; the fields of a TOML configuration, paths relative to it.
+    """All options of a training run. In a TOML configuration paths are relative to its folder.
 
     Parameters
     ----------
     out
         Folder for the state, the curve and the weights.
     manifest
-        Labelled images (see `read_manifest`), or None where `pairs` are given.
+        Labelled images (see `read_manifest`); None if `pairs` are given instead.
     pairs
         (image, labels) files, in place of or beside the manifest.
     split
-        File with the images that are kept out of training and used for validation.
+        File with the held-out images, used for validation only; see `read_split`.
     init
-        Checkpoint to start from, in a configuration also the name of a model; random weights when left out.
+        Checkpoint to start from, in a configuration also the name of a model; random weights by default.
     steps, batch, objects
-        Optimiser steps, crops in a step, objects asked for in a crop. With 0 steps the start weights are written.
+        Optimizer steps, crops in a step, prompted objects in a crop. With 0 steps the start weights are written.
     rounds
-        Most rounds of a game; each step plays one to that many. Of four or more, one brings no new point, of eight or
-        more the last one neither, as in the paper's eleven.
+        Largest number of prompt rounds; each step draws a number from 1 to it. One of four or more rounds feeds back
+        the mask without a new point, and the last of eight or more as well, as in the eleven rounds of SAM's paper.
     learned_rounds
-        How many rounds of a game cost a gradient, the first and the last ones; the others are only played. 0: all.
+        Number of rounds that are learned from, the first and the last ones; the others run without a gradient. 0: all.
     pretext_steps
-        Steps at the start in which only the image encoder learns, from dense targets.
+        Steps at the start in which only the image encoder is trained, on dense targets.
     learning_rate, warmup, decay, weight_decay, clip
-        Of AdamW: the rate, the steps in which it rises, the share of all steps at the end in which it falls like a
-        cosine (before that it stays), the weight decay, and the gradient's largest norm.
+        Of AdamW: the learning rate, the steps in which it rises, the share of all steps at the end in which it falls
+        like a cosine (it is constant before), the weight decay, and the largest norm of the gradient.
     focal_weight, gamma, dense_weight, every_candidate, chosen_candidate
-        Of the focal loss (dice has 1), of the dense loss, and, beside the minimum over the candidates in the first
-        round, of their mean and of the one that the model itself likes best.
+        Weight and exponent of the focal loss (the dice loss has weight 1), weight of the dense loss, and, beside the
+        minimum over the candidates in the first round, weights of their mean and of the one with the highest
+        predicted IoU.
     box_share
-        Probability that a game starts with a box.
+        Probability that the first prompt is a box.
     average
-        Decay of the average of the weights.
+        Decay of the moving average of the weights.
     side
-        Side of a crop in pixels, a multiple of 32 from 64 on; that of the model's tiles when left out. Smaller ones
-        make quick trials. A SAM knows no other side than its own.
+        Side of a crop in pixels, a multiple of 32 from 64 on; by default that of the model's tiles. Smaller ones are
+        for quick trials. A SAM has one side only.
     smallest, largest
         Share of the crop's side that an object covers, above 0 and up to 1.
     augment
         Whether to change geometry and intensity at random.
     weights
-        How often each subset is drawn, relative to the others; 1 where nothing is said.
+        How often each subset is drawn, relative to the others; 1 by default.
     seed
-        Fixes the order of the data and the prompts.
+        Seed of the order of the data and of the prompts.
     save_every, validate_every, validate_objects
         Steps between states, between validations (0: never), and objects of each subset in one.
     device, threads, precision
-        Where and how: "float32" or "bfloat16".
+        Device, processor threads, and "float32" or "bfloat16".
     frozen_encoder
-        For SAM: leave the image encoder as it is.
+        For SAM: whether the image encoder stays as it is.
     """
 
     out: Path
@@ -122,7 +123,7 @@ class TrainOptions:
 
 
 class _WrongError(Exception):
-    """What an entry must be, in words that follow "must be"."""
+    """Raised for a wrong entry, with words that follow "must be"."""
 
 
 Rule = Callable[[Any], Any]
@@ -245,14 +246,14 @@ RULES: dict[str, Rule] = {
 
 
 def checked(options: TrainOptions, source: Path | None = None) -> TrainOptions:
-    """Return options whose fields all have the right type and range; numpy's numbers become Python's.
+    """Return options with every field of the right type and range; numbers of numpy become those of Python.
 
     Parameters
     ----------
     options
-        What somebody asks for.
+        Unchecked options.
     source
-        The file that they are from, for the message.
+        Configuration that they are from, for the message.
 
     Raises
     ------
@@ -260,7 +261,7 @@ def checked(options: TrainOptions, source: Path | None = None) -> TrainOptions:
         A field is wrong.
     """
     if not isinstance(options, TrainOptions):
-        raise ModelError(f"Training takes TrainOptions and was given {shown(options)}: make some, or read_config().")
+        raise ModelError(f"Training needs TrainOptions and not {shown(options)}: create them, or use read_config().")
     where = "" if source is None else f" of {source}"
     values: dict[str, Any] = {}
     for name, rule in RULES.items():
@@ -307,7 +308,7 @@ def read_config(path: Path) -> TrainOptions:
 
 
 def check_out(folder: Path) -> None:
-    """Refuse a folder that nothing can be written to, before any work is done for it.
+    """Refuse a folder that cannot be written to, before any work is done.
 
     Raises
     ------
@@ -316,5 +317,5 @@ def check_out(folder: Path) -> None:
     """
     nearest = next((parent for parent in (folder, *folder.absolute().parents) if os.path.lexists(parent)), Path("/"))
     if not nearest.is_dir():
-        raise OutputError(f"{nearest} is no folder, and the results go into one: choose another place (out).")
+        raise OutputError(f"{nearest} is no folder: choose another place for the results (out).")
     check_writable(nearest, "choose another place (out)")

@@ -1,4 +1,4 @@
-"""Labelled images as crops around objects, drawn so that step and seed fix every pixel: a resumed run goes on alike."""
+"""Crops around objects of labelled images. Seed and step determine every pixel, so resumed runs repeat exactly."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from napari_sam.images.volume import Volume
 PLANES_OF_A_VOLUME = 24
 MIN_CROP = 24
 MAX_LABEL = np.iinfo(np.int32).max
-# Crops that are drawn for one: an object can be too thin, or turned out of the crop.
+# Attempts to draw a crop: an object can be too thin, or be rotated out of the crop.
 MAX_DRAWS = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """One labelled plane, rendered as the encoder would see it.
+    """One labelled plane, rendered as for the encoder.
 
     Parameters
     ----------
     pixels
         Shape (rows, cols, 3), uint8.
     objects
-        Shape (rows, cols), int32; 0 is background, -1 counts as nothing.
+        Shape (rows, cols), int32; 0 is background, -1 is ignored.
     values
         The labels of the objects that are large enough.
     """
@@ -46,7 +46,7 @@ class Source:
 
     @property
     def halvings(self) -> int:
-        """How often the plane can be halved and still be worth looking at."""
+        """How often the plane can be halved without becoming smaller than 8 pixels."""
         return max(0, int(np.log2(min(self.objects.shape) / 8)))
 
     def level(self, halvings: int) -> NDArray[np.uint8]:
@@ -61,7 +61,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crop:
-    """What one image of a batch shows.
+    """One image of a batch.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Crop:
     objects
         Shape (side, side), int32: labels, 0 background.
     values
-        Shape (count,), int32: the labels of the objects that are asked for; they may repeat.
+        Shape (count,), int32: labels of the prompted objects; they may repeat.
     """
 
     pixels: NDArray[np.uint8]
@@ -112,7 +112,7 @@ def _planes(labels: NDArray[Any], kind: str, rng: np.random.Generator) -> list[t
 def _source(pixels: NDArray[np.uint8], section: NDArray[Any], image: LabelledImage) -> Source:
     labels, ignored = objects_of(section, image)
     found, index, areas = np.unique(labels, return_inverse=True, return_counts=True)
-    # Labels of 32 bits without a sign do not fit: objects are counted from 1 on where they are larger than that.
+    # Large unsigned labels do not fit into int32: the objects are then renumbered from 1.
     values = found if abs(found).max(initial=0) <= MAX_LABEL else np.where(found > 0, np.arange(len(found)) + 1, 0)
     objects = values[index].reshape(labels.shape).astype(np.int32)
     if ignored is not None:
@@ -122,14 +122,14 @@ def _source(pixels: NDArray[np.uint8], section: NDArray[Any], image: LabelledIma
 
 @dataclass(frozen=True, slots=True)
 class CropOptions:
-    """How crops are drawn.
+    """Options of drawing crops.
 
     Parameters
     ----------
     side
         Side of a crop, in pixels.
     objects
-        How many objects of a crop are asked for.
+        Number of prompted objects in a crop.
     smallest, largest
         Share of the crop's side that the object covers, drawn log-uniformly between them.
     augment
@@ -168,12 +168,12 @@ def draw_crop(
 
 
 def check_weights(weights: dict[str, float], subsets: list[str]) -> None:
-    """Refuse weights by which no subset would ever be drawn.
+    """Refuse weights that are 0 for all subsets.
 
     Raises
     ------
     ModelError
-        All subsets that there are have weight 0.
+        No subset could be drawn.
     """
     if not any(weights.get(name, 1.0) > 0 for name in subsets):
         raise ModelError(f"The weights of {', '.join(sorted(subsets))} are all 0: give one of them more.")
@@ -203,7 +203,7 @@ def _crop(source: Source, value: int, options: CropOptions, rng: np.random.Gener
 
 
 def _turned(linear: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Turn and mirror what a crop shows: half of the time by quarters, else by any angle and a little stretched."""
+    """Rotate and mirror a crop at random: by quarter turns, or half of the time by any angle and slightly stretched."""
     angle = rng.integers(4) * np.pi / 2
     if rng.random() < 0.5:
         angle += rng.uniform(-np.pi / 4, np.pi / 4)
@@ -216,7 +216,7 @@ def _turned(linear: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np
 def _sample(
     source: Source, center: NDArray[np.float64], linear: NDArray[np.float64], side: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Look at a source through an affine window; what it does not fill is black, as in a tile.
+    """Resample a source into an affine window; pixels outside the source are black, as in a tile.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ def _sample(
 
 
 def _tint(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Change intensities as microscopes, scanners and cameras do: gamma, inversion, gain, noise, blur, colour."""
+    """Change intensities as microscopes, scanners and cameras do: gamma, inversion, gain, noise, blur, color."""
     x = (pixels.astype(np.float32) / 255) ** np.exp(rng.uniform(-0.5, 0.5))
     if rng.random() < 0.15:
         x = 1 - x

@@ -43,19 +43,19 @@ def mask_losses(logits: Tensor, masks: Tensor, *, focal_weight: float, gamma: fl
 
 
 def dense_targets(objects: NDArray[np.int32], stride: int) -> NDArray[np.float32]:
-    """Return what every cell could know of its object: foreground, border, the way to the centre, and the radius.
+    """Return the dense targets of every cell: foreground, border, the way to the center of its object, and its radius.
 
     Parameters
     ----------
     objects
-        Shape (rows, cols), int: labels of the cells, 0 or less for what is no object.
+        Shape (rows, cols), int: labels of the cells, 0 or less outside objects.
     stride
         Side of a cell, in pixels.
 
     Returns
     -------
     numpy.ndarray
-        Shape (5, rows, cols), float32: foreground and border, 0 or 1; then x and y to the centre, in units of the
+        Shape (5, rows, cols), float32: foreground and border, 0 or 1; then x and y to the center, in units of the
         object's radius, -3 to 3, and the logarithm of that radius (the root of the area) in pixels; 0 outside objects.
     """
     inside = objects > 0
@@ -83,7 +83,7 @@ def dense_loss(seen: Tensor, centers: Tensor, targets: Tensor) -> Tensor:
     seen
         Shape (n, 2, rows, cols): logits of foreground and border.
     centers
-        Shape (n, 3, rows, cols): way to the centre, x and y, and logarithm of the radius; only objects count.
+        Shape (n, 3, rows, cols): way to the center, x and y, and logarithm of the radius; only objects count.
     targets
         Shape (n, 5, rows, cols).
 
@@ -100,7 +100,7 @@ def dense_loss(seen: Tensor, centers: Tensor, targets: Tensor) -> Tensor:
 def sample_cells(
     objects: NDArray[np.int32], count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Draw cells on objects, each object alike however large; return their flat indices and labels, both (count,).
+    """Draw cells on objects, equally often from objects of any size; return flat indices and labels, both (count,).
 
     Without any object the indices are 0 and the labels -2, which no cell has.
     """
@@ -115,7 +115,7 @@ def sample_cells(
 
 
 def likeness_loss(pixels: Tensor, objects: Tensor, cells: Tensor, values: Tensor, contrast: Tensor) -> Tensor:
-    """Ask of unit pixel embeddings that cells of one object are alike and others are not.
+    """Return the loss of unit pixel embeddings that should be alike within an object and differ between objects.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The learning curve as a picture."""
+"""Draw the learning curve."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ SMOOTHED = 50
 
 
 def can_draw() -> bool:
-    """Return whether matplotlib is installed; the extra `train` brings it."""
+    """Return whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 
 def draw_curve(curve: list[dict[str, Any]], path: Path) -> None:
-    """Draw loss and IoU over the steps, smoothed, and the IoU on kept-out images where it was measured.
+    """Draw loss and IoU over the steps, smoothed, and the IoU on held-out images if it was measured.
 
     Parameters
     ----------

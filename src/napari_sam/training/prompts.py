@@ -1,4 +1,4 @@
-"""The prompt game (Kirillov et al. 2023, appendix A): a first prompt, then points where the answer is wrong."""
+"""Simulated prompts (Kirillov et al. 2023, appendix A): a first prompt, then points where the answer is wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from napari_sam.models.compact.prompt_encoder import NOT_A_POINT
 from napari_sam.models.prompt_tokens import BOTTOM_RIGHT, NEGATIVE, POSITIVE, TOP_LEFT
 
-CENTRE_BIAS = 0.5
+CENTER_BIAS = 0.5
 JITTER, MAX_JITTER = 0.1, 20.0
 
 
@@ -79,12 +79,12 @@ def first_prompts(masks: NDArray[np.bool_], box_share: float, rng: np.random.Gen
 def next_points(
     answers: NDArray[np.bool_], masks: NDArray[np.bool_], rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return a corrective point for each object, in the larger error: on what was missed, or off what is surplus.
+    """Return a corrective point for each object, in the larger of its two errors: missed or surplus pixels.
 
     Parameters
     ----------
     answers, masks
-        Shape (n, side, side), bool: what the model said, and the truth.
+        Shape (n, side, side), bool: the model's answers and the true objects.
     rng
         Source of randomness.
 
@@ -93,7 +93,7 @@ def next_points(
     points : numpy.ndarray
         Shape (n, 2), float32, (x, y).
     types : numpy.ndarray
-        Shape (n,), int64: POSITIVE or NEGATIVE. Where nothing is wrong, a point on the object.
+        Shape (n,), int64: POSITIVE or NEGATIVE. Without an error, a point on the object.
     """
     points, types = np.zeros((len(masks), 2), np.float32), np.full(len(masks), POSITIVE, np.int64)
     for i, (answer, mask) in enumerate(zip(answers, masks, strict=True)):
@@ -110,7 +110,7 @@ def _point_in(region: NDArray[np.bool_], rng: np.random.Generator) -> tuple[floa
     rows, cols = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     top, left = rows[0], cols[0]
     inside = region[top : rows[-1] + 1, left : cols[-1] + 1]
-    if rng.random() < CENTRE_BIAS:
+    if rng.random() < CENTER_BIAS:
         depth = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
         inside = depth >= 0.7 * depth.max()
     at = np.argwhere(inside)

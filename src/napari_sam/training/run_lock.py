@@ -1,4 +1,4 @@
-"""The lock of a training run on its folder, so that two runs never save into the same one."""
+"""The lock of a training run on its folder, so that two runs never save into the same folder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LOCK_FILE = "training.lock"
 
 @contextmanager
 def only_run_in(folder: Path) -> Iterator[None]:
-    """Keep other training runs out of a folder, which is made; a folder that is empty in the end is removed again.
+    """Keep other training runs out of a folder. It is created, and removed again if it is empty in the end.
 
     The lock is on a file of its own: other programs may write results into the folder meanwhile. The file is removed in
-    the end, and where a run was killed, by the next one.
+    the end; that of a killed run by the next run.
 
     Raises
     ------
@@ -35,13 +35,13 @@ def only_run_in(folder: Path) -> Iterator[None]:
         ) from error
     if is_busy:
         raise OutputError(
-            f"Another training run is at work in {folder}: wait until it has ended, or choose another folder (out)."
+            f"Another training run is using {folder}: wait until it has ended, or choose another folder (out)."
         )
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
-            if (folder / LOCK_FILE).stat().st_size == 0:  # A file with content is somebody else's.
+            if (folder / LOCK_FILE).stat().st_size == 0:  # A file with content is not ours.
                 (folder / LOCK_FILE).unlink()
         if lock is not None:
             lock.release()
@@ -51,7 +51,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
 
 
 def _locked(path: Path) -> tuple[Lock | None, bool]:
-    """Return the lock on a file, and whether another program has it; no lock where the file system knows none."""
+    """Return the lock on a file, and whether another program has it; no lock if the file system has none."""
     path.touch()
     while True:
         try:

@@ -1,25 +1,31 @@
-"""What training needs of a network, in the same words for the compact model and for SAM."""
+"""Trainers: encoding, decoding and losses of the compact model and of SAM behind one interface."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from napari_sam.errors import ModelError
+from napari_sam.models.checkpoints import detect_architecture
 from napari_sam.models.compact import Compact
 from napari_sam.models.compact import predictor as compact
 from napari_sam.models.compact.prompt_encoder import NOT_A_POINT
-from napari_sam.models.sam import Sam
+from napari_sam.models.safe_load import load_weights
+from napari_sam.models.sam import SIZES, TINY, Sam, build
 from napari_sam.models.sam import predictor as sam
 from napari_sam.training.losses import dense_loss, dense_targets, likeness_loss, sample_cells
 from napari_sam.training.prompts import PromptBatch
 
 LIKENESS_CELLS = 24
+TRAINABLE = ("compact", *SIZES, TINY)
 
 
 class DenseHead(nn.Module):
-    """What the image encoder is asked about every pixel while it trains; thrown away afterwards."""
+    """Predicts properties of every pixel from the image encoder's features; discarded after training."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -39,12 +45,12 @@ class DenseHead(nn.Module):
 
 
 class CompactTrainer:
-    """The compact network, with a head for dense targets that is thrown away after training.
+    """Train the compact network, with a head for dense targets that is discarded after training.
 
     Parameters
     ----------
     network
-        What is trained.
+        The network to train.
     """
 
     side = compact.CompactPredictor.input_side
@@ -69,24 +75,24 @@ class CompactTrainer:
     def dense(
         self, features: tuple[Tensor, ...], objects: NDArray[np.int32], rng: np.random.Generator
     ) -> Tensor | None:
-        """Return the auxiliary loss against labels of shape (n, side, side), or None where a model has none."""
+        """Return the auxiliary loss against labels of shape (n, side, side), or None for a network without one."""
         loss: Tensor = self.head(features, objects, rng)
         return loss
 
     def parameters(self) -> list[nn.Parameter]:
-        """Return what learns."""
+        """Return the trained parameters."""
         return [*self.network.parameters(), *self.head.parameters()]
 
 
 class SamTrainer:
-    """A SAM.
+    """Train a SAM.
 
     Parameters
     ----------
     network
-        What is trained.
+        The network to train.
     frozen_encoder
-        Let only the prompt encoder and the mask decoder learn, which a laptop can do.
+        Whether only the prompt encoder and the mask decoder are trained, which a laptop can do.
     """
 
     def __init__(self, network: Sam, *, frozen_encoder: bool) -> None:
@@ -119,14 +125,44 @@ class SamTrainer:
         return None
 
     def parameters(self) -> list[nn.Parameter]:
-        """Return what learns."""
+        """Return the trained parameters."""
         parts: list[nn.Module] = [self.network.prompt_encoder, self.network.mask_decoder]
         if not self._frozen:
             parts.append(self.network.image_encoder)
         return [parameter for part in parts for parameter in part.parameters()]
 
 
-Game = CompactTrainer | SamTrainer
+Trainer = CompactTrainer | SamTrainer
+
+
+def trainer_of(file: Path | None, *, frozen_encoder: bool) -> Trainer:
+    """Return a trainer of the weights in a file, or of a new compact model.
+
+    Parameters
+    ----------
+    file
+        Checkpoint; None for random weights.
+    frozen_encoder
+        See `SamTrainer`.
+
+    Raises
+    ------
+    ModelError
+        The file is damaged, or holds weights of a network that cannot be trained.
+    """
+    if file is None:
+        return CompactTrainer(Compact())
+    family, weights = detect_architecture(load_weights(file), file)
+    if family not in TRAINABLE:
+        raise ModelError(
+            f"{file} holds {family} weights, which cannot be trained here: start from the compact model, from SAM "
+            "ViT-B, L or H, or from MobileSAM."
+        )
+    network: Compact | Sam = Compact() if family == "compact" else build(family)
+    network.load_state_dict({key: value.float() for key, value in weights.items()})
+    if isinstance(network, Compact):
+        return CompactTrainer(network)
+    return SamTrainer(network, frozen_encoder=frozen_encoder)
 
 
 def _repeated(feature: Tensor, each: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""ModelState: which models there are and which are on this machine, for faces that know no model themselves."""
+"""ModelState: the models of the registry and whether they are on this computer, for user interfaces."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ Where = Literal["shipped", "here", "download", "by hand"]
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """A model that can be asked for by name.
+    """A model of the registry.
 
     Parameters
     ----------
     name
-        What the user types.
+        Name of the model for users.
     where
-        "shipped" with the package, "here" on this machine, to be fetched by "download", or "by hand".
+        "shipped" with the package, "here" on this computer, or available by "download" or "by hand".
     nbytes
-        About how large its weights are; None where that is not known.
+        Approximate size of its weights; None if it is not known.
     licence
-        Of the weights.
+        License of the weights.
     summary
-        What it is good for.
+        Images that it is suited to.
     homepage
-        Who made it.
+        Page of its authors.
     by_hand
-        How to get it where `where` says so.
+        How to get it if `where` is "by hand".
     """
 
     name: str
@@ -46,7 +46,7 @@ class ModelState:
 
     @property
     def size(self) -> str:
-        """Its size in words, or nothing where it is not known."""
+        """Its size in words; empty if it is not known."""
         if self.nbytes is None:
             return ""
         return f"{self.nbytes / 1e9:.1f} GB" if self.nbytes >= 1e9 else f"{self.nbytes / 1e6:.0f} MB"
@@ -58,7 +58,7 @@ def model_states() -> list[ModelState]:
     Raises
     ------
     ModelError
-        The folder of models that the environment names is none.
+        NAPARI_SAM_MODELS or NAPARI_SAM_CACHE is not a folder on this computer.
     """
     from napari_sam.weights.registry import REGISTRY, ModelEntry
 
@@ -74,15 +74,15 @@ def model_states() -> list[ModelState]:
 
 
 def download_model(name: str, progress: Callable[[int, int | None], None]) -> None:
-    """Fetch the weights of a model of the registry; in any thread.
+    """Download the weights of a model of the registry. Works in any thread.
 
     Parameters
     ----------
     name
-        Of the model.
+        Name of the model.
     progress
-        Called with the bytes that are there and the bytes in all or None; what it raises stops the download, which
-        goes on from there the next time.
+        Called with the bytes received and the total, or None if it is unknown. An exception that it raises stops the
+        download; the next one resumes there.
 
     Raises
     ------

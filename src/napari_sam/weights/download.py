@@ -1,7 +1,7 @@
-"""Weight files from elsewhere: fetched once, resumed, verified, and put in place whole. No torch is needed here.
+"""Downloads of weights: resumed, verified and moved into place only when complete. Needs no torch.
 
-The first download of a file whose hash nobody published is trusted; its own hash is kept beside it and holds from
-then on, also for the same file fetched again.
+A file without a published hash is trusted at its first download. Its hash is stored beside it, and later downloads of
+the file are verified with it.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from napari_sam.weights.unfinished import Unfinished
 
 SCHEMES = ("https",)
 TIMEOUT = 30.0
-# A connection that breaks is taken up again so often, as long as each brings something.
+# Attempts to resume a broken connection without progress.
 ATTEMPTS = 3
 PAUSE = 1.0
 TURN_SECONDS = 0.5
 BLOCK = 2**20
-# A file whose size is not known may have this many bytes; one whose size is known, this multiple of it.
+# Largest file of unknown size, and the largest multiple of a known size.
 MAX_BYTES = 16 * 10**9
 MAX_EXCESS = 3
-# A connection that brings less than this many bytes a second, over this many seconds, is given up.
+# A connection slower than this many bytes per second, over this many seconds, is closed.
 MIN_SPEED = 1000
 STALL_SECONDS = 60.0
 MAX_LENGTH_DIGITS = 15
-# How a torch file (zip, or the older pickle) begins.
+# First bytes of a torch file (zip, or the older pickle).
 BEGINNINGS = (b"PK\x03\x04", b"\x80")
 
-# Bytes that are there, and bytes in all where the server says so.
+# Bytes received, and the total if the server states it.
 Progress = Callable[[int, int | None], None]
 
 
 class _DroppedError(Exception):
-    """The connection broke before the file was whole; what came is kept."""
+    """Raised when the connection breaks before the file is complete. The received part is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One file to fetch, and what came of it so far."""
+    """One file to download, and the part of it that was received."""
 
     url: str
     target: Path
@@ -87,7 +87,7 @@ def sha256_of(path: Path) -> str:
 
 
 def record_of(path: Path) -> Path:
-    """Return the file that keeps the hash of a downloaded file."""
+    """Return the file with the hash of a downloaded file."""
     return path.with_name(f"{path.name}.sha256")
 
 
@@ -101,31 +101,31 @@ def download(
     name: str = "",
     nbytes: int | None = None,
 ) -> None:
-    """Download a file, going on where an earlier attempt stopped; two processes take turns and download it once.
+    """Download a file, and resume an earlier attempt. Of two processes one downloads and the other one waits.
 
     Parameters
     ----------
     url
-        Of a file; https, also after being sent on.
+        URL of the file. It, and every redirect, must be https.
     target
-        Where it will be, whole and verified or not at all.
+        Path of the file, which appears only when it is complete and verified.
     sha256
-        Hash that it must have. Where it is None the file's own is recorded.
+        Expected hash. For None the hash of the downloaded file is recorded.
     homepage
-        Where else to look for the file, for the message.
+        Page of the model, for the error message.
     progress
-        Called with the bytes that are there and the bytes in all (None where the server does not say); what it raises
-        stops the download, which goes on from there the next time.
+        Called with the bytes received and the total, or None if it is unknown. An exception that it raises stops the
+        download; the next one resumes there.
     name
-        Of the model, for the message; the file's name when left out.
+        Name of the model, for the error message; by default that of the file.
     nbytes
-        About how large the file is. A file of more than three times that is refused; 16 GB where it is not known.
+        Approximate size. A file of more than three times this size is refused; by default, of more than 16 GB.
 
     Raises
     ------
     ModelError
-        It cannot be downloaded, is no model file, has another hash or is far larger than expected, or there is no
-        room for it.
+        It cannot be downloaded, is not a model file, has another hash or is far larger than expected, or the disk is
+        full.
     """
     elsewhere = f" (see {homepage})" if homepage else ""
     by_hand = f"get that file with a browser{elsewhere} and save it as {target} by hand"
@@ -133,7 +133,7 @@ def download(
     job = _Job(url, target, by_hand, name or target.name, limit, Unfinished(target))
     report = progress or (lambda done, total: None)
     if urlsplit(url).scheme not in SCHEMES:
-        raise job.error("models are fetched by https alone", job.help)
+        raise job.error("models are downloaded by https only", job.help)
     with _writing(job):
         target.parent.mkdir(parents=True, exist_ok=True)
     with _turn(job, report):
@@ -150,7 +150,7 @@ def download(
 
 @contextlib.contextmanager
 def _turn(job: _Job, report: Progress) -> Iterator[None]:
-    """Wait until no other process downloads this file; show how far that one is."""
+    """Wait while another process downloads this file, and report its progress."""
     place = job.target.with_name(f".{job.target.name}.lock")
     while True:
         with _writing(job):
@@ -167,7 +167,7 @@ def _turn(job: _Job, report: Progress) -> Iterator[None]:
 
 
 def _fill(job: _Job, report: Progress) -> None:
-    """Receive the file into its part, taking up the connection again where it breaks."""
+    """Receive the file, and resume broken connections."""
     tries, most = 0, job.unfinished.size
     while True:
         try:
@@ -187,7 +187,7 @@ def _receive(job: _Job, report: Progress) -> None:
     about = job.unfinished.about()
     start = job.unfinished.size if about["url"] == job.url and about["version"] else 0
     if start and start == about["total"]:
-        return  # An earlier attempt ended before it was put in place.
+        return  # An earlier attempt received all of it but did not move it into place.
     headers = {"User-Agent": "napari-sam", "Accept-Encoding": "identity"}
     if start:
         headers |= {"Range": f"bytes={start}-", "If-Range": about["version"]}
@@ -208,37 +208,37 @@ def _receive(job: _Job, report: Progress) -> None:
 
 
 def _refusal(code: int) -> str:
-    """Say in words why a server does not give a file."""
+    """Return the reason of an HTTP error, in words."""
     if code in (401, 403):
-        return f"the server answers {code}, it does not give the file to everyone"
+        return f"the server answers {code}, the file is not public"
     if code in (404, 410):
         return f"the server answers {code}, the file is no longer there"
     if 300 <= code < 400:
-        return f"the server answers {code} and sends the download around in a circle"
+        return f"the server answers {code}, its redirects form a loop"
     if code == 429 or code >= 500:
-        return f"the server answers {code}, it is busy or out of order at the moment"
+        return f"the server answers {code}, it is overloaded or out of order at the moment"
     return f"the server answers {code}"
 
 
 def _unreachable(url: str, reason: object) -> str:
-    """Say in words why there is no connection."""
+    """Return the reason of a failed connection, in words."""
     host = urlsplit(url).hostname
     if isinstance(reason, ssl.SSLError):
         return f"the certificate of {host} is not accepted here, as happens behind a firewall that inspects connections"
     if isinstance(reason, socket.gaierror):
-        return f"{host} cannot be reached, there is no network or it does not know this name"
+        return f"{host} cannot be reached, there is no network or the name is unknown"
     return f"{host} cannot be reached, {' '.join(str(reason).split())}"
 
 
 class _HttpsOnly(urllib.request.HTTPRedirectHandler):
-    """Do not let a server send the download on to a place that is not encrypted."""
+    """Refuse redirects to URLs that are not https."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         if urlsplit(newurl).scheme not in SCHEMES:
             fp.close()
-            raise urllib.error.URLError("it sends the download on to a place that is not encrypted")
+            raise urllib.error.URLError("it redirects the download to an unencrypted connection")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -248,18 +248,18 @@ def _open(job: _Job, headers: dict[str, str]) -> Any:
 
 
 def _begin(job: _Job, headers: Message, start: int, about: dict[str, Any]) -> tuple[int, int | None]:
-    """Look at an answer before its body: return from where on it is, and how long the whole file is."""
+    """Check the headers of a response; return the offset of its first byte and the size of the whole file."""
     if headers.get_content_type() == "text/html":
-        raise job.error("the answer is a web page and no model file, as of a network that wants a login")
+        raise job.error("the server sent a web page and not a model file, as networks with a login page do")
     version = _version(headers)
     length = headers.get("Content-Length", "").strip()
     known = re.fullmatch(r"[0-9]+", length) is not None
     if known and (len(length) > MAX_LENGTH_DIGITS or start + int(length) > job.limit):
-        raise job.error(f"it has {_size_in_words(length)}, and no more than {job.limit / 1e9:.2f} GB are expected")
+        raise job.error(f"it has {_size_in_words(length)}, more than the expected {job.limit / 1e9:.2f} GB")
     total = start + int(length) if known else None
     if start:
         came = headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
-        # Some servers give the rest of a file that is another one by now.
+        # Some servers send the rest although the file has changed.
         if came != str(start) or version not in (None, about["version"]):
             job.unfinished.forget()
             raise _DroppedError("the file on the server has changed")
@@ -274,7 +274,7 @@ def _begin(job: _Job, headers: Message, start: int, about: dict[str, Any]) -> tu
 
 
 def _version(headers: Message) -> str | None:
-    """Return what tells one version of a file from another; a weak ETag does not, to the byte."""
+    """Return the identifier of a file's version; not a weak ETag, which allows different bytes."""
     etag = headers.get("ETag")
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
 
@@ -286,7 +286,7 @@ def _copy(job: _Job, response: http.client.HTTPResponse, start: int, total: int 
         done = start
         report(done, total)
         speed = _Speed()
-        # `read` would wait until a block is full: a server could send a byte from time to time, for ever.
+        # `read` would wait for a full block, for ever if a server sends single bytes.
         while block := response.read1(BLOCK):
             done += len(block)
             if done > job.limit:
@@ -300,7 +300,7 @@ def _copy(job: _Job, response: http.client.HTTPResponse, start: int, total: int 
             os.fsync(file.fileno())
     if done > job.limit:
         job.unfinished.forget()
-        raise job.error(f"the server sends more than {job.limit / 1e9:.2f} GB, and no more are expected")
+        raise job.error(f"the server sends more than the expected {job.limit / 1e9:.2f} GB")
     if total is not None and done < total:
         raise _DroppedError(f"the connection broke after {done} of {total} bytes")
 
@@ -310,7 +310,7 @@ def _size_in_words(length: str) -> str:
 
 
 class _Speed:
-    """Gives up a connection that hardly brings anything."""
+    """Ends connections that are too slow."""
 
     def __init__(self) -> None:
         self._since, self._count = time.monotonic(), 0
@@ -321,29 +321,29 @@ class _Speed:
         Raises
         ------
         _DroppedError
-            Fewer than `MIN_SPEED` bytes a second came over `STALL_SECONDS`.
+            Fewer than `MIN_SPEED` bytes per second were received over `STALL_SECONDS`.
         """
         self._count += count
         elapsed = time.monotonic() - self._since
         if elapsed < STALL_SECONDS:
             return
         if self._count < MIN_SPEED * elapsed:
-            raise _DroppedError(f"it comes at {self._count / elapsed:.0f} bytes a second")
+            raise _DroppedError(f"only {self._count / elapsed:.0f} bytes per second are received")
         self._since, self._count = time.monotonic(), 0
 
 
 def _check(job: _Job, sha256: str | None) -> None:
-    """Refuse, and delete, what is no model file or another one than it should be."""
+    """Refuse, and delete, a file that is not a model file or has another hash."""
     with job.unfinished.part.open("rb") as file:
         begins = file.read(9)
     if not begins.startswith(BEGINNINGS) and begins[8:9] != b"{":
         job.unfinished.forget()
-        raise job.error("what came is no model file")
+        raise job.error("the received file is not a model file")
     found = sha256_of(job.unfinished.part) if sha256 else None
     if found == sha256:
         return
     job.unfinished.forget()
-    known = f", or delete {record_of(job.target)} if a new version is meant" if record_of(job.target).exists() else ""
+    known = f", or delete {record_of(job.target)} if you want a new version" if record_of(job.target).exists() else ""
     raise job.error(f"its sha256 is {found} instead of {sha256}", f"try again, or {job.help}{known}")
 
 
@@ -356,7 +356,7 @@ def _size(path: Path) -> int:
 
 @contextlib.contextmanager
 def _writing(job: _Job) -> Iterator[None]:
-    """Tell a disk that cannot be written from a network that does not answer."""
+    """Raise errors of the disk as such, and not as errors of the network."""
     try:
         yield
     except OSError as error:

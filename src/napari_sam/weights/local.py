@@ -1,4 +1,4 @@
-"""The weights of the registry on this machine: fetched on first use, and verified every time."""
+"""Weights on this computer: downloaded at first use, and verified before each use."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ OFFLINE_VARIABLE = "NAPARI_SAM_OFFLINE"
 
 
 def verified(entry: ModelEntry, progress: Progress | None = None) -> tuple[Path, str]:
-    """Return the weights of an entry, fetched where they are missing, and their sha256.
+    """Return the file of a model's weights, downloaded if it is missing, and its sha256.
 
     Raises
     ------
     ModelError
-        They are damaged, or cannot be fetched.
+        They are damaged, or cannot be downloaded.
     """
     path = fetch(entry, progress)
     digest, expected = sha256_of(path), expected_sha256(entry)
     if expected in (None, digest):
         return path, digest
     record = record_of(path)
-    known = f", or {record} if it is meant so" if record.exists() else ""
+    known = f", or {record} if you replaced the weights yourself" if record.exists() else ""
     advice = "install napari-sam again" if entry.shipped else f"delete that file{known}"
     raise ModelError(f"The weights of {entry.name} are damaged ({path}): {advice}.")
 
 
 def fetch(entry: ModelEntry, progress: Progress | None = None) -> Path:
-    """Return where the weights of an entry are, after downloading them where they are not there yet.
+    """Return the file of a model's weights, after downloading it if it is missing.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def fetch(entry: ModelEntry, progress: Progress | None = None) -> Path:
     Raises
     ------
     ModelError
-        They are not there and cannot be downloaded; it says where to put them by hand.
+        They are missing and cannot be downloaded; the message says where to put them.
     """
     path = entry.path
     if entry.is_here:
@@ -55,7 +55,7 @@ def fetch(entry: ModelEntry, progress: Progress | None = None) -> Path:
         )
     if os.environ.get(OFFLINE_VARIABLE, "0") not in ("", "0"):
         raise ModelError(
-            f"The weights of {entry.name} are not on this machine and {OFFLINE_VARIABLE} forbids downloads: "
+            f"The weights of {entry.name} are not on this computer and {OFFLINE_VARIABLE} forbids downloads: "
             f"get {entry.source} elsewhere and save it as {path} by hand."
         )
     download(
@@ -71,7 +71,7 @@ def fetch(entry: ModelEntry, progress: Progress | None = None) -> Path:
 
 
 def expected_sha256(entry: ModelEntry) -> str | None:
-    """Return the hash that the weights of an entry must have: the published one, else that of the first download."""
+    """Return the expected hash of a model's weights: the published one, else that of the first download."""
     if entry.shipped or (entry.sha256 and entry.path.name == entry.file):
         return entry.sha256
     try:

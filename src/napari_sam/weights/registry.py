@@ -1,4 +1,4 @@
-"""The models that can be asked for by name. Reading this file imports no torch."""
+"""The registry of models by name. Needs no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from napari_sam.files.folders import models_folder
 
-# The first is what a converted checkpoint ends in.
+# The first is that of converted checkpoints.
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
 _META = "https://dl.fbaipublicfiles.com/segment_anything"
@@ -36,29 +36,29 @@ class ModelEntry:
     Parameters
     ----------
     name
-        What the user types.
+        Name of the model for users.
     family
-        Which network it is, one of `families.FAMILIES`.
+        Its network, one of `checkpoints.FAMILIES`.
     file
-        The weights: a file of this package where the model is shipped, else what they are called in `models_folder`.
+        File of the weights: in this package if the model is shipped, else in `models_folder`.
     licence
-        Licence of the weights, as far as it is known.
+        License of the weights, as far as it is known.
     summary
-        What it is good for.
+        Images that it is suited to.
     sha256
-        Published hash of the file, checked each time before it is loaded; None where there is none.
+        Published hash of the file, verified each time before it is loaded; None if none was published.
     source
-        Where the file is downloaded from; None where that cannot be done by a program.
+        URL of the file; None if a program cannot download it.
     homepage
-        Who made it.
+        Page of its authors.
     by_hand
-        How to get the file where `source` is None.
+        How to get the file if `source` is None.
     nbytes
-        About how large the file is; None where that is not known.
+        Approximate size of the file; None if it is not known.
     extra
         The optional dependencies of napari-sam that it needs.
     shipped
-        Whether the weights are in the package.
+        Whether the weights are part of the package.
     """
 
     name: str
@@ -76,12 +76,12 @@ class ModelEntry:
 
     @property
     def path(self) -> Path:
-        """Where the weights are, or would be: under its own name in any format that can be read.
+        """Path of the weights, whether they exist or not: the file named after the model in any readable format.
 
         Raises
         ------
         ModelError
-            NAPARI_SAM_MODELS or NAPARI_SAM_CACHE is no folder of this machine.
+            NAPARI_SAM_MODELS or NAPARI_SAM_CACHE is not a folder on this computer.
         """
         if self.shipped:
             return Path(str(files("napari_sam.models") / self.file))
@@ -91,12 +91,12 @@ class ModelEntry:
 
     @property
     def is_here(self) -> bool:
-        """Whether the weights are on this machine."""
+        """Whether the weights are on this computer."""
         return is_there(self.path)
 
 
 def is_there(path: Path) -> bool:
-    """Return whether a file exists; one whose name is too long does not, where `Path.exists` fails."""
+    """Return whether a file exists; False for a name that is too long, for which `Path.exists` raises."""
     return os.path.exists(path)  # noqa: PTH110
 
 
@@ -143,7 +143,7 @@ _PATHO = "Histopathology"
 
 DEFAULT_MODEL = "compact"
 
-# The default comes first: this is the order of every list that a user sees. Sizes of files are parameters times four.
+# In the order of all lists shown to users, the default first. File sizes are parameters times four.
 REGISTRY: dict[str, ModelEntry] = {
     entry.name: entry
     for entry in (

@@ -1,4 +1,4 @@
-"""The unfinished file of a download, and the note beside it that proves whose it is."""
+"""The partial file of a download, and the note beside it by which it is recognized."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _KEY, _VALUE = "napari-sam", "an unfinished download, which the next one goes on
 
 
 class Unfinished:
-    """What came of a file so far: .NAME-DIGITS.part, with a note .NAME-DIGITS.part.json that is made before it.
+    """The received part of a file: .NAME-DIGITS.part, with a note .NAME-DIGITS.part.json that is created first.
 
-    The digits are random and both files are made exclusively, so only files with such a note are gone on with or
-    removed, and no file of the user. Whoever changes them holds the lock of the download.
+    The digits are random and both files are created exclusively. Only files with such a note are resumed or removed,
+    and so no file of the user. They are changed only under the lock of the download.
 
     Parameters
     ----------
     target
-        Where the file will be.
+        Path of the complete file.
     """
 
     def __init__(self, target: Path) -> None:
@@ -30,25 +30,25 @@ class Unfinished:
         self.look()
 
     def look(self) -> None:
-        """Look for what an earlier attempt, or another process, left."""
+        """Find the part that an earlier attempt, or another process, has received."""
         ours = self._ours()
         self._digits = ours[-1] if ours else secrets.token_hex(8)
 
     @property
     def part(self) -> Path:
-        """The bytes that came."""
+        """Path of the received bytes."""
         return self._target.with_name(f".{self._target.name}-{self._digits}.part")
 
     @property
     def size(self) -> int:
-        """How many bytes came."""
+        """Number of received bytes."""
         try:
             return self.part.stat().st_size if _note_in(self._note) is not None else 0
         except OSError:
             return 0
 
     def about(self) -> dict[str, Any]:
-        """Return which file the bytes are of: `url`, `version` (str or None) and `total` (int or None)."""
+        """Return the origin of the bytes: `url`, `version` (str or None) and `total` (int or None)."""
         note = _note_in(self._note) or {}
         total, version = note.get("total"), note.get("version")
         is_header = isinstance(version, str) and version.isascii() and version.isprintable()
@@ -59,7 +59,7 @@ class Unfinished:
         }
 
     def begin(self, url: str, version: str | None, total: int | None) -> None:
-        """Begin anew, without what an earlier attempt left.
+        """Start over, and discard earlier attempts.
 
         Raises
         ------
@@ -73,7 +73,7 @@ class Unfinished:
         self.part.touch(exist_ok=False)
 
     def put_in_place(self) -> None:
-        """Rename the finished file to its target.
+        """Rename the complete file to its target.
 
         Raises
         ------
@@ -84,7 +84,7 @@ class Unfinished:
         self.forget()
 
     def forget(self) -> None:
-        """Remove what came so far, of this and of earlier attempts."""
+        """Remove the received parts of this and of earlier attempts."""
         for digits in self._ours():
             self._digits = digits
             self.part.unlink(missing_ok=True)
@@ -107,7 +107,7 @@ class Unfinished:
 
 
 def _note_in(path: Path) -> dict[str, Any] | None:
-    """Return a note of ours; None where there is none, or the file is of somebody else."""
+    """Return the note of a download; None if the file is missing or something else."""
     try:
         note = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):

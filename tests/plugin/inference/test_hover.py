@@ -93,6 +93,19 @@ def test_the_click_takes_the_mask_that_is_shown_and_decodes_nothing(working, coi
     assert iou(controller.session.target.data == 1, coin_labels == coin_labels[COIN]) > 0.85
 
 
+def test_the_preview_is_the_mask_of_a_click_once_all_tiles_of_the_click_are_encoded(working, coin_labels):
+    controller, runner = working
+    segmenter = controller.jobs.segmenter
+    for point in (COIN, NEIGHBOUR, DARK):
+        clicked = segmenter.segment(points=[point], downsample=0.5)
+        hover(controller, runner, point)
+        shown_now = controller.hover.shown
+        assert shown_now.best.tile == clicked.best.tile
+        np.testing.assert_array_equal(
+            shown_now.best.to_array(coin_labels.shape), clicked.best.to_array(coin_labels.shape)
+        )
+
+
 def test_a_click_elsewhere_is_answered_anew(working, monkeypatch):
     controller, runner = working
     hover(controller, runner, COIN)

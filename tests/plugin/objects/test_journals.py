@@ -306,6 +306,41 @@ def test_the_journal_of_another_window_is_left_alone(made, notes):
     assert not labels_of(second).any()
 
 
+@pytest.mark.parametrize("kind", ["memory", "pyramid"])
+def test_without_a_place_for_a_journal_all_operations_work_until_the_window_is_closed(
+    made, notes, tmp_path, monkeypatch, kind
+):
+    blocked = tmp_path / ("cache" if kind == "memory" else "labels.ome.zarr.journal")
+    blocked.write_text("a file where a folder should be")
+    if kind == "memory":
+        monkeypatch.setenv("NAPARI_SAM_CACHE", str(blocked))
+    controller = make_controller(image_of(5), notes, tmp_path / "labels.ome.zarr" if kind == "pyramid" else None)
+    made.append(controller)
+    states = [np.zeros(SHAPE, int)]
+    first = accept(controller, disc(10, 10, 5))
+    states.append(labels_of(controller))
+    assert len(notes) == 1
+    assert "has no journal, so its undo ends with this window" in notes[0]
+    accept(controller, disc(30, 30, 5), PLANES[1])
+    states.append(labels_of(controller))
+    controller.objects.reopen(first)
+    propose(controller, disc(14, 16, 3), PLANES[0])
+    controller.accept()
+    states.append(labels_of(controller))
+    np.testing.assert_array_equal(states[-1][0] == first, disc(14, 16, 3).to_array(SHAPE[1:]))
+    controller.objects.delete([first])
+    states.append(labels_of(controller))
+    assert [row.label for row in controller.objects.rows] == [first + 1]
+    for step, expected in ((controller.undo, states[-2::-1]), (controller.redo, states[1:])):
+        for state in expected:
+            step()
+            np.testing.assert_array_equal(labels_of(controller), state)
+    assert len(notes) == 1
+    controller.viewer.layers.remove(controller.target or controller.objects.kept.layer)
+    assert controller.objects.offer is None
+    assert blocked.is_file()
+
+
 def test_labels_that_hold_other_objects_get_a_journal_of_their_own(made, notes):
     controller = make_controller(image_of(3), notes)
     made.append(controller)

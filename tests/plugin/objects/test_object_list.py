@@ -12,8 +12,10 @@ from tests.plugin.annotating import disc
 from tests.plugin.window import ANSWER_WITHIN
 
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.journal.entries import LabelClass, now
-from napari_sam.journal.objects import LabelledObject, Part
+from napari_sam.journal.entries import Entry, LabelClass, now
+from napari_sam.journal.objects import LabelledObject, Part, to_content
+from napari_sam.journal.storage.database import Database
+from napari_sam.journal.storage.object_table import ObjectTable
 from napari_sam.plugin.widgets.object_table import COLUMNS, ObjectModel, ObjectView
 
 COIN, NEIGHBOUR, THIRD = (51, 155), (56, 99), (125, 102)
@@ -24,13 +26,39 @@ def rows_of(model):
     return [[model.index(row, column).data() for column in range(len(COLUMNS))] for row in range(model.rowCount())]
 
 
-def no_entry(number):
-    raise AssertionError(f"The table reads entry {number} of the journal.")
+class Table:
+    """Objects in a database, as a journal has them."""
+
+    def __init__(self):
+        self.database = Database(None)
+        self.rows = ObjectTable(self.database, lambda number: Entry(number, "accept", now()))
+        with self.database.transaction() as connection:
+            for number, name in enumerate("ab", 1):
+                self.rows.put_class(connection, number, (name, 1.0, 0.0, 0.0))
+
+    @property
+    def view(self):
+        return self.rows.view()
+
+    def put(self, *objects):
+        with self.database.transaction() as connection:
+            for found in objects:
+                self.rows.put(connection, found.label, to_content(found))
+            self._count(connection)
+
+    def remove(self, label):
+        with self.database.transaction() as connection:
+            self.rows.put(connection, label, None)
+            self._count(connection)
+
+    @staticmethod
+    def _count(connection):
+        connection.execute("UPDATE state SET objects = (SELECT count(*) FROM objects)")
 
 
 def some_object(label, area=10, plane=0, name=None):
-    part = Part(Plane((1, 2), (plane, 0, 0)), Box(0, 0, 5, 5), area, 1, 0.8, 0.9, no_entry)
-    kind = None if name is None else LabelClass(1, name, (1.0, 0.0, 0.0))
+    part = Part(Plane((1, 2), (plane, 0, 0)), Box(0, 0, 5, 5), area, label, 0.5, 0.5, None)
+    kind = None if name is None else LabelClass(1 + "ab".index(name), name, (1.0, 0.0, 0.0))
     return LabelledObject(label, (part,), now(), now(), kind)
 
 
@@ -38,41 +66,76 @@ def some_object(label, area=10, plane=0, name=None):
 @pytest.mark.parametrize("order", [Qt.SortOrder.AscendingOrder, Qt.SortOrder.DescendingOrder])
 def test_rows_that_come_change_and_go_stay_in_order(qapp, column, order):
     rng = np.random.default_rng(0)
-    model, known = ObjectModel(), {}
+    model, table = ObjectModel(), Table()
     model.sort(column, order)
-    for _ in range(200):
+    model.reset(table.view)
+    for _ in range(60):
         label = int(rng.integers(1, 40))
-        if rng.random() < 0.3 and label in known:
-            del known[label]
+        if rng.random() < 0.3 and table.view.get(label):
+            table.remove(label)
         else:
-            known[label] = some_object(label, int(rng.integers(9)), int(rng.integers(3)), "ab"[int(rng.integers(2))])
-        model.update(label, known.get(label))
+            table.put(some_object(label, int(rng.integers(9)), int(rng.integers(3)), "ab"[int(rng.integers(2))]))
+        if rng.random() < 0.1:
+            model.reset(table.view)
+        else:
+            model.update(label, table.view.get(label))
         again = ObjectModel()
         again.sort(column, order)
-        again.reset(known.values())
+        again.reset(table.view)
         assert rows_of(model) == rows_of(again)
+
+
+def test_changes_that_are_told_late_are_shown_in_the_end(qapp):
+    rng = np.random.default_rng(1)
+    model, table = ObjectModel(), Table()
+    model.reset(table.view)
+    for _ in range(60):
+        labels = sorted({int(label) for label in rng.integers(1, 40, 4)})
+        for label in labels:
+            if table.view.get(label) and rng.random() < 0.5:
+                table.remove(label)
+            else:
+                table.put(some_object(label))
+        rows_of(model)
+        for label in labels:
+            model.update(label, table.view.get(label))
+        assert [row[0] for row in rows_of(model)] == [str(label) for label in table.view.labels()]
+
+
+def test_of_many_objects_only_those_in_view_are_read(qapp):
+    model, table = ObjectModel(), Table()
+    table.put(*(some_object(label) for label in range(1, 1001)))
+    read = []
+    page = ObjectTable.page
+    table.rows.page = lambda *given: read.append(found := page(table.rows, *given)) or found
+    model.reset(table.view)
+    assert (model.rowCount(), read) == (1000, [])
+    assert model.index(700, 0).data() == "701"
+    assert model.index(720, 0).data() == "721"
+    assert sum(map(len, read)) <= 128
 
 
 @pytest.mark.usefixtures("screen")
 def test_ten_thousand_objects_are_no_burden(qtbot):
-    model = ObjectModel()
+    model, table = ObjectModel(), Table()
     picked = []
     view = ObjectView(model, picked.append, picked.append, lambda: None)
     qtbot.addWidget(view)
     view.show()
-    objects = [some_object(label, area=label % 97) for label in range(1, 10_001)]
+    table.put(*(some_object(label, area=label % 97) for label in range(1, 10_001)))
+    changed = some_object(5000, 1000)
     times = []
     for act in (
-        lambda: model.reset(objects),
+        lambda: model.reset(table.view),
         lambda: view.sortByColumn(2, Qt.SortOrder.DescendingOrder),
-        lambda: model.update(5000, some_object(5000, 1000)),
+        lambda: (table.put(changed), model.update(5000, changed)),
         lambda: view.choose([7777]),
     ):
         start = time.perf_counter()
         act()
         QTest.qWait(1)
         times.append(time.perf_counter() - start)
-    assert rows_of(model)[0][0] == "5000"
+    assert [model.index(0, column).data() for column in (0, 2)] == ["5000", "1000"]
     assert view.chosen == [7777]
     assert max(times) < 0.5, times
 

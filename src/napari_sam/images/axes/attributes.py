@@ -17,7 +17,7 @@ ORIGIN_KEYS = ("translation", "translate", "offset")
 
 
 def names_in(attributes: Mapping[str, Any], dimension_names: Sequence[Any] | None = None) -> list[str] | None:
-    """Return the axis names of an array: those of zarr 3, of xarray, or of N5; None where there are none."""
+    """Return the axis names of an array: those of zarr 3, of xarray, or of N5; None if there are none."""
     if dimension_names and all(name is not None for name in dimension_names):
         return [str(name) for name in dimension_names]
     for holder in _holders(attributes):
@@ -31,7 +31,7 @@ def names_in(attributes: Mapping[str, Any], dimension_names: Sequence[Any] | Non
 def grid_in(
     attributes: Mapping[str, Any], ndim: int
 ) -> tuple[tuple[float, ...], tuple[float, ...], list[str | None]] | None:
-    """Return the steps, the origin and the units of an array along its axes; None where no steps are given."""
+    """Return the steps, the origin and the units of an array along its axes; None if no steps are given."""
     for holder in _holders(attributes):
         steps = next((found for key in STEP_KEYS if (found := _numbers(holder.get(key), ndim))), None)
         if steps is not None and all(steps):
@@ -45,7 +45,7 @@ def grid_in(
 def grid_attributes(
     axes: str, scale: Sequence[float], origin: Sequence[float], units: Sequence[str | None]
 ) -> dict[str, Any]:
-    """Return the attributes from which `names_in` and `grid_in` read the same again."""
+    """Return attributes that `names_in` and `grid_in` read."""
     return {
         "axes": list(axes),
         "scale": [float(step) for step in scale],
@@ -55,7 +55,7 @@ def grid_attributes(
 
 
 def map_attributes(place: Georeference) -> dict[str, Any]:
-    """Return the attributes from which `map_in` reads a position on the earth again, named as rioxarray names them."""
+    """Return attributes of a position on the earth that `map_in` reads, with the names of rioxarray."""
     attributes: dict[str, Any] = {}
     if place.transform is not None:
         a, b, c, d, e, f = place.transform
@@ -68,7 +68,7 @@ def map_attributes(place: Georeference) -> dict[str, Any]:
 
 
 def map_in(attributes: Mapping[str, Any]) -> Georeference | None:
-    """Return the position on the earth that an array's attributes give it, or None."""
+    """Return the position on the earth in an array's attributes, or None."""
     given, crs, rpcs = (attributes.get(key) for key in ("GeoTransform", "crs_wkt", "rpcs"))
     numbers = _numbers(given.split() if isinstance(given, str) else given, 6)
     transform = None
@@ -94,7 +94,7 @@ def _feature(point: Sequence[float]) -> dict[str, Any]:
 
 
 def _points(given: Any) -> tuple[tuple[float, float, float, float, float], ...]:
-    """Return ground control points from GeoJSON; none where it is damaged."""
+    """Return ground control points from GeoJSON; none if it is damaged."""
     found = []
     try:
         for feature in given["features"]:

@@ -1,4 +1,4 @@
-"""Calibration: the axes of an image, the steps along them and the position of its first pixel, as labels carry them."""
+"""Calibration: axes, pixel sizes, origin and units of an image, as they are written with labels."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How the pixels of an image lie in the world.
+    """Position and size of the pixels of an image in world coordinates.
 
     Parameters
     ----------
     axes
         One letter for each axis, out of "tczyx".
     scale
-        Step from one pixel to the next along each axis, negative where it runs backwards; None where it is unknown.
+        Step from one pixel to the next along each axis, negative for a reversed axis; None if it is unknown.
     origin
         Center of the first pixel along each axis, in the same unit; None for 0 everywhere.
     unit, time_unit

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Georeference:
-    """Where on the earth the pixels of an image lie.
+    """Position of the pixels of an image on the earth.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Georeference:
 
     @property
     def is_known(self) -> bool:
-        """Whether it says anything of the position on the earth."""
+        """Whether a position on the earth is known."""
         return self.transform is not None or bool(self.gcps) or self.rpcs is not None
 
     def transposed(self) -> Georeference:

@@ -22,7 +22,7 @@ def names_of_array(array: Any) -> list[str] | None:
 
 
 def named_axes(names: Sequence[Any] | None, ndim: int, kinds: Sequence[Any] | None = None) -> tuple[str | None, str]:
-    """Return the letters of the axes of an array as `letters_of` does, and which of them stand for unknown names."""
+    """Return the letters of the axes of an array, see `letters_of`, and those of them that are guesses."""
     letters = None if names is None else letters_of(names, ndim, kinds)
     if names is None or letters is None:
         return None, ""

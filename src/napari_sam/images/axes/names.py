@@ -14,12 +14,12 @@ NAMES = {
     "s": ("s", "sample", "samples", "rgb", "rgba", "color", "colors", "colour", "colours"),
 }
 LETTERS = {name: letter for letter, names in NAMES.items() for name in names}
-# OME types of axes that decide, whatever the name is.
+# OME types of axes that take precedence over their names.
 TYPES = {"time": "t", "channel": "c"}
 
 
 def letter_of(name: Any, kind: Any = None) -> str:
-    """Return the letter of an axis by its name, and by its OME type where it has one; "q" where neither is known."""
+    """Return the letter of an axis by its name and its OME type; "q" if neither is known."""
     return TYPES.get(str(kind).lower()) or LETTERS.get(str(name or "").strip().lower(), UNKNOWN)
 
 

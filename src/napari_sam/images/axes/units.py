@@ -1,4 +1,4 @@
-"""Units of length as files name them, and lengths of several units in one."""
+"""Units of length by their names in files, and conversion to a common unit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-# Units of length by the signs that files use for them, and how many micrometres they are.
+# Units of length by their symbols in files, and their length in micrometers.
 UNITS = {"m": "meter", "cm": "centimeter", "mm": "millimeter", "µm": "micrometer", "nm": "nanometer", "Å": "angstrom"}
 SIGNS = {"um": "µm", "micron": "µm", "microns": "µm", "\\u00b5m": "µm", "μm": "µm", "in": "inch"}
 MICROMETRES = {
@@ -21,7 +21,7 @@ MICROMETRES = {
 
 
 def in_one_unit(sizes: dict[str, float], units: Mapping[str, str | None]) -> tuple[dict[str, float], str | None]:
-    """Return lengths in the unit of the x axis, where units are known."""
+    """Return lengths in the unit of the x axis, if units are known."""
     unit = units.get("x")
     scale = MICROMETRES.get(unit or "")
     if scale is not None:
@@ -32,7 +32,7 @@ def in_one_unit(sizes: dict[str, float], units: Mapping[str, str | None]) -> tup
 
 
 def length_of(value: Any) -> float | None:
-    """Return a length as a number; None where it is none, or not above 0."""
+    """Return a length as a number; None if it is not a number above 0."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -41,7 +41,7 @@ def length_of(value: Any) -> float | None:
 
 
 def unit_name(sign: Any) -> str | None:
-    """Return the name of a unit of length; None where there is none."""
+    """Return the name of a unit of length; None if it is unknown."""
     text = str(sign or "").strip()
     text = SIGNS.get(text.lower(), text)
     return None if text.lower() in ("", "pixel", "pixels", "reference frame") else UNITS.get(text, text)

@@ -1,4 +1,4 @@
-"""Folders that were given as an image and are no zarr: what they hold, and what to give instead."""
+"""Explain why a folder is not an image, and what to give instead."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def is_zarr_folder(path: Path) -> bool:
 
 
 def explain_folder(path: Path) -> str:
-    """Return the sentence that says why a folder is no image, and what to give instead."""
+    """Return the error message for a folder that is not a zarr."""
     entries = sorted(itertools.islice(path.iterdir(), MAX_ENTRIES))
     entries = [entry for entry in entries if entry.name not in (".DS_Store", "Thumbs.db", "desktop.ini")]
     if not entries:
@@ -57,6 +57,6 @@ def _explain_files(path: Path, entries: list[Path], files: list[Path]) -> str:
         )
     inner = ", ".join(entry.name for entry in entries[:3])
     return (
-        f"{path} cannot be read as an image, since it is a folder that is no zarr and holds {inner}"
+        f"{path} cannot be read as an image, since it is a folder and not a zarr, with {inner}"
         f"{' and more' if len(entries) > 3 else ''}: give the path of an image file or of a zarr."
     )

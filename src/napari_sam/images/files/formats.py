@@ -1,4 +1,4 @@
-"""Formats that are not read here, by their first bytes or their names, and how to get an image out of them."""
+"""Unsupported formats, recognized by first bytes or names, and how to convert them."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ BY_MAGIC = (
 
 
 def head_of(path: Path, size: int = HEAD) -> bytes:
-    """Return the first bytes of a file; none where it cannot be read."""
+    """Return the first bytes of a file; empty if it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(size)
@@ -134,16 +134,16 @@ def head_of(path: Path, size: int = HEAD) -> bytes:
 
 
 def is_tiff(path: Path) -> bool:
-    """Return whether a file begins as a TIFF does, whatever it is called."""
+    """Return whether a file begins like a TIFF, whatever its name is."""
     return head_of(path, 4) in TIFF_MAGIC and known_format(path) not in (RAW_PHOTO, OLYMPUS)
 
 
 def known_format(path: Path) -> tuple[str, str] | None:
-    """Return the name of the format of a file that is not read here and how to use it, or None."""
+    """Return the name of an unsupported format and how to convert it; None for other files."""
     head = head_of(path)
     by_magic = next((known for at, magic, known in BY_MAGIC if head[at : at + len(magic)] == magic), None)
     name = path.name.lower()
     suffixes = sorted((suffix for suffix in BY_SUFFIX if name.endswith(suffix)), key=len)
     by_suffix = BY_SUFFIX[suffixes[-1]] if suffixes else None
-    # Compressed and HDF5 files hold all kinds of things, which their names tell better.
+    # Compressed and HDF5 files are containers; their names are more specific than their first bytes.
     return by_suffix if by_magic in (None, ARCHIVE, HDF5, OLE) and by_suffix else by_magic

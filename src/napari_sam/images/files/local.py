@@ -1,4 +1,4 @@
-"""Checks of paths on disk before they are opened: a pipe, a socket or a device would be waited for without end."""
+"""Check paths before they are opened: reading a pipe, a socket or a device may never end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from napari_sam.errors import ImageError
 from napari_sam.files.paths import special_kind
 
-# Files beside a raster that GDAL and tifffile read on their own: NAME.tif.aux.xml, or NAME.tfw.
+# Files beside a raster that GDAL and tifffile read automatically: NAME.tif.aux.xml, or NAME.tfw.
 APPENDED = (".aux.xml", ".ovr", ".msk", ".aux")
 REPLACED = (".tfw", ".tifw", ".wld", ".jgw", ".pgw", ".j2w", ".prj", ".hdr", ".aux", ".rrd")
 

@@ -1,6 +1,6 @@
 """Files that name other files: those outside their own folder, or on the network, are followed on request only.
 
-A file from somebody else could otherwise make this computer read any of its files, or call any address.
+A file from an untrusted source could otherwise make this computer read any file, or connect to any address.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from napari_sam.images.files.local import check_sidecars, existing
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-# Set to 1, files may refer to others outside their folder, or on the network.
+# If it is 1, files may refer to files outside their folder or on the network.
 OUTSIDE_VARIABLE = "NAPARI_SAM_ALLOW_OUTSIDE_FILES"
 MAX_NESTED = 8
 MAX_XML_BYTES = 64 * 2**20
-# What GDAL opens by a description instead of pixels, and thereby reaches other files or the network.
+# Descriptions that GDAL opens like images, and that refer to other files or the network.
 DESCRIPTIONS = (
     b"<VRTDataset",
     b"<GDAL_WMS",
@@ -38,12 +38,12 @@ SOURCES = ("filename", "dataset", "source", "href", "url")
 
 
 def may_follow_outside() -> bool:
-    """Return whether the user allows files to refer to others outside their folder, by an environment variable."""
+    """Return whether an environment variable allows references to files outside the folder."""
     return os.environ.get(OUTSIDE_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on")
 
 
 def is_beside(path: Path, name: str) -> bool:
-    """Return whether a name that a file gives stays in the folder of that file, by its letters alone."""
+    """Return whether a name in a file stays in the folder of that file, judged by its text only."""
     if Path(name).is_absolute() and not name.startswith(("/vsi", "//")):
         return Path(os.path.normpath(name)).is_relative_to(os.path.normpath(path.parent.absolute()))
     if ":" in name or "\x00" in name or name.startswith(("/", "\\", "<", "~")):
@@ -52,12 +52,12 @@ def is_beside(path: Path, name: str) -> bool:
 
 
 def check_beside(path: Path, name: str) -> Path:
-    """Return the path of a file that an image names.
+    """Return the path of a file that an image refers to.
 
     Raises
     ------
     ImageError
-        It lies outside the image's folder or on the network, and the user did not allow that; or it is no file.
+        It lies outside the image's folder or on the network, and the user did not allow that; or it is not a file.
     """
     if not is_beside(path, name) and not may_follow_outside():
         raise ImageError(
@@ -84,7 +84,7 @@ def check_raster(path: Path) -> None:
     _check_description(path, MAX_NESTED)
     for name in (f"{path.name}.ovr", f"{path.name}.msk", f"{path.stem}.aux", f"{path.stem}.rrd"):
         if any(sign in head_of(path.with_name(name), 4096) for sign in DESCRIPTIONS):
-            raise ImageError(f"{path.with_name(name)} is a description instead of overviews: remove it, or rename it.")
+            raise ImageError(f"{path.with_name(name)} is not a file of overviews: remove or rename it.")
     auxiliary = path.with_name(f"{path.name}.aux.xml")
     if auxiliary.is_file():
         for item in parsed(auxiliary).iter():
@@ -101,23 +101,23 @@ def parsed(path: Path) -> Element:
         It is too large, no XML, or defines entities.
     """
     if path.stat().st_size > MAX_XML_BYTES:
-        raise ImageError(f"{path} has more than {MAX_XML_BYTES // 2**20} MiB of XML: it is no description of an image.")
+        raise ImageError(f"{path} has more than {MAX_XML_BYTES // 2**20} MiB of XML: export it again.")
     return parsed_text(path.read_bytes(), path)
 
 
 def parsed_text(text: str | bytes, path: Path) -> Element:
-    """Parse XML without expanding entities: a few bytes of them can stand for gigabytes.
+    """Parse XML without expanding entities: a few bytes of them can expand to gigabytes.
 
     Raises
     ------
     ImageError
-        It is no XML, or defines entities.
+        It is not XML, or defines entities.
     """
     from xml.etree import ElementTree as ET
 
     sign: str | bytes = b"<!ENTITY" if isinstance(text, bytes) else "<!ENTITY"
     if sign in text:  # type: ignore[operator]
-        raise ImageError(f"The XML in {path} defines entities, which no program writes into images: export it again.")
+        raise ImageError(f"The XML in {path} defines entities, which images do not need: export it again.")
     try:
         return ET.fromstring(text)  # noqa: S314 - entities were refused above.
     except (ET.ParseError, ValueError) as error:
@@ -125,14 +125,14 @@ def parsed_text(text: str | bytes, path: Path) -> Element:
 
 
 def _check_description(path: Path, depth: int) -> None:
-    """Follow virtual rasters into each other and refuse all others that are descriptions."""
+    """Follow virtual rasters that refer to each other, and refuse other descriptions."""
     head = head_of(path, 4096)
     is_text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"<", b"{")
     if not is_text and not any(sign in head for sign in DESCRIPTIONS):
         return
     if b"<VRTDataset" not in head or depth == 0:
         raise ImageError(
-            f"{path} describes data on the network instead of holding them: if you trust the file, set the environment "
+            f"{path} describes data on the network and contains no pixels: if you trust the file, set the environment "
             f"variable {OUTSIDE_VARIABLE}=1."
         )
     for name in _names_in(path):
@@ -142,7 +142,7 @@ def _check_description(path: Path, depth: int) -> None:
 
 
 def sources_of(path: Path, depth: int = MAX_NESTED) -> Iterator[Path]:
-    """Yield the files that a virtual raster is made of; none for files of other kinds."""
+    """Yield the files of a virtual raster; nothing for other files."""
     if depth == 0 or b"<VRTDataset" not in head_of(path, 4096):
         return
     for name in _names_in(path):
@@ -166,6 +166,6 @@ def _names_in(path: Path) -> Iterator[str]:
 
 
 def _from_working_folder(name: str) -> str:
-    """Return a relative path as GDAL sees it without a word on what it is relative to; other names as they are."""
+    """Return a relative path as GDAL resolves it if the base is not stated; other names unchanged."""
     is_path = not name.startswith(("/", "<")) and ":" not in name
     return os.path.normpath(Path(name).absolute()) if is_path else name

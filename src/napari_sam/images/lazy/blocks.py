@@ -1,4 +1,4 @@
-"""Blocks of pixels in memory: those that were read last, the chunks that a read covers anyway, and whole indices."""
+"""A cache of blocks of pixels, and indices of arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEPT_BYTES = 64 * 2**20
 
 
 class BlockCache:
-    """The blocks that were read last, up to a number of bytes, so that tiles over each other read no chunk twice."""
+    """Cache of the last blocks, up to a number of bytes, so that overlapping tiles read no chunk twice."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -24,7 +24,7 @@ class BlockCache:
         self._lock = Lock()
 
     def get(self, level: int, plane: Plane, box: Box) -> NDArray[Any] | None:
-        """Return the pixels of a box if one block that is kept holds all of them."""
+        """Return the pixels of a box if one cached block contains it."""
         with self._lock:
             for key, block in reversed(self._blocks.items()):
                 if key[0] == level and key[1] == plane and key[2].contains(box):
@@ -33,7 +33,7 @@ class BlockCache:
         return None
 
     def put(self, level: int, plane: Plane, box: Box, block: NDArray[Any]) -> None:
-        """Keep a block, unless it alone is larger than half of what may be kept."""
+        """Store a block, unless it is larger than half of the capacity."""
         if block.nbytes > self._capacity / 2:
             return
         with self._lock:
@@ -42,13 +42,13 @@ class BlockCache:
                 self._blocks.popitem(last=False)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all blocks."""
         with self._lock:
             self._blocks.clear()
 
 
 def grown_to_chunks(array: Any, axes: tuple[int, int], box: Box, shape: tuple[int, int]) -> Box:
-    """Return a box grown to the borders of the chunks under it: reading those costs nothing more."""
+    """Return a box extended to the borders of its chunks, which are read as a whole anyway."""
     chunks = getattr(array, "chunks", None)
     if isinstance(array, np.ndarray) or not isinstance(chunks, tuple) or len(chunks) != len(array.shape):
         return box
@@ -61,7 +61,7 @@ def grown_to_chunks(array: Any, axes: tuple[int, int], box: Box, shape: tuple[in
 
 
 def whole_key(key: Any, ndim: int) -> tuple[Any, ...]:
-    """Return an index with one entry for each axis, however it was abbreviated.
+    """Return an index with one entry for each axis from an abbreviated one.
 
     Raises
     ------

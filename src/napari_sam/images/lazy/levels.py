@@ -1,8 +1,8 @@
-"""Levels of a pyramid as napari wants them: read only when they are converted to numpy, however often they are sliced.
+"""Lazy arrays for napari: slicing is delayed, and pixels are read only when they are converted to numpy.
 
-napari slices the axes that it shows first and picks the plane afterwards: of a plain zarr array it thereby reads every
-plane of the window. What is sliced here stays a promise until the end, so only what is shown is read, and since nothing
-is cached, a label that was just written is seen at the next refresh.
+napari slices the displayed axes first and picks the plane afterwards. With a plain zarr array it would read all planes
+of the window; with delayed slices only the displayed pixels are read. Nothing is cached, so new labels are shown at the
+next refresh.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class LazyArray:
     Parameters
     ----------
     array
-        What is read in the end: it has a shape and a dtype and takes whole numbers and slices.
+        Array to read from, with a shape and a dtype, indexed by whole numbers and slices.
     key
-        For each of its axes a whole number, or the range that this part covers; all of it when left out.
+        A whole number or a range for each of its axes; by default all of it.
     """
 
     def __init__(self, array: Any, key: tuple[int | range, ...] | None = None) -> None:
@@ -47,7 +47,7 @@ class LazyArray:
 
     @property
     def chunks(self) -> tuple[int, ...] | None:
-        """Shape of a chunk, where the array has regular ones."""
+        """Shape of a chunk, if the array has regular ones."""
         chunks = getattr(self._array, "chunks", None)
         if not isinstance(chunks, tuple) or len(chunks) != len(self._key):
             return None
@@ -61,7 +61,7 @@ class LazyArray:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> Any:
-        """Take a part, without reading; what is no whole number or slice is read and handed to numpy."""
+        """Return a part without reading it. For other indices than whole numbers and slices it is read first."""
         parts = key if isinstance(key, tuple) else (key,)
         if Ellipsis in [part for part in parts if part is Ellipsis]:
             at = next(i for i, part in enumerate(parts) if part is Ellipsis)
@@ -87,13 +87,13 @@ class LazyArray:
 
 
 def lazy_levels(levels: Sequence[Any]) -> LazyArray | list[LazyArray]:
-    """Return the data of a napari layer that shows the levels of a pyramid: a list, or the only level itself."""
+    """Return the data of a napari layer for the levels of a pyramid: a list, or the only level itself."""
     lazy = [LazyArray(level) for level in levels]
     return lazy if len(lazy) > 1 else lazy[0]
 
 
 class Stacked:
-    """Arrays of one shape as the channels of one array, each read only when it is asked for.
+    """Arrays of one shape as the channels of one array; a channel is read when it is indexed.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class Stacked:
 
     @property
     def chunks(self) -> tuple[int, ...] | None:
-        """Shape of a chunk, where the arrays have regular ones."""
+        """Shape of a chunk, if the arrays have regular ones."""
         chunks = LazyArray(self.arrays[0]).chunks
         return None if chunks is None else (1, *chunks)
 

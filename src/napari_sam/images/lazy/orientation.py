@@ -1,4 +1,4 @@
-"""Images that are stored turned or mirrored, by the orientation tag of EXIF and TIFF, seen upright."""
+"""Rotate and mirror images upright by the orientation tag of EXIF and TIFF."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ORIENTATION = 274
 
 
 class Upright:
-    """An array whose planes are turned when they are read.
+    """An array whose planes are rotated when they are read.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Upright:
 
 
 def upright(array: Any, orientation: int, row: int = 0) -> Any:
-    """Return an array as it is to be seen: a view of an array in memory, else one that is turned when it is read.
+    """Return an array upright: a view of an array in memory, else an array that is rotated when it is read.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Recoloring:
-    """How stored samples become gray or RGB values.
+    """A conversion of stored samples to gray or RGB values.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def lab(dtype: Any, samples: int, *, is_icc: bool = False) -> Recoloring:
         light = stored[..., :1].astype(np.float64) * (100 / top)
         plane = stored[..., 1:3]
         shifted = plane.astype(np.float64) - 128 * scale if is_icc else plane.astype(signed).astype(np.float64)
-        # White of the page, of whatever light, is white of the screen.
+        # White paper under any illuminant is white on the screen.
         colors = lab2rgb(np.concatenate([light, shifted / scale], -1), illuminant="D65")
         return np.asarray(np.clip(colors, 0, 1) * 255 + 0.5, np.uint8)
 

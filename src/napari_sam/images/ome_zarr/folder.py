@@ -1,4 +1,4 @@
-"""A folder of zarr of which only regular files are read: a pipe among them would be waited for without end."""
+"""A zarr store in a folder that reads regular files only: reading a pipe may never end."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class RegularFilesStore(LocalStore):
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Return what is stored under a key, or None.
+        """Return the value of a key, or None.
 
         Raises
         ------
         ImageError
-            It is no regular file.
+            It is not a regular file.
         """
         self._check(key)
         return await super().get(key, prototype, byte_range)
 
     def get_sync(self, key: str, **options: Any) -> Buffer | None:
-        """Return what is stored under a key, or None; newer versions of zarr read some chunks so."""
+        """Return the value of a key, or None; newer versions of zarr read some chunks this way."""
         self._check(key)
         return super().get_sync(key, **options)
 
@@ -41,9 +41,9 @@ class RegularFilesStore(LocalStore):
         path = self.root / key
         try:
             found = path.stat()
-        except (OSError, ValueError):  # zarr has its own words for missing files and impossible names.
+        except (OSError, ValueError):  # zarr raises for missing files and impossible names.
             return
         if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
             raise ImageError(f"{path} is a pipe, socket or device and not a file: copy the zarr again.")
         if path.name in ZARR_FILES and found.st_size > MAX_METADATA_BYTES:
-            raise ImageError(f"{path} has {found.st_size / 2**20:.0f} MiB, which no description has: copy it again.")
+            raise ImageError(f"{path} has {found.st_size / 2**20:.0f} MiB, too large for metadata: copy it again.")

@@ -1,4 +1,4 @@
-"""zarr arrays and OME-Zarr images on disk, in zips and behind URLs."""
+"""Open zarr arrays and OME-Zarr images on disk, in zips and at URLs."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ NAMED_SYSTEMS = "0.6"
 
 
 def open_url(url: str) -> ImageSource:
-    """Open a zarr array or an OME-Zarr image behind a URL."""
+    """Open a zarr array or an OME-Zarr image at a URL."""
     if "?" in url:
         raise ImageError(f"{url} has a query, and only plain URLs are opened: leave out the ? and what follows it.")
     if url.lower().rstrip("/").endswith((".zip", ".ozx")):
-        raise ImageError(f"{url} is a zip, and those are opened from disk alone: download it.")
+        raise ImageError(f"{url} is a zip, and zips are opened from disk only: download it.")
     return open_zarr(url)
 
 
 def open_zarr(where: str) -> ImageSource:
-    """Open a zarr array or an OME-Zarr image in a folder, in a zip or behind a URL."""
+    """Open a zarr array or an OME-Zarr image in a folder, in a zip or at a URL."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Codecs and files that zarr does not know and that are not asked for.
+        warnings.simplefilter("ignore")  # About unknown codecs and files that are not used.
         return _open_node(_node(where), where.rstrip("/"))
 
 
@@ -50,7 +50,7 @@ def _node(where: str) -> zarr.Group | zarr.Array[Any]:
     try:
         return zarr.open(store, mode="r")
     except FileNotFoundError:
-        # Zipped with the folder that it was in.
+        # It was zipped together with its folder.
         import zipfile
 
         with zipfile.ZipFile(where) as archive:
@@ -79,15 +79,13 @@ def _open_node(node: zarr.Group | zarr.Array[Any], where: str) -> ImageSource:
         return checked(_open_array(member(node, names[0], where)), where)
     groups = [] if names else sorted(node.group_keys())
     if not names and not groups:
-        raise ImageError(
-            f"{where} is a zarr group and holds nothing, none of what an image is made of: check the path."
-        )
+        raise ImageError(f"{where} is an empty zarr group, without arrays or images: check the path.")
     kind, listed = "groups" if groups else "arrays", ", ".join((names or groups)[:5])
     raise ImageError(f"{where} is a zarr group and not one image: give the path of one of its {kind} ({listed}).")
 
 
 def _open_array(array: zarr.Array[Any]) -> ImageSource:
-    """Describe a single array by its own attributes: names of its axes, and the steps and origin that N5 gives."""
+    """Open a single array, described by its attributes: names of axes, and steps and origin as in N5."""
     letters, guessed = named_axes(names_of_array(array), array.ndim)
     attributes = array.attrs.asdict()
     opened = ImageSource((array,), letters, georeference=map_in(attributes), guessed_axes=guessed)
@@ -98,7 +96,7 @@ def _open_array(array: zarr.Array[Any]) -> ImageSource:
 
 
 def _refuse_collection(ome: Any, where: str) -> None:
-    """Refuse a plate, a well and a group of label images, with the path of one of the images that they hold."""
+    """Refuse a plate, a well and a group of label images; the message names one of their images."""
     plate, well, labels = (ome.get(name) for name in ("plate", "well", "labels"))
     if plate is None and well is None and not labels:
         return
@@ -110,10 +108,10 @@ def _refuse_collection(ome: Any, where: str) -> None:
         else:
             kind, inner = "fields", str(well["images"][0]["path"])
     except (IndexError, KeyError, TypeError):
-        raise ImageError(f"{where} is a plate or a well that names no image: give the path of an image.") from None
+        raise ImageError(f"{where} is a plate or a well without images: give the path of an image.") from None
     if where.lower().endswith((".zip", ".ozx")):
-        raise ImageError(f"{where} holds many {kind}: unpack it, and give the path of one of them, such as {inner}.")
-    raise ImageError(f"{where} holds many {kind}: give the path of one of them, such as {where}/{inner}.")
+        raise ImageError(f"{where} contains many {kind}: unpack it, and give the path of one of them, such as {inner}.")
+    raise ImageError(f"{where} contains many {kind}: give the path of one of them, such as {where}/{inner}.")
 
 
 def _open_multiscale(node: zarr.Group, where: str) -> ImageSource:
@@ -185,15 +183,15 @@ def _calibrated(opened: ImageSource, position: Placement, axes: Sequence[dict[st
 
 
 def _check_origins(placements: Sequence[Placement], where: str, advice: str) -> None:
-    """Refuse levels that do not lie over each other: beside the finest by more than a pixel of their own.
+    """Refuse levels that are shifted against the finest one by more than a pixel of their own.
 
-    By less they may, since some writers say where the first pixel's centre is and others where its edge is.
+    Smaller shifts occur, since some writers give the center of the first pixel and others its edge.
     """
     first = placements[0]
     for number, level in enumerate(placements):
         for at, start, size, finest in zip(level.origin, first.origin, level.scale, first.scale, strict=True):
             if abs(at - start) > abs(size) * (1 + 1e-6) or size * finest < 0:
-                raise ImageError(f"Level {number} of {where} is said to lie beside the finest one: {advice}.")
+                raise ImageError(f"Level {number} of {where} is not aligned with the finest one: {advice}.")
 
 
 def _rounded(factor: float) -> float:
@@ -220,5 +218,5 @@ def member(group: zarr.Group, name: str, where: str | Path) -> zarr.Array[Any]:
 
     member = group.get(name)
     if not isinstance(member, zarr.Array):
-        raise ImageError(f"{where} says that its image is {name!r}, which is no array: copy the store again, whole.")
+        raise ImageError(f"The array {name!r} of the image in {where} is missing: copy the whole store again.")
     return member

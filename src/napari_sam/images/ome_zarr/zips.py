@@ -1,4 +1,4 @@
-"""Zips that would unpack to many times their size are refused before anything is read from them."""
+"""Refuse zips that would unpack to many times their size, before anything is read."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from napari_sam.errors import ImageError
 from napari_sam.images.files.folders import ZARR_FILES
 
 MAX_METADATA_BYTES = 64 * 2**20
-# Deflate packs zeros a thousandfold; chunks in a zip are packed already, and hardly become smaller.
+# Deflate compresses zeros a thousandfold; chunks in a zip are compressed already and hardly shrink.
 MAX_MEMBER_BYTES = 256 * 2**20
 MAX_RATIO = 100
 
 
 def check_zip(path: Path) -> None:
-    """Refuse a zip whose members unpack to far more than their size.
+    """Refuse a zip with members that unpack to far more than their size.
 
     Raises
     ------
@@ -30,6 +30,6 @@ def check_zip(path: Path) -> None:
                 is_packed and member.file_size > MAX_MEMBER_BYTES
             ):
                 raise ImageError(
-                    f"{path} holds {member.filename}, which unpacks to {member.file_size / 2**20:.0f} MiB and is no "
+                    f"{path} holds {member.filename}, which unpacks to {member.file_size / 2**20:.0f} MiB and is not "
                     "part of an image: unpack the zip and look at it."
                 )

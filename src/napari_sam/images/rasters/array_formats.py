@@ -1,4 +1,4 @@
-"""Axes of arrays in HDF5, netCDF and their like, which GDAL shows as bands of rows and columns."""
+"""Axes of arrays in HDF5, netCDF and similar formats, which GDAL presents as bands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ARRAY_DRIVERS = ("netCDF", "HDF5", "HDF5Image", "HDF4", "HDF4Image", "BAG", "Zar
 
 
 def leading_axes(dataset: Any) -> tuple[tuple[int, ...], str, str]:
-    """Return the axes that GDAL spread over the bands of an array of a scientific format.
+    """Return the axes of an array in a scientific format that GDAL presents as bands.
 
     Such formats hold arrays of any number of axes, of which GDAL makes bands of rows and columns: these are slices or
     times, and channels only where the file names them so.
@@ -47,7 +47,7 @@ def leading_axes(dataset: Any) -> tuple[tuple[int, ...], str, str]:
 
 
 def ends_in_colors(array: Any) -> bool:
-    """Whether the columns that GDAL found are the colors of a picture that is stored with colors last."""
+    """Return whether the columns of GDAL are the colors of a picture that is stored with colors last."""
     *sides, last = array.shape
     return last in (3, 4) and min(sides) > (last if array.dtype == np.uint8 else 30)
 

@@ -25,7 +25,7 @@ from napari_sam.images.rasters.array_formats import ends_in_colors, leading_axes
 
 INSTALL = "pip install rasterio"
 BLOCK_SIDE = 512
-# Formats of GDAL that hold pixels; many others are descriptions that name files or addresses elsewhere.
+# Formats of GDAL that contain pixels; many others are descriptions that refer to other files or URLs.
 DRIVERS = {"AAIGrid", "BMP", "DTED", "ECW", "EHdr", "ENVI", "GIF", "GRASSASCIIGrid", "GTiff", "GenBin", "HDF4"} | {
     "HDF4Image",
     "HDF5",
@@ -48,7 +48,7 @@ _OPENING = threading.Lock()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Raster:
-    """A raster that GDAL reads: opened, not read.
+    """A raster opened with GDAL, with pixels not yet read.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Raster:
 
 
 def has_rasterio() -> bool:
-    """Say whether rasterio is installed."""
+    """Return whether rasterio is installed."""
     return find_spec("rasterio") is not None
 
 
@@ -117,7 +117,7 @@ def read_georeference(path: Path, driver: str | None = None) -> Georeference | N
 
 
 class RasterioArray:
-    """One level of a raster that GDAL reads, window by window, by any number of threads.
+    """One level of a raster, read by GDAL window by window, in any number of threads.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class RasterioArray:
         self.chunks: tuple[int, ...] = (*(1 for _ in self._leading), *block, *(1 for _ in bands))
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        """Read a part: whole numbers and slices, of which no more is read than the window that holds it."""
+        """Read a part, by whole numbers and slices; GDAL reads the smallest window around it."""
         parts = whole_key(key, len(self.shape))
         ranges = [_range(part, length) for part, length in zip(parts, self.shape, strict=True)]
         if not all(ranges):
@@ -173,7 +173,7 @@ class RasterioArray:
         return np.asarray(block[tuple(slice(None) if isinstance(part, slice) else 0 for part in parts)])
 
     def _dataset(self) -> Any:
-        """Return this thread's own handle: GDAL's are not to be shared."""
+        """Return the handle of this thread; handles of GDAL must not be shared."""
         if not hasattr(self._local, "dataset"):
             options: dict[str, Any] = {} if self._overview is None else {"overview_level": self._overview}
             with _gdal():
@@ -182,12 +182,12 @@ class RasterioArray:
 
 
 def open_raster(path: Path) -> Raster:
-    """Open a raster that GDAL reads, with its overviews as levels.
+    """Open a raster with GDAL, with its overviews as levels.
 
     Raises
     ------
     ImageError
-        GDAL cannot read it, or it holds several images or pixels that are no numbers of one kind.
+        GDAL cannot read it, or it contains several images or bands of different types.
     """
     import rasterio
 
@@ -213,7 +213,7 @@ def open_raster(path: Path) -> Raster:
 
 
 def write_labels_geotiff(path: Path, labels: NDArray[Any], place: Georeference) -> None:
-    """Write a label image as a tiled, compressed GeoTIFF that lies where the image lies; 0 holds nothing.
+    """Write a label image as a tiled, compressed GeoTIFF at the position of the image; 0 is nodata.
 
     Parameters
     ----------
@@ -265,7 +265,7 @@ def write_labels_geotiff(path: Path, labels: NDArray[Any], place: Georeference) 
 
 
 def _write_points(dataset: Any, place: Georeference) -> None:
-    """Write ground control points and the coefficients of the sensor, where an image is placed by those."""
+    """Write the ground control points and the sensor coefficients of an image that has them."""
     from rasterio.control import GroundControlPoint
     from rasterio.rpc import RPC
 
@@ -277,7 +277,7 @@ def _write_points(dataset: Any, place: Georeference) -> None:
 
 
 def same_system(named: str, wkt: str) -> bool | None:
-    """Say whether two coordinate reference systems are the same; None where that cannot be told.
+    """Return whether two coordinate reference systems are the same; None if it cannot be decided.
 
     Parameters
     ----------
@@ -306,7 +306,7 @@ def _range(part: Any, length: int) -> range:
 
 
 def _check_written(path: Path, labels: NDArray[Any]) -> None:
-    """Read back what was written: GDAL says nothing of a disk that is full when it closes a file."""
+    """Read a written file back: GDAL reports no error if the disk is full when it closes a file."""
     with _gdal(), _open(path) as dataset:
         for top in range(0, labels.shape[0], BLOCK_SIDE):
             bottom = min(top + BLOCK_SIDE, labels.shape[0])
@@ -315,7 +315,7 @@ def _check_written(path: Path, labels: NDArray[Any]) -> None:
 
 
 def _gdal() -> Any:
-    """Return an environment in which GDAL runs no code that a file brings along, and asks no server it names."""
+    """Return a GDAL environment that runs no code from files and connects to no server named in them."""
     import rasterio
 
     # No file has this extension, so none is fetched.
@@ -324,10 +324,10 @@ def _gdal() -> Any:
 
 
 def _open(path: Path, mode: str = "r", **options: Any) -> Any:
-    """Open a raster, and say nothing of one that lies nowhere: that is no fault."""
+    """Open a raster without the warning about a missing georeference, which is not an error."""
     import rasterio
 
-    # Python's warning filters belong to all threads: two that change them at once would leave them changed.
+    # Python's warning filters are global: two threads that change them at once could leave them changed.
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         warnings.simplefilter("ignore", PendingDeprecationWarning)

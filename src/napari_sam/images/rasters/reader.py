@@ -1,4 +1,4 @@
-"""Rasters that GDAL reads, where rasterio is installed."""
+"""Open rasters with GDAL, if rasterio is installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_sam.images.lazy.recoloring import Recoloring, palette, transparent_g
 from napari_sam.images.rasters.gdal import Raster, open_raster
 from napari_sam.images.source import ImageSource, checked
 
-# What is left to GDAL where rasterio is installed.
+# Endings that GDAL opens if rasterio is installed.
 RASTER_SUFFIXES = {".vrt", ".jp2", ".j2k", ".img", ".asc", ".dem", ".hgt", ".ecw", ".sid", ".nc", ".hdf", ".h5"} | {
     ".bil",
     ".dat",
@@ -23,7 +23,7 @@ PHOTO_SUFFIXES = (".jp2", ".j2k")
 
 
 def open_by_gdal(path: Path) -> ImageSource:
-    """Open a raster with GDAL, in its colors, with its overviews and where it lies.
+    """Open a raster with GDAL: in its colors, with its overviews and its georeference.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def open_by_gdal(path: Path) -> ImageSource:
     nodata = place.nodata if place else None
     axes = raster.axes
     if path.suffix.lower() in PHOTO_SUFFIXES and raster.levels[0].shape[2:] == (3,):
-        axes = "yxs"  # Pictures of JPEG 2000 leave out what their three bands are.
+        axes = "yxs"  # JPEG 2000 often does not state that three bands are colors.
     levels: tuple[Any, ...] = raster.levels
     windows: tuple[tuple[float, float], ...] = ()
     recoloring = _recoloring(raster, nodata)
@@ -58,7 +58,7 @@ def open_by_gdal(path: Path) -> ImageSource:
 
 
 def _recoloring(raster: Raster, nodata: float | None) -> Recoloring | None:
-    """Return how palette indices, or gray with an opacity, become colors or gray."""
+    """Return the conversion of palette indices, or of gray with an opacity, to colors or gray."""
     dtype = raster.levels[0].dtype
     if raster.interpretation == ("palette",) and raster.colormap and dtype.kind == "u":
         return palette(_table(raster.colormap), None if nodata is None else int(nodata))
@@ -75,6 +75,6 @@ def _table(colormap: Mapping[int, tuple[int, ...]]) -> NDArray[np.uint8]:
 
 
 def _shown(interpretation: tuple[str, ...]) -> tuple[int, ...]:
-    """Return the bands that are red, green and blue, in this order; none where one of them is missing."""
+    """Return the red, green and blue band, in this order; empty if one of them is missing."""
     colors = ("red", "green", "blue")
     return tuple(interpretation.index(color) for color in colors) if set(colors) <= set(interpretation) else ()

@@ -1,4 +1,4 @@
-"""Files beside an image that say where it lies: world files, and what GDAL and sensors write."""
+"""Georeferences in files beside an image: world files, and files of GDAL and sensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_sam.images.axes.georeference import Georeference
 from napari_sam.images.rasters.gdal import read_georeference
 from napari_sam.images.source import ImageSource
 
-# GDAL must take the file for the picture that it is: its other formats may refer to further files.
+# Only these drivers may open the file: other formats of GDAL may refer to further files.
 DRIVERS = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -24,7 +24,7 @@ DRIVERS = {
 
 
 def has_sidecar(path: Path) -> bool:
-    """Say whether a world file or one of GDAL's own lies beside an image, in letters of either case."""
+    """Return whether a world file or a file of GDAL lies beside an image, in upper or lower case."""
     suffix = path.suffix.lower().removeprefix(".")
     world = {f"{suffix}w", "wld"} | ({f"{suffix[0]}{suffix[-1]}w"} if suffix else set())
     stem, name = path.stem.lower(), path.name.lower()
@@ -35,13 +35,13 @@ def has_sidecar(path: Path) -> bool:
 
 
 def place_beside(path: Path) -> Georeference | None:
-    """Return the position on the earth that files beside a picture give it; None without rasterio."""
+    """Return the position of a picture on the earth from files beside it; None without rasterio."""
     driver = DRIVERS.get(path.suffix.lower())
     return read_georeference(path, driver) if driver is not None and has_sidecar(path) else None
 
 
 def placed(opened: ImageSource, path: Path) -> ImageSource:
-    """Add the position on the earth to a picture that files beside it place there."""
+    """Add the position on the earth from files beside a picture, if there are any."""
     place = None if opened.georeference is not None else place_beside(path)
     if place is None:
         return opened

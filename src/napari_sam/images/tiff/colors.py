@@ -1,4 +1,4 @@
-"""What the samples of a TIFF's pixels mean: palette, inks, chroma, opacity, white at 0; and which way is up."""
+"""Meaning of the samples of a TIFF (palette, inks, chroma, opacity, white at 0), and its orientation."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def has_separate_chroma(page: tifffile.TiffPage) -> bool:
 
 
 def recoloring_of(page: tifffile.TiffPage, samples: int, nodata: float | None) -> Recoloring | None:
-    """Return how the stored pixels become gray or RGB values; None where they are that, or channels.
+    """Return the conversion of stored pixels to gray or RGB; None if they are that already, or channels.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def recoloring_of(page: tifffile.TiffPage, samples: int, nodata: float | None) -
         if samples == 2 and opacity:
             return transparent_gray(dtype, white_is_zero=kind == WHITE_IS_ZERO, is_multiplied=opacity == ASSOCIATED)
         is_whole = kind == WHITE_IS_ZERO and dtype.kind in "bu" and nodata is None
-        # tifffile calls True black when it writes bits, and reads it as True.
+        # tifffile writes bits with True as black, and reads them as True.
         is_misnamed = dtype.kind == "b" and page.software.startswith("tifffile")
         return inverted(dtype, page.bitspersample) if is_whole and not is_misnamed else None
     if kind == RGB and samples == 4 and opacity == ASSOCIATED and nodata is None:
@@ -82,26 +82,26 @@ def is_colored(page: tifffile.TiffPage, samples: int) -> bool:
     """Return whether three stored samples are red, green and blue, and a fourth one is their opacity."""
     if page.photometric not in (RGB, YCBCR):
         return False
-    # Without a word on what a fourth sample is, as old programs write, it is opacity; else it may be infrared.
+    # A fourth sample is opacity if its meaning is not stated, as by old programs; otherwise it may be infrared.
     return samples == 3 or (samples == 4 and (not page.extrasamples or bool(_opacity(page))))
 
 
 def orientation_of(file: tifffile.TiffFile, page: tifffile.TiffPage) -> int:
-    """Return how the pixels are turned, from 1 (upright) to 8; 1 where the programs of a format ignore the tag."""
+    """Return the orientation of the pixels, 1 (upright) to 8; 1 for formats whose programs ignore the tag."""
     is_microscope = file.is_ome or file.is_imagej or file.is_stk or file.is_lsm or file.is_micromanager
     stated = _tag(page, ORIENTATION, 1)
     return 1 if is_microscope or not isinstance(stated, int) else int(stated)
 
 
 def channels_shown(page: tifffile.TiffPage) -> tuple[int, ...]:
-    """Return which channels GDAL calls red, green and blue, in this order; none where it does not name all three."""
+    """Return the channels that GDAL names red, green and blue, in this order; empty if one is not named."""
     found = {name.lower(): int(sample) for sample, name in COLOR_ROLE.findall(str(_tag(page, GDAL_METADATA, "")))}
     shown = tuple(found[name] for name in ("red", "green", "blue") if name in found)
     return shown if len(shown) == 3 and max(shown) < page.samplesperpixel else ()
 
 
 def _opacity(page: tifffile.TiffPage) -> int:
-    """Return what kind of opacity the last sample is; 0 for none."""
+    """Return the kind of opacity of the last sample; 0 for none."""
     last = int(page.extrasamples[-1]) if page.extrasamples else 0
     return last if last in (ASSOCIATED, UNASSOCIATED) and len(page.extrasamples) == 1 else 0
 
@@ -118,7 +118,7 @@ def _tag(page: tifffile.TiffPage, code: int, default: Any) -> Any:
 
 
 def _ratios(page: tifffile.TiffPage, code: int, count: int) -> list[float] | None:
-    """Return a tag of rational numbers, or None where it is missing or damaged."""
+    """Return a tag of rational numbers, or None if it is missing or damaged."""
     values = _tag(page, code, ())
     if not isinstance(values, tuple) or len(values) not in (count, 2 * count):
         return None

@@ -13,7 +13,7 @@ SIGNS = {name: sign for sign, name in UNITS.items()}
 
 
 def positions(pixels: Mapping[str, Any], unit: str | None) -> dict[str, float]:
-    """Return the stage position of the first plane along z, y and x, in a unit; nothing where it has no length.
+    """Return the stage position of the first plane along z, y and x, in a unit; empty if it has no length unit.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ def positions(pixels: Mapping[str, Any], unit: str | None) -> dict[str, float]:
 
 
 def time_step(pixels: Mapping[str, Any]) -> float | None:
-    """Return the time from one frame to the next in seconds; None where it is unknown."""
+    """Return the time from one frame to the next in seconds; None if it is unknown."""
     step = length_of(pixels.get("TimeIncrement"))
     seconds = SECONDS.get(str(pixels.get("TimeIncrementUnit", "s")))
     return None if step is None or seconds is None else step * seconds
 
 
 def metadata_of(calibration: Calibration, planes: int) -> dict[str, Any]:
-    """Return what `tifffile` needs to write a calibration as OME metadata.
+    """Return the metadata with which `tifffile` writes a calibration as OME-XML.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def metadata_of(calibration: Calibration, planes: int) -> dict[str, Any]:
                 metadata[f"PhysicalSize{letter.upper()}Unit"] = SIGNS.get(calibration.unit, calibration.unit)
     if "t" in steps and calibration.time_unit == "second":
         metadata["TimeIncrement"], metadata["TimeIncrementUnit"] = steps["t"], "s"
-    # A position without a unit counts from a point that nobody knows.
+    # A position without a unit has an unknown origin.
     if calibration.origin and calibration.unit in MICROMETRES:
         places: dict[str, Any] = {}
         for letter in "zyx":

@@ -1,4 +1,4 @@
-"""The OME-XML of a TIFF: checked before planes are looked up, since tifffile believes every number in it."""
+"""The OME-XML of a TIFF: checked before planes are read, since tifffile does not validate its numbers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from napari_sam.images.files.outside import check_beside, parsed_text
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-# No page of a TIFF takes fewer bytes than this: its directory alone has some ten entries of 12 bytes.
+# Fewest bytes of a page: its directory alone has about ten entries of 12 bytes.
 MIN_PAGE_BYTES = 60
 MAX_ANNOTATED = 10**6
 MODULO = (("Start", "0"), ("End", "0"), ("Step", "1"))
 
 
 def check_ome(path: Path, xml: str, samples: int) -> None:
-    """Refuse OME metadata that cannot be true of the files, and files of an image that are missing.
+    """Refuse OME metadata that contradict the files, and images with missing files.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def check_ome(path: Path, xml: str, samples: int) -> None:
     except ImageError:
         if "<!ENTITY" in xml:
             raise
-        return  # Damaged metadata are ignored, and the pages are read without.
+        return  # Damaged metadata are ignored, and the pages are read without them.
     _check_annotations(path, root)
     for image in _children(root, "Image"):
         for pixels in _children(image, "Pixels"):
@@ -51,7 +51,7 @@ def check_ome(path: Path, xml: str, samples: int) -> None:
 
 
 def metadata_file(path: Path, xml: str) -> Path | None:
-    """Return the file that holds the metadata of the whole image, if this one is just a part of it.
+    """Return the file with the metadata of the whole image, if this one is only a part of it.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def metadata_file(path: Path, xml: str) -> Path | None:
         return None
     found = check_beside(path, name)
     if not found.is_file():
-        raise ImageError(f"{path} is a part of an image that {name} describes, and that is missing: copy it beside it.")
+        raise ImageError(f"{path} is part of an image whose metadata are in {name}: copy that file, too.")
     return found
 
 
@@ -110,20 +110,20 @@ def _check_planes(path: Path, root: Element, pixels: Element, samples: int) -> N
     capacity = max(path.stat().st_size, 1) + sum(_companions(path, root, pixels).values())
     if max(wanted) * MIN_PAGE_BYTES > capacity:
         raise ImageError(
-            f"{path} says that it has {max(wanted)} planes, and its files are too small for so many: they are "
+            f"{path} has {max(wanted)} planes by its metadata, and its files are too small for them: they are "
             "incomplete, or the metadata are damaged; export the image again."
         )
 
 
 def _companions(path: Path, root: Element, pixels: Element) -> dict[str, int]:
-    """Return the names and sizes of the other files that hold planes."""
+    """Return the names and sizes of the other files with planes."""
     parts = [part for data in _children(pixels, "TiffData") for part in itertools.islice(_children(data, "UUID"), 1)]
     named = {part.get("FileName", ""): part.text for part in parts}
     own = root.get("UUID")
     others = [
         name for name, uuid in named.items() if name and name.lower() != path.name.lower() and (not own or uuid != own)
     ]
-    # A file that holds all planes and was renamed still has its old name inside.
+    # A renamed file with all planes still contains its old name.
     is_renamed = len(named) == 1 and not (path.parent / "".join(others)).is_file()
     return {} if is_renamed else {name: _size_of_companion(path, name) for name in others}
 
@@ -137,7 +137,7 @@ def _size_of_companion(path: Path, name: str) -> int:
     try:
         with tifffile.TiffFile(found) as other:
             is_whole = other.pages.first.dtype is not None
-    except Exception:  # Whatever tifffile makes of a damaged file.
+    except Exception:  # tifffile raises different exceptions for damaged files.
         is_whole = False
     if not is_whole:
         raise ImageError(f"{path} has planes in {name}, which is damaged: copy it again.")
@@ -145,7 +145,7 @@ def _size_of_companion(path: Path, name: str) -> int:
 
 
 def _check_annotations(path: Path, root: Element) -> None:
-    """Refuse modulo annotations of absurd length, which tifffile would write out as an array."""
+    """Refuse modulo annotations of huge length, which tifffile would expand to an array."""
     for along in root.iter():
         if "ModuloAlong" not in str(along.tag) or "Start" not in along.attrib:
             continue
@@ -154,7 +154,7 @@ def _check_annotations(path: Path, root: Element) -> None:
         except ValueError as error:
             raise ImageError(f"The OME metadata of {path} are damaged ({error}): export the image again.") from error
         if not step or not abs(end - start) / abs(step) < MAX_ANNOTATED:
-            raise ImageError(f"The OME metadata of {path} divide an axis without end: export the image again.")
+            raise ImageError(f"The OME metadata of {path} divide an axis into too many parts: export the image again.")
 
 
 def _whole(path: Path, text: str) -> int:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     import tifffile
     import zarr
 
-# TIFFs of fewer bytes are read at once: that is faster than to seek in them.
+# Smaller TIFFs are read as a whole, which is faster than seeking in them.
 SMALL_TIFF = 64 * 2**20
 TIFF_SUFFIXES = {".tif", ".tiff", ".btf", ".tf2", ".tf8", ".ptif", ".ptiff", ".zif", ".lsm", ".stk", ".gel"} | {
     ".svs",
@@ -61,14 +61,14 @@ TIFF_SUFFIXES = {".tif", ".tiff", ".btf", ".tf2", ".tf8", ".ptif", ".ptiff", ".z
 GDAL_NODATA = 42113
 # Pixel scale, tie points, transform, keys and sensor coefficients.
 GEO_TAGS = (33550, 33922, 34264, 34735, 50844, GDAL_NODATA)
-# What tifffile logs of a file of which pages are missing.
+# Log messages of tifffile about missing pages.
 SIGNS_OF_MISSING_PAGES = ("invalid page offset", "failed to reshape", "contains index out of range", "are zeroed")
-# Coarser than this, a resolution tag tells of a printer or a scanner's setting, not of what is seen.
+# Coarser resolution tags are settings of a printer or scanner, and not the size of pixels.
 COARSEST_SEEN = 20.0
 
 
 class SamplesLast:
-    """An array whose colour samples lie plane by plane, as one in which they are the last axis; still read in parts.
+    """Present an array with color samples in separate planes as one with samples last; still read in parts.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class SamplesLast:
 
 
 def open_tiff(path: Path, *, as_labels: bool = False) -> ImageSource:
-    """Open the image of a TIFF with all its levels: the first one, or the largest where others are overviews of it.
+    """Open the image of a TIFF with all its levels: the first one, or the largest if others are its overviews.
 
     Several images of the same form, such as positions of a plate, become one with an axis more.
     """
@@ -122,7 +122,7 @@ def open_tiff(path: Path, *, as_labels: bool = False) -> ImageSource:
             opened, raw = _describe_tiff(path, file, chosen, as_labels=as_labels)
         stores = [store for store in (getattr(level, "store", None) for level in raw) if store is not None]
         for store in stores[:1]:
-            # The file is open for as long as its pixels are wanted.
+            # The file stays open as long as its pixels may be read.
             weakref.finalize(store, file.close)
             stack.pop_all()
     return checked(opened, path)
@@ -134,12 +134,12 @@ def _open_file(path: Path) -> tifffile.TiffFile:
     try:
         return tifffile.TiffFile(path)
     except IndexError:
-        # Its tags are those of a Zeiss LSM, and its pages are not: some program saved it again.
+        # Saved again by another program: the tags are those of a Zeiss LSM, but the pages are not.
         return tifffile.TiffFile(path, is_lsm=False)
 
 
 def _open_whole(path: Path, metadata: Path) -> tifffile.TiffFile:
-    """Open a file of an OME-TIFF of several by the metadata in another one of them."""
+    """Open a file of a multi-file OME-TIFF by the metadata in another of its files."""
     import tifffile
 
     if is_tiff(metadata):
@@ -148,7 +148,7 @@ def _open_whole(path: Path, metadata: Path) -> tifffile.TiffFile:
     else:
         xml = metadata.read_text("utf-8") if metadata.stat().st_size <= MAX_XML_BYTES else ""
     if not xml or "BinaryOnly" in xml:
-        raise ImageError(f"{path} says that {metadata.name} describes its image, and that does not: copy it again.")
+        raise ImageError(f"{path} refers to {metadata.name}, which does not describe its image: copy that file again.")
     return tifffile.TiffFile(path, omexml=xml)
 
 
@@ -164,7 +164,7 @@ def _is_decodable(series: tifffile.TiffPageSeries) -> bool:
 
 
 def _open_otherwise(path: Path, series: tifffile.TiffPageSeries) -> ImageSource:
-    """Open what tifffile does not decode with GDAL or Pillow."""
+    """Open a TIFF that tifffile cannot decode with GDAL or Pillow."""
     if has_rasterio():
         with suppress(ImageError):
             return open_by_gdal(path)
@@ -172,13 +172,13 @@ def _open_otherwise(path: Path, series: tifffile.TiffPageSeries) -> ImageSource:
         return open_picture(path, ("TIFF",))
     except Exception as error:
         name = getattr(series.keyframe.compression, "name", series.keyframe.compression)
-        raise ImageError(f"{path} is compressed as {name}, which is not known here: save it with DEFLATE.") from error
+        raise ImageError(f"{path} has the unsupported compression {name}: save it with DEFLATE.") from error
 
 
 def _describe_tiff(
     path: Path, file: tifffile.TiffFile, chosen: Sequence[tifffile.TiffPageSeries], *, as_labels: bool
 ) -> tuple[ImageSource, tuple[Any, ...]]:
-    """Return the image, and the arrays that it was made of."""
+    """Return the image, and the arrays from which it was made."""
     series, page = chosen[0], chosen[0].keyframe
     raw = [_tiff_levels(path, file, part) for part in chosen]
     levels = raw[0] if len(raw) == 1 else tuple(_stacked(parts) for parts in zip(*raw, strict=True))
@@ -192,7 +192,7 @@ def _describe_tiff(
     recoloring = None if is_stored else _recoloring(levels, letters, page, nodata)
     levels, axes, windows = _in_colors(levels, letters, page, recoloring)
     sizes, unit = _tiff_spacing(file, series)
-    # A map lies as its tags say, whatever the orientation: so GDAL reads it.
+    # The georeference of a map applies to the stored pixels, whatever the orientation, as in GDAL.
     turn = 1 if place or any(code in page.tags for code in GEO_TAGS) else orientation_of(file, page)
     if axes and "yx" in axes and turn != 1:
         levels = tuple(upright(level, turn, axes.index("y")) for level in levels)
@@ -223,7 +223,7 @@ def _describe_tiff(
 def _in_colors(
     levels: tuple[Any, ...], letters: str, page: tifffile.TiffPage, recoloring: Recoloring | None
 ) -> tuple[tuple[Any, ...], str | None, tuple[tuple[float, float], ...]]:
-    """Return levels of gray, RGB or channels, their axes, and contrast limits where the stored colors imply some."""
+    """Return levels of gray, RGB or channels, their axes, and contrast limits implied by the stored colors."""
     at = letters.find("s")
     samples = int(levels[0].shape[at]) if at >= 0 else 0
     is_color = samples > 0 and is_colored(page, samples)
@@ -250,13 +250,13 @@ def _stacked(parts: Sequence[Any]) -> Any:
 def _recoloring(
     levels: tuple[Any, ...], letters: str, page: tifffile.TiffPage, nodata: float | None
 ) -> Recoloring | None:
-    """Return how the stored pixels become gray or RGB; channels with a palette each are left as they are."""
+    """Return the conversion of the stored pixels to gray or RGB; None for channels with a palette each."""
     samples = int(levels[0].shape[letters.index("s")]) if "s" in letters else 0
     return None if page.photometric == PALETTE and "c" in letters else recoloring_of(page, samples, nodata)
 
 
 def _samples_last(levels: tuple[Any, ...], axis: int) -> tuple[Any, ...]:
-    """Put colors in planes of their own last, where everything expects colors."""
+    """Move colors in separate planes to the last axis."""
     if axis == len(levels[0].shape) - 1:
         return levels
     return tuple(
@@ -265,7 +265,7 @@ def _samples_last(levels: tuple[Any, ...], axis: int) -> tuple[Any, ...]:
 
 
 def _tiff_levels(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[Any, ...]:
-    """Return a series as an array if it is small, mapped if its pixels lie in one piece, else as arrays of zarr."""
+    """Return a series as an array if it is small, as a memory map if it is contiguous, else as zarr arrays."""
     import zarr
 
     if not series.is_pyramidal:
@@ -281,9 +281,9 @@ def _tiff_levels(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageS
 
 
 def _tiff_axes(letters: str, *, is_color: bool) -> str | None:
-    """Return one letter for each axis, or None where that cannot be said."""
+    """Return one letter for each axis, or None if they are unknown."""
     if "s" in letters:
-        # One axis of channels or of colors: what else there is of such is like any other axis.
+        # One axis holds channels or colors; further ones are treated like other axes.
         letters = letters.replace("c", "q")
         if not is_color:
             letters = letters.replace("s", "c")
@@ -291,7 +291,7 @@ def _tiff_axes(letters: str, *, is_color: bool) -> str | None:
 
 
 def _channel_looks(file: tifffile.TiffFile, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return colors and names of the channels, as far as OME or ImageJ metadata say them of all."""
+    """Return colors and names of the channels, if OME or ImageJ metadata give them for all."""
     if file.is_ome and file.ome_metadata:
         return ome_channels(file.ome_metadata, count)
     tables = (file.imagej_metadata or {}).get("LUTs") if file.is_imagej else None
@@ -311,7 +311,7 @@ def _tiff_spacing(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> t
     if file.is_imagej:
         metadata = file.imagej_metadata or {}
         unit = unit_name(metadata.get("unit"))
-        # ImageJ leaves out a depth of 1; beside the dots per inch of a printer that would mean nothing.
+        # ImageJ leaves out a depth of 1, which is meaningless beside the dots per inch of a printer.
         depth = length_of(metadata.get("spacing")) or (each_x if unit in (None, "inch") else 1.0)
         sizes = {"z": depth, "y": each_y, "x": each_x}
     else:
@@ -327,13 +327,13 @@ def _tiff_spacing(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> t
 
 
 def _ome_pixels(xml: str) -> dict[str, Any]:
-    """Return the element Pixels of the first image; an empty one where the metadata are damaged."""
+    """Return the element Pixels of the first image; an empty one if the metadata are damaged."""
     import tifffile
 
     try:
         images: Any = tifffile.xml2dict(xml)["OME"]["Image"]
         return dict((images[0] if isinstance(images, list) else images)["Pixels"])
-    except (SyntaxError, LookupError, TypeError, ValueError):  # The pixels can be read without.
+    except (SyntaxError, LookupError, TypeError, ValueError):  # The pixels can be read without it.
         return {}
 
 
@@ -354,7 +354,7 @@ def _ome_spacing(xml: str) -> tuple[dict[str, float], str | None]:
 
 
 def _may_lie_somewhere(path: Path, file: tifffile.TiffFile) -> bool:
-    """Say whether GDAL could know where a TIFF lies: by its tags, or by a file beside it."""
+    """Return whether GDAL may find a georeference of a TIFF: in its tags, or in a file beside it."""
     return any(code in file.pages.first.tags for code in GEO_TAGS) or has_sidecar(path)
 
 
@@ -368,7 +368,7 @@ def _tiff_nodata(file: tifffile.TiffFile) -> float | None:
 
 @contextmanager
 def _complete_tiff() -> Iterator[None]:
-    """Refuse a TIFF of which pages are missing: tifffile only logs that, and returns what there is."""
+    """Refuse a TIFF with missing pages, which tifffile only logs."""
     records: list[logging.LogRecord] = []
     handler = logging.Handler(logging.WARNING)
     thread = threading.get_ident()

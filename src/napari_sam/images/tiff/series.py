@@ -1,4 +1,4 @@
-"""The image among those that a TIFF holds: not its label, macro or thumbnail, and with all of its pages."""
+"""Choose the image of a TIFF among its series: not its label, macro or thumbnail, and with all pages."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from napari_sam.images.source import fits
 if TYPE_CHECKING:
     import tifffile
 
-# Files of these kinds hold a label and an overview of the glass beside the tissue: the largest image is meant.
+# Slide formats, with a label and an overview of the glass beside the tissue: the largest image is used.
 SLIDES = ("svs", "scn", "bif", "qpi", "philips", "ndpi", "lsm")
 ACCESSORIES = {"label", "macro", "thumbnail", "overview", "preview", "barcode"}
-# An image that has less than this share of the pixels of the largest one is an overview of it, or a label.
+# An image with a smaller share of the pixels of the largest one is its overview, or a label.
 OVERVIEW = 0.5
 
 
 def main_series(path: Path, file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
-    """Return the series that is the image, or several of equal form (positions of a plate), their levels complete.
+    """Return the series of the image, or several of equal shape (positions of a plate), with complete levels.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def main_series(path: Path, file: tifffile.TiffFile) -> list[tifffile.TiffPageSe
 
 
 def pixels_of(series: tifffile.TiffPageSeries) -> int:
-    """Return how many pixels a series has, samples not counted."""
+    """Return the number of pixels of a series, samples not counted."""
     lengths = zip(series.axes, series.shape, strict=True)
     return math.prod(length for letter, length in lengths if letter != "S")
 
@@ -67,7 +67,7 @@ def _with_hidden(file: tifffile.TiffFile, found: list[tifffile.TiffPageSeries]) 
 
 
 def _chosen(path: Path, found: Sequence[tifffile.TiffPageSeries]) -> list[tifffile.TiffPageSeries]:
-    """Return the largest image, all of its size if they are of one form, or say which there are."""
+    """Return the largest image, or all of its size if they have one shape; raise an error with a list for others."""
     full = [series for series in found if not _is_accessory(series)] or list(found)
     largest = max(full, key=pixels_of)
     rivals = [series for series in full if pixels_of(series) > OVERVIEW * pixels_of(largest)]
@@ -79,7 +79,7 @@ def _chosen(path: Path, found: Sequence[tifffile.TiffPageSeries]) -> list[tifffi
     listed = ", ".join(_described(number, series) for number, series in enumerate(rivals[:4], 1))
     more = f" and {len(rivals) - 4} more" if len(rivals) > 4 else ""
     raise ImageError(
-        f"{path} holds {len(rivals)} images, {listed}{more}, and it is not known which one you mean: save that one as "
+        f"{path} holds {len(rivals)} images, {listed}{more}, and the one to use is ambiguous: save that one as "
         f"a TIFF of its own, or give its pixels, in Python tifffile.imread(path, series=0) for the first."
     )
 
@@ -95,7 +95,7 @@ def _described(number: int, series: tifffile.TiffPageSeries) -> str:
 
 
 def _add_overviews(series: tifffile.TiffPageSeries, others: Sequence[tifffile.TiffPageSeries]) -> None:
-    """Add overviews by other steps than tifffile looks for as levels; masks of bits and thumbnails are none."""
+    """Add overviews as levels whose factors tifffile does not expect; bit masks and thumbnails are left out."""
     for other in others:
         page = other.keyframe
         if page.is_reduced and (other.axes, other.dtype) == (series.axes, series.dtype):
@@ -105,7 +105,7 @@ def _add_overviews(series: tifffile.TiffPageSeries, others: Sequence[tifffile.Ti
 
 
 def _check_pages(path: Path, level: tifffile.TiffPageSeries) -> None:
-    """Refuse a level of which pages are missing, or whose files end before its pixels do."""
+    """Refuse a level with missing pages or truncated files."""
     pages = list(getattr(level, "_pages", ()))
     missing = sum(page is None for page in pages)
     if missing:

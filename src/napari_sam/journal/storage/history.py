@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, overload
 
 from napari_sam.errors import LabelsError
-from napari_sam.journal.changes import changed_objects
+from napari_sam.journal.changes import Change, changed_objects
 from napari_sam.journal.codec import from_json, to_json
 from napari_sam.journal.entries import Entry, LabelClass
 from napari_sam.journal.objects import LabelledObject, from_content, to_content
@@ -47,29 +46,6 @@ class State(NamedTuple):
     done: int
     objects: int
     pending: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What an entry does to rows of the table: each as it is stored, before and afterwards, or None.
-
-    Parameters
-    ----------
-    objects
-        (label, before, afterwards) of each object.
-    classes
-        (number, before, afterwards) of each class, as (name, red, green, blue).
-    """
-
-    objects: tuple[tuple[int, str | None, str | None], ...] = ()
-    classes: tuple[tuple[int, Sequence[Any] | None, Sequence[Any] | None], ...] = ()
-
-    def reversed(self) -> Change:
-        """Return the way back."""
-        return Change(
-            tuple((label, after, before) for label, before, after in self.objects),
-            tuple((number, after, before) for number, before, after in self.classes),
-        )
 
 
 class History:
@@ -189,7 +165,7 @@ class History:
         is_turn = entry.what in ("undo", "redo")
         change = Change() if is_turn else self._change(entry)
         self._intended = None if is_turn else (entry, change)
-        back = "{}" if is_turn else _back_text(change.reversed())
+        back = "{}" if is_turn else change.back_text()
         with self.database.transaction(synced=True) as connection:
             row = (entry.number, None if is_turn else DONE, content, crc, back)
             connection.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", row)
@@ -361,7 +337,10 @@ class EntryView(Sequence[Entry]):
             if places.step != 1:
                 return [self[place] for place in places]
             return self._at(places.start, len(places), count)
-        return self._at(range(count)[at], 1, count)[0]
+        found = self._at(range(count)[at], 1, count)
+        if not found:
+            raise damaged(self._history.database.name, "there are fewer entries than it says")
+        return found[0]
 
     def __iter__(self) -> Iterator[Entry]:
         last, is_more = 0, True
@@ -386,14 +365,6 @@ class EntryView(Sequence[Entry]):
 def _text_of(entry: Entry) -> tuple[str, int]:
     text = json.dumps(to_json(entry), separators=(",", ":"), allow_nan=False)
     return text, zlib.crc32(text.encode())
-
-
-def _back_text(change: Change) -> str:
-    data = {
-        "objects": [(label, after) for label, _, after in change.objects],
-        "classes": [(number, after) for number, _, after in change.classes],
-    }
-    return json.dumps({key: value for key, value in data.items() if value}, separators=(",", ":"))
 
 
 def _class_row(kind: LabelClass | None) -> Sequence[Any] | None:

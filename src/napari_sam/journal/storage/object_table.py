@@ -168,6 +168,8 @@ class ObjectView(Sequence[LabelledObject]):
     @overload
     def __getitem__(self, at: slice) -> list[LabelledObject]: ...
     def __getitem__(self, at: int | slice) -> LabelledObject | list[LabelledObject]:
+        if isinstance(at, slice) and at.stop is not None and at.step in (None, 1) and min(at.start or 0, at.stop) >= 0:
+            return self._from_begin(at.start or 0, max(at.stop - (at.start or 0), 0))  # Counts no class.
         count = len(self)
         if isinstance(at, slice):
             places = range(count)[at]
@@ -175,7 +177,10 @@ class ObjectView(Sequence[LabelledObject]):
                 found = self._at(min(places, default=0), len(places), count)
                 return found if places.step == 1 else found[::-1]
             return [self[place] for place in places]
-        return self._at(range(count)[at], 1, count)[0]
+        found = self._at(range(count)[at], 1, count)
+        if not found:
+            raise damaged(self._database.name, "there are fewer objects than it says")
+        return found[0]
 
     def __iter__(self) -> Iterator[LabelledObject]:
         if self._order != "label":
@@ -211,6 +216,16 @@ class ObjectView(Sequence[LabelledObject]):
         """Return the objects in another order."""
         return ObjectView(self._table, self._database, self._class, order, is_descending)
 
+    def position(self, label: int) -> int | None:
+        """Return where an object is in this order, or None; the objects before it are counted."""
+        if self.get(label) is None:
+            return None
+        column, compare = _COLUMNS[self._order], ">" if self._is_descending else "<"
+        key = f"({column}, label)"
+        where = f"{self._where or 'WHERE'}{' AND' if self._where else ''} {key} {compare}"
+        count = f"SELECT count(*) FROM objects {where} (SELECT {column}, label FROM objects WHERE label = ?)"  # noqa: S608
+        return int(self._database.rows(count, *self._values, int(label))[0][0])
+
     def labels(self) -> NDArray[np.int64]:
         """Return all labels in this order, shape (n,)."""
         rows = self._database.rows(f"SELECT label FROM objects {self._where} {self._sorting()}", *self._values)  # noqa: S608
@@ -218,7 +233,8 @@ class ObjectView(Sequence[LabelledObject]):
 
     def class_numbers(self) -> NDArray[np.int64]:
         """Return the label and the number of the class of all objects that have one, shape (n, 2), by label."""
-        rows = self._database.rows("SELECT label, class FROM objects WHERE class IS NOT NULL ORDER BY label")
+        where = self._where or "WHERE class IS NOT NULL"
+        rows = self._database.rows(f"SELECT label, class FROM objects {where} ORDER BY label", *self._values)  # noqa: S608
         return np.array(rows, np.int64).reshape(-1, 2)
 
     @property
@@ -235,10 +251,13 @@ class ObjectView(Sequence[LabelledObject]):
         return f"ORDER BY {column} {way}" + ("" if column == "label" else f", label {way}")
 
     def _at(self, start: int, length: int, count: int) -> list[LabelledObject]:
-        """Return the objects from a position on."""
+        """Return the objects from a position on, counted from the nearer end."""
         from_end = count - start - length
-        is_near_end = from_end < start
-        skipped = from_end if is_near_end else start
-        rest = f"{self._sorting(is_near_end)} LIMIT {int(length)} OFFSET {int(skipped)}"
-        rows = self._table.page(self._where, self._values, rest)
-        return rows[::-1] if is_near_end else rows
+        if from_end >= start:
+            return self._from_begin(start, length)
+        rest = f"{self._sorting(is_reversed=True)} LIMIT {int(length)} OFFSET {int(from_end)}"
+        return self._table.page(self._where, self._values, rest)[::-1]
+
+    def _from_begin(self, start: int, length: int) -> list[LabelledObject]:
+        rest = f"{self._sorting()} LIMIT {int(length)} OFFSET {int(start)}"
+        return self._table.page(self._where, self._values, rest)

@@ -18,7 +18,7 @@ def _down(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class GlobalBlock(nn.Module):
-    """Every stride-32 cell looks at all the others: what the object is made of, and what lies around it."""
+    """Self-attention between all cells of stride 32, for the context of an object."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class ImageEncoder(nn.Module):
         self.center_proj = nn.Conv2d(32, 3, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Encode normalised images.
+        """Encode normalized images.
 
         Parameters
         ----------
@@ -80,13 +80,13 @@ class ImageEncoder(nn.Module):
         tuple of torch.Tensor
             Features of shape (n, width, side/16, side/16), (n, 64, side/8, side/8) and (n, 32, side/4, side/4),
             pixel embeddings of unit length, (n, 32, side/4, side/4), and what each pixel thinks of its object, (n, 3,
-            side/4, side/4): the way to its centre, x and y, in radii, and the logarithm of its radius in tile pixels.
+            side/4, side/4): the way to its center, x and y, in radii, and the logarithm of its radius in tile pixels.
         """
         f16, f8, f4 = self.features(x)
         return f16, f8, f4, *self.guesses(f4)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the features of strides 16, 8 and 4; all else follows from them."""
+        """Return the features of strides 16, 8 and 4, from which all other outputs are computed."""
         x4 = self.stem(x)
         x8 = self.stage8(x4)
         x16 = self.stage16(x8)
@@ -97,5 +97,5 @@ class ImageEncoder(nn.Module):
         return f16, f8, f4
 
     def guesses(self, f4: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the pixel embeddings and what each pixel thinks of its object; see `forward`."""
+        """Return the pixel embeddings and each pixel's guess of its object; see `forward`."""
         return F.normalize(self.pixel_proj(f4).float(), dim=1), self.center_proj(f4).float()

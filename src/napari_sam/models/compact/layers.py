@@ -1,4 +1,4 @@
-"""The few layers that the three parts of the compact model share."""
+"""Layers shared by the three parts of the compact model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Norm = Callable[[int], nn.Module]
 
 
 class ChannelLayerNorm(nn.Module):
-    """Layer normalisation over the channels of (n, channels, rows, cols).
+    """Layer normalization over the channels of (n, channels, rows, cols).
 
-    Behind the prompts it stands where the encoder has batch normalisation: rounds of prompts have different
-    statistics, which batch normalisation does not survive.
+    Behind the prompts it stands where the encoder has batch normalization: rounds of prompts have different
+    statistics, which batch normalization does not survive.
     """
 
     def __init__(self, channels: int) -> None:
@@ -48,5 +48,5 @@ def enlarge(x: Tensor) -> Tensor:
 
 
 def grid_centers(count: int, step: float, like: Tensor) -> Tensor:
-    """Return the centres of `count` cells of side `step`, in tile pixels."""
+    """Return the centers of `count` cells of side `step`, in tile pixels."""
     return (torch.arange(count, device=like.device, dtype=torch.float32) + 0.5) * step

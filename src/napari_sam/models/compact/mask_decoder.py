@@ -102,7 +102,7 @@ class MaskDecoder(nn.Module):
         return logits, self._predicted_iou(logits.detach(), x.detach(), tokens)
 
     def _predicted_iou(self, logits: Tensor, x: Tensor, tokens: Tensor) -> Tensor:
-        """Judge each candidate by its token, by what lies inside and around it, and by how sure its border is."""
+        """Predict the IoU of each candidate from its token, the features inside and around it, and its outline."""
         count = logits.shape[1]
         share = logits.sigmoid()
         near = F.avg_pool2d(share, 9, stride=1, padding=4) * (1 - share)

@@ -1,4 +1,4 @@
-"""The whole network, as training and checkpoints see it."""
+"""The whole compact network, for training and checkpoints."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Compact(nn.Module):
         Parameters
         ----------
         images
-            Shape (n, 3, side, side), normalised.
+            Shape (n, 3, side, side), normalized.
         coords, types, mask_logits
             As in `PromptEncoder.forward`.
 
@@ -47,7 +47,7 @@ class Compact(nn.Module):
         return logits, iou_prediction
 
     def fold_batch_norms(self) -> None:
-        """Fold the encoder's batch normalisation into its convolutions: the same results in evaluation, faster."""
+        """Fold the encoder's batch normalization into its convolutions: the same results in evaluation, faster."""
         for module in self.image_encoder.modules():
             if isinstance(module, ResidualBlock):
                 module.conv1, module.norm1 = _folded(module.conv1, module.norm1)

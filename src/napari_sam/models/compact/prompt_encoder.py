@@ -1,4 +1,4 @@
-"""The prompt encoder: tokens as in SAM, and dense maps that say where the prompts are and what looks like them."""
+"""The prompt encoder: tokens as in SAM, and dense maps of the prompts and of similar pixels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIN_LOG_RADIUS, MAX_LOG_RADIUS = 0.0, 6.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedPrompts:
-    """What the mask decoder gets.
+    """The inputs of the mask decoder.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class PromptEncoder(nn.Module):
 
     The maps are: earlier logits, positive and negative disks, box, likeness to the positive points, to the negative
     points and to the box's mean, nearness to a positive point, and agreement with the positive and with the negative
-    points on where the object's centre is.
+    points on where the object's center is.
     """
 
     frequencies: Tensor
@@ -73,7 +73,7 @@ class PromptEncoder(nn.Module):
         pixels
             Shape (n, 32, side/4, side/4): unit pixel embeddings of each object's tile.
         centers
-            Shape (n, 3, side/4, side/4): way to the object's centre and logarithm of its radius; see `ImageEncoder`.
+            Shape (n, 3, side/4, side/4): way to the object's center and logarithm of its radius; see `ImageEncoder`.
         coords
             Shape (n, prompts, 2), float32, (x, y) in tile pixels.
         types
@@ -134,7 +134,7 @@ class PromptEncoder(nn.Module):
 
 
 def _agreement(centers: Tensor, at: Tensor) -> Tensor:
-    """Return how well each pixel and each prompt agree on the centre of their object, 0 to 1.
+    """Return how well each pixel and each prompt agree on the center of their object, 0 to 1.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def _agreement(centers: Tensor, at: Tensor) -> Tensor:
 
 
 def _box_map(coords: Tensor, types: Tensor, count: int) -> Tensor:
-    """Return 1 in the stride-4 cells that each object's box meets, 0 elsewhere; shape (n, count, count)."""
+    """Return 1 in the stride-4 cells that overlap each object's box, 0 elsewhere; shape (n, count, count)."""
     is_corner = types == TOP_LEFT
     has_box = is_corner.any(1)
     first = is_corner.int().argmax(1)

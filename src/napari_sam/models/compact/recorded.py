@@ -1,4 +1,4 @@
-"""Recorded: a module whose operations are played back in one call, while other Python threads go on."""
+"""Recorded: a module that runs as one traced call, which lets other Python threads run meanwhile."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 _LOG = logging.getLogger(__name__)
-# Shapes are recorded once they came up so often: recording takes a quarter of a second.
+# Uses of a shape before it is traced, since tracing takes a quarter of a second.
 OFTEN = 16
-# So many kinds of shapes are recorded, and no more.
+# Largest number of traced shapes.
 MOST = 2
 
 
 class Recorded:
-    """Calls a module that has no branches, by a recording where its shapes are common.
+    """Calls a module without branches, by a traced version for frequent shapes.
 
     Between any two of its operations torch takes Python's global lock. Beside a window that draws, and holds the lock
     meanwhile, that made 17 ms of work last 70 ms; played back, the lock is let go once for all of them.
@@ -36,11 +36,11 @@ class Recorded:
 
     @property
     def shapes(self) -> list[tuple[Any, ...]]:
-        """The shapes that there is a recording for."""
+        """Shapes with a traced version."""
         return list(self._recordings)
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Return what the module makes of tensors: the same with a recording and without."""
+        """Return the output of the module, which is the same with and without tracing."""
         shapes = tuple(tuple(tensor.shape) for tensor in tensors)
         recording = self._recordings.get(shapes)
         if recording is None and self._works and len(self._recordings) < MOST and tensors[0].device.type == "cpu":
@@ -53,7 +53,7 @@ class Recorded:
     def _record(self, shapes: tuple[Any, ...], tensors: tuple[Tensor, ...]) -> Any:
         try:
             recording = torch.jit.trace(self._module, tensors, check_trace=False)  # type: ignore[no-untyped-call]
-        except Exception as error:  # torch may do without it one day: then it is as slow as before.
+        except Exception as error:  # If a future torch cannot trace, calls only take longer.
             _LOG.info("The decoder is not recorded: %s", error)
             self._works = False
             return None

@@ -14,7 +14,7 @@ from napari_sam.models.sam.mask_decoder import MaskDecoder
 
 
 class MaskDecoderHQ(MaskDecoder):
-    """From an image embedding, its HQ features and encoded prompts to mask logits and what sharpens them.
+    """From an image embedding, its HQ features and encoded prompts to mask logits and their correction.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class MaskDecoderHQ(MaskDecoder):
         """
         outputs = torch.cat([self.iou_token.weight, self.mask_tokens.weight, self.hf_token.weight])
         tokens, up, logits = self._decode(outputs, image, image_pe, sparse, dense)
-        # On a processor, one by one: the wide layers of many are fresh memory each time, which costs more than sums.
+        # One by one on a processor: the wide layers of many would be newly allocated each time, which costs more.
         step = 1 if up.device.type == "cpu" else len(up)
         pairs = zip(torch.split(up, step), torch.split(self.hf_mlp(tokens[:, len(outputs) - 1]), step), strict=True)
         hq_logits = torch.cat([self.hq_logits(part, hq_features, weight) for part, weight in pairs])

@@ -38,7 +38,7 @@ class PatchEmbed(nn.Module):
         return tokens.view(n, height // self.patch, width // self.patch, -1)
 
     def fold(self, mean: Tensor, std: Tensor) -> None:
-        """Take the normalisation of pixels, (3,) each, into the weights: from now on `forward` is given pixels."""
+        """Take the normalization of pixels, (3,) each, into the weights: from now on `forward` is given pixels."""
         weight = self.proj.weight / std[:, None, None]
         self.proj.weight = nn.Parameter(weight, requires_grad=False)
         moved = (weight * mean[:, None, None]).sum((1, 2, 3))
@@ -72,7 +72,7 @@ class Attention(nn.Module):
         rows, cols = x.shape[1:3]
         qkv = self.qkv(x)
         if window:
-            # Windows are cut after the projection: the padding's is the bias alone and need not be computed.
+            # Windows are cut after the projection, since that of the padding is only the bias.
             padded = _split_windows(qkv, window, self.qkv.bias)
             mixed = _join_windows(self._mix(padded), window, rows, cols)
         else:
@@ -116,7 +116,7 @@ class Block(nn.Module):
         if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
             out: Tensor = x + self.mlp(self.norm2(x))
             return out
-        # In parts: memory for all hidden values at once would be asked of the system anew each time, page by page.
+        # In parts: memory for all hidden values would be allocated anew each time, page by page.
         tokens = x.flatten(0, 2)
         for first in range(0, len(tokens), MLP_TOKENS):
             part = tokens[first : first + MLP_TOKENS]
@@ -125,7 +125,7 @@ class Block(nn.Module):
 
 
 class ImageEncoderViT(nn.Module):
-    """From (n, 3, side, side) normalised pixels to (n, 256, side/16, side/16).
+    """From (n, 3, side, side) normalized pixels to (n, 256, side/16, side/16).
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ class ImageEncoderViT(nn.Module):
         return self.forward_with_early(x)[0]
 
     def forward_with_early(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the embedding and, as SAM-HQ wants it, what the first block with global attention made.
+        """Return the embedding and, for SAM-HQ, the output of the first block with global attention.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""The layers that the parts of SAM share. Names of parameters are those of the official checkpoints."""
+"""Layers shared by the parts of SAM. Names of parameters are those of the official checkpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 
 class LayerNorm2d(nn.Module):
-    """Layer normalisation over the channels of (n, channels, rows, cols)."""
+    """Layer normalization over the channels of (n, channels, rows, cols)."""
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ from torch import Tensor
 from napari_sam.core.predictor import Decoded, Embedding
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.models.base import TilePredictor, split_tiles, strided_shapes
+from napari_sam.models.meta_device import without_values
 from napari_sam.models.nesting import State
 from napari_sam.models.prompt_tokens import prompt_tokens
 from napari_sam.models.sam.hq import MaskDecoderHQ
@@ -49,7 +50,7 @@ class SamPredictor(TilePredictor):
         self, state: State, family: str, *, name: str, digest: str, device: torch.device, precision: str = "auto"
     ) -> None:
         super().__init__(name=name, digest=digest, device=device, precision=precision)
-        with torch.device("meta"):
+        with without_values():
             network = build(family)
         network.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
         network.eval().requires_grad_(False)

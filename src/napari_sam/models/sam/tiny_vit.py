@@ -16,14 +16,14 @@ from torch.nn import functional as F
 
 from napari_sam.models.sam.layers import neck
 
-# Tables that some trainers store beside the weights they are made of.
+# Tables that some trainers store beside the weights from which they are computed.
 DERIVED = ("attention_bias_idxs", "ab")
 # Rows of the first stage that a processor works on at a time.
 BAND = 32
 
 
 class ConvNorm(nn.Module):
-    """A convolution and a batch normalisation, which are one convolution outside of training."""
+    """A convolution and a batch normalization, which are one convolution outside of training."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class MBConv(nn.Module):
         rows = x.shape[2]
         if self.training or x.device.type != "cpu":
             return self._rows(x, 0, rows)
-        # The wide layers of a whole tile are fresh memory each time, which costs more than the arithmetic.
+        # The wide layers of a whole tile would be newly allocated each time, which costs more than the arithmetic.
         return torch.cat([self._rows(x, top, min(top + BAND, rows)) for top in range(0, rows, BAND)], 2)
 
     def _rows(self, x: Tensor, top: int, bottom: int) -> Tensor:
@@ -143,7 +143,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Normalisation and two linear layers with a GELU between them."""
+    """Normalization and two linear layers with a GELU between them."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -189,7 +189,7 @@ class Stage(nn.Module):
 
 
 class TinyViT(nn.Module):
-    """From (n, 3, side, side) normalised pixels to (n, out_channels, side / 16, side / 16); as MobileSAM by default.
+    """From (n, 3, side, side) normalized pixels to (n, out_channels, side / 16, side / 16); as MobileSAM by default.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ class TinyViT(nn.Module):
         Parameters
         ----------
         x
-            Shape (n, 3, side, side), float, normalised pixels; the side is a multiple of 16.
+            Shape (n, 3, side, side), float, normalized pixels; the side is a multiple of 16.
 
         Returns
         -------

@@ -10,7 +10,7 @@ SIDE = 1024
 
 @dataclass(frozen=True, slots=True)
 class HieraSize:
-    """What tells one image encoder (Hiera, Ryali et al. 2023) from another.
+    """The size of an image encoder (Hiera, Ryali et al. 2023).
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ NOT_A_POINT = -1
 # A mask is stable where logits this far around the threshold hardly change its area (Ravi et al. 2024, appendix).
 STABILITY_MARGIN = 0.05
 MIN_STABILITY = 0.98
-# Earlier answers are given back no surer than this, as the reference does.
+# Logits of earlier answers are clamped to this, as in the reference.
 MAX_LOGIT = 32.0
 
 
@@ -34,7 +34,7 @@ class PromptDecoder:
     """
 
     def __init__(self, network: Any, side: int) -> None:
-        # The library picks the mask for clear prompts and forgets the other three. We pick, see `chosen`.
+        # The library selects one mask for clear prompts and discards the others. `chosen` selects here.
         network.mask_decoder._dynamic_multimask_via_stability = lambda masks, scores: (masks, scores)
         self._prompt_encoder, self._mask_decoder = network.prompt_encoder, network.mask_decoder
         self._position: Tensor = network.get_image_wide_positional_embeddings()
@@ -76,7 +76,7 @@ class PromptDecoder:
 
 
 class NoPositions(nn.Module):
-    """In place of a neck's encoding of positions, which takes time and which nothing here reads."""
+    """Replaces the position encoding of a neck, which is slow and not used here."""
 
     def forward(self, shape: torch.Size, device: torch.device, dtype: torch.dtype) -> Tensor:
         return torch.zeros(1, 1, 1, 1, device=device, dtype=dtype)

@@ -9,14 +9,14 @@ from torch import Tensor
 
 State = dict[str, Tensor]
 
-# What only tracking through a video needs, in either layout.
+# Weights for tracking in videos only, in either layout.
 VIDEO = re.compile(
     r"(memory_attention|memory_encoder|mask_downsample|object_pointer_proj|obj_ptr_t?pos_proj|obj_ptr_proj|"
     r"temporal_positional_encoding_projection_layer|memory_temporal_positional_encoding|maskmem_tpos_enc|"
     r"no_memory_positional_encoding|no_mem_pos_enc|no_object_pointer|no_obj_ptr|"
     r"occlusion_spatial_embedding_parameter|no_obj_embed_spatial)(\.|$)"
 )
-# Positions of prompts and of the image's cells are encoded alike: the library keeps the one matrix twice.
+# Positions of prompts and of image cells have the same encoding: the library stores the matrix twice.
 POSITIONS = (
     "shared_image_embedding.positional_embedding",
     "prompt_encoder.shared_embedding.positional_embedding",
@@ -73,7 +73,7 @@ def for_images(state: State) -> State:
 
 
 def with_both_positions(state: State) -> State:
-    """Add whichever of the two equal encodings of positions a file has left out as a copy of the other."""
+    """Add the missing one of the two equal position encodings as a copy of the other."""
     known = next((state[key] for key in POSITIONS if key in state), None)
     return state if known is None else {**dict.fromkeys(POSITIONS, known), **state}
 

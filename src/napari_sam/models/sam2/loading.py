@@ -1,4 +1,4 @@
-"""Networks of the transformers library, filled from a state dict; nothing is ever looked up or downloaded."""
+"""Networks of the transformers library, filled from a state dict; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from napari_sam.errors import ModelError, first_line
+from napari_sam.models.meta_device import is_initialization
 
 
 def filled(make: Callable[[], Any], state: Mapping[str, Tensor], name: str) -> Any:
-    """Make a network around given weights, which are neither copied nor changed.
+    """Create a network with given weights, which are neither copied nor changed.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ def filled(make: Callable[[], Any], state: Mapping[str, Tensor], name: str) -> A
         if isinstance(error, RuntimeError) and "torchvision" not in str(error):
             raise
         raise ModelError(
-            f"{name} needs a package that does not load ({first_line(error)}): pip install transformers, "
+            f"{name} needs a package that cannot be imported ({first_line(error)}): pip install transformers, "
             "and, where torchvision is installed, the one that is made for this torch."
         ) from error
     _compare({key: value.shape for key, value in network.state_dict().items()}, state, name)
@@ -45,12 +46,17 @@ def filled(make: Callable[[], Any], state: Mapping[str, Tensor], name: str) -> A
 
 
 class Weightless(TorchFunctionMode):
-    """Give uninitialised tensors, which layers make for their weights, no memory; what is computed stays real."""
+    """Create uninitialized tensors, which layers make for their weights, on the meta device and leave them so.
+
+    Tensors that are computed, such as tables of positions, keep their values.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if is_initialization(func):
+            return kwargs.get("tensor", args[0] if args else None)
         if func is torch.empty:
             kwargs = {**kwargs, "device": "meta"}
         return func(*args, **kwargs)
@@ -67,6 +73,5 @@ def _compare(expected: Mapping[str, torch.Size], state: Mapping[str, Tensor], na
     ]
     if found:
         raise ModelError(
-            f"The weights of {name} differ from what its network needs, {' and '.join(found)}: "
-            "use a complete checkpoint."
+            f"The weights of {name} differ from those of its network, {' and '.join(found)}: use a complete checkpoint."
         )

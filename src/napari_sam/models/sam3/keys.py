@@ -1,4 +1,4 @@
-"""What is in a file of SAM 3: the part that answers prompts, and the part that finds what a text names."""
+"""The two parts of a SAM 3 file: one for prompts, and one that finds objects by text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ State = dict[str, Tensor]
 DETECTOR, TRACKER, TRACKER_NECK = "detector_model.", "tracker_model.", "tracker_neck."
 BACKBONE, NECK = "vision_encoder.backbone.", "vision_encoder.neck."
 OFFICIAL = ("detector.", "tracker.")
-# Tables that follow from the network's size, which some versions of the library store.
+# Tables computed from the network's size, which some versions of the library store.
 DERIVED = re.compile(r".*\.(position_ids|rotary_emb\..*)")
 
 
@@ -42,7 +42,7 @@ def parts(state: State, name: str) -> tuple[State, State | None]:
     """
     if any(key.startswith(OFFICIAL) for key in state):
         raise ModelError(
-            f"{name} is a SAM 3 under Meta's own names of weights, which cannot be read: "
+            f"{name} is a SAM 3 with Meta's original names of weights, which are not supported: "
             "use model.safetensors of facebook/sam3 on Hugging Face, which holds the same weights."
         )
     state = {key: value.float() for key, value in state.items() if not DERIVED.fullmatch(key)}
@@ -52,7 +52,7 @@ def parts(state: State, name: str) -> tuple[State, State | None]:
         tracker = state
     if not any(key.startswith("prompt_encoder.") for key in tracker):
         raise ModelError(
-            f"{name} lacks the part of SAM 3 that answers prompts: use the complete model.safetensors of facebook/sam3."
+            f"{name} lacks the part of SAM 3 for prompts: use the complete model.safetensors of facebook/sam3."
         )
     shared = {key: value for key, value in detector.items() if key.startswith(BACKBONE)}
     neck = {NECK + key: value for key, value in _inside(state, TRACKER_NECK).items()}

@@ -1,4 +1,4 @@
-"""SAM 3's two networks of the transformers library, around one image encoder."""
+"""SAM 3's two networks of the transformers library, which share one image encoder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def configurations() -> tuple[Any, Any]:
 
 
 def networks(state: dict[str, Tensor], name: str) -> tuple[Any, Any | None]:
-    """Make the network that answers prompts and, where the weights have it, the one that finds what a text names.
+    """Create the network for prompts and, if its weights exist, the one that finds objects by text.
 
     Raises
     ------

@@ -24,7 +24,7 @@ PIXEL_MEAN, PIXEL_STD = 0.5, 0.5
 
 
 class Sam3Predictor(TilePredictor):
-    """Encode once, then decode prompts and find what texts name, with the user's own weights of SAM 3.
+    """Encode, decode prompts and find objects by text with the user's own weights of SAM 3.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class Sam3Predictor(TilePredictor):
             tokens: Tensor = encoder.backbone(images).last_hidden_state
             cells = tokens.transpose(1, 2).reshape(len(images), -1, *self._sizes[-1])
             fine, middle, coarse, *_ = encoder.neck(cells)[0]
-            # The library's own shortcut adds the embedding to a level that is then left out.
+            # The library's own shortcut adds the embedding to a level that it then discards.
             coarse = coarse + self._tracker.no_memory_embedding.reshape(1, -1, 1, 1)
             features = [coarse, decoder.conv_s1(middle), decoder.conv_s0(fine)]
         features += [cells] if self.finds_text else []
@@ -119,9 +119,7 @@ class Sam3Predictor(TilePredictor):
             The weights lack the part for text, or their vocabulary is missing or another's.
         """
         if not self.finds_text:
-            raise ModelError(
-                f"{self.name} lacks the part of SAM 3 that finds by text: use the complete model.safetensors."
-            )
+            raise ModelError(f"{self.name} lacks the part of SAM 3 for text: use the complete model.safetensors.")
         config = self._detector.config.text_config
         numbers = words(text, self._vocabulary, most=config.max_position_embeddings, known=config.vocab_size)
         levels, positions = self._detector.vision_encoder.neck(embedding.tensors[3])

@@ -9,19 +9,19 @@ from napari_sam.errors import ModelError, PromptError
 from napari_sam.weights.registry import REGISTRY
 
 VOCABULARY = "tokenizer.json"
-# One text is looked for on many tiles, and a vocabulary takes a while to read.
+# Tokenized texts in memory, since one text is used on many tiles and reading a vocabulary is slow.
 KEPT_TEXTS = 64
 
 
 def vocabulary_of(name: str) -> Path:
-    """Return where the vocabulary of a model is looked for: beside its weights."""
+    """Return the path of a model's vocabulary: beside its weights."""
     entry = REGISTRY.get(name)
     return (entry.path if entry else Path(name)).with_name(VOCABULARY)
 
 
 @lru_cache(KEPT_TEXTS)
 def words(text: str, vocabulary: Path, *, most: int, known: int) -> tuple[int, ...]:
-    """Turn a text into numbers of a vocabulary.
+    """Convert a text to the token numbers of a vocabulary.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ def words(text: str, vocabulary: Path, *, most: int, known: int) -> tuple[int, .
         raise ModelError("Finding by text needs the library tokenizers: pip install tokenizers.") from error
     try:
         tokenizer = Tokenizer.from_file(str(vocabulary))
-    except Exception as error:  # The library raises nothing narrower.
+    except Exception as error:  # The library raises no narrower type.
         raise ModelError(
-            f"{vocabulary} is no complete vocabulary: get it again from where you got the weights."
+            f"{vocabulary} is not a complete vocabulary: get it again from where you got the weights."
         ) from error
     # What pads a text to a fixed length would be masked out again.
     tokenizer.no_padding()

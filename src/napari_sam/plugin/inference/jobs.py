@@ -88,10 +88,8 @@ class Jobs:
                     threads=FREE_CORES,
                     contrast_limits=shown.limits,
                     gamma=shown.gamma,
-                    store=store,
+                    store=default_store if store is None else store,
                 )
-                if store is None:
-                    self.segmenter.encoder.store = default_store(self.segmenter.predictor)
                 self._key, self._image = key, image
             self.segmenter.encoder.progress = report
             return self.segmenter

@@ -174,7 +174,6 @@ class Prefetcher:
         except NapariSamError as error:
             self._session.notify(str(error))
             return
-        encoder.store = store
         planes = self._jobs.planes_like(view.plane) if extent == "volume" else [view.plane]
         places = TileSweep(encoder, planes, [view.level], view.box if extent == "view" else None)
         self.progress = EncodeProgress(len(places))

@@ -18,6 +18,7 @@ from napari_sam.journal.semantic import ClassMap, write_semantic
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers.labels import pyramid_of
+from napari_sam.plugin.objects.open_journal import Rows
 from napari_sam.plugin.workers.runner import Work
 
 if TYPE_CHECKING:
@@ -240,6 +241,10 @@ def _type_for(classes: ClassMap) -> np.dtype[Any]:
 
 
 def _colors_of(journal: OpenJournal, labels: Iterable[int]) -> Colors:
+    if isinstance(labels, Rows):
+        colors = {kind.number: kind.color for kind in journal.classes}
+        classed = labels.view.class_numbers().tolist()
+        return {**dict.fromkeys(labels, GRAY), **{label: colors.get(number, GRAY) for label, number in classed}}
     kinds = ((label, journal.rows[label].label_class) for label in labels)
     return {label: GRAY if kind is None else kind.color for label, kind in kinds}
 
@@ -251,7 +256,7 @@ def _is_cycle(journal: OpenJournal) -> bool:
     16 bits, and 10 ms for a cycle.
     """
     if dtype_of(journal.layer).itemsize <= 2:
-        return max(journal.rows, default=0) < CYCLE
+        return journal.rows.highest < CYCLE
     return journal.target.is_searched and journal.target.next_label <= CYCLE
 
 

@@ -237,7 +237,7 @@ class Journals:
             open_journal.target.show()
             open_journal.update(result)
             open_journal.unflushed = True
-            self._changed(open_journal.layer, None if result.is_all else list(result.rows))
+            self._changed(open_journal.layer, result.labels)
             if result.error is None:
                 done(result.entries)
             else:

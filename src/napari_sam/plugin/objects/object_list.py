@@ -79,9 +79,9 @@ class Objects:
         return others[-1] if others else None
 
     @property
-    def rows(self) -> list[LabelledObject]:
-        """The objects of the output."""
-        return [] if self.journal is None else list(self.journal.rows.values())
+    def rows(self) -> Sequence[LabelledObject]:
+        """The objects of the output by label; each is read from the journal when it is indexed."""
+        return [] if self.journal is None else self.journal.rows.view
 
     @property
     def classes(self) -> list[LabelClass]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from napari_sam.errors import LabelsError, NapariSamError
+from napari_sam.errors import NapariSamError
 from napari_sam.journal.entries import Entry, LabelClass
 from napari_sam.journal.journal import Journal
 from napari_sam.journal.objects import LabelledObject
+from napari_sam.journal.storage.object_table import ObjectView
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -31,18 +32,15 @@ class ActionResult:
         The entries that the action made.
     error
         Why the action failed, or None.
-    rows
-        The objects that may have changed; None for those that were deleted.
-    is_all
-        Whether `rows` holds all objects.
+    labels
+        Labels of the objects that may have changed or were deleted; None for all objects.
     classes, next_undo, next_redo, redoes_several
         As in `Journal`.
     """
 
     entries: Sequence[Entry]
     error: Exception | None
-    rows: dict[int, LabelledObject | None]
-    is_all: bool
+    labels: list[int] | None
     classes: list[LabelClass]
     next_undo: Entry | None
     next_redo: Entry | None
@@ -51,15 +49,12 @@ class ActionResult:
     @classmethod
     def of(cls, journal: Journal, entries: Sequence[Entry], error: Exception | None = None) -> ActionResult:
         """Read the state of a journal, in the thread that has just written to it."""
-        is_all = not entries or any(entry.what == "class" for entry in entries)
-        rows: dict[int, LabelledObject | None] = {}
-        if is_all:
-            rows.update((row.label, row) for row in journal.objects)
-        else:
+        labels = None
+        if entries and all(entry.what != "class" for entry in entries):
             touched = {entry.label for entry in entries} | {label for e in entries for label, _, _ in e.areas}
-            rows.update((label, _row(journal, label)) for label in touched if label is not None)
+            labels = sorted(label for label in touched if label is not None)
         steps = journal.next_undo, journal.next_redo, journal.redoes_several
-        return cls(entries, error, rows, is_all, journal.classes, *steps)
+        return cls(entries, error, labels, journal.classes, *steps)
 
     @classmethod
     def run(cls, journal: Journal, act: JournalAction) -> ActionResult:
@@ -71,11 +66,41 @@ class ActionResult:
         return cls.of(journal, entries)
 
 
-def _row(journal: Journal, label: int) -> LabelledObject | None:
-    try:
-        return journal.object(label)
-    except LabelsError:
-        return None
+class Rows(Mapping[int, LabelledObject]):
+    """The objects of a journal by label; each is read from the database when it is looked up.
+
+    Reading waits for no job: a job that writes labels locks the database for moments only.
+
+    Parameters
+    ----------
+    view
+        The objects.
+    """
+
+    def __init__(self, view: ObjectView) -> None:
+        self.view = view
+
+    def __getitem__(self, label: int) -> LabelledObject:
+        found = self.view.get(label)
+        if found is None:
+            raise KeyError(label)
+        return found
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.view.labels().tolist())
+
+    @property
+    def highest(self) -> int:
+        """The highest label, or 0."""
+        last = self.view[-1:]
+        return last[0].label if last else 0
+
+    def values(self) -> ObjectView:  # type: ignore[override]
+        """Return the objects, by label."""
+        return self.view
 
 
 @dataclass(slots=True, eq=False)
@@ -87,11 +112,10 @@ class OpenJournal:
     image
         The image that it was opened for.
     target, journal
-        The layer's labels, and their journal. The GUI thread never reads the journal, which jobs may have locked.
+        The layer's labels, and their journal. The GUI thread reads objects of the journal, and calls nothing that waits
+        for a job.
     folder
         The folder of the journal, or None for one in memory.
-    rows
-        The objects by label.
     classes, next_undo, next_redo, redoes_several
         As in `Journal`.
     unflushed
@@ -104,7 +128,6 @@ class OpenJournal:
     target: LayerLabels
     journal: Journal
     folder: Path | None
-    rows: dict[int, LabelledObject] = field(default_factory=dict)
     classes: list[LabelClass] = field(default_factory=list)
     next_undo: Entry | None = None
     next_redo: Entry | None = None
@@ -132,15 +155,13 @@ class OpenJournal:
         """The layer."""
         return self.target.layer
 
+    @property
+    def rows(self) -> Rows:
+        """The objects by label."""
+        return Rows(self.journal.objects)
+
     def update(self, result: ActionResult) -> None:
         """Take over the state of the journal after an action."""
-        if result.is_all:
-            self.rows = {}
-        for label, row in result.rows.items():
-            if row is None:
-                self.rows.pop(label, None)
-            else:
-                self.rows[label] = row
         self.classes, self.next_undo, self.next_redo = result.classes, result.next_undo, result.next_redo
         self.redoes_several = result.redoes_several
 

@@ -167,7 +167,8 @@ class ObjectPanel(QWidget):
         self._given = None
         if labels is None or len(labels) > MAX_SYNC_OBJECTS:
             chosen = self.table.chosen
-            self.model.reset(self._objects.rows)
+            journal = self._objects.journal
+            self.model.reset(None if journal is None else journal.rows.view)
             self.table.choose([label for label in chosen if self._objects.get(label)])
         else:
             for label in labels:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import bisect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from qtpy.QtCore import QAbstractTableModel, QItemSelection, QItemSelectionModel, QModelIndex, Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from napari_sam.core.geometry import Plane
 from napari_sam.journal.objects import LabelledObject
+from napari_sam.journal.storage.object_table import ObjectView as Objects
+from napari_sam.journal.storage.object_table import Order
 
 COLUMNS = ("Label", "Class", "Area", "IoU", "Plane", "Time")
+ORDERS: tuple[Order, ...] = ("label", "class", "area", "iou", "plane", "changed")
 TIPS = (
     "Value of its pixels in the output",
     "Class of the object",
@@ -25,6 +29,8 @@ TIPS = (
     "Time of the last change",
 )
 ROW_HEIGHT = 20
+# Rows that are read at once, and at most remembered.
+PAGE, MAX_READ = 64, 4096
 NO_PARENT = QModelIndex()
 
 
@@ -33,66 +39,84 @@ def plane_text(plane: Plane) -> str:
     return " ".join(str(at) for axis, at in enumerate(plane.index) if axis not in plane.axes)
 
 
-def _key(row: LabelledObject, column: int) -> tuple[Any, ...]:
-    """Return the sort key of a row; the label breaks ties."""
-    iou = row.iou_prediction
-    keys: tuple[Any, ...] = (
-        row.label,
-        row.label_class.name if row.label_class else "",
-        row.area,
-        -1.0 if math.isnan(iou) else iou,
-        tuple(at for axis, at in enumerate(row.plane.index) if axis not in row.plane.axes),
-        row.changed,
-    )
-    return keys[column], row.label
-
-
 class ObjectModel(QAbstractTableModel):
-    """Rows of objects in some order, changed one by one."""
+    """Rows of objects in some order, of which only those are read that are shown, and changed one by one.
+
+    The labels in order are loaded at the first change or the first order by anything but the label, since only then
+    the place of every row has to be known.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._rows: list[LabelledObject] = []
-        self._column, self._is_descending = 0, False
+        self._objects: Objects | None = None
+        self._order: Order = "label"
+        self._is_descending = False
+        self._count = 0
+        self._labels: NDArray[np.int64] | None = None
+        # Rows as they were read, and the label of each: what happens to objects may not have come here yet.
+        self._read: dict[int, LabelledObject | None] = {}
 
-    def reset(self, rows: Iterable[LabelledObject]) -> None:
+    def reset(self, objects: Objects | None) -> None:
         """Show other objects."""
         self.beginResetModel()
-        self._rows = self._in_order(rows)
+        self._objects = objects
+        self._load()
         self.endResetModel()
 
     def update(self, label: int, row: LabelledObject | None) -> None:
         """Update the row of one object; None removes it."""
+        if self._labels is None and not self._load_labels(label, row):
+            self.reset(self._objects)
+            return
+        assert self._labels is not None
         at = self.row_of(label)
-        if at is not None and row is not None and self._place(row) in (at, at + 1):
-            self._rows[at] = row
+        place = None if row is None else self._place(label, at)
+        if at is not None and place == at:
+            self._read = {}
             self.dataChanged.emit(self.index(at, 0), self.index(at, len(COLUMNS) - 1))
             return
         if at is not None:
             self.beginRemoveRows(NO_PARENT, at, at)
-            del self._rows[at]
+            self._show(np.delete(self._labels, at))
             self.endRemoveRows()
-        if row is not None:
-            at = self._place(row)
-            self.beginInsertRows(NO_PARENT, at, at)
-            self._rows.insert(at, row)
+        if place is not None:
+            self.beginInsertRows(NO_PARENT, place, place)
+            self._show(np.insert(self._labels, place, label))
             self.endInsertRows()
 
     def row_of(self, label: int) -> int | None:
         """Return the row of an object, or None."""
-        return next((at for at, row in enumerate(self._rows) if row.label == label), None)
+        if self._labels is not None:
+            found = np.flatnonzero(self._labels == label)
+            return int(found[0]) if len(found) else None
+        known = next((at for at, row in self._read.items() if row is not None and row.label == label), None)
+        return known if known is not None or self._objects is None else self._shown.position(label)
 
     def label_at(self, row: int) -> int:
-        """Return the label that a row shows."""
-        return self._rows[row].label
+        """Return the label that a row shows; 0, which no object has, for one that is gone."""
+        if self._labels is not None:
+            return int(self._labels[row])
+        found = self.object_at(row)
+        return 0 if found is None else found.label
 
-    def object_at(self, row: int) -> LabelledObject:
-        """Return the object that a row shows."""
-        return self._rows[row]
+    def object_at(self, row: int) -> LabelledObject | None:
+        """Return the object that a row shows; None for one that is gone, of which this is not told yet."""
+        if row not in self._read:
+            start = row // PAGE * PAGE
+            stop = min(start + PAGE, self._count)
+            if self._labels is None:
+                found: list[LabelledObject | None] = [*self._shown[start:stop]]
+            else:
+                found = [self._shown.get(label) for label in self._labels[start:stop].tolist()]
+            if len(self._read) > MAX_READ:
+                self._read = {}
+            found += [None] * (stop - start - len(found))
+            self._read.update(zip(range(start, stop), found, strict=True))
+        return self._read[row]
 
     def rowCount(self, parent: Any = NO_PARENT) -> int:  # noqa: N802  Qt's name.
         """Return how many objects there are."""
-        return 0 if parent.isValid() else len(self._rows)
+        return 0 if parent.isValid() else self._count
 
     def columnCount(self, parent: Any = NO_PARENT) -> int:  # noqa: N802  Qt's name.
         """Return how many columns there are."""
@@ -100,7 +124,9 @@ class ObjectModel(QAbstractTableModel):
 
     def data(self, index: Any, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return the content of a cell."""
-        row, column = self._rows[index.row()], index.column()
+        row, column = self.object_at(index.row()), index.column()
+        if row is None:
+            return None
         if role == Qt.ItemDataRole.DisplayRole:
             return _text(row, column)
         if role == Qt.ItemDataRole.DecorationRole and column == 1 and row.label_class is not None:
@@ -124,31 +150,58 @@ class ObjectModel(QAbstractTableModel):
         """Order the rows by a column; what is selected stays so."""
         self.layoutAboutToBeChanged.emit()
         old = self.persistentIndexList()
-        labels = [self._rows[index.row()].label for index in old]
-        self._column, self._is_descending = max(column, 0), order == Qt.SortOrder.DescendingOrder
-        self._rows = self._in_order(self._rows)
-        place = {row.label: at for at, row in enumerate(self._rows)} if old else {}
-        new = [self.index(place[label], index.column()) for label, index in zip(labels, old, strict=True)]
+        labels = [self.label_at(index.row()) for index in old]
+        self._order, self._is_descending = ORDERS[max(column, 0)], order == Qt.SortOrder.DescendingOrder
+        self._load()
+        rows = {label: self.row_of(label) for label in set(labels)}
+        places = [(rows[label], index.column()) for label, index in zip(labels, old, strict=True)]
+        new = [NO_PARENT if at is None else self.index(at, column) for at, column in places]
         self.changePersistentIndexList(old, new)
         self.layoutChanged.emit()
 
-    def _in_order(self, rows: Iterable[LabelledObject]) -> list[LabelledObject]:
-        return sorted(rows, key=lambda row: _key(row, self._column), reverse=self._is_descending)
+    @property
+    def _shown(self) -> Objects:
+        assert self._objects is not None
+        return self._objects.ordered(self._order, self._is_descending)
 
-    def _place(self, row: LabelledObject) -> int:
-        """Return where a row belongs; an object that is there already counts as another one."""
-        key = _key(row, self._column)
-        if not self._is_descending:
-            return bisect.bisect_left(self._rows, key, key=lambda each: _key(each, self._column))
-        # From the end the order is rising.
-        low, high = 0, len(self._rows)
-        while low < high:
-            middle = (low + high) // 2
-            if _key(self._rows[middle], self._column) > key:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+    def _load(self) -> None:
+        self._read, self._labels, self._count = {}, None, 0
+        if self._objects is None:
+            return
+        if self._order != "label":
+            self._labels = self._shown.labels()
+        self._count = len(self._shown) if self._labels is None else len(self._labels)
+
+    def _load_labels(self, label: int, row: LabelledObject | None) -> bool:
+        """Find out which labels are shown, where one object has changed since; say whether that can be told."""
+        if self._objects is None:
+            return False
+        labels = self._shown.labels()
+        if len(labels) == self._count + 1 and row is not None:
+            labels = labels[labels != label]
+        elif len(labels) == self._count - 1 and row is None:
+            labels = np.insert(labels, self._among(labels, label), label)
+        if len(labels) != self._count:
+            return False
+        self._labels = labels
+        return True
+
+    def _show(self, labels: NDArray[np.int64]) -> None:
+        self._labels, self._count, self._read = labels, len(labels), {}
+
+    def _place(self, label: int, at: int | None) -> int | None:
+        """Return where an object belongs among the other rows, or None where it is gone meanwhile."""
+        assert self._labels is not None
+        if self._order == "label":
+            return self._among(self._labels if at is None else np.delete(self._labels, at), label)
+        place = self._shown.position(label)
+        return None if place is None else min(place, self._count - (at is not None))
+
+    def _among(self, labels: NDArray[np.int64], label: int) -> int:
+        """Return where a label belongs in labels that are in order."""
+        if self._is_descending:
+            return len(labels) - int(np.searchsorted(labels[::-1], label))
+        return int(np.searchsorted(labels, label))
 
 
 def _text(row: LabelledObject, column: int) -> str:
@@ -222,7 +275,7 @@ class ObjectView(QTableView):
     def choose(self, labels: Sequence[int]) -> None:
         """Select rows, whatever keys are held down, and bring the first one into view."""
         wanted = set(labels)
-        places = [at for at in range(self._model.rowCount()) if self._model.label_at(at) in wanted]
+        places = sorted(at for at in map(self._model.row_of, wanted) if at is not None)
         chosen, last = QItemSelection(), len(COLUMNS) - 1
         for at in places:
             chosen.select(self._model.index(at, 0), self._model.index(at, last))

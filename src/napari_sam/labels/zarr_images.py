@@ -1,7 +1,10 @@
-"""Check the arguments of `LabelPyramid.create`."""
+"""Label images as zarr on disk: created, recognized and opened for writing."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,87 @@ import numpy as np
 
 from napari_sam.arguments import numbers, path_argument, shape_of, shown
 from napari_sam.errors import LabelsError
+from napari_sam.labels.multiscales import Multiscale, make_label_image, open_label_image
+
+
+def create_labels(
+    path: Any,
+    shape: Any,
+    *,
+    axes: Any,
+    spacing: Any,
+    translation: Any,
+    unit: Any,
+    chunks: Any,
+    dtype: Any,
+    name: Any,
+    source: Any,
+    time_unit: Any,
+    attributes: Mapping[str, Any],
+) -> Path:
+    """Create an empty label image and return its folder; see `LabelPyramid.create`.
+
+    Raises
+    ------
+    LabelsError
+        The path exists or cannot be made, or an argument is wrong; nothing is left behind.
+    """
+    folder = labels_path(path)
+    make_label_image(
+        folder,
+        label_shape(shape),
+        label_axes(axes),
+        label_numbers(spacing, "spacing"),
+        label_numbers(translation, "translation"),
+        label_text(unit, "unit"),
+        label_chunks(chunks),
+        label_dtype(dtype),
+        label_text(name, "name"),
+        label_text(source, "source"),
+        attributes,
+        label_text(time_unit, "unit of time"),
+    )
+    return folder
+
+
+def existing_path(path: Any) -> Path:
+    """Return the path of labels on disk.
+
+    Raises
+    ------
+    LabelsError
+        There is nothing.
+    """
+    folder = labels_path(path)
+    with suppress(OSError):
+        if folder.exists():
+            return folder
+    raise LabelsError(f"There are no labels at {folder}: check the path, or make them with LabelPyramid.create.")
+
+
+def open_for_writing(path: Path) -> Multiscale:
+    """Open a label image, or a single array.
+
+    Raises
+    ------
+    LabelsError
+        It is none, or read-only.
+    """
+    multiscale = open_label_image(path)
+    if not all(os.access(place, os.W_OK) for place in (path, *(path / name for name in multiscale.names))):
+        raise LabelsError(f"{path} cannot be written to: change its permissions, or copy it to where you may write.")
+    return multiscale
+
+
+def is_label_image(path: str | Path) -> bool:
+    """Say whether a folder says of itself that it is an OME-Zarr label image."""
+    import zarr
+
+    with suppress(Exception):
+        attributes = dict(zarr.open_group(path, mode="r").attrs)
+        ome = attributes.get("ome", attributes)
+        return isinstance(ome, dict) and "image-label" in ome
+    return False
 
 
 def labels_path(path: Any) -> Path:

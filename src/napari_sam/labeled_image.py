@@ -1,0 +1,321 @@
+"""LabeledImage: the planes of an image, and the labels that its objects are written into."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from napari_sam.arguments import path_argument, shown
+from napari_sam.core.candidates import Candidates
+from napari_sam.core.cleaning import Cleaning
+from napari_sam.core.geometry import Plane, plane_axes
+from napari_sam.core.masks import Mask, Overlap, Provenance
+from napari_sam.core.prompt_checks import check_mask
+from napari_sam.core.prompts import Prompts
+from napari_sam.errors import LabelsError, OutputError, PromptError
+from napari_sam.images.arguments import check_plane_axes
+from napari_sam.images.volume import Volume
+from napari_sam.journal.discovery import record
+from napari_sam.journal.entries import Entry
+from napari_sam.journal.journal import Journal
+from napari_sam.journal.storage.object_table import ObjectView
+from napari_sam.labels.array import LabelArray, WritableArray
+from napari_sam.labels.edit import LabelEdit
+from napari_sam.labels.opening import check_same_shape, label_number, open_labels
+
+
+class LabeledImage:
+    """Write masks of objects into labels of an image, and change them later.
+
+    This part of `Segmenter` needs no model.
+
+    Parameters
+    ----------
+    volume
+        The image.
+    axes
+        (row axis, column axis) of the planes; those of the volume by default.
+
+    Attributes
+    ----------
+    volume
+        The image.
+    journal
+        The journal, or None.
+    """
+
+    def __init__(self, volume: Volume, axes: Sequence[int] | None = None) -> None:
+        self.volume = volume
+        self.journal: Journal | None = None
+        self._axes = volume.plane_axes if axes is None else plane_axes(axes, volume.shape)
+        self._label_store: LabelArray | None = None
+        self._last_plane: Plane | None = None
+
+    def _open(self, labels: WritableArray | Path | None, journal: bool | Path, source: str | Path | None) -> None:
+        """Open the labels and the journal.
+
+        Parameters
+        ----------
+        labels
+            An array, or the path of labels that are created if they are missing; None for new labels in memory.
+        journal
+            Whether a journal is kept, or its folder.
+        source
+            Path or URL of the image, or None for an array.
+
+        Raises
+        ------
+        LabelsError, OutputError
+            The labels have another shape, or they or the journal cannot be opened.
+        """
+        if isinstance(labels, Path):
+            labels = open_labels(labels, self.volume)
+        if labels is not None:
+            check_same_shape(labels, self.shape)
+            self._label_store = LabelArray(labels)
+        if journal is not False:
+            folder = None if journal is True else journal
+            self.journal = record(self.volume, source, self._store(), folder, is_new=labels is None)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of every axis of the image, in array order, without the color or channel axis."""
+        return self.volume.shape
+
+    @property
+    def labels(self) -> WritableArray:
+        """The labels that `accept` writes into: integers of shape `shape`, 0 where there is no object."""
+        return self._store().array
+
+    def plane(self, index: Plane | int | Sequence[int] | None = None) -> Plane:
+        """Return a plane of the image.
+
+        Parameters
+        ----------
+        index
+            Position along each axis that is not an axis of the planes, in array order; negative positions count from
+            the end. May be left out where these axes have length 1. A `Plane` is checked and returned.
+
+        Raises
+        ------
+        ImageError
+            There is no such plane, or the image has many planes and none is named.
+        """
+        if self.volume.axes is None and not isinstance(index, Plane):
+            check_plane_axes(self.shape, self._axes, is_named=index is not None)
+        return Plane.of(self.shape, index, self._axes)
+
+    def planes(self) -> list[Plane]:
+        """Return all planes of the image, in array order."""
+        others = [range(length) for axis, length in enumerate(self.shape) if axis not in self._axes]
+        return [self.plane(index) for index in itertools.product(*others)]
+
+    def accept(
+        self,
+        mask: Mask | Candidates,
+        *,
+        label: int | None = None,
+        plane: Plane | int | Sequence[int] | None = None,
+        overlap: Overlap = "keep",
+        cleaning: Cleaning | None = None,
+        class_name: str | None = None,
+    ) -> int:
+        """Write a mask into the labels, as an object.
+
+        Parameters
+        ----------
+        mask
+            A mask; of candidates the best one is taken.
+        label
+            The label to write, from 1 on. By default the next free one. With a journal, a mask under the label of an
+            object replaces the pixels of the object in that plane; without one, the mask is added to them.
+        plane
+            The plane to write to; see `plane`. By default that of the candidates, or of the last call of `segment`.
+        overlap
+            "keep" (the default) leaves pixels of other labels alone, "overwrite" replaces them, "empty" refuses a mask
+            that meets any.
+        cleaning
+            Cleaning of the mask before it is written; none by default.
+        class_name
+            Class of the object, which is created if there is none of that name. Needs a journal.
+
+        Returns
+        -------
+        int
+            The label that was written.
+
+        Raises
+        ------
+        LabelsError
+            The mask is empty, all its pixels belong to other labels, the label does not fit the type of the labels, or
+            there is no journal for a class. Nothing has changed.
+        ImageError, PromptError
+            There is no such plane, or the cleaning is not a `Cleaning`.
+        OutputError
+            The journal cannot be written; nothing has changed.
+        """
+        if not isinstance(mask, (Mask, Candidates)):
+            raise LabelsError("Only a mask that segment() gave can be accepted: pass candidates, or one of them.")
+        if plane is not None:
+            where = self.plane(plane)
+        elif isinstance(mask, Candidates):
+            where = mask.plane
+        else:
+            where = self._last_plane or self.plane()
+        chosen = mask.best if isinstance(mask, Candidates) else mask
+        check_mask(chosen, LabelsError)
+        label = None if label is None else label_number(label)
+        if not isinstance(overlap, str):
+            raise LabelsError(f"The overlap must be keep, overwrite or empty and is {shown(overlap)}: correct it.")
+        if not (cleaning is None or isinstance(cleaning, Cleaning)):
+            raise PromptError(f"The cleaning must be a Cleaning and is {shown(cleaning)}: make one.")
+        _check_class(class_name)
+        clean = chosen if cleaning is None else cleaning(chosen, where.shape_in(self.shape))
+        if self.journal is None and class_name is None:
+            return self._store().write(where, clean, label, overlap).label
+        prompts, made = self._origin_of(chosen, mask)
+        entry = self._journal().accept(where, clean, label, overlap, prompts=prompts, made=made, class_name=class_name)
+        assert entry.label is not None
+        return entry.label
+
+    def undo(self) -> LabelEdit | Entry | None:
+        """Undo the last `accept`, or with a journal the last operation of any session.
+
+        Pixels that were changed again since are left alone.
+
+        Returns
+        -------
+        Entry, LabelEdit or None
+            The operation that was undone, from a journal; the write, without one; None when nothing is left.
+
+        Raises
+        ------
+        LabelsError, OutputError
+            The labels or the journal cannot be written; nothing has changed.
+        """
+        return self._store().undo() if self.journal is None else self.journal.undo()
+
+    def redo(self) -> Entry | None:
+        """Redo the operation that was undone last, and return it; None when there is none.
+
+        Raises
+        ------
+        LabelsError
+            There is no journal, or the labels cannot be written; nothing has changed.
+        OutputError
+            The journal cannot be written; nothing has changed.
+        """
+        return self._journal().redo()
+
+    @property
+    def objects(self) -> ObjectView:
+        """The objects in the labels, by rising label. Raises LabelsError where there is no journal."""
+        return self._journal().objects
+
+    def reopen(self, label: int) -> Prompts:
+        """Return the prompts of an object, to segment it again; then `accept` the new mask under the same label.
+
+        Parameters
+        ----------
+        label
+            Label of the object.
+
+        Returns
+        -------
+        Prompts
+            Those it was segmented by; its mask as a prompt, where they are not known.
+
+        Raises
+        ------
+        LabelsError
+            There is no journal, or no such object in it.
+        """
+        found = self._journal().object(label_number(label))
+        self._last_plane = found.plane
+        return found.prompts or Prompts.of(mask=found.mask, shape=found.plane.shape_in(self.shape))
+
+    def delete(self, label: int) -> None:
+        """Delete an object, in all planes.
+
+        Parameters
+        ----------
+        label
+            Label of the object.
+
+        Raises
+        ------
+        LabelsError
+            There is no journal, no such object in it, or the labels cannot be written; nothing has changed.
+        OutputError
+            The journal cannot be written; nothing has changed.
+        """
+        self._journal().delete(label_number(label))
+
+    def classify(self, label: int, name: str | None) -> None:
+        """Give an object a class.
+
+        Parameters
+        ----------
+        label
+            Label of the object.
+        name
+            Name of the class, which is created if there is none of that name; None to remove the object's class.
+
+        Raises
+        ------
+        LabelsError
+            There is no journal, no such object in it, or the name is empty.
+        OutputError
+            The journal cannot be written.
+        """
+        _check_class(name)
+        self._journal().classify(label_number(label), name)
+
+    def close(self) -> None:
+        """Close the journal, so that other programs can write to it. A `with` block does so at its end."""
+        if self.journal is not None:
+            self.journal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _origin_of(self, mask: Mask, given: Mask | Candidates) -> tuple[Prompts | None, Provenance | None]:
+        """Return the prompts that a mask answers and how it was made, where that is known."""
+        return None, None
+
+    def _store(self) -> LabelArray:
+        if self._label_store is None:
+            self._label_store = LabelArray(np.zeros(self.shape, np.uint16))
+        return self._label_store
+
+    def _journal(self) -> Journal:
+        if self.journal is None:
+            raise LabelsError("There is no journal, which this needs: give journal=True when the Segmenter is made.")
+        return self.journal
+
+
+def checked_journal(journal: Any) -> bool | Path:
+    """Return whether a journal is kept, or its folder.
+
+    Raises
+    ------
+    OutputError
+        It is neither True, False, None nor a path.
+    """
+    if journal is None or isinstance(journal, (bool, np.bool_)):
+        return bool(journal)
+    if not isinstance(journal, (str, Path)):
+        raise OutputError(f"The journal must be True, False or a folder and is {shown(journal)}: correct it.")
+    return path_argument(journal, "The journal", OutputError)
+
+
+def _check_class(name: str | None) -> None:
+    if not (name is None or isinstance(name, str)):
+        raise LabelsError(f"The name of a class must be text and is {shown(name)}: write it in quotes.")
