@@ -6,7 +6,10 @@ import zarr
 from napari.components import ViewerModel
 from napari.layers import Labels
 
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.masks import Mask
 from napari_sam.images.volume import Volume
+from napari_sam.journal.journal import Journal
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers import labels as labels_layer
@@ -381,20 +384,22 @@ def test_a_turned_image_gets_turned_labels(make_controller, coins):
     assert controller.session.target.data[COIN] == 1
 
 
-def test_writing_and_reverting_is_byte_equal_and_only_touches_the_box():
+def test_writing_and_undoing_in_a_layer_is_byte_equal_and_only_touches_the_box():
     rng = np.random.default_rng(0)
-    from napari_sam.core.geometry import Box, Plane
-    from napari_sam.core.masks import Mask
-
     data = rng.integers(0, 3, (3, 40, 50)).astype(np.uint16)
     layer = Labels(data.copy())
+    labels = labels_layer.LayerLabels(layer)
+    labels.note_highest(8)
+    journal = Journal(None, labels)
     mask = Mask(Box(5, 6, 15, 30), rng.random((10, 24)) > 0.5)
     for plane in (Plane((1, 2), (1, 0, 0)), Plane((2, 1), (2, 0, 0))):
-        edit = labels_layer.write(layer, plane, mask, 9, "overwrite")
+        assert journal.accept(plane, mask, None, "overwrite").label == 9
+        labels.show()
         section = layer.data[plane.index[0]]
         section = section if plane.axes == (1, 2) else section.T
         np.testing.assert_array_equal(section == 9, mask.to_array(section.shape))
-        labels_layer.revert(layer, edit)
+        journal.undo()
+        labels.show()
         np.testing.assert_array_equal(layer.data, data)
 
 

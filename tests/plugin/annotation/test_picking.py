@@ -142,3 +142,19 @@ def test_objects_on_disk_are_replaced_too(viewer, controller, notes, tmp_path):
     controller.prompts.points.add(np.array([OTHER], float))
     controller.commits.accept()
     assert controller.session.target.metadata["napari-sam pyramid"].highest_label() == 2
+
+
+def test_a_correction_ends_with_the_layer_of_its_object_though_another_one_is_the_output(controller, viewer, labelled):
+    controller.editing.pick((56, 98))
+    assert controller.session.current.replaces.label == 3
+    other = viewer.add_labels(np.zeros(labelled.data.shape, np.uint16), name="other")
+    controller.session.set_target(other)
+    controller.editing.new_object()
+    controller.prompts.points.add([COIN])
+    assert [draft.replaces.layer for draft in controller.session.drafts.pending] == [labelled]
+    viewer.layers.remove(labelled)
+    assert controller.session.drafts.pending == []
+    assert controller.session.target is other
+    assert len(controller.prompts.points.data) == 1
+    controller.commits.accept()
+    assert other.data[COIN] == 1

@@ -271,7 +271,7 @@ def test_classes_are_given_changed_and_undone(begin):
     ]
     controller.undo.undo()
     assert [row.label for row in objects.rows] == [1]
-    assert objects.object(1).label_class.name == "nucleus"
+    assert objects.get(1).label_class.name == "nucleus"
 
 
 def test_what_is_seen_is_what_is_written_with_a_clean_up(begin):
