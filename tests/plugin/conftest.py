@@ -10,24 +10,8 @@ import pytest
 
 pytest.importorskip("napari", reason="napari is not installed: pip install '.[gui,test]'")
 
-from napari_sam import testing
 from napari_sam.plugin.controller import Controller
 from napari_sam.testing import ImmediateRunner
-
-
-class _WorksOff:
-    """The name that tests had for `run_idle`."""
-
-    def work_off(self, most=1000):
-        return self.run_idle(most)
-
-
-class NowRunner(_WorksOff, ImmediateRunner):
-    pass
-
-
-class HeldRunner(_WorksOff, testing.HeldRunner):
-    pass
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +62,7 @@ def make_controller(notes):
     made = []
 
     def make(viewer, runner=None):
-        controller = Controller(viewer, runner or NowRunner(), notes.append)
+        controller = Controller(viewer, runner or ImmediateRunner(), notes.append)
         made.append(controller)
         return controller
 

@@ -7,13 +7,13 @@ import pytest
 import zarr
 from napari.components import ViewerModel
 from napari.layers import Labels
-from tests.plugin.conftest import HeldRunner
 
 from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask
 from napari_sam.plugin.annotation import picking as refine
 from napari_sam.plugin.layers import labels as labels_layer
 from napari_sam.plugin.objects.files import use_label_file
+from napari_sam.testing import HeldRunner
 
 COIN, OTHER = (51, 155), (125, 102)
 PLANE = Plane((0, 1), (0, 0))
