@@ -79,6 +79,10 @@ def evaluate(
     if baselines:
         table["baselines"] = classical
     write_json(json, table)
+    _show(table)
+
+
+def _show(table: dict[str, Any]) -> None:
     view = _evaluation_table(table)
     # A narrow terminal may break the lines, but no figure is cut.
     console.print(view, width=max(console.width, Console(width=1000).measure(view).maximum), crop=False)
