@@ -84,8 +84,6 @@ def test_links_to_files_of_the_repository_lead_to_one(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_each_sentence_has_a_line_of_its_own(page: Path) -> None:
-    if page.name == "architecture.md":
-        pytest.skip("This page is being rewritten.")
     for line in prose(page):
         assert len(line) <= MAX_LINE, f"This line is too long: {line}"
         sentences = re.sub(r"^ *(?:[-*]|\d+\.) +", "", line)

@@ -6,6 +6,7 @@ Run `make tables` after either has changed; `tests/test_docs.py` compares the pa
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -79,6 +80,7 @@ def pages() -> dict[Path, str]:
     texts = {
         DOCS / "reference" / "commands.md": commands(),
         DOCS / "reference" / "models.md": {"models": models()},
+        DOCS / "explanation" / "architecture.md": {"modules": modules()},
         DOCS / "explanation" / "model_card.md": {"accuracy": accuracy(_results("compact"))},
         speed: {
             "cpu vit_b": sam_speed(_results("sam_speed")),
@@ -110,6 +112,32 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+# Modules
+
+
+def modules() -> str:
+    """Return a list of all modules, with the first sentence of each."""
+    root = ROOT / "src" / "napari_sam"
+    texts = []
+    for folder in [root, *sorted(path for path in root.rglob("*") if (path / "__init__.py").exists())]:
+        name = folder.relative_to(root).as_posix()
+        about = "" if folder == root else f"{_first_sentence(folder / '__init__.py')}\n\n"
+        rows = [
+            [f"`{path.name}`", _first_sentence(path)]
+            for path in sorted(folder.glob("*.py"))
+            if path.name != "__init__.py"
+        ]
+        if rows:
+            title = "At the top" if folder == root else f"`{name}`"
+            texts.append(f"### {title}\n\n{about}{table(['module', 'content'], rows)}")
+    return "\n\n".join(texts) + "\n"
+
+
+def _first_sentence(path: Path) -> str:
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return text.partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
 
 
 # Commands and models
