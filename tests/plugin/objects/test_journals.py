@@ -323,20 +323,20 @@ def test_without_a_place_for_a_journal_all_operations_work_until_the_window_is_c
     assert "has no journal, so its undo ends with this window" in notes[0]
     accept(controller, disc(30, 30, 5), PLANES[1])
     states.append(labels_of(controller))
-    controller.objects.reopen(first)
+    controller.editing.reopen(first)
     propose(controller, disc(14, 16, 3), PLANES[0])
-    controller.accept()
+    controller.commits.accept()
     states.append(labels_of(controller))
     np.testing.assert_array_equal(states[-1][0] == first, disc(14, 16, 3).to_array(SHAPE[1:]))
     controller.objects.delete([first])
     states.append(labels_of(controller))
     assert [row.label for row in controller.objects.rows] == [first + 1]
-    for step, expected in ((controller.undo, states[-2::-1]), (controller.redo, states[1:])):
+    for step, expected in ((controller.undo.undo, states[-2::-1]), (controller.undo.redo, states[1:])):
         for state in expected:
             step()
             np.testing.assert_array_equal(labels_of(controller), state)
     assert len(notes) == 1
-    controller.viewer.layers.remove(controller.target or controller.objects.kept.layer)
+    controller.viewer.layers.remove(controller.objects.journal.layer)
     assert controller.objects.offer is None
     assert blocked.is_file()
 
