@@ -110,13 +110,13 @@ def write_layer_journal() -> Path:
     for plane, (row, col), radius in ((0, (40, 50), 9), (1, (60, 70), 12), (1, (66, 80), 12), (2, (30, 30), 7)):
         mask = annotating.disc(row, col, radius, sessions.volume().shape[1:])
         annotating.propose(controller, mask, Plane((1, 2), (plane, 0, 0)), ((row, col), (row + 1.5, col)))
-        controller.accept()
+        controller.commits.accept()
     objects.define_class("cell", (0.2, 0.4, 1.0))
     objects.classify([1, 3], "cell")
     objects.delete([2, 4])
-    controller.undo()
+    controller.undo.undo()
     objects.delete([4])
-    home = objects.kept.journal.folder
+    home = objects.journal.journal.folder
     controller.close()
     return home
 

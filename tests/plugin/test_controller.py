@@ -6,7 +6,10 @@ import zarr
 from napari.components import ViewerModel
 from napari.layers import Labels
 
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.masks import Mask
 from napari_sam.images.volume import Volume
+from napari_sam.journal.journal import Journal
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers import labels as labels_layer
@@ -270,7 +273,7 @@ def test_deleting_layers_never_breaks_anything(viewer, controller, coins, notes)
 
 
 def test_the_newest_request_wins_and_an_early_accept_waits_for_it(viewer, make_controller, coin_labels):
-    from tests.plugin.conftest import HeldRunner
+    from napari_sam.testing import HeldRunner
 
     runner = HeldRunner()
     controller = make_controller(viewer, runner)
@@ -381,20 +384,22 @@ def test_a_turned_image_gets_turned_labels(make_controller, coins):
     assert controller.session.target.data[COIN] == 1
 
 
-def test_writing_and_reverting_is_byte_equal_and_only_touches_the_box():
+def test_writing_and_undoing_in_a_layer_is_byte_equal_and_only_touches_the_box():
     rng = np.random.default_rng(0)
-    from napari_sam.core.geometry import Box, Plane
-    from napari_sam.core.masks import Mask
-
     data = rng.integers(0, 3, (3, 40, 50)).astype(np.uint16)
     layer = Labels(data.copy())
+    labels = labels_layer.LayerLabels(layer)
+    labels.note_highest(8)
+    journal = Journal(None, labels)
     mask = Mask(Box(5, 6, 15, 30), rng.random((10, 24)) > 0.5)
     for plane in (Plane((1, 2), (1, 0, 0)), Plane((2, 1), (2, 0, 0))):
-        edit = labels_layer.write(layer, plane, mask, 9, "overwrite")
+        assert journal.accept(plane, mask, None, "overwrite").label == 9
+        labels.show()
         section = layer.data[plane.index[0]]
         section = section if plane.axes == (1, 2) else section.T
         np.testing.assert_array_equal(section == 9, mask.to_array(section.shape))
-        labels_layer.revert(layer, edit)
+        journal.undo()
+        labels.show()
         np.testing.assert_array_equal(layer.data, data)
 
 
@@ -419,7 +424,7 @@ def test_labels_of_a_large_image_are_a_pyramid_on_disk_in_its_place(monkeypatch,
 
 
 def test_accepting_before_the_answer_comes_keeps_objects_apart(viewer, make_controller, coin_labels):
-    from tests.plugin.conftest import HeldRunner
+    from napari_sam.testing import HeldRunner
 
     runner = HeldRunner()
     controller = make_controller(viewer, runner)
@@ -480,7 +485,7 @@ def test_masks_that_overlap_tell_how_much_of_them_was_written(viewer, controller
 def test_what_was_accepted_is_written_though_the_view_or_the_model_changes_before_its_answer(
     viewer, make_controller, coin_labels, change
 ):
-    from tests.plugin.conftest import HeldRunner
+    from napari_sam.testing import HeldRunner
 
     runner = HeldRunner()
     controller = make_controller(viewer, runner)

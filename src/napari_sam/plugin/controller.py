@@ -227,14 +227,14 @@ class Controller:
         self.objects.forget_gone()
         if self.prompts.forget(layer):
             self.editing.follow_prompts()
-        elif layer is session.target:
-            session.target = None
-            self.editing.discard_target(layer)
         elif layer is session.image:
             session.set_image(None)
         else:
+            if layer is session.target:
+                session.target = None
             self.preview.layers.forget(layer)
             self.prefetcher.forget(layer)
+            self.editing.discard_replacements(layer)
         self.objects.follow()
 
     def _next_work(self) -> Work | None:

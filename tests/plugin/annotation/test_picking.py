@@ -7,13 +7,12 @@ import pytest
 import zarr
 from napari.components import ViewerModel
 from napari.layers import Labels
-from tests.plugin.conftest import HeldRunner
 
 from napari_sam.core.geometry import Plane
-from napari_sam.core.masks import Mask
 from napari_sam.plugin.annotation import picking as refine
-from napari_sam.plugin.layers import labels as labels_layer
 from napari_sam.plugin.objects.files import use_label_file
+from napari_sam.testing import HeldRunner
+from napari_sam.testing.plugin import propose
 
 COIN, OTHER = (51, 155), (125, 102)
 PLANE = Plane((0, 1), (0, 0))
@@ -83,13 +82,15 @@ def test_accept_takes_the_objects_place_and_undo_brings_the_old_one_back(control
     assert labelled.data[OTHER] == 8
 
 
-def test_a_mask_that_cannot_be_written_leaves_the_old_object(controller, labelled):
+def test_a_mask_that_cannot_be_written_leaves_the_old_object(controller, labelled, notes):
     before = labelled.data.copy()
-    hole = Mask(refine.pick_object([labelled], PLANE, (55, 100)).mask.box, np.ones((8, 13), bool))
-    old = refine.pick_object([labelled], PLANE, (51, 150)).mask
-    with pytest.raises(labels_layer.LabelsError):
-        labels_layer.replace(labelled, PLANE, old, hole, 7, "keep")
+    hole = refine.pick_object([labelled], PLANE, (55, 100)).mask  # All of it belongs to another label.
+    controller.editing.pick((51, 150))
+    propose(controller, hole, PLANE)
+    controller.commits.accept()
+    assert notes
     np.testing.assert_array_equal(labelled.data, before)
+    assert controller.session.current.replaces.label == 7
 
 
 @pytest.mark.parametrize("how", ["clear", "plane", "deleted", "new object"])
@@ -142,3 +143,19 @@ def test_objects_on_disk_are_replaced_too(viewer, controller, notes, tmp_path):
     controller.prompts.points.add(np.array([OTHER], float))
     controller.commits.accept()
     assert controller.session.target.metadata["napari-sam pyramid"].highest_label() == 2
+
+
+def test_a_correction_ends_with_the_layer_of_its_object_though_another_one_is_the_output(controller, viewer, labelled):
+    controller.editing.pick((56, 98))
+    assert controller.session.current.replaces.label == 3
+    other = viewer.add_labels(np.zeros(labelled.data.shape, np.uint16), name="other")
+    controller.session.set_target(other)
+    controller.editing.new_object()
+    controller.prompts.points.add([COIN])
+    assert [draft.replaces.layer for draft in controller.session.drafts.pending] == [labelled]
+    viewer.layers.remove(labelled)
+    assert controller.session.drafts.pending == []
+    assert controller.session.target is other
+    assert len(controller.prompts.points.data) == 1
+    controller.commits.accept()
+    assert other.data[COIN] == 1

@@ -248,7 +248,7 @@ def test_boxes_and_negative_points_come_back(begin):
 
     again = prompts_of(controller.prompts.points, controller.prompts.shapes, controller.session.image, PLANES[0])
     assert again.box == prompts.box
-    np.testing.assert_array_equal(again.points, prompts.points)
+    np.testing.assert_array_equal(again.prompts.points, prompts.points)
 
 
 def test_classes_are_given_changed_and_undone(begin):
@@ -271,7 +271,7 @@ def test_classes_are_given_changed_and_undone(begin):
     ]
     controller.undo.undo()
     assert [row.label for row in objects.rows] == [1]
-    assert objects.object(1).label_class.name == "nucleus"
+    assert objects.get(1).label_class.name == "nucleus"
 
 
 def test_what_is_seen_is_what_is_written_with_a_clean_up(begin):
@@ -336,7 +336,7 @@ def test_without_a_place_for_a_journal_all_operations_work_until_the_window_is_c
             step()
             np.testing.assert_array_equal(labels_of(controller), state)
     assert len(notes) == 1
-    controller.viewer.layers.remove(controller.objects.journal.layer)
+    controller.viewer.layers.remove(controller.session.target or controller.objects.journal.layer)
     assert controller.objects.offer is None
     assert blocked.is_file()
 

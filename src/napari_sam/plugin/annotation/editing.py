@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Labels
-
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import NapariSamError, PromptError
 from napari_sam.plugin.annotation.picking import layers_to_search, pick_object
@@ -16,6 +14,8 @@ from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.view import world
 
 if TYPE_CHECKING:
+    from napari.layers import Layer
+
     from napari_sam.core.geometry import Plane
     from napari_sam.plugin.annotation.preview import DraftPreview
     from napari_sam.plugin.annotation.prompt_history import PromptHistory, Snapshot
@@ -228,7 +228,7 @@ class DraftEditor:
         self._requests.forget_answer()
         self._history.begin()
 
-    def discard_outdated(self, layer: Labels, labels: Sequence[int]) -> None:
+    def discard_outdated(self, layer: Layer, labels: Sequence[int]) -> None:
         """Discard drafts whose source object was modified elsewhere."""
         for draft in self._session.drafts.open:
             replaced = draft.replaces
@@ -236,8 +236,8 @@ class DraftEditor:
                 self.discard(draft)
                 self._history.forget(draft)
 
-    def discard_target(self, layer: Labels) -> None:
-        """Discard the drafts that replace objects of a layer that was deleted."""
+    def discard_replacements(self, layer: Layer) -> None:
+        """Discard the drafts that replace objects of a layer which was deleted; it need not be the chosen output."""
         replaced = [draft.replaces.label for draft in self._session.drafts.open if draft.replaces is not None]
         self.discard_outdated(layer, replaced)
 
