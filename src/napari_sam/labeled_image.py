@@ -1,4 +1,4 @@
-"""LabeledImage: the planes of an image, and the labels that its objects are written into."""
+"""LabeledImage: the planes of an image, and the labels into which its objects are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that the scripting API, the command and the widget share, as plain values that can be sent to a worker."""
+"""ImageOptions, ModelOptions and LabelOptions: the choices that the API, the commands and the widget share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Segmenter: an image, a model, prompts in and masks out. The scripting API; the plugin and the CLI are faces of it."""
+"""Segmenter: the scripting API. It takes an image and a model, and turns prompts into masks."""
 
 from __future__ import annotations
 

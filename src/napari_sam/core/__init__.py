@@ -1,1 +1,1 @@
-"""Arrays in, arrays out: geometry, tiles, rendering, prompts and masks, with numpy and scikit-image only."""
+"""Values without input or output: geometry, tiles, rendering, prompts and masks. Needs numpy, scipy and scikit-image."""

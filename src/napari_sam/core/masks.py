@@ -1,4 +1,4 @@
-"""Masks: a box and the pixels in it, never an array of the whole image; and how each was made."""
+"""Mask: a box and the pixels in it, never an array of the whole image; and how it was made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the user says about one object: points, a box, a mask; checked once, then turned into tile coordinates."""
+"""Prompts: points, a box and a mask for one object, checked once and converted to tile coordinates."""
 
 from __future__ import annotations
 

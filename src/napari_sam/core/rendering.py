@@ -1,4 +1,4 @@
-"""From raw pixels to what the image encoder sees: uint8 RGB, stretched once for the image, resampled to a tile."""
+"""Rendering: the input of the image encoder as uint8 RGB, with limits that hold for the whole image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TileSearch: the choice of the tile, and so of the level, that an object is decoded on."""
+"""TileSearch: choose the tile, and so the level, on which an object is decoded."""
 
 from __future__ import annotations
 

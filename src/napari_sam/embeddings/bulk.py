@@ -1,4 +1,4 @@
-"""Many tiles in a row: encoded in batches, written behind, so that the image encoder waits for neither.
+"""BulkPass: encode many tiles in batches, while other threads read and write.
 
 The reading ahead is the caller's: it gives rendered tiles in the order of work.
 """

@@ -1,4 +1,4 @@
-"""RoundDecoder: the prompts of one object, decoded round by round on the tiles that suit it."""
+"""RoundDecoder: decode the prompts of one object round by round, on the tiles that suit it."""
 
 from __future__ import annotations
 

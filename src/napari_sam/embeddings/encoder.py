@@ -1,4 +1,4 @@
-"""TileEncoder: the embeddings of a volume's tiles, each read and encoded at most once; and of many tiles in a row."""
+"""TileEncoder: read and encode each tile of a volume at most once, or many tiles in a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Label images on disk, by the ending of their name, and JSON."""
+"""Write label images in the format that the ending of their name selects; and JSON."""
 
 from __future__ import annotations
 

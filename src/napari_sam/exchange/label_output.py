@@ -1,4 +1,4 @@
-"""LabelOutput: the label image that a command writes, checked before any work and moved into place after all of it."""
+"""LabelOutput: the label image that a command writes, checked before any work and moved into place at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LabelWriter: masks into labels, and into the journal of these labels where there is one."""
+"""LabelWriter: write masks into labels and, if there is one, into their journal."""
 
 from __future__ import annotations
 

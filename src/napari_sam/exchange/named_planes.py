@@ -1,4 +1,4 @@
-"""Planes of an image by the names of its axes, as prompt files and options give them."""
+"""Planes given by the names of axes, such as z=3,t=1, in prompt files and options."""
 
 from __future__ import annotations
 

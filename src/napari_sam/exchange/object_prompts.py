@@ -1,4 +1,4 @@
-"""ObjectPrompts: the prompts of one object as a file names them, before they meet an image."""
+"""ObjectPrompts: the prompts of one object, as read from a file or from options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompt files: the prompts of many objects as CSV or GeoJSON, read and written."""
+"""Read and write prompt files: the prompts of many objects as CSV or GeoJSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts as CSV: columns of our own, or napari's of a Points or a Shapes layer; the header tells."""
+"""Read and write prompts as CSV, with our columns or those of napari's Points and Shapes layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts as GeoJSON: points, boxes and polygons, in pixels or on the map.
+"""Read and write prompts as GeoJSON: points, boxes and polygons, in pixels or map coordinates.
 
 A position is (x, y). Of an image that lies nowhere these are column and row, whole numbers being pixel centres; of one
 that lies on a map they are in its own coordinate reference system.

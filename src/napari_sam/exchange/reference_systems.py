@@ -1,4 +1,4 @@
-"""Coordinate reference systems as GeoJSON names them, compared with the one of an image."""
+"""Compare the coordinate reference system of a GeoJSON file with that of an image."""
 
 from __future__ import annotations
 

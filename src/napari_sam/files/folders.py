@@ -1,4 +1,4 @@
-"""The folders that napari-sam reads and writes on this machine, and the environment variables that name them."""
+"""Folders of the cache, models and labels on this machine, and the environment variables that name them."""
 
 from __future__ import annotations
 

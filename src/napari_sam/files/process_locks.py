@@ -1,4 +1,4 @@
-"""Process locks: a process marks a piece of work as its own.
+"""Process locks: mark a piece of work, such as a tile, as taken by this process.
 
 Such a lock is on an empty file of its own and ends with the process, even if that is killed. The lock file of a killed
 process is reused, or removed by `remove_stale_locks`.

@@ -1,4 +1,4 @@
-"""Exclusive access to labels that several programs or threads write into, and notice of what others have written.
+"""Access: one writer of labels at a time, among programs and threads, and notice of what others have written.
 
 Labels on a local disk are locked by a lock on their folder or file itself, so no lock file is left behind. Zarr arrays
 in one group share one lock.

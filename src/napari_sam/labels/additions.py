@@ -1,4 +1,4 @@
-"""Additions to labels on disk: all objects of a run, or none where it fails or is killed.
+"""Additions to labels on disk: all objects of a run, or none if it fails or is killed.
 
 Before an edit is written it is appended to a log in a temporary folder beside the labels. Where the run fails, or at
 the next opening of the labels after a kill, the edits of the log are taken back, the last one first.

@@ -1,4 +1,4 @@
-"""Boxes of arrays of any number of axes, and the labels in them: which fit a type, are used, or are free."""
+"""Regions: boxes of arrays with any number of axes, and the labels in them."""
 
 from __future__ import annotations
 

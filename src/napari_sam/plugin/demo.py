@@ -1,4 +1,4 @@
-"""Show the demo's result in napari, or write a true picture of the napari window.
+"""Show the result of the demo in napari, or save a screenshot of it.
 
 Run as `python -m napari_sam.plugin.demo FOLDER [--screenshot]`; `napari-sam demo` does.
 """

@@ -1,4 +1,4 @@
-"""What is asked of the model for one object, and what comes back."""
+"""Requests to the model for one object, and the answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opens OME-Zarr and whole-slide files as lazy layers: what is shown is read, and no more."""
+"""Open OME-Zarr and whole-slide files as lazy layers, which read only what is shown."""
 
 from __future__ import annotations
 

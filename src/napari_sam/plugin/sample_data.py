@@ -1,4 +1,4 @@
-"""Sample images for napari's File menu: those of scikit-image and of `napari_sam.samples`; nothing is downloaded."""
+"""Sample images for napari's File menu, from scikit-image and `napari_sam.samples`, without any download."""
 
 from __future__ import annotations
 

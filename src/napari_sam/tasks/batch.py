@@ -1,4 +1,4 @@
-"""Batch: many objects segmented one after the other, each by prompts of its own."""
+"""Segment many objects, each by its own prompts."""
 
 from __future__ import annotations
 

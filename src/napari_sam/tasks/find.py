@@ -1,4 +1,4 @@
-"""Every object that a text names, over a part of a plane of any size: tile by tile, each object once."""
+"""Find every object that a text names, tile by tile, each object once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening: a Segmenter from options that can be stored, compared and sent to another process."""
+"""Open a Segmenter from options that can be stored, compared and sent to another process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replay: the objects of a journal segmented again by their prompts, with another model."""
+"""Replay a journal: segment its objects again by their prompts, with another model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stitching: objects of a plane from the masks that its overlapping tiles gave."""
+"""Stitch the masks of overlapping tiles into the objects of a plane."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contrast presets: limits for an image layer, which the encoder sees as the user does."""
+"""Contrast presets: set the limits of an image layer, which the encoder uses too."""
 
 from __future__ import annotations
 

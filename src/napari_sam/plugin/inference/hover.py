@@ -1,4 +1,4 @@
-"""Hover: the mask under the cursor before any click, wherever the tile is encoded; the newest position wins."""
+"""Hover: compute the mask under the cursor before any click, on tiles that are already encoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layers that the plugin adds to a viewer: points, shapes, the preview and new labels."""
+"""Create the layers of the plugin: points, shapes, the preview and new labels."""
 
 from __future__ import annotations
 

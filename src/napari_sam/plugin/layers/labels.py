@@ -1,4 +1,4 @@
-"""Labels layers: whether masks of an image can be written into them, and how a journal writes into them."""
+"""LayerLabels: a Labels layer as the target of a journal, and whether it fits the image."""
 
 from __future__ import annotations
 

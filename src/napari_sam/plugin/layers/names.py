@@ -1,4 +1,4 @@
-"""Names of images without their endings, such that different files keep different names."""
+"""Names of images without their endings, different for different files."""
 
 from __future__ import annotations
 

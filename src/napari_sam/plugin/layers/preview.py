@@ -1,4 +1,4 @@
-"""PreviewLayers: the layers that show masks which are not accepted yet, of one viewer."""
+"""PreviewLayers: the layers of masks that are not accepted yet."""
 
 from __future__ import annotations
 

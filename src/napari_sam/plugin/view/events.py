@@ -1,4 +1,4 @@
-"""ViewEvents: the events after which another plane, position or rendering of the image is shown."""
+"""ViewEvents: one signal for every event after which the image is shown differently."""
 
 from __future__ import annotations
 

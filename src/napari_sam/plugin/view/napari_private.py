@@ -1,4 +1,4 @@
-"""Every use of napari's private attributes; each caller has a public way to do without.
+"""Access private attributes of napari. Every caller works without them.
 
 `tests/plugin/test_contracts.py` tests what is relied on, and that no other module touches a private attribute.
 """

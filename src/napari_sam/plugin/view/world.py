@@ -1,4 +1,4 @@
-"""Positions in the viewer's world, in its units: layers may use others, and napari converts only what it draws."""
+"""Convert positions between the viewer's world and layers that use other units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Activity: a run over many tiles in napari's activity dock, where it can be cancelled, too."""
+"""Activity: the progress of a run over many tiles in napari's activity dock, where it can be cancelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Downloads: weights fetched in a thread of their own, with progress and cancel in napari's activity dock."""
+"""Download: fetch weights in a thread of its own, with progress and cancel in napari's activity dock."""
 
 from __future__ import annotations
 
