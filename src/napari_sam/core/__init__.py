@@ -1,1 +1,1 @@
-"""Values without input or output: geometry, tiles, rendering, prompts and masks. Needs numpy, scipy and scikit-image."""
+"""Values without input or output: geometry, tiles, rendering, prompts and masks. No torch, zarr or napari."""
