@@ -38,3 +38,14 @@ def test_a_module_that_never_was_is_not_found():
         _ = import_module("napari_sam.opening").nothing
     with pytest.raises(ImportError):
         from napari_sam.opening import nothing  # noqa: F401
+
+
+def test_the_batch_and_its_writer_are_found_where_replay_was():
+    from napari_sam.replay import Writer, replay_prompts, segment_all
+
+    from napari_sam.exchange.label_writer import LabelWriter
+    from napari_sam.tasks import batch, replay
+
+    assert Writer is LabelWriter
+    assert segment_all is batch.segment_all
+    assert replay_prompts is replay.replay_prompts

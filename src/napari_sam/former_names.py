@@ -21,7 +21,7 @@ MODULES = {
     "napari_sam.plugin.adapters": ("napari_sam.plugin.layers.adapters",),
     "napari_sam.plugin.widget": ("napari_sam.plugin.widgets.dock",),
     "napari_sam.prompt_files": ("napari_sam.exchange.prompts",),
-    "napari_sam.replay": ("napari_sam.tasks.replay",),
+    "napari_sam.replay": ("napari_sam.tasks.replay", "napari_sam.tasks.batch", "napari_sam.exchange.label_writer"),
     "napari_sam.search": ("napari_sam.tasks.find",),
     "napari_sam.stores": (),
     "napari_sam.stores.journal": ("napari_sam.journal.journal",),
@@ -36,6 +36,7 @@ NAMES = {
     "LabelStore": "LabelArray",
     "LabelTarget": "LabelArray",
     "Opened": "ImageSource",
+    "Writer": "LabelWriter",
     "recognise": "detect_architecture",
 }
 

@@ -24,9 +24,9 @@ from napari_sam.errors import ImageError, PromptError
 from napari_sam.images.opening import ArrayLike
 from napari_sam.images.volume import Volume
 from napari_sam.labeled_image import LabeledImage, checked_journal
+from napari_sam.labeled_image import open_labels as open_labels
 from napari_sam.labels.array import WritableArray
-from napari_sam.labels.opening import checked_labels
-from napari_sam.labels.opening import open_labels as open_labels
+from napari_sam.labels.regions import checked_labels
 
 if TYPE_CHECKING:
     from napari_sam.core.predictor import Predictor

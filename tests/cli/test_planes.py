@@ -13,11 +13,11 @@ import tifffile
 import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from napari_sam.labels.array import LabelArray
 from skimage.data import coins
 from tests.cli.checks import Run
 
 from napari_sam.exchange.label_writer import LabelWriter
+from napari_sam.labels.array import LabelArray
 from napari_sam.segmenter import Segmenter
 from napari_sam.tasks.batch import segment_all
 

@@ -29,6 +29,7 @@ from tests.cli.checks import (
 )
 
 from napari_sam.labels.array import LabelArray
+from napari_sam.testing import TIMEOUT
 
 pytestmark = pytest.mark.usefixtures("one_predictor")
 
@@ -217,7 +218,7 @@ def test_prompts_without_any_mask_write_nothing(
 def _shell(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "napari_sam.cli", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT, env=environment)
 
 
 def test_a_truncated_stack_in_a_real_process_says_one_sentence(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from napari_sam.embeddings.bulk import BATCHES_BEHIND
 from napari_sam.embeddings.encoder import EncodeProgress, TileSweep, default_store
 from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import ImageError, OutputError
+from napari_sam.testing import TIMEOUT
 
 # Encodes a zarr image into a store with a predictor that needs no torch; each encode is noted in a file.
 WORKER = """
@@ -75,7 +76,7 @@ def encoded(note):
 @pytest.fixture
 def uninterrupted(image, tmp_path):
     process = run(image, tmp_path / "whole", tmp_path / "whole.txt")
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
     tiles = encoded(tmp_path / "whole.txt")
     assert len(tiles) == len(set(tiles)) > 200
@@ -99,7 +100,7 @@ def test_a_run_killed_at_any_moment_goes_on_and_ends_as_if_it_never_was(image, t
         process.communicate()
     assert kills >= 3
     process = run(image, store, note)
-    process.communicate(timeout=120)
+    process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
     assert contents(store) == uninterrupted
     # Nothing that was in the store is encoded again: at most what was in hand, or about to be written, at each kill.
@@ -110,7 +111,7 @@ def test_two_runs_on_one_store_share_the_work(image, tmp_path, uninterrupted):
     notes = [tmp_path / "a.txt", tmp_path / "b.txt"]
     processes = [run(image, tmp_path / "both", note) for note in notes]
     for process in processes:
-        process.communicate(timeout=120)
+        process.communicate(timeout=TIMEOUT)
         assert process.returncode == 0
     assert contents(tmp_path / "both") == uninterrupted
     one, other = (encoded(note) for note in notes)
@@ -226,7 +227,7 @@ def test_without_a_store_there_is_nothing_to_encode_into(discs, make_predictor):
 def test_a_store_for_reading_only_is_refused_before_anything_is_encoded(discs, make_predictor, tmp_path):
     predictor = make_predictor()
     store = EmbeddingStore(tmp_path / "s", read_only=True)
-    with pytest.raises(OutputError, match="read only"):
+    with pytest.raises(OutputError, match="read-only"):
         list(Segmenter(discs, model=predictor, store=store).encode())
     assert predictor.encoded == []
 

@@ -11,39 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from tests.evaluation.labelled import FLAT, disk, nothing, squares
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
-from napari_sam.errors import ImageError
-from napari_sam.evaluation.clicks import most_interior, next_click
 from napari_sam.evaluation.datasets import (
-    MIN_AREA,
     LabelledImage,
     TargetObject,
-    read_manifest,
-    read_split,
-    split_images,
-    targets_of,
 )
 from napari_sam.evaluation.metrics import ClickResult, Evaluation, rank_correlation
 from napari_sam.evaluation.protocol import click_through, evaluate
 from napari_sam.segmenter import Candidates
 
-FLAT = Plane.of((100, 100))
-
-
-def disk(row: float, col: float, radius: float, shape: tuple[int, int] = (100, 100)) -> np.ndarray:
-    rows, cols = np.ogrid[: shape[0], : shape[1]]
-    return (rows - row) ** 2 + (cols - col) ** 2 <= radius**2
-
 
 def mask_of(pixels: np.ndarray) -> Mask:
     return Mask(Box.of_shape(pixels.shape), pixels).tightened()
-
-
-def nothing(shape: tuple[int, int]) -> np.ndarray:
-    return np.zeros(shape, bool)
 
 
 @dataclass
@@ -77,207 +59,6 @@ def perfect(labels: np.ndarray) -> FakeSegmenter:
         return nothing(section.shape), section == value, np.ones(section.shape, bool)
 
     return FakeSegmenter(answers, labels.shape)
-
-
-@pytest.fixture
-def labelled(tmp_path: Path) -> Callable[..., LabelledImage]:
-    """Write labels (and an image of the same pixels) and return the entry of a manifest."""
-
-    def write(labels: np.ndarray, kind: str = "instance", subset: str = "mine", **more: Any) -> LabelledImage:
-        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.tif"
-        tifffile.imwrite(path, labels, photometric="minisblack")
-        return LabelledImage(image=path, mask=path, subset=subset, kind=kind, **more)
-
-    return write
-
-
-def targets(image: LabelledImage) -> list[TargetObject]:
-    return [make() for make in targets_of(image, tifffile.imread(image.mask).shape)]
-
-
-def squares(count: int, side: int = 10) -> np.ndarray:
-    """Return an image of `count` squares, numbered from 1, on a grid with gaps."""
-    labels = np.zeros((5 * (side + 4), 5 * (side + 4)), np.uint8)
-    for i in range(count):
-        row, col = (position * (side + 4) for position in divmod(i, 5))
-        labels[row : row + side, col : col + side] = i + 1
-    return labels
-
-
-# Objects of a labelled image
-
-
-def test_every_label_of_an_instance_image_is_an_object_even_in_two_parts(
-    labelled: Callable[..., LabelledImage],
-) -> None:
-    labels = np.zeros((100, 100), np.uint16)
-    labels[disk(20, 20, 6)] = 3
-    labels[disk(20, 70, 6)] = 3
-    labels[disk(70, 50, 8)] = 700
-    found = targets(labelled(labels))
-    assert [np.count_nonzero(target.truth) for target in found] == [226, 197]
-    np.testing.assert_array_equal(found[0].truth, labels == 3)
-    assert all(target.plane == FLAT and target.ignored is None for target in found)
-
-
-def test_every_connected_part_of_a_class_is_an_object(labelled: Callable[..., LabelledImage]) -> None:
-    labels = np.zeros((100, 100), np.uint8)
-    labels[disk(20, 20, 6)] = 255
-    labels[disk(20, 70, 6)] = 255
-    labels[60:70, 60:70] = 255
-    labels[70:80, 70:80] = 255  # Touches the last one by a corner: one part.
-    found = targets(labelled(labels, "semantic"))
-    assert sorted(np.count_nonzero(target.truth) for target in found) == [113, 113, 200]
-
-
-def test_two_classes_that_touch_are_two_objects(labelled: Callable[..., LabelledImage]) -> None:
-    labels = np.zeros((60, 60), np.uint8)
-    labels[10:20, 10:20], labels[10:20, 20:40] = 1, 2
-    assert sorted(np.count_nonzero(target.truth) for target in targets(labelled(labels, "semantic"))) == [100, 200]
-
-
-@pytest.mark.parametrize("kind", ["instance", "semantic", "volume"])
-def test_objects_under_40_pixels_are_left_out(labelled: Callable[..., LabelledImage], kind: str) -> None:
-    assert MIN_AREA == 40
-    labels = np.zeros((60, 60), np.uint8)
-    labels[:3, :13] = 1  # 39 pixels
-    labels[20:24, :10] = 2  # 40 pixels
-    found = targets(labelled(np.stack([labels, labels]) if kind == "volume" else labels, kind))
-    assert [np.count_nonzero(target.truth) for target in found] == [40]
-
-
-def test_a_volume_object_is_looked_at_where_it_is_largest(labelled: Callable[..., LabelledImage]) -> None:
-    volume = np.zeros((5, 60, 60), np.uint16)
-    for z, side in enumerate((0, 8, 12, 10, 7)):
-        volume[z, :side, :side] = 1
-    for z, side in enumerate((9, 3, 2, 0, 0)):
-        volume[z, 30 : 30 + side, 30 : 30 + side] = 400
-    volume[:, 50:56, 50:56] = 9  # 36 pixels in every plane, 180 in all.
-    found = targets(labelled(volume, "volume"))
-    assert [target.plane for target in found] == [Plane.of(volume.shape, 2), Plane.of(volume.shape, 0)]
-    np.testing.assert_array_equal(found[0].truth, volume[2] == 1)
-    np.testing.assert_array_equal(found[1].truth, volume[0] == 400)
-
-
-@pytest.mark.parametrize("kind", ["instance", "semantic", "volume"])
-def test_the_ignored_label_is_no_object_and_known_to_every_target(
-    labelled: Callable[..., LabelledImage], kind: str
-) -> None:
-    labels = np.zeros((60, 60), np.uint8)
-    labels[10:20, 10:20] = 1
-    labels[20:50, 10:50] = 255
-    image = labelled(np.stack([labels * 0, labels]) if kind == "volume" else labels, kind, ignore_label=255)
-    (target,) = targets(image)
-    np.testing.assert_array_equal(target.truth, labels == 1)
-    np.testing.assert_array_equal(target.ignored, labels == 255)
-
-
-def test_an_ignored_zero_leaves_the_objects(labelled: Callable[..., LabelledImage]) -> None:
-    """Sparse labels: what is not labelled counts neither as object nor as background."""
-    labels = squares(2)
-    found = targets(labelled(labels, ignore_label=0))
-    assert len(found) == 2
-    np.testing.assert_array_equal(found[0].ignored, labels == 0)
-
-
-def test_labels_of_another_shape_are_refused(labelled: Callable[..., LabelledImage]) -> None:
-    with pytest.raises(ImageError, match=r"shape \(70, 70\) and its image \(9, 9\)"):
-        targets_of(labelled(squares(2)), (9, 9))
-
-
-def test_a_mask_in_colours_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "mask.png"
-    Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(path)
-    with pytest.raises(ImageError, match="shape"):
-        targets_of(LabelledImage(path, path, "mine", "instance"), (30, 30))
-
-
-# The manifest
-
-
-def test_a_manifest_is_read_relative_to_its_folder(tmp_path: Path) -> None:
-    path = tmp_path / "manifest.json"
-    entries = [
-        {"image": "a/i.png", "mask": "a/m.png", "subset": "cells", "kind": "semantic", "licence": "CC0", "shape": [3]},
-        {"image": "b.tif", "mask": "c.tif", "subset": "brain", "kind": "volume", "ignore_label": 5},
-    ]
-    path.write_text(json.dumps(entries))
-    assert read_manifest(path) == [
-        LabelledImage(tmp_path / "a/i.png", tmp_path / "a/m.png", "cells", "semantic", None),
-        LabelledImage(tmp_path / "b.tif", tmp_path / "c.tif", "brain", "volume", 5),
-    ]
-
-
-@pytest.mark.parametrize(
-    "text", ["", "no json", "{}{}", '{"image": 1}', "[1]", '["a"]', "[{}]", "7", "null", '[{"image": 3, "mask": 4}]']
-)
-def test_a_manifest_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "manifest.json"
-    path.write_text(text)
-    with pytest.raises(ImageError, match="must be a JSON list of objects with image, mask, subset and kind"):
-        read_manifest(path)
-
-
-def test_an_unknown_kind_is_refused_instead_of_read_as_instances(tmp_path: Path) -> None:
-    path = tmp_path / "manifest.json"
-    path.write_text(json.dumps([{"image": "i.png", "mask": "m.png", "subset": "x", "kind": "panoptic"}]))
-    with pytest.raises(ImageError, match="kind"):
-        read_manifest(path)
-
-
-# Where is clicked
-
-
-def test_the_most_interior_pixel_is_the_one_farthest_from_the_border() -> None:
-    assert most_interior(disk(40, 60, 11)) == (40, 60)
-    lopsided = disk(30, 30, 12) | disk(30, 55, 5)
-    lopsided[29:32, 30:55] = True
-    assert most_interior(lopsided) == (30, 30)
-
-
-def test_the_border_of_the_image_is_a_border_of_the_object() -> None:
-    region = np.zeros((50, 50), bool)
-    region[:21, :] = True
-    row, col = most_interior(region)
-    assert row == 10
-    assert 10 <= col < 40
-
-
-def test_a_hole_keeps_the_click_off_it() -> None:
-    ring = disk(50, 50, 30) & ~disk(50, 50, 10)
-    assert ring[most_interior(ring)]
-
-
-def test_the_next_click_goes_into_the_larger_error_with_its_sign() -> None:
-    truth = disk(30, 30, 12)
-    small_surplus = truth & (np.arange(100) < 30)[None] | disk(80, 80, 2)
-    point, sign = next_click(small_surplus, TargetObject(FLAT, truth, None))
-    assert sign == 1
-    assert truth[point]
-    assert not small_surplus[point]
-    large_surplus = truth & (np.arange(100) < 40)[None] | disk(75, 75, 10)
-    assert next_click(large_surplus, TargetObject(FLAT, truth, None)) == ((75, 75), 0)
-
-
-def test_an_empty_answer_is_clicked_in_the_middle_of_the_object() -> None:
-    assert next_click(nothing((100, 100)), TargetObject(FLAT, disk(30, 44, 12), None)) == ((30, 44), 1)
-
-
-def test_without_any_error_the_object_is_confirmed() -> None:
-    truth = disk(30, 44, 12)
-    assert next_click(truth, TargetObject(FLAT, truth, None)) == ((30, 44), 1)
-
-
-def test_ignored_pixels_are_never_clicked() -> None:
-    truth, ignored = disk(30, 30, 8), disk(70, 70, 20)
-    answer = truth | ignored
-    answer[30, 24:26] = False
-    point, sign = next_click(answer, TargetObject(FLAT, truth, ignored))
-    assert sign == 1
-    assert point in ((30, 24), (30, 25))
-
-
-# One object
 
 
 def test_a_perfect_segmenter_has_iou_1_and_needs_one_click() -> None:
@@ -355,9 +136,6 @@ def test_noc_is_the_first_click_that_reaches_the_goal_and_a_miss_costs_one_more(
     assert ClickResult(ious, 0.5, 0.5).noc(goal) == count
 
 
-# The table
-
-
 def test_the_table_holds_the_mean_of_each_subset_and_the_mean_over_subsets() -> None:
     evaluation = Evaluation("mine")
     evaluation.clicks["cells"] += [
@@ -406,30 +184,6 @@ def test_the_table_holds_the_mean_of_each_subset_and_the_mean_over_subsets() -> 
 def test_a_correlation_needs_two_different_values() -> None:
     assert rank_correlation([ClickResult((0.5, 0.5), 0.5, 0.5, (0.2, 0.3))]) is None
     assert rank_correlation([ClickResult((0.5, 0.6), 0.5, 0.5)]) is None
-
-
-# The split
-
-
-def test_a_split_divides_the_images_by_their_paths_in_the_manifest(tmp_path: Path) -> None:
-    images = [LabelledImage(tmp_path / "a" / f"{i}.png", tmp_path / "m.png", "x", "instance") for i in range(3)]
-    elsewhere = LabelledImage(Path("/elsewhere/1.png"), tmp_path / "m.png", "x", "instance")
-    split = tmp_path / "split.json"
-    split.write_text(json.dumps({"kept_out": ["a/1.png"]}))
-    rest, kept = split_images([*images, elsewhere], read_split(split), tmp_path)
-    assert kept == [images[1]]
-    assert rest == [images[0], images[2], elsewhere]
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"out": []}', '{"kept_out": 3}'])
-def test_a_split_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "split.json"
-    path.write_text(text)
-    with pytest.raises(ImageError, match="must hold a list named kept_out"):
-        read_split(path)
-
-
-# Which objects are drawn
 
 
 @dataclass

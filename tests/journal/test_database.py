@@ -22,7 +22,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from napari_sam.labels.array import LabelArray
 from tests.journal.former import as_former, former_log_of
 
 from napari_sam.core.geometry import Box, Plane
@@ -33,6 +32,7 @@ from napari_sam.journal.journal import Journal, open_journal
 from napari_sam.journal.storage import files
 from napari_sam.journal.storage.files import NAME, UNFINISHED, log_of
 from napari_sam.journal.storage.former_log import LINES
+from napari_sam.labels.array import LabelArray
 
 SHAPE = (80, 80)
 ABOUT = {"image": "a.tif", "shape": list(SHAPE)}

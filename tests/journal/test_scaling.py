@@ -6,12 +6,12 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from napari_sam.labels.array import LabelArray
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.journal.journal import Journal, open_journal
 from napari_sam.journal.storage import database
+from napari_sam.labels.array import LabelArray
 
 FEW, MANY = 100, 5000
 SHAPE = (4 * 72, 4 * 72)

@@ -13,11 +13,11 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
 from napari_sam.journal.journal import Journal
-from napari_sam.labels import chunks, multiscales
 from napari_sam.labels.additions import adding_to
 from napari_sam.labels.array import LabelArray
-from napari_sam.labels.chunk_files import Staged
 from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.labels.storage import chunks, multiscales
+from napari_sam.labels.storage.chunk_files import Staged
 
 SHAPE = (3, 40, 48)
 PLANE, OTHER = Plane.of(SHAPE, 1), Plane.of(SHAPE, 2)

@@ -20,10 +20,10 @@ from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
 from napari_sam.files import temporary
 from napari_sam.images.volume import Volume
-from napari_sam.labels import multiscales
 from napari_sam.labels.array import LabelArray
-from napari_sam.labels.chunk_files import Staged
 from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.labels.storage import multiscales
+from napari_sam.labels.storage.chunk_files import Staged
 
 NO_SPACE = OSError(28, "No space left on device")
 

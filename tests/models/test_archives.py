@@ -108,7 +108,7 @@ def test_a_checkpoint_that_was_packed_again_is_fine(tmp_path: Path) -> None:
 def test_a_header_longer_than_the_file_is_no_safetensors(tmp_path: Path, length: int) -> None:
     path = tmp_path / "some.safetensors"
     path.write_bytes(length.to_bytes(8, "little") + b"{}")
-    with pytest.raises(ModelError, match="no complete safetensors file"):
+    with pytest.raises(ModelError, match="not a complete safetensors file"):
         load_weights(path)
 
 
@@ -125,7 +125,7 @@ def test_offsets_beyond_the_file_are_no_safetensors(tmp_path: Path) -> None:
     path = tmp_path / "some.safetensors"
     header = json.dumps({"a": {"dtype": "F32", "shape": [10**9], "data_offsets": [0, 4 * 10**9]}}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 16)
-    with pytest.raises(ModelError, match="no complete safetensors file"):
+    with pytest.raises(ModelError, match="not a complete safetensors file"):
         load_weights(path)
 
 

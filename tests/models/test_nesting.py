@@ -195,5 +195,5 @@ def test_very_deep_nesting_is_no_checkpoint(tmp_path: Path) -> None:
     for _ in range(200):
         content = {"a": content}
     torch.save(content, tmp_path / "deep.pth")
-    with pytest.raises(ModelError, match="no dictionary of tensors"):
+    with pytest.raises(ModelError, match="not a dictionary of tensors"):
         load_weights(tmp_path / "deep.pth")

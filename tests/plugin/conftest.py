@@ -10,24 +10,8 @@ import pytest
 
 pytest.importorskip("napari", reason="napari is not installed: pip install '.[gui,test]'")
 
-from napari_sam import testing
 from napari_sam.plugin.controller import Controller
 from napari_sam.testing import ImmediateRunner
-
-
-class _WorksOff:
-    """The name that tests had for `run_idle`."""
-
-    def work_off(self, most=1000):
-        return self.run_idle(most)
-
-
-class NowRunner(_WorksOff, ImmediateRunner):
-    pass
-
-
-class HeldRunner(_WorksOff, testing.HeldRunner):
-    pass
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +62,7 @@ def make_controller(notes):
     made = []
 
     def make(viewer, runner=None):
-        controller = Controller(viewer, runner or NowRunner(), notes.append)
+        controller = Controller(viewer, runner or ImmediateRunner(), notes.append)
         made.append(controller)
         return controller
 
@@ -94,10 +78,22 @@ def screen():
 
 
 @pytest.fixture
-def open_window(make_napari_viewer, qtbot, monkeypatch):
-    from qtpy.QtTest import QTest
+def qtbot(qapp, request):
+    """pytest-qt's own, whose waits last 5 seconds unless they say more: too few for a machine that is busy."""
+    from pytestqt.qtbot import QtBot
 
-    from napari_sam.testing.window import Window
+    from napari_sam.testing.window import ANSWER_WITHIN
+
+    class PatientBot(QtBot):
+        def waitUntil(self, condition, *, timeout=ANSWER_WITHIN):
+            super().waitUntil(condition, timeout=timeout)
+
+    return PatientBot(request)
+
+
+@pytest.fixture
+def open_window(make_napari_viewer, qtbot):
+    from napari_sam.testing.window import Window, flush
 
     def open_on(image, **kwargs):
         viewer = make_napari_viewer(show=True)
@@ -105,9 +101,11 @@ def open_window(make_napari_viewer, qtbot, monkeypatch):
         viewer.add_image(image, **kwargs)
         _, widget = viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
         window = Window(qtbot, viewer, widget)
-        qtbot.waitExposed(viewer.window._qt_window)
+        shown, canvas = viewer.window._qt_window.windowHandle(), window.canvas
+        qtbot.waitUntil(lambda: shown.isExposed() and tuple(viewer.canvas.size) == (canvas.height(), canvas.width()))
+        flush()
         viewer.reset_view()
-        QTest.qWait(50)
+        flush()
         return window
 
     return open_on

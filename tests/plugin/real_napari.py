@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from napari_sam.plugin.objects.files import use_label_file
+from napari_sam.testing import TIMEOUT
 
 SAYS = "There must be: "
 KINDS = ("memory", "pyramid")
 # Middles of coins in scikit-image's photograph.
 COINS = [(51, 155), (56, 99), (124, 205), (193, 212), (52, 217), (124, 105), (128, 154), (192, 280), (56, 38)]
-PATIENCE = 60
 
 
 def image_of(kind):
@@ -48,7 +48,7 @@ def digest(labels):
 class Patience:
     """The one thing of pytest-qt's bot that `Window` needs."""
 
-    def waitUntil(self, condition, *, timeout=1000 * PATIENCE):
+    def waitUntil(self, condition, *, timeout=1000 * TIMEOUT):
         from qtpy.QtTest import QTest
 
         end = time.monotonic() + timeout / 1000
@@ -64,7 +64,7 @@ class Annotator:
     def __init__(self, folder, kind, seed):
         import napari
 
-        from tests.plugin.window import Window
+        from napari_sam.testing.window import Window
 
         self.rng = np.random.default_rng(seed)
         viewer = napari.Viewer(show=True)
@@ -248,7 +248,7 @@ def close_in_mid_encode(annotator):
 
     def slow(predictor, tiles):
         held.set()
-        assert may_end.wait(PATIENCE)
+        assert may_end.wait(TIMEOUT)
         return encode(predictor, tiles)
 
     window.press(COINS[0])

@@ -273,7 +273,7 @@ def test_deleting_layers_never_breaks_anything(viewer, controller, coins, notes)
 
 
 def test_the_newest_request_wins_and_an_early_accept_waits_for_it(viewer, make_controller, coin_labels):
-    from tests.plugin.conftest import HeldRunner
+    from napari_sam.testing import HeldRunner
 
     runner = HeldRunner()
     controller = make_controller(viewer, runner)
@@ -424,7 +424,7 @@ def test_labels_of_a_large_image_are_a_pyramid_on_disk_in_its_place(monkeypatch,
 
 
 def test_accepting_before_the_answer_comes_keeps_objects_apart(viewer, make_controller, coin_labels):
-    from tests.plugin.conftest import HeldRunner
+    from napari_sam.testing import HeldRunner
 
     runner = HeldRunner()
     controller = make_controller(viewer, runner)
@@ -485,7 +485,7 @@ def test_masks_that_overlap_tell_how_much_of_them_was_written(viewer, controller
 def test_what_was_accepted_is_written_though_the_view_or_the_model_changes_before_its_answer(
     viewer, make_controller, coin_labels, change
 ):
-    from tests.plugin.conftest import HeldRunner
+    from napari_sam.testing import HeldRunner
 
     runner = HeldRunner()
     controller = make_controller(viewer, runner)

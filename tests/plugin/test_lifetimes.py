@@ -26,7 +26,8 @@ from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.plugin.objects.files import use_label_file
 from napari_sam.plugin.workers import runner as workers
 from napari_sam.plugin.workers.runner import LatestRunner, Work
-from tests.plugin.window import ANSWER_WITHIN, Window
+from napari_sam.testing import TIMEOUT
+from napari_sam.testing.window import ANSWER_WITHIN, Window, flush
 
 pytestmark = pytest.mark.usefixtures("screen", "nothing_left")
 
@@ -40,7 +41,7 @@ def nothing_left(monkeypatch, qtbot):
     monkeypatch.setenv("NAPARI_STRICT_QT", "raise")
     before = our_threads()
     yield
-    qtbot.waitUntil(lambda: workers._THREADS._count == 0, timeout=ANSWER_WITHIN)
+    qtbot.waitUntil(lambda: workers._THREADS._count == 0)
     assert our_threads() <= before
     assert gc.isenabled()
 
@@ -53,7 +54,7 @@ def our_threads():
 def pool_is_idle(qtbot):
     """Let all jobs end, and tell of it whoever is still there."""
     pool = QThreadPool.globalInstance()
-    qtbot.waitUntil(lambda: pool.activeThreadCount() == workers._THREADS._count == 0, timeout=ANSWER_WITHIN)
+    qtbot.waitUntil(lambda: pool.activeThreadCount() == workers._THREADS._count == 0)
 
 
 class Gate:
@@ -69,7 +70,7 @@ class Gate:
         def gated(predictor, tiles):
             if not self.is_open.is_set():
                 self.held.set()
-                assert self.is_open.wait(ANSWER_WITHIN / 1000)
+                assert self.is_open.wait(TIMEOUT)
             self.passed += 1
             return encode(predictor, tiles)
 
@@ -82,7 +83,7 @@ class Gate:
         low, high = window.controller.session.image.contrast_limits
         window.controller.session.image.contrast_limits = (low, high + 1)  # All is to be encoded anew.
         window.viewer.scene.camera.zoom *= 1.01
-        window.qtbot.waitUntil(self.held.is_set, timeout=ANSWER_WITHIN)
+        window.qtbot.waitUntil(self.held.is_set)
 
 
 @pytest.fixture
@@ -93,14 +94,7 @@ def gate(monkeypatch):
 
 
 def ready(window):
-    """Wait until the model is loaded and the view is encoded."""
-    widget = window.widget
-
-    def is_ready():
-        has_rested = not widget._rest.isActive() and widget.controller.jobs.segmenter is not None
-        return has_rested and not widget.controller.session.is_warming and window.is_still()
-
-    window.qtbot.waitUntil(is_ready, timeout=ANSWER_WITHIN)
+    window.wait_ready()
     return window
 
 
@@ -120,10 +114,13 @@ def assert_gone(qtbot, **refs):
     """Wait until nothing keeps these any more."""
 
     pool_is_idle(qtbot)
-    for _ in range(5):  # What was destroyed lets go of more.
-        QTest.qWait(20)
-        gc.collect()
-    assert [name for name, ref in refs.items() if ref() is not None] == []
+
+    def all_are_gone():
+        flush()
+        gc.collect()  # What was destroyed lets go of more.
+        assert [name for name, ref in refs.items() if ref() is not None] == []
+
+    qtbot.waitUntil(all_are_gone)
 
 
 def accept(window, place):
@@ -136,7 +133,7 @@ def close_dock(window, how):
         window.widget.parent().title.close_button.click()
     else:
         window.viewer.window.remove_dock_widget(window.widget)
-    QTest.qWait(50)
+    flush()
 
 
 def test_two_viewers_work_in_turns_on_images_of_their_own(open_window, coins, qtbot):
@@ -188,7 +185,7 @@ def test_the_viewer_is_closed_in_mid_encode(open_window, coins, gate, qtbot):
     gone, viewer = parts(window), window.viewer
     gate.hold(window)
     viewer.close()
-    QTest.qWait(50)
+    flush()
     gate.is_open.set()
     viewer = weakref.ref(viewer)
     del window
@@ -231,10 +228,10 @@ class Held:
 
         def job(_):
             begun.set()
-            assert self._gate.wait(60)
+            assert self._gate.wait(TIMEOUT)
 
         runner.submit_write(Work(job, lambda _: None, lambda _: None))
-        qtbot.waitUntil(begun.is_set, timeout=ANSWER_WITHIN)
+        qtbot.waitUntil(begun.is_set)
 
     def release(self):
         self._gate.set()
@@ -244,7 +241,9 @@ def test_the_process_ends_when_napari_is_closed_in_mid_encode_with_writes_waitin
     """As `napari` on the command line: its own event loop, the window's own button."""
     command = [sys.executable, "-X", "faulthandler", "-m", "tests.plugin.real_napari", str(tmp_path), "close", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CONFIG_HOME": str(tmp_path / "config")}
-    ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=2 * TIMEOUT, check=False
+    )
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
     said = json.loads(ended.stdout.splitlines()[-1])
@@ -268,7 +267,7 @@ def test_layers_are_renamed_moved_deleted_and_replaced_while_the_widget_works(op
         if layer is not None:
             viewer.layers.remove(layer)
     gate.is_open.set()
-    qtbot.waitUntil(lambda: not controller.session.is_busy, timeout=ANSWER_WITHIN)
+    qtbot.waitUntil(lambda: not controller.session.is_busy)
     controller.editing.activate("points")
     accept(ready(window), NEIGHBOUR)
     assert controller.session.target is first
@@ -283,7 +282,7 @@ def test_layers_are_renamed_moved_deleted_and_replaced_while_the_widget_works(op
     gone = weakref.ref(first)
     del first
     gate.is_open.set()
-    qtbot.waitUntil(lambda: not controller.session.is_busy, timeout=ANSWER_WITHIN)
+    qtbot.waitUntil(lambda: not controller.session.is_busy)
     assert controller.session.image is controller.session.target is controller.session.candidates is None
     viewer.add_image(coins, name="again")
     accept(ready(window), FOURTH)  # The earlier ones come back only with *Continue*.
@@ -329,7 +328,7 @@ def test_a_runner_that_is_closed_finishes_its_writes_in_order_and_tells_nobody(q
     held.release()
     assert QThreadPool.globalInstance().waitForDone(ANSWER_WITHIN)
     assert written == [0, 1, 2, 3, 4]
-    QTest.qWait(20)
+    flush()
     assert told == []
 
 
@@ -341,6 +340,6 @@ def test_a_runner_that_is_closed_before_it_knows_of_a_jobs_end_finishes_its_writ
     runner.submit_write(Work(lambda _: written.append("after it"), written.append, written.append))
     runner.close()
     assert QThreadPool.globalInstance().waitForDone(ANSWER_WITHIN)
-    QTest.qWait(20)
+    flush()
     assert written == ["after it"]
     assert "could not be written after its window was closed: division by zero" in caplog.text

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from napari_sam.errors import ModelError
+from napari_sam.testing import TIMEOUT
 from napari_sam.weights import download as module
 from napari_sam.weights.download import download, record_of, sha256_of
 from napari_sam.weights.unfinished import Unfinished
@@ -60,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         told, span = self.told, self.headers.get("Range", "")
         told.asked.append(span)
         if told.silent is not None:
-            told.silent.wait(5)
+            told.silent.wait(TIMEOUT)
             return
         if told.moved_to and self.path != "/moved":
             self.send_response(302)
@@ -90,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
         if told.gate is not None:
             self.wfile.write(body[:1000])
             self.wfile.flush()
-            told.gate.wait(20)
+            told.gate.wait(TIMEOUT)
             body = body[1000:]
         self.wfile.write(body[: told.breaks_after.pop(0)] if told.breaks_after else body)
         self.wfile.flush()
@@ -471,7 +472,7 @@ def test_two_processes_fetch_a_file_once(server: Server, target: Path) -> None:
     first = [process.stdout.readline() for process in both if process.stdout]  # Both are under way.
     server.gate.set()
     for process in both:
-        process.communicate(timeout=30)
+        process.communicate(timeout=TIMEOUT)
     assert [process.returncode for process in both] == [0, 0]
     assert all(line.strip().isdigit() for line in first)
     assert target.read_bytes() == WEIGHTS

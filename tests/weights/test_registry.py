@@ -21,6 +21,7 @@ from napari_sam.errors import ModelError
 from napari_sam.files.folders import models_folder
 from napari_sam.models import load_predictor
 from napari_sam.segmenter import model_names
+from napari_sam.testing import TIMEOUT
 from napari_sam.weights import local as storage
 from napari_sam.weights.download import record_of, sha256_of
 from napari_sam.weights.registry import DEFAULT_MODEL, REGISTRY, ModelEntry
@@ -88,7 +89,7 @@ def test_the_documentation_lists_every_model_with_its_licence() -> None:
 
 def test_finding_and_fetching_needs_no_torch() -> None:
     code = "import json, sys, napari_sam.weights.local; print(json.dumps(sorted(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=TIMEOUT)
     assert not {"torch", "zarr", "napari"} & set(json.loads(found.stdout))
 
 

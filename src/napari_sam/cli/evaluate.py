@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,6 +18,9 @@ from napari_sam.exchange.label_images import write_json
 from napari_sam.files.outputs import check_output
 from napari_sam.files.paths import check_apart
 from napari_sam.options import ModelOptions
+
+if TYPE_CHECKING:
+    from napari_sam.evaluation.datasets import LabelledImage
 
 
 def evaluate(
@@ -43,20 +46,12 @@ def evaluate(
     check_output(json, (".json",), overwrite)
     cli_models.check_sources(None, model)
     from napari_sam.evaluation.baselines import baselines as run_baselines
-    from napari_sam.evaluation.datasets import MIN_AREA, read_manifest, read_split, split_images
+    from napari_sam.evaluation.datasets import MIN_AREA
     from napari_sam.evaluation.metrics import Evaluation
     from napari_sam.evaluation.protocol import evaluate as run
     from napari_sam.segmenter import Segmenter
 
-    images = read_manifest(manifest)
-    inputs = {"manifest": manifest, "split": split, "model": cli_models.model_file(model)}
-    for number, entry in enumerate(images, 1):
-        inputs |= {f"image {number} of the manifest": entry.image, f"mask {number} of the manifest": entry.mask}
-    check_apart(inputs, {"--json": json})
-    if split:
-        _, images = split_images(images, read_split(split), manifest.parent)
-        if not images:
-            raise ImageError(f"The split {split} holds out no image of {manifest}: its paths must be the manifest's.")
+    images = _checked_images(manifest, json, split, model)
     predictor = cli_models.load(ModelOptions(model, device, precision))
     total = objects_per_subset * len({image.subset for image in images})
     evaluation = Evaluation(model)
@@ -84,12 +79,40 @@ def evaluate(
     if baselines:
         table["baselines"] = classical
     write_json(json, table)
+    _show(table)
+
+
+def _show(table: dict[str, Any]) -> None:
     view = _evaluation_table(table)
     # A narrow terminal may break the lines, but no figure is cut.
     console.print(view, width=max(console.width, Console(width=1000).measure(view).maximum), crop=False)
     correlation = table["mean"]["iou_spearman"]
     if correlation is not None:
         say(f"Spearman correlation of predicted and true IoU over all clicks: {correlation:.2f}")
+
+
+def _checked_images(manifest: Path, json: Path, split: Path | None, model: str) -> list[LabelledImage]:
+    """Return the images to measure on, none of which the table would replace.
+
+    Raises
+    ------
+    ImageError
+        The manifest or the split cannot be read, or the split holds out none of its images.
+    OutputError
+        The table would replace an input.
+    """
+    from napari_sam.evaluation.datasets import read_manifest, read_split, split_images
+
+    images = read_manifest(manifest)
+    inputs = {"manifest": manifest, "split": split, "model": cli_models.model_file(model)}
+    for number, entry in enumerate(images, 1):
+        inputs |= {f"image {number} of the manifest": entry.image, f"mask {number} of the manifest": entry.mask}
+    check_apart(inputs, {"--json": json})
+    if split:
+        _, images = split_images(images, read_split(split), manifest.parent)
+        if not images:
+            raise ImageError(f"The split {split} holds out no image of {manifest}: its paths must be the manifest's.")
+    return images
 
 
 def _evaluation_table(table: dict[str, Any]) -> Table:

@@ -130,7 +130,7 @@ class LabelOutput:
         return journal_beside(labels)
 
     def _check(self, can_extend: bool) -> None:
-        from napari_sam.labels.zarr_images import is_label_image
+        from napari_sam.labels.storage.zarr_images import is_label_image
 
         path = self.path
         if self._options.append and not self.is_pyramid:

@@ -15,9 +15,9 @@ from napari_sam.images.lazy.levels import dtype_of
 from napari_sam.journal.objects import LabelledObject
 from napari_sam.journal.storage.object_table import ObjectView
 from napari_sam.labels.array import check_labels
-from napari_sam.labels.levels import Levels
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.labels.regions import Region, WritableArray, blocks, loaded
+from napari_sam.labels.storage.levels import Levels
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,7 +19,6 @@ from napari_sam.images.lazy.levels import dtype_of
 from napari_sam.labels.access import access_of, path_of
 from napari_sam.labels.additions import EditLog
 from napari_sam.labels.edit import LabelEdit, plan_edit, plan_undo
-from napari_sam.labels.levels import Levels, not_written
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.labels.regions import WritableArray as WritableArray
 from napari_sam.labels.regions import (
@@ -35,6 +34,7 @@ from napari_sam.labels.regions import (
     region_of,
     wider,
 )
+from napari_sam.labels.storage.levels import Levels, not_written
 
 
 class LabelSink(Protocol):

@@ -18,14 +18,14 @@ from napari_sam.files.temporary import dead_folders
 from napari_sam.images.ome_zarr.metadata import with_paths
 from napari_sam.labels.access import NAMESPACE, Access, WriterNotes, exclusive_on_disk
 from napari_sam.labels.additions import take_back_unfinished
-from napari_sam.labels.chunk_files import remove_metadata_leftovers
-from napari_sam.labels.levels import Levels, not_written
-from napari_sam.labels.multiscales import Multiscale
 from napari_sam.labels.regions import Region, end_of, fitting, highest_in, region_of, wider
-from napari_sam.labels.zarr_images import create_labels, existing_path, open_for_writing
+from napari_sam.labels.storage.chunk_files import remove_metadata_leftovers
+from napari_sam.labels.storage.levels import Levels, not_written
+from napari_sam.labels.storage.multiscales import Multiscale
+from napari_sam.labels.storage.zarr_images import create_labels, existing_path, open_for_writing
 
 if TYPE_CHECKING:
-    from napari_sam.labels.chunk_files import ZarrArray
+    from napari_sam.labels.storage.chunk_files import ZarrArray
 
 
 class LabelPyramid:

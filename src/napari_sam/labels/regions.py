@@ -6,11 +6,13 @@ import math
 import operator
 from collections.abc import Iterator, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.arguments import index_of, path_argument, shown
 from napari_sam.errors import LabelsError
 from napari_sam.images.lazy.levels import dtype_of
 
@@ -215,3 +217,61 @@ def free_numbers(array: WritableArray) -> Iterator[int]:
     for block in blocks(array):
         used.update(np.unique(loaded(array, block)).tolist())
     yield from (number for number in range(1, end_of(dtype_of(array)) + 1) if number not in used)
+
+
+def checked_labels(labels: Any) -> WritableArray | Path | None:
+    """Return labels as an array that can be written to, or the path of one.
+
+    A torch tensor in the computer's memory becomes a numpy array that shares its memory.
+
+    Raises
+    ------
+    LabelsError
+        They are no array, have masked values, or the path cannot be one.
+    """
+    if labels is None:
+        return None
+    if isinstance(labels, (str, Path)):
+        return path_argument(labels, "The path of the labels", LabelsError)
+    if hasattr(labels, "detach") and hasattr(labels, "cpu"):
+        if labels.device.type != "cpu":
+            raise LabelsError(f"The labels are a tensor on {labels.device}: pass labels.cpu().")
+        try:
+            labels = labels.detach().numpy()
+        except (TypeError, RuntimeError) as error:
+            raise LabelsError(
+                f"The labels are a tensor that numpy cannot share ({shown(labels.dtype)}): pass a numpy array."
+            ) from error
+    if isinstance(labels, np.ma.MaskedArray):
+        raise LabelsError("The labels are a masked array, whose mask cannot be kept: pass labels.filled(0).")
+    is_array = all(hasattr(labels, name) for name in ("shape", "dtype", "__getitem__", "__setitem__"))
+    if not is_array or hasattr(labels, "iloc"):
+        raise LabelsError(f"Labels must be a numpy or zarr array and are a {type(labels).__name__}: convert them.")
+    array: WritableArray = labels
+    return array
+
+
+def label_number(value: Any) -> int:
+    """Return a label as a whole number.
+
+    Raises
+    ------
+    LabelsError
+        It is no whole number, or does not fit 64 bits.
+    """
+    label = index_of(value)
+    if label is None or abs(label) > np.iinfo(np.int64).max:
+        raise LabelsError(f"A label must be a whole number from 1 on and is {shown(value)}: correct it.")
+    return label
+
+
+def check_same_shape(labels: WritableArray, shape: tuple[int, ...]) -> None:
+    """Refuse labels of another shape than the image's.
+
+    Raises
+    ------
+    LabelsError
+        The shapes differ.
+    """
+    if tuple(labels.shape) != shape:
+        raise LabelsError(f"The labels have shape {tuple(labels.shape)} and the image {shape}: make them equal.")

@@ -13,7 +13,7 @@ from napari_sam.errors import ImageError, LabelsError
 from napari_sam.images.lazy.levels import LazyArray, lazy_levels
 from napari_sam.images.opening import ImageSource, open_image
 from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.labels.zarr_images import is_label_image
+from napari_sam.labels.storage.zarr_images import is_label_image
 from napari_sam.plugin.layers.factory import PYRAMID
 from napari_sam.plugin.layers.names import name_of
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,12 @@ Position = Sequence[float]
 
 # Milliseconds, as Qt and pytest-qt count.
 ANSWER_WITHIN = TIMEOUT * 1000
+
+
+def flush() -> None:
+    """Deliver all events that wait, and destroy what is to be deleted later."""
+    for _ in range(3):  # What is delivered may post more.
+        QTest.qWait(1)
 
 
 class Window:
@@ -70,20 +77,40 @@ class Window:
     def click(self, point: Position) -> None:
         """Add a point prompt with the mouse."""
         count = self._point_count()
-        QTest.mouseMove(self.canvas, self.pixel(point))
+        self.move(point)
         QTest.mouseClick(self.canvas, Qt.MouseButton.LeftButton, pos=self.pixel(point))
-        self.qtbot.waitUntil(lambda: self._point_count() == count + 1, timeout=ANSWER_WITHIN)
+        self.wait_until(lambda: self._point_count() == count + 1)
         self.wait()
 
     def hover(self, point: Position) -> None:
         """Move the mouse to a point and wait for the preview of the mask there."""
-        QTest.mouseMove(self.canvas, self.pixel(point) - QPoint(3, 3))
-        QTest.qWait(20)
-        QTest.mouseMove(self.canvas, self.pixel(point))
-        QTest.qWait(100)  # napari throttles moves of the mouse.
-        self.qtbot.waitUntil(self.is_still, timeout=ANSWER_WITHIN)
-        QTest.qWait(20)
-        self.qtbot.waitUntil(self.is_still, timeout=ANSWER_WITHIN)
+        self.move(point)
+        self.wait_until(self.is_still)
+
+    def move(self, point: Position) -> None:
+        """Move the mouse to a point and wait until napari knows.
+
+        The move is repeated, by way of the next pixel, because Qt or napari now and then drops one.
+        """
+        spot = self.pixel(point)
+        offsets = itertools.cycle([QPoint(1, 0), QPoint(0, 0)])
+
+        def is_there() -> bool:
+            if self._is_cursor_at(point):
+                return True
+            QTest.mouseMove(self.canvas, spot + next(offsets))
+            return False
+
+        self.wait_until(is_there)
+
+    def wait_ready(self) -> None:
+        """Wait until the model is loaded and the tiles in view are encoded."""
+
+        def is_ready() -> bool:
+            has_rested = not self.widget._rest.isActive() and self.controller.jobs.segmenter is not None
+            return has_rested and not self.controller.session.is_warming and self.is_still()
+
+        self.wait_until(is_ready)
 
     def is_still(self) -> bool:
         """Whether no job runs and no tile or preview is waited for."""
@@ -98,34 +125,55 @@ class Window:
         modifier: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier,
     ) -> None:
         """Click with any button and modifier key; unlike `click` it need not add a point."""
-        QTest.mouseMove(self.canvas, self.pixel(point))
+        self.move(point)
         QTest.mouseClick(self.canvas, button, modifier, self.pixel(point))
-        QTest.qWait(30)
         self.wait()
 
     def drag(self, start: Position, end: Position) -> None:
         """Press the left button at one point, move in three steps and release it at another."""
-        QTest.mouseMove(self.canvas, self.pixel(start))
-        QTest.mousePress(self.canvas, Qt.MouseButton.LeftButton, pos=self.pixel(start))
-        for share in (0.3, 0.6, 1.0):
-            between = np.array(start) + share * (np.array(end) - np.array(start))
-            QTest.mouseMove(self.canvas, self.pixel(between))
-            QTest.qWait(20)
-        QTest.mouseRelease(self.canvas, Qt.MouseButton.LeftButton, pos=self.pixel(end))
+        self.drag_along([tuple(start + share * np.subtract(end, start)) for share in (0, 0.3, 0.6, 1)])
+
+    def drag_along(self, points: Sequence[Position], button: Qt.MouseButton = Qt.MouseButton.LeftButton) -> None:
+        """Press a button at the first point, move through all others and release it at the last one."""
+        self.move(points[0])
+        QTest.mousePress(self.canvas, button, pos=self.pixel(points[0]))
+        for point in points[1:]:
+            self.move(point)
+        QTest.mouseRelease(self.canvas, button, pos=self.pixel(points[-1]))
         self.wait()
 
     def key(self, key: Qt.Key, modifier: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier) -> None:
         """Press and release a key on the canvas."""
         QTest.keyClick(self.canvas, key, modifier)
-        QTest.qWait(20)
         self.wait()
 
     def wait(self) -> None:
         """Wait until every prompt is answered and everything accepted is written."""
+        flush()
         controller = self.controller
-        self.qtbot.waitUntil(
-            lambda: not controller.session.is_busy and not controller.session.is_writing, timeout=ANSWER_WITHIN
-        )
+        self.wait_until(lambda: not controller.session.is_busy and not controller.session.is_writing)
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Let Qt work until a condition holds.
+
+        Parameters
+        ----------
+        condition
+            Called again and again, in the GUI thread.
+
+        Raises
+        ------
+        pytestqt.exceptions.TimeoutError
+            It does not hold within `TIMEOUT`.
+        """
+        self.qtbot.waitUntil(condition, timeout=ANSWER_WITHIN)
+
+    def _is_cursor_at(self, point: Position) -> bool:
+        image, displayed = self.controller.session.image, list(self.viewer.dims.displayed)
+        if image is None:
+            return True
+        away = np.subtract(self.viewer.cursor.position, image.data_to_world(point))[displayed]
+        return bool((np.abs(away) * self.viewer.scene.camera.zoom).max() < 0.75)  # A pixel is rounded by up to 0.5.
 
     def _point_count(self) -> int:
         points = self.controller.prompts.points

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from tests.plugin.conftest import HeldRunner
 
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
 from napari_sam.plugin.layers.preview import overview
+from napari_sam.testing import HeldRunner
 
 COIN, NEIGHBOUR, THIRD = (51, 155), (56, 99), (125, 102)
 

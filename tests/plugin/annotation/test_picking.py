@@ -7,11 +7,11 @@ import pytest
 import zarr
 from napari.components import ViewerModel
 from napari.layers import Labels
-from tests.plugin.conftest import HeldRunner
 
 from napari_sam.core.geometry import Plane
 from napari_sam.plugin.annotation import picking as refine
 from napari_sam.plugin.objects.files import use_label_file
+from napari_sam.testing import HeldRunner
 from napari_sam.testing.plugin import propose
 
 COIN, OTHER = (51, 155), (125, 102)

@@ -14,7 +14,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.plugin.annotation.stateful.machine import COUNTS, Annotating
 from tests.plugin.annotation.stateful.site import KINDS
 
-from napari_sam.labels import multiscales
+from napari_sam.labels.storage import multiscales
 
 STEPS = 56
 WANTED = int(os.environ.get("NAPARI_SAM_STEPS", "0"))

@@ -7,10 +7,10 @@ import pytest
 from napari.components import ViewerModel
 from tests.plugin.annotating import disc, image_of, labels_of, propose
 from tests.plugin.annotating import make_controller as make_writer
-from tests.plugin.conftest import HeldRunner
 
 from napari_sam.core.geometry import Plane
 from napari_sam.journal.journal import open_journal
+from napari_sam.testing import HeldRunner
 
 PLANE = Plane((1, 2), (0, 0, 0))
 

@@ -8,7 +8,8 @@ from napari.components import ViewerModel
 from qtpy.QtCore import QEvent, QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
-from tests.plugin.conftest import HeldRunner, NowRunner
+
+from napari_sam.testing import HeldRunner, ImmediateRunner
 
 COIN, NEIGHBOUR, DARK = (51, 155), (56, 99), (10, 10)
 
@@ -52,17 +53,17 @@ def working(coins, make_controller):
     viewer = ViewerModel()
     viewer.add_image(coins, name="coins")
     viewer.scene.camera.zoom = 2
-    runner = NowRunner()
+    runner = ImmediateRunner()
     controller = make_controller(viewer, runner)
     controller.session.set_image(viewer.layers["coins"])
     controller.prefetcher.rested()
-    runner.work_off()
+    runner.run_idle()
     return controller, runner
 
 
 def hover(controller, runner, point):
     controller.hover.move_to(point)
-    runner.work_off()
+    runner.run_idle()
 
 
 def test_the_mask_under_the_cursor_is_shown_and_nothing_is_encoded_for_it(working, coin_labels, monkeypatch):
@@ -117,7 +118,7 @@ def test_a_click_elsewhere_is_answered_anew(working, monkeypatch):
 
 def test_where_nothing_is_encoded_nothing_is_shown(coins, make_controller, monkeypatch):
     viewer = ViewerModel()
-    runner = NowRunner()
+    runner = ImmediateRunner()
     controller = make_controller(viewer, runner)
     controller.session.set_image(viewer.add_image(coins))
     count = Counting(controller.jobs.segmenter, monkeypatch)
@@ -130,7 +131,7 @@ def test_where_nothing_is_encoded_nothing_is_shown(coins, make_controller, monke
 
 def test_a_mouse_that_rests_has_its_preview_as_soon_as_its_place_is_encoded(coins, coin_labels, make_controller):
     viewer = ViewerModel()
-    runner = NowRunner()
+    runner = ImmediateRunner()
     controller = make_controller(viewer, runner)
     controller.session.set_image(viewer.add_image(coins))
     controller.prefetcher.enabled = False
@@ -139,7 +140,7 @@ def test_a_mouse_that_rests_has_its_preview_as_soon_as_its_place_is_encoded(coin
     assert controller.hover.shown is None
     controller.prefetcher.enabled = True
     controller.prefetcher.rested()
-    runner.work_off()
+    runner.run_idle()
     assert iou(shown(controller.preview.layers.current, coin_labels.shape), coin_labels == coin_labels[COIN]) > 0.85
 
 
@@ -147,7 +148,7 @@ def test_only_the_newest_place_is_looked_at(working, monkeypatch):
     controller, runner = working
     for point in (DARK, (20, 20), (30, 140), COIN):
         controller.hover.move_to(point)
-    runner.work_off(most=1)
+    runner.run_idle(limit=1)
     assert controller.hover.shown.best.box.contains_point(*COIN)
 
 
@@ -181,11 +182,11 @@ def test_the_preview_has_its_place_only_before_the_first_prompt_of_an_object(wor
 
 def test_an_answer_that_comes_after_the_mouse_has_left_is_dropped(coins, make_controller):
     viewer = ViewerModel()
-    runner = NowRunner()
+    runner = ImmediateRunner()
     controller = make_controller(viewer, runner)
     controller.session.set_image(viewer.add_image(coins))
     controller.prefetcher.rested()
-    runner.work_off()
+    runner.run_idle()
     controller.hover.move_to(COIN)
     work = runner.idle()
     controller.hover.leave()
@@ -228,11 +229,11 @@ def test_it_lies_in_its_place_on_any_plane(make_controller, coins, order):
     image = viewer.add_image(np.moveaxis(volume, (0, 1, 2), order), contrast_limits=(0, 255), rgb=False)
     viewer.dims.order = order
     viewer.dims.set_point(order[0], 1)
-    runner = NowRunner()
+    runner = ImmediateRunner()
     controller = make_controller(viewer, runner)
     controller.session.set_image(image)
     controller.prefetcher.rested()
-    runner.work_off()
+    runner.run_idle()
     for at in (COIN, NEIGHBOUR):
         point = np.empty(3)
         point[list(order)] = (1, *at)
@@ -249,8 +250,7 @@ def test_it_lies_in_its_place_on_any_plane(make_controller, coins, order):
 def test_twenty_coins_by_hover_click_and_c_in_a_real_window(screen, open_window, coins, coin_labels, told):
     window = open_window(coins, name="coins")
     window.viewer.scene.camera.zoom /= 1.5  # All of it is to be in view.
-    QTest.qWait(400)
-    window.qtbot.waitUntil(window.is_still, timeout=30_000)
+    window.wait_ready()
     places = [np.argwhere(coin_labels == label).mean(0) for label in range(1, coin_labels.max() + 1)]
     taken = 0
     for place in places[:20]:
@@ -268,7 +268,7 @@ def test_twenty_coins_by_hover_click_and_c_in_a_real_window(screen, open_window,
 
 def test_leaving_the_canvas_takes_the_preview_away(screen, open_window, coins):
     window = open_window(coins, name="coins")
-    window.qtbot.waitUntil(window.is_still, timeout=30_000)
+    window.wait_ready()
     window.hover(COIN)
     assert window.controller.preview.layers.current.visible
     QApplication.sendEvent(window.canvas, QEvent(QEvent.Type.Leave))

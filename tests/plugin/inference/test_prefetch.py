@@ -5,7 +5,6 @@ import pytest
 import zarr
 from napari.components import ViewerModel
 from napari.layers import Labels
-from tests.plugin.conftest import HeldRunner, NowRunner
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.tiles import TileGrid
@@ -20,6 +19,7 @@ from napari_sam.plugin.layers import labels as labels_layer
 from napari_sam.plugin.layers.coverage import coverage_of
 from napari_sam.plugin.objects.files import open_image, use_label_file
 from napari_sam.plugin.reader import get_reader
+from napari_sam.testing import HeldRunner, ImmediateRunner
 
 COIN, OTHER_COIN = (51, 155), (124, 205)
 
@@ -73,7 +73,7 @@ def viewer(coins):
 
 @pytest.fixture
 def working(viewer, make_controller):
-    runner = NowRunner()
+    runner = ImmediateRunner()
     controller = make_controller(viewer, runner)
     controller.session.set_image(viewer.layers["coins"])
     return controller, runner
@@ -83,7 +83,7 @@ def test_the_view_is_encoded_while_nothing_else_is_to_be_done_and_outlined(worki
     controller, runner = working
     viewer.scene.camera.zoom = 1
     controller.prefetcher.rested()
-    assert runner.work_off() >= 5
+    assert runner.run_idle() >= 5
     encoder = controller.jobs.segmenter.encoder
     coverage = controller.prefetcher.coverage
     assert coverage in viewer.layers
@@ -94,24 +94,24 @@ def test_the_view_is_encoded_while_nothing_else_is_to_be_done_and_outlined(worki
     low, high = coverage.data_to_world((0.5, 0.5)), coverage.data_to_world(np.array(coverage.data.shape) - 1.5)
     np.testing.assert_allclose(low, -0.5, atol=0.01)
     np.testing.assert_allclose(high, np.array(encoder.volume.shape) - 0.5, atol=33)
-    assert runner.work_off() == 0
+    assert runner.run_idle() == 0
 
 
 def test_a_view_that_moves_on_drops_what_was_planned(working):
     controller, runner = working
     controller.prefetcher.rested()
-    assert runner.work_off(most=1) == 1
+    assert runner.run_idle(limit=1) == 1
     controller.prefetcher.moved()
-    assert runner.work_off() == 0
+    assert runner.run_idle() == 0
     controller.prefetcher.enabled = False
     controller.prefetcher.rested()
-    assert runner.work_off() == 0
+    assert runner.run_idle() == 0
 
 
 def test_the_outline_can_be_deleted_or_switched_off_for_good(working, viewer):
     controller, runner = working
     controller.prefetcher.rested()
-    runner.work_off()
+    runner.run_idle()
     viewer.layers.remove(controller.prefetcher.coverage)
     controller.prefetcher.rested()
     assert controller.prefetcher.coverage is None
@@ -125,13 +125,13 @@ def test_a_plane_is_encoded_into_the_store_with_progress_and_the_next_time_it_is
     seen = []
     controller.prefetcher.changed.connect(lambda: seen.append(controller.prefetcher.progress))
     controller.prefetcher.start("plane")
-    runner.work_off()
+    runner.run_idle()
     assert controller.prefetcher.progress is None
     assert "Encoded" in notes[-1]
     assert any(progress is not None and 0 < progress.done <= progress.total for progress in seen)
     assert EmbeddingStore(tmp_path / "store").count > 3
     controller.prefetcher.start("plane")
-    runner.work_off()
+    runner.run_idle()
     assert "Encoded 0 tiles" in notes[-1]
 
 
@@ -140,9 +140,9 @@ def test_a_cancelled_run_stops_and_keeps_what_it_did(working, tmp_path):
     controller.session.set_store(str(tmp_path / "store"))
     controller.prefetcher.moved()
     controller.prefetcher.start("plane")
-    runner.work_off(most=1)
+    runner.run_idle(limit=1)
     controller.prefetcher.cancel()
-    assert runner.work_off() == 0
+    assert runner.run_idle() == 0
     assert controller.prefetcher.progress is None
     assert EmbeddingStore(tmp_path / "store").count >= 1
 
@@ -160,7 +160,7 @@ def test_a_run_that_cannot_write_says_so_and_ends(working, tmp_path, notes, monk
     controller.session.set_store(str(tmp_path / "store"))
     monkeypatch.setattr(EmbeddingStore, "put", full)
     controller.prefetcher.start("view")
-    runner.work_off()
+    runner.run_idle()
     assert "make room" in notes[-1]
     assert controller.prefetcher.progress is None
 
@@ -175,7 +175,7 @@ def large(viewer, make_controller, monkeypatch, tmp_path):
     monkeypatch.setattr(own_layers, "label_folder", lambda: tmp_path / "labels")
 
     def make(runner=None):
-        controller = make_controller(viewer, runner or NowRunner())
+        controller = make_controller(viewer, runner or ImmediateRunner())
         controller.session.set_image(viewer.layers["coins"])
         return controller
 
@@ -511,10 +511,10 @@ def test_a_change_while_a_click_waits_does_not_lose_the_click(change, viewer, ma
 def test_the_outline_comes_back_after_a_look_in_three_dimensions(make_controller, coins):
     viewer = ViewerModel()
     image = viewer.add_image(np.stack([coins] * 3))
-    runner = NowRunner()
+    runner = ImmediateRunner()
     controller = make_controller(viewer, runner)
     controller.session.set_image(image)
-    runner.work_off()
+    runner.run_idle()
     viewer.dims.ndisplay = 3
     controller.prefetcher.rested()
     assert controller.prefetcher.coverage is None
@@ -528,11 +528,11 @@ def test_another_contrast_stops_a_bulk_run_and_says_so(working, viewer, tmp_path
     controller, runner = working
     controller.session.set_store(str(tmp_path / "store"))
     controller.prefetcher.start("plane")
-    runner.work_off(most=1)
+    runner.run_idle(limit=1)
     viewer.layers["coins"].contrast_limits = (10, 200)
     assert controller.prefetcher.progress is None
     assert "start it again" in notes[-1]
-    runner.work_off()
+    runner.run_idle()
     assert all(place[0].index == (0, 0) for place in controller.jobs.segmenter.encoder._digests)
 
 

@@ -7,16 +7,16 @@ import threading
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from tests.plugin.conftest import HeldRunner, NowRunner
 
 from napari_sam.plugin.inference.contrast import FULL, PERCENTILES, set_limits
 from napari_sam.plugin.layers.factory import HOVER_OPACITY, PREVIEW_OPACITY
 from napari_sam.plugin.workers.runner import LatestRunner, Work
+from napari_sam.testing import TIMEOUT, HeldRunner, ImmediateRunner
 
 COIN, NEIGHBOUR = (51, 155), (56, 99)
 
 
-class StepRunner(NowRunner):
+class StepRunner(ImmediateRunner):
     """Runs what can wait when it is told to, and keeps requests until `release`."""
 
     def __init__(self):
@@ -28,7 +28,7 @@ class StepRunner(NowRunner):
 
     def release(self):
         while self.requests:
-            NowRunner.submit(self, *self.requests.pop(0))
+            ImmediateRunner.submit(self, *self.requests.pop(0))
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_click_while_tiles_are_encoding_keeps_no_mask_of_the_mouse(working):
     controller.prefetcher.rested()
     while controller.hover.shown is None:  # One tile more at a time, until the mouse has a preview.
         controller.hover.move_to(COIN)
-        assert runner.work_off(most=1)
+        assert runner.run_idle(limit=1)
     assert controller.prefetcher.is_encoding
     controller.prompts.points.add([COIN])
     assert controller.session.is_busy
@@ -72,9 +72,9 @@ def test_a_click_while_tiles_are_encoding_keeps_no_mask_of_the_mouse(working):
 def test_a_click_before_the_look_is_at_its_end_is_answered_anew(working, monkeypatch):
     controller, runner = working
     controller.prefetcher.rested()
-    runner.work_off()
+    runner.run_idle()
     controller.hover.move_to(COIN)
-    runner.work_off(most=1)
+    runner.run_idle(limit=1)
     assert controller.hover.shown is not None
     controller.prompts.points.add([COIN])
     assert controller.session.is_busy
@@ -86,9 +86,9 @@ def test_a_click_before_the_look_is_at_its_end_is_answered_anew(working, monkeyp
 def test_a_click_elsewhere_takes_the_mask_under_the_mouse_away_at_once(working):
     controller, runner = working
     controller.prefetcher.rested()
-    runner.work_off()
+    runner.run_idle()
     controller.hover.move_to(COIN)
-    runner.work_off()
+    runner.run_idle()
     assert controller.preview.layers.current.visible
     controller.prompts.points.add([NEIGHBOUR])
     assert controller.session.is_busy
@@ -147,12 +147,12 @@ def test_work_that_was_left_is_continued_without_a_model(coins, make_controller,
 
 def test_jobs_without_a_model_run_beside_one_that_waits_for_it(qtbot):
     runner, gate, order = LatestRunner(), threading.Event(), []
-    runner.submit(lambda _: gate.wait(60), lambda _: order.append("model"), order.append, order.append)
+    runner.submit(lambda _: gate.wait(TIMEOUT), lambda _: order.append("model"), order.append, order.append)
     runner.submit_apart(Work(lambda _: "first", order.append, order.append))
     runner.submit_apart(Work(lambda _: "second", order.append, order.append))
-    qtbot.waitUntil(lambda: order == ["first", "second"], timeout=60_000)
+    qtbot.waitUntil(lambda: order == ["first", "second"])
     gate.set()
-    qtbot.waitUntil(lambda: order[-1] == "model", timeout=60_000)
+    qtbot.waitUntil(lambda: order[-1] == "model")
     runner.close()
 
 

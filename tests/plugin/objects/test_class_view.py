@@ -10,13 +10,13 @@ from napari.components import ViewerModel
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 from qtpy.QtWidgets import QColorDialog, QInputDialog
-from tests.plugin.conftest import HeldRunner
 
 from napari_sam.journal.semantic import ClassMap
 from napari_sam.plugin.layers.factory import CLASSES, is_display
 from napari_sam.plugin.objects import class_view
 from napari_sam.plugin.objects.class_view import CYCLE, GRAY, ClassLevel
 from napari_sam.plugin.objects.files import use_label_file
+from napari_sam.testing import HeldRunner
 
 COIN, NEIGHBOUR, THIRD = (51, 155), (56, 99), (125, 102)
 RED, BLUE = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)

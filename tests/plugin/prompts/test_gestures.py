@@ -8,6 +8,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_sam.plugin.view.canvas_hint import HINT
+from napari_sam.testing.window import flush
 
 pytestmark = pytest.mark.usefixtures("screen")
 
@@ -24,7 +25,7 @@ def iou(a, b):
 def window(open_window, coins, told):
     window = open_window(coins, name="coins")
     window.viewer.scene.camera.zoom /= 1.5
-    QTest.qWait(50)
+    flush()
     yield window
     assert told == []
 
@@ -57,11 +58,10 @@ def test_a_drag_with_the_right_button_zooms_and_makes_no_point(window):
     QTest.mousePress(window.canvas, RIGHT, pos=start)
     for step in range(1, 6):
         QTest.mouseMove(window.canvas, start + QPoint(0, 12 * step))
-        QTest.qWait(20)
+    window.wait_until(lambda: window.viewer.scene.camera.zoom != zoom)
     QTest.mouseRelease(window.canvas, RIGHT, pos=start + QPoint(0, 60))
-    QTest.qWait(50)
+    window.wait()
     assert signs(window) == [1]
-    assert window.viewer.scene.camera.zoom != zoom
 
 
 def test_control_click_takes_up_an_object_of_the_output_and_accept_replaces_it(window, coin_labels):
@@ -167,7 +167,7 @@ def test_the_canvas_hints_says_what_a_click_means_and_gives_the_users_text_back(
     window.widget.prompts.tools["points"].click()
     assert overlay.text != "mine"
     window.viewer.window.remove_dock_widget(window.widget)
-    QTest.qWait(50)
+    flush()
     assert (overlay.visible, overlay.text) == (True, "mine")
 
 

@@ -6,14 +6,14 @@ import threading
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, Qt
-from qtpy.QtTest import QTest
+from qtpy.QtCore import QPoint, Qt, QThreadPool
 from qtpy.QtWidgets import QScrollArea
-from tests.plugin.window import ANSWER_WITHIN, Window
 
 from napari_sam.plugin.objects.files import open_image
 from napari_sam.plugin.widgets.dock import CHECKPOINT
 from napari_sam.plugin.workers.runner import LatestRunner
+from napari_sam.testing import TIMEOUT
+from napari_sam.testing.window import Window, flush
 
 pytestmark = pytest.mark.usefixtures("screen")
 
@@ -88,7 +88,7 @@ def test_the_picture_shows_the_image_the_mask_and_the_widget(open_window, coins)
     before = window.viewer.screenshot(canvas_only=True, flash=False)
     assert before[..., :3].std() > 10
     window.click(COIN)
-    QTest.qWait(200)
+    flush()
     after = window.viewer.screenshot(canvas_only=True, flash=False)
     spot = window.pixel((45, 150))
     red, _, blue = after[spot.y(), spot.x(), :3].astype(int)
@@ -176,10 +176,11 @@ def test_closing_in_mid_work_leaves_nothing_behind(open_window, coins, how):
         viewer.close()
         return
     viewer.window.remove_dock_widget(widget)
-    QTest.qWait(100)
+    flush()
     viewer.add_image(coins, name="after")
     viewer.layers.remove("coins")
-    QTest.qWait(500)
+    assert QThreadPool.globalInstance().waitForDone(1000 * TIMEOUT)
+    flush()
     assert "SAM preview" not in viewer.layers
 
 
@@ -203,7 +204,7 @@ def test_the_runner_works_elsewhere_and_skips_all_but_the_newest(qtbot):
         def run(report):
             threads.append(threading.current_thread())
             report(f"job {value}")
-            gate.wait(5)
+            gate.wait(TIMEOUT)
             if value == 3:
                 raise ValueError(value)
             return value
@@ -242,7 +243,7 @@ def test_what_was_chosen_last_is_what_the_next_widget_begins_with(open_window, c
 
 def test_a_deleted_outline_is_back_with_the_next_widget(open_window, coins):
     window = open_window(coins, name="coins")
-    window.qtbot.waitUntil(lambda: "SAM coverage" in window.viewer.layers, timeout=30_000)
+    window.qtbot.waitUntil(lambda: "SAM coverage" in window.viewer.layers)
     window.viewer.layers.remove("SAM coverage")
     assert not window.widget.large.coverage.isChecked()
     assert open_window(coins, name="coins").widget.large.coverage.isChecked()
@@ -269,8 +270,9 @@ def test_a_widget_opened_before_its_image_has_the_points_tool_in_hand(make_napar
     _, widget = viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
     viewer.open_sample("napari-sam", "coins")
     window = Window(qtbot, viewer, widget)
-    QTest.qWait(200)
-    assert widget.prompts.tools["points"].isChecked()
+    window.wait_until(widget.prompts.tools["points"].isChecked)
+    window.wait_until(viewer.window._qt_window.windowHandle().isExposed)
+    flush()
     window.click(COIN)
     assert window.controller.session.candidates is not None
 
@@ -280,10 +282,10 @@ def test_closing_the_dock_by_its_button_and_opening_it_again_leaves_one_of_every
     window.click(COIN)
     window.key(Qt.Key.Key_C)
     window.widget.parent().title.close_button.click()
-    QTest.qWait(100)
+    flush()
     assert [layer.name for layer in window.viewer.layers] == ["coins", "SAM labels"]
     _, again = window.viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
-    QTest.qWait(100)
+    flush()
     names = [layer.name for layer in window.viewer.layers if layer.name != "SAM coverage"]
     assert names == ["coins", "SAM labels", "SAM preview", "SAM points"]
     window.widget, window.controller = again, again.controller
@@ -293,7 +295,7 @@ def test_closing_the_dock_by_its_button_and_opening_it_again_leaves_one_of_every
 
 def test_long_layer_names_do_not_push_buttons_out_of_the_widget(open_window, coins):
     window = open_window(coins, name="a name that a microscope gives " * 4)
-    QTest.qWait(100)
+    flush()
     widget = window.widget
     for button in (
         *widget.prompts.candidates,
@@ -312,7 +314,7 @@ def test_nothing_is_cut_off_with_all_sections_unfolded(open_window, coins):
     widget = window.widget
     for section in (widget.model_section, widget.object_section, widget.cleaning_section, widget.large_section):
         section.expand(animate=False)
-    QTest.qWait(100)
+    flush()
     scroll = widget.findChild(QScrollArea)
     assert scroll.widget().minimumSizeHint().width() <= scroll.viewport().width()
     assert widget.width() < 350
@@ -353,14 +355,14 @@ def test_a_run_over_many_tiles_stands_in_the_activity_dock_and_is_cancelled_ther
     image = np.tile(np.arange(256, dtype=np.uint8), (4000, 16))
     window = open_window(image, name="large", contrast_limits=(0, 255))
     widget, ahead = window.widget, window.controller.prefetcher
-    window.qtbot.waitUntil(lambda: not window.controller.session.is_warming, timeout=ANSWER_WITHIN)
+    window.qtbot.waitUntil(lambda: not window.controller.session.is_warming)
     window.viewer.scene.camera.zoom *= 8
     widget.large.extents["plane"].click()
-    window.qtbot.waitUntil(lambda: ahead.progress is not None and ahead.progress.done > 0, timeout=ANSWER_WITHIN)
+    window.qtbot.waitUntil(lambda: ahead.progress is not None and ahead.progress.done > 0)
     (bar,) = [each for each in every._all_instances if each.desc.startswith("Encoding tiles")]
     assert bar.total == ahead.progress.total
     bar.cancel() if how == "in the dock" else widget.large.cancel.click()
-    window.qtbot.waitUntil(lambda: ahead.progress is None, timeout=ANSWER_WITHIN)
+    window.qtbot.waitUntil(lambda: ahead.progress is None)
     assert not [each for each in every._all_instances if each.desc.startswith("Encoding tiles")]
     assert not widget.large.cancel.isEnabled()
     assert told == []
@@ -443,6 +445,6 @@ def test_why_a_download_failed_stays_readable_in_the_panel(screen, open_window, 
     panel = window.widget.models
     window.widget.model.value = "vit_b"
     panel.button.click()
-    window.qtbot.waitUntil(lambda: panel.download.name is None and bool(warned), timeout=ANSWER_WITHIN)
+    window.qtbot.waitUntil(lambda: panel.download.name is None and bool(warned))
     assert "does not answer" in panel.text.text()
     assert "compact is used" in panel.text.text()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, QThreadPool
 
 from napari_sam.errors import ModelError
 from napari_sam.plugin.workers.downloads import Download
+from napari_sam.testing import TIMEOUT
+from napari_sam.testing.window import flush
 from napari_sam.weights.catalog import model_states
 from napari_sam.weights.registry import REGISTRY
 
@@ -139,9 +140,7 @@ def test_closing_in_mid_download_stops_it_and_tells_nobody(qtbot, server):
     assert isinstance(download, QObject)
     download.start("vit_b", 10)
     qtbot.waitUntil(lambda: server.asked == ["vit_b"])
-    before = threading.active_count()
     download.close()
-    time.sleep(0.2)
-    qtbot.wait(50)
+    assert QThreadPool.globalInstance().waitForDone(1000 * TIMEOUT)
+    flush()
     assert told == []
-    assert threading.active_count() <= before

@@ -131,7 +131,11 @@ class Database:
 
     def row(self, statement: str, *values: Any) -> Row | None:
         """Return the first row of a query, or None; errors as in `rows`."""
-        found = self.rows(f"{statement} LIMIT 1", *values)
+        return self.row_at(statement, 0, *values)
+
+    def row_at(self, statement: str, position: int, *values: Any) -> Row | None:
+        """Return the row of a query at a position, or None; errors as in `rows`."""
+        found = self.rows(f"{statement} LIMIT 1 OFFSET {int(position)}", *values)
         return found[0] if found else None
 
     @contextmanager

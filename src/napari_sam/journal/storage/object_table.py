@@ -168,7 +168,7 @@ class ObjectView(Sequence[LabelledObject]):
     @overload
     def __getitem__(self, at: slice) -> list[LabelledObject]: ...
     def __getitem__(self, at: int | slice) -> LabelledObject | list[LabelledObject]:
-        if isinstance(at, slice) and at.stop is not None and at.step in (None, 1) and min(at.start or 0, at.stop) >= 0:
+        if isinstance(at, slice) and self._class is not None and _is_plain(at):
             return self._from_begin(at.start or 0, max(at.stop - (at.start or 0), 0))  # Counts no class.
         count = len(self)
         if isinstance(at, slice):
@@ -229,7 +229,7 @@ class ObjectView(Sequence[LabelledObject]):
     def labels(self) -> NDArray[np.int64]:
         """Return all labels in this order, shape (n,)."""
         rows = self._database.rows(f"SELECT label FROM objects {self._where} {self._sorting()}", *self._values)  # noqa: S608
-        return np.array(rows, np.int64).reshape(-1)
+        return np.fromiter((label for (label,) in rows), np.int64, len(rows))
 
     def class_numbers(self) -> NDArray[np.int64]:
         """Return the label and the number of the class of all objects that have one, shape (n, 2), by label."""
@@ -255,9 +255,20 @@ class ObjectView(Sequence[LabelledObject]):
         from_end = count - start - length
         if from_end >= start:
             return self._from_begin(start, length)
-        rest = f"{self._sorting(is_reversed=True)} LIMIT {int(length)} OFFSET {int(from_end)}"
-        return self._table.page(self._where, self._values, rest)[::-1]
+        return self._from_begin(from_end, length, is_reversed=True)[::-1]
 
-    def _from_begin(self, start: int, length: int) -> list[LabelledObject]:
-        rest = f"{self._sorting()} LIMIT {int(length)} OFFSET {int(start)}"
-        return self._table.page(self._where, self._values, rest)
+    def _from_begin(self, start: int, length: int, *, is_reversed: bool = False) -> list[LabelledObject]:
+        sorting = self._sorting(is_reversed)
+        if self._order != "label" or self._class is not None or start < PAGE:
+            return self._table.page(self._where, self._values, f"{sorting} LIMIT {int(length)} OFFSET {int(start)}")
+        labels = f"SELECT label FROM objects INDEXED BY objects_by_label {sorting}"  # noqa: S608
+        first = self._database.row_at(labels, start)
+        if first is None:
+            return []
+        compare = "<=" if self._is_descending != is_reversed else ">="
+        return self._table.page(f"WHERE label {compare} ?", first, f"{sorting} LIMIT {int(length)}")
+
+
+def _is_plain(at: slice) -> bool:
+    """Return whether a slice needs no length to be understood."""
+    return at.stop is not None and at.step in (None, 1) and min(at.start or 0, at.stop) >= 0

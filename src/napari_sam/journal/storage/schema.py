@@ -27,6 +27,8 @@ SCHEMA = (
     "CREATE INDEX entries_by_state ON entries (state, n) WHERE state IS NOT NULL",
     "CREATE TABLE objects (label INTEGER PRIMARY KEY, class INTEGER, area INTEGER NOT NULL, iou REAL, place TEXT NOT "
     "NULL, changed TEXT NOT NULL, content TEXT NOT NULL, crc INTEGER NOT NULL)",
+    # Narrow, since a position in the table is found by counting.
+    "CREATE INDEX objects_by_label ON objects (label)",
     "CREATE INDEX objects_by_class ON objects (class, label) WHERE class IS NOT NULL",
     "CREATE TABLE classes (number INTEGER PRIMARY KEY, name TEXT NOT NULL, red REAL NOT NULL, green REAL NOT NULL, "
     "blue REAL NOT NULL)",

@@ -22,7 +22,7 @@ from napari_sam.labels.regions import check_whole, one_line
 if TYPE_CHECKING:
     import zarr
 
-    from napari_sam.labels.chunk_files import ZarrArray
+    from napari_sam.labels.storage.chunk_files import ZarrArray
 
 DEFAULT_AXES = {2: "yx", 3: "zyx", 4: "tzyx", 5: "tczyx"}
 COARSEST_SIDE = 512

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.labels.chunk_files import Staged, chunk_sides, read_file, stage_file, zstd_level
 from napari_sam.labels.regions import Region, intersection, relative
+from napari_sam.labels.storage.chunk_files import Staged, chunk_sides, read_file, stage_file, zstd_level
 
 if TYPE_CHECKING:
-    from napari_sam.labels.chunk_files import ZarrArray
+    from napari_sam.labels.storage.chunk_files import ZarrArray
 
 BATCH_BYTES = 2**24
 

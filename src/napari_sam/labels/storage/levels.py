@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from napari_sam.errors import LabelsError
 from napari_sam.files.zarr_writes import no_write_goes_on
-from napari_sam.labels import chunks
-from napari_sam.labels.chunk_files import name_of, remove_all_leftovers, remove_leftovers
-from napari_sam.labels.chunks import ChunkWrite
-from napari_sam.labels.multiscales import like
 from napari_sam.labels.regions import Region, highest_in, intersection, one_line, relative
+from napari_sam.labels.storage import chunks
+from napari_sam.labels.storage.chunk_files import name_of, remove_all_leftovers, remove_leftovers
+from napari_sam.labels.storage.chunks import ChunkWrite
+from napari_sam.labels.storage.multiscales import like
 
 if TYPE_CHECKING:
     import zarr
 
-    from napari_sam.labels.chunk_files import ZarrArray
+    from napari_sam.labels.storage.chunk_files import ZarrArray
 
 
 class Levels:

@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_sam.arguments import numbers, path_argument, shape_of, shown
 from napari_sam.errors import LabelsError
-from napari_sam.labels.multiscales import Multiscale, make_label_image, open_label_image
+from napari_sam.labels.storage.multiscales import Multiscale, make_label_image, open_label_image
 
 
 def create_labels(

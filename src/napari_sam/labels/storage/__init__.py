@@ -1,0 +1,1 @@
+"""Label images as zarr on disk: chunks, levels and metadata."""
