@@ -474,7 +474,7 @@ class Annotating(RuleBasedStateMachine):
     def _reference_of(self, layer):
         """Return the reference of a layer, which may have just got a journal, or back what an earlier one holds."""
         kept = self.controller.journals.get(layer)
-        folder = None if kept is None else kept.journal.folder
+        folder = None if kept is None else kept.folder
         if layer not in self.outputs:
             earlier = self.references.get(folder)
             if earlier is not None:
@@ -760,7 +760,7 @@ class Annotating(RuleBasedStateMachine):
         if reference.done or reference.undone:
             kept = self.controller.objects.journal
             assert kept is not None
-            assert self.references[kept.journal.folder] is reference
+            assert self.references[kept.folder] is reference
 
     def _know(self, layer, reference):
         reference.forget_times()
