@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -34,6 +35,7 @@ from napari_sam.labels.pyramid import LabelPyramid
 
 SHAPE = (2, 10, 12)
 FOREIGN = 9
+KILLS = int(os.environ.get("NAPARI_SAM_KILLS", "10"))
 
 
 def block(top: int, left: int, bottom: int, right: int) -> Mask:
@@ -81,12 +83,22 @@ class Model:
 
     def __init__(self) -> None:
         self.labels = base_labels()
-        self.objects: dict[int, tuple[set[int], str | None]] = {}
+        self.objects: dict[int, tuple[set[int], int | None]] = {}
+        self.classes: dict[int, str] = {}
 
     def copy(self) -> Model:
         other = Model()
         other.labels, other.objects = self.labels.copy(), {k: (set(p), c) for k, (p, c) in self.objects.items()}
+        other.classes = dict(self.classes)
         return other
+
+    def class_of(self, name: str | None) -> int | None:
+        """The number of a class, made by its first use."""
+        if name is None:
+            return None
+        number = next((n for n, known in self.classes.items() if known == name), max(self.classes, default=0) + 1)
+        self.classes[number] = name
+        return number
 
     def accept(self, z: int, mask: Mask, label: int, overlap: str, name: str | None) -> bool:
         """Write pixel by pixel; False where nothing may be written."""
@@ -104,7 +116,7 @@ class Model:
                 written += 1
         if not written or (overlap == "empty" and others):
             return False
-        self.labels, self.objects[label] = labels, (planes | {z}, name or kind)
+        self.labels, self.objects[label] = labels, (planes | {z}, self.class_of(name) or kind)
         return True
 
     def delete(self, label: int) -> None:
@@ -152,8 +164,19 @@ class JournalMachine(RuleBasedStateMachine):
     def classify(self, data, name):
         label = data.draw(st.sampled_from(sorted(self.model.objects)))
         self.remember(self.model.copy())
-        self.model.objects[label] = (self.model.objects[label][0], name)
+        self.model.objects[label] = (self.model.objects[label][0], self.model.class_of(name))
         self.journal.classify(label, name)
+
+    @rule(name=st.sampled_from(["cell", "fold"]), renamed=st.sampled_from([None, "cell", "fold", "nucleus"]))
+    def define_class(self, name, renamed):
+        if renamed not in (None, name) and renamed in self.model.classes.values():
+            with pytest.raises(LabelsError, match="already"):
+                self.journal.define_class(name, renamed=renamed)
+            return
+        self.remember(self.model.copy())
+        number = self.model.class_of(name)
+        self.model.classes[number] = renamed or name
+        assert self.journal.define_class(name, (1, 0, 0), renamed=renamed).number == number
 
     @precondition(lambda self: self.model.objects)
     @rule(data=st.data())
@@ -182,6 +205,16 @@ class JournalMachine(RuleBasedStateMachine):
                 self.model = self.undone.pop()
 
     @rule()
+    def kill(self):
+        """Go on with the journal as it is on the disk while it is open."""
+        folder, killed = self.folder / "labels.journal", self.folder / "killed"
+        shutil.copytree(folder, killed)
+        self.journal.close()
+        shutil.rmtree(folder)
+        killed.rename(folder)
+        self.reopen()
+
+    @rule()
     def reopen(self):
         self.journal.close()
         array = opened_again(self.kind, self.journal.target.array, self.folder)
@@ -194,10 +227,11 @@ class JournalMachine(RuleBasedStateMachine):
         np.testing.assert_array_equal(contents(self.journal.target.array), self.model.labels)
         rows = {row.label: row for row in self.journal.objects}
         assert rows.keys() == self.model.objects.keys()
-        for label, (planes, name) in self.model.objects.items():
+        assert {kind.number: kind.name for kind in self.journal.classes} == self.model.classes
+        for label, (planes, number) in self.model.objects.items():
             row = rows[label]
             assert {part.plane.index[0] for part in row.parts} == planes
-            assert (row.label_class and row.label_class.name) == name
+            assert (row.label_class and row.label_class.name) == (number and self.model.classes[number])
             assert row.area == sum(int((self.model.labels[z] == label).sum()) for z in planes)
 
     def teardown(self):
@@ -545,7 +579,7 @@ def test_killed_at_random_moments_it_loses_nothing_that_was_accepted(tmp_path):
     LabelPyramid.create(tmp_path / "labels.ome.zarr", (2, 200, 200), chunks=(1, 64, 64))
     folder = tmp_path / "labels.ome.zarr.journal"
     moments = random.Random(0)
-    for run in range(10):
+    for run in range(KILLS):
         with subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path), str(run)], stdout=subprocess.PIPE, text=True
         ) as process:

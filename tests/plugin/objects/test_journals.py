@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from tests.journal.former import as_former
 from tests.plugin.annotating import SHAPE, disc, image_of, labels_of, make_controller, propose
 from tifffile import imwrite
 
@@ -90,6 +91,27 @@ def test_undo_and_redo_have_no_end_and_last_over_a_restart(begin, notes):
     assert notes == []
     controller.undo.redo()
     assert "nothing to redo" in notes[-1]
+
+
+def test_a_journal_of_an_earlier_version_is_resumed_and_the_kept_file_is_named(begin, notes):
+    controller = begin()
+    for at in range(3):
+        accept(controller, disc(6 + at * 10, 8 + at * 10, 4))
+    labels, folder = labels_of(controller), controller.objects.journal.folder
+    controller.close()
+    log = as_former(folder)
+    raw = log.read_bytes()
+    controller = begin()
+    look(controller)
+    if controller.session.target is None:
+        assert controller.objects.offer.count == 3
+        controller.objects.resume()
+    np.testing.assert_array_equal(labels_of(controller), labels)
+    assert [row.label for row in controller.objects.rows] == [1, 2, 3]
+    assert f"the file of the earlier version is {log}." in notes.pop()
+    controller.undo.undo()
+    assert [row.label for row in controller.objects.rows] == [1, 2]
+    assert log.read_bytes() == raw
 
 
 def test_an_accept_without_continue_leaves_earlier_work_as_it_is_and_both_can_be_continued(made, notes):

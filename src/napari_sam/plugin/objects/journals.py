@@ -162,8 +162,13 @@ class Journals:
         self._open[layer] = open_journal
         if open_journal.folder is not None:
             layer.metadata[JOURNAL] = open_journal.folder
+        converted = open_journal.journal.converted_from
         if open_journal.journal.trouble:
             self._notify(open_journal.journal.trouble)
+        elif converted is not None:
+            self._notify(
+                f"The journal of {layer.name!r} was converted; the file of the earlier version is {converted}."
+            )
         self._changed(layer, None)
 
     def is_left(self, layer: Labels, image: Image) -> bool:
