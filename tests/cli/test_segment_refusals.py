@@ -139,7 +139,7 @@ BAD_SEGMENT: dict[str, tuple[Callable[[Path], object] | None, Any, str]] = {
     ),
     "code in the model": (None, lambda folder: (*POINT, "--model", _pickle(folder, "model.pth")), "never executed"),
     "SAM as model": (None, lambda folder: (*POINT, "--model", _sam(folder)), "SAM"),
-    "image as model": (None, lambda folder: (*POINT, "--model", folder / "coins.tif"), "no checkpoint"),
+    "image as model": (None, lambda folder: (*POINT, "--model", folder / "coins.tif"), "not a checkpoint"),
     "unknown device": (None, (*POINT, "--device", "abacus"), "use one of auto"),
 }
 

@@ -164,9 +164,6 @@ class SamWidget(QWidget):
         image = Container(widgets=[self.image, self.compose, self.contrast]).native
         model = Container(widgets=[self.model, self.checkpoint, self.device]).native
         output = Container(widgets=[self.output, self.overlap]).native
-        content = QWidget()
-        column = QVBoxLayout(content)
-        column.setContentsMargins(4, 4, 4, 4)
         self.image_section = section(
             "Image", "The image to segment, and its contrast.", rows_of([image], [self.open_image, self.open_folder])
         )
@@ -183,6 +180,12 @@ class SamWidget(QWidget):
             "Clean-up", "Clean masks before they are written; the preview shows the result.", self.cleaning
         )
         self.large_section = section("Large data", "Encode ahead of your clicks, and store embeddings.", self.large)
+        self._stack()
+
+    def _stack(self) -> None:
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.setContentsMargins(4, 4, 4, 4)
         earlier_work = rows_of([self.resume, self.start_over])
         for part in (
             self.image_section,
