@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 OLDEST := $(VENV)/oldest
 # The modules of tests that, together, use all of napari that the plugin uses.
-TOUCHING := $(addprefix tests/plugin/,test_contracts.py layers/test_adapters.py test_controller.py prompts/test_gestures.py)
+TOUCHING := $(addprefix tests/plugin/,test_contracts.py layers/test_adapters.py test_controller.py prompts/test_modifier_clicks.py)
 XVFB = $(shell command -v xvfb-run >/dev/null 2>&1 && echo 'xvfb-run -a -s "-screen 0 1920x1080x24"')
 
 # What Qt needs to open a window, and the virtual screen that tests and screenshots use.

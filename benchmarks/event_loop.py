@@ -27,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from large import CASES, COIN, build, middle
 
 from napari_sam.plugin.annotation import commits, editing, undo, view_follower
-from napari_sam.plugin.inference import hover, prefetch, requests
+from napari_sam.plugin.inference import hover_search as hover
+from napari_sam.plugin.inference import prefetch, requests
 from napari_sam.plugin.prompts import layers as prompt_layers
 from napari_sam.plugin.widgets import dock as widget
 from napari_sam.plugin.workers import runner as workers

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from event_loop import ENTRIES, Watch, wait
 
 from napari_sam.plugin import controller
-from napari_sam.plugin.inference import hover
+from napari_sam.plugin.inference import hover_search as hover
 
 ENTRIES[controller.Controller] = ("_on_tool",)
 ENTRIES[hover.Hover] = ("_on_move", "_on_canvas", "next_work", "_on_answer")

@@ -13,7 +13,7 @@ from typing import Any
 # Earlier module -> present modules, in which its names are looked up in this order.
 MODULES = {
     "napari_sam.encoding": ("napari_sam.embeddings.encoder",),
-    "napari_sam.export": ("napari_sam.exchange.label_images",),
+    "napari_sam.export": ("napari_sam.exchange.label_formats",),
     "napari_sam.geo": ("napari_sam.images.rasters.gdal", "napari_sam.images.axes.georeference"),
     "napari_sam.lazy": ("napari_sam.images.lazy.levels",),
     "napari_sam.models.weights": ("napari_sam.models.safe_load", "napari_sam.models.checkpoints"),

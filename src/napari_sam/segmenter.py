@@ -17,8 +17,8 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Provenance
 from napari_sam.core.predictor import checked_model
 from napari_sam.core.prompts import Prompts
-from napari_sam.embeddings.decoding import RoundDecoder
 from napari_sam.embeddings.encoder import EncodeProgress, TileEncoder, TileSweep
+from napari_sam.embeddings.round_decoder import RoundDecoder
 from napari_sam.embeddings.store import EmbeddingStore, checked_store
 from napari_sam.errors import ImageError, PromptError
 from napari_sam.images.opening import ArrayLike

@@ -19,7 +19,7 @@ from napari_sam import models
 from napari_sam.cli import app as cli
 from napari_sam.cli import models as cli_models
 from napari_sam.errors import OutputError
-from napari_sam.images.parts import parts_of
+from napari_sam.images.companion_files import parts_of
 from napari_sam.journal.journal import open_journal
 
 pytestmark = pytest.mark.usefixtures("one_predictor")

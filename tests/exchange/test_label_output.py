@@ -11,7 +11,7 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError, OutputError, PromptError
 from napari_sam.exchange import label_output
-from napari_sam.exchange.label_images import LABEL_SUFFIXES, LABEL_WRITERS, PYRAMID_SUFFIX
+from napari_sam.exchange.label_formats import LABEL_SUFFIXES, LABEL_WRITERS, PYRAMID_SUFFIX
 from napari_sam.exchange.label_output import LabelOutput
 from napari_sam.images.volume import Volume
 from napari_sam.journal.journal import open_journal

@@ -16,7 +16,7 @@ import zarr
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError, OutputError
-from napari_sam.exchange.label_images import write_labels
+from napari_sam.exchange.label_formats import write_labels
 from napari_sam.files.locks import SharedPlace
 from napari_sam.files.outputs import check_output, replacing
 from napari_sam.files.temporary import move_all, remove_leftovers, temporary_folder, unfinished

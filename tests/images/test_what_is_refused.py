@@ -14,7 +14,7 @@ import zarr
 
 from napari_sam.errors import ImageError
 from napari_sam.images import opening
-from napari_sam.images.files.outside import is_beside
+from napari_sam.images.files.external_references import is_beside
 from napari_sam.images.ome_zarr import zips
 from napari_sam.images.opening import open_image
 

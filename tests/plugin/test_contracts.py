@@ -23,11 +23,12 @@ from qtpy.QtWidgets import QApplication, QWidget
 import napari_sam.plugin
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.labels.edit import LabelEdit
-from napari_sam.plugin.inference import hover
+from napari_sam.plugin.inference import hover_search as hover
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers.labels import LayerLabels
-from napari_sam.plugin.prompts import gestures, keys
+from napari_sam.plugin.prompts import keys
+from napari_sam.plugin.prompts import modifier_clicks as gestures
 from napari_sam.plugin.view import canvas_hint, napari_private
 from napari_sam.plugin.view.napari_private import canvas_of
 from napari_sam.plugin.view.tab_key import TabKey

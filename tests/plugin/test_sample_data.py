@@ -10,7 +10,7 @@ from napari.components import ViewerModel
 from npe2 import PluginManager
 
 from napari_sam import Segmenter
-from napari_sam.plugin.inference.contrast import WINDOWS
+from napari_sam.plugin.inference.contrast_presets import WINDOWS
 
 SAMPLES = {
     "coins": [((303, 384), "uint8", (1, 1), "pixel")],

@@ -16,7 +16,7 @@ from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError, OutputError
 from napari_sam.journal.discovery import find_journal
 from napari_sam.journal.journal import open_journal
-from napari_sam.journal.semantic import ClassMap, update_semantic, write_semantic
+from napari_sam.journal.semantic_labels import ClassMap, update_semantic, write_semantic
 from napari_sam.labels.array import LabelArray
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.segmenter import Segmenter

@@ -28,7 +28,7 @@ from napari_sam.cli.console import BROKEN_PIPE_STATUS, say, show_error, show_tab
 from napari_sam.cli.options import DeviceOption
 from napari_sam.cli.segment import describe
 from napari_sam.errors import NapariSamError, OutputError
-from napari_sam.exchange.label_images import write_json
+from napari_sam.exchange.label_formats import write_json
 from napari_sam.exchange.label_output import LabelOutput
 from napari_sam.exchange.object_prompts import ObjectPrompts
 from napari_sam.files.paths import exists, read_text, shortened

@@ -14,7 +14,7 @@ from napari_sam.cli import models as cli_models
 from napari_sam.cli import options as opts
 from napari_sam.cli.console import console, one_line, progress_bar, say
 from napari_sam.errors import ImageError
-from napari_sam.exchange.label_images import write_json
+from napari_sam.exchange.label_formats import write_json
 from napari_sam.files.outputs import check_output
 from napari_sam.files.paths import check_apart
 from napari_sam.options import ModelOptions

@@ -12,7 +12,7 @@ from napari_sam.cli import options as opts
 from napari_sam.cli.console import say, warn
 from napari_sam.cli.models import check_sources, image_files, model_file, open_segmenter, tidy_store
 from napari_sam.errors import LabelsError, PromptError
-from napari_sam.exchange.label_images import write_json
+from napari_sam.exchange.label_formats import write_json
 from napari_sam.exchange.label_output import LabelOutput
 from napari_sam.files.outputs import check_output
 from napari_sam.files.paths import check_apart

@@ -104,7 +104,7 @@ def check_sources(image: str | None, model: str | None) -> None:
 
 def image_files(image: str | None) -> dict[str, str | Path | None]:
     """Return the image and all files that it consists of, by their names in messages, for `check_apart`."""
-    from napari_sam.images.parts import parts_of
+    from napari_sam.images.companion_files import parts_of
 
     path = local_path(image)
     parts = [] if path is None else parts_of(path)

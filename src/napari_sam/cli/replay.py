@@ -13,7 +13,7 @@ from napari_sam.cli import options as opts
 from napari_sam.cli.console import Failures, bar_over, say, warn
 from napari_sam.cli.models import check_sources, image_files, load, model_file, tidy_store
 from napari_sam.errors import ImageError, LabelsError, OutputError
-from napari_sam.exchange.label_images import LABEL_SUFFIXES, PYRAMID_SUFFIX
+from napari_sam.exchange.label_formats import LABEL_SUFFIXES, PYRAMID_SUFFIX
 from napari_sam.exchange.label_output import LabelOutput, labels_in_memory, write_label_image
 from napari_sam.files.outputs import check_output
 from napari_sam.files.paths import check_apart, check_input, exists
@@ -203,7 +203,7 @@ def _write_prompts(journal: Journal, path: Path, volume: Volume | None) -> None:
 def _write_semantic(journal: Journal, shape: tuple[int, ...], path: Path, volume: Volume | None) -> None:
     import numpy as np
 
-    from napari_sam.journal.semantic import ClassMap, write_semantic
+    from napari_sam.journal.semantic_labels import ClassMap, write_semantic
 
     target = labels_in_memory(shape)
     journal.restore(target)

@@ -13,7 +13,7 @@ from napari_sam.cli import options as opts
 from napari_sam.cli.console import Failures, bar_over, say, warn
 from napari_sam.cli.models import check_sources, image_files, model_file, open_segmenter, tidy_store
 from napari_sam.errors import OutputError, PromptError
-from napari_sam.exchange.label_images import write_json
+from napari_sam.exchange.label_formats import write_json
 from napari_sam.exchange.label_output import LabelOutput
 from napari_sam.exchange.object_prompts import ObjectPrompts
 from napari_sam.files.outputs import check_output

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.errors import LabelsError, NapariSamError, OutputError, PromptError
-from napari_sam.exchange.label_images import LABEL_SUFFIXES, PYRAMID_SUFFIX, as_label_dtype, write_labels
+from napari_sam.exchange.label_formats import LABEL_SUFFIXES, PYRAMID_SUFFIX, as_label_dtype, write_labels
 from napari_sam.exchange.label_writer import LabelWriter
 from napari_sam.files.outputs import check_output, replacing
 from napari_sam.files.paths import check_name, exists

@@ -9,8 +9,8 @@ import numpy as np
 
 from napari_sam.errors import ImageError, first_line
 from napari_sam.images.files.folders import explain_folder, is_zarr_folder
-from napari_sam.images.files.formats import is_tiff, known_format
 from napari_sam.images.files.local import existing
+from napari_sam.images.files.unsupported_formats import is_tiff, known_format
 from napari_sam.images.ome_zarr.reader import open_url, open_zarr
 from napari_sam.images.ome_zarr.zips import check_zip
 from napari_sam.images.pictures import open_picture

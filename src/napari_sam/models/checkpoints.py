@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from napari_sam.errors import ModelError
-from napari_sam.models.meta_device import without_values
-from napari_sam.models.nesting import State, WeightSet, joined, only_part, weight_sets
+from napari_sam.models.empty_networks import without_values
+from napari_sam.models.nested_checkpoints import State, WeightSet, joined, only_part, weight_sets
 
 _LOG = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from napari_sam.files.outputs import replacing
 from napari_sam.models.archives import check_safetensors, check_torch_file
 from napari_sam.models.base import MAX_HALF
 from napari_sam.models.checkpoints import weights_in
-from napari_sam.models.nesting import MAX_DEPTH, flattened
+from napari_sam.models.nested_checkpoints import MAX_DEPTH, flattened
 from napari_sam.weights.download import BEGINNINGS, sha256_of
 
 __all__ = ["load_weights", "save_weights", "sha256_of"]

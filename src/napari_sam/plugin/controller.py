@@ -14,8 +14,8 @@ from napari_sam.plugin.annotation.prompt_history import PromptHistory
 from napari_sam.plugin.annotation.undo import UndoStack
 from napari_sam.plugin.annotation.view_follower import ViewFollower
 from napari_sam.plugin.inference.encoder_view import EncoderView
-from napari_sam.plugin.inference.hover import Hover
 from napari_sam.plugin.inference.hover_preview import HoverPreview
+from napari_sam.plugin.inference.hover_search import Hover
 from napari_sam.plugin.inference.jobs import Jobs
 from napari_sam.plugin.inference.prefetch import Prefetcher
 from napari_sam.plugin.inference.requests import PredictionRequests

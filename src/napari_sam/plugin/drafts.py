@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from napari_sam.plugin.predictions import CleanedCandidates
+from napari_sam.plugin.request_types import CleanedCandidates
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import Mask
     from napari_sam.journal.entries import Provenance
     from napari_sam.plugin.layers.adapters import LayerPrompts
-    from napari_sam.plugin.predictions import PredictionRequest
+    from napari_sam.plugin.request_types import PredictionRequest
     from napari_sam.segmenter import Candidates
 
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from napari_sam.core.geometry import Plane
     from napari_sam.core.masks import Mask, Overlap
-    from napari_sam.plugin.predictions import PredictionRequest
     from napari_sam.plugin.prompts.layers import PromptLayers
+    from napari_sam.plugin.request_types import PredictionRequest
     from napari_sam.segmenter import Candidates
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_sam.plugin.inference.contrast import FULL, PERCENTILES, set_limits
+from napari_sam.plugin.inference.contrast_presets import FULL, PERCENTILES, set_limits
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from napari_sam import Segmenter
 from napari_sam.core.geometry import Plane
-from napari_sam.plugin.inference.hover import CursorPosition, HoverSearch
+from napari_sam.plugin.inference.hover_search import CursorPosition, HoverSearch
 
 LIMITS = (0, 255)
 

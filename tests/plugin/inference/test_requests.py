@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_sam.plugin.inference.contrast import FULL, PERCENTILES, set_limits
+from napari_sam.plugin.inference.contrast_presets import FULL, PERCENTILES, set_limits
 from napari_sam.plugin.layers.factory import HOVER_OPACITY, PREVIEW_OPACITY
 from napari_sam.plugin.workers.runner import LatestRunner, Work
 from napari_sam.testing import TIMEOUT, HeldRunner, ImmediateRunner

@@ -11,7 +11,7 @@ from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 from qtpy.QtWidgets import QColorDialog, QInputDialog
 
-from napari_sam.journal.semantic import ClassMap
+from napari_sam.journal.semantic_labels import ClassMap
 from napari_sam.plugin.layers.factory import CLASSES, is_display
 from napari_sam.plugin.objects import class_view
 from napari_sam.plugin.objects.class_view import CYCLE, GRAY, ClassLevel

@@ -11,7 +11,7 @@ from napari_sam.errors import ModelError
 from napari_sam.plugin.workers.downloads import Download
 from napari_sam.testing import TIMEOUT
 from napari_sam.testing.window import flush
-from napari_sam.weights.catalog import model_states
+from napari_sam.weights.availability import model_states
 from napari_sam.weights.registry import REGISTRY
 
 pytestmark = pytest.mark.usefixtures("screen")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from napari_sam.images.files.formats import DICOM, N5, known_format
+from napari_sam.images.files.unsupported_formats import DICOM, N5, known_format
 
 ZARR_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 MAX_ENTRIES = 2000

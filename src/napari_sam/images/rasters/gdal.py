@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from napari_sam.errors import ImageError, OutputError
 from napari_sam.files.outputs import replacing
 from napari_sam.images.axes.georeference import Georeference
-from napari_sam.images.files.outside import may_follow_outside
+from napari_sam.images.files.external_references import may_follow_outside
 from napari_sam.images.lazy.blocks import whole_key
 from napari_sam.images.rasters.array_formats import ends_in_colors, leading_axes
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.images.files.outside import check_raster
+from napari_sam.images.files.external_references import check_raster
 from napari_sam.images.lazy.recoloring import Recoloring, palette, transparent_gray
 from napari_sam.images.rasters.gdal import Raster, open_raster
 from napari_sam.images.source import ImageSource, checked

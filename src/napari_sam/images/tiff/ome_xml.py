@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_sam.errors import ImageError
-from napari_sam.images.files.outside import check_beside, parsed_text
+from napari_sam.images.files.external_references import check_beside, parsed_text
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

@@ -18,8 +18,8 @@ from numpy.typing import DTypeLike, NDArray
 from napari_sam.errors import ImageError
 from napari_sam.images.axes.names import known_letters
 from napari_sam.images.axes.units import in_one_unit, length_of, unit_name
-from napari_sam.images.files.formats import is_tiff
-from napari_sam.images.files.outside import MAX_XML_BYTES, check_raster
+from napari_sam.images.files.external_references import MAX_XML_BYTES, check_raster
+from napari_sam.images.files.unsupported_formats import is_tiff
 from napari_sam.images.lazy.blocks import whole_key
 from napari_sam.images.lazy.levels import Stacked, dtype_of
 from napari_sam.images.lazy.orientation import exchanges_axes, upright

@@ -14,8 +14,8 @@ from napari_sam.core.prompts import TilePrompts
 from napari_sam.models.base import TilePredictor, pack, split_tiles, strided_shapes, unpack
 from napari_sam.models.compact.network import Compact
 from napari_sam.models.compact.prompt_encoder import NOT_A_POINT
-from napari_sam.models.compact.recorded import Recorded
-from napari_sam.models.nesting import State
+from napari_sam.models.compact.recorded_module import Recorded
+from napari_sam.models.nested_checkpoints import State
 from napari_sam.models.prompt_tokens import prompt_tokens
 
 PIXEL_MEAN, PIXEL_STD = 0.45, 0.25

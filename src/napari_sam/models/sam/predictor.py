@@ -13,8 +13,8 @@ from torch import Tensor
 from napari_sam.core.predictor import Decoded, Embedding
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.models.base import TilePredictor, split_tiles, strided_shapes
-from napari_sam.models.meta_device import without_values
-from napari_sam.models.nesting import State
+from napari_sam.models.empty_networks import without_values
+from napari_sam.models.nested_checkpoints import State
 from napari_sam.models.prompt_tokens import prompt_tokens
 from napari_sam.models.sam.hq import MaskDecoderHQ
 from napari_sam.models.sam.image_encoder import ImageEncoderViT

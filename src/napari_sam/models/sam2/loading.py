@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from napari_sam.errors import ModelError, first_line
-from napari_sam.models.meta_device import is_initialization
+from napari_sam.models.empty_networks import is_initialization
 
 
 def filled(make: Callable[[], Any], state: Mapping[str, Tensor], name: str) -> Any:

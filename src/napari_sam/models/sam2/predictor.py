@@ -14,7 +14,7 @@ from torch import Tensor
 from napari_sam.core.predictor import Decoded, Embedding
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.models.base import TilePredictor, split_tiles, strided_shapes
-from napari_sam.models.nesting import State
+from napari_sam.models.nested_checkpoints import State
 from napari_sam.models.sam2.configs import SIDE, SIZES, network_of
 from napari_sam.models.sam2.decoding import NoPositions, PromptDecoder
 from napari_sam.models.sam2.keys import for_images

@@ -15,7 +15,7 @@ from napari_sam.core.predictor import Decoded, Embedding, Found
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError
 from napari_sam.models.base import TilePredictor, split_tiles
-from napari_sam.models.nesting import State
+from napari_sam.models.nested_checkpoints import State
 from napari_sam.models.sam2.decoding import PromptDecoder, resized
 from napari_sam.models.sam3.networks import SIDE, networks
 from napari_sam.models.sam3.text import vocabulary_of, words

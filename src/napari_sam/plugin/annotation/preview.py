@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_sam.plugin.drafts import Draft
-    from napari_sam.plugin.inference.hover import Hover
     from napari_sam.plugin.inference.hover_preview import HoverPreview
+    from napari_sam.plugin.inference.hover_search import Hover
     from napari_sam.plugin.layers.preview import PreviewLayers
     from napari_sam.plugin.session import Session
 

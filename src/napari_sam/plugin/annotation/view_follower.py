@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from napari_sam.plugin.annotation.preview import DraftPreview
     from napari_sam.plugin.inference.encoder_view import EncoderView
-    from napari_sam.plugin.inference.hover import Hover
+    from napari_sam.plugin.inference.hover_search import Hover
     from napari_sam.plugin.inference.prefetch import Prefetcher
     from napari_sam.plugin.inference.requests import PredictionRequests
     from napari_sam.plugin.session import Session

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_sam.plugin.layers import adapters
-from napari_sam.plugin.predictions import is_small
+from napari_sam.plugin.request_types import is_small
 
 if TYPE_CHECKING:
     from napari.layers import Image

@@ -11,7 +11,7 @@ from napari_sam.core.geometry import Plane
 from napari_sam.embeddings.encoder import default_store
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import labels as labels_layer
-from napari_sam.plugin.predictions import CleanedCandidates, Prediction, PredictionRequest
+from napari_sam.plugin.request_types import CleanedCandidates, Prediction, PredictionRequest
 from napari_sam.segmenter import Segmenter
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from napari_sam.core.masks import Mask
 from napari_sam.errors import NapariSamError
 from napari_sam.journal.discovery import provenance
 from napari_sam.plugin.drafts import Draft
-from napari_sam.plugin.inference.hover import CursorPosition
+from napari_sam.plugin.inference.hover_search import CursorPosition
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers.adapters import LayerPrompts
-from napari_sam.plugin.predictions import CleanedCandidates, Prediction, PredictionRequest, is_small
+from napari_sam.plugin.request_types import CleanedCandidates, Prediction, PredictionRequest, is_small
 from napari_sam.plugin.workers.runner import collect_garbage_once
 from napari_sam.segmenter import Candidates
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_sam.core.cleaning import Cleaning
     from napari_sam.core.geometry import Plane
     from napari_sam.journal.entries import Provenance
-    from napari_sam.plugin.inference.hover import Hover
+    from napari_sam.plugin.inference.hover_search import Hover
     from napari_sam.plugin.inference.jobs import Jobs
     from napari_sam.plugin.inference.prefetch import Prefetcher
     from napari_sam.plugin.objects.label_layers import LabelLayers

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from napari_sam.errors import LabelsError
 from napari_sam.images.lazy.levels import LazyArray, dtype_of, lazy_levels
-from napari_sam.journal.semantic import ClassMap, write_semantic
+from napari_sam.journal.semantic_labels import ClassMap, write_semantic
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers.labels import pyramid_of

@@ -12,7 +12,7 @@ from psygnal import Signal
 
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers.adapters import LABEL_FEATURE, OBJECT_FEATURE, numbers_of, signs_of
-from napari_sam.plugin.prompts.gestures import Gestures
+from napari_sam.plugin.prompts.modifier_clicks import Gestures
 from napari_sam.plugin.prompts.state import DrawnShape, PromptState
 from napari_sam.plugin.view import world
 

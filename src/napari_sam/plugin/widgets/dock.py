@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QScrollArea, QVBoxLayout, QWidget
 
 from napari_sam.core.masks import Overlap
 from napari_sam.plugin.controller import Controller
-from napari_sam.plugin.inference.contrast import PRESETS, set_limits
+from napari_sam.plugin.inference.contrast_presets import PRESETS, set_limits
 from napari_sam.plugin.objects.files import open_image, use_label_file
 from napari_sam.plugin.settings import load_settings, save_settings
 from napari_sam.plugin.view.tab_key import TabKey

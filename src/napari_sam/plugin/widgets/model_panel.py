@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_sam.errors import NapariSamError
 from napari_sam.plugin.workers.downloads import Download
-from napari_sam.weights.catalog import ModelState, model_states
+from napari_sam.weights.availability import ModelState, model_states
 
 
 class ModelPanel(QWidget):

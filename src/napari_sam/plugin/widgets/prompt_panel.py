@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_sam.plugin.annotation.editing import DraftEditor
     from napari_sam.plugin.annotation.undo import UndoStack
     from napari_sam.plugin.inference.encoder_view import EncoderView
-    from napari_sam.plugin.inference.hover import Hover
+    from napari_sam.plugin.inference.hover_search import Hover
     from napari_sam.plugin.objects.step_labels import StepLabel
     from napari_sam.plugin.prompts.keys import LayerKeys
     from napari_sam.plugin.session import Session

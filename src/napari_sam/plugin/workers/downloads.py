@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 from superqt.utils import FunctionWorker, create_worker
 
 from napari_sam.errors import NapariSamError
-from napari_sam.weights import catalog as model_list
+from napari_sam.weights import availability as model_list
 
 REPORT_SECONDS = 0.1
 

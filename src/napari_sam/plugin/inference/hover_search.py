@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
-    from napari_sam.embeddings.decoding import RoundDecoder
+    from napari_sam.embeddings.round_decoder import RoundDecoder
     from napari_sam.plugin.inference.jobs import Jobs
     from napari_sam.plugin.workers.runner import Runner
     from napari_sam.segmenter import Segmenter

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from napari_sam.images.files.formats import is_tiff
-from napari_sam.images.files.outside import parsed_text, sources_of
+from napari_sam.images.files.external_references import parsed_text, sources_of
+from napari_sam.images.files.unsupported_formats import is_tiff
 from napari_sam.images.tiff.ome_xml import metadata_file
 
 

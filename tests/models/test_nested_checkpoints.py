@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from napari_sam.errors import ModelError
 from napari_sam.models.checkpoints import _network, detect_architecture
 from napari_sam.models.compact import Compact
-from napari_sam.models.nesting import flattened, weight_sets
+from napari_sam.models.nested_checkpoints import flattened, weight_sets
 from napari_sam.models.safe_load import load_weights
 
 State = dict[str, torch.Tensor]

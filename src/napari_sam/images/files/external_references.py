@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_sam.errors import ImageError
-from napari_sam.images.files.formats import head_of
 from napari_sam.images.files.local import check_sidecars, existing
+from napari_sam.images.files.unsupported_formats import head_of
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

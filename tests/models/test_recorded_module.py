@@ -9,8 +9,8 @@ from torch import nn
 from napari_sam.core.geometry import Box
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.models import load_predictor
-from napari_sam.models.compact import recorded
-from napari_sam.models.compact.recorded import MOST, OFTEN, Recorded
+from napari_sam.models.compact import recorded_module as recorded
+from napari_sam.models.compact.recorded_module import MOST, OFTEN, Recorded
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,7 +14,7 @@ import tifffile
 import zarr
 
 from napari_sam.errors import OutputError
-from napari_sam.exchange.label_images import LABEL_SUFFIXES, as_label_dtype, write_json, write_labels
+from napari_sam.exchange.label_formats import LABEL_SUFFIXES, as_label_dtype, write_json, write_labels
 from napari_sam.files.outputs import check_output
 
 LABELS = np.arange(600 * 700, dtype=np.uint32).reshape(600, 700)
