@@ -123,7 +123,8 @@ def modules() -> str:
     texts = []
     for folder in [root, *sorted(path for path in root.rglob("*") if (path / "__init__.py").exists())]:
         name = folder.relative_to(root).as_posix()
-        about = "" if folder == root else f"{_first_sentence(folder / '__init__.py')}\n\n"
+        # One sentence a line, as on all pages.
+        about = "" if folder == root else f"{_first_sentence(folder / '__init__.py')}\n\n".replace(". ", ".\n")
         rows = [
             [f"`{path.name}`", _first_sentence(path)]
             for path in sorted(folder.glob("*.py"))
