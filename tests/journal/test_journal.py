@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import zlib
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -426,6 +426,45 @@ def test_what_the_journals_disk_refuses_is_not_in_the_labels(folder, durable):
     with Journal(folder, LabelArray(target.array.copy())) as journal:
         assert len(journal.objects) == 2
         assert np.array_equal(journal.target.array, target.array)
+
+
+class Filling(LabelArray):
+    """Labels after whose next write the disk of the journal is full."""
+
+    def __init__(self, array):
+        super().__init__(array)
+        self.full = ExitStack()
+        self.path = None
+
+    def apply(self, edit):
+        super().apply(edit)
+        if self.path is not None:
+            self.full.enter_context(full_disk(self.path))
+            self.path = None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits are of POSIX")
+@pytest.mark.parametrize("what", ["accept", "delete", "undo"])
+def test_an_operation_whose_disk_is_full_after_the_labels_changed_is_taken_back(folder, what):
+    target = Filling(base_labels())
+    with Journal(folder, target) as journal:
+        label = journal.accept(Plane.of(SHAPE, 0), block(0, 0, 2, 2)).label
+        known, before = state_of(journal), target.array.copy()
+        target.path = log_of(folder / NAME)
+        acts = {
+            "accept": lambda: journal.accept(Plane.of(SHAPE, 0), block(6, 6, 9, 9)),
+            "delete": lambda: journal.delete(label),
+            "undo": journal.undo,
+        }
+        with target.full, pytest.raises(OutputError, match="cannot be written"):
+            acts[what]()
+        assert state_of(journal) == known
+        assert np.array_equal(target.array, before)
+        assert journal.accept(Plane.of(SHAPE, 1), block(6, 6, 8, 8)).number == 2
+        known, before = state_of(journal), target.array.copy()
+    with Journal(folder, LabelArray(before.copy())) as journal:
+        assert state_of(journal) == known
+        assert np.array_equal(journal.target.array, before)
 
 
 class Killed(LabelArray):

@@ -67,6 +67,11 @@ class Database:
     about
         What a database in memory says of the image.
 
+    Attributes
+    ----------
+    lock
+        Held by one thread at a time, during a query or a transaction.
+
     Raises
     ------
     LabelsError
@@ -79,7 +84,7 @@ class Database:
         self, path: Path | None, *, read_only: bool = False, durable: bool = True, about: Content | None = None
     ) -> None:
         self.path, self.read_only, self.durable = path, read_only, durable
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._process = os.getpid()
         self._has_log = False
         self._is_synced: bool | None = None
@@ -113,7 +118,7 @@ class Database:
         LabelsError
             The database is damaged, or its disk cannot be read.
         """
-        with self._lock:
+        with self.lock:
             connection = self._readable()
             if connection is None:
                 return self._read_anew().rows(statement, *values)
@@ -153,7 +158,7 @@ class Database:
         OutputError
             The disk is full or refuses; the database is as it was.
         """
-        with self._lock:
+        with self.lock:
             connection = self._writable()
             try:
                 # In a rollback journal every transaction has to wait, or a power cut may damage the file.
@@ -194,7 +199,7 @@ class Database:
 
     def copy_into(self, connection: sqlite3.Connection) -> None:
         """Copy all of the database into an empty one."""
-        with self._lock:
+        with self.lock:
             if self._connection is not None:
                 self._connection.backup(connection)
 
@@ -212,7 +217,7 @@ class Database:
 
     def close(self) -> None:
         """Move the log into the file and let go of it; what is read afterwards is read from the disk anew."""
-        with self._lock:
+        with self.lock:
             if self._connection is not None and self._process == os.getpid() and self._has_log:
                 # Where the disk is full the log stays, and is read when the journal is opened next.
                 with contextlib.suppress(sqlite3.Error):
@@ -356,7 +361,7 @@ _open_here: weakref.WeakSet[Database] = weakref.WeakSet()
 def _abandon_connections() -> None:
     """Keep a forked child from ever closing connections of its parent, which would move the log of the parent away."""
     for database in list(_open_here):
-        database._lock = threading.RLock()
+        database.lock = threading.RLock()
         if database._connection is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(database._connection))
 

@@ -83,21 +83,13 @@ class History:
     @property
     def state(self) -> State:
         """The state of the journal now."""
-        if self._state is not None:
-            return self._state
-        found = self.database.row("SELECT number, done, objects, pending FROM state")
-        try:
-            assert found is not None
-            number, done, objects, pending = found
-            numbers = tuple(int(n) for n in json.loads(pending))
-            state = State(int(number), int(done), int(objects), numbers)
-        except (AssertionError, ValueError, TypeError, RecursionError) as error:
-            raise damaged(self.database.name, "its state is not understood") from error
-        if min(state[:3]) < 0 or len(numbers) > MAX_PENDING:
-            raise damaged(self.database.name, "its state is not understood")
-        if not self.database.read_only and self.database.is_open:
-            self._state = state
-        return state
+        known = self._state
+        if known is None:
+            with self.database.lock:
+                known = self._read_state()
+                if not self.database.read_only and self.database.is_open:
+                    self._state = known
+        return known
 
     @property
     def entries(self) -> EntryView:
@@ -166,14 +158,15 @@ class History:
         change = Change() if is_turn else self._change(entry)
         self._intended = None if is_turn else (entry, change)
         back = "{}" if is_turn else change.back_text()
-        with self.database.transaction(synced=True) as connection:
-            row = (entry.number, None if is_turn else DONE, content, crc, back)
-            connection.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", row)
-            pending = (*(n for n in state.pending if n < entry.number), entry.number)
-            connection.execute("UPDATE state SET pending = ?", (json.dumps(pending),))
-        self._state = state._replace(pending=pending)
-        self._parsed_entries.pop(entry.number, None)  # An intention that was dropped may have had the number.
-        self._remember(entry)
+        row = (entry.number, None if is_turn else DONE, content, crc, back)
+        pending = (*(n for n in state.pending if n < entry.number), entry.number)
+        with self.database.lock:
+            with self.database.transaction(synced=True) as connection:
+                connection.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", row)
+                connection.execute("UPDATE state SET pending = ?", (json.dumps(pending),))
+            self._state = state._replace(pending=pending)
+            self._parsed_entries.pop(entry.number, None)  # An intention that was dropped may have had the number.
+            self._remember(entry)
 
     def take(self, entry: Entry, *, is_written: bool = True) -> None:
         """Let the next entry take effect.
@@ -187,9 +180,10 @@ class History:
         """
         state = self.state
         self._check_next(entry, state)
-        with self.database.transaction() as connection:
-            after = self._apply(connection, entry, state, is_written)
-        self._state = after
+        with self.database.lock:
+            with self.database.transaction() as connection:
+                after = self._apply(connection, entry, state, is_written)
+            self._state = after
 
     def drop_intention(self) -> None:
         """Remove an entry that has not taken effect; where the disk refuses, the next entry replaces it."""
@@ -206,6 +200,19 @@ class History:
     def unfinished(self) -> list[Entry]:
         """Return the entries that may not be in the labels: mostly none, or the last one."""
         return [self.entry(number) for number in sorted(self.state.pending)]
+
+    def _read_state(self) -> State:
+        found = self.database.row("SELECT number, done, objects, pending FROM state")
+        try:
+            assert found is not None
+            number, done, objects, pending = found
+            numbers = tuple(int(n) for n in json.loads(pending))
+            state = State(int(number), int(done), int(objects), numbers)
+        except (AssertionError, ValueError, TypeError, RecursionError) as error:
+            raise damaged(self.database.name, "its state is not understood") from error
+        if min(state[:3]) < 0 or len(numbers) > MAX_PENDING:
+            raise damaged(self.database.name, "its state is not understood")
+        return state
 
     def _set_pending(self, connection: Any, pending: Sequence[int]) -> None:
         self._state = None  # Read anew, whether the transaction succeeds or not.
@@ -297,9 +304,10 @@ class History:
         return self.entry(found[0]) if found else None
 
     def _remember(self, entry: Entry) -> Entry:
-        if len(self._parsed_entries) >= MAX_REMEMBERED:
-            self._parsed_entries.pop(next(iter(self._parsed_entries)))
-        self._parsed_entries[entry.number] = entry
+        with self.database.lock:
+            if len(self._parsed_entries) >= MAX_REMEMBERED:
+                self._parsed_entries.pop(next(iter(self._parsed_entries)))
+            self._parsed_entries[entry.number] = entry
         return entry
 
     def _parsed(self, number: int, content: Any, crc: int) -> Entry:
