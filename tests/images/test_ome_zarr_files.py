@@ -304,7 +304,7 @@ def test_a_codec_that_is_not_known_is_named(tmp_path, grey, layout):
     else:
         metadata["codecs"][-1] = {"name": "homemade", "configuration": {}}
     path.write_text(json.dumps(metadata))
-    with pytest.raises(ImageError, match=r"compressed in a way that is not known.*homemade.*write it anew"):
+    with pytest.raises(ImageError, match=r"compressed in a way that is not known.*homemade.*write it again"):
         open_image(tmp_path / "image.zarr")
 
 

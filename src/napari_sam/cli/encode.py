@@ -99,7 +99,7 @@ def _chosen(segmenter: Segmenter, given: range | list[int] | dict[str, int] | No
 def _run(segmenter: Segmenter, planes: list[Plane], levels: range, where: tuple[float, ...] | None) -> None:
     from rich.progress import TextColumn
 
-    _ = segmenter.encoder.rendering  # What is wrong with the contrast is told before a bar is drawn.
+    _ = segmenter.encoder.rendering  # Errors of the contrast appear before a progress bar is drawn.
     now = None
     with progress_bar("{task.description}", TextColumn("{task.fields[rate]}")) as progress:
         task = progress.add_task("tiles", total=None, rate="")

@@ -168,7 +168,7 @@ def paste(region: NDArray[Any], mask: Mask, label: int, overlap: Overlap = "keep
     region
         Integer labels of `mask.box`, shape (rows, cols); changed in place.
     mask
-        What to write.
+        Mask to write.
     label
         The value to write.
     overlap

@@ -72,7 +72,7 @@ class TileSearch:
         all of a huge image asks for more than a single point should read: tiles of more than `MAX_PIXELS_PROBED` are
         not tried while there are others.
     may_decode
-        Says of a tile whether it may be decoded, for example because it is encoded already; all by default. Other tiles
+        Returns whether a tile may be decoded, for example because it is encoded already; all by default. Other tiles
         are left out of the search.
 
     Attributes
@@ -118,7 +118,7 @@ class TileSearch:
         return tuple(self._first)
 
     def next_step(self) -> SearchStep | None:
-        """Return what to decode next, or None at the end; the same again until it is told the answer."""
+        """Return the next step, or None at the end; the same step until `tell` is called with its answer."""
         while self._first:
             if self._is_allowed(self._first[0]):
                 return SearchStep(self._first[0], self._previous)
@@ -136,7 +136,7 @@ class TileSearch:
         step
             What `next_step` returned.
         answer
-            What the decoder made of it.
+            Answer of the decoder.
         """
         if step.previous is not self._previous:  # A refinement: it goes on from an answer of this search.
             self._refinements += 1

@@ -122,7 +122,7 @@ class RoundDecoder:
         Parameters
         ----------
         plane, tile
-            Where to decode.
+            Tile to decode on.
         prompts
             The prompts; of the points, those inside the tile count.
         previous

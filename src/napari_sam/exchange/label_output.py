@@ -158,8 +158,8 @@ class LabelOutput:
             )
         if not (wanted and self._options.overwrite):
             raise OutputError(
-                f"{folder.name} lies beside {self.path.name} and would not fit its new labels: move it away, or begin "
-                "it anew by --journal --overwrite."
+                f"{folder.name} lies beside {self.path.name} and would not fit its new labels: move it away, or "
+                "replace it by --journal --overwrite."
             )
         if not is_only_journal(folder):
             raise OutputError(

@@ -81,7 +81,7 @@ class PromptBuilder:
     Parameters
     ----------
     name
-        What the file calls it.
+        Name of the object in the file.
     """
 
     name: str
@@ -111,7 +111,7 @@ class PromptBuilder:
         self.box = box
 
     def set_plane(self, plane: tuple[int, ...] | None) -> None:
-        """Set the plane, where it is told.
+        """Set the plane, if the file gives one.
 
         Raises
         ------

@@ -97,7 +97,7 @@ def _reason(where: str, error: Exception) -> str:
     """Return the error message: the reason, and what to do."""
     first = first_line(error)
     if type(error).__name__ == "UnknownCodecError":
-        return f"{where} is compressed in a way that is not known here ({first}): write it anew with zstd or blosc."
+        return f"{where} is compressed in a way that is not known here ({first}): write it again with zstd or blosc."
     if "://" not in where:
         return _reason_of_file(Path(where), first)
     if isinstance(error, ImportError):

@@ -16,7 +16,7 @@ from napari_sam.images.axes.units import in_one_unit, unit_name
 
 # A tile, strip or chunk is always decoded as a whole.
 MAX_CHUNK_BYTES = 4 * 2**30
-WRITE_ANEW = "write the pyramid anew from its finest level"
+WRITE_AGAIN = "write the pyramid again from its finest level"
 
 
 class ArrayLike(Protocol):
@@ -82,7 +82,7 @@ class ImageSource:
     shown_channels: tuple[int, ...] = ()
 
 
-def checked(opened: ImageSource, where: str | Path, advice: str = WRITE_ANEW) -> ImageSource:
+def checked(opened: ImageSource, where: str | Path, advice: str = WRITE_AGAIN) -> ImageSource:
     """Refuse levels that do not belong to one image.
 
     Raises

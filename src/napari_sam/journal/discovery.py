@@ -143,7 +143,7 @@ def provenance(
     Parameters
     ----------
     encoder
-        What encoded its tile.
+        Encoder of its tile.
     mask
         One that the decoder gave, or that was made of it.
     candidate

@@ -92,7 +92,7 @@ class Entry:
     accepted
         That mask, as it was before other labels were spared.
     patches
-        What changed in the labels.
+        Patches of the changed labels.
     areas
         By how many pixels each (label, patch) grew.
     label_class
@@ -148,12 +148,12 @@ def class_named(classes: Sequence[LabelClass], name: str) -> LabelClass:
 def defined_class(
     classes: Sequence[LabelClass], name: str, color: Sequence[float] | None, renamed: str | None
 ) -> LabelClass:
-    """Return the class of a name with another colour or name; see `Journal.define_class`.
+    """Return the class of a name with another color or name; see `Journal.define_class`.
 
     Raises
     ------
     LabelsError
-        The name is empty or taken, or the colour is none.
+        The name is empty or taken, or the color is not valid.
     """
     kind = class_named(classes, name)
     if renamed is not None and renamed != name and any(other.name == renamed for other in classes):
@@ -174,5 +174,5 @@ def _checked_color(color: Sequence[float]) -> tuple[float, float, float]:
     except (TypeError, ValueError):
         red = green = blue = -1.0
     if not all(0 <= value <= 1 for value in (red, green, blue)):
-        raise LabelsError(f"A colour is (red, green, blue) from 0 to 1, and {color!r} is none: correct it.")
+        raise LabelsError(f"{color!r} is not a color: give (red, green, blue) from 0 to 1.")
     return red, green, blue

@@ -1,4 +1,4 @@
-"""Image identity: whether a journal is of an image, told by its pixels and not by its name.
+"""Image identity: whether a journal is of an image, decided by its pixels and not by its name.
 
 A journal's first line holds `pixels`, a digest of the image's shape, type and pixels, and `place` and `inode`, its path
 or URL and the file system's number of it. An image that was renamed or moved is still the same one; a file that was
@@ -80,7 +80,7 @@ def is_of_another(header: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
     header
         The first line of the journal.
     about
-        What the first line of a new journal of the image would say.
+        Description that a new journal of the image would store.
     """
     if any(_differ(header, about, key) for key in ("shape", "dtype", "pixels")):
         return True

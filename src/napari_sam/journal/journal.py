@@ -260,21 +260,21 @@ class Journal:
     def define_class(
         self, name: str, color: Sequence[float] | None = None, *, renamed: str | None = None
     ) -> LabelClass:
-        """Make a class, or give one another colour or name.
+        """Create a class, or change the color or name of one.
 
         Parameters
         ----------
         name
-            What it is called so far.
+            Its present name.
         color
             (red, green, blue) from 0 to 1; left out, that of the class, or one that no other has.
         renamed
-            What it is to be called.
+            Its new name.
 
         Raises
         ------
         LabelsError, OutputError
-            The name is empty or taken, the colour is none, or the journal cannot be written.
+            The name is empty or taken, the color is not valid, or the journal cannot be written.
         """
         with self._lock:
             defined = defined_class(self.classes, name, color, renamed)

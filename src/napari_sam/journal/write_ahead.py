@@ -125,7 +125,7 @@ def write_patches(target: LabelSink, patches: Sequence[Patch], edits: Sequence[L
     target
         The labels.
     patches
-        What to write.
+        Edits to write.
     edits
         The edits that the patches were packed from, where the labels were read for them under the same exclusive
         access: they are written without reading the labels again.

@@ -84,7 +84,7 @@ def precision_for(device: torch.device, precision: str = "auto") -> torch.dtype:
     Parameters
     ----------
     device
-        Where the model runs.
+        Device of the model.
     precision
         "auto" is bfloat16 where the device multiplies it itself, and else float32; "tf32" is float32 whose products an
         NVIDIA GPU may round to 10 bits, for the whole process.

@@ -126,7 +126,7 @@ def save_weights(state: dict[str, torch.Tensor], path: Path, *, family: str, hal
     path
         A .safetensors file; replaced where it exists.
     family
-        Which network it is of.
+        Network that the weights are of.
     half
         Round to half precision, except what that cannot hold and running statistics, which small errors spoil.
 

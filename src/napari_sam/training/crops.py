@@ -221,7 +221,7 @@ def _sample(
     Parameters
     ----------
     source
-        Where to look.
+        Region to search.
     center
         (row, col) of the window's middle.
     linear

@@ -73,7 +73,7 @@ class SamplesLast:
     Parameters
     ----------
     array
-        What is read.
+        File to read.
     axis
         Its axis of samples.
     """

@@ -65,7 +65,7 @@ class Database:
     durable
         Wait for the disk in transactions that ask for it.
     about
-        What a database in memory says of the image.
+        Description of the image, for a database in memory.
 
     Attributes
     ----------
@@ -216,7 +216,7 @@ class Database:
             self.copy_into(connection)
 
     def close(self) -> None:
-        """Move the log into the file and let go of it; what is read afterwards is read from the disk anew."""
+        """Move the log into the file and release it; later reads come from the disk."""
         with self.lock:
             if self._connection is not None and self._process == os.getpid() and self._has_log:
                 # Where the disk is full the log stays, and is read when the journal is opened next.

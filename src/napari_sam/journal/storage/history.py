@@ -61,7 +61,7 @@ class History:
     table
         The objects and classes.
     about
-        What the journal says of its image.
+        Description of the image in the journal.
     """
 
     def __init__(self, database: Database) -> None:
@@ -215,7 +215,7 @@ class History:
         return state
 
     def _set_pending(self, connection: Any, pending: Sequence[int]) -> None:
-        self._state = None  # Read anew, whether the transaction succeeds or not.
+        self._state = None  # Read again, whether the transaction succeeds or not.
         connection.execute("UPDATE state SET pending = ?", (json.dumps(pending),))
 
     def _apply(self, connection: Any, entry: Entry, state: State, is_written: bool) -> State:

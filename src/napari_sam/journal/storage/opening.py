@@ -55,7 +55,7 @@ def open_history(folder: Path | None, about: Content, *, read_only: bool, durabl
     folder
         The folder, made where there is none unless it is only read; None for a journal in memory.
     about
-        What a new journal says of its image.
+        Description of the image, for a new journal.
     read_only
         Change nothing; others may write meanwhile.
     durable

@@ -47,7 +47,7 @@ def create(path: Path, about: Content) -> None:
     path
         The file; the folder exists.
     about
-        What it says of the image.
+        Description of the image.
 
     Raises
     ------

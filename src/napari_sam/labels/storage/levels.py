@@ -121,7 +121,7 @@ class Levels:
                 try:
                     chunks.apply(self.arrays, [ChunkWrite(level, part, self._sampled(level, part))], [], self._rebuilt)
                 except OSError as error:
-                    raise not_written(error, "their coarser levels are not mended") from error
+                    raise not_written(error, "their coarser levels are not repaired") from error
 
     def sweep(self, region: Region) -> None:
         """Remove the temporary files that a killed program left while it wrote a region."""

@@ -243,7 +243,7 @@ def _steps(
         if None in steps:
             raise LabelsError(
                 f"The levels of {path} are no whole steps through each other ({fine.shape} {fine.dtype}, then "
-                f"{coarse.shape} {coarse.dtype}): give the path of its finest array, or make the levels anew."
+                f"{coarse.shape} {coarse.dtype}): give the path of its finest array, or write the levels again."
             )
         found.append(tuple(step for step in steps if step is not None))
     return tuple(found)

@@ -35,7 +35,7 @@ class ImageSide:
     placed
         `unmasked` with the positions added.
     first
-        What the first layer projects of these.
+        Projections of these by the first layer.
     hq_features
         Shape (1, width / 8, 4 * grid, 4 * grid), or None for a SAM without them.
     """
@@ -76,7 +76,7 @@ class TileDecoder:
     no_mask
         Shape (1, width): the dense embedding where no mask is given.
     dtype
-        What to compute in.
+        Number format of the computation.
     """
 
     def __init__(self, decoder: MaskDecoder, position: Tensor, no_mask: Tensor, dtype: torch.dtype) -> None:

@@ -193,7 +193,7 @@ class Hover:
             self._runner.wake()
 
     def take(self, position: CursorPosition, may_improve: bool = False) -> Candidates | None:
-        """Return the preview as the answer to a click, and end it; None where the click must be answered anew.
+        """Return the preview as the answer to a click, and end it; None if the click needs an answer of its own.
 
         Parameters
         ----------

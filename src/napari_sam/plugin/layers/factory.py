@@ -65,7 +65,7 @@ _display_layers: weakref.WeakSet[Layer] = weakref.WeakSet()
 
 def place_on(layer: Layer, image: Image, units: Units = None) -> None:
     """Let a layer lie where an image does, counted in its units or in those of the world."""
-    layer.metadata.pop(WINDOW, None)  # It lies elsewhere by now.
+    layer.metadata.pop(WINDOW, None)  # The label has another position by now.
     for name, value in transform_in(image, units).items():
         if name != "axis_labels" and not _is_same(getattr(layer, name), value):
             setattr(layer, name, value)

@@ -187,7 +187,7 @@ class ClassLevel:
     source
         Returns the labels: an array of any kind, which may be replaced by a wider one meanwhile.
     classes
-        Which class each label belongs to.
+        Class of each label.
     """
 
     def __init__(self, source: Callable[[], Any], classes: ClassMap) -> None:

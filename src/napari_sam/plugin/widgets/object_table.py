@@ -100,7 +100,7 @@ class ObjectModel(QAbstractTableModel):
         return 0 if found is None else found.label
 
     def object_at(self, row: int) -> LabelledObject | None:
-        """Return the object that a row shows; None for one that is gone, of which this is not told yet."""
+        """Return the object that a row shows; None for one that was deleted and is still listed here."""
         if row not in self._read:
             start = row // PAGE * PAGE
             stop = min(start + PAGE, self._count)
@@ -173,7 +173,7 @@ class ObjectModel(QAbstractTableModel):
         self._count = len(self._shown) if self._labels is None else len(self._labels)
 
     def _load_labels(self, label: int, row: LabelledObject | None) -> bool:
-        """Find out which labels are shown, where one object has changed since; say whether that can be told."""
+        """Load the labels in order, given one object that has changed since; return whether that succeeded."""
         if self._objects is None:
             return False
         labels = self._shown.labels()
@@ -226,7 +226,7 @@ class ObjectView(QTableView):
     Parameters
     ----------
     model
-        What it shows.
+        Table model with the objects.
     picked
         Called with the label of a row that the user goes to, by mouse or arrow keys.
     reopen, delete

@@ -20,7 +20,7 @@ class Activity:
     Parameters
     ----------
     text
-        What is done.
+        Description of the run.
     cancel
         Called when the user cancels it there.
     """
