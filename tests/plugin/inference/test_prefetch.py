@@ -152,7 +152,7 @@ def test_a_run_that_cannot_write_says_so_and_ends(working, tmp_path, notes, monk
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     controller.session.set_store(str(blocked))
-    assert "another place" in notes[-1]
+    assert "another folder" in notes[-1]
 
     def full(*_):
         raise OutputError("Embeddings cannot be written: make room.")
