@@ -270,7 +270,7 @@ def test_boxes_and_negative_points_come_back(begin):
 
     again = prompts_of(controller.prompts.points, controller.prompts.shapes, controller.session.image, PLANES[0])
     assert again.box == prompts.box
-    np.testing.assert_array_equal(again.prompts.points, prompts.points)
+    np.testing.assert_array_equal(again.points, prompts.points)
 
 
 def test_classes_are_given_changed_and_undone(begin):
