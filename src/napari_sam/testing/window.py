@@ -92,6 +92,9 @@ class Window:
 
         The move is repeated, by way of the next pixel, because Qt or napari now and then drops one.
         """
+        top = self.canvas.window()
+        top.raise_()  # Qt delivers no moves to a window that another one covers.
+        top.activateWindow()
         spot = self.pixel(point)
         offsets = itertools.cycle([QPoint(1, 0), QPoint(0, 0)])
 
