@@ -9,6 +9,9 @@ JOBS ?= 2
 OLDEST := $(VENV)/oldest
 # The modules of tests that, together, use all of napari that the plugin uses.
 TOUCHING := $(addprefix tests/plugin/,test_contracts.py layers/test_adapters.py test_controller.py prompts/test_modifier_clicks.py)
+# The modules that take longest are started first, so that none is left alone at the end.
+LONG := $(addprefix tests/plugin/,annotation/test_random_sessions.py objects/test_journals.py test_lifetimes.py \
+	objects/test_kills.py objects/test_class_view.py widgets/test_dock.py)
 XVFB = $(shell command -v xvfb-run >/dev/null 2>&1 && echo 'xvfb-run -a -s "-screen 0 1920x1080x24"')
 
 # What Qt needs to open a window, and the virtual screen that tests and screenshots use.
@@ -24,7 +27,8 @@ demo: $(READY)
 # run at once.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(XVFB) $(BIN)/python -m pytest --ignore tests/plugin -n $(JOBS) --dist worksteal
-	JOBS=$(JOBS) .ci/modules $(BIN)/python $$(find tests/plugin -name "test_*.py")
+	JOBS=$(JOBS) .ci/modules $(BIN)/python $(LONG) \
+		$(filter-out $(LONG),$(shell find tests/plugin -name "test_*.py"))
 
 # Where the plugin touches napari, with the oldest napari that pyproject.toml allows; `make test` has the newest.
 test-oldest: $(OLDEST)/.ready
