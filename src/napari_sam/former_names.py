@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
@@ -38,6 +39,38 @@ NAMES = {
     "Opened": "ImageSource",
     "Writer": "LabelWriter",
     "recognise": "detect_architecture",
+}
+
+# Earlier member of the plugin's `Controller` -> the part that has it now.
+CONTROLLER = {
+    "accept": "commits.accept",
+    "accepting": "commits",
+    "activate": "editing.activate",
+    "ahead": "prefetcher",
+    "asking": "requests",
+    "candidates": "session.candidates",
+    "channels": "session.channels",
+    "choose_size": "editing.choose_size",
+    "clear": "editing.clear",
+    "cycle": "editing.cycle",
+    "image": "session.image",
+    "in_hand": "editing",
+    "is_begun": "session.is_begun",
+    "is_writing": "session.is_writing",
+    "open": "session.drafts",
+    "output": "label_layers",
+    "points": "prompts.points",
+    "seen": "encoder_view",
+    "set_image": "session.set_image",
+    "set_model": "session.set_model",
+    "set_status": "session.set_status",
+    "set_store": "session.set_store",
+    "set_target": "session.set_target",
+    "shapes": "prompts.shapes",
+    "status": "session.status",
+    "target": "session.target",
+    "tool": "prompts.tool",
+    "undoing": "undo",
 }
 
 
@@ -72,3 +105,16 @@ def install() -> None:
     """Let `import` find modules under their earlier names, after every other way to find them has failed."""
     if not any(isinstance(finder, FormerNames) for finder in sys.meta_path):
         sys.meta_path.append(FormerNames())
+
+
+def member_of_controller(controller: Any, name: str) -> Any:
+    """Return the part or value that a member of the plugin's controller had in earlier versions.
+
+    Raises
+    ------
+    AttributeError
+        The controller had no such member.
+    """
+    if name not in CONTROLLER:
+        raise AttributeError(f"{type(controller).__name__!r} object has no attribute {name!r}")
+    return attrgetter(CONTROLLER[name])(controller)

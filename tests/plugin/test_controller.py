@@ -557,3 +557,18 @@ def test_a_viewer_that_shows_a_thick_slice_is_emptied_without_an_error(dim_stack
     viewer.dims.thickness = (5, 0, 0)
     viewer.layers.clear()  # As at the end of the window: the axes are gone before the plugin hears of the layer.
     assert controller.session.image is None
+
+
+def test_members_of_earlier_versions_lead_to_the_parts_that_have_them_now(make_controller, coins):
+    from napari_sam.former_names import CONTROLLER
+
+    viewer = ViewerModel()
+    controller = make_controller(viewer)
+    controller.set_image(viewer.add_image(coins))
+    controller.points.add(np.array([COIN], float))
+    assert controller.candidates is controller.session.candidates is not None
+    controller.accept()
+    assert controller.target.data.max() == 1
+    assert [name for name in CONTROLLER if not hasattr(controller, name)] == []
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = controller.nothing

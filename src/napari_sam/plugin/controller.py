@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Labels
 
+from napari_sam.former_names import member_of_controller
 from napari_sam.plugin.annotation.commits import CommitQueue
 from napari_sam.plugin.annotation.editing import DraftEditor
 from napari_sam.plugin.annotation.preview import DraftPreview
@@ -89,6 +90,9 @@ class Controller:
         self._hint, self._is_first = CanvasHint(viewer), True
         self._view = ViewFollower(session, self.hover, self.prefetcher, self.encoder_view, self.requests, self.preview)
         self._connect(history)
+
+    def __getattr__(self, name: str) -> Any:
+        return member_of_controller(self, name)
 
     def _actions(self) -> dict[str, Callable[[], None]]:
         """Return the function of each key, by its name in the preferences."""
