@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from napari_sam.errors import ModelError
 from napari_sam.evaluation.datasets import LabelledImage, read_manifest, read_split, split_images
 from napari_sam.evaluation.protocol import evaluate
+from napari_sam.files.temporary import remove_leftovers
 from napari_sam.models.checkpoints import detect_architecture
 from napari_sam.models.compact import CompactPredictor
 from napari_sam.models.device import resolve_device
@@ -63,6 +64,7 @@ def train(options: TrainOptions, report: Callable[[int, dict[str, Any]], None] |
     sources = load_sources(images, np.random.default_rng(options.seed))
     check_weights(options.weights, list(sources))
     with only_run_in(options.out):
+        remove_leftovers(options.out)  # A run that is complete writes nothing more, which would remove them.
         _run(options, sources, validation, device, report)
     return options.out / WEIGHTS_FILE
 
