@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from magicgui.widgets import ComboBox
 from qtpy.QtCore import QPoint, Qt
@@ -52,26 +52,23 @@ def section(title: str, tip: str, content: QWidget) -> QCollapsible:
 
 def dot(color: str) -> QIcon:
     """Return a round icon."""
+    return _icon(color, Qt.GlobalColor.white, lambda painter: painter.drawEllipse(2, 2, 12, 12))
+
+
+def _triangle(*corners: tuple[int, int]) -> QIcon:
+    """Return an icon in a gray that is visible in napari's dark and light themes."""
+    polygon = QPolygon([QPoint(*corner) for corner in corners])
+    return _icon(TRIANGLE_COLOR, Qt.PenStyle.NoPen, lambda painter: painter.drawPolygon(polygon))
+
+
+def _icon(color: str, pen: Qt.GlobalColor | Qt.PenStyle, draw: Callable[[QPainter], None]) -> QIcon:
     pixmap = QPixmap(16, 16)
     pixmap.fill(Qt.GlobalColor.transparent)
     painter = QPainter(pixmap)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     painter.setBrush(QColor(color))
-    painter.setPen(Qt.GlobalColor.white)
-    painter.drawEllipse(2, 2, 12, 12)
-    painter.end()
-    return QIcon(pixmap)
-
-
-def _triangle(*corners: tuple[int, int]) -> QIcon:
-    """Return an icon in a gray that is visible in napari's dark and light themes."""
-    pixmap = QPixmap(16, 16)
-    pixmap.fill(Qt.GlobalColor.transparent)
-    painter = QPainter(pixmap)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    painter.setBrush(QColor(TRIANGLE_COLOR))
-    painter.setPen(Qt.PenStyle.NoPen)
-    painter.drawPolygon(QPolygon([QPoint(*corner) for corner in corners]))
+    painter.setPen(pen)
+    draw(painter)
     painter.end()
     return QIcon(pixmap)
 
