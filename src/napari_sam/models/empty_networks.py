@@ -10,19 +10,14 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 
-def is_initialization(function: Any) -> bool:
-    """Return whether a function is one of `torch.nn.init`, by which layers set the initial values of their weights."""
-    return getattr(function, "__module__", None) == "torch.nn.init"
-
-
-class _WithoutInitialization(TorchFunctionMode):
+class WithoutInitialization(TorchFunctionMode):
     """Skip the functions of `torch.nn.init`, which layers call when they are built."""
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if is_initialization(func):
+        if getattr(func, "__module__", None) == "torch.nn.init":
             return kwargs.get("tensor", args[0] if args else None)
         return func(*args, **kwargs)
 
@@ -35,5 +30,5 @@ def without_values() -> Iterator[None]:
     torch's compiler and with it triton: that takes a second, and where Mesa renders OpenGL in software, the two
     versions of LLVM in one process end it with a segmentation fault.
     """
-    with torch.device("meta"), _WithoutInitialization():
+    with torch.device("meta"), WithoutInitialization():
         yield

@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from napari_sam.errors import ModelError, first_line
-from napari_sam.models.empty_networks import is_initialization
+from napari_sam.models.empty_networks import WithoutInitialization
 
 
 def filled(make: Callable[[], Any], state: Mapping[str, Tensor], name: str) -> Any:
@@ -45,7 +44,7 @@ def filled(make: Callable[[], Any], state: Mapping[str, Tensor], name: str) -> A
     return network.eval().requires_grad_(False)
 
 
-class Weightless(TorchFunctionMode):
+class Weightless(WithoutInitialization):
     """Create uninitialized tensors, which layers make for their weights, on the meta device and leave them so.
 
     Tensors that are computed, such as tables of positions, keep their values.
@@ -54,12 +53,9 @@ class Weightless(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        if is_initialization(func):
-            return kwargs.get("tensor", args[0] if args else None)
         if func is torch.empty:
-            kwargs = {**kwargs, "device": "meta"}
-        return func(*args, **kwargs)
+            kwargs = {**(kwargs or {}), "device": "meta"}
+        return super().__torch_function__(func, types, args, kwargs)
 
 
 def _compare(expected: Mapping[str, torch.Size], state: Mapping[str, Tensor], name: str) -> None:
