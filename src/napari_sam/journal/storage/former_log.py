@@ -11,13 +11,12 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_sam.errors import LabelsError
+from napari_sam.errors import LabelsError, one_line
 from napari_sam.journal.codec import from_json
 from napari_sam.journal.storage.database import Database
 from napari_sam.journal.storage.files import newer
 from napari_sam.journal.storage.history import History
 from napari_sam.journal.storage.schema import Content
-from napari_sam.labels.regions import one_line
 
 LINES = "entries.jsonl"
 LOG_VERSION = 1
@@ -39,8 +38,6 @@ class Lines:
         Of the lines that verify, from the first one on.
     end
         How many bytes these lines take.
-    is_ended
-        Whether the last of them ends with a newline.
     rest
         The bytes that follow them.
     number
@@ -49,7 +46,6 @@ class Lines:
 
     contents: list[Content]
     end: int
-    is_ended: bool
     rest: bytes
     number: int
 
@@ -103,7 +99,7 @@ def parse_lines(raw: bytes) -> Lines:
         at = stop + 1 if stop >= 0 else len(raw)
         number += 1
         start = at
-    return Lines(contents, start, raw[start - 1 : start] == b"\n" or start == 0, raw[start:], number)
+    return Lines(contents, start, raw[start:], number)
 
 
 def _is_beginning(line: bytes, inner: bytes) -> bool:
