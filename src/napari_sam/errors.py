@@ -33,3 +33,8 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type where it has none, to be put into a sentence."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an error as one line without its full stop, to be quoted in a sentence."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -12,9 +12,9 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Overlap
 from napari_sam.core.prompts import Prompts
 from napari_sam.core.rendering import Rendering
+from napari_sam.errors import one_line
 from napari_sam.journal.entries import Entry, LabelClass, PackedMask, Provenance, What
 from napari_sam.journal.patches import Patch
-from napari_sam.labels.regions import one_line
 
 Json = dict[str, Any]
 

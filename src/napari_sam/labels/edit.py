@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap, paste
-from napari_sam.errors import LabelsError
-from napari_sam.labels.regions import one_line, wider
+from napari_sam.errors import LabelsError, one_line
+from napari_sam.labels.regions import wider
 
 # Labels are long runs: harder packing gains nothing.
 PACKING_LEVEL = 1

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.arguments import index_of, path_argument, shown
-from napari_sam.errors import LabelsError
+from napari_sam.errors import LabelsError, one_line
 from napari_sam.images.lazy.levels import dtype_of
 
 Region = tuple[slice, ...]
@@ -142,11 +142,6 @@ def highest_in(values: NDArray[Any], *, with_end: bool) -> int:
     if with_end or highest < end_of(values.dtype):
         return highest
     return max(int(values[values != highest].max(initial=0)), 0)
-
-
-def one_line(error: BaseException) -> str:
-    """Return the message of an error as one line without its full stop, to be quoted in a sentence."""
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def _single(position: Any, length: int) -> slice:

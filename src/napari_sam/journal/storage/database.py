@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from napari_sam.errors import LabelsError, OutputError
+from napari_sam.errors import LabelsError, OutputError, one_line
 from napari_sam.journal.storage.files import (
     building,
     check_file,
@@ -47,7 +47,6 @@ from napari_sam.journal.storage.schema import (
     make_schema,
     parse_about,
 )
-from napari_sam.labels.regions import one_line
 
 # Pages in the log, 16 MB, at which its content is moved into the file: about every 500 operations.
 CHECKPOINT_PAGES = 4000

@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from napari_sam.errors import LabelsError, OutputError
-from napari_sam.labels.regions import one_line
+from napari_sam.errors import LabelsError, OutputError, one_line
 
 NAME = "journal.sqlite"
 # Made under this name and renamed when it is whole.

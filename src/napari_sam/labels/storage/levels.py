@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.errors import LabelsError
+from napari_sam.errors import LabelsError, one_line
 from napari_sam.files.zarr_writes import no_write_goes_on
-from napari_sam.labels.regions import Region, highest_in, intersection, one_line, relative
+from napari_sam.labels.regions import Region, highest_in, intersection, relative
 from napari_sam.labels.storage import chunks
 from napari_sam.labels.storage.chunk_files import name_of, remove_all_leftovers, remove_leftovers
 from napari_sam.labels.storage.chunks import ChunkWrite

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from napari_sam.errors import LabelsError
+from napari_sam.errors import LabelsError, one_line
 from napari_sam.files.temporary import temporary_folder
 from napari_sam.files.zarr_writes import no_write_goes_on
 from napari_sam.images.ome_zarr import metadata
 from napari_sam.images.ome_zarr.metadata import AXIS_TYPES, label_metadata, plane_axes, read_multiscale
-from napari_sam.labels.regions import check_whole, one_line
+from napari_sam.labels.regions import check_whole
 
 if TYPE_CHECKING:
     import zarr
