@@ -117,3 +117,21 @@ def told(monkeypatch):
     messages = []
     monkeypatch.setattr("napari_sam.plugin.widgets.dock.show_warning", messages.append)
     return messages
+
+
+@pytest.fixture
+def viewer(coins):
+    """A viewer model with the coins; a module with a viewer of its own replaces it."""
+    from napari.components import ViewerModel
+
+    viewer = ViewerModel()
+    viewer.add_image(coins, name="coins")
+    return viewer
+
+
+@pytest.fixture
+def controller(viewer, make_controller):
+    """A controller that segments the layer of the coins."""
+    controller = make_controller(viewer)
+    controller.session.set_image(viewer.layers["coins"])
+    return controller

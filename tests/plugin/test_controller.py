@@ -27,20 +27,6 @@ def coin_at(coin_labels, point):
     return coin_labels == coin_labels[point]
 
 
-@pytest.fixture
-def viewer(coins):
-    viewer = ViewerModel()
-    viewer.add_image(coins, name="coins")
-    return viewer
-
-
-@pytest.fixture
-def controller(viewer, make_controller):
-    controller = make_controller(viewer)
-    controller.session.set_image(viewer.layers["coins"])
-    return controller
-
-
 def click(controller, *points, sign=1):
     if controller.prompts.sign != sign:
         controller.prompts.toggle_sign()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from napari.components import ViewerModel
 
 from napari_sam.core.geometry import Box
@@ -12,20 +11,6 @@ from napari_sam.plugin.layers.preview import overview
 from napari_sam.testing import HeldRunner
 
 COIN, NEIGHBOUR, THIRD = (51, 155), (56, 99), (125, 102)
-
-
-@pytest.fixture
-def viewer(coins):
-    viewer = ViewerModel()
-    viewer.add_image(coins, name="coins")
-    return viewer
-
-
-@pytest.fixture
-def controller(viewer, make_controller):
-    controller = make_controller(viewer)
-    controller.session.set_image(viewer.layers["coins"])
-    return controller
 
 
 def click(controller, *points):

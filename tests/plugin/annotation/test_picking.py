@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import zarr
-from napari.components import ViewerModel
 from napari.layers import Labels
 
 from napari_sam.core.geometry import Plane
@@ -16,13 +15,6 @@ from napari_sam.testing.plugin import propose
 
 COIN, OTHER = (51, 155), (125, 102)
 PLANE = Plane((0, 1), (0, 0))
-
-
-@pytest.fixture
-def viewer(coins):
-    viewer = ViewerModel()
-    viewer.add_image(coins, name="coins")
-    return viewer
 
 
 @pytest.fixture

@@ -65,13 +65,6 @@ def test_coverage_marks_the_pixels_that_ready_tiles_own(level):
 
 
 @pytest.fixture
-def viewer(coins):
-    viewer = ViewerModel()
-    viewer.add_image(coins, name="coins")
-    return viewer
-
-
-@pytest.fixture
 def working(viewer, make_controller):
     runner = ImmediateRunner()
     controller = make_controller(viewer, runner)

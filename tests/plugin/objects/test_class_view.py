@@ -29,13 +29,6 @@ def viewer(coins):
     return viewer
 
 
-@pytest.fixture
-def controller(viewer, make_controller):
-    controller = make_controller(viewer)
-    controller.session.set_image(viewer.layers["coins"])
-    return controller
-
-
 def accept(controller, *points):
     for point in points:
         controller.prompts.points.add(np.array([point], float))
