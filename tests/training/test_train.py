@@ -3,6 +3,8 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +108,19 @@ def test_the_lock_of_a_killed_run_keeps_nobody_out_and_is_removed(options):
     (options.out / "training.lock").touch()
     train(options)
     assert not (options.out / "training.lock").exists()
+
+
+def test_a_complete_run_that_is_repeated_removes_the_unfinished_folder_of_a_killed_one(options):
+    train(options)
+    complete = sorted(path.name for path in options.out.iterdir())
+    code = (
+        "import os, sys; from pathlib import Path; from napari_sam.files.temporary import temporary_folder\n"
+        "with temporary_folder(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(options.out)], check=False)
+    assert len(list(options.out.iterdir())) == len(complete) + 1
+    train(options)
+    assert sorted(path.name for path in options.out.iterdir()) == complete
 
 
 def test_a_run_that_is_refused_leaves_no_folder(options, tmp_path):
