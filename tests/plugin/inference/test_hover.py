@@ -107,6 +107,18 @@ def test_the_preview_is_the_mask_of_a_click_once_all_tiles_of_the_click_are_enco
         )
 
 
+def test_a_click_takes_the_mask_that_is_shown_although_the_hand_moved_a_pixel_while_it_pressed(working, monkeypatch):
+    controller, runner = working
+    hover(controller, runner, COIN)
+    before = controller.hover.shown
+    controller.hover.move_to((COIN[0], COIN[1] + 1))
+    assert controller.hover.next_work() is not None  # A search at the newer position has begun.
+    count = Counting(controller.jobs.segmenter, monkeypatch)
+    controller.prompts.points.add(np.array([(COIN[0], COIN[1] + 1)], float))
+    assert controller.session.candidates is before
+    assert (count.encoded, count.decoded) == (0, 0)
+
+
 def test_a_click_elsewhere_is_answered_anew(working, monkeypatch):
     controller, runner = working
     hover(controller, runner, COIN)

@@ -147,7 +147,7 @@ class Hover:
         self.shown: Candidates | None = None
         self._jobs, self._runner, self._host = jobs, runner, host
         self._search: HoverSearch | None = None
-        self._shown_at: CursorPosition | None = None
+        self._shown_search: HoverSearch | None = None
         self._wanted: tuple[float, ...] | None = None
         self._searched: tuple[float, ...] | None = None
         self._missed: tuple[float, ...] | None = None
@@ -198,15 +198,16 @@ class Hover:
         Parameters
         ----------
         position
-            Where the click is: the preview must be that of a position near it, and its search at its end.
+            Where the click is: the preview must be that of a position near it, and its search at its end. A search at
+            a newer position may have begun: hands move while they press, and the user clicks on what is drawn.
         may_improve
             Whether tiles are being encoded: then a search that left tiles out is not at its end.
         """
-        at, shown, search = self._shown_at, self.shown, self._search
-        self._search = self._wanted = self.shown = None
-        if at is None or not at.is_near(position, SAME_PLACE):
+        search, shown = self._shown_search, self.shown
+        self._search = self._shown_search = self._wanted = self.shown = None
+        if search is None or not search.position.is_near(position, SAME_PLACE):
             return None
-        if search is not None and (search.tiles.next_step() is not None or (may_improve and search.tiles.left_out)):
+        if search.tiles.next_step() is not None or (may_improve and search.tiles.left_out):
             return None
         return shown
 
@@ -281,7 +282,7 @@ class Hover:
             best = answer.best
             if best.area and best.tile is not None:
                 self._level = best.tile.level
-            self.shown, self._shown_at = (answer if best.area else None), search.position
+            self.shown, self._shown_search = (answer if best.area else None), search
             self._host.show_hover(self.shown)
 
     def _on_error(self, search: HoverSearch) -> None:
