@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_sam.core.geometry import Box, interpolation_matrix
-from napari_sam.core.masks import Mask, iou, mask_from_logits, paste, stability_score, touches_border
+from napari_sam.core.masks import (
+    Mask,
+    iou,
+    mask_from_logits,
+    merge_correction,
+    paste,
+    stability_score,
+    touches_border,
+)
 from napari_sam.core.tiles import Tile, TileGrid
 
 SIDE = 32
@@ -187,3 +195,47 @@ def test_iou_of_overlapping_disjoint_and_empty_masks():
     assert iou(a, ~a) == 0
     assert iou(a, none) == 0
     assert iou(none, none) == 1
+
+
+def mask_of(*boxes: tuple[int, int, int, int], shape: tuple[int, int] = (40, 60)) -> Mask:
+    """Return a mask of rectangles (top, left, bottom, right)."""
+    pixels = np.zeros(shape, bool)
+    for top, left, bottom, right in boxes:
+        pixels[top:bottom, left:right] = True
+    return Mask(Box.of_shape(shape), pixels).tightened()
+
+
+CANVAS = (40, 60)
+OBJECT = (5, 5, 25, 25)
+
+
+@pytest.mark.parametrize(
+    ("answer", "points", "expected"),
+    [
+        pytest.param([OBJECT, (10, 25, 20, 35), (30, 5, 36, 20)], [(15, 30)], [OBJECT, (10, 25, 20, 35)], id="added"),
+        pytest.param([(5, 5, 25, 15)], [(15, 22)], [(5, 5, 25, 15)], id="removed"),
+        pytest.param([OBJECT, (30, 5, 36, 20)], [(10, 10)], [OBJECT, (30, 5, 36, 20)], id="no difference there"),
+        pytest.param([(10, 40, 30, 58)], [(15, 50)], [(10, 40, 30, 58)], id="all was wrong"),
+    ],
+)
+def test_a_correction_changes_only_the_connected_region_around_its_point(answer, points, expected):
+    before = mask_of(OBJECT)
+    after = mask_of(*answer)
+    at = np.array(points, float)
+    merged = merge_correction(before, after, at, after.to_array(CANVAS)[tuple(at.astype(int).T)])
+    np.testing.assert_array_equal(merged.to_array(CANVAS), mask_of(*expected).to_array(CANVAS))
+
+
+def test_a_correction_also_changes_where_an_earlier_point_contradicts_the_mask():
+    before, after = mask_of(OBJECT), mask_of(OBJECT, (10, 25, 20, 35), (30, 5, 36, 20), (28, 40, 38, 45))
+    points, labels = np.array([(33.0, 10.0), (12.0, 12.0), (15.0, 30.0)]), np.array([True, True, True])
+    merged = merge_correction(before, after, points, labels)
+    expected = mask_of(OBJECT, (10, 25, 20, 35), (30, 5, 36, 20))
+    np.testing.assert_array_equal(merged.to_array(CANVAS), expected.to_array(CANVAS))
+
+
+def test_a_correction_of_an_empty_mask_or_to_an_empty_one_is_the_answer():
+    empty, some = mask_of(), mask_of(OBJECT)
+    at, labels = np.array([(6.0, 6.0)]), np.array([False])
+    assert merge_correction(empty, some, at, ~labels) is some
+    assert merge_correction(some, empty, at, labels) is empty

@@ -9,12 +9,15 @@ import numpy as np
 
 from napari_sam.core.candidates import AnswerCache, Candidates
 from napari_sam.core.geometry import Plane
-from napari_sam.core.masks import Mask, mask_from_logits
+from napari_sam.core.masks import Mask, mask_from_logits, merge_correction
 from napari_sam.core.prompts import Prompts, TilePrompts
 from napari_sam.core.tile_search import TileSearch
 from napari_sam.core.tiles import Tile
 from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.errors import PromptError
+
+# From this prompt on, a correction changes only what is connected to its points.
+FIRST_MERGED_PROMPT = 3
 
 
 class RoundDecoder:
@@ -84,7 +87,7 @@ class RoundDecoder:
         while (step := search.next_step()) is not None:
             search.tell(step, self.decode(plane, step.tile, prompts, step.previous))
         assert search.found is not None
-        return replace(search.found, downsample=downsample)
+        return replace(_merged(search.found, prompts, previous), downsample=downsample)
 
     def search(
         self,
@@ -162,3 +165,16 @@ class RoundDecoder:
         row, col = (min(max(i, 0), n - 1) for i, n in zip(at, pixels.shape, strict=False))
         if not np.isfinite(pixels[row, col]).any():
             raise PromptError(f"The image holds no data at ({point[0]:g}, {point[1]:g}): click where it does.")
+
+
+def _merged(answer: Candidates, prompts: Prompts, previous: Mask | None) -> Candidates:
+    """Let a correction change the earlier mask only around its points; see `merge_correction`.
+
+    The second prompt may change all: it often says that the first one meant a part, or the whole.
+    """
+    count = len(prompts.points) + (prompts.box is not None)
+    if previous is None or count < FIRST_MERGED_PROMPT:
+        return answer
+    merged = [merge_correction(previous, mask, prompts.points, prompts.labels) for mask in answer.masks]
+    order = sorted(range(len(merged)), key=lambda i: merged[i].area)
+    return replace(answer, masks=tuple(merged[i] for i in order), best_index=order.index(answer.best_index))
