@@ -58,6 +58,7 @@ def losses(options: argparse.Namespace, folder: Path) -> None:
     _, kept = split_images(read_manifest(options.manifest), read_split(options.split), options.manifest.parent)
     base: TrainOptions = read_config(CONFIGS / "compact.toml")
     base = replace(base, manifest=options.manifest, split=options.split, steps=options.steps, side=128, decay=0.5)
+    base = replace(base, init=None, parts=1, learning_rate=2e-3, rounds=5)
     base = replace(base, pretext_steps=options.steps // 4, average=0.99, save_every=options.steps)
     for weight, gamma in ((20.0, 2.0), (8.0, 1.0), (1.0, 1.0)):
         weights = train(replace(base, out=folder / f"{weight:g}", focal_weight=weight, gamma=gamma))

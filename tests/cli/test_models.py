@@ -39,7 +39,7 @@ def test_the_list_names_every_model_and_where_it_is(run: Run, folder: Path) -> N
     assert (code, err) == (0, "")
     rows = {line.split()[0]: line for line in out.splitlines() if line.split()}
     assert set(REGISTRY) <= set(rows)
-    assert "shipped, 17 MiB" in rows["compact"]
+    assert "shipped, 14 MiB" in rows["compact"]
     assert "here, 3 MiB" in rows["vit_b"]
     assert "download, ~1.2 GiB" in rows["vit_l"]
     assert "by hand" in rows["medsam_vit_b"]

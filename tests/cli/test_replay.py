@@ -56,6 +56,19 @@ def test_replay_by_another_model_tells_how_near_it_comes(run, image, work, tmp_p
     assert np.mean(tifffile.imread(tmp_path / "a.tif") == labels) > 0.999
 
 
+def test_replay_says_that_the_journal_was_made_with_other_weights_of_the_model(run, image, tmp_path, compact):
+    labels = tmp_path / "coins.ome.zarr"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compact, "digest", f"{'0' * 64}/float32")
+        segmenter = Segmenter(image, model=compact, labels=labels, journal=True)
+        segmenter.accept(segmenter.segment(points=[COIN]))
+        segmenter.close()
+    code, out, err = run("replay", labels, "--image", image, "--out", tmp_path / "a.tif", "--model", "compact")
+    assert code == 0
+    assert err == "The journal was made with other weights of compact: the masks can differ.\n"
+    assert "1 object(s) segmented by compact" in out
+
+
 def test_replay_writes_prompts_that_segment_takes(run, image, work, tmp_path):
     labels = LabelPyramid.open(tmp_path / "coins.ome.zarr")[...]
     for name in ("p.csv", "p.geojson"):

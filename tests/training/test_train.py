@@ -18,15 +18,16 @@ from skimage.draw import disk
 from napari_sam.errors import ImageError, ModelError, OutputError
 from napari_sam.evaluation.datasets import LabelledImage
 from napari_sam.models import load_predictor
+from napari_sam.models.compact import Compact
 from napari_sam.models.prompt_tokens import BOTTOM_RIGHT, NEGATIVE, POSITIVE, TOP_LEFT
-from napari_sam.training import checkpoint, rounds
+from napari_sam.models.safe_load import load_weights
+from napari_sam.training import checkpoint, rounds, trainers
 from napari_sam.training import train as training
 from napari_sam.training.crops import CropOptions, _sample, _turned, draw_crop, load_sources
 from napari_sam.training.losses import dense_targets, likeness_loss, mask_losses, sample_cells
 from napari_sam.training.plots import draw_curve
 from napari_sam.training.prompts import first_prompts, next_points
-from napari_sam.training.schedule import rate_factor
-from napari_sam.training.train import TrainOptions, read_config, train
+from napari_sam.training.train import TrainOptions, rate_factor, read_config, train
 from napari_sam.weights.registry import REGISTRY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -440,3 +441,87 @@ def test_a_sam_with_a_frozen_encoder_learns_its_decoder(options, pairs, monkeypa
     before = {key: value.half() for key, value in sam.state_dict().items()}
     changed = {key.split(".")[0] for key in after if not torch.equal(after[key], before[key])}
     assert changed == {"prompt_encoder", "mask_decoder"} or changed == {"mask_decoder"}
+
+
+def test_the_trunk_of_given_weights_is_trained_more_slowly_and_its_frozen_part_not_at_all(options, tmp_path):
+    torch.manual_seed(0)
+    torch.save(Compact().state_dict(), tmp_path / "start.pt")
+    tuned = replace(options, init=tmp_path / "start.pt", steps=1, trunk_rate=0.1, learning_rate=1e-2)
+    state = checkpoint.fresh_state(tuned, torch.device("cpu"))
+    trunk = state.trainer.network.image_encoder.trunk
+    rates = {id(one): group["rate"] for group in state.optimizer.param_groups for one in group["params"]}
+    assert {rates.get(id(one)) for one in trunk.blocks[-1].depthwise.parameters()} == {0.1, None}
+    assert not any(id(one) in rates for one in trunk.stem.parameters())
+    assert rates[id(state.trainer.network.mask_decoder.bias.weight)] == 1.0
+    after = load_weights(train(tuned))
+    before = {key: value.half() for key, value in load_weights(tmp_path / "start.pt").items()}
+    moved = {key: (after[key].float() - before[key].float()).abs().max().item() for key in after}
+    assert moved["image_encoder.trunk.stem.0.weight"] == 0
+    assert 0 < moved["image_encoder.trunk.blocks.20.depthwise.0.weight"] < 0.3 * moved["mask_decoder.bias.weight"]
+
+
+def test_a_trunk_with_random_weights_is_trained_like_the_rest(options):
+    state = checkpoint.fresh_state(options, torch.device("cpu"))
+    assert [group["rate"] for group in state.optimizer.param_groups] == [1.0, 1.0]
+    assert all(one.requires_grad for one in state.trainer.network.parameters())
+
+
+def test_weights_of_the_first_release_can_be_trained_further(options, tmp_path):
+    torch.manual_seed(0)
+    torch.save(Compact(encoder="residual").state_dict(), tmp_path / "old.pt")
+    weights = train(replace(options, init=tmp_path / "old.pt", steps=1))
+    assert "image_encoder.stage8.0.0.weight" in load_weights(weights)
+
+
+def test_a_batch_in_two_parts_repeats_exactly_and_uses_all_of_its_crops(options, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    torch.save(Compact().state_dict(), tmp_path / "start.pt")
+    seen = []
+    real = training.run_rounds
+
+    def watched(trainer, features, crops, *rest):
+        seen.append(len(crops))
+        return real(trainer, features, crops, *rest)
+
+    monkeypatch.setattr(training, "run_rounds", watched)
+    tuned = replace(options, init=tmp_path / "start.pt", steps=2, batch=3, parts=2)
+    first, again = (train(replace(tuned, out=tmp_path / name)).read_bytes() for name in ("first", "again"))
+    assert first == again
+    assert sorted(seen) == [1] * 4 + [2] * 4
+
+
+@pytest.mark.parametrize("changes", [{"parts": 3}, {"parts": 2, "frozen_norms": False}, {"parts": 2, "init": None}])
+def test_parts_that_would_change_each_others_statistics_are_refused(options, tmp_path, changes):
+    torch.save(Compact().state_dict(), tmp_path / "start.pt")
+    with pytest.raises(ModelError, match="leave parts out"):
+        train(replace(options, **{"init": tmp_path / "start.pt", "steps": 1, **changes}))
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole_batch(options, tmp_path, monkeypatch):
+    """With losses that are means over the crops and draw nothing at random."""
+    torch.manual_seed(0)
+    torch.save(Compact().state_dict(), tmp_path / "start.pt")
+    tuned = replace(options, init=tmp_path / "start.pt", steps=1, batch=3, rounds=1, box_share=0.0)
+    monkeypatch.setattr(training.CompactTrainer, "dense", lambda self, features, *rest: features[-1].square().mean())
+    monkeypatch.setattr(training, "run_rounds", lambda trainer, features, *rest: (features[0].square().mean(), {}))
+    gradients = []
+
+    def kept(parameters, norm):
+        gradients.append([None if one.grad is None else one.grad.clone() for one in parameters])
+        return torch.tensor(1.0)
+
+    monkeypatch.setattr(training.nn.utils, "clip_grad_norm_", kept)
+    for parts in (1, 2):
+        train(replace(tuned, out=tmp_path / str(parts), parts=parts))
+    whole, divided = gradients
+    for one, other in zip(whole, divided, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+
+
+def test_a_sam_with_a_pretrained_trunk_is_refused(options, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainers, "detect_architecture", lambda state, path: ("vit_b", state))
+    torch.save({"a": torch.zeros(1)}, tmp_path / "sam.pt")
+    with pytest.raises(ModelError, match="leave pretrained_trunk out"):
+        train(replace(options, init=tmp_path / "sam.pt", pretrained_trunk=True))

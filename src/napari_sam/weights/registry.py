@@ -151,9 +151,9 @@ REGISTRY: dict[str, ModelEntry] = {
             name="compact",
             family="compact",
             file="compact/compact.safetensors",
-            licence="BSD-3-Clause",
+            licence=f"BSD-3-Clause AND {_APACHE}",
             summary="Ships with napari-sam: works offline, fast on a laptop's processor.",
-            sha256="5dc2c0f289c9022310fc32f0cb7920df9dcb92afac0f3f0e79ce48aa6b3e6da2",
+            sha256="66beff546df508b39ef870e47879650b741705174c9ba79725dea370ebe6aad1",
             shipped=True,
         ),
         _sam(

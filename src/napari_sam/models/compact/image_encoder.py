@@ -1,101 +1,70 @@
-"""The image encoder: a convolutional network with a feature pyramid, and attention where the grid is coarsest."""
+"""The image encoder: a pretrained EfficientNet-Lite2, a path for fine detail, and a feature pyramid."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from napari_sam.models.compact.layers import ResidualBlock, enlarge
-from napari_sam.models.sam.transformer import Attention
+from napari_sam.models.compact.feature_pyramid import FeaturePyramid
+from napari_sam.models.compact.layers import ResidualBlock, downsampling
+from napari_sam.models.compact.trunk import EfficientNetLite
 
-HEADS = 4
+# Normalization of the encoder's input: (intensity - mean) / standard deviation, with intensities from 0 to 1.
+PIXEL_MEAN, PIXEL_STD = 0.45, 0.25
+# Normalization in the trunk's pretraining, with intensities from 0 to 255.
+TRUNK_MEAN, TRUNK_STD = 127.0, 128.0
+CONTEXT_CHANNELS = 256
+FINEST_CHANNELS = 32
+# Added at stride 4, where the trunk has only 24 channels.
+DETAIL_CHANNELS = 32
 
 
-def _down(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
-    )
+class DenseHead(nn.Module):
+    """Predict foreground and border of all objects, and scale the likeness of pixels.
 
+    `likeness` holds the factor and the offset that turn the cosine of two pixel embeddings into the logit that both
+    pixels belong to one object.
 
-class GlobalBlock(nn.Module):
-    """Self-attention between all cells of stride 32, for the context of an object."""
+    Parameters
+    ----------
+    channels
+        Channels of the features of stride 4.
+    """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int = FINEST_CHANNELS) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(channels)
-        self.attention = Attention(channels, HEADS)
-        self.norm2 = nn.LayerNorm(channels)
-        self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
+        self.region = nn.Conv2d(channels, 2, 1)
+        self.likeness = nn.Parameter(torch.tensor([8.0, -4.0]))
 
-    def forward(self, x: Tensor) -> Tensor:
-        cells = x.flatten(2).transpose(1, 2)
-        normed = self.norm1(cells)
-        cells = cells + self.attention(normed, normed, normed)
-        cells = cells + self.mlp(self.norm2(cells))
-        out: Tensor = cells.transpose(1, 2).reshape(x.shape)
-        return out
+    def forward(self, f4: Tensor) -> Tensor:
+        """Return logits of foreground and of border, shape (n, 2, side/4, side/4), float32."""
+        logits: Tensor = self.region(f4).float()
+        return logits
 
 
-class ImageEncoder(nn.Module):
-    """Five strides down to 32, and back up to 4 with lateral connections (Lin et al. 2017).
+class ImageEncoder(FeaturePyramid):
+    """EfficientNet-Lite2 down to stride 32, a short path to stride 4, and a feature pyramid.
 
     Parameters
     ----------
     width
         Channels of the stride-16 output, on which the prompts' attention works.
-    widths
-        Channels at strides 2, 4, 8, 16 and 32 on the way down.
     """
 
-    def __init__(self, *, width: int = 128, widths: tuple[int, int, int, int, int] = (32, 48, 96, 192, 256)) -> None:
-        super().__init__()
-        w2, w4, w8, w16, w32 = widths
-        self.stem = nn.Sequential(_down(3, w2), _down(w2, w4), ResidualBlock(w4), ResidualBlock(w4))
-        self.stage8 = nn.Sequential(_down(w4, w8), *(ResidualBlock(w8) for _ in range(2)))
-        self.stage16 = nn.Sequential(_down(w8, w16), *(ResidualBlock(w16) for _ in range(4)))
-        self.stage32 = nn.Sequential(_down(w16, w32), *(ResidualBlock(w32) for _ in range(2)))
-        self.context = nn.Sequential(*(GlobalBlock(w32) for _ in range(2)))
-        self.lateral32 = nn.Conv2d(w32, width, 1)
-        self.lateral16 = nn.Conv2d(w16, width, 1)
-        self.out16 = ResidualBlock(width)
-        self.lateral8 = nn.Conv2d(w8, 64, 1)
-        self.top8 = nn.Conv2d(width, 64, 1)
-        self.out8 = ResidualBlock(64)
-        self.lateral4 = nn.Conv2d(w4, 32, 1)
-        self.top4 = nn.Conv2d(64, 32, 1)
-        self.out4 = ResidualBlock(32)
-        self.pixel_proj = nn.Conv2d(32, 32, 1)
-        self.center_proj = nn.Conv2d(32, 3, 1)
+    def __init__(self, *, width: int = 128) -> None:
+        w4, w8, w16, w32 = EfficientNetLite.channels
+        super().__init__(width=width, widths=(w4 + DETAIL_CHANNELS, w8, w16, CONTEXT_CHANNELS))
+        self.trunk = EfficientNetLite()
+        self.detail = nn.Sequential(
+            downsampling(3, DETAIL_CHANNELS),
+            downsampling(DETAIL_CHANNELS, DETAIL_CHANNELS),
+            ResidualBlock(DETAIL_CHANNELS),
+        )
+        self.reduce32 = nn.Conv2d(w32, CONTEXT_CHANNELS, 1)
+        self.dense_head = DenseHead()
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Encode normalized images.
-
-        Parameters
-        ----------
-        x
-            Shape (n, 3, side, side), float.
-
-        Returns
-        -------
-        tuple of torch.Tensor
-            Features of shape (n, width, side/16, side/16), (n, 64, side/8, side/8) and (n, 32, side/4, side/4),
-            pixel embeddings of unit length, (n, 32, side/4, side/4), and what each pixel thinks of its object, (n, 3,
-            side/4, side/4): the way to its center, x and y, in radii, and the logarithm of its radius in tile pixels.
-        """
-        f16, f8, f4 = self.features(x)
-        return f16, f8, f4, *self.guesses(f4)
-
-    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the features of strides 16, 8 and 4, from which all other outputs are computed."""
-        x4 = self.stem(x)
-        x8 = self.stage8(x4)
-        x16 = self.stage16(x8)
-        x32 = self.context(self.stage32(x16))
-        f16: Tensor = self.out16(self.lateral16(x16) + enlarge(self.lateral32(x32)))
-        f8: Tensor = self.out8(self.lateral8(x8) + enlarge(self.top8(f16)))
-        f4: Tensor = self.out4(self.lateral4(x4) + enlarge(self.top4(f8)))
-        return f16, f8, f4
-
-    def guesses(self, f4: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the pixel embeddings and each pixel's guess of its object; see `forward`."""
-        return F.normalize(self.pixel_proj(f4).float(), dim=1), self.center_proj(f4).float()
+    def backbone_features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return features of strides 4, 8, 16 and 32."""
+        scale, offset = PIXEL_STD * 255 / TRUNK_STD, (PIXEL_MEAN * 255 - TRUNK_MEAN) / TRUNK_STD
+        x4, x8, x16, x32 = self.trunk(x * scale + offset)
+        return torch.cat([x4, self.detail(x)], 1), x8, x16, self.reduce32(x32)

@@ -42,6 +42,13 @@ class ResidualBlock(nn.Module):
         return F.relu(x + inner)
 
 
+def downsampling(inputs: int, outputs: int) -> nn.Sequential:
+    """Return a 3 x 3 convolution of stride 2 with batch normalization and ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+    )
+
+
 def enlarge(x: Tensor) -> Tensor:
     """Double rows and columns by linear interpolation."""
     return F.interpolate(x, scale_factor=2.0, mode="bilinear")

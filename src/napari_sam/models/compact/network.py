@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -9,6 +11,12 @@ from napari_sam.models.compact.image_encoder import ImageEncoder
 from napari_sam.models.compact.layers import ResidualBlock
 from napari_sam.models.compact.mask_decoder import MaskDecoder
 from napari_sam.models.compact.prompt_encoder import PromptEncoder
+from napari_sam.models.compact.residual_encoder import ResidualEncoder
+
+ENCODERS: dict[str, type[ImageEncoder] | type[ResidualEncoder]] = {
+    "efficientnet_lite2": ImageEncoder,
+    "residual": ResidualEncoder,
+}
 
 
 class Compact(nn.Module):
@@ -18,13 +26,21 @@ class Compact(nn.Module):
     ----------
     width
         Token width of the prompt encoder and the mask decoder.
+    encoder
+        Image encoder: "efficientnet_lite2" or, for checkpoints of the first release, "residual".
     """
 
-    def __init__(self, *, width: int = 128) -> None:
+    def __init__(self, *, width: int = 128, encoder: str = "efficientnet_lite2") -> None:
         super().__init__()
-        self.image_encoder = ImageEncoder(width=width)
+        self.image_encoder = ENCODERS[encoder](width=width)
         self.prompt_encoder = PromptEncoder(width=width)
         self.mask_decoder = MaskDecoder(width=width)
+
+    @classmethod
+    def matching(cls, state: Mapping[str, Tensor]) -> Compact:
+        """Return a network with random weights whose image encoder is that of a state dict."""
+        is_residual = any(key.startswith("image_encoder.stage8.") for key in state)
+        return cls(encoder="residual" if is_residual else "efficientnet_lite2")
 
     def forward(self, images: Tensor, coords: Tensor, types: Tensor, mask_logits: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images and decode one object in each.

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from napari_sam.core.predictor import Decoded, Embedding
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.models.base import TilePredictor, pack, split_tiles, strided_shapes, unpack
+from napari_sam.models.compact.image_encoder import PIXEL_MEAN, PIXEL_STD
 from napari_sam.models.compact.network import Compact
 from napari_sam.models.compact.prompt_encoder import NOT_A_POINT
 from napari_sam.models.compact.recorded_module import Recorded
 from napari_sam.models.nested_checkpoints import State
 from napari_sam.models.prompt_tokens import prompt_tokens
 
-PIXEL_MEAN, PIXEL_STD = 0.45, 0.25
 # Channels and strides of the image encoder's features.
 FEATURES = ((128, 16), (64, 8), (32, 4))
 
@@ -45,7 +45,7 @@ class CompactPredictor(TilePredictor):
 
     def __init__(self, state: State, *, name: str, digest: str, device: torch.device, precision: str = "auto") -> None:
         super().__init__(name=name, digest=digest, device=device, precision=precision)
-        network = Compact()
+        network = Compact.matching(state)
         network.load_state_dict({key: value.float() for key, value in state.items()})
         network.eval().requires_grad_(False)
         network.fold_batch_norms()
