@@ -33,7 +33,10 @@ def evaluate(
     objects_per_subset: Annotated[
         int, typer.Option(min=1, max=10**6, help="Number of objects drawn from each subset.")
     ] = 12,
-    seed: Annotated[int, typer.Option(help="Seed for drawing the objects.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for drawing the objects and the off-center clicks.")] = 0,
+    off_center_clicks: Annotated[
+        int, typer.Option(min=0, max=1000, help="Clicks at random positions in each object, answered one by one.")
+    ] = 1,
     split: Annotated[
         Path | None, typer.Option(help="JSON file with a list kept_out: measure only on these images of the manifest.")
     ] = None,
@@ -42,7 +45,11 @@ def evaluate(
     ] = False,
     overwrite: opts.OverwriteOption = False,
 ) -> None:
-    """Measure a model on labelled images by simulated clicks and boxes."""
+    """Measure a model on labelled images by simulated clicks and boxes.
+
+    Reports IoU and boundary F, the number of clicks to an IoU, clicks off the middle of the object, seconds per click,
+    the calibration of the predicted IoU, and dense guesses if the model has them.
+    """
     check_output(json, (".json",), overwrite)
     cli_models.check_sources(None, model)
     from napari_sam.evaluation.baselines import baselines as run_baselines
@@ -65,6 +72,7 @@ def evaluate(
             max_clicks=max_clicks,
             objects_per_subset=objects_per_subset,
             seed=seed,
+            off_center_clicks=off_center_clicks,
         ):
             progress.update(task, description=subset, advance=1)
         progress.update(task, completed=total, description="done")
@@ -83,12 +91,18 @@ def evaluate(
 
 
 def _show(table: dict[str, Any]) -> None:
-    view = _evaluation_table(table)
-    # A narrow terminal may break the lines, but no figure is cut.
-    console.print(view, width=max(console.width, Console(width=1000).measure(view).maximum), crop=False)
-    correlation = table["mean"]["iou_spearman"]
-    if correlation is not None:
-        say(f"Spearman correlation of predicted and true IoU over all clicks: {correlation:.2f}")
+    for view in (_overlap_table(table), _further_table(table)):
+        # A narrow terminal may break the lines, but no figure is cut.
+        console.print(view, width=max(console.width, Console(width=1000).measure(view).maximum), crop=False)
+    mean = table["mean"]
+    if mean["iou_spearman"] is not None:
+        say(f"Spearman correlation of predicted and true IoU over all clicks: {mean['iou_spearman']:.2f}")
+    if mean["iou_bias"] is not None:
+        say(
+            f"Predicted minus true IoU: {mean['iou_bias']:+.3f} over all clicks, {mean['iou_bias_first']:+.3f} over "
+            f"first clicks; calibration error {mean['iou_calibration_error']:.3f} and "
+            f"{mean['iou_calibration_error_first']:.3f}"
+        )
 
 
 def _checked_images(manifest: Path, json: Path, split: Path | None, model: str) -> list[LabelledImage]:
@@ -115,18 +129,48 @@ def _checked_images(manifest: Path, json: Path, split: Path | None, model: str) 
     return images
 
 
-def _evaluation_table(table: dict[str, Any]) -> Table:
+def _overlap_table(table: dict[str, Any]) -> Table:
+    """Return the table of IoUs and numbers of clicks."""
     clicks = len(table["mean"].get("miou", []))
     shown = sorted({1, 3, clicks} & set(range(1, clicks + 1)))
     classical = table.get("baselines")
     more = ["flood", "walker"] if classical else []
     columns = [f"{k} click{'s' * (k > 1)}" for k in shown]
-    view = Table("subset", "n", *columns, "best of 3", "box", "NoC80", "NoC90", *more)
-    for name, row in [*table["subsets"].items(), ("mean", table["mean"])]:
-        scores = [f"{row['miou'][k - 1]:.3f}" for k in shown]
+    view = Table("subset", "n", *columns, "off-center", "best of 3", "box", "NoC80", "NoC85", "NoC90", *more)
+    for name, row in _rows(table):
+        scores = [row["miou"][k - 1] for k in shown]
         other = classical["subsets"].get(name, classical["mean"]) if classical else {}
-        beside = [f"{other[key]:.3f}" for key in ("flood_miou", "walker_miou") if other]
-        noc = [f"{row['noc80']:.2f}", f"{row['noc90']:.2f}"]
-        others = [f"{row['best_of_3']:.3f}", f"{row['box_miou']:.3f}", *noc, *beside]
-        view.add_row(Text(one_line(name)), str(row["n"]), *scores, *others)
+        beside = [other[key] for key in ("flood_miou", "walker_miou") if other]
+        noc = [f"{row[key]:.2f}" for key in ("noc80", "noc85", "noc90")]
+        ious = [_decimals(value) for value in [*scores, row["off_center_miou"], row["best_of_3"], row["box_miou"]]]
+        view.add_row(Text(one_line(name)), str(row["n"]), *ious, *noc, *map(_decimals, beside))
     return view
+
+
+def _further_table(table: dict[str, Any]) -> Table:
+    """Return the table of boundaries, durations and, if the model has them, dense guesses."""
+    clicks = len(table["mean"]["boundary_f"])
+    shown = sorted({1, clicks})
+    boundaries = [f"boundary F, {k} click{'s' * (k > 1)}" for k in shown]
+    figures = {
+        "boundary F, box": "box_boundary_f",
+        "s per first click": "seconds_first_click",
+        "s per click": "seconds_click",
+        "foreground IoU": "dense_foreground_iou",
+        "border F": "dense_border_f",
+        "center error, radii": "dense_center_error",
+    }
+    figures = {title: key for title, key in figures.items() if table["mean"][key] is not None}
+    view = Table("subset", *boundaries, *figures)
+    for name, row in _rows(table):
+        values = [*(row["boundary_f"][k - 1] for k in shown), *(row[key] for key in figures.values())]
+        view.add_row(Text(one_line(name)), *map(_decimals, values))
+    return view
+
+
+def _rows(table: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [*table["subsets"].items(), ("mean", table["mean"])]
+
+
+def _decimals(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

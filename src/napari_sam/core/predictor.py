@@ -102,6 +102,40 @@ class Predictor(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class DenseGuesses:
+    """What a model guesses of all objects of one tile at once, without a prompt.
+
+    The tile, padding included, is divided into cells of 4 x 4 tile pixels; each cell guesses the object it lies on.
+
+    Parameters
+    ----------
+    center_offsets
+        Shape (2, side / 4, side / 4), float32: rows and columns from the middle of the cell to the center (the mean
+        position) of its object, in tile pixels. Outside objects the values mean nothing.
+    radius
+        Shape (side / 4, side / 4), float32: the square root of the area of the cell's object, in tile pixels. Outside
+        objects the values mean nothing.
+    foreground, border
+        Shape (side / 4, side / 4), float32: the probability, 0 to 1, that the cell lies on an object, and that it
+        touches a cell of another object or of the background. None for weights that do not predict them.
+    """
+
+    center_offsets: NDArray[np.float32]
+    radius: NDArray[np.float32]
+    foreground: NDArray[np.float32] | None = None
+    border: NDArray[np.float32] | None = None
+
+
+@runtime_checkable
+class DensePredictor(Protocol):
+    """A predictor that also guesses where the objects of an encoded tile are, without a prompt."""
+
+    def dense_guesses(self, embedding: Embedding) -> DenseGuesses:
+        """Return the guesses for all cells of a tile."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Found:
     """The objects that a text names on one tile, in order of falling score.
 

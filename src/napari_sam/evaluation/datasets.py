@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from skimage.measure import label as connected_components
 
 from napari_sam.arguments import index_of, path_argument, shown
-from napari_sam.core.geometry import Plane
+from napari_sam.core.geometry import Box, Plane
 from napari_sam.errors import ImageError
 from napari_sam.files.paths import read_text
 from napari_sam.images.opening import open_image
@@ -62,11 +62,21 @@ class TargetObject:
         Shape of the plane, bool: the object.
     ignored
         Shape of the plane, bool: pixels that do not count; or None.
+    objects
+        Shape of the plane, integers: labels of all objects of the plane, this one among them, 0 for background; or
+        None if they are unknown.
     """
 
     plane: Plane
     truth: NDArray[np.bool_]
     ignored: NDArray[np.bool_] | None
+    objects: NDArray[np.integer[Any]] | None = None
+
+    @property
+    def box(self) -> Box:
+        """The smallest box around the object."""
+        rows, cols = np.flatnonzero(self.truth.any(1)), np.flatnonzero(self.truth.any(0))
+        return Box(rows[0], cols[0], rows[-1] + 1, cols[-1] + 1)
 
 
 def read_manifest(path: Path) -> list[LabelledImage]:
@@ -200,7 +210,7 @@ def targets_of(image: LabelledImage, shape: tuple[int, ...]) -> list[Callable[[]
     objects, ignored = objects_of(labels, image)
     values, areas = np.unique(objects, return_counts=True)
     return [
-        lambda value=value: TargetObject(plane, objects == value, ignored)  # type: ignore[misc]
+        lambda value=value: TargetObject(plane, objects == value, ignored, objects)  # type: ignore[misc]
         for value, area in zip(values, areas, strict=True)
         if value != 0 and area >= MIN_AREA
     ]
@@ -215,7 +225,8 @@ def _volume_targets(labels: NDArray[Any], ignore_label: int | None) -> list[Call
 
     def target(value: int, z: int) -> TargetObject:
         ignored = None if ignore_label is None else labels[z] == ignore_label
-        return TargetObject(Plane.of(labels.shape, z), labels[z] == value, ignored)
+        objects = labels[z] if ignored is None else np.where(ignored, 0, labels[z])
+        return TargetObject(Plane.of(labels.shape, z), labels[z] == value, ignored, objects)
 
     return [
         lambda value=value, z=z: target(value, z)  # type: ignore[misc]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from napari_sam.core.masks import iou
+from napari_sam.evaluation.calibration import bias, calibration_error
 from napari_sam.evaluation.datasets import TargetObject
+from napari_sam.evaluation.dense_guesses import DenseResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +31,30 @@ class ClickResult:
         IoU from the object's box alone.
     predicted
         The model's own estimate of its IoU after 1, 2 ... clicks; empty if it has none.
+    boundary_f
+        Boundary F after 1, 2 ... clicks; empty if it was not measured.
+    box_boundary_f
+        Boundary F from the object's box alone, or None.
+    off_center_ious
+        IoU of single clicks that are not in the middle of the object; empty without any.
+    seconds
+        Duration of the 1st, 2nd ... click; empty if it was not measured.
+    is_first_of_image
+        Whether no tile of the image had been encoded before the first click.
+    dense
+        Quality of the dense guesses around the object, or None.
     """
 
     ious: tuple[float, ...]
     best_of_3: float
     box_iou: float
     predicted: tuple[float, ...] = ()
+    boundary_f: tuple[float, ...] = ()
+    box_boundary_f: float | None = None
+    off_center_ious: tuple[float, ...] = ()
+    seconds: tuple[float, ...] = ()
+    is_first_of_image: bool = False
+    dense: DenseResult | None = None
 
     def noc(self, goal: float) -> int:
         """Return the number of clicks to reach an IoU; one more than all when they do not suffice."""
@@ -49,16 +70,22 @@ class Evaluation:
     clicks: dict[str, list[ClickResult]] = field(default_factory=lambda: defaultdict(list))
 
     def table(self) -> dict[str, Any]:
-        """Return the results of each subset, and their mean, as plain data that JSON can hold."""
+        """Return the results of each subset, and their mean, as plain data that JSON can hold.
+
+        Figures that were not measured are None, and left out of the mean.
+        """
         subsets = {name: _summary(results) for name, results in sorted(self.clicks.items())}
         mean: dict[str, Any] = {}
         if subsets:
             rows = list(subsets.values())
-            mean = {key: rounded(np.mean([row[key] for row in rows], axis=0)) for key in rows[0] if key != "n"}
-            mean["n"] = sum(row["n"] for row in rows)
+            mean = {key: _mean([row[key] for row in rows]) for key in rows[0] if key != "n"}
             everything = [result for results in self.clicks.values() for result in results]
-            mean["iou_spearman"] = rank_correlation(everything)
-            mean["iou_spearman_first"] = rank_correlation(everything, first_only=True)
+            mean |= {"n": len(everything), **_seconds(everything)}
+            for suffix, first_only in (("", False), ("_first", True)):
+                mean[f"iou_spearman{suffix}"] = rank_correlation(everything, first_only=first_only)
+                predicted, true = _estimates(everything, first_only=first_only)
+                mean[f"iou_calibration_error{suffix}"] = _rounded_or_none(calibration_error(predicted, true))
+                mean[f"iou_bias{suffix}"] = _rounded_or_none(bias(predicted, true))
         return {"model": self.model, "subsets": subsets, "mean": mean}
 
 
@@ -71,24 +98,60 @@ def iou_of(answer: NDArray[np.bool_], target: TargetObject) -> float:
 
 def rank_correlation(results: list[ClickResult], *, first_only: bool = False) -> float | None:
     """Return Spearman's correlation of predicted and true IoUs, over all clicks or the first ones; None without any."""
-    last = 1 if first_only else None
-    predicted = [value for result in results for value in result.predicted[:last]]
-    true = [value for result in results for value in result.ious[: len(result.predicted)][:last]]
+    predicted, true = _estimates(results, first_only=first_only)
     if len(set(predicted)) < 2 or len(set(true)) < 2:
         return None
     return float(np.round(spearmanr(predicted, true).statistic, 4))
 
 
+def _estimates(results: list[ClickResult], *, first_only: bool) -> tuple[list[float], list[float]]:
+    """Return predicted and true IoUs, over all clicks or the first ones."""
+    last = 1 if first_only else None
+    predicted = [value for result in results for value in result.predicted[:last]]
+    true = [value for result in results for value in result.ious[: len(result.predicted)][:last]]
+    return predicted, true
+
+
 def _summary(results: list[ClickResult]) -> dict[str, Any]:
+    dense = [result.dense for result in results if result.dense is not None]
+    off_center = [result for result in results if result.off_center_ious]
+    off_center_ious = [np.mean(result.off_center_ious) for result in off_center]
     return {
         "n": len(results),
         "miou": rounded(np.mean([result.ious for result in results], axis=0)),
         "best_of_3": rounded(np.mean([result.best_of_3 for result in results])),
         "box_miou": rounded(np.mean([result.box_iou for result in results])),
-        "noc80": rounded(np.mean([result.noc(0.8) for result in results])),
+        **{f"noc{goal}": rounded(np.mean([result.noc(goal / 100) for result in results])) for goal in (80, 85, 90)},
         "predicted_miou": rounded(np.mean([result.predicted for result in results], axis=0)),
-        "noc90": rounded(np.mean([result.noc(0.9) for result in results])),
+        "off_center_miou": _mean(off_center_ious),
+        "off_center_loss": _mean(
+            [result.ious[0] - iou for result, iou in zip(off_center, off_center_ious, strict=True)]
+        ),
+        "boundary_f": _mean([result.boundary_f for result in results if result.boundary_f]),
+        "box_boundary_f": _mean([result.box_boundary_f for result in results]),
+        **_seconds(results),
+        "dense_foreground_iou": _mean([one.foreground_iou for one in dense]),
+        "dense_border_f": _mean([one.border_f for one in dense]),
+        "dense_center_error": _mean([one.center_error for one in dense]),
     }
+
+
+def _seconds(results: list[ClickResult]) -> dict[str, float | None]:
+    """Return the median duration of a first click on an image, and of one after the first on an object."""
+    first = [result.seconds[0] for result in results if result.is_first_of_image and result.seconds]
+    later = [value for result in results for value in result.seconds[1:]]
+    medians = {"seconds_first_click": first, "seconds_click": later}
+    return {key: rounded(np.median(values)) if values else None for key, values in medians.items()}
+
+
+def _mean(values: Sequence[Any]) -> Any:
+    """Return the mean of figures or rows of figures without those that were not measured; None without any."""
+    measured = [value for value in values if value is not None]
+    return rounded(np.mean(measured, axis=0)) if measured else None
+
+
+def _rounded_or_none(value: float | None) -> float | None:
+    return None if value is None else float(rounded(value))
 
 
 def rounded(value: Any) -> Any:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 
-from napari_sam.core.geometry import Box
-from napari_sam.evaluation.clicks import most_interior, next_click
+from napari_sam.core.candidates import Candidates
+from napari_sam.evaluation.boundaries import boundary_f
+from napari_sam.evaluation.clicks import most_interior, next_click, off_center
 from napari_sam.evaluation.datasets import LabelledImage, TargetObject, drawn_targets
+from napari_sam.evaluation.dense_guesses import measure_guesses
 from napari_sam.evaluation.metrics import ClickResult, Evaluation, iou_of
 from napari_sam.segmenter import Segmenter
 
@@ -22,6 +27,7 @@ def evaluate(
     max_clicks: int = 8,
     objects_per_subset: int = 12,
     seed: int = 0,
+    off_center_clicks: int = 0,
 ) -> Iterator[tuple[str, Evaluation]]:
     """Segment sampled objects of every subset by simulated clicks.
 
@@ -41,6 +47,8 @@ def evaluate(
         Number of objects to draw.
     seed
         Seed of the draw.
+    off_center_clicks
+        Clicks at random positions in each object, answered one by one. By default 0, which leaves these figures out.
 
     Yields
     ------
@@ -50,15 +58,32 @@ def evaluate(
         All results so far.
     """
     segmenter: Segmenter
+    is_opened = False
 
     def shape_of(image: LabelledImage) -> tuple[int, ...]:
-        nonlocal segmenter
+        nonlocal segmenter, is_opened
         segmenter = segmenter_of(image.image)
+        is_opened = True
         return segmenter.shape
 
     evaluation = Evaluation(model)
     for image, target in drawn_targets(images, shape_of, objects_per_subset, seed):
-        evaluation.clicks[image.subset].append(click_through(segmenter, target, max_clicks))
+        results = evaluation.clicks[image.subset]
+        place = f"{seed}/{image.subset}/{len(results)}"
+        result = click_through(segmenter, target, max_clicks)
+        off_center_ious = [
+            iou_of(_best(segmenter.segment(points=[point], plane=target.plane), target), target)
+            for point in off_center(target.truth, off_center_clicks, place)
+        ]
+        results.append(
+            replace(
+                result,
+                off_center_ious=tuple(off_center_ious),
+                is_first_of_image=is_opened,
+                dense=measure_guesses(segmenter, target),
+            )
+        )
+        is_opened = False
         yield image.subset, evaluation
 
 
@@ -74,20 +99,34 @@ def click_through(segmenter: Segmenter, target: TargetObject, max_clicks: int) -
     max_clicks
         Number of points.
     """
-    points, signs, ious, predicted = [most_interior(target.truth)], [1], [], []
+    points, signs, predicted = [most_interior(target.truth)], [1], []
+    ious, edges, seconds = [], [], []
     best_of_3 = 0.0
     for click in range(max_clicks):
+        start = perf_counter()
         candidates = segmenter.segment(points=points, labels=signs, plane=target.plane)
+        seconds.append(perf_counter() - start)
         if click == 0:
             best_of_3 = max(iou_of(candidate.to_array(target.truth.shape), target) for candidate in candidates)
         predicted.append(candidates.best.iou_prediction)
-        answer = candidates.best.to_array(target.truth.shape)
+        answer = _best(candidates, target)
         ious.append(iou_of(answer, target))
+        edges.append(boundary_f(answer, target))
         point, sign = next_click(answer, target)
         points.append(point)
         signs.append(sign)
-    rows, cols = np.flatnonzero(target.truth.any(1)), np.flatnonzero(target.truth.any(0))
-    box = Box(rows[0], cols[0], rows[-1] + 1, cols[-1] + 1)
-    boxed = segmenter.segment(box=box, plane=target.plane)
-    box_iou = iou_of(boxed.best.to_array(target.truth.shape), target)
-    return ClickResult(tuple(ious), best_of_3, box_iou, tuple(predicted))
+    boxed = _best(segmenter.segment(box=target.box, plane=target.plane), target)
+    return ClickResult(
+        ious=tuple(ious),
+        best_of_3=best_of_3,
+        box_iou=iou_of(boxed, target),
+        predicted=tuple(predicted),
+        boundary_f=tuple(edges),
+        box_boundary_f=boundary_f(boxed, target),
+        seconds=tuple(seconds),
+    )
+
+
+def _best(candidates: Candidates, target: TargetObject) -> NDArray[np.bool_]:
+    """Return the best candidate as an array of the target's plane."""
+    return candidates.best.to_array(target.truth.shape)

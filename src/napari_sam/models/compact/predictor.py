@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from napari_sam.core.predictor import Decoded, Embedding
+from napari_sam.core.predictor import Decoded, DenseGuesses, Embedding
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.models.base import TilePredictor, pack, split_tiles, strided_shapes, unpack
 from napari_sam.models.compact.image_encoder import PIXEL_MEAN, PIXEL_STD
@@ -88,6 +88,18 @@ class CompactPredictor(TilePredictor):
             torch.from_numpy(np.ascontiguousarray(logits))[None].to(self._device),
         )
         return Decoded(masks[0].cpu().numpy(), iou_prediction[0].clamp(0, 1).cpu().numpy())
+
+    @torch.inference_mode()
+    def dense_guesses(self, embedding: Embedding) -> DenseGuesses:
+        """Return what every cell guesses of its object; see `DensePredictor`."""
+        f4, _, centers = embedding.tensors[-3:]
+        radius = centers[0, 2].exp()
+        guesses = [centers[0, :2].flip(0) * radius, radius]
+        # Only some weights have the head for foreground and border.
+        head = getattr(self._network.image_encoder, "dense_head", None)
+        if head is not None:
+            guesses += head(f4)[0].float().sigmoid()
+        return DenseGuesses(*(guess.cpu().numpy() for guess in guesses))
 
 
 class _Decoder(nn.Module):
