@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from napari_sam.arguments import shown
 from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask
+from napari_sam.core.predictor import Decoded
 from napari_sam.core.prompt_checks import check_mask
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import PromptError
@@ -38,6 +42,8 @@ class Candidates(Sequence[Mask]):
         What they answer, where that is known.
     downsample
         How many pixels of the image one pixel of the screen showed, if there was a screen.
+    decoded
+        The decoder's answer that they were made from, in their order, where it can be scored (`ScoringPredictor`).
     """
 
     masks: tuple[Mask, ...]
@@ -45,6 +51,7 @@ class Candidates(Sequence[Mask]):
     plane: Plane
     prompts: Prompts | None = None
     downsample: float | None = None
+    decoded: Decoded | None = field(default=None, repr=False)
 
     @overload
     def __getitem__(self, index: int) -> Mask: ...
@@ -62,6 +69,11 @@ class Candidates(Sequence[Mask]):
     def best(self) -> Mask:
         """The mask with the highest predicted IoU."""
         return self.masks[self.best_index]
+
+    def scored(self, scores: NDArray[np.float32]) -> Candidates:
+        """Return the same masks with other predicted IoUs, and so perhaps another best one."""
+        masks = [replace(mask, iou_prediction=float(score)) for mask, score in zip(self.masks, scores, strict=True)]
+        return replace(self, masks=tuple(masks), best_index=int(np.argmax(scores)))
 
     def named(self, name: CandidateName) -> Mask:
         """Return the candidate called "best", "small", "medium" or "large"."""

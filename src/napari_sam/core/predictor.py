@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_sam.arguments import shown
 from napari_sam.core.prompts import TilePrompts
+from napari_sam.core.tiles import Tile
 from napari_sam.errors import ModelError
 
 # A `torch.Tensor`, used only by the model that created it.
@@ -44,10 +46,19 @@ class Decoded:
         Shape (3, side / 4, side / 4), float32; positive inside. Over the whole tile, padding included.
     iou_prediction
         Shape (3,), float32: the decoder's estimate of each mask's IoU with the object, 0 to 1.
+    features
+        Shape (3, n), float32: description of each mask for `ScoringPredictor.score`, or None.
     """
 
     logits: NDArray[np.float32]
     iou_prediction: NDArray[np.float32]
+    features: NDArray[np.float32] | None = None
+
+    def reordered(self, order: Sequence[int]) -> Decoded:
+        """Return the same answer with its masks in another order."""
+        indices = list(order)
+        features = None if self.features is None else self.features[indices]
+        return Decoded(self.logits[indices], self.iou_prediction[indices], features)
 
 
 class Predictor(Protocol):
@@ -132,6 +143,37 @@ class DensePredictor(Protocol):
 
     def dense_guesses(self, embedding: Embedding) -> DenseGuesses:
         """Return the guesses for all cells of a tile."""
+        ...
+
+
+@runtime_checkable
+class ScoringPredictor(Protocol):
+    """A predictor that compares the answers of several tiles to the same prompts.
+
+    A decoder sees one tile. Whether a mask is a whole object or a part of one shows where finer and coarser tiles
+    answer the same.
+
+    Attributes
+    ----------
+    compares_tiles
+        Whether the loaded weights can do so.
+    """
+
+    compares_tiles: bool
+
+    def score(self, answers: Sequence[tuple[Tile, Decoded]]) -> NDArray[np.float32]:
+        """Estimate the IoU of each mask with the object.
+
+        Parameters
+        ----------
+        answers
+            Tiles of one plane, each with its answer to the same prompts; each answer has `features`.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (tiles, 3), float32, 0 to 1.
+        """
         ...
 
 

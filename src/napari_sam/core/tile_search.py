@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from napari_sam.core.masks import touches_border
+from napari_sam.core.predictor import ScoringPredictor
 
 if TYPE_CHECKING:
     from napari_sam.core.candidates import Candidates
@@ -42,8 +43,10 @@ class TileSearch:
 
     A single point says nothing of the object's size: tiles of several levels around the zoom are decoded, and the
     answer with the highest predicted IoU is taken. A box, a mask, several points or a previous answer have an extent,
-    which gives one tile at once. Then the extent of the mask decides: where it asks for another level, or the mask runs
-    into the border of its tile, it is decoded there again with itself as prompt, at most `MAX_REFINEMENTS` times.
+    which gives one tile at once; a `ScoringPredictor` also gets the tiles one level finer and coarser. Such a predictor
+    scores the answers of all these tiles together, after each of them.
+    Then the extent of the mask decides: where it asks for another level, or the mask runs into the border of its tile,
+    it is decoded there again with itself as prompt, at most `MAX_REFINEMENTS` times.
 
     The search itself decodes nothing::
 
@@ -107,7 +110,9 @@ class TileSearch:
         if self.is_probing:
             self._first = self._probes(downsample, start_level, pixels_of)
         else:
-            self._first = [self._tile_for(_bounds_of(prompts, previous), previous)]
+            bounds = _bounds_of(prompts, previous)
+            self._first = self._around(self._tile_for(bounds, previous), bounds.center, pixels_of)
+        self._answers: list[tuple[Tile, Candidates]] = []
         # Tiles that a refinement would gain nothing from; a tile that was only probed is not among them.
         self._settled: set[Tile] = set()
         self._refinements = 0
@@ -129,7 +134,7 @@ class TileSearch:
         return SearchStep(tile, self.found.best)
 
     def tell(self, step: SearchStep, answer: Candidates) -> bool:
-        """Take the answer to a step, and return whether it is the best one so far.
+        """Take the answer to a step, and return whether `found` has another best mask now.
 
         Parameters
         ----------
@@ -145,10 +150,31 @@ class TileSearch:
             return True
         if step.tile in self._first:
             self._first.remove(step.tile)
-        if self.found is not None and _rank(answer, step.tile) <= _rank(self.found, self._best_tile()):
-            return False
-        self.found, self._settled = answer, {step.tile}
-        return True
+        self._answers = self._scored([*self._answers, (step.tile, answer)])
+        before, (tile, self.found) = self.found, max(self._answers, key=_rank)
+        self._settled = {tile}
+        return before is None or before.best.pixels is not self.found.best.pixels
+
+    def _scored(self, answers: list[tuple[Tile, Candidates]]) -> list[tuple[Tile, Candidates]]:
+        """Return the answers with the scores that they get together, from a predictor that can tell."""
+        decoded = [(tile, answer.decoded) for tile, answer in answers]
+        comparable = [(tile, one) for tile, one in decoded if one is not None]
+        if len(comparable) < len(answers) or not self._compares_tiles:
+            return answers
+        scores = cast(ScoringPredictor, self._predictor).score(comparable)
+        return [(tile, answer.scored(row)) for (tile, answer), row in zip(answers, scores, strict=True)]
+
+    @property
+    def _compares_tiles(self) -> bool:
+        return isinstance(self._predictor, ScoringPredictor) and self._predictor.compares_tiles
+
+    def _around(self, tile: Tile, center: tuple[float, float], pixels_of: Callable[[Tile], float]) -> list[Tile]:
+        """Return a tile and, for a predictor that compares them, those of the next levels at the same center."""
+        if not self._compares_tiles:
+            return [tile]
+        levels = sorted({self._grid.clamp(tile.level + step) for step in (-1, 1)} - {tile.level})
+        others = [self._grid.tile_at(level, *center) for level in levels]
+        return [tile, *(other for other in others if pixels_of(other) <= MAX_PIXELS_PROBED)]
 
     def _probes(
         self, downsample: float | None, start_level: int | None, pixels_of: Callable[[Tile], float]
@@ -200,8 +226,9 @@ class TileSearch:
         return is_allowed
 
 
-def _rank(answer: Candidates, tile: Tile) -> tuple[float, int]:
+def _rank(seen: tuple[Tile, Candidates]) -> tuple[float, int]:
     """Return what decides between tiles: the predicted IoU of a mask that is not empty, then the finer level."""
+    tile, answer = seen
     return answer.best.iou_prediction if answer.best.area else -1.0, -tile.level
 
 

@@ -142,8 +142,9 @@ class RoundDecoder:
             for logits, iou in zip(decoded.logits, decoded.iou_prediction, strict=True)
         ]
         order = sorted(range(len(masks)), key=lambda i: masks[i].area)
-        best = int(np.argmax(decoded.iou_prediction))
-        return Candidates(tuple(masks[i] for i in order), order.index(best), plane, prompts)
+        best = order.index(int(np.argmax(decoded.iou_prediction)))
+        kept = None if decoded.features is None else decoded.reordered(order)
+        return Candidates(tuple(masks[i] for i in order), best, plane, prompts, decoded=kept)
 
     def forget(self) -> None:
         """Forget the answers to earlier rounds, because the image has changed."""

@@ -94,6 +94,9 @@ class TrainOptions:
     parts
         Number of parts of a batch that are computed at the same time, each in its own thread. More than one needs
         `frozen_norms`, and at most `batch` are possible.
+    scorer_objects
+        For the compact model: number of objects of each subset to which the candidate scorer, which chooses among the
+        masks of several tiles, is fitted after the last step. 0 leaves the scorer of `init` as it is.
     """
 
     out: Path
@@ -137,6 +140,7 @@ class TrainOptions:
     frozen_stages: int = 2
     frozen_norms: bool = True
     parts: int = 1
+    scorer_objects: int = 0
 
 
 class _WrongError(Exception):
@@ -264,6 +268,7 @@ RULES: dict[str, Rule] = {
     "frozen_stages": _whole(0, TRUNK_STAGES),
     "frozen_norms": _yes_or_no,
     "parts": _whole(1, MAX_PARTS),
+    "scorer_objects": _whole(0, 10**6),
 }
 
 

@@ -30,6 +30,7 @@ from napari_sam.training.config import read_config as read_config
 from napari_sam.training.crops import Crop, CropOptions, Source, check_weights, draw_crop, load_sources
 from napari_sam.training.rounds import run_rounds
 from napari_sam.training.run_lock import only_run_in
+from napari_sam.training.scorer import add_scorer
 from napari_sam.training.trainers import CompactTrainer, SamTrainer, Trainer
 
 PREFETCH = 4
@@ -65,6 +66,9 @@ def train(options: TrainOptions, report: Callable[[int, dict[str, Any]], None] |
     with only_run_in(options.out):
         remove_leftovers(options.out)  # A run that is complete writes nothing more, which would remove them.
         _run(options, sources, validation, device, report)
+        if options.scorer_objects:
+            weights = options.out / WEIGHTS_FILE
+            add_scorer(weights, images, options.scorer_objects, seed=options.seed, device=device)
     return options.out / WEIGHTS_FILE
 
 

@@ -13,6 +13,7 @@ from napari_sam.errors import ModelError
 from napari_sam.models.checkpoints import detect_architecture
 from napari_sam.models.compact import Compact
 from napari_sam.models.compact import predictor as compact
+from napari_sam.models.compact.candidate_scorer import SCORER_PREFIX
 from napari_sam.models.compact.image_encoder import PIXEL_MEAN, PIXEL_STD, DenseHead, ImageEncoder
 from napari_sam.models.compact.prompt_encoder import NOT_A_POINT
 from napari_sam.models.compact.trunk import STAGES, EfficientNetLite
@@ -48,6 +49,8 @@ class CompactTrainer:
         self, network: Compact, *, trunk_rate: float = 1.0, frozen_stages: int = 0, frozen_norms: bool = False
     ) -> None:
         self.network = network
+        if network.scorer is not None:
+            network.scorer.requires_grad_(False)
         encoder = network.image_encoder
         if isinstance(encoder, ImageEncoder):
             self.head = encoder.dense_head
@@ -187,6 +190,8 @@ def trainer_of(options: TrainOptions) -> Trainer:
     if family != "compact":
         if options.pretrained_trunk:
             raise ModelError(f"{options.init} holds {family} weights, which have no trunk: leave pretrained_trunk out.")
+        if options.scorer_objects:
+            raise ModelError(f"{options.init} holds {family} weights, which have no scorer: leave scorer_objects out.")
         sam_network = build(family)
         sam_network.load_state_dict(weights)
         return SamTrainer(sam_network, frozen_encoder=options.frozen_encoder)
@@ -194,6 +199,8 @@ def trainer_of(options: TrainOptions) -> Trainer:
 
 
 def _compact_trainer(weights: dict[str, Tensor], options: TrainOptions) -> CompactTrainer:
+    if options.scorer_objects:  # The scorer of other weights would misjudge those that are trained.
+        weights = {key: value for key, value in weights.items() if not key.startswith(SCORER_PREFIX)}
     if options.pretrained_trunk:
         network = Compact()
         load_imagenet(network, weights)

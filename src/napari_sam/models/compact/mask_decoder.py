@@ -84,6 +84,19 @@ class MaskDecoder(nn.Module):
         iou_prediction : torch.Tensor
             Shape (n, candidates), float32.
         """
+        logits, iou_prediction, _ = self.described(f16, f8, f4, prompts)
+        return logits, iou_prediction
+
+    def described(self, f16: Tensor, f8: Tensor, f4: Tensor, prompts: EncodedPrompts) -> tuple[Tensor, Tensor, Tensor]:
+        """Decode n objects as `forward` does, and describe each mask for the `CandidateScorer`.
+
+        Returns
+        -------
+        logits, iou_prediction : torch.Tensor
+            As in `forward`.
+        features : torch.Tensor
+            Shape (n, candidates, width), float32: what the predicted IoU is computed from.
+        """
         n, rows = prompts.tokens.shape[0], f16.shape[-1]
         outputs = self.output_tokens.weight[None].expand(n, -1, -1)
         token_pe = tokens = torch.cat([outputs, prompts.tokens], 1)
@@ -99,10 +112,12 @@ class MaskDecoder(nn.Module):
         weights = torch.stack([head(tokens[:, i + 1]) for i, head in enumerate(self.hypernetworks)], 1)
         logits = torch.einsum("nmc,nchw->nmhw", weights, x) + self.bias(tokens[:, 0])[..., None, None]
         logits = logits.float()
-        return logits, self._predicted_iou(logits.detach(), x.detach(), tokens)
+        features = self._features(logits.detach(), x.detach(), tokens)
+        iou_prediction: Tensor = self.iou_head[-1](features)[..., 0].float().sigmoid()
+        return logits, iou_prediction, features.float()
 
-    def _predicted_iou(self, logits: Tensor, x: Tensor, tokens: Tensor) -> Tensor:
-        """Predict the IoU of each candidate from its token, the features inside and around it, and its outline."""
+    def _features(self, logits: Tensor, x: Tensor, tokens: Tensor) -> Tensor:
+        """Describe each candidate by its token, the features inside and around it, and its outline."""
         count = logits.shape[1]
         share = logits.sigmoid()
         near = F.avg_pool2d(share, 9, stride=1, padding=4) * (1 - share)
@@ -126,5 +141,5 @@ class MaskDecoder(nn.Module):
         )
         own = tokens[:, 1 : count + 1]
         common = tokens[:, :1].expand_as(own)
-        predicted: Tensor = self.iou_head(torch.cat([common, own, inside, around, figures], -1).to(tokens.dtype))
-        return predicted[..., 0].float().sigmoid()
+        described: Tensor = self.iou_head[:-1](torch.cat([common, own, inside, around, figures], -1).to(tokens.dtype))
+        return described

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from napari_sam.core.predictor import Decoded, DenseGuesses, Embedding
 from napari_sam.core.prompts import TilePrompts
+from napari_sam.core.tiles import Tile
 from napari_sam.models.base import TilePredictor, pack, split_tiles, strided_shapes, unpack
+from napari_sam.models.compact.candidate_scorer import comparison_features
 from napari_sam.models.compact.image_encoder import PIXEL_MEAN, PIXEL_STD
 from napari_sam.models.compact.network import Compact
 from napari_sam.models.compact.prompt_encoder import NOT_A_POINT
@@ -52,6 +54,7 @@ class CompactPredictor(TilePredictor):
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = network.to(device)
         self._decoder = Recorded(_Decoder(self._network).eval())
+        self.compares_tiles = network.scorer is not None
 
     def _encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
         images = self._normalized(tiles, PIXEL_MEAN, PIXEL_STD).contiguous(memory_format=torch.channels_last)
@@ -81,13 +84,23 @@ class CompactPredictor(TilePredictor):
         coords, types = prompt_tokens(prompts, box_first=True, padding=NOT_A_POINT)
         count = self.input_side // 4
         logits = np.zeros((count, count), np.float32) if prompts.mask_logits is None else prompts.mask_logits
-        masks, iou_prediction = self._decoder(
+        masks, iou_prediction, features = self._decoder(
             *embedding.tensors,
             torch.from_numpy(coords)[None].to(self._device),
             torch.from_numpy(types)[None].to(self._device),
             torch.from_numpy(np.ascontiguousarray(logits))[None].to(self._device),
         )
-        return Decoded(masks[0].cpu().numpy(), iou_prediction[0].clamp(0, 1).cpu().numpy())
+        answer = masks[0].cpu().numpy(), iou_prediction[0].clamp(0, 1).cpu().numpy()
+        return Decoded(*answer, features[0].cpu().numpy())
+
+    @torch.inference_mode()
+    def score(self, answers: Sequence[tuple[Tile, Decoded]]) -> NDArray[np.float32]:
+        """Estimate the IoU of the masks of several tiles; see `ScoringPredictor`."""
+        assert self._network.scorer is not None
+        described = [torch.from_numpy(decoded.features) for _, decoded in answers if decoded.features is not None]
+        compared = torch.from_numpy(comparison_features(answers))
+        scores = self._network.scorer(torch.stack(described).to(self._device), compared.to(self._device))
+        return np.asarray(scores.sigmoid().cpu().numpy(), np.float32)
 
     @torch.inference_mode()
     def dense_guesses(self, embedding: Embedding) -> DenseGuesses:
@@ -119,8 +132,8 @@ class _Decoder(nn.Module):
         coords: Tensor,
         types: Tensor,
         mask_logits: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Return logits and predicted IoU of three masks."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits, predicted IoU and features of three masks."""
         encoded = self._prompt_encoder(pixels, centers, coords, types, mask_logits)
-        masks, iou_prediction = self._mask_decoder(f16, f8, f4, encoded)
-        return masks, iou_prediction
+        described: tuple[Tensor, Tensor, Tensor] = self._mask_decoder.described(f16, f8, f4, encoded)
+        return described

@@ -279,10 +279,11 @@ class Hover:
         if search is not self._search or not self._host.may_hover:
             return
         if search.tiles.tell(step, answer):
-            best = answer.best
-            if best.area and best.tile is not None:
-                self._level = best.tile.level
-            self.shown, self._shown_search = (answer if best.area else None), search
+            found = search.tiles.found
+            assert found is not None
+            if found.best.area and found.best.tile is not None:
+                self._level = found.best.tile.level
+            self.shown, self._shown_search = (found if found.best.area else None), search
             self._host.show_hover(self.shown)
 
     def _on_error(self, search: HoverSearch) -> None:

@@ -1,0 +1,172 @@
+"""CandidateScorer: estimate the IoU of masks from the answers of several tiles to the same prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from napari_sam.core.predictor import Decoded
+from napari_sam.core.tiles import Tile
+
+# What a decoder says of each mask by itself.
+DECODER_FEATURES = 128
+# What is said of each mask here; see `comparison_features`.
+COMPARED_FEATURES = 20
+# Of its entries in the state dict of the whole network.
+SCORER_PREFIX = "scorer."
+DROPOUT = 0.15
+LEVEL_UNIT = 3.0
+LEAST_SHARE = 1e-3
+
+Answers = Sequence[tuple[Tile, Decoded]]
+
+
+class CandidateScorer(nn.Module):
+    """Estimate the IoU of each mask from the decoder's description of it and from the masks on other tiles.
+
+    Parameters
+    ----------
+    hidden
+        Width of both hidden layers.
+    """
+
+    def __init__(self, hidden: int = 64) -> None:
+        super().__init__()
+        self.described = nn.Linear(DECODER_FEATURES, hidden)
+        self.compared = nn.Linear(COMPARED_FEATURES, hidden)
+        self.head = nn.Sequential(
+            nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)
+        )
+
+    def forward(self, described: Tensor, compared: Tensor) -> Tensor:
+        """Score masks.
+
+        Parameters
+        ----------
+        described
+            Shape (..., DECODER_FEATURES).
+        compared
+            Shape (..., COMPARED_FEATURES), of `comparison_features`.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (...): logits of the IoU.
+        """
+        scores: Tensor = self.head(self.described(described) + self.compared(compared))[..., 0]
+        return scores
+
+
+def comparison_features(answers: Answers) -> NDArray[np.float32]:
+    """Describe each mask of several tiles relative to the others.
+
+    Parameters
+    ----------
+    answers
+        Tiles of one plane, in any order, each with its answer to the same prompts.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (tiles, masks, COMPARED_FEATURES), float32.
+    """
+    order = sorted(range(len(answers)), key=lambda i: answers[i][0].downsample)
+    predicted = np.stack([_logit(answers[i][1].iou_prediction) for i in order])
+    levels = np.array([answers[i][0].level for i in order], np.float32)
+    features = np.zeros((*predicted.shape, COMPARED_FEATURES), np.float32)
+    features[..., 0] = predicted
+    features[..., 1] = predicted - predicted.max()
+    features[..., 2] = predicted - predicted.max(axis=1, keepdims=True)
+    features[..., 3] = ((levels - levels[0]) / LEVEL_UNIT)[:, None]
+    features[..., 4] = ((levels[-1] - levels) / LEVEL_UNIT)[:, None]
+    for at, index in enumerate(order):
+        tile, decoded = answers[index]
+        features[at, :, 5:9] = _extents(tile, decoded.logits)
+    for at in range(len(order) - 1):
+        (fine, fine_answer), (coarse, coarse_answer) = answers[order[at]], answers[order[at + 1]]
+        whole, common = agreement(fine, fine_answer.logits, coarse, coarse_answer.logits)
+        best_fine, best_coarse = predicted[at].argmax(), predicted[at + 1].argmax()
+        features[at, :, 9] = 1
+        features[at, :, 10] = predicted[at + 1].max()
+        features[at, :, 11:14] = np.stack([whole.max(axis=1), whole[:, best_coarse], common.max(axis=1)], axis=-1)
+        features[at, :, 14] = predicted[at + 1][whole.argmax(axis=1)]
+        features[at + 1, :, 15] = 1
+        features[at + 1, :, 16] = predicted[at].max()
+        features[at + 1, :, 17:20] = np.stack([whole.max(axis=0), whole[best_fine], common.max(axis=0)], axis=-1)
+    restored = np.empty_like(features)
+    restored[order] = features
+    return restored
+
+
+def agreement(
+    fine: Tile, fine_logits: NDArray[np.float32], coarse: Tile, coarse_logits: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the IoU of each mask of a finer tile with each mask of a coarser one.
+
+    Both are compared in the cells of the coarser tile, whose share under a finer mask counts.
+
+    Returns
+    -------
+    whole, common : numpy.ndarray
+        Shape (fine masks, coarse masks), float32: over all of the coarser tile, and over the cells that both see.
+    """
+    count = coarse_logits.shape[-1]
+    by_row, by_col = (_cells_in(fine, coarse, axis, count) for axis in (0, 1))
+    shares = np.minimum(by_row @ (fine_logits > 0).astype(np.float32) @ by_col.T, 1).reshape(len(fine_logits), -1)
+    masks = (coarse_logits > 0).astype(np.float32).reshape(len(coarse_logits), -1)
+    seen = np.outer(by_row.any(axis=1), by_col.any(axis=1)).astype(np.float32).ravel()
+    inter = shares @ masks.T
+    areas = shares.sum(axis=1)[:, None]
+    whole = inter / np.maximum(areas + masks.sum(axis=1) - inter, LEAST_SHARE)
+    common = inter / np.maximum(areas + masks @ seen - inter, LEAST_SHARE)
+    return whole.astype(np.float32), common.astype(np.float32)
+
+
+def _cells_in(fine: Tile, coarse: Tile, axis: int, count: int) -> NDArray[np.float32]:
+    """Return the share of each coarser cell (rows) that each finer cell (columns) makes up along one axis."""
+    starts = [(tile.read.top, tile.read.left)[axis] for tile in (fine, coarse)]
+    lengths = [tile.step[axis] * tile.side / count for tile in (fine, coarse)]
+    centers = (starts[0] + (np.arange(count) + 0.5) * lengths[0] - starts[1]) / lengths[1]
+    cells = np.floor(centers).astype(np.intp)
+    shares = np.zeros((count, count), np.float32)
+    inside = (cells >= 0) & (cells < count)
+    shares[cells[inside], np.flatnonzero(inside)] = lengths[0] / lengths[1]
+    return shares
+
+
+def _extents(tile: Tile, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return of each mask, shape (masks, 4): log of the area, extent, length cut by the tile's borders, and fill.
+
+    Borders of the image do not count: up to those a tile owns its pixels.
+    """
+    count = logits.shape[-1]
+    inside = logits > 0
+    height, width = inside.any(axis=2).sum(axis=1), inside.any(axis=1).sum(axis=1)
+    rows, cols = (
+        min(count, int(np.ceil((high - low) / (step * tile.side / count))))
+        for low, high, step in (
+            (tile.read.top, tile.read.bottom, tile.step[0]),
+            (tile.read.left, tile.read.right, tile.step[1]),
+        )
+    )
+    cuts = np.stack([inside[:, 0], inside[:, rows - 1], inside[:, :, 0], inside[:, :, cols - 1]]).sum(axis=2)
+    read, owned = tile.read, tile.owned
+    is_cut = [read.top < owned.top, owned.bottom < read.bottom, read.left < owned.left, owned.right < read.right]
+    area = inside.sum(axis=(1, 2))
+    return np.stack(
+        [
+            np.log((area + 1) / count**2) / 8,
+            np.maximum(height, width) / count,
+            np.array(is_cut) @ cuts / np.maximum(height + width, 1),
+            area / np.maximum(height * width, 1),
+        ],
+        axis=-1,
+    ).astype(np.float32)
+
+
+def _logit(share: NDArray[np.float32]) -> NDArray[np.float32]:
+    clipped = np.clip(share, LEAST_SHARE, 1 - LEAST_SHARE)
+    return np.asarray(np.log(clipped / (1 - clipped)), np.float32)
