@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from napari_sam.core.candidates import Candidates
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
+from napari_sam.core.predictor import Decoded
 from napari_sam.core.prompts import Prompts
 from napari_sam.core.tile_search import MAX_PIXELS_PROBED, MAX_REFINEMENTS, TileSearch
 from napari_sam.core.tiles import TileGrid
@@ -167,3 +169,84 @@ def test_the_tile_of_the_previous_answer_is_kept_while_it_suits():
     assert TileSearch(grid, model(), near, previous, **options).first_tiles == (tile,)
     assert TileSearch(grid, model(), far, previous, **options).first_tiles != (tile,)
     assert TileSearch(grid, model(), near, previous, **options).next_step().previous is previous
+
+
+class Comparing:
+    """A model that scores the answers of all tiles together: the level that it likes best wins."""
+
+    object_fraction, object_range, probe_levels = 1 / 3, (0.1, 0.75), 2
+    compares_tiles = True
+
+    def __init__(self, favorite):
+        self.favorite = favorite
+        self.compared = []
+
+    def score(self, answers):
+        self.compared.append([tile.level for tile, _ in answers])
+        return np.array([[0.9 if tile.level == self.favorite else 0.2] for tile, _ in answers], np.float32)
+
+
+class Described(Square):
+    """An object whose answers can be compared."""
+
+    def seen_on(self, tile):
+        features = np.zeros((1, 4), np.float32)
+        decoded = Decoded(np.zeros((1, 16, 16), np.float32), np.zeros(1, np.float32), features)
+        return replace(super().seen_on(tile), decoded=decoded)
+
+
+def test_the_answers_of_all_levels_are_scored_together_after_each_of_them():
+    grid = TileGrid((3000, 3000), SIDE)
+    prompts = Prompts.of([(1500, 1500)], shape=grid.shape)
+    predictor = Comparing(favorite=1)
+    search = TileSearch(grid, predictor, prompts, downsample=1, pixels_of=lambda tile: 1)
+    count, thing = len(search.first_tiles), Described(Box(1480, 1480, 1520, 1520))
+    for number in range(1, count + 1):
+        step = search.next_step()
+        search.tell(step, thing.seen_on(step.tile))
+        assert len(predictor.compared[-1]) == number
+    assert search.found.best.tile.level == 1
+    assert search.found.best.iou_prediction == pytest.approx(0.9)
+
+
+def test_another_answer_can_become_the_best_one_by_what_a_later_tile_shows():
+    grid = TileGrid((3000, 3000), SIDE)
+    prompts = Prompts.of([(1500, 1500)], shape=grid.shape)
+
+    class Doubting(Comparing):
+        def score(self, answers):
+            # The last two answers together speak for the one before.
+            ranks = np.arange(len(answers), dtype=np.float32)
+            return ((ranks if len(answers) < 3 else -ranks)[:, None] + 10) / 20
+
+    search = TileSearch(grid, Doubting(0), prompts, downsample=1, pixels_of=lambda tile: 1)
+    thing, changed, first = Described(Box(1480, 1480, 1520, 1520)), [], search.first_tiles[0]
+    for _ in range(3):
+        step = search.next_step()
+        changed.append(search.tell(step, thing.seen_on(step.tile)))
+    assert changed == [True, True, True]
+    assert search.found.best.tile == first
+
+
+def test_a_box_is_also_decoded_one_level_finer_and_coarser_by_a_model_that_compares_them():
+    grid = TileGrid((4000, 4000), SIDE)
+    prompts = Prompts.of(box=(1000, 1000, 1020, 1020), shape=grid.shape)
+    search = TileSearch(grid, Comparing(favorite=-1), prompts, pixels_of=lambda tile: 1)
+    assert [tile.level for tile in search.first_tiles] == [0, -1, 1]
+    costly = TileSearch(
+        grid, Comparing(-1), prompts, pixels_of=lambda tile: 2 * MAX_PIXELS_PROBED if tile.level == 1 else 1
+    )
+    assert [tile.level for tile in costly.first_tiles] == [0, -1]
+    steps = run(search, Described(prompts.box))
+    assert [step.tile.level for step in steps[:3]] == [0, -1, 1]
+    assert search.found.best.tile.level == -1
+
+
+def test_weights_that_compare_no_tiles_decode_a_box_once():
+    grid = TileGrid((4000, 4000), SIDE)
+    predictor = Comparing(favorite=0)
+    predictor.compares_tiles = False
+    prompts = Prompts.of(box=(1000, 1000, 1020, 1020), shape=grid.shape)
+    search = TileSearch(grid, predictor, prompts, pixels_of=lambda tile: 1)
+    assert len(run(search, Described(prompts.box))) == 1
+    assert not predictor.compared

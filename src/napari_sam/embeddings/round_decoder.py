@@ -79,10 +79,11 @@ class RoundDecoder:
             As in `answer_rounds`.
         """
         search = self.search(plane, prompts, previous, downsample=downsample)
-        if search.is_probing:
-            # The tiles of all levels lie over each other: one request instead of one for each.
-            tiles = [tile for tile in search.first_tiles if not self._encoder.is_ready(plane, tile)]
+        # The tiles of several levels lie over each other: one request instead of one for each.
+        tiles = [tile for tile in search.first_tiles if not self._encoder.is_ready(plane, tile)]
+        if len(tiles) > 1:
             self._volume.read_ahead(plane, tiles)
+        if search.is_probing:
             self._check_value(plane, min(search.first_tiles, key=lambda tile: tile.level), prompts)
         while (step := search.next_step()) is not None:
             search.tell(step, self.decode(plane, step.tile, prompts, step.previous))

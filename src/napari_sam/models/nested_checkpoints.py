@@ -18,6 +18,7 @@ COMPONENTS = frozenset(
         "image_encoder",
         "prompt_encoder",
         "mask_decoder",
+        "scorer",
         "vision_encoder",
         "shared_image_embedding",
         "sam_prompt_encoder",

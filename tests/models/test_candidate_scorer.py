@@ -1,0 +1,143 @@
+"""The candidate scorer: what it compares, and that it can be fitted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_sam.core.predictor import Decoded
+from napari_sam.core.tiles import TileGrid
+from napari_sam.models.compact import Compact, CompactPredictor
+from napari_sam.models.compact.candidate_scorer import (
+    COMPARED_FEATURES,
+    DECODER_FEATURES,
+    CandidateScorer,
+    agreement,
+    comparison_features,
+)
+from napari_sam.training.scorer.examples import Example
+from napari_sam.training.scorer.fit import fit_scorer
+
+GRID = TileGrid((1024, 1024), 256)
+CENTER = (400.0, 400.0)
+CUT = 7
+
+
+def square_on(tile, top, left, side):
+    """Return logits (1, 64, 64) of a square in level-0 pixels, as the tile sees it."""
+    cells = np.full((1, 64, 64), -8, np.float32)
+    rows = tile.read.top + (np.arange(64) + 0.5) * tile.step[0] * 4
+    cols = tile.read.left + (np.arange(64) + 0.5) * tile.step[1] * 4
+    inside = np.outer((rows >= top) & (rows < top + side), (cols >= left) & (cols < left + side))
+    cells[0, inside] = 8
+    return cells
+
+
+def test_masks_of_one_object_agree_on_tiles_of_two_levels():
+    fine, coarse = GRID.tile_at(0, *CENTER), GRID.tile_at(1, *CENTER)
+    object_ = (384, 384, 64)
+    whole, common = agreement(fine, square_on(fine, *object_), coarse, square_on(coarse, *object_))
+    assert whole[0, 0] == pytest.approx(1)
+    assert common[0, 0] == pytest.approx(1)
+    whole, _ = agreement(fine, square_on(fine, *object_), coarse, square_on(coarse, 384, 384, 128))
+    assert whole[0, 0] == pytest.approx(1 / 4)
+    whole, _ = agreement(fine, square_on(fine, *object_), coarse, square_on(coarse, 200, 200, 64))
+    assert whole[0, 0] == 0
+
+
+def test_what_the_finer_tile_does_not_see_counts_in_the_whole_and_not_in_the_common_part():
+    fine, coarse = GRID.tile_at(-1, *CENTER), GRID.tile_at(2, *CENTER)
+    seen = fine.read
+    object_ = (seen.top, seen.left, 512)
+    whole, common = agreement(fine, square_on(fine, *object_), coarse, square_on(coarse, *object_))
+    assert whole[0, 0] < 0.1
+    assert common[0, 0] > 0.9
+
+
+def answers_at(levels, *, predicted=(0.9, 0.6, 0.3), seed=0):
+    rng = np.random.default_rng(seed)
+    answers = []
+    for level in levels:
+        tile = GRID.tile_at(level, *CENTER)
+        logits = np.concatenate([square_on(tile, 384, 384, side) for side in (16, 64, 128)])
+        features = rng.normal(size=(3, DECODER_FEATURES)).astype(np.float32)
+        answers.append((tile, Decoded(logits, np.array(predicted, np.float32), features)))
+    return answers
+
+
+def test_the_order_of_the_tiles_changes_nothing():
+    answers = answers_at([-1, 0, 1, 2])
+    features = comparison_features(answers)
+    assert features.shape == (4, 3, COMPARED_FEATURES)
+    np.testing.assert_array_equal(comparison_features(answers[::-1]), features[::-1])
+
+
+def test_a_single_tile_can_be_scored_too():
+    features = comparison_features(answers_at([0]))
+    assert np.isfinite(features).all()
+    assert not features[..., 9:].any()
+
+
+def test_a_mask_is_cut_by_the_border_of_its_tile_but_not_by_that_of_the_image():
+    inner = GRID.tile_at(0, *CENTER)
+    corner = GRID.tile_at(0, 5, 5)
+    for tile, is_cut in ((inner, True), (corner, False)):
+        logits = square_on(tile, tile.read.top, tile.read.left, 64)
+        features = comparison_features([(tile, Decoded(logits, np.array([0.5], np.float32)))])
+        assert bool(features[0, 0, CUT] > 0) is is_cut
+
+
+def test_the_embedded_model_scores_what_it_decodes(compact):
+    assert compact.compares_tiles
+    scores = compact.score(answers_at([0, 1]))
+    assert scores.shape == (2, 3)
+    assert ((scores >= 0) & (scores <= 1)).all()
+
+
+def test_weights_without_a_scorer_still_load_and_compare_no_tiles():
+    predictor = CompactPredictor(Compact().state_dict(), name="plain", digest="0", device=torch.device("cpu"))
+    assert not predictor.compares_tiles
+
+
+def made_examples(count, seed=0):
+    """Examples whose best mask shows in one feature of the decoder."""
+    rng = np.random.default_rng(seed)
+    examples = []
+    for _ in range(count):
+        described = rng.normal(3, 2, (2, 3, DECODER_FEATURES)).astype(np.float16)
+        ious = 1 / (1 + np.exp(3 - described[..., 5].astype(np.float32)))
+        compared = rng.normal(size=(2, 3, COMPARED_FEATURES)).astype(np.float32)
+        examples.append(Example(described, compared, ious, "made"))
+    return examples
+
+
+def test_a_fitted_scorer_finds_the_best_mask_of_new_examples():
+    scorer = fit_scorer(made_examples(300), epochs=30)
+    right = 0
+    new = made_examples(100, seed=1)
+    for example in new:
+        with torch.inference_mode():
+            scores = scorer(torch.from_numpy(example.described.astype(np.float32)), torch.from_numpy(example.compared))
+        right += int(scores.argmax()) == int(example.ious.argmax())
+    assert right > 60  # One in six by chance.
+
+
+def test_equal_examples_and_seed_give_equal_scorers_and_leave_the_random_numbers_alone():
+    examples = made_examples(20)
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    one, two = (fit_scorer(examples, seed=5, epochs=2).state_dict() for _ in range(2))
+    assert torch.equal(torch.rand(1), expected)
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_examples_of_different_numbers_of_tiles_can_be_fitted_together():
+    first, second = made_examples(2)
+    short = replace(second, described=second.described[:1], compared=second.compared[:1], ious=second.ious[:1])
+    scorer = fit_scorer([first, short], epochs=64)
+    assert isinstance(scorer, CandidateScorer)
+    assert all(torch.isfinite(value).all() for value in scorer.state_dict().values())
