@@ -216,23 +216,44 @@ def _size(count: int) -> str:
 
 def accuracy(results: dict[str, Any]) -> str:
     """Return the model card's table from what `napari-sam evaluate --baselines` wrote."""
-    head = ["subset", "objects", "1 click", "best of 3", "3 clicks", "8 clicks", "box", "flood", "random walker"]
-    rows = []
     classical = results["baselines"]
+    head = ["subset", "objects", "1 click", "off-center", "best of 3", "3 clicks", "8 clicks", "box"]
+    head += ["boundary F", "flood", "random walker"]
+    rows = []
     for name, row in [*results["subsets"].items(), ("mean", results["mean"])]:
         beside = classical["subsets"].get(name, classical["mean"])
-        clicks = [row["miou"][0], row["best_of_3"], row["miou"][2], row["miou"][7], row["box_miou"]]
-        figures = [f"{value:.2f}" for value in [*clicks, beside["flood_miou"], beside["walker_miou"]]]
+        clicks = [row["miou"][0], row["off_center_miou"], row["best_of_3"], row["miou"][2], row["miou"][7]]
+        others = [row["box_miou"], row["boundary_f"][7], beside["flood_miou"], beside["walker_miou"]]
+        figures = [f"{value:.2f}" for value in [*clicks, *others]]
         title = f"{KINDS.get(name, name)} (`{name}`)"
         if name == "mean":
             title, figures = "**mean of the subsets**", [f"**{figure}**" for figure in figures]
         rows.append([title, str(row["n"]), *figures])
-    mean = results["mean"]
-    correlation = (
+    return f"{table(head, rows)}\n\n{_summary_of(results['mean'])}"
+
+
+def _summary_of(mean: dict[str, Any]) -> str:
+    """Return the sentences below the model card's table, each on a line of its own."""
+    sentences = [
+        f"It takes {mean['noc80']:.1f} clicks to an IoU of 0.8, {mean['noc85']:.1f} to 0.85 and {mean['noc90']:.1f} to "
+        "0.9, where an object that does not get there counts as 9.",
         f"The Spearman correlation of the predicted and the true IoU is {mean['iou_spearman']:.2f} over all clicks and "
-        f"{mean['iou_spearman_first']:.2f} over first clicks."
-    )
-    return f"{table(head, rows)}\n\n{correlation}"
+        f"{mean['iou_spearman_first']:.2f} over first clicks.",
+        f"The predicted IoU is {_difference(mean['iou_bias'])} over all clicks and "
+        f"{_difference(mean['iou_bias_first'])} over first clicks; the expected calibration error is "
+        f"{mean['iou_calibration_error']:.2f} and {mean['iou_calibration_error_first']:.2f}.",
+        f"The center that each pixel guesses of its object is {mean['dense_center_error']:.2f} radii off.",
+    ]
+    if mean["dense_foreground_iou"] is not None:
+        sentences.append(
+            f"Without a prompt, the IoU of the foreground is {mean['dense_foreground_iou']:.2f} and the F score of the "
+            f"borders {mean['dense_border_f']:.2f}."
+        )
+    return "\n".join(sentences)
+
+
+def _difference(bias: float) -> str:
+    return f"{abs(bias):.2f} too {'high' if bias > 0 else 'low'}"
 
 
 def sam_speed(report: dict[str, Any]) -> str:

@@ -24,7 +24,14 @@ from tests.cli.checks import (
 pytestmark = pytest.mark.usefixtures("one_predictor")
 
 
-SUBSET_KEYS = {"n", "miou", "best_of_3", "box_miou", "noc80", "noc90", "predicted_miou"}
+SUBSET_KEYS = {
+    *("n", "miou", "best_of_3", "box_miou", "noc80", "noc85", "noc90", "predicted_miou"),
+    *("off_center_miou", "off_center_loss", "boundary_f", "box_boundary_f", "seconds_first_click", "seconds_click"),
+    *("dense_foreground_iou", "dense_border_f", "dense_center_error"),
+}
+# Of these the mean row has no mean over the subsets.
+MEDIANS = {"seconds_first_click", "seconds_click"}
+ESTIMATE_KEYS = {"iou_spearman", "iou_calibration_error", "iou_bias"}
 
 
 def _manifest(folder: Path, entries: Any) -> Path:
@@ -77,14 +84,27 @@ def test_evaluate_writes_the_table_in_the_agreed_form(run: Run, labelled: Path, 
         assert len(row["miou"]) == 2
         assert all(0 <= value <= 1 for value in (*row["miou"], row["best_of_3"], row["box_miou"]))
         assert row["best_of_3"] >= row["miou"][0]
-        assert 1 <= row["noc80"] <= row["noc90"] <= 3
+        assert 1 <= row["noc80"] <= row["noc85"] <= row["noc90"] <= 3
+        assert len(row["boundary_f"]) == 2
+        assert all(0 < value <= 1 for value in (*row["boundary_f"], row["box_boundary_f"], row["off_center_miou"]))
+        assert row["off_center_loss"] == pytest.approx(row["miou"][0] - row["off_center_miou"], abs=2e-4)
+        assert row["seconds_first_click"] > 0
+        assert row["seconds_click"] > 0
+        assert 0 <= row["dense_center_error"] < 1, "the middle of a coin"
         assert row["miou"][0] >= 0.6, "one click on a coin"
-    assert table["mean"].keys() >= SUBSET_KEYS - {"n"}
-    for key in SUBSET_KEYS - {"n"}:
+    estimates = {key + suffix for key in ESTIMATE_KEYS for suffix in ("", "_first")}
+    assert table["mean"].keys() == SUBSET_KEYS | estimates
+    for key in SUBSET_KEYS - {"n"} - MEDIANS:
+        if table["mean"][key] is None:  # Weights without a head for foreground and border.
+            assert key in {"dense_foreground_iou", "dense_border_f"}
+            continue
         expected = np.mean([row[key] for row in table["subsets"].values()], axis=0)
         np.testing.assert_allclose(table["mean"][key], expected, atol=1e-4)
     assert "one by one" in result.out
-    assert "NoC90" in result.out
+    for column in ("NoC85", "NoC90", "off-center", "boundary F, 1 click", "s per click", "center error, radii"):
+        assert column in result.out
+    assert f"{table['mean']['box_boundary_f']:.3f}" in result.out
+    assert f"{table['mean']['iou_bias']:+.3f}" in result.out
     refused = run("evaluate", labelled, "--json", out)
     assert refused.code != 0
     assert "--overwrite" in assert_one_sentence(refused.err)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from tests.evaluation.labelled import FLAT, disk, nothing
 
-from napari_sam.evaluation.clicks import most_interior, next_click
+from napari_sam.evaluation.clicks import most_interior, next_click, off_center
 from napari_sam.evaluation.datasets import (
     TargetObject,
 )
@@ -56,3 +56,30 @@ def test_ignored_pixels_are_never_clicked() -> None:
     point, sign = next_click(answer, TargetObject(FLAT, truth, ignored))
     assert sign == 1
     assert point in ((30, 24), (30, 25))
+
+
+def test_off_center_clicks_are_spread_over_the_object_and_keep_off_its_border() -> None:
+    region = np.zeros((60, 80), bool)
+    region[10:17, 30:39] = True  # 7 x 9 pixels: more than 2 pixels from the border are 3 x 5.
+    drawn = off_center(region, 400, "seed")
+    assert set(drawn) == {(row, col) for row in range(12, 15) for col in range(32, 37)}
+    counts = np.array([drawn.count(point) for point in set(drawn)])
+    assert counts.min() >= 10, "each of the 15 pixels is drawn 27 times on average"
+
+
+def test_the_edge_of_the_image_is_a_border_for_off_center_clicks() -> None:
+    region = np.zeros((50, 50), bool)
+    region[:5, 10:15] = True
+    assert set(off_center(region, 20, 1)) == {(2, 12)}
+
+
+def test_off_center_clicks_use_every_pixel_of_an_object_that_is_thin_everywhere() -> None:
+    region = np.zeros((50, 50), bool)
+    region[20, 10:14] = True
+    assert set(off_center(region, 60, 1)) == {(20, 10), (20, 11), (20, 12), (20, 13)}
+
+
+def test_one_seed_always_draws_the_same_off_center_clicks() -> None:
+    region = disk(50, 50, 30)
+    assert off_center(region, 5, "3/cells/0") == off_center(region, 5, "3/cells/0")
+    assert off_center(region, 5, "3/cells/0") != off_center(region, 5, "3/cells/1")

@@ -92,6 +92,22 @@ def test_the_ignored_label_is_no_object_and_known_to_every_target(
     np.testing.assert_array_equal(target.ignored, labels == 255)
 
 
+def test_a_target_knows_the_labels_of_all_objects_of_its_plane(labelled: Callable[..., LabelledImage]) -> None:
+    labels = np.zeros((60, 60), np.uint8)
+    labels[10:20, 10:20], labels[30:40, 30:40], labels[:3, :3], labels[50:, 50:] = 4, 4, 7, 255
+    instances = labels * (labels < 255)
+    for target in targets(labelled(labels, ignore_label=255)):
+        np.testing.assert_array_equal(target.objects, instances)
+    for target in targets(labelled(np.stack([labels * 0, labels]), "volume", ignore_label=255)):
+        np.testing.assert_array_equal(target.objects, instances)
+    first, second = targets(labelled(labels, "semantic", ignore_label=255))
+    assert first.objects is not None
+    assert len(np.unique(first.objects)) == 4, "background, two parts of one class, and one too small to be drawn"
+    np.testing.assert_array_equal(first.objects > 0, instances > 0)
+    assert first.box.as_tuple() == (10, 10, 20, 20)
+    assert second.box.as_tuple() == (30, 30, 40, 40)
+
+
 def test_an_ignored_zero_leaves_the_objects(labelled: Callable[..., LabelledImage]) -> None:
     """Sparse labels: what is not labelled counts neither as object nor as background."""
     labels = squares(2)

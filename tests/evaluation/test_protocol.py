@@ -19,6 +19,7 @@ from napari_sam.evaluation.datasets import (
     LabelledImage,
     TargetObject,
 )
+from napari_sam.evaluation.dense_guesses import DenseResult
 from napari_sam.evaluation.metrics import ClickResult, Evaluation, rank_correlation
 from napari_sam.evaluation.protocol import click_through, evaluate
 from napari_sam.segmenter import Candidates
@@ -34,6 +35,7 @@ class FakeSegmenter:
 
     answers: Callable[[list[Any], list[int], Any, Plane], tuple[np.ndarray, np.ndarray, np.ndarray]]
     shape: tuple[int, ...] = (100, 100)
+    predictor: Any = None
     asked: list[dict[str, Any]] = field(default_factory=list)
 
     def segment(
@@ -139,10 +141,43 @@ def test_noc_is_the_first_click_that_reaches_the_goal_and_a_miss_costs_one_more(
 def test_the_table_holds_the_mean_of_each_subset_and_the_mean_over_subsets() -> None:
     evaluation = Evaluation("mine")
     evaluation.clicks["cells"] += [
-        ClickResult((0.5, 0.9), 0.6, 0.7, (0.6, 0.8)),
-        ClickResult((0.7, 0.7), 0.8, 0.9, (0.7, 0.5)),
+        ClickResult(
+            (0.5, 0.9),
+            0.6,
+            0.7,
+            (0.6, 0.8),
+            boundary_f=(0.2, 0.4),
+            box_boundary_f=0.5,
+            off_center_ious=(0.4, 0.5, 0.3),
+            seconds=(0.9, 0.1),
+            is_first_of_image=True,
+            dense=DenseResult(0.8, 0.6, 0.3),
+        ),
+        ClickResult(
+            (0.7, 0.7),
+            0.8,
+            0.9,
+            (0.7, 0.5),
+            boundary_f=(0.4, 0.8),
+            box_boundary_f=0.9,
+            off_center_ious=(0.7, 0.9, 0.8),
+            seconds=(0.3, 0.2),
+            dense=DenseResult(0.6, 0.4, None),
+        ),
     ]
-    evaluation.clicks["brain"] += [ClickResult((0.2, 1.0), 0.4, 0.2, (0.1, 0.9))]
+    evaluation.clicks["brain"] += [
+        ClickResult(
+            (0.2, 1.0),
+            0.4,
+            0.2,
+            (0.1, 0.9),
+            boundary_f=(0.1, 1.0),
+            box_boundary_f=0.1,
+            off_center_ious=(0.1, 0.1, 0.1),
+            seconds=(0.5, 0.6),
+            is_first_of_image=True,
+        )
+    ]
     table = evaluation.table()
     json.dumps(table)
     assert table["model"] == "mine"
@@ -153,8 +188,18 @@ def test_the_table_holds_the_mean_of_each_subset_and_the_mean_over_subsets() -> 
             "best_of_3": 0.4,
             "box_miou": 0.2,
             "noc80": 2.0,
+            "noc85": 2.0,
             "noc90": 2.0,
             "predicted_miou": [0.1, 0.9],
+            "off_center_miou": 0.1,
+            "off_center_loss": 0.1,
+            "boundary_f": [0.1, 1.0],
+            "box_boundary_f": 0.1,
+            "seconds_first_click": 0.5,
+            "seconds_click": 0.6,
+            "dense_foreground_iou": None,
+            "dense_border_f": None,
+            "dense_center_error": None,
         },
         "cells": {
             "n": 2,
@@ -162,8 +207,18 @@ def test_the_table_holds_the_mean_of_each_subset_and_the_mean_over_subsets() -> 
             "best_of_3": 0.7,
             "box_miou": 0.8,
             "noc80": 2.5,
+            "noc85": 2.5,
             "noc90": 2.5,
             "predicted_miou": [0.65, 0.65],
+            "off_center_miou": 0.6,
+            "off_center_loss": 0.0,
+            "boundary_f": [0.3, 0.6],
+            "box_boundary_f": 0.7,
+            "seconds_first_click": 0.9,
+            "seconds_click": 0.15,
+            "dense_foreground_iou": 0.7,
+            "dense_border_f": 0.5,
+            "dense_center_error": 0.3,
         },
     }
     mean = table["mean"]
@@ -171,13 +226,29 @@ def test_the_table_holds_the_mean_of_each_subset_and_the_mean_over_subsets() -> 
     assert mean.pop("iou_spearman_first") == 1.0
     # True 0.5 0.9 0.7 0.7 0.2 1.0 against said 0.6 0.8 0.7 0.5 0.1 0.9: by hand, with the tie at 3.5.
     assert mean.pop("iou_spearman") == pytest.approx(1 - 6 * 3.5 / 210, abs=0.01)
+    # Each prediction in a bin of its own: too sure by 0.1 -0.1 0 -0.2 -0.1 -0.1; of first clicks by 0.1 0 -0.1.
+    assert mean.pop("iou_calibration_error") == pytest.approx(0.1)
+    assert mean.pop("iou_bias") == pytest.approx(-0.4 / 6, abs=1e-4)
+    assert mean.pop("iou_calibration_error_first") == pytest.approx(0.2 / 3, abs=1e-4)
+    assert mean.pop("iou_bias_first") == pytest.approx(0.0)
     assert mean == {
         "miou": [0.4, 0.9],
         "best_of_3": 0.55,
         "box_miou": 0.5,
         "noc80": 2.25,
+        "noc85": 2.25,
         "noc90": 2.25,
         "predicted_miou": [0.375, 0.775],
+        "off_center_miou": 0.35,
+        "off_center_loss": 0.05,
+        "boundary_f": [0.2, 0.8],
+        "box_boundary_f": 0.4,
+        # Medians of all objects, not means of the subsets.
+        "seconds_first_click": 0.7,
+        "seconds_click": 0.2,
+        "dense_foreground_iou": 0.7,
+        "dense_border_f": 0.5,
+        "dense_center_error": 0.3,
     }
 
 
@@ -285,11 +356,66 @@ def test_a_perfect_segmenter_on_a_whole_manifest(labelled: Callable[..., Labelle
     subsets, results = zip(*played, strict=True)
     assert subsets == ("deep",) * 4 + ("flat",) * 4
     table = results[-1].table()
-    whole = {"n": 4, "miou": [1.0] * 3, "best_of_3": 1.0, "box_miou": 1.0, "noc80": 1.0, "noc90": 1.0}
-    assert [row | {"predicted_miou": None} for row in table["subsets"].values()] == [
-        whole | {"predicted_miou": None},
-        whole | {"predicted_miou": None},
-    ]
+    whole = {"n": 4, "miou": [1.0] * 3, "best_of_3": 1.0, "box_miou": 1.0, "noc80": 1.0, "noc85": 1.0, "noc90": 1.0}
+    whole |= {"boundary_f": [1.0] * 3, "box_boundary_f": 1.0}
+    for row in table["subsets"].values():
+        assert {key: row[key] for key in whole} == whole
+        assert row["off_center_miou"] is row["off_center_loss"] is row["dense_center_error"] is None
+
+
+def half_blind(labels: np.ndarray) -> FakeSegmenter:
+    """A segmenter that finds the object for a point in its first four columns, else only the right half."""
+
+    def answers(points: list[Any], _: list[int], box: Any, plane: Plane) -> tuple[np.ndarray, ...]:
+        truth = labels == labels[points[0]] if points else labels == 1
+        middle = np.flatnonzero(truth.any(0))[5]
+        right = truth & (np.arange(truth.shape[1]) >= middle)
+        return nothing(truth.shape), (truth if points and points[0][1] < middle else right), right
+
+    return FakeSegmenter(answers, labels.shape)
+
+
+def test_off_center_clicks_are_answered_one_by_one_and_their_loss_is_against_the_click_in_the_middle(
+    labelled: Callable[..., LabelledImage],
+) -> None:
+    image = labelled(squares(1))
+    segmenter = half_blind(squares(1))
+    *_, (_, evaluation) = evaluate(
+        [image],
+        lambda _: segmenter,  # type: ignore[arg-type, return-value]
+        model="fake",
+        max_clicks=2,
+        off_center_clicks=40,
+    )
+    single = [request["points"] for request in segmenter.asked if len(request["points"]) == 1]
+    (middle,), *others = single
+    assert len(others) == 40
+    share_left = np.mean([col < 5 for ((_, col),) in others])
+    assert 0 < share_left < 1
+    (result,) = evaluation.clicks["mine"]
+    assert result.off_center_ious == tuple(1.0 if col < 5 else 0.5 for ((_, col),) in others)
+    row = evaluation.table()["subsets"]["mine"]
+    expected = share_left + 0.5 * (1 - share_left)
+    assert row["off_center_miou"] == pytest.approx(expected, abs=1e-4)
+    assert row["off_center_loss"] == pytest.approx((1.0 if middle[1] < 5 else 0.5) - expected, abs=1e-4)
+
+
+def test_off_center_clicks_are_the_same_for_every_model(labelled: Callable[..., LabelledImage]) -> None:
+    image = labelled(squares(6))
+
+    def asked(segmenter: FakeSegmenter) -> list[list[Any]]:
+        list(evaluate([image], lambda _: segmenter, model="fake", objects_per_subset=3, off_center_clicks=3))  # type: ignore[arg-type, return-value]
+        return [request["points"] for request in segmenter.asked if len(request["points"]) == 1]
+
+    assert asked(perfect(squares(6))) == asked(half_blind(squares(6)))
+
+
+def test_only_the_first_click_on_an_image_counts_as_a_first_one(study: Callable[..., Study]) -> None:
+    images = study(4, 4)
+    *_, (_, evaluation) = evaluate(images.images, images.segmenter_of, model="fake", objects_per_subset=6)  # type: ignore[arg-type]
+    firsts = [result.is_first_of_image for result in evaluation.clicks["mine"]]
+    assert firsts == [True, False, False] * 2
+    assert all(len(result.seconds) == len(result.ious) for result in evaluation.clicks["mine"])
 
 
 def test_results_come_object_by_object(study: Callable[..., Study]) -> None:

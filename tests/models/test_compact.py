@@ -315,6 +315,37 @@ def test_shipped_weights_load_strictly_and_are_finite() -> None:
 # The predictor
 
 
+def test_dense_guesses_of_a_coin_point_to_its_middle_and_know_its_size(predictor: CompactPredictor) -> None:
+    tile, coin = coin_tile()
+    guesses = predictor.dense_guesses(predictor.encode(tile[None])[0])
+    assert guesses.center_offsets.shape == (2, 64, 64)
+    assert guesses.radius.shape == (64, 64)
+    assert guesses.center_offsets.dtype == guesses.radius.dtype == np.float32
+    cells = coin[2::4, 2::4]
+    positions = np.argwhere(cells) * 4 + 2
+    centers = positions + guesses.center_offsets[:, cells].T
+    expected, radius = np.argwhere(coin).mean(0) + 0.5, np.sqrt(np.count_nonzero(coin))
+    np.testing.assert_allclose(np.median(centers, 0), expected, atol=0.15 * radius)
+    assert np.median(guesses.radius[cells]) == pytest.approx(radius, rel=0.25)
+
+
+def test_foreground_and_border_are_guessed_only_by_weights_with_a_head_for_them() -> None:
+    predictor = load_predictor("compact", "cpu")
+    assert isinstance(predictor, CompactPredictor)
+    tile, _ = coin_tile()
+    (embedding,) = predictor.encode(tile[None])
+    head = nn.Conv2d(32, 2, 1).requires_grad_(False)
+    predictor._network.image_encoder.dense_head = head
+    guesses = predictor.dense_guesses(embedding)
+    expected = torch.sigmoid(head(embedding.tensors[2]))[0].numpy()
+    np.testing.assert_allclose(guesses.foreground, expected[0], atol=1e-6)
+    np.testing.assert_allclose(guesses.border, expected[1], atol=1e-6)
+    del predictor._network.image_encoder.dense_head
+    without = predictor.dense_guesses(embedding)
+    assert without.foreground is without.border is None
+    np.testing.assert_array_equal(without.radius, guesses.radius)
+
+
 def test_encode_and_decode_are_deterministic(predictor: CompactPredictor) -> None:
     tile, _ = coin_tile()
     prompts = TilePrompts(np.array([[128, 128], [10, 10]], np.float32), np.array([True, False]))

@@ -47,8 +47,7 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled images by simulated clicks and boxes.
 
-    Reports IoU and boundary F, the number of clicks to an IoU, clicks off the middle of the object, seconds per click,
-    the calibration of the predicted IoU, and dense guesses if the model has them.
+    Reports IoU, boundary F, numbers of clicks, off-center clicks, calibration, seconds per click, and dense guesses.
     """
     check_output(json, (".json",), overwrite)
     cli_models.check_sources(None, model)
@@ -92,8 +91,9 @@ def evaluate(
 
 def _show(table: dict[str, Any]) -> None:
     for view in (_overlap_table(table), _further_table(table)):
-        # A narrow terminal may break the lines, but no figure is cut.
-        console.print(view, width=max(console.width, Console(width=1000).measure(view).maximum), crop=False)
+        # A narrow terminal may break the lines, but no name and no figure is cut.
+        view.width = Console(width=1000).measure(view).maximum
+        console.print(view, crop=False)
     mean = table["mean"]
     if mean["iou_spearman"] is not None:
         say(f"Spearman correlation of predicted and true IoU over all clicks: {mean['iou_spearman']:.2f}")

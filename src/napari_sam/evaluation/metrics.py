@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -105,11 +106,11 @@ def rank_correlation(results: list[ClickResult], *, first_only: bool = False) ->
 
 
 def _estimates(results: list[ClickResult], *, first_only: bool) -> tuple[list[float], list[float]]:
-    """Return predicted and true IoUs, over all clicks or the first ones."""
+    """Return predicted and true IoUs, over all clicks or the first ones, where there is a prediction."""
     last = 1 if first_only else None
-    predicted = [value for result in results for value in result.predicted[:last]]
-    true = [value for result in results for value in result.ious[: len(result.predicted)][:last]]
-    return predicted, true
+    pairs = [pair for result in results for pair in list(zip(result.predicted, result.ious, strict=False))[:last]]
+    known = [pair for pair in pairs if not math.isnan(pair[0])]
+    return [predicted for predicted, _ in known], [true for _, true in known]
 
 
 def _summary(results: list[ClickResult]) -> dict[str, Any]:
