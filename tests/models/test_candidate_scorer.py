@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from napari_sam.core.geometry import Box
 from napari_sam.core.predictor import Decoded
+from napari_sam.core.prompts import TilePrompts
 from napari_sam.core.tiles import TileGrid
 from napari_sam.models.compact import Compact, CompactPredictor
 from napari_sam.models.compact.candidate_scorer import (
@@ -17,6 +19,8 @@ from napari_sam.models.compact.candidate_scorer import (
     CandidateScorer,
     agreement,
     comparison_features,
+    dense_features,
+    prompt_features,
 )
 from napari_sam.training.scorer.examples import Example
 from napari_sam.training.scorer.fit import fit_scorer
@@ -88,6 +92,34 @@ def test_a_mask_is_cut_by_the_border_of_its_tile_but_not_by_that_of_the_image():
         logits = square_on(tile, tile.read.top, tile.read.left, 64)
         features = comparison_features([(tile, Decoded(logits, np.array([0.5], np.float32)))])
         assert bool(features[0, 0, CUT] > 0) is is_cut
+
+
+def test_a_mask_is_compared_with_its_prompts():
+    logits = np.full((2, 64, 64), -8, np.float32)
+    logits[0, 10:20, 10:20] = 8
+    points, labels = np.array([(60, 60), (60, 200), (44, 44)], np.float32), np.array([True, True, False])
+    earlier = np.where(logits[0] > 0, 5, -5).astype(np.float32)
+    earlier[10:20, 20:30] = 5
+    prompts = TilePrompts(points, labels, Box(40, 40, 80, 120), earlier)
+    np.testing.assert_allclose(prompt_features(logits, prompts)[0], [0.5, 1, 1, 0.5, 1, 0.5])
+    np.testing.assert_allclose(prompt_features(logits, prompts)[1], [0, 0, 1, 0, 1, 0])
+    assert not prompt_features(logits, TilePrompts()).any()
+
+
+def test_a_mask_is_compared_with_the_guesses_of_its_cells():
+    logits, region = torch.full((1, 2, 64, 64), -50.0), torch.zeros(1, 2, 64, 64)
+    centers = torch.zeros(1, 3, 64, 64)
+    logits[0, 0, 10:30, 10:30] = logits[0, 1, 10:20, 10:30] = 50.0
+    region[0, 0, 10:30, 10:30] = 1  # The first mask is all of the foreground, the second one half of it.
+    region[0, 1, 9:31, 9:31] = 1
+    region[0, 1, 10:30, 10:30] = 0
+    centers[:, 2] = np.log(80 / np.sqrt(np.pi))
+    whole, half = dense_features(logits, region, centers)[0]
+    np.testing.assert_allclose(whole, [1, 0, 0, 1, 0], atol=0.02)
+    assert half[0] == pytest.approx(1, abs=0.02)
+    assert half[1] > 0.2  # The rest of the object lies around it.
+    assert half[3] < 0.7
+    assert half[4] == pytest.approx(0.5 * np.log(2), abs=0.02)
 
 
 def test_the_embedded_model_scores_what_it_decodes(compact):

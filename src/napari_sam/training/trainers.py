@@ -208,7 +208,14 @@ def _compact_trainer(weights: dict[str, Tensor], options: TrainOptions) -> Compa
         network = Compact.matching(weights)
         network.load_state_dict(weights)
     else:
-        return CompactTrainer(Compact())
+        network = Compact()
+    if options.scorer_objects and not isinstance(network.image_encoder, ImageEncoder):
+        raise ModelError(
+            f"{options.init} holds weights of the first release, whose image encoder has no dense head to fit a scorer "
+            "to: leave scorer_objects out."
+        )
+    if not (weights or options.pretrained_trunk):
+        return CompactTrainer(network)
     return CompactTrainer(
         network,
         trunk_rate=options.trunk_rate,

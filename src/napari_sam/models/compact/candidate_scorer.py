@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from napari_sam.core.geometry import Box
 from napari_sam.core.predictor import Decoded
+from napari_sam.core.prompts import TilePrompts
 from napari_sam.core.tiles import Tile
 
-# What a decoder says of each mask by itself.
-DECODER_FEATURES = 128
-# What is said of each mask here; see `comparison_features`.
+DENSE_FEATURES = 5
+PROMPT_FEATURES = 6
+# Each mask by itself: by the decoder's own features, by `dense_features` and by `prompt_features`.
+DECODER_FEATURES = 128 + DENSE_FEATURES + PROMPT_FEATURES
+# Each mask beside those of the other tiles; see `comparison_features`.
 COMPARED_FEATURES = 20
 # Of its entries in the state dict of the whole network.
 SCORER_PREFIX = "scorer."
 DROPOUT = 0.15
+# Tile pixels to a side of a cell of the logits, and cells around a mask that count as its surroundings.
+CELL, NEAR = 4, 9
+MOST_LOG_RADIUS = 6.0
 LEVEL_UNIT = 3.0
 LEAST_SHARE = 1e-3
 
@@ -38,7 +48,12 @@ class CandidateScorer(nn.Module):
         self.described = nn.Linear(DECODER_FEATURES, hidden)
         self.compared = nn.Linear(COMPARED_FEATURES, hidden)
         self.head = nn.Sequential(
-            nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)
+            nn.ReLU(),
+            nn.Dropout(DROPOUT),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Dropout(DROPOUT),
+            nn.Linear(hidden, 1),
         )
 
     def forward(self, described: Tensor, compared: Tensor) -> Tensor:
@@ -58,6 +73,82 @@ class CandidateScorer(nn.Module):
         """
         scores: Tensor = self.head(self.described(described) + self.compared(compared))[..., 0]
         return scores
+
+
+def dense_features(logits: Tensor, region: Tensor, centers: Tensor) -> Tensor:
+    """Compare masks with what each cell guesses of its object without prompts.
+
+    Parameters
+    ----------
+    logits
+        Shape (n, masks, rows, cols): the decoder's masks.
+    region
+        Shape (1, 2, rows, cols): probability of foreground and of a border.
+    centers
+        Shape (1, 3, rows, cols): see `FeaturePyramid.forward`.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (n, masks, DENSE_FEATURES), float32: foreground inside and around the mask, border inside it and along its
+        outline, and how much larger the objects of its cells are guessed to be (logarithm of the ratio of radii).
+    """
+    share = logits.sigmoid()
+    around = F.avg_pool2d(share, NEAR, stride=1, padding=NEAR // 2) * (1 - share)
+    outline = (F.max_pool2d(share, 3, stride=1, padding=1) - share).clamp(min=0)
+    foreground, border = region[:, :1], region[:, 1:]
+
+    def mean(values: Tensor, weights: Tensor) -> Tensor:
+        return (values * weights).sum((2, 3)) / (weights.sum((2, 3)) + 1)
+
+    area = share.sum((2, 3)) * CELL**2
+    larger = mean(centers[:, 2:].clamp(0, MOST_LOG_RADIUS), share) - 0.5 * torch.log((area + 1) / math.pi)
+    means = [mean(foreground, share), mean(foreground, around), mean(border, share), mean(border, outline), larger]
+    return torch.stack(means, -1)
+
+
+def prompt_features(logits: NDArray[np.float32], prompts: TilePrompts) -> NDArray[np.float32]:
+    """Compare masks with the prompts that they answer.
+
+    Parameters
+    ----------
+    logits
+        Shape (masks, rows, cols), of the whole tile.
+    prompts
+        The prompts, in tile pixels.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (masks, PROMPT_FEATURES), float32: share of the positive and of the negative points inside, whether there
+        is a box and its IoU with the box around the mask, whether there is an earlier mask and its IoU with the mask.
+    """
+    inside = logits > 0
+    features = np.zeros((len(logits), PROMPT_FEATURES), np.float32)
+    cells = np.clip(((prompts.points + 0.5) // CELL).astype(np.intp), 0, logits.shape[-1] - 1)
+    for column, sign in enumerate((True, False)):
+        rows, cols = cells[prompts.labels == sign].T
+        if len(rows):
+            features[:, column] = inside[:, rows, cols].mean(axis=1)
+    if prompts.box is not None:
+        features[:, 2] = 1
+        features[:, 3] = [_box_iou(mask, prompts.box) for mask in inside]
+    if prompts.mask_logits is not None:
+        earlier = prompts.mask_logits > 0
+        features[:, 4] = 1
+        features[:, 5] = (inside & earlier).sum(axis=(1, 2)) / np.maximum((inside | earlier).sum(axis=(1, 2)), 1)
+    return features
+
+
+def _box_iou(mask: NDArray[np.bool_], box: Box) -> float:
+    """Return the IoU of a box in tile pixels with the one around a mask's cells."""
+    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(rows) == 0:
+        return 0.0
+    around = Box(rows[0] * CELL, cols[0] * CELL, (rows[-1] + 1) * CELL, (cols[-1] + 1) * CELL)
+    common = around.intersection(box)
+    inter = 0.0 if common.is_empty else common.height * common.width
+    return float(inter / (around.height * around.width + box.height * box.width - inter))
 
 
 def comparison_features(answers: Answers) -> NDArray[np.float32]:

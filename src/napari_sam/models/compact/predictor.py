@@ -13,7 +13,7 @@ from napari_sam.core.predictor import Decoded, DenseGuesses, Embedding
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.core.tiles import Tile
 from napari_sam.models.base import TilePredictor, pack, split_tiles, strided_shapes, unpack
-from napari_sam.models.compact.candidate_scorer import comparison_features
+from napari_sam.models.compact.candidate_scorer import comparison_features, dense_features, prompt_features
 from napari_sam.models.compact.image_encoder import PIXEL_MEAN, PIXEL_STD
 from napari_sam.models.compact.network import Compact
 from napari_sam.models.compact.prompt_encoder import NOT_A_POINT
@@ -91,7 +91,10 @@ class CompactPredictor(TilePredictor):
             torch.from_numpy(np.ascontiguousarray(logits))[None].to(self._device),
         )
         answer = masks[0].cpu().numpy(), iou_prediction[0].clamp(0, 1).cpu().numpy()
-        return Decoded(*answer, features[0].cpu().numpy())
+        if not self.compares_tiles:
+            return Decoded(*answer)
+        described = [features[0].cpu().numpy(), prompt_features(answer[0], prompts)]
+        return Decoded(*answer, np.concatenate(described, axis=-1))
 
     @torch.inference_mode()
     def score(self, answers: Sequence[tuple[Tile, Decoded]]) -> NDArray[np.float32]:
@@ -121,6 +124,8 @@ class _Decoder(nn.Module):
     def __init__(self, network: Compact) -> None:
         super().__init__()
         self._prompt_encoder, self._mask_decoder = network.prompt_encoder, network.mask_decoder
+        # Only the scorer needs it.
+        self._dense_head = None if network.scorer is None else getattr(network.image_encoder, "dense_head", None)
 
     def forward(
         self,
@@ -135,5 +140,8 @@ class _Decoder(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits, predicted IoU and features of three masks."""
         encoded = self._prompt_encoder(pixels, centers, coords, types, mask_logits)
-        described: tuple[Tensor, Tensor, Tensor] = self._mask_decoder.described(f16, f8, f4, encoded)
-        return described
+        logits, iou_prediction, features = self._mask_decoder.described(f16, f8, f4, encoded)
+        if self._dense_head is not None:
+            region = self._dense_head(f4).sigmoid()
+            features = torch.cat([features, dense_features(logits, region, centers)], -1)
+        return logits, iou_prediction, features
