@@ -1,7 +1,6 @@
 """Average the weights of several runs of the compact model, which is often better than each of them (a model soup).
 
-Run `python tools/average_weights.py runs/a/weights.safetensors runs/b/weights.safetensors --out runs/averaged.safetensors`,
-then fit the candidate scorer to the average: `napari-sam train configs/compact_scorer.toml`.
+Run `python tools/average_weights.py WEIGHTS... --out runs/averaged.safetensors`, then fit the candidate scorer to the average: `napari-sam train configs/compact_scorer.toml`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from napari_sam.models.safe_load import load_weights, save_weights
 
 
 def average(files: list[Path]) -> dict[str, torch.Tensor]:
-    """Return the mean of checkpoints of the compact model; their scorers, which fit only their own weights, are left out.
+    """Return the mean of checkpoints of the compact model, without their scorers, which fit only their own weights.
 
     Parameters
     ----------
