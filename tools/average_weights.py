@@ -1,6 +1,7 @@
 """Average the weights of several runs of the compact model, which is often better than each of them (a model soup).
 
-Run `python tools/average_weights.py WEIGHTS... --out runs/averaged.safetensors`, then fit the candidate scorer to the average: `napari-sam train configs/compact_scorer.toml`.
+Run `python tools/average_weights.py WEIGHTS... --out runs/averaged.safetensors`.
+Then fit the candidate scorer to the average: `napari-sam train configs/compact_scorer.toml`.
 """
 
 from __future__ import annotations
