@@ -153,7 +153,7 @@ REGISTRY: dict[str, ModelEntry] = {
             file="compact/compact.safetensors",
             licence=f"BSD-3-Clause AND {_APACHE}",
             summary="Ships with napari-sam: works offline, fast on a laptop's processor.",
-            sha256="66beff546df508b39ef870e47879650b741705174c9ba79725dea370ebe6aad1",
+            sha256="69bd7967774c5231f5b410e61c33d79ff3ff2d15f5202f0fc30e3eb9d6d05c39",
             shipped=True,
         ),
         _sam(
