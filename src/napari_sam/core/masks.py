@@ -196,7 +196,7 @@ def merge_correction(
     Mask
         `answer` itself where the masks have less than half of their pixels in common (IoU < `MERGE_LEAST_IOU`), where
         they do not differ at any point of the correction, or where the box of both has more than `MERGE_MOST_PIXELS`.
-        Else the merged pixels, with the scores and logits of `answer`.
+        Else the merged pixels, with the scores and logits of `answer`, which then do not agree with the pixels.
     """
     box = previous.box.union(answer.box)
     if previous.area == 0 or answer.area == 0 or box.height * box.width > MERGE_MOST_PIXELS:

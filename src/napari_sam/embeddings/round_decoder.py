@@ -10,7 +10,7 @@ import numpy as np
 from napari_sam.core.candidates import AnswerCache, Candidates
 from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask, mask_from_logits, merge_correction
-from napari_sam.core.prompts import Prompts, TilePrompts
+from napari_sam.core.prompts import Prompts, TilePrompts, logits_on
 from napari_sam.core.tile_search import TileSearch
 from napari_sam.core.tiles import Tile
 from napari_sam.embeddings.encoder import TileEncoder
@@ -177,6 +177,17 @@ def _merged(answer: Candidates, prompts: Prompts, previous: Mask | None) -> Cand
     count = len(prompts.points) + (prompts.box is not None)
     if previous is None or count < FIRST_MERGED_PROMPT:
         return answer
-    merged = [merge_correction(previous, mask, prompts.points, prompts.labels) for mask in answer.masks]
+    merged = [_merged_mask(previous, mask, prompts) for mask in answer.masks]
     order = sorted(range(len(merged)), key=lambda i: merged[i].area)
     return replace(answer, masks=tuple(merged[i] for i in order), best_index=order.index(answer.best_index))
+
+
+def _merged_mask(previous: Mask, answer: Mask, prompts: Prompts) -> Mask:
+    merged = merge_correction(previous, answer, prompts.points, prompts.labels)
+    if merged is answer or merged.tile is None or answer.low_res_logits is None:
+        return merged
+    # The next round gets these logits; where a change was refused, they are those of the earlier mask.
+    inside = logits_on(merged.tile, replace(merged, low_res_logits=None)) > 0
+    is_kept = (answer.low_res_logits > 0) == inside
+    logits = np.where(is_kept, answer.low_res_logits, logits_on(merged.tile, previous))
+    return replace(merged, low_res_logits=logits.astype(np.float32))

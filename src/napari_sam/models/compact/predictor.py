@@ -21,6 +21,8 @@ from napari_sam.models.compact.recorded_module import Recorded
 from napari_sam.models.nested_checkpoints import State
 from napari_sam.models.prompt_tokens import prompt_tokens
 
+# Weight of the decoder's own predicted IoU beside that of the candidate scorer.
+DECODERS_SHARE = 1 / 6
 # Channels and strides of the image encoder's features.
 FEATURES = ((128, 16), (64, 8), (32, 4))
 
@@ -103,7 +105,9 @@ class CompactPredictor(TilePredictor):
         described = [torch.from_numpy(decoded.features) for _, decoded in answers if decoded.features is not None]
         compared = torch.from_numpy(comparison_features(answers))
         scores = self._network.scorer(torch.stack(described).to(self._device), compared.to(self._device))
-        return np.asarray(scores.sigmoid().cpu().numpy(), np.float32)
+        # Masks of a clear object have nearly equal scores; among them the decoder knows which outline is exact.
+        decoders = np.stack([decoded.iou_prediction for _, decoded in answers])
+        return np.asarray((1 - DECODERS_SHARE) * scores.sigmoid().cpu().numpy() + DECODERS_SHARE * decoders, np.float32)
 
     @torch.inference_mode()
     def dense_guesses(self, embedding: Embedding) -> DenseGuesses:
