@@ -253,6 +253,8 @@ def _summary_of(mean: dict[str, Any]) -> str:
 
 
 def _difference(bias: float) -> str:
+    if abs(bias) < 0.005:
+        return "right on average"
     return f"{abs(bias):.2f} too {'high' if bias > 0 else 'low'}"
 
 

@@ -16,7 +16,8 @@ from PIL import Image
 from qtpy.QtCore import Qt
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
-TOUCHING, NEIGHBOUR = (406.0, 247.0), (379.0, 275.0)
+# A click near the edge of a nucleus, where the mask includes part of another one.
+TOUCHING, NEIGHBOUR = (625.0, 536.0), (628.0, 516.0)
 NUCLEI = [
     (345.0, 251.0),
     (357.0, 201.0),
@@ -70,6 +71,7 @@ def until_the_crash() -> None:
     desk.show(desk.widget.object_section)
     desk.mouse = None
     save(_work(desk), IMAGES / "tutorial-objects.png")
+    desk.look_at(TOUCHING, 2.6)
     desk.widget.objects.table.choose([2])
     desk.press(desk.widget.objects.reopen)
     save(_work(desk), IMAGES / "tutorial-reopen.png")

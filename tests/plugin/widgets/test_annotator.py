@@ -45,8 +45,8 @@ def places(truth, shape):
     return {int(label): most_interior(truth == label) for label in whole[:NUCLEI]}
 
 
-# Mean IoU measured: 0.83 on the real image, 0.78 on the computed one, whose view is coarser.
-@pytest.mark.parametrize(("source", "least"), [(real_nuclei, 0.78), (computed_nuclei, 0.73)])
+# Mean IoU measured: 0.87 on the real image, 0.75 to 0.78 on the computed one, whose view is coarser.
+@pytest.mark.parametrize(("source", "least"), [(real_nuclei, 0.82), (computed_nuclei, 0.73)])
 def test_twenty_nuclei_by_hover_click_and_accept(open_window, told, record_property, source, least):
     image, truth = source()
     window = open_window(image, name="nuclei", contrast_limits=(float(image.min()), float(np.quantile(image, 0.998))))
