@@ -127,8 +127,8 @@ def measure_rate(session: Session) -> dict[str, Any]:
 
     def shown(candidates: Any) -> None:
         show(candidates)
-        if candidates is not None:
-            waiting.append(asked[control.hover._shown_at])
+        if candidates is not None and control.hover._shown_search is not None:
+            waiting.append(asked[control.hover._shown_search.position])
 
     def on_draw(event: Any) -> None:
         if waiting:
