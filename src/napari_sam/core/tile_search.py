@@ -59,7 +59,7 @@ class TileSearch:
     grid
         The tiles of the plane.
     predictor
-        The model, of which only `object_fraction`, `object_range` and `probe_levels` are read.
+        The model, of which only `object_fraction`, `object_range`, `probe_levels` and, if it has one, `score` are used.
     prompts
         One round of prompts of one object.
     previous
