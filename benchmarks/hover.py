@@ -128,7 +128,7 @@ def measure_rate(session: Session) -> dict[str, Any]:
     def shown(candidates: Any) -> None:
         show(candidates)
         if candidates is not None:
-            waiting.append(asked[control.hover._shown_at])
+            waiting.append(asked[control.hover._shown_search.position])
 
     def on_draw(event: Any) -> None:
         if waiting:
