@@ -67,6 +67,7 @@ def test_twenty_nuclei_by_hover_click_and_accept(open_window, told, record_prope
     window = open_window(image, name="nuclei", contrast_limits=(float(image.min()), float(np.quantile(image, 0.998))))
     controller = window.controller
     window.viewer.reset_view()
+    window.wait_ready()  # A view that has not come to rest yet would end the first preview.
     window.qtbot.waitUntil(lambda: controller.prefetcher.coverage is not None and window.is_still())
     clicks = places(truth, image.shape)
     assert len(clicks) == NUCLEI
