@@ -85,6 +85,7 @@ class Window:
     def hover(self, point: Position) -> None:
         """Move the mouse to a point and wait for the preview of the mask there."""
         self.move(point)
+        flush()  # A repeated move may still be on its way.
         self.wait_until(self.is_still)
 
     def move(self, point: Position) -> None:

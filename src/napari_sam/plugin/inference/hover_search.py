@@ -278,12 +278,14 @@ class Hover:
     def _on_answer(self, search: HoverSearch, step: SearchStep, answer: Candidates) -> None:
         if search is not self._search or not self._host.may_hover:
             return
-        if search.tiles.tell(step, answer):
-            found = search.tiles.found
-            assert found is not None
+        is_other = search.tiles.tell(step, answer)
+        found = search.tiles.found
+        assert found is not None
+        # Also where the mask stays: a click takes its scores, which depend on all tiles so far.
+        self.shown, self._shown_search = (found if found.best.area else None), search
+        if is_other:
             if found.best.area and found.best.tile is not None:
                 self._level = found.best.tile.level
-            self.shown, self._shown_search = (found if found.best.area else None), search
             self._host.show_hover(self.shown)
 
     def _on_error(self, search: HoverSearch) -> None:
