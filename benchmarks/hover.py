@@ -127,11 +127,7 @@ def measure_rate(session: Session) -> dict[str, Any]:
 
     def shown(candidates: Any) -> None:
         show(candidates)
-<<<<<<< HEAD
         if candidates is not None and control.hover._shown_search is not None:
-=======
-        if candidates is not None:
->>>>>>> window
             waiting.append(asked[control.hover._shown_search.position])
 
     def on_draw(event: Any) -> None:
