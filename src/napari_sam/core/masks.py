@@ -68,16 +68,12 @@ class Mask:
 
     def to_array(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
         """Return the mask as a boolean array of a whole plane of `shape`."""
-        array = np.zeros(shape, bool)
-        array[self.box.slices] = self.pixels
-        return array
+        return self.in_box(Box.of_shape(shape))
 
     def in_box(self, box: Box) -> NDArray[np.bool_]:
         """Return the pixels as a boolean array of a box of whole pixels that holds the mask's own."""
         array = np.zeros(box.pixel_shape, bool)
-        rows, cols = self.pixels.shape
-        top, left = int(self.box.top - box.top), int(self.box.left - box.left)
-        array[top : top + rows, left : left + cols] = self.pixels
+        array[self.box.moved(-box.top, -box.left).slices] = self.pixels
         return array
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from napari_sam.core.masks import touches_border
 from napari_sam.core.predictor import ScoringPredictor
@@ -106,6 +106,7 @@ class TileSearch:
         self.found: Candidates | None = None
         self.left_out = False
         self._grid, self._predictor, self._previous, self._may_decode = grid, predictor, previous, may_decode
+        self._scorer = predictor if isinstance(predictor, ScoringPredictor) and predictor.compares_tiles else None
         self.is_probing = previous is None and prompts.box is None and prompts.bounds.extent < 2
         if self.is_probing:
             self._first = self._probes(downsample, start_level, pixels_of)
@@ -159,18 +160,14 @@ class TileSearch:
         """Return the answers with the scores that they get together, from a predictor that can tell."""
         decoded = [(tile, answer.decoded) for tile, answer in answers]
         comparable = [(tile, one) for tile, one in decoded if one is not None]
-        if len(comparable) < len(answers) or not self._compares_tiles:
+        if self._scorer is None or len(comparable) < len(answers):
             return answers
-        scores = cast(ScoringPredictor, self._predictor).score(comparable)
+        scores = self._scorer.score(comparable)
         return [(tile, answer.scored(row)) for (tile, answer), row in zip(answers, scores, strict=True)]
-
-    @property
-    def _compares_tiles(self) -> bool:
-        return isinstance(self._predictor, ScoringPredictor) and self._predictor.compares_tiles
 
     def _around(self, tile: Tile, center: tuple[float, float], pixels_of: Callable[[Tile], float]) -> list[Tile]:
         """Return a tile and, for a predictor that compares them, those of the next levels at the same center."""
-        if not self._compares_tiles:
+        if self._scorer is None:
             return [tile]
         levels = sorted({self._grid.clamp(tile.level + step) for step in (-1, 1)} - {tile.level})
         others = [self._grid.tile_at(level, *center) for level in levels]
@@ -203,7 +200,7 @@ class TileSearch:
             tile = self._grid.tile_at(self._grid.clamp(self._best_tile().level + 1), *bounds.center)
         else:
             tile = self._tile_for(bounds, mask)
-            if self._compares_tiles and any(tile.level == one.level for one, _ in self._answers):
+            if self._scorer is not None and any(tile.level == one.level for one, _ in self._answers):
                 return None  # Its level was compared; to decode it again gained nothing (0.595, and 0.597 without).
         return None if tile in self._settled else tile
 

@@ -249,7 +249,7 @@ def _later_family(state: State, path: Path) -> str | None:
 
 
 def _network(family: str, state: State | None = None) -> nn.Module:
-    """Return the network of a family without values; the compact one with the image encoder of the state dict."""
+    """Return the network of a family without values; the compact one with the parts of the state dict."""
     from napari_sam.models.compact import Compact
     from napari_sam.models.sam.network import build
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_sam.models.compact.candidate_scorer import SCORER_PREFIX, CandidateScorer
-from napari_sam.models.compact.image_encoder import ImageEncoder
+from napari_sam.models.compact.image_encoder import DenseHead, ImageEncoder
 from napari_sam.models.compact.layers import ResidualBlock
 from napari_sam.models.compact.mask_decoder import MaskDecoder
 from napari_sam.models.compact.prompt_encoder import PromptEncoder
@@ -66,6 +66,12 @@ class Compact(nn.Module):
         prompts = self.prompt_encoder(pixels, centers, coords, types, mask_logits)
         logits, iou_prediction = self.mask_decoder(f16, f8, f4, prompts)
         return logits, iou_prediction
+
+    @property
+    def dense_head(self) -> DenseHead | None:
+        """The head for foreground and border, which checkpoints of the first release do not have."""
+        head: DenseHead | None = getattr(self.image_encoder, "dense_head", None)
+        return head
 
     def fold_batch_norms(self) -> None:
         """Fold the encoder's batch normalization into its convolutions: the same results in evaluation, faster."""

@@ -115,8 +115,7 @@ class CompactPredictor(TilePredictor):
         f4, _, centers = embedding.tensors[-3:]
         radius = centers[0, 2].exp()
         guesses = [centers[0, :2].flip(0) * radius, radius]
-        # Only some weights have the head for foreground and border.
-        head = getattr(self._network.image_encoder, "dense_head", None)
+        head = self._network.dense_head
         if head is not None:
             guesses += head(f4)[0].float().sigmoid()
         return DenseGuesses(*(guess.cpu().numpy() for guess in guesses))
@@ -129,7 +128,7 @@ class _Decoder(nn.Module):
         super().__init__()
         self._prompt_encoder, self._mask_decoder = network.prompt_encoder, network.mask_decoder
         # Only the scorer needs it.
-        self._dense_head = None if network.scorer is None else getattr(network.image_encoder, "dense_head", None)
+        self._dense_head = None if network.scorer is None else network.dense_head
 
     def forward(
         self,

@@ -118,8 +118,9 @@ class EfficientNetLite(nn.Module):
         exact = self.training and device == "cpu"
         features, start = [], 0
         for stage, end in enumerate(self._ends):
-            # The first weights are large. Masks computed in bfloat16 throughout have an IoU of 0.970 with those of
-            # float32; with the stem and the first stage in float32 the IoU is 0.993, for 10 % more time.
+            # The first weights are large. Masks computed in bfloat16 throughout had an IoU of 0.970 with those of
+            # float32, and with the stem and the first stage in float32 0.993, for 10 % more time. This was measured in
+            # the middle of training; with the weights that ship the IoU of the best masks is 0.988.
             narrow = torch.is_autocast_enabled(device) and stage > 0 and not exact
             with torch.autocast(device, enabled=narrow):
                 if stage == 0:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.candidates import Candidates
-from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask
 from napari_sam.core.predictor import Decoded
 from napari_sam.core.prompts import Prompts
@@ -83,9 +83,7 @@ def _prompted(segmenter: Segmenter, target: TargetObject, rng: np.random.Generat
     anywhere = np.argwhere(truth)
     point = anywhere[rng.integers(len(anywhere))].tolist()
     yield _decoded(segmenter, plane, Prompts.of([point], shape=shape), None, target)[0]
-    rows, cols = np.flatnonzero(truth.any(1)), np.flatnonzero(truth.any(0))
-    box = Box(int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1)
-    yield _decoded(segmenter, plane, Prompts.of(box=box, shape=shape), None, target)[0]
+    yield _decoded(segmenter, plane, Prompts.of(box=target.box, shape=shape), None, target)[0]
     points, signs, previous = [most_interior(truth)], [1], None
     for _ in range(CLICKS):
         answered, previous = _decoded(segmenter, plane, Prompts.of(points, signs, shape=shape), previous, target)
