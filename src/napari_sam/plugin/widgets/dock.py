@@ -19,11 +19,11 @@ from napari_sam.plugin.objects.files import open_image, use_label_file
 from napari_sam.plugin.settings import load_settings, save_settings
 from napari_sam.plugin.view.tab_key import TabKey
 from napari_sam.plugin.widgets.buttons import narrow, push_button, rows_of, section
-from napari_sam.plugin.widgets.cleanup_panel import CleaningPanel
+from napari_sam.plugin.widgets.tasks.cleanup_panel import CleaningPanel
 from napari_sam.plugin.widgets.large_data_panel import LargeDataPanel
 from napari_sam.plugin.widgets.model_panel import ModelPanel
 from napari_sam.plugin.widgets.object_panel import ObjectPanel
-from napari_sam.plugin.widgets.prompt_panel import PromptPanel
+from napari_sam.plugin.widgets.tasks.prompt_panel import PromptPanel
 from napari_sam.plugin.workers.runner import LatestRunner
 from napari_sam.segmenter import model_names
 

@@ -1,0 +1,1 @@
+"""The panels of the tasks, of which the dock shows one at a time."""
