@@ -108,6 +108,8 @@ class Controller:
             "accept_all": self.commits.accept_all,
             "undo": self.undo.undo,
             "redo": self.undo.redo,
+            "task_one": lambda: self.session.set_task("one"),
+            "task_all": lambda: self.session.set_task("all"),
         }
 
     def _connect(self, history: PromptHistory) -> None:

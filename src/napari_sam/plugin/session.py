@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from napari.layers import Image, Labels
 from psygnal import Signal
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from napari_sam.plugin.request_types import PredictionRequest
     from napari_sam.segmenter import Candidates
 
+# What the user is doing: segment one object by prompts, or find all objects.
+Task = Literal["one", "all"]
+
 
 class Session:
     """Holds what the parts of the plugin share about one viewer.
@@ -44,8 +47,8 @@ class Session:
     ----------
     changed
         Emitted when anything here may have changed.
-    image_changed, target_changed
-        Emitted when another image or another output was chosen.
+    image_changed, target_changed, task_changed
+        Emitted when another image, another output or another task was chosen.
     encoder_changed
         Emitted when the model, its device, the store or the channels changed, so that earlier answers are out of date.
     answered
@@ -54,6 +57,8 @@ class Session:
         The image layer that is segmented, or None.
     target
         The Labels layer that masks are written into; None for a new one.
+    task
+        The task that the dock shows.
     compose
         Whether the encoder sees the image together with its other visible channels.
     model, device, store
@@ -75,6 +80,7 @@ class Session:
     changed = Signal()
     image_changed = Signal()
     target_changed = Signal()
+    task_changed = Signal()
     encoder_changed = Signal()
     answered = Signal()
 
@@ -82,6 +88,7 @@ class Session:
         self.viewer, self.prompts = viewer, prompts
         self.image: Image | None = None
         self.target: Labels | None = None
+        self.task: Task = "one"
         self.compose = False
         self.model, self.device = "compact", "auto"
         self.store: str | None = None
@@ -190,6 +197,13 @@ class Session:
                 return
         self.target = target
         self.target_changed.emit()
+
+    def set_task(self, task: Task) -> None:
+        """Do something else from now on."""
+        if task != self.task:
+            self.task = task
+            self.task_changed.emit()
+            self.changed.emit()
 
     def set_model(self, model: str, device: str) -> None:
         """Use another model or device from now on."""

@@ -355,7 +355,7 @@ def test_classes_by_the_buttons_of_a_window(open_window, coins, qtbot, monkeypat
     monkeypatch.setattr(QInputDialog, "getText", lambda *_, text: (text, False))
     panel.rename.click()
     assert [kind.name for kind in controller.objects.classes] == ["penny"]
-    window.widget.prompts.undo.click()
+    window.widget.footer.undo.click()
     assert panel.classes.currentText() == "peny"
 
     panel.by_class.click()

@@ -191,17 +191,17 @@ def test_accept_go_to_reopen_correct_undo_and_redo(open_window, coins, coin_labe
     for state in states[-2::-1]:
         window.key(Qt.Key.Key_Z, CTRL)
         np.testing.assert_array_equal(labels, state)
-    widget.prompts.undo.click()
+    widget.footer.undo.click()
     assert not labels.any()
     assert panel.model.rowCount() == 0
-    assert not widget.prompts.undo.isEnabled()
-    assert "nothing" in widget.prompts.undo.toolTip()
+    assert not widget.footer.undo.isEnabled()
+    assert "nothing" in widget.footer.undo.toolTip()
     for state in states[:-1]:
         window.key(Qt.Key.Key_Z, CTRL | SHIFT)
         np.testing.assert_array_equal(labels, state)
-    widget.prompts.redo.click()
+    widget.footer.redo.click()
     np.testing.assert_array_equal(labels, states[-1])
-    assert not widget.prompts.redo.isEnabled()
+    assert not widget.footer.redo.isEnabled()
     assert told == []
 
 

@@ -62,7 +62,7 @@ def test_click_accept_box_negative_point_and_undo(open_window, coins, coin_label
     assert np.unique(labels).tolist() == [0, 1, 2]
     window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert np.unique(labels).tolist() == [0, 1]
-    window.widget.prompts.undo.click()
+    window.widget.footer.undo.click()
     assert not labels.any()
     assert told == []
 
@@ -118,14 +118,14 @@ def test_layers_come_and_go_in_the_choices_and_the_preview_is_no_output(open_win
     window = open_window(coins, name="coins")
     widget, viewer = window.widget, window.viewer
     window.click(COIN)
-    assert [name for name, _ in widget._target_choices()] == ["new layer"]
+    assert [name for name, _ in widget.outputs.choices()] == ["new layer"]
     other = viewer.add_image(coins[::-1], name="other")
     mine = viewer.add_labels(np.zeros(coins.shape, np.uint32), name="mine")
     assert widget.image.value is viewer.layers["coins"]
     widget.output.value = mine
     assert window.controller.session.target is mine
     mine.name = "renamed"
-    assert "renamed" in [name for name, _ in widget._target_choices()]
+    assert "renamed" in [name for name, _ in widget.outputs.choices()]
     assert widget.output.value is mine
     viewer.layers.remove(mine)
     assert widget.output.value is None
@@ -238,7 +238,7 @@ def test_what_was_chosen_last_is_what_the_next_widget_begins_with(open_window, c
     assert not again.large.coverage.isChecked()
     assert again.controller.session.overlap == "overwrite"
     assert again.model.value == "compact"
-    assert "compact" in again.model_section.text()
+    assert "compact" in again.model_section.toggleButton().toolTip()
 
 
 def test_a_deleted_outline_is_back_with_the_next_widget(open_window, coins):
@@ -301,7 +301,7 @@ def test_long_layer_names_do_not_push_buttons_out_of_the_widget(open_window, coi
         *widget.prompts.candidates,
         *widget.prompts.tools.values(),
         widget.prompts.accept,
-        widget.prompts.undo,
+        widget.footer.undo,
     ):
         right = button.mapTo(widget, QPoint(button.width(), 0)).x()
         assert right <= widget.width() < 350

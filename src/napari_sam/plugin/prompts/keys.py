@@ -40,6 +40,8 @@ ACTIONS = (
     Action("accept_all", "Alt-C"),
     Action("undo", "Control-Z"),
     Action("redo", "Control-Shift-Z"),
+    Action("task_one", "Alt-1"),
+    Action("task_all", "Alt-2"),
 )
 SYMBOLS = {"Control": "^", "Shift": "⇧", "Alt": "⌥", "Meta": "⌘"}
 

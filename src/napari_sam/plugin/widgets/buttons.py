@@ -1,17 +1,18 @@
-"""Buttons, rows and collapsible sections of the panels."""
+"""Buttons, lines, bars, rows and collapsible sections of the panels."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from magicgui.widgets import ComboBox
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap, QPolygon
+from qtpy.QtGui import QColor, QIcon, QPainter, QPaintEvent, QPixmap, QPolygon
 from qtpy.QtWidgets import QBoxLayout, QComboBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
-from superqt import QCollapsible
+from superqt import QCollapsible, QElidingLabel
 
 MIN_LETTERS = 8
-TRIANGLE_COLOR = "#8a919c"
+TRIANGLE_COLOR, BAR_COLOR = "#8a919c", "#5a9bd8"
 # Qt's own limit, QWIDGETSIZE_MAX, which its bindings do not export.
 NO_LIMIT = 2**24 - 1
 
@@ -24,8 +25,69 @@ def push_button(text: str, tip: str) -> QPushButton:
     return button
 
 
-def section(title: str, tip: str, content: QWidget) -> QCollapsible:
-    """Return a collapsed section with a title; `expand` shows the content, in its full height at any time."""
+class Line(QElidingLabel):
+    """Text in a fixed number of lines, so that nothing below it moves; what does not fit is in the tooltip.
+
+    Parameters
+    ----------
+    lines
+        Number of lines.
+    """
+
+    def __init__(self, lines: int = 1) -> None:
+        super().__init__()
+        self.setWordWrap(lines > 1)
+        self.setFixedHeight(lines * self.fontMetrics().lineSpacing() + 2)
+        self.setMinimumWidth(1)  # Or a long text would push the buttons out of the dock.
+
+    def setText(self, text: str) -> None:  # noqa: N802  Qt's name.
+        """Show a text."""
+        super().setText(text)
+        self.setToolTip(text)
+
+
+class Bar(QWidget):
+    """A thin bar for a share between 0 and 1, or none.
+
+    Not a QProgressBar: that repaints the whole window at once, also while napari removes a layer, and Mesa crashes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.share: float | None = None
+        self.setFixedHeight(5)
+
+    def show_share(self, share: float | None) -> None:
+        """Show a share, or an empty bar; not a number counts as none."""
+        wanted = None if share is None or math.isnan(share) else min(max(share, 0.0), 1.0)
+        if wanted != self.share:
+            self.share = wanted
+            self.update()
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802  Qt's name.
+        """Draw the bar in the colors of the theme."""
+        painter = QPainter(self)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(QColor(TRIANGLE_COLOR).darker(200))
+        painter.drawRoundedRect(self.rect(), 2, 2)
+        if self.share:
+            painter.setBrush(QColor(BAR_COLOR))
+            painter.drawRoundedRect(0, 0, max(round(self.share * self.width()), 4), self.height(), 2, 2)
+        painter.end()
+
+
+def section(title: str, tip: str, content: QWidget, beside: QWidget | None = None) -> QCollapsible:
+    """Return a collapsed section; `expand` shows the content, in its full height at any time.
+
+    Parameters
+    ----------
+    title, tip
+        Text and tooltip of the button that unfolds it.
+    content
+        What is folded.
+    beside
+        What stands beside the title and is never folded.
+    """
     collapsible = QCollapsible(title)
     collapsible.setExpandedIcon(_triangle((2, 5), (14, 5), (8, 12)))
     collapsible.setCollapsedIcon(_triangle((5, 2), (12, 8), (5, 14)))
@@ -33,8 +95,14 @@ def section(title: str, tip: str, content: QWidget) -> QCollapsible:
     collapsible.setDuration(0)
     collapsible.setContent(content)
     column = collapsible.layout()
-    assert column is not None
+    assert isinstance(column, QVBoxLayout)
     column.setContentsMargins(0, 0, 0, 0)
+    if beside is not None:
+        column.removeWidget(collapsible.toggleButton())
+        row = QHBoxLayout()
+        row.addWidget(collapsible.toggleButton())
+        row.addWidget(beside, 1)
+        column.insertLayout(0, row)
 
     def follow(is_expanded: bool) -> None:
         content.setMaximumHeight(NO_LIMIT)

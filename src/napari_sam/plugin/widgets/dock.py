@@ -7,23 +7,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit
-from napari.layers import Image, Labels
+from napari.layers import Image
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtWidgets import QFileDialog, QScrollArea, QVBoxLayout, QWidget
 
-from napari_sam.core.masks import Overlap
 from napari_sam.plugin.controller import Controller
 from napari_sam.plugin.inference.contrast_presets import PRESETS, set_limits
-from napari_sam.plugin.objects.files import open_image, use_label_file
+from napari_sam.plugin.objects.files import open_image
 from napari_sam.plugin.settings import load_settings, save_settings
 from napari_sam.plugin.view.tab_key import TabKey
 from napari_sam.plugin.widgets.buttons import narrow, push_button, rows_of, section
-from napari_sam.plugin.widgets.tasks.cleanup_panel import CleaningPanel
+from napari_sam.plugin.widgets.footer import Footer
 from napari_sam.plugin.widgets.large_data_panel import LargeDataPanel
 from napari_sam.plugin.widgets.model_panel import ModelPanel
 from napari_sam.plugin.widgets.object_panel import ObjectPanel
+from napari_sam.plugin.widgets.output_panel import OutputPanel
+from napari_sam.plugin.widgets.tasks.cleanup_panel import CleaningPanel
 from napari_sam.plugin.widgets.tasks.prompt_panel import PromptPanel
+from napari_sam.plugin.widgets.tasks.task_tabs import TaskTabs
 from napari_sam.plugin.workers.runner import LatestRunner
 from napari_sam.segmenter import model_names
 
@@ -35,11 +37,6 @@ AS_SHOWN = "as the layer shows it"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 REST_MS = 300
 WIDTH = 340
-OVERLAPS: dict[Overlap, tuple[str, str]] = {
-    "keep": ("keep others", "they keep their pixels, the mask gets the rest"),
-    "overwrite": ("overwrite", "the mask takes their pixels"),
-    "empty": ("only where empty", "a mask that meets another label is not written at all"),
-}
 
 
 class SamWidget(QWidget):
@@ -63,12 +60,8 @@ class SamWidget(QWidget):
         self._tab = TabKey(self._viewer, lambda: self.controller.keys.press("Tab"))
         self._build_image()
         self._build_model()
-        self._build_output()
-        parts = self.controller
-        self.prompts = PromptPanel(
-            self._session, parts.keys, parts.editing, parts.undo, parts.hover, parts.encoder_view
-        )
-        self.large = LargeDataPanel(self._session, parts.prefetcher)
+        self._build_objects()
+        self._build_tasks()
         self._lay_out()
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
@@ -132,72 +125,68 @@ class SamWidget(QWidget):
         for changed in (self.model.changed, self.checkpoint.changed, self.device.changed):
             changed.connect(self._choose_model)
 
-    def _build_output(self) -> None:
+    def _build_objects(self) -> None:
         objects = self.controller.objects
-        self.output = ComboBox(
-            label="Output",
-            choices=self._target_choices,
-            tooltip="The Labels layer that accepted masks are written into; a new one is made when none is chosen.",
-        )
-        self.overlap = ComboBox(
-            label="Overlap",
-            choices=[(text, policy) for policy, (text, _) in OVERLAPS.items()],
-            tooltip="Where a mask meets others: " + "; ".join(f"{text}: {tip}" for text, tip in OVERLAPS.values()),
-        )
-        for choice in (self.output, self.overlap):
-            narrow(choice)
-        self.output.changed.connect(self._choose_target)
-        self.overlap.changed.connect(self._choose_overlap)
-        self.new_labels = push_button("New labels ...", "Write into a new label image on disk (OME-Zarr).")
-        self.open_labels = push_button("Open labels ...", "Add to a label image on disk (OME-Zarr or zarr).")
-        self.new_labels.clicked.connect(self._ask_new_labels)
-        self.open_labels.clicked.connect(self._ask_open_labels)
+        self.outputs = OutputPanel(self._session, self.controller.preview.layers)
+        self.output, self.overlap = self.outputs.output, self.outputs.overlap
         self.resume = push_button("", "Put the objects back that were accepted on this image before, with their undo.")
         self.start_over = push_button("Start over", "Begin without them. Their journal is kept under another name.")
         self.resume.clicked.connect(lambda: objects.resume())
         self.start_over.clicked.connect(lambda: objects.start_over())
         self.objects = ObjectPanel(self._session, objects, self.controller.class_view, self.controller.editing.reopen)
-        self.cleaning = CleaningPanel(lambda cleaning: self.controller.requests.set_cleaning(cleaning))
+
+    def _build_tasks(self) -> None:
+        parts = self.controller
+        self.prompts = PromptPanel(self._session, parts.keys, parts.editing, parts.hover, parts.encoder_view)
+        self.cleaning = CleaningPanel(lambda cleaning: parts.requests.set_cleaning(cleaning))
+        self.large = LargeDataPanel(self._session, parts.prefetcher)
+        self.footer = Footer(self._session, parts.keys, parts.undo)
 
     def _lay_out(self) -> None:
-        """Group the parts by what the user does: image, model, prompts, objects, large data."""
-        image = Container(widgets=[self.image, self.compose, self.contrast]).native
-        model = Container(widgets=[self.model, self.checkpoint, self.device]).native
-        output = Container(widgets=[self.output, self.overlap]).native
+        """Make the sections: image and model, the tasks, objects."""
+        self.large_section = section("Large data", "Encode ahead of your clicks, and store embeddings.", self.large)
+        image = Container(widgets=[self.compose, self.contrast]).native
         self.image_section = section(
-            "Image", "The image to segment, and its contrast.", rows_of([image], [self.open_image, self.open_folder])
+            "Image",
+            "Open an image; its contrast and channels.",
+            rows_of([image], [self.open_image, self.open_folder], [self.large_section]),
+            self.image.native,
         )
-        self.image_section.expand(animate=False)
         self.model_section = section(
-            "Model", "The network, and the device it runs on.", rows_of([model], [self.models])
-        )
-        self.object_section = section(
-            "Objects",
-            "The output, and the objects in it: go to them, correct or delete them, give them a class.",
-            rows_of([output], [self.new_labels, self.open_labels], [self.objects]),
+            "Model",
+            "",
+            rows_of([Container(widgets=[self.checkpoint, self.device]).native]),
+            self.model.native,
         )
         self.cleaning_section = section(
             "Clean-up", "Clean masks before they are written; the preview shows the result.", self.cleaning
         )
-        self.large_section = section("Large data", "Encode ahead of your clicks, and store embeddings.", self.large)
+        self.object_section = section(
+            "Objects",
+            "The output that objects are written into, and the colors of their classes.",
+            rows_of([self.outputs.details], [self.objects.class_options]),
+            self.output.native,
+        )
+        one = QWidget()
+        column = QVBoxLayout(one)
+        column.setContentsMargins(0, 0, 0, 0)
+        for part in (self.prompts, self.cleaning_section):
+            column.addWidget(part)
+        column.addStretch()
+        self.tasks = TaskTabs(self._session, self.controller.keys, {"one": one})
         self._stack()
 
     def _stack(self) -> None:
+        """Put what is always in view around the task; only what is unfolded makes the dock scroll."""
         content = QWidget()
         column = QVBoxLayout(content)
-        column.setContentsMargins(4, 4, 4, 4)
+        column.setContentsMargins(4, 4, 4, 0)
+        column.setSpacing(4)
         earlier_work = rows_of([self.resume, self.start_over])
-        for part in (
-            self.image_section,
-            self.model_section,
-            earlier_work,
-            self.prompts,
-            self.object_section,
-            self.cleaning_section,
-            self.large_section,
-        ):
+        for part in (self.image_section, self.model_section, self.models, earlier_work, self.tasks):
             column.addWidget(part)
-        column.addStretch()
+        column.addWidget(self.object_section)
+        column.addWidget(self.objects, 1)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -205,7 +194,9 @@ class SamWidget(QWidget):
         scroll.setWidget(content)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
+        outer.setSpacing(0)
+        outer.addWidget(scroll, 1)
+        outer.addWidget(self.footer)
         self.setMinimumWidth(300)
 
     def _restore_settings(self) -> None:
@@ -226,14 +217,8 @@ class SamWidget(QWidget):
     def _images(self) -> list[Image]:
         return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
 
-    def _targets(self) -> list[Labels]:
-        return self._session.outputs
-
     def _image_choices(self, _: Any = None) -> list[tuple[str, Image | None]]:
         return [("no image", None), *((layer.name, layer) for layer in self._images())]
-
-    def _target_choices(self, _: Any = None) -> list[tuple[str, Labels | None]]:
-        return [("new layer", None), *((layer.name, layer) for layer in self._targets())]
 
     def reset_choices(self, event: Any = None) -> None:
         """Offer the layers that there are now."""
@@ -242,8 +227,7 @@ class SamWidget(QWidget):
             self.image.reset_choices()
             if self._session.image in self._images():
                 self.image.value = self._session.image
-            self.output.reset_choices()
-            self.output.value = self._session.target if self._session.target in self._targets() else None
+            self.outputs.reset_choices()
         finally:
             self._updating = False
         if self.image.value is not self._session.image:
@@ -288,14 +272,10 @@ class SamWidget(QWidget):
         self._name_model()
 
     def _name_model(self) -> None:
-        self.model_section.setText(f"Model: {Path(self._session.model).name} ({self.device.value})")
-
-    def _choose_target(self, _: Any = None) -> None:
-        if not self._updating:
-            self._session.set_target(self.output.value)
-
-    def _choose_overlap(self, _: Any = None) -> None:
-        self._session.overlap = self.overlap.value
+        name = Path(self._session.model).name
+        self.model_section.toggleButton().setToolTip(
+            f"In use: {name} ({self.device.value}). Unfold to change the device."
+        )
 
     def _ask_image(self) -> None:
         name, _ = QFileDialog.getOpenFileName(self, "Image")
@@ -306,19 +286,6 @@ class SamWidget(QWidget):
         name = QFileDialog.getExistingDirectory(self, "Image (a .zarr folder)")
         if name:
             open_image(self._session, Path(name))
-
-    def _ask_new_labels(self) -> None:
-        name, _ = QFileDialog.getSaveFileName(self, "New label image", "labels.ome.zarr", "OME-Zarr (*.zarr)")
-        if name:
-            self._use_label_file(Path(name if name.endswith(".zarr") else f"{name}.ome.zarr"))
-
-    def _ask_open_labels(self) -> None:
-        name = QFileDialog.getExistingDirectory(self, "Label image (a .zarr folder)")
-        if name:
-            self._use_label_file(Path(name))
-
-    def _use_label_file(self, path: Path) -> None:
-        use_label_file(self._session, self.controller.preview.layers, path)
 
     def _view_events(self) -> list[Any]:
         camera, dims = self._viewer.scene.camera.events, self._viewer.dims.events
@@ -336,8 +303,10 @@ class SamWidget(QWidget):
 
     def _refresh(self) -> None:
         self._tab.set_enabled(self.prompts.takes_tab(self._viewer.layers.selection.active))
+        self.tasks.refresh()
         self.prompts.refresh()
         self.large.refresh()
+        self.footer.refresh()
         self._refresh_objects()
         shown, used = (self.image.value, self.output.value), (self._session.image, self._session.target)
         if not self._updating and any(a is not b for a, b in zip(shown, used, strict=True)):

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_sam.plugin.widgets.buttons import push_button
+from napari_sam.plugin.widgets.buttons import push_button, rows_of
 from napari_sam.plugin.widgets.object_table import ObjectModel, ObjectView
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_sam.plugin.objects.object_list import Objects
     from napari_sam.plugin.session import Session
 
-NO_CLASS = "no class"
+NO_CLASS, NEXT_CLASS = "no class", "Next class"
 # Updating more rows than this one by one is slower than a reset.
 MAX_SYNC_OBJECTS = 20
 CHOOSE_FIRST = "Select an object in the table first."
@@ -62,20 +62,21 @@ class ObjectPanel(QWidget):
         self.table.setToolTip("Click: go there. Double-click or Return: correct. Delete: delete.")
         self.reopen = push_button("Reopen", "Correct the object: its prompts come back, and accept replaces it.")
         self.delete = push_button("Delete", "Delete the selected objects from the output.")
-        self.label = QLabel("Class")
+        self.label = QLabel(NEXT_CLASS)
+        self.label.setFixedWidth(self.label.sizeHint().width())  # For the longer one of both texts.
         self.classes = QComboBox()
         self.classes.setEditable(True)
         self.classes.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.classes.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.classes.setMinimumContentsLength(8)
+        self.classes.setMinimumContentsLength(4)
         self.color = push_button("Color", "")
         self.rename = push_button("Rename", "")
         self.by_class = QCheckBox("Color by class")
         self.by_class.setToolTip("Show the output in the colors of the classes; objects that have none are gray.")
         self.by_class.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.layer = push_button("Classes as a layer", "")
-        self.note = QLabel()
-        self.note.setWordWrap(True)
+        # For a place that may be folded: how the classes look.
+        self.class_options = rows_of([self.color, self.rename], [self.by_class, self.layer])
         self._lay_out()
         self.reopen.clicked.connect(self._reopen)
         self.delete.clicked.connect(self._delete)
@@ -99,19 +100,12 @@ class ObjectPanel(QWidget):
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
-        column.setContentsMargins(4, 0, 4, 4)
-        for widgets in (
-            (self.table,),
-            (self.reopen, self.delete),
-            (self.label, self.classes),
-            (self.color, self.rename),
-            (self.note,),
-            (self.by_class, self.layer),
-        ):
-            row = QHBoxLayout()
-            for widget in widgets:
-                row.addWidget(widget, 0 if widget is self.label else 1)
-            column.addLayout(row)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.table, 1)
+        row = QHBoxLayout()
+        for widget in (self.reopen, self.delete, self.label, self.classes):
+            row.addWidget(widget, int(widget is self.classes))
+        column.addLayout(row)
 
     # -- actions -------------------------------------------------------------------------------------------------------
 
@@ -197,8 +191,7 @@ class ObjectPanel(QWidget):
             if has_classes
             else "Give an object a class first."
         )
-        self.note.setText("" if chosen or not self.model.rowCount() else "Class of the next object.")
-        self.note.setVisible(bool(self.note.text()))
+        self.label.setText("Class" if chosen else NEXT_CLASS)
         line = self.classes.lineEdit()
         if not self._is_filling and not (line is not None and line.hasFocus()):  # The user may be typing there.
             with self._filling():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QAbstractTableModel, QItemSelection, QItemSelectionModel, QModelIndex, Qt
+from qtpy.QtCore import QAbstractTableModel, QItemSelection, QItemSelectionModel, QModelIndex, QSize, Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
@@ -29,6 +29,8 @@ TIPS = (
     "Time of the last change",
 )
 ROW_HEIGHT = 20
+# Rows in view on a small screen; the table takes all height that is left.
+MIN_ROWS = 4
 # Rows that are read at once, and at most remembered.
 PAGE, MAX_READ = 64, 4096
 NO_PARENT = QModelIndex()
@@ -250,7 +252,7 @@ class ObjectView(QTableView):
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setWordWrap(False)
-        self.setMinimumHeight(8 * ROW_HEIGHT)
+        self.setMinimumHeight((MIN_ROWS + 1) * ROW_HEIGHT + 4)
         rows, columns = self.verticalHeader(), self.horizontalHeader()
         rows.hide()
         # Of its own accord Qt asks every row how high it wants to be.
@@ -285,6 +287,10 @@ class ObjectView(QTableView):
             first = self._model.index(places[0], 0)
             selection.setCurrentIndex(first, QItemSelectionModel.SelectionFlag.NoUpdate)
             self.scrollTo(first)
+
+    def sizeHint(self) -> QSize:  # noqa: N802  Qt's name.
+        """Return the smallest size: Qt's own would make the dock scroll on a small screen."""
+        return QSize(300, self.minimumHeight())
 
     def keyPressEvent(self, event: Any) -> None:  # noqa: N802  Qt's name.
         """Correct the current object by Return, delete the selected ones by Delete, go to one by the arrow keys."""

@@ -1,4 +1,4 @@
-"""Panel for the current object: tools, candidates, accept, and undo."""
+"""Panel for the task One: tools, candidates, and accepting the current object."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING
 from napari.layers import Layer
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPixmap
-from qtpy.QtWidgets import QButtonGroup, QCheckBox, QGroupBox, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QButtonGroup, QCheckBox, QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_sam.core.masks import Mask
 from napari_sam.plugin.layers.factory import SIGN_COLORS
 from napari_sam.plugin.prompts.keys import shown, spelled
-from napari_sam.plugin.widgets.buttons import dot, push_button, rows_into
+from napari_sam.plugin.widgets.buttons import Bar, Line, dot, push_button, rows_into
 from napari_sam.segmenter import CANDIDATE_NAMES
 
 if TYPE_CHECKING:
     from napari_sam.plugin.annotation.editing import DraftEditor
-    from napari_sam.plugin.annotation.undo import UndoStack
     from napari_sam.plugin.inference.encoder_view import EncoderView
     from napari_sam.plugin.inference.hover_search import Hover
-    from napari_sam.plugin.objects.step_labels import StepLabel
     from napari_sam.plugin.prompts.keys import LayerKeys
     from napari_sam.plugin.session import Session
 
@@ -38,6 +36,15 @@ TOOLS = {
     "polygon": ("Polygon", "Outline the object roughly; press Esc or double-click to finish."),
     "ellipse": ("Ellipse", "Draw an ellipse over the object."),
 }
+# What to do with a tool; its tooltip says more.
+STEPS = {
+    "points": "Click an object.",
+    "box": "Drag a box around an object.",
+    "scribble": "Drag a line along an object.",
+    "lasso": "Drag roughly around an object.",
+    "polygon": "Outline an object; double-click to finish.",
+    "ellipse": "Drag an ellipse over an object.",
+}
 CLICK_FIRST = "Click an object first."
 
 
@@ -47,13 +54,11 @@ class PromptPanel(QWidget):
     Parameters
     ----------
     session
-        The current draft, the status, and the output.
+        The current draft, and the output.
     keys
         The actions of the buttons, and their keys.
     editing
         Chooses tools and candidates.
-    undo
-        Describes the steps of the undo and redo buttons.
     hover
         Is turned on and off.
     encoder_view
@@ -65,34 +70,42 @@ class PromptPanel(QWidget):
         session: Session,
         keys: LayerKeys,
         editing: DraftEditor,
-        undo: UndoStack,
         hover: Hover,
         encoder_view: EncoderView,
     ) -> None:
         super().__init__()
         self._session, self._layer_keys, self._editing = session, keys, editing
-        self._undo, self._hover, self._encoder_view = undo, hover, encoder_view
+        self._hover, self._encoder_view = hover, encoder_view
         self._shown_keys: dict[str, str] = {}
         self._build_tools()
         self._build_candidates()
         self._build_actions()
         column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
+        column.setContentsMargins(4, 0, 4, 0)
+        column.addWidget(self.step)
         tools = list(self.tools.values())
-        column.addWidget(_group("Prompts", [tools[:3], tools[3:], [self.sign], [self.hover]]))
+        rows_into(column, [tools[:3], tools[3:], [self.sign, self.hover]])
+        column.addLayout(self._lay_out_candidates())
         rows: list[Sequence[QWidget]] = [
-            list(self.candidates),
-            [self.encoder_input, self.scores],
+            [self.scores],
             [self.accept, self.clear],
-            [self.another, self.next],
-            [self.accept_all],
-            [self.undo, self.redo],
+            [self.another, self.next, self.accept_all],
         ]
-        column.addWidget(_group("Object", rows))
-        column.addWidget(self.progress)
-        column.addWidget(self.status)
+        rows_into(column, rows)
+
+    def _lay_out_candidates(self) -> QGridLayout:
+        """Lay out the three candidates, the confidence of each below it, and beside them what the encoder saw."""
+        grid = QGridLayout()
+        grid.setVerticalSpacing(2)
+        for index, (button, bar) in enumerate(zip(self.candidates, self.confidences, strict=True)):
+            grid.addWidget(button, 0, index)
+            grid.addWidget(bar, 1, index)
+            grid.setColumnStretch(index, 1)
+        grid.addWidget(self.encoder_input, 0, len(self.candidates), 2, 1)
+        return grid
 
     def _build_tools(self) -> None:
+        self.step = Line()
         self.tools: dict[str, QPushButton] = {}
         for tool, (text, tip) in TOOLS.items():
             button = push_button(text, tip)
@@ -101,7 +114,7 @@ class PromptPanel(QWidget):
             self.tools[tool] = button
         self.sign = push_button("", "")
         self.sign.clicked.connect(lambda: self._layer_keys.run("flip_sign"))
-        self.hover = QCheckBox("Preview under the cursor")
+        self.hover = QCheckBox("Preview")
         self.hover.setToolTip("Before any click, show the mask that a click would give, wherever the image is encoded.")
         self.hover.setChecked(True)
         self.hover.toggled.connect(lambda on: self._hover.set_enabled(on))
@@ -115,11 +128,15 @@ class PromptPanel(QWidget):
             button.clicked.connect(lambda _=False, index=index: self._choose_candidate(index))
             self._candidate_group.addButton(button)
             self.candidates.append(button)
-        self.scores = QLabel()
-        self.scores.setWordWrap(True)
-        self.scores.setMinimumHeight(VIEW_SIDE)  # The buttons below stay in place without the picture, too.
+        self.confidences = [Bar() for _ in self.candidates]
+        for bar in self.confidences:
+            bar.setToolTip("Confidence in the mask: the IoU with the object that the model predicts.")
+        self.scores = Line()
         self.encoder_input = QLabel()
         self.encoder_input.setFixedSize(VIEW_SIDE, VIEW_SIDE)
+        policy = self.encoder_input.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)  # The buttons stay in place without the picture, too.
+        self.encoder_input.setSizePolicy(policy)
         self.encoder_input.setVisible(False)
         self.encoder_input.setToolTip(
             "The encoder's input for this answer, with the layer's contrast limits, gamma and colors. If you cannot "
@@ -127,20 +144,11 @@ class PromptPanel(QWidget):
         )
 
     def _build_actions(self) -> None:
-        names = ("accept", "clear", "new_object", "next_object", "accept_all", "undo", "redo")
+        names = ("accept", "clear", "new_object", "next_object", "accept_all")
         buttons = [push_button("", "") for _ in names]
         for button, name in zip(buttons, names, strict=True):
             button.clicked.connect(lambda _=False, name=name: self._layer_keys.run(name))
-        self.accept, self.clear, self.another, self.next, self.accept_all, self.undo, self.redo = buttons
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.progress = QProgressBar()
-        self.progress.setRange(0, 0)
-        self.progress.setTextVisible(False)
-        self.progress.setMaximumHeight(6)
-        policy = self.progress.sizePolicy()
-        policy.setRetainSizeWhenHidden(True)
-        self.progress.setSizePolicy(policy)
+        self.accept, self.clear, self.another, self.next, self.accept_all = buttons
 
     def _choose_tool(self, tool: str) -> None:
         self._editing.activate(tool)
@@ -164,8 +172,17 @@ class PromptPanel(QWidget):
             button.setToolTip(TOOLS[tool][1] if session.image is not None else "Open an image first.")
         self._refresh_candidates()
         self._refresh_actions()
-        self.progress.setVisible(session.is_busy or session.is_warming)
-        self.status.setText(session.status)
+        self.step.setText(self._next_step())
+
+    def _next_step(self) -> str:
+        """Return what the user can do next, in one line."""
+        session, keys = self._session, self._layer_keys.keys
+        if session.image is None:
+            return "Drop an image on napari, or unfold Image to open one."
+        if session.candidates is not None:
+            return f"{spelled(keys['accept'])} accepts. Right click: not this part."
+        tool = session.prompts.tool
+        return "Choose a tool." if tool is None else STEPS[tool]
 
     def _refresh_candidates(self) -> None:
         draft, candidates = self._session.current, self._session.candidates
@@ -173,7 +190,10 @@ class PromptPanel(QWidget):
         sizes = None if draft.is_as_accepted else candidates
         for index, button in enumerate(self.candidates):
             button.setEnabled(candidates is not None)
-            button.setText(_text_of(CANDIDATE_NAMES[index + 1], None if sizes is None else sizes[index]))
+            mask = None if sizes is None else sizes[index]
+            button.setText(_text_of(CANDIDATE_NAMES[index + 1], mask))
+            button.setToolTip(self._tip_of_candidate(CANDIDATE_NAMES[index + 1], mask))
+            self.confidences[index].show_share(None if mask is None else mask.iou_prediction)
         if sizes is None:
             self._candidate_group.setExclusive(False)
             for button in self.candidates:
@@ -182,7 +202,7 @@ class PromptPanel(QWidget):
         else:
             self.candidates[draft.selected].setChecked(True)
         if candidates is None:
-            self.scores.setText("Click an object to see three masks.")
+            self.scores.setText("Three masks of each click, from small to large.")
         else:
             as_accepted = ", as it was accepted" if sizes is None else ""
             self.scores.setText(f"{self._session.mask_of(draft).area} px{as_accepted}")
@@ -209,15 +229,11 @@ class PromptPanel(QWidget):
             ),
             (self.next, "next_object", pending > 0, "Switch to an object that was left open.", "No other is open."),
             (self.accept_all, "accept_all", pending > 0, "Accept every open object.", "No other object is open."),
-            (self.undo, "undo", *_tooltip_of(self._undo.next_undo, self._undo.may_have_more)),
-            (self.redo, "redo", *_tooltip_of(self._undo.next_redo, False)),
         ):
             button.setEnabled(can)
             button.setToolTip(f"{tip} Key: {spelled(keys[name])}." if can else why_not)
-        self.next.setText(f"Next of {pending} open ({shown(keys['next_object'])})" if pending else "Next open")
-        self.accept_all.setText(f"Accept all {pending + begun} ({shown(keys['accept_all'])})")
-        for button in (self.next, self.accept_all):
-            button.setVisible(pending > 0)
+        self.next.setText(f"Next ({shown(keys['next_object'])})")
+        self.accept_all.setText(f"All {pending + begun} ({shown(keys['accept_all'])})" if pending else "All")
 
     def _refresh_keys(self) -> None:
         """Show the keys that hold now, on the buttons and in their tooltips."""
@@ -228,22 +244,27 @@ class PromptPanel(QWidget):
         for button, name, text in (
             (self.accept, "accept", "Accept"),
             (self.clear, "clear", "Clear"),
-            (self.another, "new_object", "Another object"),
-            (self.undo, "undo", "Undo"),
-            (self.redo, "redo", "Redo"),
+            (self.another, "new_object", "Another"),
         ):
             button.setText(f"{text} ({shown(keys[name])})")
         self.sign.setToolTip(
             "Whether the next point is on the object or off it; flips the selected points while selecting. "
             f"Key: {spelled(keys['flip_sign'])}. Right click or Shift+click makes one point of the other sign."
         )
-        for button, name in zip(self.candidates, CANDIDATE_NAMES[1:], strict=True):
-            button.setToolTip(
-                f"The {name} one of the three answers, the IoU with the object that the model predicts for it, and how "
-                "little it depends on the threshold (stability). The object's next answers keep the size that you "
-                f"choose. Keys: {spelled(keys['cycle_candidates'])} or {spelled(keys['next_candidate'])}, back: "
-                f"{spelled(keys['previous_candidate'])}."
-            )
+
+    def _tip_of_candidate(self, name: str, mask: Mask | None) -> str:
+        keys = self._layer_keys.keys
+        scores = (
+            ""
+            if mask is None
+            else f"Confidence: {mask.iou_prediction:.2f} (the IoU with the object that the model predicts); "
+            f"stability: {mask.stability_score:.2f} (how little it depends on the threshold). "
+        )
+        return (
+            f"The {name} one of the three answers. {scores}The object's next answers keep the size that you choose. "
+            f"Keys: {spelled(keys['cycle_candidates'])} or {spelled(keys['next_candidate'])}, back: "
+            f"{spelled(keys['previous_candidate'])}."
+        )
 
     def refresh_encoder_input(self) -> None:
         """Show the encoder's input for the last answer."""
@@ -265,19 +286,5 @@ class PromptPanel(QWidget):
         return "Tab" in self._layer_keys.keys.values() and active is not None and active in layers
 
 
-def _tooltip_of(step: StepLabel, may_be: bool) -> tuple[bool, str, str]:
-    """Return whether a step can be taken, its tooltip, and why not; with `may_be` it can without a description."""
-    can = bool(step.text) or may_be
-    return can, step.text or "Take the last accepted mask back.", step.why_not
-
-
 def _text_of(name: str, mask: Mask | None) -> str:
-    if mask is None:
-        return f"{name}\n\n"
-    return f"{name}\nIoU {mask.iou_prediction:.2f}\nstable {mask.stability_score:.2f}"
-
-
-def _group(title: str, rows: Sequence[Sequence[QWidget]]) -> QGroupBox:
-    box = QGroupBox(title)
-    rows_into(QVBoxLayout(box), rows)
-    return box
+    return f"{name}\n" if mask is None else f"{name}\n{mask.iou_prediction:.2f}"
