@@ -17,9 +17,7 @@ from napari_sam.core.masks import Mask, Overlap, Provenance
 from napari_sam.core.prompt_checks import check_mask
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import LabelsError, OutputError, PromptError
-from napari_sam.files.temporary import remove_leftovers
 from napari_sam.images.arguments import check_plane_axes
-from napari_sam.images.axes.attributes import map_attributes
 from napari_sam.images.volume import Volume
 from napari_sam.journal.discovery import record
 from napari_sam.journal.entries import Entry
@@ -27,7 +25,7 @@ from napari_sam.journal.journal import Journal
 from napari_sam.journal.storage.object_table import ObjectView
 from napari_sam.labels.array import LabelArray, WritableArray
 from napari_sam.labels.edit import LabelEdit
-from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.labels.opening import open_labels as open_labels
 from napari_sam.labels.regions import check_same_shape, label_number
 
 
@@ -302,55 +300,6 @@ class LabeledImage:
         if self.journal is None:
             raise LabelsError("There is no journal, which this needs: give journal=True when the Segmenter is made.")
         return self.journal
-
-
-def open_labels(path: Path, volume: Volume, name: str | None = None) -> LabelPyramid:
-    """Open a label image on disk, or create one where there is none.
-
-    Parameters
-    ----------
-    path
-        A folder whose name ends in .zarr.
-    volume
-        The image. New labels get its shape, axes, spacing, origin, units and place on the map, where it has them.
-    name
-        The name of new labels in their metadata; that of the folder when left out.
-
-    Raises
-    ------
-    LabelsError
-        The path is no zarr, or holds no labels of the volume's shape.
-    """
-    if path.suffix.lower() != ".zarr":
-        raise LabelsError(f"Labels on disk are a zarr folder: let the name {path.name} end in .ome.zarr.")
-    if not path.exists():
-        remove_leftovers(path.parent)  # A killed run may have been about to put it there.
-    if not path.exists():
-        try:
-            return _create_labels(path, volume, name)
-        except LabelsError:
-            if not path.exists():
-                raise  # Else another program made it at the same moment.
-    pyramid = LabelPyramid.open(path)
-    if tuple(pyramid.shape) != volume.shape:
-        raise LabelsError(
-            f"{path} has shape {tuple(pyramid.shape)} and the image {volume.shape}: choose labels of its shape."
-        )
-    return pyramid
-
-
-def _create_labels(path: Path, volume: Volume, name: str | None) -> LabelPyramid:
-    return LabelPyramid.create(
-        path,
-        volume.shape,
-        axes=volume.axes if volume.axes and set(volume.axes) <= set("tczyx") else None,
-        spacing=volume.scale,
-        translation=volume.origin,
-        unit=volume.unit,
-        time_unit=volume.time_unit,
-        name=name,
-        attributes=None if volume.georeference is None else map_attributes(volume.georeference),
-    )
 
 
 def checked_journal(journal: Any) -> bool | Path:

@@ -36,9 +36,9 @@ from napari_sam.journal.storage.files import NAME, log_of
 from napari_sam.journal.storage.former_log import LINES, read_log_header
 from napari_sam.journal.storage.opening import LOCK
 from napari_sam.labels.access import path_of
-from napari_sam.labels.array import LabelSink
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.labels.regions import WritableArray
+from napari_sam.labels.sink import LabelSink
 
 if TYPE_CHECKING:
     from napari_sam.images.opening import ArrayLike

@@ -13,7 +13,8 @@ from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.masks import Provenance as Provenance
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import LabelsError
-from napari_sam.journal.patches import Patch, pack_bits, unpack_bits
+from napari_sam.journal.packing.arrays import pack_bits, unpack_bits
+from napari_sam.journal.patches import Patch
 
 # Turned by the golden ratio, no two of many hues come near each other.
 GOLDEN_TURN = 0.618034

@@ -27,8 +27,8 @@ from napari_sam.journal.storage.object_table import ObjectView
 from napari_sam.journal.storage.opening import open_history
 from napari_sam.journal.storage.schema import Content
 from napari_sam.journal.write_ahead import WriteAhead, checked_target, turn_together
-from napari_sam.labels.array import LabelSink
 from napari_sam.labels.edit import LabelEdit, plan_edit, plan_removal
+from napari_sam.labels.sink import LabelSink
 
 
 class Journal:

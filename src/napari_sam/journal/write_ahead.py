@@ -11,9 +11,9 @@ from napari_sam.images.lazy.levels import dtype_of
 from napari_sam.journal.entries import Entry
 from napari_sam.journal.patches import Patch, put_patch
 from napari_sam.journal.storage.history import History
-from napari_sam.labels.array import LabelSink
 from napari_sam.labels.edit import LabelEdit
 from napari_sam.labels.regions import end_of
+from napari_sam.labels.sink import LabelSink
 
 
 class WriteAhead:

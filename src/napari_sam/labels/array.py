@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Protocol, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,46 +35,6 @@ from napari_sam.labels.regions import (
     wider,
 )
 from napari_sam.labels.storage.levels import Levels, not_written
-
-
-class LabelSink(Protocol):
-    """Labels as a journal writes into them: a `LabelArray`, or the layer of a viewer that shows one."""
-
-    @property
-    def array(self) -> WritableArray:
-        """The labels; another array after they were widened."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
-        ...
-
-    @property
-    def next_label(self) -> int:
-        """See `LabelArray.next_label`."""
-        ...
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no object."""
-        ...
-
-    def exclusive(self) -> AbstractContextManager[None]:
-        """Keep other writers of the same labels out."""
-        ...
-
-    def read(self, plane: Plane, box: Box) -> NDArray[Any]:
-        """Return a copy of the labels of a box, shape (rows, cols)."""
-        ...
-
-    def apply(self, edit: LabelEdit) -> None:
-        """Write a planned edit, or raise LabelsError and leave the labels as they were."""
-        ...
-
-    def release(self, label: int, highest: int | None) -> None:
-        """See `LabelArray.release`."""
-        ...
 
 
 class LabelArray:
