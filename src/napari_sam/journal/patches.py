@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,6 +58,11 @@ class Patch:
         return replace(self, before=self.after, after=self.before)
 
 
+def patches_of(edits: Sequence[LabelEdit]) -> tuple[Patch, ...]:
+    """Pack those of some edits that change anything."""
+    return tuple(patch for edit in edits if (patch := Patch.of(edit)) is not None)
+
+
 def put_patch(target: LabelSink, patch: Patch, *, always: bool = False) -> None:
     """Change the pixels of a patch that hold what they held before it, or all of them: one read, one write.
 
@@ -93,10 +99,16 @@ def area_changes(edit: LabelEdit, area: int) -> tuple[tuple[int, int, int], ...]
     area
         How many those were.
     """
-    label, before, after = edit.label, edit.before, edit.after
-    own = int(np.count_nonzero(after == label)) - area
+    label = edit.label
+    own = int(np.count_nonzero(edit.after == label)) - area
+    return ((label, 0, own), *(lost for lost in lost_areas(edit) if lost[0] != label))
+
+
+def lost_areas(edit: LabelEdit) -> tuple[tuple[int, int, int], ...]:
+    """Return by how many pixels an edit makes the labels grow that it takes pixels from, as in `area_changes`."""
+    before, after = edit.before, edit.after
     firsts, lengths = runs(before[before != after])
     labels, of = np.unique(firsts, return_inverse=True)
     counts = np.bincount(of, lengths, len(labels)).astype(int)
     lost = zip(labels.tolist(), counts.tolist(), strict=True)
-    return ((label, 0, own), *((other, 0, -count) for other, count in lost if other not in (0, label)))
+    return tuple((label, 0, -count) for label, count in lost if label != 0)

@@ -157,16 +157,11 @@ def plan_edit(
     """
     if mask.area == 0:
         raise LabelsError("The mask is empty, so there is nothing to accept: move or add a prompt.")
-    if overlap not in get_args(Overlap):
-        raise LabelsError(f"The overlap policy {overlap!r} does not exist: use {' or '.join(get_args(Overlap))}.")
+    check_overlap(overlap)
     if not isinstance(label, (int, np.integer)) or label < 1:
         raise LabelsError(f"A label is a whole number from 1 on, and {label!r} is none: 0 is background.")
     box = reduce(Box.union, replaces, mask.box)
-    if not _contains(labels.shape, plane, box):
-        raise LabelsError(
-            f"The mask at {mask.box.as_tuple()} reaches outside the labels of shape {tuple(labels.shape)}: "
-            "use labels of the image's shape."
-        )
+    _check_inside(labels, plane, box, mask.box)
     before = labels.read(plane, box)
     limit = np.iinfo(before.dtype).max
     if label > limit and not widens:
@@ -181,6 +176,76 @@ def plan_edit(
     if not paste(after[_within(box, mask.box)], mask, label, overlap).any():
         raise _nothing_written(overlap)
     return LabelEdit(plane, box, before, after, label)
+
+
+def plan_objects(
+    labels: Readable, plane: Plane, masks: Sequence[Mask], numbers: Sequence[int], overlap: Overlap = "keep"
+) -> tuple[LabelEdit, list[int | None], list[int]]:
+    """Return the edit that writes masks as new objects, and the label and number of pixels of each; None and 0 of some.
+
+    The labels are read once.
+
+    Parameters
+    ----------
+    labels, plane
+        The labels, which are not changed, and the plane.
+    masks
+        The masks in order of falling priority: a pixel of several belongs to the first of them.
+    numbers
+        As many free labels. The masks that get a pixel get them in order; where one does not fit into the type of the
+        labels, the edit has a wider type.
+    overlap
+        As in `LabelArray.write`; "empty" leaves out masks that meet other labels or masks before them.
+
+    Raises
+    ------
+    LabelsError
+        There is no mask, one reaches outside the labels, or the labels cannot be read.
+    """
+    if not masks:
+        raise LabelsError("There is no mask to accept: give at least one.")
+    check_overlap(overlap)
+    edges = np.array([mask.box.as_tuple() for mask in masks], np.int64)
+    box = Box(*edges[:, :2].min(axis=0).tolist(), *edges[:, 2:].max(axis=0).tolist())
+    _check_inside(labels, plane, box)
+    before = labels.read(plane, box)
+    taken = before != 0 if overlap != "overwrite" else np.zeros(before.shape, bool)
+    corners = edges - np.array([box.top, box.left] * 2, np.int64)
+    owners, areas = _shared_out(taken, masks, corners, overlap)
+    free = iter(numbers)
+    given = [next(free) if area else None for area in areas]
+    values = np.array([0, *(label or 0 for label in given)], np.int64)
+    before = _fitting(before, int(values.max()))
+    after = np.where(owners > 0, values.astype(before.dtype)[owners], before)
+    return LabelEdit(plane, box, before, after), given, areas
+
+
+def _shared_out(
+    taken: NDArray[np.bool_], masks: Sequence[Mask], corners: NDArray[np.int64], overlap: Overlap
+) -> tuple[NDArray[np.int32], list[int]]:
+    """Return the mask, from 1 on, that each pixel of a box goes to, and how many pixels each mask gets.
+
+    Parameters
+    ----------
+    taken
+        Shape (rows, cols): the pixels that no mask gets; changed in place.
+    masks, corners
+        The masks, and their boxes in the pixels of this one, shape (n, 4).
+    overlap
+        As in `plan_objects`.
+    """
+    owners, areas = np.zeros(taken.shape, np.int32), []
+    for number, (mask, (top, left, bottom, right)) in enumerate(zip(masks, corners.tolist(), strict=True), start=1):
+        inside = taken[top:bottom, left:right]
+        pixels = mask.pixels & ~inside
+        area = int(np.count_nonzero(pixels))
+        if area and overlap == "empty" and (mask.pixels & inside).any():
+            area = 0
+        if area:
+            owners[top:bottom, left:right][pixels] = number
+            inside |= pixels
+        areas.append(area)
+    return owners, areas
 
 
 def plan_removal(labels: Readable, plane: Plane, box: Box, label: int) -> LabelEdit:
@@ -240,6 +305,26 @@ def plan_undo(labels: Readable, edit: LabelEdit) -> LabelEdit:
     """
     where = edit.changed
     return plan_pixels(labels, edit.plane, edit.box, where, edit.before[where], edit.after[where])
+
+
+def check_overlap(overlap: Overlap) -> None:
+    """Refuse a policy that does not exist.
+
+    Raises
+    ------
+    LabelsError
+        It is another one.
+    """
+    if overlap not in get_args(Overlap):
+        raise LabelsError(f"The overlap policy {overlap!r} does not exist: use {' or '.join(get_args(Overlap))}.")
+
+
+def _check_inside(labels: Readable, plane: Plane, box: Box, shown: Box | None = None) -> None:
+    if not _contains(labels.shape, plane, box):
+        raise LabelsError(
+            f"The mask at {(shown or box).as_tuple()} reaches outside the labels of shape {tuple(labels.shape)}: "
+            "use labels of the image's shape."
+        )
 
 
 def _contains(shape: Sequence[int], plane: Plane, box: Box) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -28,6 +29,10 @@ class LabelSink(Protocol):
     @property
     def next_label(self) -> int:
         """See `LabelArray.next_label`."""
+        ...
+
+    def free_labels(self, count: int) -> Sequence[int]:
+        """See `LabelArray.free_labels`."""
         ...
 
     @property
