@@ -150,8 +150,8 @@ def to_content(found: LabelledObject) -> str:
     return f"{begin}{','.join(parts)}]}}"
 
 
-def new_contents(entry: Entry) -> Iterator[tuple[int, str]]:
-    """Yield the label and the text of the row of each object that an entry has made together with others.
+def new_contents(entry: Entry) -> Iterator[tuple[int, int, float, str]]:
+    """Yield label, area, predicted IoU and the text of the row of each object that an entry has made with others.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def new_contents(entry: Entry) -> Iterator[tuple[int, str]]:
         return
     begin, place = _begin(entry.time, entry.time, entry.label_class), _place_text(entry.plane)
     for label, box, area, scores in zip(entry.labels, *entry.objects.table(), strict=True):
-        yield label, f"{begin}{_part_text(place, box, (area, entry.number), scores)}]}}"
+        yield label, area, scores[0], f"{begin}{_part_text(place, box, (area, entry.number), scores)}]}}"
 
 
 def from_content(

@@ -19,6 +19,9 @@ from napari_sam.labels.regions import wider
 
 # Labels are long runs: harder packing gains nothing.
 PACKING_LEVEL = 1
+# Pixels of a box whose labels are changed at once, which takes about 500 MB.
+MAX_TOGETHER = 2**24
+BLOCK = 2048
 
 
 class Readable(Protocol):
@@ -48,7 +51,7 @@ class LabelEdit:
         Shape (rows, cols): the labels of the box before and after the change. Both have one integer type; where it is
         wider than that of the labels, these are widened when the edit is written.
     label
-        The label that the change is about; 0 for a change of several.
+        The label that the change is about, or the highest of several new ones; 0 for another change of several.
     highest_before
         The highest label in use before the change, where it is known.
     """
@@ -217,7 +220,24 @@ def plan_objects(
     values = np.array([0, *(label or 0 for label in given)], np.int64)
     before = _fitting(before, int(values.max()))
     after = np.where(owners > 0, values.astype(before.dtype)[owners], before)
-    return LabelEdit(plane, box, before, after), given, areas
+    return LabelEdit(plane, box, before, after, int(values.max())), given, areas
+
+
+def groups_of(masks: Sequence[Mask]) -> list[list[int]]:
+    """Return the positions of masks in groups whose masks lie near each other, so that `plan_objects` reads little.
+
+    Masks in a box of up to `MAX_TOGETHER` pixels are one group, and others one for each block of `BLOCK` x `BLOCK`
+    pixels that their corners lie in, row by row. Within a group they stay in order.
+    """
+    if not masks:
+        return []
+    edges = np.array([mask.box.as_tuple() for mask in masks], np.int64)
+    if (edges[:, 2:].max(axis=0) - edges[:, :2].min(axis=0)).prod() <= MAX_TOGETHER:
+        return [list(range(len(masks)))]
+    blocks, of = np.unique(edges[:, :2] // BLOCK, axis=0, return_inverse=True)
+    order = np.argsort(of.reshape(-1), kind="stable")
+    ends = np.cumsum(np.bincount(of.reshape(-1), minlength=len(blocks)))
+    return [group.tolist() for group in np.split(order, ends[:-1])]
 
 
 def _shared_out(

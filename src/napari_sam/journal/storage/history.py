@@ -230,7 +230,8 @@ class History:
         for label, before, after in change.objects:
             self.table.put(connection, label, after)
             objects += (after is not None) - (before is not None)
-        self.table.put_all(connection, new_contents(self._turned(entry)) if change.added else ())
+        if change.added:
+            self.table.put_all(connection, new_contents(self._turned(entry)))
         self.table.remove_all(connection, change.removed)
         objects += sum(count for _, count in change.added) - sum(count for _, count in change.removed)
         for number, _, kind in change.classes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -113,9 +114,16 @@ class ObjectTable:
         connection.execute(_PUT, _row(label, content))
 
     @staticmethod
-    def put_all(connection: Any, contents: Iterable[tuple[int, str]]) -> None:
-        """Store the rows of objects in a transaction, each given by its label and as it is stored."""
-        connection.executemany(_PUT, (_row(label, content) for label, content in contents))
+    def put_all(connection: Any, contents: Iterator[tuple[int, int, float, str]]) -> None:
+        """Store the rows of the new objects of one entry in a transaction; see `new_contents`."""
+        label, _, _, content = next(contents)
+        first = _row(label, content)
+        _, kind, _, _, place, changed, *_ = first  # The same for all of them.
+        rest = (
+            (label, kind, area, iou, place, changed, content, zlib.crc32(content.encode()))
+            for label, area, iou, content in contents
+        )
+        connection.executemany(_PUT, chain([first], rest))
 
     @staticmethod
     def remove_all(connection: Any, labels: Runs) -> None:
