@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap
@@ -82,15 +82,20 @@ class Commit:
     firsts: Mapping[Journal, int] = field(default_factory=dict)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return self.mask.area == 0
+
+    @property
     def box(self) -> Box:
         """The box in which pixels may change."""
         return self.mask.box if self.replaces is None else self.mask.box.union(self.replaces.mask.box)
 
-    def write(self, journal: Journal) -> Entry:
+    def write(self, journal: Journal) -> Sequence[Entry]:
         """Write the mask with a journal; safe in any thread."""
         old = self.replaces
         with journal.together(self.firsts.get(journal)):
-            return journal.accept(
+            entry = journal.accept(
                 self.plane,
                 self.mask,
                 None if old is None else old.label,
@@ -100,6 +105,38 @@ class Commit:
                 class_name=self.class_name if old is None else None,
                 replaces=None if old is None else old.mask.box,
             )
+        return [entry]
+
+    def report(self, open_journal: OpenJournal, entries: Sequence[Entry]) -> None:
+        """Tell the caller what was written."""
+        self.done(open_journal.layer, _written(open_journal, entries[-1]))
+
+
+class LabelWrite(Protocol):
+    """What `LabelLayers.commit` writes: one mask, or many."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        ...
+
+    @property
+    def box(self) -> Box:
+        """The box in which pixels may change."""
+        ...
+
+    @property
+    def failed(self) -> Callable[[Exception], None]:
+        """Called with the error if nothing can be written."""
+        ...
+
+    def write(self, journal: Journal) -> Sequence[Entry]:
+        """Write with a journal, in any thread."""
+        ...
+
+    def report(self, open_journal: OpenJournal, entries: Sequence[Entry]) -> None:
+        """Tell the caller what was written, in the GUI thread."""
+        ...
 
 
 class LabelLayers:
@@ -170,7 +207,7 @@ class LabelLayers:
             or _is_on_disk(layer)
         )
 
-    def commit(self, image: Image, target: Labels | None, commit: Commit) -> None:
+    def commit(self, image: Image, target: Labels | None, commit: LabelWrite) -> None:
         """Write a mask under the next free label of a Labels layer; without one, of a new layer.
 
         Small edits run synchronously; larger ones are queued ahead of other background work.
@@ -182,10 +219,10 @@ class LabelLayers:
         target
             The layer to write into, or None.
         commit
-            The mask and its callbacks.
+            The mask, or masks, and the callbacks.
         """
         try:
-            if commit.mask.area == 0:  # Before a layer is made for it.
+            if commit.is_empty:  # Before a layer is made for it.
                 raise LabelsError("The mask is empty, so there is nothing to accept: move or add a prompt.")
             if target is not None:
                 labels_layer.check_target(target, image)
@@ -201,7 +238,7 @@ class LabelLayers:
         if self._journals.get(layer) is None and self._journals.is_left(layer, image):
             self._journals.open(layer, image, lambda: None, highest=self._highest.get(layer))
 
-    def _write_into_new_layer(self, image: Image, commit: Commit) -> None:
+    def _write_into_new_layer(self, image: Image, commit: LabelWrite) -> None:
         """Write into a new layer, in memory or, where it is too large, on disk."""
         layer = own_layers.make_labels(image)
         if layer is None:
@@ -215,7 +252,7 @@ class LabelLayers:
 
         self._journals.open(layer, image, then, is_new=True)
 
-    def _write(self, layer: Labels, commit: Commit) -> None:
+    def _write(self, layer: Labels, commit: LabelWrite) -> None:
         """Write with the journal of a layer."""
         open_journal = self._journals.get(layer)
         if open_journal is None:
@@ -224,14 +261,11 @@ class LabelLayers:
         open_journal.target.note_used(self._highest.pop(layer, 0))  # Painted while the journal was opened.
 
         def done(entries: Sequence[Entry]) -> None:
-            commit.done(layer, _written(open_journal, entries[-1]))
+            commit.report(open_journal, entries)
 
-        def write(journal: Journal) -> list[Entry]:
-            return [commit.write(journal)]
+        self._journals.act(open_journal, math.prod(commit.box.pixel_shape), commit.write, done, commit.failed)
 
-        self._journals.act(open_journal, math.prod(commit.box.pixel_shape), write, done, commit.failed)
-
-    def _create(self, image: Image, commit: Commit) -> None:
+    def _create(self, image: Image, commit: LabelWrite) -> None:
         """Make a pyramid on disk with its journal in a job, write the first mask into it, and show it."""
         make = own_layers.pyramid_maker(own_layers.label_path(image), image)
         volume, source = adapters.shown([image]).volume, source_of(image)
@@ -241,7 +275,7 @@ class LabelLayers:
             target = LayerLabels(None, pyramid)
             journal = record(volume, source, target, is_new=False, durable=False)
             open_journal = OpenJournal.of(image, target, journal, journal.folder)
-            result = ActionResult.run(journal, lambda log: [commit.write(log)])
+            result = ActionResult.run(journal, commit.write)
             open_journal.update(result)
             return pyramid, open_journal, result
 
@@ -253,7 +287,7 @@ class LabelLayers:
             self.watch(layer)
             self._notify(f"The image is large, so its labels are kept on disk, in {pyramid.path}.")
             if result.error is None:
-                commit.done(layer, _written(open_journal, result.entries[-1]))
+                commit.report(open_journal, result.entries)
             else:
                 commit.failed(result.error)
 
