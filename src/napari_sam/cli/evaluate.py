@@ -96,7 +96,7 @@ def _check_combination(context: typer.Context, everything: bool) -> None:
     """Refuse options that have no effect, with and without --everything."""
     for name in CLICK_OPTIONS if everything else EVERYTHING_OPTIONS:
         source = context.get_parameter_source(name)
-        # By its name: typer brings a click of its own since 0.24, and uses the installed one before.
+        # By its name: newer versions of typer bring a click of their own.
         if source is None or source.name != "COMMANDLINE":
             continue
         option = f"--{name.replace('_', '-')}"
