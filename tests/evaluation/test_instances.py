@@ -208,6 +208,6 @@ def test_a_hundred_thousand_objects_take_seconds() -> None:
     found = np.where((rows % cell < 10) & (cols % cell < 8), labels, 0)
     start = perf_counter()
     match = match_instances(found, truth)
-    assert perf_counter() - start < 20  # Measured: 0.8 s.
+    assert perf_counter() - start < 20  # Measured: 1 s.
     assert match.counts(0.8) == (side**2, 0, 0)
     assert mean_accuracy([match]) == pytest.approx(0.7)

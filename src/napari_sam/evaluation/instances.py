@@ -175,9 +175,8 @@ def _best_pairs(
     """Return the IoU of each of `count` predictions (columns) with the true object (row) that it matches, or 0."""
     order = np.lexsort((cols, -ious))
     order = order[ious[order] >= LEAST_IOU]
-    for sides in (rows, cols):
-        # Each true object keeps its best prediction, then each prediction its best true object.
-        order = order[np.sort(np.unique(sides[order], return_index=True)[1])]
+    # Each true object keeps its best prediction. Two of them can only share one that they halve: it counts once.
+    best = order[np.unique(rows[order], return_index=True)[1]]
     matched = np.zeros(count)
-    matched[cols[order]] = ious[order]
+    matched[cols[best]] = ious[best]
     return matched
