@@ -15,7 +15,7 @@ from skimage.measure import label as connected_components
 from skimage.segmentation import watershed
 
 SIGMAS = (1.0, 2.0, 4.0)
-MIN_DISTANCES = (4, 8, 16)
+MIN_DISTANCES = (4, 8, 16, 32)
 
 
 class WatershedParameters(NamedTuple):
