@@ -51,7 +51,7 @@ def evaluate(
     everything: Annotated[
         bool,
         typer.Option(
-            "--everything", help="Measure all objects that the model finds without prompts, beside watershed."
+            "--everything", help="Measure all objects that the model finds without prompts, beside a watershed."
         ),
     ] = False,
     images_per_subset: Annotated[

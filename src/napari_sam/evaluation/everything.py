@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,7 @@ class RankedMasks(Protocol):
 
     scores: NDArray[np.float32]
 
-    def select(self) -> NDArray[np.intp]: ...
+    def select(self) -> Sequence[int] | NDArray[np.integer[Any]]: ...
 
     def mask(self, index: int) -> Mask: ...
 
@@ -157,12 +157,12 @@ def found_labels(segmenter: Segmenter, plane: Plane) -> tuple[NDArray[np.int32],
     Of overlapping objects the better one, which `select` names first, keeps the pixels that they share.
     """
     found: RankedMasks = segmenter.everything(plane=plane)  # type: ignore[attr-defined]
-    kept = found.select()
+    selected = np.asarray(found.select(), np.intp)
     labels = np.zeros(plane.shape_in(segmenter.shape), np.int32)
-    for label, index in enumerate(kept, 1):
-        mask = found.mask(int(index))
+    for label, index in enumerate(selected.tolist(), 1):
+        mask = found.mask(index)
         paste(labels[mask.box.slices], mask, label)
-    return labels, np.asarray(found.scores)[kept]
+    return labels, np.asarray(found.scores)[selected]
 
 
 def _per_megapixel(results: Collection[SubsetResults]) -> float:
