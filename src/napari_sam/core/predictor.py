@@ -158,11 +158,14 @@ class WindowPredictor(DensePredictor, Protocol):
     sweep_side
         Side of the tiles to encode, in tile pixels.
     window_side
-        Side of a window, in tile pixels. Objects of up to two thirds of it are decoded as well as on a whole tile.
+        Side of a window, in tile pixels. Objects of up to half of it are decoded as well as on a whole tile.
+    guesses_foreground
+        Whether the loaded weights guess foreground, without which `dense_guesses` says nothing of where objects are.
     """
 
     sweep_side: int
     window_side: int
+    guesses_foreground: bool
 
     def window_origins(self, points: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
         """Return the first row and column of the window around each point (row, col) of a tile, shape (n, 2)."""

@@ -156,7 +156,7 @@ def found_labels(segmenter: Segmenter, plane: Plane) -> tuple[NDArray[np.int32],
 
     Of overlapping objects the better one, which `select` names first, keeps the pixels that they share.
     """
-    found: RankedMasks = segmenter.everything(plane=plane)  # type: ignore[attr-defined]
+    found: RankedMasks = segmenter.everything(plane=plane)
     selected = np.asarray(found.select(), np.intp)
     labels = np.zeros(plane.shape_in(segmenter.shape), np.int32)
     for label, index in enumerate(selected.tolist(), 1):

@@ -65,6 +65,7 @@ class CompactPredictor(TilePredictor):
         self._decoder = Recorded(_Decoder(self._network).eval())
         self._window_decoder = _WindowDecoder(self._network).eval()
         self.compares_tiles = network.scorer is not None
+        self.guesses_foreground = network.dense_head is not None
 
     def _encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
         images = self._normalized(tiles, PIXEL_MEAN, PIXEL_STD).contiguous(memory_format=torch.channels_last)
