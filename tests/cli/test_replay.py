@@ -12,6 +12,7 @@ import zarr
 
 from napari_sam.core.masks import iou
 from napari_sam.journal.journal import open_journal
+from napari_sam.journal.packing.objects import NewObject
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.segmenter import Segmenter
 
@@ -86,6 +87,25 @@ def test_replay_writes_classes(run, work, tmp_path):
     assert code == 0
     assert "1 is small, 2 is large" in out
     assert np.array_equal(tifffile.imread(tmp_path / "classes.tif"), labels)
+
+
+def test_replay_of_objects_that_were_accepted_together(run, image, tmp_path, compact):
+    with Segmenter(image, model=compact, labels=tmp_path / "coins.ome.zarr", journal=True) as segmenter:
+        answers = [segmenter.segment(points=[at]) for at in (COIN, OTHER_COIN, THIRD_COIN)]
+        segmenter.accept_all([NewObject(answer.best, answer.prompts) for answer in answers], class_name="coin")
+        labels = segmenter.labels[...]
+    work = tmp_path / "coins.ome.zarr.journal"
+    for more in ((), ("--model", "compact")):
+        code, out, err = run("replay", work, "--image", image, "--out", tmp_path / "a.tif", "--overwrite", *more)
+        assert (code, err, out.startswith("3 object(s)")) == (0, "", True)
+        assert np.mean(tifffile.imread(tmp_path / "a.tif") == labels) > 0.999
+    for name in ("p.csv", "p.geojson"):
+        assert run("replay", work, "--prompts", tmp_path / name)[0] == 0
+        code, out, _ = run("segment", image, "--prompts", tmp_path / name, "--out", tmp_path / f"{name}.tif")
+        assert (code, "3 object(s) written" in out) == (0, True)
+        assert np.mean(tifffile.imread(tmp_path / f"{name}.tif") == labels) > 0.99
+    assert run("replay", work, "--semantic", tmp_path / "classes.tif")[0] == 0
+    assert np.array_equal(tifffile.imread(tmp_path / "classes.tif"), labels > 0)
 
 
 def test_replay_says_what_is_wrong_in_one_sentence(run, image, work, tmp_path):

@@ -29,6 +29,7 @@ from napari_sam.errors import LabelsError, OutputError
 from napari_sam.journal.codec import from_json, to_json
 from napari_sam.journal.entries import Provenance
 from napari_sam.journal.journal import Journal, open_journal
+from napari_sam.journal.packing.objects import NewObject
 from napari_sam.journal.storage.files import NAME, log_of
 from napari_sam.labels.array import LabelArray
 from napari_sam.labels.pyramid import LabelPyramid
@@ -119,6 +120,27 @@ class Model:
         self.labels, self.objects[label] = labels, (planes | {z}, self.class_of(name) or kind)
         return True
 
+    def accept_all(self, z: int, masks: list[Mask], free: int, overlap: str, name: str | None) -> list[int | None]:
+        """Write masks pixel by pixel, each pixel to the first that may have it."""
+        before, labels = self.labels[z].copy(), []
+        own = np.zeros_like(before, bool)
+        for mask in masks:
+            at = np.zeros_like(own)
+            at[mask.box.slices] = mask.pixels
+            blocked = own | ((before != 0) & (overlap != "overwrite"))
+            pixels = at & ~blocked
+            if not pixels.any() or (overlap == "empty" and (at & blocked).any()):
+                labels.append(None)
+                continue
+            self.labels[z][pixels] = free
+            own |= pixels
+            labels.append(free)
+            free += 1
+        written = [label for label in labels if label is not None]
+        number = self.class_of(name) if written else None
+        self.objects.update({label: ({z}, number) for label in written})
+        return labels
+
     def delete(self, label: int) -> None:
         for z in self.objects.pop(label)[0]:
             self.labels[z][self.labels[z] == label] = 0
@@ -158,6 +180,30 @@ class JournalMachine(RuleBasedStateMachine):
         else:
             with pytest.raises(LabelsError):
                 self.journal.accept(Plane.of(SHAPE, z), mask, label, overlap, class_name=name)
+
+    @rule(
+        z=st.integers(0, 1),
+        some=st.lists(masks(), min_size=1, max_size=5),
+        overlap=st.sampled_from(["keep", "overwrite", "empty"]),
+        name=st.sampled_from([None, "cell"]),
+    )
+    def accept_all(self, z, some, overlap, name):
+        before, free = self.model.copy(), self.journal.next_label
+        labels = self.model.accept_all(z, some, free, overlap, name)
+        assert not np.isin(before.labels, [label for label in labels if label is not None]).any()
+        objects = [NewObject(mask, Prompts.of([(1, 2)], [1], shape=SHAPE[1:])) for mask in some]
+        entry, given = self.journal.accept_all(Plane.of(SHAPE, z), objects, overlap, class_name=name)
+        assert given == labels
+        if entry is None:
+            assert set(labels) == {None}
+            return
+        assert entry.labels == [label for label in labels if label is not None]
+        self.remember(before)
+        for label, mask in zip(labels, some, strict=True):
+            if label is not None:
+                found = self.journal.object(label)
+                assert np.array_equal(found.mask.pixels, mask.pixels)
+                assert found.prompts.points.tolist() == [[1, 2]]
 
     @precondition(lambda self: self.model.objects)
     @rule(data=st.data(), name=st.sampled_from([None, "cell", "fold"]))
@@ -380,6 +426,7 @@ def test_what_the_labels_refuse_is_not_in_the_journal(folder):
             journal.undo,
             lambda: journal.delete(label),
             lambda: journal.accept(Plane.of(SHAPE, 0), block(0, 0, 2, 2)),
+            lambda: journal.accept_all(Plane.of(SHAPE, 1), some_objects()),
         ):
             with pytest.raises(LabelsError):
                 act()
@@ -417,6 +464,7 @@ def test_what_the_journals_disk_refuses_is_not_in_the_labels(folder, durable):
                 lambda: journal.delete(label),
                 lambda: journal.classify(label, "cell"),
                 lambda: journal.accept(Plane.of(SHAPE, 0), block(6, 6, 9, 9)),
+                lambda: journal.accept_all(Plane.of(SHAPE, 1), some_objects()),
             ):
                 with pytest.raises(OutputError, match=r"cannot be written .* make space on the disk"):
                     act()
@@ -444,7 +492,7 @@ class Filling(LabelArray):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits are of POSIX")
-@pytest.mark.parametrize("what", ["accept", "delete", "undo"])
+@pytest.mark.parametrize("what", ["accept", "accept_all", "delete", "undo"])
 def test_an_operation_whose_disk_is_full_after_the_labels_changed_is_taken_back(folder, what):
     target = Filling(base_labels())
     with Journal(folder, target) as journal:
@@ -453,6 +501,7 @@ def test_an_operation_whose_disk_is_full_after_the_labels_changed_is_taken_back(
         target.path = log_of(folder / NAME)
         acts = {
             "accept": lambda: journal.accept(Plane.of(SHAPE, 0), block(6, 6, 9, 9)),
+            "accept_all": lambda: journal.accept_all(Plane.of(SHAPE, 1), some_objects()),
             "delete": lambda: journal.delete(label),
             "undo": journal.undo,
         }
@@ -478,6 +527,11 @@ class Killed(LabelArray):
         super().apply(edit)
 
 
+def some_objects():
+    """Three objects, of which the first two overlap."""
+    return [NewObject(block(*box), None) for box in ((0, 0, 4, 4), (2, 2, 6, 6), (7, 7, 9, 9))]
+
+
 def test_an_operation_that_a_crash_interrupted_is_finished(folder):
     target = Killed(base_labels())
     target.folder = folder
@@ -489,12 +543,15 @@ def test_an_operation_that_a_crash_interrupted_is_finished(folder):
             journal.undo,
             journal.undo,
             journal.redo,
+            lambda: journal.accept_all(Plane.of(SHAPE, 1), some_objects(), class_name="cell"),
+            journal.undo,
+            journal.redo,
         ):
             act()
             states.append(state_of(journal))
             labels.append(target.array.copy())
-    assert target.copies == 5
-    for number in range(5):
+    assert target.copies == 8
+    for number in range(8):
         copy = folder.with_name(f"killed{number + 1}.journal")
         assert state_of(open_journal(copy)) == states[number]
         assert not open_journal(copy).trouble
@@ -591,6 +648,7 @@ import numpy as np
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.journal.journal import Journal
+from napari_sam.journal.packing.objects import NewObject
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.labels.array import LabelArray
 
@@ -605,6 +663,11 @@ while True:
         journal.delete(journal.objects[0].label)
     elif act == 1:
         journal.undo()
+    elif act < 5:
+        masks = [Mask(Box(top, left, top + 9, left + 9), rng.random((9, 9)) < 0.5)
+                 for top, left in rng.integers(0, 190, (60, 2)).tolist()]
+        overlap = ("keep", "overwrite")[rng.integers(2)]
+        journal.accept_all(Plane.of(shape, int(rng.integers(2))), [NewObject(mask) for mask in masks], overlap)
     else:
         top, left = (int(at) for at in rng.integers(0, 150, 2))
         box = Box(top, left, top + 40, left + 40)

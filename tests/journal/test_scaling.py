@@ -10,6 +10,7 @@ import pytest
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.journal.journal import Journal, open_journal
+from napari_sam.journal.packing.objects import NewObject
 from napari_sam.journal.storage import database
 from napari_sam.labels.array import LabelArray
 
@@ -73,12 +74,21 @@ def listed(journal):
     ]
 
 
+def accept_all(journal):
+    """Accept objects in the place of the first ones."""
+    masks = [Mask(Box(0, left, 3, left + 3), np.ones((3, 3), bool), 0.9, 0.8) for left in range(0, 40, 4)]
+    return journal.accept_all(Plane.of(SHAPE), [NewObject(mask) for mask in masks], "overwrite")
+
+
 WORK = {
     "accept": lambda journal: accept(journal, journal.objects[-1].label),
     "correct": lambda journal: journal.accept(Plane.of(SHAPE), Mask(Box(0, 0, 2, 2), np.ones((2, 2), bool)), label=1),
     "delete": lambda journal: journal.delete(FEW // 2),
     "undo": Journal.undo,
     "redo": Journal.redo,
+    "accept_all": accept_all,
+    "undo them": Journal.undo,
+    "redo them": Journal.redo,
     "classify": lambda journal: journal.classify(3, "fold"),
     "undo an action": Journal.undo_together,
     "rename a class": lambda journal: journal.define_class("cell", renamed="nucleus"),

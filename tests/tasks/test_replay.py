@@ -16,7 +16,9 @@ from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError, OutputError
 from napari_sam.journal.discovery import find_journal
 from napari_sam.journal.journal import open_journal
+from napari_sam.journal.packing.objects import NewObject
 from napari_sam.journal.semantic_labels import ClassMap, update_semantic, write_semantic
+from napari_sam.labels import edit as edits
 from napari_sam.labels.array import LabelArray
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.segmenter import Segmenter
@@ -205,6 +207,76 @@ def test_done_again_by_the_same_model_it_is_the_same(open_segmenter, discs, make
     )
     assert [(one.name, one.iou, one.error) for one in outcomes] == [("1", 1, None), ("3", 1, None), ("4", None, None)]
     assert np.array_equal(target.array, segmenter.labels)
+
+
+def proposals_of(segmenter):
+    """What a search for all objects gives: masks with their prompts."""
+    answers = [segmenter.segment(points=[at]) for at in (SMALL, LARGE, BAR, SMALL)]
+    return [NewObject(answer.best, answer.prompts) for answer in answers]
+
+
+@pytest.mark.parametrize("blocks", [1, 4])
+def test_many_objects_are_accepted_and_taken_back_with_and_without_a_journal(
+    open_segmenter, discs, tmp_path, monkeypatch, blocks
+):
+    if blocks > 1:  # As if they lay far apart.
+        monkeypatch.setattr(edits, "MAX_TOGETHER", 1)
+        monkeypatch.setattr(edits, "BLOCK", 100)
+    plain, kept = open_segmenter(discs), open_segmenter(discs, journal=tmp_path / "a.journal")
+    objects = proposals_of(kept)
+    expected = [1, 3, 2, None] if blocks > 1 else [1, 2, 3, None]
+    for segmenter in (plain, kept):
+        segmenter.accept(Mask(Box(0, 0, 9, 9), np.ones((9, 9), bool)), label=1, overlap="overwrite")
+        segmenter.undo()
+        assert segmenter.accept_all(objects, plane=()) == expected
+        for label, each in zip(expected[:3], objects, strict=False):
+            assert np.array_equal(segmenter.labels == label, each.mask.to_array(discs.shape))
+    assert len(kept.journal.entries) == (3 if blocks > 1 else 1)
+    assert kept.reopen(expected[1]).points.tolist() == [list(LARGE)]
+    assert kept.undo().what == "accept_all"
+    assert len(kept.objects) == 0
+    assert kept.redo().labels[0] == 1
+    assert len(kept.objects) == 3
+    kept.undo()
+    plain.undo()
+    assert not plain.labels.any()
+    assert not kept.labels.any()
+    assert kept.accept_all([each.mask for each in objects[:2]], class_name="disc") == [1, 2]
+    assert {found.label_class.name for found in kept.objects} == {"disc"}
+    assert plain.accept_all([]) == []
+
+
+def test_many_objects_that_cannot_be_accepted_are_refused_in_a_sentence(open_segmenter, discs):
+    segmenter = open_segmenter(discs)
+    mask = Mask(Box(0, 0, 3, 3), np.ones((3, 3), bool))
+    for arguments, message in (
+        (([mask, "mask"],), "a Mask or a NewObject"),
+        (([mask, Mask(Box(0, 0, 9, 9), mask.pixels)],), "fill its box"),
+    ):
+        with pytest.raises(LabelsError, match=message):
+            segmenter.accept_all(*arguments)
+    with pytest.raises(LabelsError, match="does not exist"):
+        segmenter.accept_all([mask], overlap="mine")
+    with pytest.raises(LabelsError, match="There is no journal"):
+        segmenter.accept_all([mask], class_name="cell")
+    assert not segmenter.labels.any()
+
+
+def test_objects_that_were_accepted_together_are_segmented_again_one_by_one(
+    open_segmenter, discs, tmp_path, make_predictor
+):
+    segmenter = open_segmenter(discs, journal=tmp_path / "a.journal")
+    segmenter.accept_all(proposals_of(segmenter))
+    segmenter.accept(segmenter.segment(points=[LARGE], downsample=2), label=2)
+    segmenter.delete(1)
+    segmenter.close()
+    target = LabelArray(np.zeros(discs.shape, np.uint16))
+    outcomes = list(
+        replay_prompts(open_journal(tmp_path / "a.journal"), Segmenter(discs, model=make_predictor()), target)
+    )
+    assert [(one.name, one.error) for one in outcomes] == [("3", None), ("2", None)]
+    assert outcomes[0].iou == 1
+    assert np.array_equal(target.array == 3, segmenter.labels == 3)
 
 
 def test_the_overlap_of_two_masks():

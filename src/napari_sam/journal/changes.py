@@ -12,6 +12,7 @@ import numpy as np
 from napari_sam.errors import LabelsError
 from napari_sam.journal.entries import Entry, PackedMask
 from napari_sam.journal.objects import LabelledObject, Part
+from napari_sam.journal.packing.objects import Runs
 from napari_sam.journal.patches import Patch
 
 Get = Callable[[int], LabelledObject | None]
@@ -28,16 +29,22 @@ class Change:
         (label, before, afterwards) of each object.
     classes
         (number, before, afterwards) of each class, as (name, red, green, blue).
+    added, removed
+        Labels of many objects that are made together, and of those that are taken away together.
     """
 
     objects: tuple[tuple[int, str | None, str | None], ...] = ()
     classes: tuple[tuple[int, Sequence[Any] | None, Sequence[Any] | None], ...] = ()
+    added: Runs = ()
+    removed: Runs = ()
 
     def reversed(self) -> Change:
         """Return the way back."""
         return Change(
             tuple((label, after, before) for label, before, after in self.objects),
             tuple((number, after, before) for number, before, after in self.classes),
+            self.removed,
+            self.added,
         )
 
     def back_text(self) -> str:
@@ -45,6 +52,7 @@ class Change:
         data = {
             "objects": [(label, before) for label, before, _ in self.objects],
             "classes": [(number, before) for number, before, _ in self.classes],
+            "added": self.added,
         }
         return json.dumps({key: value for key, value in data.items() if value}, separators=(",", ":"))
 
@@ -79,11 +87,14 @@ def changed_objects(entry: Entry, get: Get, read: ReadEntry) -> Iterator[tuple[i
 
 def _accepted(entry: Entry, accepted: PackedMask, old: LabelledObject | None, read: ReadEntry) -> Part:
     assert entry.plane is not None
+    own = entry.label
+    assert own is not None
     before = old.part(entry.plane) if old else None
     area = (before.area if before else 0) + sum(delta for label, _, delta in entry.areas if label == entry.label)
     # An object that was pushed back by others may get its pixels again when those are undone.
     box = accepted.box if before is None else before.box.union(accepted.box)
-    return Part(entry.plane, box, area, entry.number, accepted.iou_prediction, accepted.stability_score, read)
+    iou, stability = accepted.iou_prediction, accepted.stability_score
+    return Part(entry.plane, box, area, entry.number, iou, stability, lambda number: read(number).of_object(own))
 
 
 def _resized(entry: Entry, get: Get) -> Iterator[tuple[int, LabelledObject]]:

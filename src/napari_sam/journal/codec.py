@@ -14,9 +14,11 @@ from napari_sam.core.prompts import Prompts
 from napari_sam.core.rendering import Rendering
 from napari_sam.errors import one_line
 from napari_sam.journal.entries import Entry, LabelClass, PackedMask, Provenance, What
+from napari_sam.journal.packing.objects import MAX_OBJECTS, PackedMasks, PackedObjects, PackedPrompts
 from napari_sam.journal.patches import Patch
 
 Json = dict[str, Any]
+PROMPT_ARRAYS = ("counts", "points", "signs", "boxed", "boxes", "masked")
 
 
 def to_json(entry: Entry) -> Json:
@@ -28,7 +30,7 @@ def to_json(entry: Entry) -> Json:
         "time": entry.time.isoformat(timespec="milliseconds"),
         "label": entry.label,
         "plane": _plane_json(entry.plane),
-        "overlap": entry.overlap if entry.accepted else None,
+        "overlap": entry.overlap if entry.accepted or entry.objects else None,
         "prompts": prompts_json(entry.prompts),
         "made": _made_json(entry.made),
         "mask": _mask_json(entry.accepted),
@@ -37,6 +39,7 @@ def to_json(entry: Entry) -> Json:
         "class": None if kind is None else {"n": kind.number, "name": kind.name, "color": kind.color},
         "of": entry.of,
         "group": entry.group,
+        "objects": None if entry.objects is None else _objects_json(entry.objects),
     }
     return {key: value for key, value in data.items() if value is not None}
 
@@ -86,6 +89,7 @@ def _entry(data: Json) -> Entry:
         label_class=None if kind is None else LabelClass(int(kind["n"]), str(kind["name"]), _color(kind["color"])),
         of=data.get("of"),
         group=None if data.get("group") is None else int(data["group"]),
+        objects=None if data.get("objects") is None else _objects(data["objects"]),
     )
 
 
@@ -141,6 +145,44 @@ def _prompts(data: Json | None) -> Prompts | None:
     box = None if data.get("box") is None else Box(*(float(edge) for edge in data["box"]))
     points = np.array(data["points"], np.float64).reshape(-1, 2)
     return Prompts(points, np.array(data["labels"], bool), box, None if mask is None else mask.mask)
+
+
+def _objects_json(objects: PackedObjects) -> Json:
+    prompts = objects.prompts
+    data: Json = {
+        "labels": objects.labels,
+        **_masks_json(objects.masks),
+        "scores": objects.scores,
+        "areas": objects.areas,
+    }
+    if prompts is not None:
+        data["prompts"] = {name: getattr(prompts, name) for name in PROMPT_ARRAYS}
+        if prompts.masks is not None:
+            data["prompts"]["masks"] = _masks_json(prompts.masks)
+    return data
+
+
+def _objects(data: Json) -> PackedObjects:
+    labels = tuple((int(first), int(count)) for first, count in data["labels"])
+    masks, prompts = _masks(data), data.get("prompts")
+    if any(first < 1 or count < 1 for first, count in labels) or sum(n for _, n in labels) != masks.count:
+        raise ValueError("there are other labels than masks")
+    if prompts is not None:
+        shapes = prompts.get("masks")
+        arrays = {name: str(prompts[name]) for name in PROMPT_ARRAYS}
+        prompts = PackedPrompts(**arrays, masks=None if shapes is None else _masks(shapes))
+    return PackedObjects(labels, masks, str(data["scores"]), str(data["areas"]), prompts)
+
+
+def _masks_json(masks: PackedMasks) -> Json:
+    return {"count": masks.count, "boxes": masks.boxes, "bits": masks.bits}
+
+
+def _masks(data: Json) -> PackedMasks:
+    count = int(data["count"])
+    if not 0 < count <= MAX_OBJECTS:
+        raise ValueError(f"{count} is no number of objects")
+    return PackedMasks(count, str(data["boxes"]), str(data["bits"]))
 
 
 def _made_json(made: Provenance | None) -> Json | None:

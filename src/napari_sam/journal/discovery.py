@@ -34,18 +34,17 @@ from napari_sam.journal.journal import Journal
 from napari_sam.journal.storage.database import read_about
 from napari_sam.journal.storage.files import NAME, log_of
 from napari_sam.journal.storage.former_log import LINES, read_log_header
+from napari_sam.journal.storage.opening import FILES as FILES
 from napari_sam.journal.storage.opening import LOCK
 from napari_sam.labels.access import path_of
-from napari_sam.labels.array import LabelSink
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.labels.regions import WritableArray
+from napari_sam.labels.sink import LabelSink
 
 if TYPE_CHECKING:
     from napari_sam.images.opening import ArrayLike
 
 SUFFIX = ".journal"
-# The file of a journal, and that of an earlier version.
-FILES = (NAME, LINES)
 _PARTS = re.compile(rf"{re.escape(NAME)}(-wal|-shm|-journal|\.new.*)?|{re.escape(LINES)}(\.cut)?|{re.escape(LOCK)}")
 NAMED = re.compile(r"[0-9a-f]{32}(-\d+)?\.journal")
 # What `set_aside` adds to the name of a journal that is not to be continued.

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.masks import Provenance as Provenance
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import LabelsError
-from napari_sam.journal.patches import Patch, pack_bits, unpack_bits
+from napari_sam.journal.packing.arrays import pack_bits, unpack_bits
+from napari_sam.journal.packing.objects import PackedObjects
+from napari_sam.journal.patches import Patch
 
 # Turned by the golden ratio, no two of many hues come near each other.
 GOLDEN_TURN = 0.618034
 
-What = Literal["accept", "correct", "delete", "classify", "class", "undo", "redo"]
+What = Literal["accept", "accept_all", "correct", "delete", "classify", "class", "undo", "redo"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,26 +83,30 @@ class Entry:
     number
         Its place in the journal, from 1 on.
     what
-        "accept" an object, "correct" it (accept it again under its label), "delete" it, "classify" it, define a
-        "class", "undo" an earlier entry or "redo" it.
+        "accept" an object, "accept_all" of many new ones, "correct" one (accept it again under its label), "delete" it,
+        "classify" it, define a "class", "undo" an earlier entry or "redo" it.
     time
         When it happened.
     label
-        The object, for all but "class", "undo" and "redo".
-    plane, overlap, prompts, made
-        Of a mask that was accepted.
+        The object, for all but "accept_all", "class", "undo" and "redo".
+    plane, overlap, made
+        Of all masks that were accepted.
+    prompts
+        Of the one mask that was accepted.
     accepted
         That mask, as it was before other labels were spared.
     patches
         Patches of the changed labels.
     areas
-        By how many pixels each (label, patch) grew.
+        By how many pixels each (label, patch) grew; of new objects of "accept_all" `objects` says it.
     label_class
-        The class given to the object (None takes it away), or the class defined.
+        The class given to the objects (None takes it away), or the class defined.
     of
         The number of the entry that was undone or redone.
     group
         The number of the first entry of the same action, which is undone in one step; None for that one itself.
+    objects
+        The new objects of "accept_all".
     """
 
     number: int
@@ -117,11 +123,54 @@ class Entry:
     label_class: LabelClass | None = None
     of: int | None = None
     group: int | None = None
+    objects: PackedObjects | None = None
+
+    @property
+    def labels(self) -> list[int]:
+        """The objects that the entry is about."""
+        if self.objects is None:
+            return [] if self.label is None else [self.label]
+        return [label for first, count in self.objects.labels for label in range(first, first + count)]
+
+    def of_object(self, label: int) -> Entry:
+        """Return the entry as if it were about this one of its objects only, without the patches; else itself.
+
+        Raises
+        ------
+        LabelsError
+            It has made other objects only.
+        """
+        if self.objects is None:
+            return self
+        at = self.objects.at(label)
+        if at is None:
+            raise LabelsError(
+                f"Entry {self.number} of the journal has no object {label}: put the file back from a copy."
+            )
+        accepted, prompts = PackedMask.of(self.objects.mask(at)), self.objects.prompts_at(at)
+        return replace(
+            self, what="accept", label=label, accepted=accepted, prompts=prompts, patches=(), areas=(), objects=None
+        )
 
     @property
     def mask(self) -> Mask | None:
         """The mask that was accepted, to the pixel, or None."""
         return None if self.accepted is None else self.accepted.mask
+
+
+class AcceptedObjects(NamedTuple):
+    """Objects that were written together.
+
+    Parameters
+    ----------
+    entry
+        The entry of the journal; None where nothing could be written.
+    labels
+        The label of each object that was given; None where nothing of it could be written.
+    """
+
+    entry: Entry | None
+    labels: list[int | None]
 
 
 def now() -> datetime:

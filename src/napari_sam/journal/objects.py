@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -137,26 +137,32 @@ class LabelledObject:
 
 def to_content(found: LabelledObject) -> str:
     """Return an object as the text of its row."""
-    kind = found.label_class
-    parts = [
-        {
-            "axes": part.plane.axes,
-            "index": part.plane.index,
-            "box": [int(edge) for edge in part.box.as_tuple()],
-            "area": int(part.area),
-            "n": part.number,
-            "iou": _score(part.iou_prediction),
-            "stability": _score(part.stability_score),
-        }
+    begin = _begin(found.created, found.changed, found.label_class)
+    parts = (
+        _part_text(
+            _place_text(part.plane),
+            [int(edge) for edge in part.box.as_tuple()],
+            (int(part.area), part.number),
+            (float(part.iou_prediction), float(part.stability_score)),
+        )
         for part in found.parts
-    ]
-    data = {
-        "created": found.created.isoformat(timespec="milliseconds"),
-        "changed": found.changed.isoformat(timespec="milliseconds"),
-        "class": None if kind is None else kind.number,
-        "parts": parts,
-    }
-    return json.dumps(data, separators=(",", ":"), allow_nan=False)
+    )
+    return f"{begin}{','.join(parts)}]}}"
+
+
+def new_contents(entry: Entry) -> Iterator[tuple[int, int, float, str]]:
+    """Yield label, area, predicted IoU and the text of the row of each object that an entry has made with others.
+
+    Raises
+    ------
+    LabelsError
+        The journal is damaged.
+    """
+    if entry.objects is None or entry.plane is None:
+        return
+    begin, place = _begin(entry.time, entry.time, entry.label_class), _place_text(entry.plane)
+    for label, box, area, scores in zip(entry.labels, *entry.objects.table(), strict=True):
+        yield label, area, scores[0], f"{begin}{_part_text(place, box, (area, entry.number), scores)}]}}"
 
 
 def from_content(
@@ -174,7 +180,7 @@ def from_content(
         Reads the entry of a number.
     """
     data = json.loads(content)
-    make = partial(Part, entry=entry)
+    make = partial(Part, entry=lambda number: entry(number).of_object(label))
     parts = tuple(
         make(
             plane_of(part),
@@ -193,5 +199,22 @@ def from_content(
     return LabelledObject(int(label), parts, created, changed, kind)
 
 
-def _score(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+def _begin(created: datetime, changed: datetime, kind: LabelClass | None) -> str:
+    """Return the JSON of an object up to its first part; made by hand, which is ten times as fast as `json.dumps`."""
+    times = (time.isoformat(timespec="milliseconds") for time in (created, changed))
+    number = "null" if kind is None else kind.number
+    return '{{"created":"{}","changed":"{}","class":{},"parts":['.format(*times, number)
+
+
+def _place_text(plane: Plane) -> str:
+    return json.dumps({"axes": plane.axes, "index": plane.index}, separators=(",", ":"))[1:-1]
+
+
+def _part_text(place: str, box: Sequence[int], numbers: tuple[int, int], scores: Sequence[float]) -> str:
+    top, left, bottom, right = box
+    area, entry = numbers
+    iou, stability = (repr(score) if math.isfinite(score) else "null" for score in scores)
+    return (
+        f'{{{place},"box":[{top},{left},{bottom},{right}],"area":{area},"n":{entry},"iou":{iou},'
+        f'"stability":{stability}}}'
+    )

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 
 from napari_sam.errors import LabelsError, NapariSamError
 from napari_sam.images.lazy.levels import dtype_of
 from napari_sam.journal.entries import Entry
 from napari_sam.journal.patches import Patch, put_patch
 from napari_sam.journal.storage.history import History
-from napari_sam.labels.array import LabelSink
 from napari_sam.labels.edit import LabelEdit
-from napari_sam.labels.regions import end_of
+from napari_sam.labels.regions import can_widen, end_of
+from napari_sam.labels.sink import LabelSink
 
 
 class WriteAhead:
@@ -79,6 +80,15 @@ class WriteAhead:
         while table.has(value):
             value += 1
         return value
+
+    def free_labels(self, target: LabelSink, count: int) -> Sequence[int]:
+        """Return free labels, as `next_label` gives them to one object after the other."""
+        first, array, table = self.next_label(target), target.array, self._history.table
+        fit = first + count <= end_of(dtype_of(array)) or can_widen(array)
+        if fit and not table.has_any(first, count):
+            return range(first, first + count)
+        free = (label for label in target.free_labels(count + table.count) if not table.has(label))
+        return list(islice(free, count))
 
     def _commit(
         self, entry: Entry, changes: Sequence[Patch], write: Callable[[], None], target: LabelSink | None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Protocol, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from napari_sam.errors import LabelsError
 from napari_sam.images.lazy.levels import dtype_of
 from napari_sam.labels.access import access_of, path_of
 from napari_sam.labels.additions import EditLog
-from napari_sam.labels.edit import LabelEdit, plan_edit, plan_undo
+from napari_sam.labels.edit import LabelEdit, plan_edit, plan_objects, plan_undo
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.labels.regions import WritableArray as WritableArray
 from napari_sam.labels.regions import (
@@ -35,46 +35,6 @@ from napari_sam.labels.regions import (
     wider,
 )
 from napari_sam.labels.storage.levels import Levels, not_written
-
-
-class LabelSink(Protocol):
-    """Labels as a journal writes into them: a `LabelArray`, or the layer of a viewer that shows one."""
-
-    @property
-    def array(self) -> WritableArray:
-        """The labels; another array after they were widened."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
-        ...
-
-    @property
-    def next_label(self) -> int:
-        """See `LabelArray.next_label`."""
-        ...
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no object."""
-        ...
-
-    def exclusive(self) -> AbstractContextManager[None]:
-        """Keep other writers of the same labels out."""
-        ...
-
-    def read(self, plane: Plane, box: Box) -> NDArray[Any]:
-        """Return a copy of the labels of a box, shape (rows, cols)."""
-        ...
-
-    def apply(self, edit: LabelEdit) -> None:
-        """Write a planned edit, or raise LabelsError and leave the labels as they were."""
-        ...
-
-    def release(self, label: int, highest: int | None) -> None:
-        """See `LabelArray.release`."""
-        ...
 
 
 class LabelArray:
@@ -97,7 +57,9 @@ class LabelArray:
         check_labels(array)
         self.array = array
         self._levels = Levels((array,)) if _is_zarr(array) else None
-        self._written: list[bytes] = []
+        # The packed edits that each undo takes back; and those of a block of `together`, which is still open.
+        self._written: list[list[bytes]] = []
+        self._group: list[bytes] | None = None
         self._log: EditLog | None = None
         self._highest: int | None = None
         self._stamp = access_of(array).stamp()
@@ -237,28 +199,75 @@ class LabelArray:
             highest = self._highest
             edit = plan_edit(self, plane, mask, value, overlap, widens=label is None)
             edit = replace(edit, highest_before=highest)
-            self.apply(edit)
-            self._written.append(edit.pack())
+            self._apply_undoable(edit)
             return edit
 
+    def write_all(self, plane: Plane, masks: Sequence[Mask], overlap: Overlap = "keep") -> list[int | None]:
+        """Write masks as new objects, with one read and one write of the labels around all of them.
+
+        Parameters
+        ----------
+        plane
+            The plane of the masks.
+        masks
+            The masks in order of falling priority: a pixel of several belongs to the first of them.
+        overlap
+            As in `write`; "empty" leaves out masks that meet other labels or masks before them.
+
+        Returns
+        -------
+        list of int or None
+            The label of each mask; None where nothing of it could be written.
+
+        Raises
+        ------
+        LabelsError
+            There is no mask, one reaches outside the labels, or the array cannot be written to; the labels are
+            unchanged.
+        """
+        with self.exclusive():
+            free, highest = self.free_labels(len(masks)), self._highest
+            edit, labels, _ = plan_objects(self, plane, masks, free, overlap)
+            if not edit.changes_nothing:
+                self._apply_undoable(replace(edit, highest_before=highest))
+            return labels
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let one `undo` take back all that is written in this block."""
+        before, self._group = self._group, []
+        try:
+            yield
+        finally:
+            self._group = before
+
     def undo(self) -> LabelEdit | None:
-        """Take back the last `write` and return it; None when there is none left.
+        """Take back the last write, or all of a block of `together`, and return the first of them; None without any.
 
         Pixels that were changed again since stay as they are.
 
         Raises
         ------
         LabelsError
-            The array cannot be read or written to; the labels are as they were.
+            The array cannot be read or written to; the labels are as they were, but for later writes of the block.
         """
         if not self._written:
             return None
-        edit = LabelEdit.unpack(self._written[-1], self.shape)
         with self.exclusive():
-            self.apply(plan_undo(self, edit))
+            while self._written[-1]:
+                edit = LabelEdit.unpack(self._written[-1][-1], self.shape)
+                self.apply(plan_undo(self, edit))
+                self._written[-1].pop()
+                self.release(edit.label, edit.highest_before)
             self._written.pop()
-            self.release(edit.label, edit.highest_before)
         return edit
+
+    def _apply_undoable(self, edit: LabelEdit) -> None:
+        self.apply(edit)
+        group = [] if self._group is None else self._group
+        group.append(edit.pack())
+        if len(group) == 1:
+            self._written.append(group)
 
     def apply(self, edit: LabelEdit) -> None:
         """Write a planned edit, without reading the labels again.

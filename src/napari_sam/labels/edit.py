@@ -19,6 +19,9 @@ from napari_sam.labels.regions import wider
 
 # Labels are long runs: harder packing gains nothing.
 PACKING_LEVEL = 1
+# Pixels of a box whose labels are changed at once, which takes about 500 MB.
+MAX_TOGETHER = 2**24
+BLOCK = 2048
 
 
 class Readable(Protocol):
@@ -48,7 +51,7 @@ class LabelEdit:
         Shape (rows, cols): the labels of the box before and after the change. Both have one integer type; where it is
         wider than that of the labels, these are widened when the edit is written.
     label
-        The label that the change is about; 0 for a change of several.
+        The label that the change is about, or the highest of several new ones; 0 for another change of several.
     highest_before
         The highest label in use before the change, where it is known.
     """
@@ -157,16 +160,11 @@ def plan_edit(
     """
     if mask.area == 0:
         raise LabelsError("The mask is empty, so there is nothing to accept: move or add a prompt.")
-    if overlap not in get_args(Overlap):
-        raise LabelsError(f"The overlap policy {overlap!r} does not exist: use {' or '.join(get_args(Overlap))}.")
+    check_overlap(overlap)
     if not isinstance(label, (int, np.integer)) or label < 1:
         raise LabelsError(f"A label is a whole number from 1 on, and {label!r} is none: 0 is background.")
     box = reduce(Box.union, replaces, mask.box)
-    if not _contains(labels.shape, plane, box):
-        raise LabelsError(
-            f"The mask at {mask.box.as_tuple()} reaches outside the labels of shape {tuple(labels.shape)}: "
-            "use labels of the image's shape."
-        )
+    _check_inside(labels, plane, box, mask.box)
     before = labels.read(plane, box)
     limit = np.iinfo(before.dtype).max
     if label > limit and not widens:
@@ -181,6 +179,93 @@ def plan_edit(
     if not paste(after[_within(box, mask.box)], mask, label, overlap).any():
         raise _nothing_written(overlap)
     return LabelEdit(plane, box, before, after, label)
+
+
+def plan_objects(
+    labels: Readable, plane: Plane, masks: Sequence[Mask], numbers: Sequence[int], overlap: Overlap = "keep"
+) -> tuple[LabelEdit, list[int | None], list[int]]:
+    """Return the edit that writes masks as new objects, and the label and number of pixels of each; None and 0 of some.
+
+    The labels are read once.
+
+    Parameters
+    ----------
+    labels, plane
+        The labels, which are not changed, and the plane.
+    masks
+        The masks in order of falling priority: a pixel of several belongs to the first of them.
+    numbers
+        As many free labels. The masks that get a pixel get them in order; where one does not fit into the type of the
+        labels, the edit has a wider type.
+    overlap
+        As in `LabelArray.write`; "empty" leaves out masks that meet other labels or masks before them.
+
+    Raises
+    ------
+    LabelsError
+        There is no mask, one reaches outside the labels, or the labels cannot be read.
+    """
+    if not masks:
+        raise LabelsError("There is no mask to accept: give at least one.")
+    check_overlap(overlap)
+    edges = np.array([mask.box.as_tuple() for mask in masks], np.int64)
+    box = Box(*edges[:, :2].min(axis=0).tolist(), *edges[:, 2:].max(axis=0).tolist())
+    _check_inside(labels, plane, box)
+    before = labels.read(plane, box)
+    taken = before != 0 if overlap != "overwrite" else np.zeros(before.shape, bool)
+    corners = edges - np.array([box.top, box.left] * 2, np.int64)
+    owners, areas = _shared_out(taken, masks, corners, overlap)
+    free = iter(numbers)
+    given = [next(free) if area else None for area in areas]
+    values = np.array([0, *(label or 0 for label in given)], np.int64)
+    before = _fitting(before, int(values.max()))
+    after = np.where(owners > 0, values.astype(before.dtype)[owners], before)
+    return LabelEdit(plane, box, before, after, int(values.max())), given, areas
+
+
+def groups_of(masks: Sequence[Mask]) -> list[list[int]]:
+    """Return the positions of masks in groups whose masks lie near each other, so that `plan_objects` reads little.
+
+    Masks in a box of up to `MAX_TOGETHER` pixels are one group, and others one for each block of `BLOCK` x `BLOCK`
+    pixels that their corners lie in, row by row. Within a group they stay in order.
+    """
+    if not masks:
+        return []
+    edges = np.array([mask.box.as_tuple() for mask in masks], np.int64)
+    if (edges[:, 2:].max(axis=0) - edges[:, :2].min(axis=0)).prod() <= MAX_TOGETHER:
+        return [list(range(len(masks)))]
+    blocks, of = np.unique(edges[:, :2] // BLOCK, axis=0, return_inverse=True)
+    order = np.argsort(of.reshape(-1), kind="stable")
+    ends = np.cumsum(np.bincount(of.reshape(-1), minlength=len(blocks)))
+    return [group.tolist() for group in np.split(order, ends[:-1])]
+
+
+def _shared_out(
+    taken: NDArray[np.bool_], masks: Sequence[Mask], corners: NDArray[np.int64], overlap: Overlap
+) -> tuple[NDArray[np.int32], list[int]]:
+    """Return the mask, from 1 on, that each pixel of a box goes to, and how many pixels each mask gets.
+
+    Parameters
+    ----------
+    taken
+        Shape (rows, cols): the pixels that no mask gets; changed in place.
+    masks, corners
+        The masks, and their boxes in the pixels of this one, shape (n, 4).
+    overlap
+        As in `plan_objects`.
+    """
+    owners, areas = np.zeros(taken.shape, np.int32), []
+    for number, (mask, (top, left, bottom, right)) in enumerate(zip(masks, corners.tolist(), strict=True), start=1):
+        inside = taken[top:bottom, left:right]
+        pixels = mask.pixels & ~inside
+        area = int(np.count_nonzero(pixels))
+        if area and overlap == "empty" and (mask.pixels & inside).any():
+            area = 0
+        if area:
+            owners[top:bottom, left:right][pixels] = number
+            inside |= pixels
+        areas.append(area)
+    return owners, areas
 
 
 def plan_removal(labels: Readable, plane: Plane, box: Box, label: int) -> LabelEdit:
@@ -240,6 +325,26 @@ def plan_undo(labels: Readable, edit: LabelEdit) -> LabelEdit:
     """
     where = edit.changed
     return plan_pixels(labels, edit.plane, edit.box, where, edit.before[where], edit.after[where])
+
+
+def check_overlap(overlap: Overlap) -> None:
+    """Refuse a policy that does not exist.
+
+    Raises
+    ------
+    LabelsError
+        It is another one.
+    """
+    if overlap not in get_args(Overlap):
+        raise LabelsError(f"The overlap policy {overlap!r} does not exist: use {' or '.join(get_args(Overlap))}.")
+
+
+def _check_inside(labels: Readable, plane: Plane, box: Box, shown: Box | None = None) -> None:
+    if not _contains(labels.shape, plane, box):
+        raise LabelsError(
+            f"The mask at {(shown or box).as_tuple()} reaches outside the labels of shape {tuple(labels.shape)}: "
+            "use labels of the image's shape."
+        )
 
 
 def _contains(shape: Sequence[int], plane: Plane, box: Box) -> bool:

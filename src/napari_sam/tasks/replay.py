@@ -60,16 +60,18 @@ def overlap_of(one: Mask, two: Mask) -> float:
     return iou(a, b)
 
 
-def _standing(journal: Journal) -> list[tuple[Entry, Plane]]:
-    """Return the latest entry of each object in each plane, in the order of the entries."""
+def _standing(journal: Journal) -> Iterator[tuple[Entry, Plane]]:
+    """Yield the latest entry of each object in each plane, in the order of the entries."""
     last: dict[tuple[int, Plane], Entry] = {}
     for entry in journal.entries:
-        if entry.label is not None and entry.plane is not None:
-            last.pop((entry.label, entry.plane), None)
-            last[entry.label, entry.plane] = entry
+        if entry.plane is not None:
+            for label in entry.labels:
+                last.pop((label, entry.plane), None)
+                last[label, entry.plane] = entry
         elif entry.what == "delete":
             last = {key: kept for key, kept in last.items() if key[0] != entry.label}
-    return [(entry, plane) for (_, plane), entry in last.items()]
+    for (label, plane), entry in last.items():
+        yield entry.of_object(label), plane
 
 
 def _candidate(name: str | None) -> CandidateName:

@@ -22,6 +22,7 @@ from napari_sam.core.cleaning import Cleaning
 from napari_sam.core.geometry import Plane
 from napari_sam.journal.discovery import labels_path
 from napari_sam.journal.journal import open_journal
+from napari_sam.journal.packing.objects import NewObject
 from napari_sam.plugin.layers import factory as own_layers
 
 ROOT = Path(__file__).parents[3]
@@ -91,6 +92,26 @@ def test_undo_and_redo_have_no_end_and_last_over_a_restart(begin, notes):
     assert notes == []
     controller.undo.redo()
     assert "nothing to redo" in notes[-1]
+
+
+def test_many_objects_that_were_accepted_at_once_are_one_step_of_undo(begin, notes):
+    controller = begin()
+    accept(controller, disc(6, 8, 4))
+    objects = [NewObject(disc(20, 10 * at, 4)) for at in range(1, 4)]
+    journal, done = controller.objects.journal, []
+    act = lambda log: [log.accept_all(PLANES[0], objects, class_name="cell").entry]  # noqa: E731
+    controller.journals.act(journal, 0, act, done.append, notes.append)
+    assert [entry.labels for (entry,) in done] == [[2, 3, 4]]
+    assert [row.label for row in controller.objects.rows] == [1, 2, 3, 4]
+    assert controller.objects.next_undo.text == "3 objects were accepted."
+    after = labels_of(controller)
+    controller.undo.undo()
+    assert controller.session.status == "3 objects were accepted: taken back."
+    assert [row.label for row in controller.objects.rows] == [1]
+    controller.undo.redo()
+    assert controller.session.status == "3 objects were accepted: done again."
+    np.testing.assert_array_equal(labels_of(controller), after)
+    assert notes == []
 
 
 def test_a_journal_of_an_earlier_version_is_resumed_and_the_kept_file_is_named(begin, notes):

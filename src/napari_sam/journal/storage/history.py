@@ -16,7 +16,7 @@ from napari_sam.errors import LabelsError
 from napari_sam.journal.changes import Change, changed_objects
 from napari_sam.journal.codec import from_json, to_json
 from napari_sam.journal.entries import Entry, LabelClass
-from napari_sam.journal.objects import LabelledObject, from_content, to_content
+from napari_sam.journal.objects import LabelledObject, from_content, new_contents, to_content
 from napari_sam.journal.patches import Patch
 from napari_sam.journal.storage.database import Database
 from napari_sam.journal.storage.files import damaged
@@ -230,6 +230,10 @@ class History:
         for label, before, after in change.objects:
             self.table.put(connection, label, after)
             objects += (after is not None) - (before is not None)
+        if change.added:
+            self.table.put_all(connection, new_contents(self._turned(entry)))
+        self.table.remove_all(connection, change.removed)
+        objects += sum(count for _, count in change.added) - sum(count for _, count in change.removed)
         for number, _, kind in change.classes:
             self.table.put_class(connection, number, kind)
         if entry.what in ("undo", "redo"):
@@ -273,10 +277,11 @@ class History:
             (label, before[label], None if after is None else to_content(after))
             for label, after in changed_objects(entry, get, self.entry)
         )
+        added = () if entry.objects is None else entry.objects.labels
         if kind is None:
-            return Change(objects)
+            return Change(objects, added=added)
         known = next((other for other in self.table.classes if other.number == kind.number), None)
-        return Change(objects, ((kind.number, _class_row(known), _class_row(kind)),))
+        return Change(objects, ((kind.number, _class_row(known), _class_row(kind)),), added)
 
     def _recorded(self, number: int | None) -> Change:
         """Return what an entry has done to the rows, as it was recorded when it took effect."""
@@ -285,6 +290,7 @@ class History:
             data = json.loads(rows[0][0])
             objects = tuple((int(label), content) for label, content in data.get("objects", ()))
             classes = tuple((int(n), _class_row_of(kind)) for n, kind in data.get("classes", ()))
+            added = tuple((int(first), int(count)) for first, count in data.get("added", ()))
             for label, content in objects:
                 if content is not None:
                     from_content(label, content, lambda _: None, self.entry)
@@ -293,6 +299,7 @@ class History:
         return Change(
             tuple((label, content, self.table.content(label)) for label, content in objects),
             tuple((n, kind, None) for n, kind in classes),
+            added,
         )
 
     def _turned(self, entry: Entry) -> Entry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_sam.journal.entries import Entry, LabelClass
 from napari_sam.journal.objects import LabelledObject, from_content
+from napari_sam.journal.packing.objects import Runs
 from napari_sam.journal.storage.database import Database
 from napari_sam.journal.storage.files import damaged
 
@@ -21,6 +23,7 @@ Order = Literal["label", "class", "area", "iou", "plane", "changed"]
 PAGE = 256
 # Whole numbers of SQLite.
 MAX_LABEL = 2**63 - 1
+_PUT = "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _COLUMNS = {
     "label": "label",
     "class": "coalesce((SELECT name FROM classes WHERE number = class), '')",
@@ -76,6 +79,11 @@ class ObjectTable:
         """Return whether there is an object of a label."""
         return self.content(label) is not None
 
+    def has_any(self, first: int, count: int) -> bool:
+        """Return whether there is an object of any of some labels from one on."""
+        some = "SELECT 1 FROM objects WHERE label BETWEEN ? AND ?"
+        return self._database.row(some, min(first, MAX_LABEL), min(first + count - 1, MAX_LABEL)) is not None
+
     def highest_below(self, end: int) -> int:
         """Return the highest label of an object below a number, or 0."""
         found = self._database.row(
@@ -103,13 +111,25 @@ class ObjectTable:
         if content is None:
             connection.execute("DELETE FROM objects WHERE label = ?", (label,))
             return
-        data = json.loads(content)
-        last = data["parts"][-1]
-        area = sum(part["area"] for part in data["parts"])
-        hidden = [at for axis, at in enumerate(last["index"]) if axis not in last["axes"]]
-        place = " ".join(f"{at:012d}" for at in hidden)
-        row = (label, data["class"], area, last["iou"], place, data["changed"], content, zlib.crc32(content.encode()))
-        connection.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        connection.execute(_PUT, _row(label, content))
+
+    @staticmethod
+    def put_all(connection: Any, contents: Iterator[tuple[int, int, float, str]]) -> None:
+        """Store the rows of the new objects of one entry in a transaction; see `new_contents`."""
+        label, _, _, content = next(contents)
+        first = _row(label, content)
+        _, kind, _, _, place, changed, *_ = first  # The same for all of them.
+        rest = (
+            (label, kind, area, iou, place, changed, content, zlib.crc32(content.encode()))
+            for label, area, iou, content in contents
+        )
+        connection.executemany(_PUT, chain([first], rest))
+
+    @staticmethod
+    def remove_all(connection: Any, labels: Runs) -> None:
+        """Remove the rows of objects in a transaction."""
+        for first, count in labels:
+            connection.execute("DELETE FROM objects WHERE label BETWEEN ? AND ?", (first, first + count - 1))
 
     @staticmethod
     def put_class(connection: Any, number: int, kind: Sequence[Any] | None) -> None:
@@ -267,6 +287,15 @@ class ObjectView(Sequence[LabelledObject]):
             return []
         compare = "<=" if self._is_descending != is_reversed else ">="
         return self._table.page(f"WHERE label {compare} ?", first, f"{sorting} LIMIT {int(length)}")
+
+
+def _row(label: int, content: str) -> tuple[Any, ...]:
+    data = json.loads(content)
+    last = data["parts"][-1]
+    area = sum(part["area"] for part in data["parts"])
+    hidden = [at for axis, at in enumerate(last["index"]) if axis not in last["axes"]]
+    place = " ".join(f"{at:012d}" for at in hidden)
+    return label, data["class"], area, last["iou"], place, data["changed"], content, zlib.crc32(content.encode())
 
 
 def _is_plain(at: slice) -> bool:

@@ -23,6 +23,8 @@ from napari_sam.journal.storage.history import History
 from napari_sam.journal.storage.schema import Content, create
 
 LOCK = "lock"
+# The file of a journal, and that of an earlier version.
+FILES = (NAME, LINES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,10 @@ class LayerLabels:
     def next_label(self) -> int:
         """See `LabelArray.next_label`."""
         return self._labels.next_label
+
+    def free_labels(self, count: int) -> Sequence[int]:
+        """See `LabelArray.free_labels`."""
+        return self._labels.free_labels(count)
 
     @property
     def is_empty(self) -> bool:

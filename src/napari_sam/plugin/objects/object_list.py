@@ -232,11 +232,11 @@ class Objects:
 
         def done(entries: Sequence[Entry]) -> None:
             follow()
-            labels = [changed.label for changed in entries if changed.label is not None]
+            labels = [label for changed in entries for label in changed.labels]
             if not entries:
                 failed()  # There was nothing, after what had to be waited for.
             else:
-                self._session.set_status(f"{described(entries[0], len(entries))}: {past}.")
+                self._session.set_status(f"{described(entries[0], max(len(labels), len(entries)))}: {past}.")
             self.modified.emit(journal.layer, labels)
 
         def not_done(error: Exception) -> None:

@@ -50,9 +50,9 @@ class ActionResult:
     def of(cls, journal: Journal, entries: Sequence[Entry], error: Exception | None = None) -> ActionResult:
         """Read the state of a journal, in the thread that has just written to it."""
         labels = None
-        if entries and all(entry.what != "class" for entry in entries):
-            touched = {entry.label for entry in entries} | {label for e in entries for label, _, _ in e.areas}
-            labels = sorted(label for label in touched if label is not None)
+        if entries and all(entry.what not in ("class", "accept_all") for entry in entries):
+            own = {label for entry in entries for label in entry.labels}
+            labels = sorted(own | {label for entry in entries for label, _, _ in entry.areas})
         steps = journal.next_undo, journal.next_redo, journal.redoes_several
         return cls(entries, error, labels, journal.classes, *steps)
 

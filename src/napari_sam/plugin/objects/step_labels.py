@@ -6,9 +6,16 @@ from dataclasses import dataclass
 
 from napari_sam.journal.entries import Entry
 
-PAST = {"accept": "was accepted", "correct": "was corrected", "delete": "was deleted", "classify": "has its class"}
+PAST = {
+    "accept": "was accepted",
+    "accept_all": "was accepted",
+    "correct": "was corrected",
+    "delete": "was deleted",
+    "classify": "has its class",
+}
 PAST_OF_SEVERAL = {
     "accept": "were accepted",
+    "accept_all": "were accepted",
     "correct": "were corrected",
     "delete": "were deleted",
     "classify": "have their class",
@@ -31,13 +38,14 @@ class StepLabel:
     why_not: str
 
 
-def described(entry: Entry, count: int = 1) -> str:
-    """Describe an entry of the journal, or `count` entries of one action."""
+def described(entry: Entry, count: int | None = None) -> str:
+    """Describe an entry of the journal, or those of one action on `count` objects."""
     if entry.what == "class":
         return "A change of a class"
-    if count > 1:
-        return f"{count} objects {PAST_OF_SEVERAL.get(entry.what, entry.what)}"
-    return f"Label {entry.label} {PAST.get(entry.what, entry.what)}"
+    labels = entry.labels
+    if (len(labels) if count is None else count) > 1:
+        return f"{count or len(labels)} objects {PAST_OF_SEVERAL.get(entry.what, entry.what)}"
+    return f"Label {labels[0]} {PAST.get(entry.what, entry.what)}"
 
 
 def step_label_of(entry: Entry | None, several: bool, why_not: str) -> StepLabel:

@@ -1,0 +1,1 @@
+"""Pixels, whole numbers and many objects as text, packed by zlib."""
