@@ -31,6 +31,7 @@ from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.sweep import EverythingProgress, Region, Sweep, propose_all
 from napari_sam.images.opening import ArrayLike
 from napari_sam.images.volume import Volume
+from napari_sam.journal.packing.objects import NewObject
 from napari_sam.labeled_image import LabeledImage, checked_journal
 from napari_sam.labeled_image import open_labels as open_labels
 from napari_sam.labels.array import WritableArray
@@ -375,9 +376,7 @@ class Segmenter(LabeledImage):
             )
         whole = Box.of_shape(shape)
         region = Region(checked_box(box, whole) or whole, checked_mask(within, shape))
-        return Sweep(
-            self.encoder, plane, region, sizes=None if sizes is None else checked_sizes(sizes), grid=grid
-        )
+        return Sweep(self.encoder, plane, region, sizes=None if sizes is None else checked_sizes(sizes), grid=grid)
 
     def accept_found(
         self,

@@ -88,9 +88,7 @@ class GridProposer:
         inside = (grid + 0.5 >= (owned.top, owned.left)) & (grid + 0.5 < (owned.bottom, owned.right))
         return grid[inside.all(axis=1)]
 
-    def _enlarged(
-        self, logits: NDArray[np.float32], score: float, tile: Tile, shape: tuple[int, int]
-    ) -> Mask | None:
+    def _enlarged(self, logits: NDArray[np.float32], score: float, tile: Tile, shape: tuple[int, int]) -> Mask | None:
         mask = mask_from_logits(logits, tile, score)
         least = self._options.min_mask_region_area
         if least and mask.area:

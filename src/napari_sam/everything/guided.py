@@ -64,7 +64,9 @@ class GuidedProposer:
         if not len(points):
             return Proposals.of([], points, tile.level)
         origins = self._predictor.window_origins(points)
-        first, scores = self._decoded(embedding, origins, [_point_prompt(p - o) for p, o in zip(points, origins, strict=True)])
+        first, scores = self._decoded(
+            embedding, origins, [_point_prompt(p - o) for p, o in zip(points, origins, strict=True)]
+        )
         fits = np.flatnonzero(_fits(first))
         points, origins, first, scores = points[fits], origins[fits], first[fits], scores[fits]
         second, refined = self._decoded(embedding, origins, _second_prompts(points, origins, first))
@@ -79,7 +81,11 @@ class GuidedProposer:
                 chosen.append(i)
         at = points[chosen]
         located = np.stack(
-            [(at[:, 0] + 0.5) * tile.step[0] + tile.read.top - 0.5, (at[:, 1] + 0.5) * tile.step[1] + tile.read.left - 0.5], 1
+            [
+                (at[:, 0] + 0.5) * tile.step[0] + tile.read.top - 0.5,
+                (at[:, 1] + 0.5) * tile.step[1] + tile.read.left - 0.5,
+            ],
+            1,
         )
         return Proposals.of(masks, located, tile.level)
 
@@ -140,7 +146,10 @@ def _ious(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np
 
 def _window(tile: Tile, origin: NDArray[np.intp], side: int) -> Tile:
     """Return a window of a tile as a tile of its own."""
-    top, left = (start + int(at) * step for start, at, step in zip((tile.read.top, tile.read.left), origin, tile.step, strict=True))
+    top, left = (
+        start + int(at) * step
+        for start, at, step in zip((tile.read.top, tile.read.left), origin, tile.step, strict=True)
+    )
     read = Box(top, left, top + side * tile.step[0], left + side * tile.step[1]).intersection(tile.read)
     return Tile(tile.level, tile.row, tile.col, side, read, read, tile.step)
 

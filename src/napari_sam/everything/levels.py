@@ -89,7 +89,11 @@ def _spread(corners: Sequence[Tile], grid: TileGrid) -> Iterable[Tile]:
     rows, cols = last.row - first.row + 1, last.col - first.col + 1
     along = min(rows, 2), min(cols, SAMPLED // 2)
     return [
-        grid.tile(first.level, first.row + (2 * i + 1) * rows // (2 * along[0]), first.col + (2 * j + 1) * cols // (2 * along[1]))
+        grid.tile(
+            first.level,
+            first.row + (2 * i + 1) * rows // (2 * along[0]),
+            first.col + (2 * j + 1) * cols // (2 * along[1]),
+        )
         for i in range(along[0])
         for j in range(along[1])
     ]

@@ -94,9 +94,7 @@ class Proposals:
     def taken(self, chosen: NDArray[np.intp]) -> Proposals:
         """Return some of the proposals, in the order of their numbers."""
         parts = [self._bits_of(int(i)) for i in chosen]
-        values = {
-            name: array[chosen] for name, array in self.arrays.items() if name not in ("bits", "ends")
-        }
+        values = {name: array[chosen] for name, array in self.arrays.items() if name not in ("bits", "ends")}
         bits = np.concatenate([np.zeros(0, np.uint8), *parts])
         return Proposals(**values, bits=bits, ends=np.cumsum([len(part) for part in parts], dtype=np.int64))
 

@@ -33,9 +33,7 @@ class Overlaps:
     def of(cls, proposals: Proposals) -> Overlaps:
         """Find the pairs of some proposals."""
         first, second = meeting_boxes(proposals.boxes)
-        shared = np.array(
-            [_shared(proposals, int(i), int(j)) for i, j in zip(first, second, strict=True)], np.int64
-        )
+        shared = np.array([_shared(proposals, int(i), int(j)) for i, j in zip(first, second, strict=True)], np.int64)
         return cls(first[shared > 0], second[shared > 0], shared[shared > 0])
 
     def share_of_smaller(self, areas: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -64,16 +62,13 @@ def meeting_boxes(boxes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[
     a, b = found.min(axis=1), found.max(axis=1)
     code = np.unique(a[a < b] * len(boxes) + b[a < b])
     a, b = code // len(boxes), code % len(boxes)
-    meets = (
-        (np.maximum(boxes[a, 0], boxes[b, 0]) < np.minimum(boxes[a, 2], boxes[b, 2]))
-        & (np.maximum(boxes[a, 1], boxes[b, 1]) < np.minimum(boxes[a, 3], boxes[b, 3]))
+    meets = (np.maximum(boxes[a, 0], boxes[b, 0]) < np.minimum(boxes[a, 2], boxes[b, 2])) & (
+        np.maximum(boxes[a, 1], boxes[b, 1]) < np.minimum(boxes[a, 3], boxes[b, 3])
     )
     return a[meets], b[meets]
 
 
-def suppressed(
-    ranks: NDArray[np.intp], first: NDArray[np.int64], second: NDArray[np.int64]
-) -> NDArray[np.bool_]:
+def suppressed(ranks: NDArray[np.intp], first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return which proposals are left out, as greedy suppression in order of rank would.
 
     Parameters

@@ -221,4 +221,3 @@ class Sweep:
 
 def _is_uniform(rendered: NDArray[np.uint8]) -> bool:
     return bool((rendered == rendered[:1, :1]).all())
-
