@@ -20,6 +20,10 @@ from tests.cli.checks import (
     contents,
     text_file,
 )
+from tests.evaluation.found import FoundMasks
+
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.segmenter import Segmenter
 
 pytestmark = pytest.mark.usefixtures("one_predictor")
 
@@ -31,6 +35,7 @@ SUBSET_KEYS = {
 }
 # Of these the mean row has no mean over the subsets.
 MEDIANS = {"seconds_first_click", "seconds_click"}
+PROGRESS = re.compile(r".*\d+/\d+ [-\d]+:[-\d]+:[-\d]+\s*\n")
 ESTIMATE_KEYS = {"iou_spearman", "iou_calibration_error", "iou_bias"}
 
 
@@ -189,8 +194,7 @@ def test_a_bad_manifest_is_one_sentence_and_writes_no_table(run: Run, tmp_path: 
     before = contents(tmp_path)
     result = run("evaluate", manifest, "--json", tmp_path / "table.json", "--max-clicks", 1)
     assert result.code != 0
-    progress = re.compile(r".*\d+/\d+ [-\d]+:[-\d]+:[-\d]+\s*\n")
-    assert words in assert_one_sentence(progress.sub("", result.err))
+    assert words in assert_one_sentence(PROGRESS.sub("", result.err))
     assert contents(tmp_path) == before
 
 
@@ -203,3 +207,88 @@ def test_evaluate_with_an_unknown_model_or_output(run: Run, labelled: Path, tmp_
         assert result.code != 0
         assert words in assert_one_sentence(result.err)
     assert not list(tmp_path.glob("table*"))
+
+
+# Everything that the model finds
+
+EVERYTHING_KEYS = {"images", "objects", "msa", "f1_50", "ap50", "pq", "seconds_per_megapixel", "watershed"}
+
+
+@pytest.fixture
+def finds_bright_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a segmenter find the bright parts of a plane, of which the coins of `labelled` are a few pixels larger."""
+
+    def everything(self: Segmenter, *, plane: Plane) -> FoundMasks:
+        pixels = self.volume.read(plane, Box.of_shape(plane.shape_in(self.shape)))
+        parts, count = ndimage.label(ndimage.gaussian_filter(pixels.squeeze(), 1.5) > 105)
+        return FoundMasks(tuple(parts == part + 1 for part in range(count)), np.full(count, 0.9))
+
+    monkeypatch.setattr(Segmenter, "everything", everything, raising=False)
+
+
+@pytest.mark.usefixtures("finds_bright_parts")
+def test_everything_is_measured_in_the_agreed_form(run: Run, labelled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "table.json"
+    result = run("evaluate", labelled, "--everything", "--json", out)
+    assert result.code == 0, result.err
+    table = json.loads(out.read_text())
+    assert table.keys() == {"model", "subsets", "mean"}
+    assert table["model"] == "compact"
+    assert table["subsets"].keys() == {"one by one", "class", "volume"}
+    for row in (*table["subsets"].values(), table["mean"]):
+        assert row.keys() == EVERYTHING_KEYS
+        assert row["watershed"].keys() == {"msa", "f1_50"}
+        figures = [row[key] for key in ("msa", "f1_50", "ap50", "pq")] + list(row["watershed"].values())
+        assert all(0 < figure <= 1 for figure in figures)
+        assert row["pq"] < row["f1_50"]
+        assert row["seconds_per_megapixel"] > 0
+    assert [row["images"] for row in table["subsets"].values()] == [1, 1, 1]
+    assert table["mean"]["objects"] == sum(row["objects"] for row in table["subsets"].values())
+    for text in ("one by one", "mSA", "AP50", "watershed F1", f"{table['mean']['pq']:.3f}"):
+        assert text in result.out
+
+
+@pytest.mark.usefixtures("finds_bright_parts")
+def test_a_few_images_of_each_subset_and_only_what_a_split_keeps_out(run: Run, labelled: Path, tmp_path: Path) -> None:
+    entries = json.loads(labelled.read_text())
+    manifest = _manifest(tmp_path, [entry | {"subset": "one subset"} for entry in entries])
+    out, split = tmp_path / "table.json", tmp_path / "split.json"
+    assert run("evaluate", manifest, "--everything", "--images-per-subset", 2, "--json", out).code == 0
+    assert json.loads(out.read_text())["mean"]["images"] == 2
+    split.write_text(json.dumps({"kept_out": ["volume.tif"]}))
+    arguments = ("--everything", "--split", split, "--json", out, "--overwrite")
+    assert run("evaluate", manifest, *arguments).code == 0
+    assert json.loads(out.read_text())["mean"]["images"] == 1
+
+
+def test_options_that_have_no_effect_are_refused(run: Run, labelled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "table.json"
+    for option in (("--max-clicks", 8), ("--objects-per-subset", 3), ("--off-center-clicks", 0), ("--baselines",)):
+        result = run("evaluate", labelled, "--json", out, "--everything", *option)
+        assert result.code != 0
+        assert f"{option[0]} has no effect with --everything" in assert_one_sentence(result.err)
+    result = run("evaluate", labelled, "--json", out, "--images-per-subset", 2)
+    assert result.code != 0
+    assert "--images-per-subset needs --everything" in assert_one_sentence(result.err)
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("finds_bright_parts")
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: _pair(folder, side=0), "names no object:"),
+        (lambda folder: _manifest(folder, []), "names no object:"),
+        (lambda folder: _manifest(folder, [_entry()]), "no file"),
+        (_wrong_shape, "shape"),
+        (lambda folder: _pair(folder, annotation=1), "annotation"),
+    ],
+)
+def test_without_objects_or_images_there_is_no_table_of_everything(
+    run: Run, tmp_path: Path, make: Callable[[Path], Path], words: str
+) -> None:
+    out = tmp_path / "table.json"
+    result = run("evaluate", make(tmp_path), "--everything", "--json", out)
+    assert result.code != 0
+    assert words in assert_one_sentence(PROGRESS.sub("", result.err))
+    assert not out.exists()

@@ -16,6 +16,7 @@ from napari_sam.evaluation.datasets import (
     MIN_AREA,
     LabelledImage,
     TargetObject,
+    drawn_images,
     read_manifest,
     read_split,
     split_images,
@@ -139,6 +140,35 @@ def test_a_manifest_is_read_relative_to_its_folder(tmp_path: Path) -> None:
         LabelledImage(tmp_path / "a/i.png", tmp_path / "a/m.png", "cells", "semantic", None),
         LabelledImage(tmp_path / "b.tif", tmp_path / "c.tif", "brain", "volume", 5),
     ]
+
+
+@pytest.mark.parametrize(("annotation", "is_partial"), [("partial", True), ("human", False), (None, False)])
+def test_only_the_annotation_partial_says_that_objects_have_no_label(
+    tmp_path: Path, annotation: str | None, is_partial: bool
+) -> None:
+    entry = {"image": "i.png", "mask": "m.png", "subset": "x", "kind": "instance"}
+    (tmp_path / "manifest.json").write_text(json.dumps([entry | ({"annotation": annotation} if annotation else {})]))
+    (image,) = read_manifest(tmp_path / "manifest.json")
+    assert image.is_partial == is_partial
+
+
+@pytest.mark.parametrize("annotation", [True, 1, None, ["partial"]])
+def test_an_annotation_that_is_no_text_is_refused(tmp_path: Path, annotation: object) -> None:
+    entry = {"image": "i.png", "mask": "m.png", "subset": "x", "kind": "instance", "annotation": annotation}
+    (tmp_path / "manifest.json").write_text(json.dumps([entry]))
+    with pytest.raises(ImageError, match="annotation"):
+        read_manifest(tmp_path / "manifest.json")
+
+
+def test_images_are_drawn_from_every_subset_and_none_twice() -> None:
+    images = [LabelledImage(Path(f"{i}.png"), Path("m.png"), "ab"[i % 2], "instance") for i in range(12)]
+    drawn = drawn_images(images, 4, seed=1)
+    assert [image.subset for image in drawn] == ["a"] * 4 + ["b"] * 4
+    assert len({image.image for image in drawn}) == 8
+    assert drawn == drawn_images(images, 4, seed=1)
+    assert drawn != drawn_images(images, 4, seed=2)
+    assert {image.image for image in drawn_images(images, 0, seed=1)} == {image.image for image in images}
+    assert len(drawn_images(images, 100, seed=1)) == 12
 
 
 @pytest.mark.parametrize(

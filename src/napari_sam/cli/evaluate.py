@@ -13,17 +13,22 @@ from rich.text import Text
 from napari_sam.cli import models as cli_models
 from napari_sam.cli import options as opts
 from napari_sam.cli.console import console, one_line, progress_bar, say
-from napari_sam.errors import ImageError
+from napari_sam.errors import ImageError, NapariSamError
 from napari_sam.exchange.label_formats import write_json
 from napari_sam.files.outputs import check_output
 from napari_sam.files.paths import check_apart
 from napari_sam.options import ModelOptions
 
 if TYPE_CHECKING:
+    from napari_sam.core.predictor import Predictor
     from napari_sam.evaluation.datasets import LabelledImage
+
+CLICK_OPTIONS = ("max_clicks", "objects_per_subset", "off_center_clicks", "baselines")
+EVERYTHING_OPTIONS = ("images_per_subset",)
 
 
 def evaluate(
+    context: typer.Context,
     manifest: Annotated[Path, typer.Argument(help="JSON list of labelled images.")],
     json: Annotated[Path, typer.Option(help="JSON file for the table.")],
     model: opts.ModelOption = "compact",
@@ -33,7 +38,7 @@ def evaluate(
     objects_per_subset: Annotated[
         int, typer.Option(min=1, max=10**6, help="Number of objects drawn from each subset.")
     ] = 12,
-    seed: Annotated[int, typer.Option(help="Seed for drawing the objects and the off-center clicks.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for drawing the objects or images, and the off-center clicks.")] = 0,
     off_center_clicks: Annotated[
         int, typer.Option(min=0, max=1000, help="Clicks at random positions in each object, answered one by one.")
     ] = 1,
@@ -43,36 +48,80 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Add flood filling and random walker from the same first click.")
     ] = False,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--everything", help="Measure all objects that the model finds without prompts, beside a watershed."
+        ),
+    ] = False,
+    images_per_subset: Annotated[
+        int,
+        typer.Option(min=0, max=10**6, help="Number of images drawn from each subset for --everything; 0 for all."),
+    ] = 0,
     overwrite: opts.OverwriteOption = False,
 ) -> None:
-    """Measure a model on labelled images by simulated clicks and boxes.
+    """Measure a model on labelled images by simulated clicks and boxes, or by all objects that it finds.
 
-    Reports IoU, boundary F, numbers of clicks, off-center clicks, calibration, seconds per click, and dense guesses.
+    Clicks: IoU, boundary F, numbers of clicks, off-center clicks, calibration, seconds per click, and dense guesses.
+    With --everything: mSA, F1, average precision, panoptic quality, and seconds per megapixel.
     """
+    _check_combination(context, everything)
     check_output(json, (".json",), overwrite)
     cli_models.check_sources(None, model)
-    from napari_sam.evaluation.baselines import baselines as run_baselines
     from napari_sam.evaluation.datasets import MIN_AREA
+
+    images = _checked_images(manifest, json, split, model)
+    predictor = cli_models.load(ModelOptions(model, device, precision))
+    if everything:
+        table = _measure_everything(images, predictor, model, images_per_subset, seed)
+    else:
+        clicks = {
+            "max_clicks": max_clicks,
+            "objects_per_subset": objects_per_subset,
+            "seed": seed,
+            "off_center_clicks": off_center_clicks,
+        }
+        table = _measure_clicks(images, predictor, model, clicks, baselines)
+    if table is None:
+        least = "" if everything else f" of {MIN_AREA} pixels or more"
+        raise ImageError(f"The manifest {manifest} names no object{least}: add images to it.")
+    write_json(json, table)
+    if everything:
+        _print_whole(_everything_table(table))
+    else:
+        _show(table)
+
+
+def _check_combination(context: typer.Context, everything: bool) -> None:
+    """Refuse options that have no effect, with and without --everything."""
+    for name in CLICK_OPTIONS if everything else EVERYTHING_OPTIONS:
+        source = context.get_parameter_source(name)
+        # By its name: newer versions of typer bring a click of their own.
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if everything:
+            raise NapariSamError(f"{option} has no effect with --everything: leave out one of them.")
+        raise NapariSamError(f"{option} needs --everything: add that, or leave it out.")
+
+
+def _measure_clicks(
+    images: list[LabelledImage], predictor: Predictor, model: str, clicks: dict[str, int], baselines: bool
+) -> dict[str, Any] | None:
+    """Return the table of simulated clicks; None where the images have no object to click on."""
+    from napari_sam.evaluation.baselines import baselines as run_baselines
     from napari_sam.evaluation.metrics import Evaluation
     from napari_sam.evaluation.protocol import evaluate as run
     from napari_sam.segmenter import Segmenter
 
-    images = _checked_images(manifest, json, split, model)
-    predictor = cli_models.load(ModelOptions(model, device, precision))
+    objects_per_subset, seed = clicks["objects_per_subset"], clicks["seed"]
     total = objects_per_subset * len({image.subset for image in images})
     evaluation = Evaluation(model)
     classical: dict[str, Any] = {}
     with progress_bar("{task.description:28s}") as progress:
         task = progress.add_task("", total=total)
-        for subset, evaluation in run(  # noqa: B007
-            images,
-            lambda path: Segmenter(path, model=predictor),
-            model=model,
-            max_clicks=max_clicks,
-            objects_per_subset=objects_per_subset,
-            seed=seed,
-            off_center_clicks=off_center_clicks,
-        ):
+        steps = run(images, lambda path: Segmenter(path, model=predictor), model=model, **clicks)
+        for subset, evaluation in steps:  # noqa: B007
             progress.update(task, description=subset, advance=1)
         progress.update(task, completed=total, description="done")
         if baselines:
@@ -81,19 +130,33 @@ def evaluate(
                 progress.update(task, advance=1)
             progress.update(task, completed=total)
     table = evaluation.table()
-    if not table["subsets"]:
-        raise ImageError(f"The manifest {manifest} names no object of {MIN_AREA} pixels or more: add images to it.")
     if baselines:
         table["baselines"] = classical
-    write_json(json, table)
-    _show(table)
+    return table if table["subsets"] else None
+
+
+def _measure_everything(
+    images: list[LabelledImage], predictor: Predictor, model: str, images_per_subset: int, seed: int
+) -> dict[str, Any] | None:
+    """Return the table of all objects that are found; None where none is labelled."""
+    from napari_sam.evaluation.datasets import drawn_images
+    from napari_sam.evaluation.everything import EverythingEvaluation, evaluate_everything
+    from napari_sam.segmenter import Segmenter
+
+    drawn = drawn_images(images, images_per_subset, seed)
+    evaluation = EverythingEvaluation(model)
+    with progress_bar("{task.description:28s}") as progress:
+        task = progress.add_task("", total=len(drawn))
+        steps = evaluate_everything(drawn, lambda path: Segmenter(path, model=predictor), model=model)
+        for subset, evaluation in steps:  # noqa: B007
+            progress.update(task, description=subset, advance=1)
+        progress.update(task, description="done")
+    return evaluation.table() if evaluation.objects else None
 
 
 def _show(table: dict[str, Any]) -> None:
     for view in (_overlap_table(table), _further_table(table)):
-        # A narrow terminal may break the lines, but no name and no figure is cut.
-        view.width = Console(width=1000).measure(view).maximum
-        console.print(view, crop=False)
+        _print_whole(view)
     mean = table["mean"]
     if mean["iou_spearman"] is not None:
         say(f"Spearman correlation of predicted and true IoU over all clicks: {mean['iou_spearman']:.2f}")
@@ -103,6 +166,12 @@ def _show(table: dict[str, Any]) -> None:
             f"first clicks; calibration error {mean['iou_calibration_error']:.3f} and "
             f"{mean['iou_calibration_error_first']:.3f}"
         )
+
+
+def _print_whole(view: Table) -> None:
+    """Print a table: a narrow terminal may break the lines, but no name and no figure is cut."""
+    view.width = Console(width=1000).measure(view).maximum
+    console.print(view, crop=False)
 
 
 def _checked_images(manifest: Path, json: Path, split: Path | None, model: str) -> list[LabelledImage]:
@@ -165,6 +234,17 @@ def _further_table(table: dict[str, Any]) -> Table:
     for name, row in _rows(table):
         values = [*(row["boundary_f"][k - 1] for k in shown), *(row[key] for key in figures.values())]
         view.add_row(Text(one_line(name)), *map(_decimals, values))
+    return view
+
+
+def _everything_table(table: dict[str, Any]) -> Table:
+    """Return the table of all objects that were found."""
+    titles = ("images", "objects", "mSA", "F1", "AP50", "PQ", "s per megapixel", "watershed mSA", "watershed F1")
+    view = Table("subset", *titles)
+    for name, row in _rows(table):
+        figures = [row[key] for key in ("msa", "f1_50", "ap50", "pq", "seconds_per_megapixel")]
+        figures += [row["watershed"][key] for key in ("msa", "f1_50")]
+        view.add_row(Text(one_line(name)), str(row["images"]), str(row["objects"]), *map(_decimals, figures))
     return view
 
 

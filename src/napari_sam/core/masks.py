@@ -140,7 +140,7 @@ def mask_from_logits(logits: NDArray[np.float32], tile: Tile, iou_prediction: fl
     (top, bottom), (left, right) = (np.flatnonzero(inside.any(axis))[[0, -1]] for axis in (1, 0))
     (top, left), (bottom, right) = np.array([top - 1, left - 1]) * cell, np.array([bottom + 2, right + 2]) * cell
     near = Box(tile.read.top + top, tile.read.left + left, tile.read.top + bottom, tile.read.left + right)
-    box = near.rounded_out().intersection(tile.read)
+    box = near.rounded_out().intersection(tile.read.rounded_out())
     if box.is_empty:
         return empty
     rows, cols = box.pixel_shape

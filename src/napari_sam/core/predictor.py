@@ -147,6 +147,55 @@ class DensePredictor(Protocol):
 
 
 @runtime_checkable
+class WindowPredictor(DensePredictor, Protocol):
+    """A predictor that encodes tiles of several times its input side, and decodes many objects on windows of one.
+
+    A small object needs little of its tile: on a window a decoding costs a fraction of one on the whole tile, and
+    large tiles overlap less than small ones. So a whole plane is segmented in a quarter of the time.
+
+    Attributes
+    ----------
+    sweep_side
+        Side of the tiles to encode, in tile pixels.
+    window_side
+        Side of a window, in tile pixels. Objects of up to half of it are decoded as well as on a whole tile.
+    guesses_foreground
+        Whether the loaded weights guess foreground, without which `dense_guesses` says nothing of where objects are.
+    """
+
+    sweep_side: int
+    window_side: int
+    guesses_foreground: bool
+
+    def window_origins(self, points: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
+        """Return the first row and column of the window around each point (row, col) of a tile, shape (n, 2)."""
+        ...
+
+    def decode_windows(
+        self, embedding: Embedding, origins: NDArray[np.intp], prompts: Sequence[TilePrompts]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Decode the prompts of n objects, each on a window of a tile of `sweep_side`.
+
+        Parameters
+        ----------
+        embedding
+            The encoded tile.
+        origins
+            Shape (n, 2): first row and column of each window, as `window_origins` returns them.
+        prompts
+            The prompts of each object, in (row, col) of its window.
+
+        Returns
+        -------
+        logits : numpy.ndarray
+            Shape (n, 3, window_side / 4, window_side / 4), float32; positive inside.
+        iou_prediction : numpy.ndarray
+            Shape (n, 3), float32, 0 to 1.
+        """
+        ...
+
+
+@runtime_checkable
 class ScoringPredictor(Protocol):
     """A predictor that compares the answers of several tiles to the same prompts.
 

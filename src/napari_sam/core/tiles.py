@@ -84,11 +84,17 @@ class TileGrid:
         The encoder's input side s, in tile pixels.
     pixel_size
         Size of a pixel along rows and columns, in units: the smaller one is 1.
+    overlap
+        Share of a tile that the next one reads too, 0 to 1/2.
+    shift
+        Rows and columns by which all tiles but the first are moved towards the first, in tile pixels; 0 by default.
     """
 
     shape: tuple[int, int]
     side: int
     pixel_size: tuple[float, float] = (1.0, 1.0)
+    overlap: float = 0.5
+    shift: tuple[int, int] = (0, 0)
 
     @property
     def min_level(self) -> int:
@@ -166,12 +172,18 @@ class TileGrid:
 
     def _origins(self, axis: int, level: int) -> range:
         length, span = self.shape[axis], self.spans(level)[axis]
-        stride = max(span // 2, 1)
-        return range(0, max(length - span, 0) + stride, stride) if length > span else range(1)
+        stride, shift = self._stride(axis, level), self._shift(axis, level)
+        return range(0, max(length - span, 0) + shift + stride, stride) if length > span else range(1)
 
     def _origin(self, axis: int, level: int, position: int) -> int:
         last = max(self.shape[axis] - self.spans(level)[axis], 0)
-        return min(self._origins(axis, level)[position], last)
+        return min(max(self._origins(axis, level)[position] - self._shift(axis, level), 0), last)
+
+    def _stride(self, axis: int, level: int) -> int:
+        return max(int(self.spans(level)[axis] * (1 - self.overlap)), 1)
+
+    def _shift(self, axis: int, level: int) -> int:
+        return self.shift[axis] * self.spans(level)[axis] // self.side
 
     def _border(self, axis: int, level: int, position: int) -> int:
         """Return where tile `position` hands over to the next: the middle of what both read."""
@@ -190,8 +202,8 @@ class TileGrid:
 
     def _owner(self, axis: int, level: int, at: float) -> int:
         last = len(self._origins(axis, level)) - 1
-        span = self.spans(level)[axis]
-        position = min(max(int((at - span / 4) // max(span // 2, 1)), 0), last)
+        first_border = self.spans(level)[axis] * self.overlap / 2
+        position = min(max(int((at + self._shift(axis, level) - first_border) // self._stride(axis, level)), 0), last)
         while position > 0 and at < self._border(axis, level, position - 1):
             position -= 1
         while position < last and at >= self._border(axis, level, position):

@@ -248,6 +248,15 @@ class TileEncoder:
             channels=self.volume.channels,
         )
 
+    def provenance_of_found(self) -> Provenance:
+        """Return how the objects of a search were made, which share all but their levels."""
+        return Provenance(
+            model=self.predictor.name,
+            model_digest=self.predictor.digest,
+            rendering=self.rendering,
+            channels=self.volume.channels,
+        )
+
     def refresh(self) -> None:
         """Forget rendering and tiles, because pixels of the image have changed."""
         self._rendering = None

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.segmentation import flood, random_walker
 from skimage.transform import resize
 
-from napari_sam.core.geometry import Box
+from napari_sam.core.geometry import Box, Plane
 from napari_sam.evaluation.clicks import most_interior
 from napari_sam.evaluation.datasets import LabelledImage, drawn_targets
 from napari_sam.evaluation.metrics import iou_of, rounded
@@ -54,15 +54,19 @@ def baselines(images: list[LabelledImage], *, objects_per_subset: int = 12, seed
         return volume.shape
 
     for image, target in drawn_targets(images, shape_of, objects_per_subset, seed):
-        shape = target.truth.shape
-        rendered = volume.rendering()(volume.read(target.plane, Box.of_shape(shape)))
-        smooth = gaussian_filter(rendered.mean(axis=-1), SIGMA)
+        smooth = gaussian_filter(gray_plane(volume, target.plane), SIGMA)
         seed_point = most_interior(target.truth)
         floods[image.subset].append(
             [iou_of(flooded(smooth, seed_point, tolerance), target) for tolerance in TOLERANCES]
         )
         walks[image.subset].append([iou_of(walked(smooth, seed_point, window), target) for window in WINDOWS])
         yield _table(floods, walks)
+
+
+def gray_plane(volume: Volume, plane: Plane) -> NDArray[np.float64]:
+    """Return a plane as the model sees it, 0 to 255, with its channels averaged."""
+    pixels = volume.read(plane, Box.of_shape(plane.shape_in(volume.shape)))
+    return np.asarray(volume.rendering()(pixels).mean(axis=-1), np.float64)
 
 
 def flooded(image: NDArray[np.floating[Any]], seed_point: tuple[int, int], tolerance: float) -> NDArray[np.bool_]:

@@ -23,6 +23,8 @@ from napari_sam.images.opening import open_image
 
 MIN_AREA = 40
 KINDS = ("instance", "semantic", "volume")
+# Of an annotation that leaves objects out; any other text says how a complete one was made.
+PARTIAL = "partial"
 MAX_REASON = 120
 
 
@@ -41,6 +43,8 @@ class LabelledImage:
         z, y, x; a label is an object, evaluated in the plane where it is largest).
     ignore_label
         Label of pixels that count neither as object nor as background, or None.
+    annotation
+        "partial" where objects may be without a label; any other text says how a complete annotation was made.
     """
 
     image: Path
@@ -48,6 +52,12 @@ class LabelledImage:
     subset: str
     kind: str
     ignore_label: int | None = None
+    annotation: str = "full"
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether objects may be without a label."""
+        return self.annotation == PARTIAL
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,9 +90,9 @@ class TargetObject:
 
 
 def read_manifest(path: Path) -> list[LabelledImage]:
-    """Read a manifest: a JSON list of objects with `image`, `mask`, `subset`, `kind`, and perhaps `ignore_label`.
+    """Read a manifest: a JSON list of objects with `image`, `mask`, `subset` and `kind`.
 
-    Paths in it are relative to its folder.
+    They may have an `ignore_label` and an `annotation`. Paths in it are relative to its folder.
 
     Raises
     ------
@@ -143,12 +153,15 @@ def split_images(
 
 def _entry(entry: dict[str, Any], folder: Path) -> LabelledImage:
     kind, ignored = entry["kind"], entry.get("ignore_label")
+    annotation = entry.get("annotation", "full")
     if kind not in KINDS:
         raise ValueError(f"kind {shown(kind)} is none of {', '.join(KINDS)}")
     if ignored is not None and index_of(ignored) is None:
         raise ValueError(f"ignore_label {shown(ignored)} is not a whole number")
+    if not isinstance(annotation, str):
+        raise ValueError(f"annotation {shown(annotation)} is neither {PARTIAL} nor another text")
     image, mask = (folder / path_argument(entry[name], f"The {name}", ImageError) for name in ("image", "mask"))
-    return LabelledImage(image, mask, str(entry["subset"]), kind, ignored)
+    return LabelledImage(image, mask, str(entry["subset"]), kind, ignored, annotation)
 
 
 def shown_error(error: Exception) -> str:
@@ -186,6 +199,38 @@ def objects_of(labels: NDArray[Any], image: LabelledImage) -> tuple[NDArray[np.i
     if image.kind == "semantic":
         objects = np.asarray(connected_components(objects, connectivity=2), np.int64)
     return objects, ignored
+
+
+def labelled_plane(
+    image: LabelledImage, shape: tuple[int, ...]
+) -> tuple[Plane, NDArray[np.int64], NDArray[np.bool_] | None]:
+    """Return the plane of a labelled image with the most objects, their labels, and the ignored pixels or None.
+
+    Of several such planes of a volume it is the one with the most labeled pixels. No object is left out, however small.
+
+    Parameters
+    ----------
+    image
+        The labelled image.
+    shape
+        Shape of the image without colors, which the labels must have.
+
+    Raises
+    ------
+    ImageError
+        The labels have another shape, or cannot be read.
+    """
+    labels = read_labels(image, shape)
+    if image.kind != "volume":
+        return Plane.of(shape), *objects_of(labels, image)
+
+    def content(z: int) -> tuple[int, int]:
+        labelled = objects_of(labels[z], image)[0]
+        labelled = labelled[labelled != 0]
+        return len(np.unique(labelled)), len(labelled)
+
+    z = max(range(len(labels)), key=content)
+    return Plane.of(shape, z), *objects_of(labels[z], image)
 
 
 def targets_of(image: LabelledImage, shape: tuple[int, ...]) -> list[Callable[[], TargetObject]]:
@@ -262,11 +307,26 @@ def drawn_targets(
     target : TargetObject
         An object in it.
     """
+    for members, rng in _subsets(images, seed):
+        yield from _draw(members, shape_of, objects_per_subset, rng)
+
+
+def drawn_images(images: list[LabelledImage], images_per_subset: int, seed: int) -> list[LabelledImage]:
+    """Draw images from every subset, in an order that `seed` fixes; all of them where `images_per_subset` is 0."""
+    return [
+        image
+        for members, rng in _subsets(images, seed)
+        for image in rng.sample(members, min(images_per_subset or len(members), len(members)))
+    ]
+
+
+def _subsets(images: list[LabelledImage], seed: int) -> Iterator[tuple[list[LabelledImage], random.Random]]:
+    """Yield the images of each subset, in the order of their names, and the random numbers to draw from them."""
     by_subset: dict[str, list[LabelledImage]] = defaultdict(list)
     for image in images:
         by_subset[image.subset].append(image)
     for subset, members in sorted(by_subset.items()):
-        yield from _draw(members, shape_of, objects_per_subset, random.Random(f"{seed}/{subset}"))
+        yield members, random.Random(f"{seed}/{subset}")
 
 
 def _draw(

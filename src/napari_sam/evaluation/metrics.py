@@ -79,14 +79,14 @@ class Evaluation:
         mean: dict[str, Any] = {}
         if subsets:
             rows = list(subsets.values())
-            mean = {key: _mean([row[key] for row in rows]) for key in rows[0] if key != "n"}
+            mean = {key: mean_of([row[key] for row in rows]) for key in rows[0] if key != "n"}
             everything = [result for results in self.clicks.values() for result in results]
             mean |= {"n": len(everything), **_seconds(everything)}
             for suffix, first_only in (("", False), ("_first", True)):
                 mean[f"iou_spearman{suffix}"] = rank_correlation(everything, first_only=first_only)
                 predicted, true = _estimates(everything, first_only=first_only)
-                mean[f"iou_calibration_error{suffix}"] = _rounded_or_none(calibration_error(predicted, true))
-                mean[f"iou_bias{suffix}"] = _rounded_or_none(bias(predicted, true))
+                mean[f"iou_calibration_error{suffix}"] = rounded_or_none(calibration_error(predicted, true))
+                mean[f"iou_bias{suffix}"] = rounded_or_none(bias(predicted, true))
         return {"model": self.model, "subsets": subsets, "mean": mean}
 
 
@@ -124,16 +124,16 @@ def _summary(results: list[ClickResult]) -> dict[str, Any]:
         "box_miou": rounded(np.mean([result.box_iou for result in results])),
         **{f"noc{goal}": rounded(np.mean([result.noc(goal / 100) for result in results])) for goal in (80, 85, 90)},
         "predicted_miou": rounded(np.mean([result.predicted for result in results], axis=0)),
-        "off_center_miou": _mean(off_center_ious),
-        "off_center_loss": _mean(
+        "off_center_miou": mean_of(off_center_ious),
+        "off_center_loss": mean_of(
             [result.ious[0] - iou for result, iou in zip(off_center, off_center_ious, strict=True)]
         ),
-        "boundary_f": _mean([result.boundary_f for result in results if result.boundary_f]),
-        "box_boundary_f": _mean([result.box_boundary_f for result in results]),
+        "boundary_f": mean_of([result.boundary_f for result in results if result.boundary_f]),
+        "box_boundary_f": mean_of([result.box_boundary_f for result in results]),
         **_seconds(results),
-        "dense_foreground_iou": _mean([one.foreground_iou for one in dense]),
-        "dense_border_f": _mean([one.border_f for one in dense]),
-        "dense_center_error": _mean([one.center_error for one in dense]),
+        "dense_foreground_iou": mean_of([one.foreground_iou for one in dense]),
+        "dense_border_f": mean_of([one.border_f for one in dense]),
+        "dense_center_error": mean_of([one.center_error for one in dense]),
     }
 
 
@@ -145,13 +145,14 @@ def _seconds(results: list[ClickResult]) -> dict[str, float | None]:
     return {key: rounded(np.median(values)) if values else None for key, values in medians.items()}
 
 
-def _mean(values: Sequence[Any]) -> Any:
+def mean_of(values: Sequence[Any]) -> Any:
     """Return the mean of figures or rows of figures without those that were not measured; None without any."""
     measured = [value for value in values if value is not None]
     return rounded(np.mean(measured, axis=0)) if measured else None
 
 
-def _rounded_or_none(value: float | None) -> float | None:
+def rounded_or_none(value: float | None) -> float | None:
+    """Return a figure with four decimals, or None where it was not measured."""
     return None if value is None else float(rounded(value))
 
 

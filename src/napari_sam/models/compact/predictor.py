@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,10 @@ from napari_sam.models.prompt_tokens import prompt_tokens
 DECODERS_SHARE = 1 / 6
 # Channels and strides of the image encoder's features.
 FEATURES = ((128, 16), (64, 8), (32, 4))
+# Windows begin where cells of the coarsest features do.
+WINDOW_STEP = 16
+# Windows that are decoded in one call: more gain nothing, and take memory.
+WINDOWS_AT_ONCE = 32
 
 
 class CompactPredictor(TilePredictor):
@@ -46,6 +51,8 @@ class CompactPredictor(TilePredictor):
     auto_precision = "float32"
     tile_bytes = 32 * 2**20
     encode_is_slow = False
+    sweep_side = 512
+    window_side = 128
 
     def __init__(self, state: State, *, name: str, digest: str, device: torch.device, precision: str = "auto") -> None:
         super().__init__(name=name, digest=digest, device=device, precision=precision)
@@ -56,7 +63,9 @@ class CompactPredictor(TilePredictor):
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = network.to(device)
         self._decoder = Recorded(_Decoder(self._network).eval())
+        self._window_decoder = _WindowDecoder(self._network).eval()
         self.compares_tiles = network.scorer is not None
+        self.guesses_foreground = network.dense_head is not None
 
     def _encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
         images = self._normalized(tiles, PIXEL_MEAN, PIXEL_STD).contiguous(memory_format=torch.channels_last)
@@ -98,6 +107,39 @@ class CompactPredictor(TilePredictor):
         described = [features[0].cpu().numpy(), prompt_features(answer[0], prompts)]
         return Decoded(*answer, np.concatenate(described, axis=-1))
 
+    def window_origins(self, points: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
+        """Return where the window around each point begins; see `WindowPredictor`."""
+        first = np.rint((np.asarray(points).reshape(-1, 2) - self.window_side / 2) / WINDOW_STEP) * WINDOW_STEP
+        return np.clip(first, 0, self.sweep_side - self.window_side).astype(np.intp)
+
+    @torch.inference_mode()
+    def decode_windows(
+        self, embedding: Embedding, origins: NDArray[np.intp], prompts: Sequence[TilePrompts]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Decode the prompts of many objects on windows of one tile; see `WindowPredictor`."""
+        count = self.window_side // 4
+        logits = np.empty((len(prompts), 3, count, count), np.float32)
+        scores = np.empty((len(prompts), 3), np.float32)
+        for start in range(0, len(prompts), WINDOWS_AT_ONCE):
+            part = slice(start, start + WINDOWS_AT_ONCE)
+            features = [_windows(tensor, origins[part], self.window_side) for tensor in embedding.tensors]
+            answer, iou_prediction = self._window_decoder(*features, *self._tokens(prompts[part], count))
+            logits[part], scores[part] = answer.cpu().numpy(), iou_prediction.clamp(0, 1).cpu().numpy()
+        return logits, scores
+
+    def _tokens(self, prompts: Sequence[TilePrompts], count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return coordinates, types and earlier logits of several objects, filled up to one number of tokens."""
+        tokens = [prompt_tokens(one, box_first=True, padding=NOT_A_POINT) for one in prompts]
+        most = max(len(types) for _, types in tokens)
+        coords = np.zeros((len(prompts), most, 2), np.float32)
+        types = np.full((len(prompts), most), NOT_A_POINT)
+        logits = np.zeros((len(prompts), count, count), np.float32)
+        for i, ((at, kinds), one) in enumerate(zip(tokens, prompts, strict=True)):
+            coords[i, : len(kinds)], types[i, : len(kinds)] = at, kinds
+            if one.mask_logits is not None:
+                logits[i] = one.mask_logits
+        return tuple(torch.from_numpy(values).to(self._device) for values in (coords, types, logits))  # type: ignore[return-value]
+
     @torch.inference_mode()
     def score(self, answers: Sequence[tuple[Tile, Decoded]]) -> NDArray[np.float32]:
         """Estimate the IoU of the masks of several tiles; see `ScoringPredictor`."""
@@ -119,6 +161,37 @@ class CompactPredictor(TilePredictor):
         if head is not None:
             guesses += head(f4)[0].float().sigmoid()
         return DenseGuesses(*(guess.cpu().numpy() for guess in guesses))
+
+
+def _windows(tensor: Tensor, origins: NDArray[np.intp], side: int) -> Tensor:
+    """Return windows of a tile's features of any stride, one after the other."""
+    stride = CompactPredictor.sweep_side // tensor.shape[-1]
+    count, first = side // stride, origins // stride
+    return torch.cat([tensor[..., row : row + count, col : col + count] for row, col in first.tolist()])
+
+
+class _WindowDecoder(nn.Module):
+    """From windows of an embedding and prompts to masks."""
+
+    def __init__(self, network: Compact) -> None:
+        super().__init__()
+        self._prompt_encoder, self._mask_decoder = network.prompt_encoder, network.mask_decoder
+
+    def forward(
+        self,
+        f16: Tensor,
+        f8: Tensor,
+        f4: Tensor,
+        pixels: Tensor,
+        centers: Tensor,
+        coords: Tensor,
+        types: Tensor,
+        mask_logits: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits and predicted IoU of three masks for each window."""
+        encoded = self._prompt_encoder(pixels, centers, coords, types, mask_logits)
+        logits, iou_prediction = self._mask_decoder(f16, f8, f4, encoded)
+        return logits, iou_prediction
 
 
 class _Decoder(nn.Module):

@@ -1,0 +1,1 @@
+"""Everything mode: propose, choose and write all objects of a plane."""

@@ -1,0 +1,131 @@
+"""FoundObjects: the proposals of a plane, and which of them count under given filters."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.core.geometry import Plane
+from napari_sam.core.masks import Mask
+from napari_sam.core.prompts import Prompts
+from napari_sam.everything.options import FilterOptions
+from napari_sam.everything.proposals import Proposals
+from napari_sam.everything.suppression import Overlaps, suppressed
+
+
+class FoundObjects:
+    """What everything mode found in a plane.
+
+    Parameters
+    ----------
+    plane
+        The plane.
+    proposals
+        All proposals, overlapping ones too.
+
+    Attributes
+    ----------
+    plane, proposals
+        As given.
+    """
+
+    def __init__(self, plane: Plane, proposals: Proposals) -> None:
+        self.plane, self.proposals = plane, proposals
+
+    def __len__(self) -> int:
+        return len(self.proposals)
+
+    @property
+    def boxes(self) -> NDArray[np.int64]:
+        """Shape (n, 4): (top, left, bottom, right) of each proposal, half-open, in pixels."""
+        return self.proposals.boxes
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Shape (n,): the confidence that each proposal is an object, 0 to 1."""
+        return self.proposals.scores
+
+    @property
+    def stability(self) -> NDArray[np.float32]:
+        """Shape (n,): the stability score of each proposal, 0 to 1."""
+        return self.proposals.stability
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """Shape (n,): number of pixels of each proposal."""
+        return self.proposals.areas
+
+    def mask(self, i: int) -> Mask:
+        """Return a proposal as a mask with its scores."""
+        return self.proposals.mask(i)
+
+    def prompts(self, i: int) -> Prompts:
+        """Return the prompts that lead to a proposal: its point, and its box."""
+        box = self.proposals.box(i)
+        return Prompts(self.proposals.points[i : i + 1], np.ones(1, bool), box, None)
+
+    def select(self, options: FilterOptions | None = None) -> NDArray[np.intp]:
+        """Return the numbers of the proposals that count, best first, without asking the model.
+
+        Parameters
+        ----------
+        options
+            The filters; the default ones when left out. They are applied before overlapping proposals are suppressed,
+            so that a proposal comes back when the one that hid it is filtered out.
+        """
+        options = options or FilterOptions()
+        passes = self._passing(options)
+        ranks = self._ranks
+        pairs = self._overlaps
+        conflict = (self._shares > options.max_overlap) & passes[pairs.first] & passes[pairs.second]
+        out = suppressed(ranks, pairs.first[conflict], pairs.second[conflict])
+        kept = np.flatnonzero(passes & ~out)
+        return kept[np.argsort(ranks[kept], kind="stable")]
+
+    def labels(self, shape: tuple[int, int], chosen: NDArray[np.intp] | None = None) -> NDArray[np.uint32]:
+        """Return the chosen proposals as a label image of a plane of `shape`: 1 for the first one, and so on.
+
+        Parameters
+        ----------
+        shape
+            Rows and columns of the plane.
+        chosen
+            Numbers of proposals; earlier ones keep the pixels that later ones share. By default `select()`.
+        """
+        out = np.zeros(shape, np.uint32)
+        for label, i in enumerate(self.select() if chosen is None else chosen, 1):
+            inside = out[self.proposals.box(int(i)).slices]
+            inside[(inside == 0) & self.proposals.pixels(int(i))] = label
+        return out
+
+    def _passing(self, options: FilterOptions) -> NDArray[np.bool_]:
+        low, high = options.sizes
+        passes = (self.scores >= options.confidence) & (self.stability >= options.stability_score_thresh)
+        passes &= (self.proposals.diameters >= low) & (self.proposals.diameters <= high)
+        return np.asarray(passes & (self._solidity >= options.min_solidity), bool)
+
+    @cached_property
+    def _ranks(self) -> NDArray[np.intp]:
+        """Rank of each proposal by score; of equal ones by place, so that the order of tiles does not matter."""
+        place = self.boxes
+        order = np.lexsort((place[:, 3], place[:, 2], place[:, 1], place[:, 0], -self.scores))
+        ranks = np.empty(len(order), np.intp)
+        ranks[order] = np.arange(len(order))
+        return ranks
+
+    @cached_property
+    def _overlaps(self) -> Overlaps:
+        return Overlaps.of(self.proposals)
+
+    @cached_property
+    def _shares(self) -> NDArray[np.float64]:
+        return self._overlaps.share_of_smaller(self.areas)
+
+    @cached_property
+    def _solidity(self) -> NDArray[np.float64]:
+        sides = self.boxes[:, 2:] - self.boxes[:, :2]
+        ellipse = np.maximum(sides.prod(axis=1) * math.pi / 4, 1)
+        return np.asarray(np.minimum(self.areas / ellipse, 1), np.float64)

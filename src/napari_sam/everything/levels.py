@@ -1,0 +1,99 @@
+"""Which levels a sweep needs: from the sizes that the user names, or from a sample of the plane."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.core.geometry import Box
+from napari_sam.core.predictor import DenseGuesses
+from napari_sam.core.tiles import MAX_MAGNIFICATION_LEVEL, Tile, TileGrid
+from napari_sam.everything.seeds import CELL, LEAST_FOREGROUND
+
+# Square root of the area, in tile pixels, at which objects are found best.
+BEST_SIZE = 30.0
+# A level counts if this share of the most frequent size's votes are for sizes that suit it.
+LEAST_SHARE = 0.25
+# Tiles that are looked at on each level.
+SAMPLED = 4
+# The finest level that is tried without a wish of the user: magnified by this much.
+FINEST = -2
+# The coarsest level shows the plane at least this large, in tile pixels.
+LEAST_SIDE = 96.0
+
+
+def coarsest_level(shape: tuple[int, int]) -> int:
+    """Return the coarsest level on which a plane is still of some size."""
+    return max(FINEST, math.floor(math.log2(max(shape) / LEAST_SIDE)))
+
+
+def levels_for(sizes: tuple[float, float], shape: tuple[int, int]) -> list[int]:
+    """Return the levels for objects of a range of diameters, in units; see `TileGrid`."""
+    last = coarsest_level(shape)
+    low, high = (
+        round(math.log2(max(size, 1.0) * math.sqrt(math.pi) / 2 / BEST_SIZE)) if math.isfinite(size) else last
+        for size in sizes
+    )
+    low = min(max(low, MAX_MAGNIFICATION_LEVEL), last)
+    return list(range(low, max(min(high, last), low) + 1))
+
+
+def sampled_levels(
+    grid_of: Callable[[int], TileGrid], guesses: Callable[[Tile], DenseGuesses | None], box: Box
+) -> list[int]:
+    """Return the levels at which most of the objects in a box are found best.
+
+    Some tiles of each level are looked at. A level is taken if many cells guess there that their object has the size
+    that suits it. Sizes are weighted by their root, so that small objects count beside large ones.
+
+    Parameters
+    ----------
+    grid_of
+        Returns the tiles of a level.
+    guesses
+        Encodes a tile and returns its guesses; None for a tile without any content.
+    box
+        Part of the plane that is looked at.
+    """
+    shape = grid_of(0).shape
+    votes: dict[int, float] = {}
+    for level in range(FINEST, coarsest_level(shape) + 1):
+        tiles = _spread(list(grid_of(level).corners(level, box)), grid_of(level))
+        seen = [(tile, guess) for tile in tiles if (guess := guesses(tile)) is not None]
+        votes[level] = float(np.mean([_votes(guess, tile) for tile, guess in seen])) if seen else 0.0
+    most = max(votes.values(), default=0.0)
+    if most == 0:
+        return [min(max(0, FINEST), max(votes, default=0))]
+    return [level for level, count in votes.items() if count >= LEAST_SHARE * most]
+
+
+def _votes(guesses: DenseGuesses, tile: Tile) -> float:
+    """Return the share of a tile that lies on objects of the size that suits it."""
+    assert guesses.foreground is not None
+    rows, cols = (
+        max(1, min(math.ceil(length / step / CELL), guesses.radius.shape[0]))
+        for length, step in zip((tile.read.height, tile.read.width), tile.step, strict=True)
+    )
+    foreground, radius = guesses.foreground[:rows, :cols], guesses.radius[:rows, :cols]
+    least, most = BEST_SIZE / math.sqrt(2), BEST_SIZE * math.sqrt(2)
+    suits: NDArray[np.bool_] = (foreground > LEAST_FOREGROUND) & (radius >= least) & (radius < most)
+    return float(foreground[suits].sum() / foreground.size / math.sqrt(tile.downsample))
+
+
+def _spread(corners: Sequence[Tile], grid: TileGrid) -> Iterable[Tile]:
+    """Return a few tiles between the first and the last one."""
+    first, last = corners
+    rows, cols = last.row - first.row + 1, last.col - first.col + 1
+    along = min(rows, 2), min(cols, SAMPLED // 2)
+    return [
+        grid.tile(
+            first.level,
+            first.row + (2 * i + 1) * rows // (2 * along[0]),
+            first.col + (2 * j + 1) * cols // (2 * along[1]),
+        )
+        for i in range(along[0])
+        for j in range(along[1])
+    ]

@@ -1,0 +1,223 @@
+"""Sweep: propose the objects of a plane, tile by tile."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.masks import Mask
+from napari_sam.core.predictor import DenseGuesses, Embedding, WindowPredictor
+from napari_sam.core.tiles import Tile, TileGrid
+from napari_sam.everything.found import FoundObjects
+from napari_sam.everything.grid import GridProposer
+from napari_sam.everything.guided import GuidedProposer
+from napari_sam.everything.levels import coarsest_level, levels_for, sampled_levels
+from napari_sam.everything.options import GridOptions
+from napari_sam.everything.proposals import Proposals
+
+if TYPE_CHECKING:
+    from napari_sam.embeddings.encoder import TileEncoder
+
+READ_AHEAD = 4
+READERS = 2
+
+
+class Proposer(Protocol):
+    """Proposes the objects of one tile.
+
+    Attributes
+    ----------
+    side, overlap
+        Side of the tiles in tile pixels, and the share that the next tile reads too.
+    """
+
+    side: int
+    overlap: float
+
+    def propose(self, tile: Tile, embedding: Embedding, shape: tuple[int, int]) -> Proposals:
+        """Propose the objects of an encoded tile of a plane of `shape`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """The part of a plane that is searched.
+
+    Parameters
+    ----------
+    box
+        Half-open, in level-0 pixels.
+    mask
+        Pixels in it that count, or None for all.
+    """
+
+    box: Box
+    mask: Mask | None = None
+
+    def meets(self, tile: Tile) -> bool:
+        """Return whether a tile owns a pixel that counts."""
+        part = tile.owned.intersection(self.box).rounded_out()
+        if part.is_empty or self.mask is None:
+            return not part.is_empty
+        inside = part.intersection(self.mask.box)
+        if inside.is_empty:
+            return False
+        return bool(self.mask.pixels[inside.moved(-self.mask.box.top, -self.mask.box.left).slices].any())
+
+    def holds(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which points (row, col), shape (n, 2), count."""
+        at = points + 0.5
+        inside = ((at >= (self.box.top, self.box.left)) & (at < (self.box.bottom, self.box.right))).all(axis=1)
+        if self.mask is not None:
+            cells = np.floor(at).astype(np.intp) - (int(self.mask.box.top), int(self.mask.box.left))
+            inside &= ((cells >= 0) & (cells < self.mask.pixels.shape)).all(axis=1)
+            inside[inside] = self.mask.pixels[tuple(cells[inside].T)]
+        return np.asarray(inside, bool)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EverythingProgress:
+    """Progress of a search for all objects of a plane.
+
+    Parameters
+    ----------
+    total, done
+        Number of tiles of the search, and of finished ones.
+    plane
+        The plane.
+    parts
+        What each finished tile proposed.
+    """
+
+    total: int
+    done: int
+    plane: Plane
+    parts: Sequence[Proposals]
+
+    @property
+    def found(self) -> FoundObjects:
+        """What was found so far."""
+        return FoundObjects(self.plane, Proposals.joined(self.parts[: self.done]))
+
+
+def propose_all(plane: Plane, sweep: Sweep) -> Iterator[EverythingProgress]:
+    """Propose all objects of a sweep; yields after every tile, and once for a region without any."""
+    tiles = sweep.tiles
+    parts: list[Proposals] = []
+    yield EverythingProgress(len(tiles), 0, plane, parts)
+    for _, proposals in sweep.run(tiles):
+        parts.append(proposals)
+        yield EverythingProgress(len(tiles), len(parts), plane, parts)
+
+
+class Sweep:
+    """Proposes the objects of a region, on the tiles of one or several levels.
+
+    Parameters
+    ----------
+    encoder
+        Encoder of the volume.
+    plane, region
+        Where.
+    sizes
+        (smallest, largest) diameter of the objects, in units; None to find out on a sample.
+    grid
+        Options of the grid of points, for a model that has no dense guesses; or to use the grid with one that has.
+    shift
+        Moves the tiles, in tile pixels; see `TileGrid`. For tests of the seams.
+    """
+
+    def __init__(
+        self,
+        encoder: TileEncoder,
+        plane: Plane,
+        region: Region,
+        *,
+        sizes: tuple[float, float] | None = None,
+        grid: GridOptions | None = None,
+        shift: tuple[int, int] = (0, 0),
+    ) -> None:
+        self._encoder, self._plane, self._region = encoder, plane, region
+        self._shape = plane.shape_in(encoder.volume.shape)
+        predictor = encoder.predictor
+        options = grid or GridOptions()
+        self._dense: WindowPredictor | None = None
+        self._proposer: Proposer = GridProposer(predictor, options)
+        if grid is None and isinstance(predictor, WindowPredictor) and predictor.guesses_foreground:
+            self._dense, self._proposer = predictor, GuidedProposer(predictor)
+        pixel_size = encoder.volume.pixel_size(plane)
+        self._grid = TileGrid(self._shape, self._proposer.side, pixel_size, self._proposer.overlap, shift)
+        self.levels = self._levels(sizes, options)
+
+    @property
+    def tiles(self) -> list[Tile]:
+        """The tiles, the coarse levels first."""
+        return [
+            tile
+            for level in sorted(self.levels, reverse=True)
+            for tile in self._grid.tiles_over(level, self._region.box)
+            if self._region.meets(tile)
+        ]
+
+    def run(self, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, Proposals]]:
+        """Propose the objects of tiles, in their order; other threads read ahead.
+
+        Raises
+        ------
+        ImageError
+            A tile cannot be read.
+        """
+        for tile, rendered in self._read(tiles):
+            yield tile, self._proposed(tile, rendered)
+
+    def _proposed(self, tile: Tile, rendered: NDArray[np.uint8]) -> Proposals:
+        if _is_uniform(rendered):
+            return Proposals.of([], np.zeros((0, 2)), tile.level)
+        (embedding,) = self._encoder.predictor.encode(rendered[None])
+        found = self._proposer.propose(tile, embedding, self._shape)
+        return found.taken(np.flatnonzero(self._region.holds(found.points)))
+
+    def _read(self, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, NDArray[np.uint8]]]:
+        rendering = self._encoder.rendering  # Sampled once, and not in every thread.
+        waiting: deque[tuple[Tile, Future[NDArray[np.uint8]]]] = deque()
+        render = self._encoder.volume.render
+        with ThreadPoolExecutor(READERS) as pool:
+            try:
+                for tile in tiles:
+                    waiting.append((tile, pool.submit(render, self._plane, tile, rendering)))
+                    if len(waiting) > READ_AHEAD:
+                        first, result = waiting.popleft()
+                        yield first, result.result()
+                while waiting:
+                    first, result = waiting.popleft()
+                    yield first, result.result()
+            finally:
+                for _, result in waiting:
+                    result.cancel()
+
+    def _levels(self, sizes: tuple[float, float] | None, options: GridOptions) -> list[int]:
+        if sizes is not None:
+            return levels_for(sizes, self._shape)
+        if self._dense is not None:
+            return sampled_levels(lambda _: self._grid, self._guesses, self._region.box)
+        top = self._grid.clamp(min(self._grid.max_level, coarsest_level(self._shape)))
+        return [self._grid.clamp(top - step) for step in range(options.crop_n_layers + 1)]
+
+    def _guesses(self, tile: Tile) -> DenseGuesses | None:
+        rendered = self._encoder.volume.render(self._plane, tile, self._encoder.rendering)
+        if _is_uniform(rendered):
+            return None
+        assert self._dense is not None
+        (embedding,) = self._encoder.predictor.encode(rendered[None])
+        return self._dense.dense_guesses(embedding)
+
+
+def _is_uniform(rendered: NDArray[np.uint8]) -> bool:
+    return bool((rendered == rendered[:1, :1]).all())
