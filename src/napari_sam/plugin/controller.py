@@ -10,6 +10,7 @@ from napari.layers import Labels
 from napari_sam.former_names import member_of_controller
 from napari_sam.plugin.annotation.commits import CommitQueue
 from napari_sam.plugin.annotation.editing import DraftEditor
+from napari_sam.plugin.annotation.hints import DraftHints
 from napari_sam.plugin.annotation.preview import DraftPreview
 from napari_sam.plugin.annotation.prompt_history import PromptHistory
 from napari_sam.plugin.annotation.undo import UndoStack
@@ -20,7 +21,6 @@ from napari_sam.plugin.inference.hover_search import Hover
 from napari_sam.plugin.inference.jobs import Jobs
 from napari_sam.plugin.inference.prefetch import Prefetcher
 from napari_sam.plugin.inference.requests import PredictionRequests
-from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import labels as labels_layer
 from napari_sam.plugin.layers.preview import PreviewLayers
 from napari_sam.plugin.objects.action_times import ActionTimes
@@ -30,8 +30,8 @@ from napari_sam.plugin.objects.label_layers import LabelLayers
 from napari_sam.plugin.objects.object_list import Objects
 from napari_sam.plugin.prompts.keys import LayerKeys
 from napari_sam.plugin.prompts.layers import PromptLayers
+from napari_sam.plugin.proposals.finder import ProposalFinder
 from napari_sam.plugin.session import Session
-from napari_sam.plugin.view.canvas_hint import CanvasHint, hint_for
 from napari_sam.plugin.workers.runner import Work
 
 if TYPE_CHECKING:
@@ -64,13 +64,15 @@ class Controller:
         Accepted objects: where they are written, listed and shown.
     preview, commits, editing, undo
         Annotation: from prompts to accepted objects.
+    finder
+        Proposals: all objects at once.
     """
 
     def __init__(self, viewer: ViewerModel, runner: Runner, notify: Callable[[str], None]) -> None:
         self.viewer, self.runner = viewer, runner
         self.prompts = PromptLayers(viewer)
         self.session = session = Session(viewer, self.prompts, notify)
-        layers = PreviewLayers(viewer, lambda: self.prompts.layers)
+        layers = PreviewLayers(viewer, lambda: [*self.finder.drawing.layers, *self.prompts.layers])
         self.journals = Journals(runner, notify, lambda layer, labels: self.objects.on_changed(layer, labels))
         self.label_layers = LabelLayers(viewer, runner, self._add_output, notify, self.journals)
         self.objects = Objects(session, runner, self.journals, ActionTimes(session), layers)
@@ -86,8 +88,9 @@ class Controller:
         history = PromptHistory(session)
         self.editing = DraftEditor(session, runner, self.requests, self.objects, self.preview, history)
         self.undo = UndoStack(session, history, self.editing, self.commits, self.objects)
+        self.finder = ProposalFinder(session, runner, self.jobs, self.label_layers, self.objects, layers)
         self.keys = LayerKeys(self._actions(), session.changed.emit)
-        self._hint, self._is_first = CanvasHint(viewer), True
+        self._hints = DraftHints(session, lambda: self.finder.hint)
         self._view = ViewFollower(session, self.hover, self.prefetcher, self.encoder_view, self.requests, self.preview)
         self._connect(history)
 
@@ -110,17 +113,20 @@ class Controller:
             "redo": self.undo.redo,
             "task_one": lambda: self.session.set_task("one"),
             "task_all": lambda: self.session.set_task("all"),
+            **self.finder.actions,
         }
 
     def _connect(self, history: PromptHistory) -> None:
         session, prompts, requests = self.session, self.prompts, self.requests
         session.image_changed.connect(self._on_image)
         session.target_changed.connect(self._on_target)
+        session.task_changed.connect(self.editing.on_task)
         session.encoder_changed.connect(self._view.on_encoder)
-        session.changed.connect(self._show_hint)
         prompts.layer_added.connect(self.keys.bind)
         prompts.layer_removed.connect(self.keys.forget)
-        prompts.changed.connect(self._on_tool)
+        self.finder.drawing.layer_added.connect(lambda layer: self.keys.bind(layer, "proposals"))
+        self.finder.drawing.layer_removed.connect(self.keys.forget)
+        prompts.changed.connect(self._view.on_tool)
         prompts.prompted.connect(self.editing.follow_prompts)
         prompts.selected.connect(self.editing.switch_to_number)
         prompts.picked.connect(self.editing.pick)
@@ -137,6 +143,10 @@ class Controller:
         self.commits.written.connect(history.forget)
         self.commits.drained.connect(self.undo.catch_up)
         self.objects.modified.connect(self.editing.discard_outdated)
+        self.finder.changed.connect(self._hints.show)
+        self._view.moved.connect(self.finder.drawing.draw)
+        self._view.placed.connect(self.finder.drawing.follow)
+        self._view.outdated.connect(self.finder.cancel)
         self.viewer.layers.events.removed.connect(self._on_removed)
         self.runner.set_idle(self._next_work)
 
@@ -153,10 +163,10 @@ class Controller:
         if self.session.is_closed:
             return
         self.session.is_closed = True
-        self.session.changed.disconnect(self._show_hint)
-        self._hint.restore()
+        self._hints.close()
         self.prefetcher.close()
         self._stop()
+        self.finder.close()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.prompts.close()
         self._view.close()
@@ -198,11 +208,7 @@ class Controller:
                 session.target = None
             self.editing.activate("points")
             self.preview.layers.prepare(image)
-            if adapters.reads_hidden_planes(image):
-                session.notify(
-                    f"napari reads every plane of {image.name!r} at each step, because its levels are plain zarr: "
-                    "add it as [napari_sam.LazyLevel(level) for level in levels]."
-                )
+            session.warn_of_slow_reading()
             self.objects.look_for_work()
             self.requests.warm_up()
         self.objects.follow()
@@ -214,18 +220,6 @@ class Controller:
             if image is not None:
                 self.label_layers.prepare(target, image)
         self.objects.follow()
-
-    def _show_hint(self) -> None:
-        """Show on the canvas what the next click means."""
-        current = self.session.current
-        self._is_first = self._is_first and not self.session.is_begun
-        replaced = None if current.replaces is None else current.replaces.label
-        self._hint.show(hint_for(self.prompts.tool, self.prompts.sign, self._is_first, replaced))
-
-    def _on_tool(self, event: Any = None) -> None:
-        if not self.session.may_hover:
-            self.hover.leave()
-        self.session.changed.emit()
 
     def _on_removed(self, event: Any) -> None:
         layer, session = event.value, self.session
@@ -239,11 +233,12 @@ class Controller:
             if layer is session.target:
                 session.target = None
             self.preview.layers.forget(layer)
+            self.finder.drawing.forget(layer)
             self.prefetcher.forget(layer)
             self.editing.discard_replacements(layer)
         self.objects.follow()
 
     def _next_work(self) -> Work | None:
         """Return the next job for an idle runner: the mask under the cursor first, encoding ahead last."""
-        parts = (self.hover, self.journals, self.encoder_view, self.prefetcher)
+        parts = (self.hover, self.journals, self.encoder_view, self.finder, self.prefetcher)
         return next((work for part in parts if (work := part.next_work()) is not None), None)

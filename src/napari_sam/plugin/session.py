@@ -187,6 +187,15 @@ class Session:
             self.image = image
             self.image_changed.emit()
 
+    def warn_of_slow_reading(self) -> None:
+        """Tell the user if napari reads planes of the image that it does not show."""
+        image = self.image
+        if image is not None and adapters.reads_hidden_planes(image):
+            self.notify(
+                f"napari reads every plane of {image.name!r} at each step, because its levels are plain zarr: "
+                "add it as [napari_sam.LazyLevel(level) for level in levels]."
+            )
+
     def set_target(self, target: Labels | None) -> None:
         """Write into another Labels layer from now on; None makes a new one at the next commit."""
         if target is not None and self.image is not None:

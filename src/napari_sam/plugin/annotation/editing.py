@@ -65,6 +65,12 @@ class DraftEditor:
             return
         self._session.prompts.activate(tool, self._session.image)
 
+    def on_task(self) -> None:
+        """Take up the points tool when the task One is chosen, unless another of its tools is active."""
+        session = self._session
+        if session.task == "one" and session.image is not None and session.prompts.tool is None:
+            self.activate("points")
+
     def new_object(self) -> None:
         """Leave the current draft open, and let the next prompt begin another one."""
         session = self._session
@@ -166,7 +172,7 @@ class DraftEditor:
         part = labelled.part(plane or session.plane or labelled.plane) or labelled.parts[-1]
         self.clear()
         if session.plane != part.plane:
-            objects.look_at(part)
+            objects.look_at(part.plane, part.box)
         try:
             picked, size = objects.picked(journal, label, part)
         except NapariSamError as error:

@@ -35,9 +35,14 @@ class ViewFollower:
     ----------
     renewed
         Emitted when the encoder or its input changed and there are no prompts to ask about again.
+    moved, placed, outdated
+        Emitted when another plane is shown, when the image lies elsewhere, and when the encoder or its input changed.
     """
 
     renewed = Signal()
+    moved = Signal()
+    placed = Signal()
+    outdated = Signal()
 
     def __init__(
         self,
@@ -61,12 +66,22 @@ class ViewFollower:
         """Stop reacting to events."""
         self._events.close()
 
+    def on_tool(self, event: Any = None) -> None:
+        """Follow the tool that the user takes: one of the prompts belongs to the task One."""
+        session = self._session
+        if not session.may_hover:
+            self._hover.leave()
+        if session.prompts.tool is not None:
+            session.set_task("one")
+        session.changed.emit()
+
     def on_plane(self, event: Any = None) -> None:
         """Ask about the prompts on another plane."""
         self._prefetcher.moved()
         self._hover.leave()
         if self._preview.layers.pending is not None:  # No layer is made here: napari moves its dims while it closes.
             self._preview.show_pending()
+        self.moved.emit()
         if self._session.prompts.layers:
             self._session.current.downsample = None
             self._requests.request()
@@ -89,6 +104,7 @@ class ViewFollower:
             self._preview.show()
             self._preview.show_pending()
             self._prefetcher.redraw()
+            self.placed.emit()
 
     def on_rendering(self, event: Any = None) -> None:
         """Encode again, because the image's pixels are shown differently."""
@@ -99,6 +115,7 @@ class ViewFollower:
     def on_encoder(self) -> None:
         """Ask about the same prompts again, because the encoder or its input changed; without any, warm up."""
         session = self._session
+        self.outdated.emit()
         self._prefetcher.cancel()
         self._prefetcher.moved()
         self._hover.leave()

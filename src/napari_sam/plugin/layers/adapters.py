@@ -181,7 +181,7 @@ def prompts_of(
                     box = _box_of(corners, shape)
                 elif kind in ("ellipse", "polygon"):
                     part = rasterize_polygon(_ellipse(corners) if kind == "ellipse" else corners, shape)
-                    mask = part if mask is None else _union(mask, part)
+                    mask = part if mask is None else union_of(mask, part)
                 elif kind in SCRIBBLES:
                     along = _along(corners, shape)
                     # Before the points, which are added one by one, each answer refining the one before.
@@ -263,7 +263,8 @@ def _ellipse(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(center + np.cos(angle) * a + np.sin(angle) * b)
 
 
-def _union(a: Mask, b: Mask) -> Mask:
+def union_of(a: Mask, b: Mask) -> Mask:
+    """Return the pixels of either mask."""
     box = a.box.union(b.box)
     pixels = np.zeros(box.pixel_shape, bool)
     for mask in (a, b):

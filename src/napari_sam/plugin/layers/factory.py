@@ -154,6 +154,11 @@ def make_drawing(image: Image, name: str, color: str) -> Labels:
     return layer
 
 
+def mark_display(layer: Layer) -> None:
+    """Note that a layer only shows something."""
+    _display_layers.add(layer)
+
+
 def is_display(layer: Layer) -> bool:
     """Say whether a layer only shows something: it is no output, and has no objects to correct."""
     return layer in _display_layers or CLASSES in layer.metadata

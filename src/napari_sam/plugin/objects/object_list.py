@@ -26,6 +26,7 @@ from napari_sam.segmenter import CANDIDATE_NAMES
 if TYPE_CHECKING:
     from napari.layers import Labels
 
+    from napari_sam.core.geometry import Box, Plane
     from napari_sam.plugin.layers.preview import PreviewLayers
     from napari_sam.plugin.objects.action_times import ActionTimes
     from napari_sam.plugin.session import Session
@@ -332,7 +333,7 @@ class Objects:
         """Show an object: its plane, centered."""
         labelled = self.get(label)
         if labelled is not None and self._session.image is not None:
-            self.look_at(labelled.parts[-1])
+            self.look_at(labelled.parts[-1].plane, labelled.parts[-1].box)
 
     def picked(self, journal: OpenJournal, label: int, part: Part) -> tuple[PickedObject, int | None]:
         """Return a part of an object as one to correct, and the index of its candidate where the user chose one.
@@ -366,16 +367,16 @@ class Objects:
 
         return note, follow
 
-    def look_at(self, part: Part) -> None:
-        """Show a part of an object: its plane, centered."""
-        viewer, image, plane = self._session.viewer, self._session.image, part.plane
+    def look_at(self, plane: Plane, box: Box) -> None:
+        """Show a plane, with the middle of a box in the middle of the view."""
+        viewer, image = self._session.viewer, self._session.image
         assert image is not None
         offset = viewer.dims.ndim - image.ndim
         displayed = [axis + offset for axis in plane.axes]
         if list(viewer.dims.displayed) != displayed and viewer.dims.ndisplay == 2:
             viewer.dims.order = (*(axis for axis in range(viewer.dims.ndim) if axis not in displayed), *displayed)
         position = np.array(plane.index, float)
-        position[list(plane.axes)] = np.asarray(part.box.center) - 0.5
+        position[list(plane.axes)] = np.asarray(box.center) - 0.5
         point = world.to_world(viewer, image, position)
         hidden = [axis for axis in range(image.ndim) if axis not in plane.axes]
         if hidden:

@@ -1,15 +1,17 @@
-"""Key bindings of the prompt layers, as the user's preferences define them."""
+"""Key bindings of the plugin's layers, as the user's preferences define them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from napari.layers import Points, Shapes
+    from napari.layers import Layer
 
 PLUGIN, SECTION = "napari-sam", "keys"
+# The layers that a key works in: those of the prompts, and that of the proposals.
+Kind = Literal["prompts", "proposals"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +24,17 @@ class Action:
         Name in the manifest's `configurations`.
     default
         The default key, as napari writes it.
+    kinds
+        The layers that it works in.
     """
 
     name: str
     default: str
+    kinds: tuple[Kind, ...] = ("prompts",)
+
+
+EVERYWHERE: tuple[Kind, ...] = ("prompts", "proposals")
+PROPOSALS: tuple[Kind, ...] = ("proposals",)
 
 
 ACTIONS = (
@@ -38,10 +47,16 @@ ACTIONS = (
     Action("new_object", "O"),
     Action("next_object", "Shift-O"),
     Action("accept_all", "Alt-C"),
-    Action("undo", "Control-Z"),
-    Action("redo", "Control-Shift-Z"),
-    Action("task_one", "Alt-1"),
-    Action("task_all", "Alt-2"),
+    Action("undo", "Control-Z", EVERYWHERE),
+    Action("redo", "Control-Shift-Z", EVERYWHERE),
+    # 1 and 2 alone are napari's own: they delete points and choose a tool.
+    Action("task_one", "Alt-1", EVERYWHERE),
+    Action("task_all", "Alt-2", EVERYWHERE),
+    Action("accept_found", "C", PROPOSALS),
+    Action("next_doubtful", "N", PROPOSALS),
+    Action("keep_found", "Y", PROPOSALS),
+    Action("remove_found", "X", PROPOSALS),
+    Action("leave_found", "Escape", PROPOSALS),
 )
 SYMBOLS = {"Control": "^", "Shift": "⇧", "Alt": "⌥", "Meta": "⌘"}
 
@@ -103,30 +118,31 @@ class LayerKeys:
     def __init__(self, actions: dict[str, Callable[[], None]], changed: Callable[[], None]) -> None:
         self.keys = chosen_keys()
         self._actions, self._changed = actions, changed
-        self._layers: list[Points | Shapes] = []
+        self._layers: list[tuple[Layer, Kind]] = []
         self._page = settings_page(SECTION)
         if self._page is not None:
             self._page.events.connect(self._on_changed)
 
-    def bind(self, layer: Points | Shapes) -> None:
-        """Bind all actions to a layer."""
-        self._layers.append(layer)
-        for name, key in self.keys.items():
-            layer.bind_key(key, _bound(self._actions[name]), overwrite=True)
+    def bind(self, layer: Layer, kind: Kind = "prompts") -> None:
+        """Bind the actions of a kind of layers to a layer."""
+        self._layers.append((layer, kind))
+        for action in ACTIONS:
+            if kind in action.kinds:
+                layer.bind_key(self.keys[action.name], _bound(self._actions[action.name]), overwrite=True)
 
     def run(self, name: str) -> None:
         """Run an action by its name."""
         self._actions[name]()
 
     def press(self, key: str) -> None:
-        """Run the actions of a key, as if it had been pressed."""
-        for name, bound_key in self.keys.items():
-            if bound_key == key:
-                self._actions[name]()
+        """Run the actions of a key in the layers of the prompts, as if it had been pressed."""
+        for action in ACTIONS:
+            if self.keys[action.name] == key and "prompts" in action.kinds:
+                self._actions[action.name]()
 
     def forget(self, layer: Any) -> None:
         """Forget a layer that was deleted."""
-        self._layers = [bound for bound in self._layers if bound is not layer]
+        self._layers = [bound for bound in self._layers if bound[0] is not layer]
 
     def close(self) -> None:
         """Stop following the preferences."""
@@ -137,10 +153,10 @@ class LayerKeys:
     def _on_changed(self, event: Any = None) -> None:
         before, self.keys = self.keys, chosen_keys()
         layers, self._layers = self._layers, []
-        for layer in layers:
+        for layer, kind in layers:
             for key in before.values():
                 layer.bind_key(key, None, overwrite=True)
-            self.bind(layer)
+            self.bind(layer, kind)
         self._changed()
 
 

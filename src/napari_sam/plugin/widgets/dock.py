@@ -25,6 +25,7 @@ from napari_sam.plugin.widgets.object_panel import ObjectPanel
 from napari_sam.plugin.widgets.output_panel import OutputPanel
 from napari_sam.plugin.widgets.tasks.cleanup_panel import CleaningPanel
 from napari_sam.plugin.widgets.tasks.prompt_panel import PromptPanel
+from napari_sam.plugin.widgets.tasks.proposal_panel import ProposalPanel
 from napari_sam.plugin.widgets.tasks.task_tabs import TaskTabs
 from napari_sam.plugin.workers.runner import LatestRunner
 from napari_sam.segmenter import model_names
@@ -66,11 +67,13 @@ class SamWidget(QWidget):
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(REST_MS)
-        self._rest.timeout.connect(self.controller.prefetcher.rested)
+        self._rest.timeout.connect(self._on_rest)
         for emitter in self._view_events():
             emitter.connect(self._on_view)
         self._session.changed.connect(self._refresh)
         self.controller.prefetcher.changed.connect(self.large.refresh)
+        self.controller.finder.changed.connect(self._on_proposals)
+        self.objects.chosen.connect(self.proposals.refresh)
         self.controller.encoder_view.changed.connect(self.prompts.refresh_encoder_input)
         self._session.answered.connect(self._on_answered)
         self._viewer.layers.events.inserted.connect(self.reset_choices)
@@ -138,6 +141,7 @@ class SamWidget(QWidget):
     def _build_tasks(self) -> None:
         parts = self.controller
         self.prompts = PromptPanel(self._session, parts.keys, parts.editing, parts.hover, parts.encoder_view)
+        self.proposals = ProposalPanel(self._session, parts.finder, parts.keys, lambda: self.objects.chosen_areas)
         self.cleaning = CleaningPanel(lambda cleaning: parts.requests.set_cleaning(cleaning))
         self.large = LargeDataPanel(self._session, parts.prefetcher)
         self.footer = Footer(self._session, parts.keys, parts.undo)
@@ -173,7 +177,7 @@ class SamWidget(QWidget):
         for part in (self.prompts, self.cleaning_section):
             column.addWidget(part)
         column.addStretch()
-        self.tasks = TaskTabs(self._session, self.controller.keys, {"one": one})
+        self.tasks = TaskTabs(self._session, self.controller.keys, {"one": one, "all": self.proposals})
         self._stack()
 
     def _stack(self) -> None:
@@ -296,6 +300,14 @@ class SamWidget(QWidget):
         self.controller.prefetcher.moved()
         self._rest.start()
 
+    def _on_rest(self) -> None:
+        """Encode and draw what is in view now."""
+        self.controller.prefetcher.rested()
+        self.controller.finder.drawing.draw(moved=True)
+
+    def _on_proposals(self) -> None:
+        self.proposals.refresh()
+
     def _on_answered(self) -> None:
         self._rest.start()  # Not at once: the answer has just been drawn.
 
@@ -305,6 +317,7 @@ class SamWidget(QWidget):
         self._tab.set_enabled(self.prompts.takes_tab(self._viewer.layers.selection.active))
         self.tasks.refresh()
         self.prompts.refresh()
+        self.proposals.refresh()
         self.large.refresh()
         self.footer.refresh()
         self._refresh_objects()
@@ -345,6 +358,8 @@ class SamWidget(QWidget):
         self._tab.close()
         self.models.close_downloads()
         self.large.close_activity()
+        self.proposals.close_activity()
+        self.controller.finder.changed.disconnect(self._on_proposals)
         self.controller.encoder_view.changed.disconnect(self.prompts.refresh_encoder_input)
         self._session.changed.disconnect(self._refresh)
         self.objects.close_table()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QSize, Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -46,7 +46,14 @@ class ObjectPanel(QWidget):
         Shows the classes in the viewer.
     correct
         Called with the label of an object to correct.
+
+    Attributes
+    ----------
+    chosen
+        Emitted when other objects are selected.
     """
+
+    chosen = Signal()
 
     def __init__(
         self, session: Session, objects: Objects, class_view: ClassView, correct: Callable[[int], None]
@@ -63,7 +70,8 @@ class ObjectPanel(QWidget):
         self.reopen = push_button("Reopen", "Correct the object: its prompts come back, and accept replaces it.")
         self.delete = push_button("Delete", "Delete the selected objects from the output.")
         self.label = QLabel(NEXT_CLASS)
-        self.label.setFixedWidth(self.label.sizeHint().width())  # For the longer one of both texts.
+        # For the longer one of both texts, in the font of napari's theme, which Qt knows only once it is shown.
+        self.label.setFixedWidth(round(1.25 * self.label.fontMetrics().horizontalAdvance(NEXT_CLASS)))
         self.classes = QComboBox()
         self.classes.setEditable(True)
         self.classes.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
@@ -90,8 +98,15 @@ class ObjectPanel(QWidget):
         line.returnPressed.connect(self._give_class)
         line.editingFinished.connect(self._on_edited)
         self.table.selectionModel().selectionChanged.connect(self._refresh)
+        self.table.selectionModel().selectionChanged.connect(lambda *_: self.chosen.emit())
         objects.changed.connect(self._on_changed)
         self._on_changed(None)
+
+    @property
+    def chosen_areas(self) -> list[int]:
+        """The areas of the selected objects, each on the plane where it is largest; of the first few."""
+        rows = [self._objects.get(label) for label in self.table.chosen[:MAX_SYNC_OBJECTS]]
+        return [max(part.area for part in row.parts) for row in rows if row is not None]
 
     def close_table(self) -> None:
         """Stop following the objects."""

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from napari.utils import cancelable_progress
 
-if TYPE_CHECKING:
-    from napari_sam.embeddings.encoder import EncodeProgress
+
+class Progress(Protocol):
+    """How far a run is."""
+
+    @property
+    def total(self) -> int:
+        """Number of tiles."""
+        ...
+
+    @property
+    def done(self) -> int:
+        """Number of finished tiles."""
+        ...
 
 
 class Activity:
@@ -28,10 +39,10 @@ class Activity:
     def __init__(self, text: str, cancel: Callable[[], None]) -> None:
         self._text, self._cancel = text, cancel
         self._bar: Any = None
-        self._newest: EncodeProgress | None = None
+        self._newest: Progress | None = None
         self._is_drawing = False
 
-    def follow(self, now: EncodeProgress | None) -> None:
+    def follow(self, now: Progress | None) -> None:
         """Show how far it is by now; None: there is none under way."""
         self._newest = now
         if self._is_drawing:
@@ -49,7 +60,7 @@ class Activity:
         """Show nothing any more."""
         self.follow(None)
 
-    def _draw(self, now: EncodeProgress | None) -> None:
+    def _draw(self, now: Progress | None) -> None:
         if now is None:
             bar, self._bar = self._bar, None
             if bar is not None:

@@ -1,0 +1,41 @@
+"""DraftHints: tell on the canvas what the next click means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from napari_sam.plugin.view.canvas_hint import CanvasHint, hint_for
+
+if TYPE_CHECKING:
+    from napari_sam.plugin.session import Session
+
+
+class DraftHints:
+    """Shows a hint for the active tool.
+
+    Parameters
+    ----------
+    session
+        The viewer, the task and the current draft.
+    hint_of_all
+        Returns the hint for the task All.
+    """
+
+    def __init__(self, session: Session, hint_of_all: Callable[[], str]) -> None:
+        self._session, self._hint_of_all = session, hint_of_all
+        self._hint, self._is_first = CanvasHint(session.viewer), True
+        session.changed.connect(self.show)
+
+    def show(self) -> None:
+        """Show what the next click means."""
+        session, current = self._session, self._session.current
+        self._is_first = self._is_first and not session.is_begun
+        replaced = None if current.replaces is None else current.replaces.label
+        hint = hint_for(session.prompts.tool, session.prompts.sign, self._is_first, replaced)
+        self._hint.show(self._hint_of_all() if session.task == "all" else hint)
+
+    def close(self) -> None:
+        """Restore the user's own text."""
+        self._session.changed.disconnect(self.show)
+        self._hint.restore()

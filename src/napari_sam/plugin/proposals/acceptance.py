@@ -1,0 +1,82 @@
+"""ProposalCommit: write proposals into the labels, all by one step of undo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.core.geometry import Box
+from napari_sam.errors import LabelsError
+from napari_sam.journal.packing.objects import NewObject
+from napari_sam.labels.edit import groups_of
+from napari_sam.plugin.proposals.selection import box_of
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_sam.core.masks import Overlap, Provenance
+    from napari_sam.everything.found import FoundObjects
+    from napari_sam.journal.entries import Entry
+    from napari_sam.journal.journal import Journal
+    from napari_sam.plugin.objects.open_journal import OpenJournal
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProposalCommit:
+    """Proposals that the user accepted.
+
+    Parameters
+    ----------
+    found, numbers
+        The proposals, and the numbers of those to write, best first.
+    overlap, class_name, made
+        How they are written over other labels, under which class, and what found them.
+    done
+        Called with the layer and how many objects were written.
+    failed
+        Called with the error if nothing can be written.
+    """
+
+    found: FoundObjects
+    numbers: NDArray[np.intp]
+    overlap: Overlap
+    class_name: str | None
+    made: Provenance | None
+    done: Callable[[Labels, int], None]
+    failed: Callable[[Exception], None]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return len(self.numbers) == 0
+
+    @property
+    def box(self) -> Box:
+        """The box in which pixels may change."""
+        return box_of(self.found.boxes[self.numbers])
+
+    def write(self, journal: Journal) -> Sequence[Entry]:
+        """Write the proposals with a journal; safe in any thread."""
+        found, entries = self.found, []
+        objects = [NewObject(found.mask(int(number)), found.prompts(int(number))) for number in self.numbers]
+        with journal.together():
+            for group in groups_of([new.mask for new in objects]):
+                near = [objects[at] for at in group]
+                entry = journal.accept_all(
+                    found.plane, near, self.overlap, made=self.made, class_name=self.class_name
+                ).entry
+                if entry is not None:
+                    entries.append(entry)
+        if not entries:
+            raise LabelsError(
+                "Other objects cover all of these proposals: choose 'overwrite' as the overlap, or another output."
+            )
+        return entries
+
+    def report(self, open_journal: OpenJournal, entries: Sequence[Entry]) -> None:
+        """Tell the caller how many objects were written."""
+        self.done(open_journal.layer, sum(len(entry.labels) for entry in entries))

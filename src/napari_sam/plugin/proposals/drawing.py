@@ -1,0 +1,168 @@
+"""ProposalDrawing: the layer of the proposals, of which only what is in view is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Labels
+from psygnal import Signal
+
+from napari_sam.core.geometry import Box
+from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.layers import factory as own_layers
+from napari_sam.plugin.layers.proposals import make_proposals, picture_of, step_for
+from napari_sam.plugin.prompts.modifier_clicks import DRAGGED
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Layer
+
+    from napari_sam.plugin.layers.preview import PreviewLayers
+    from napari_sam.plugin.proposals.selection import ProposalSelection
+    from napari_sam.plugin.session import Session
+
+# Share of the view that is drawn beyond each of its sides, so that a small move needs no new picture.
+MARGIN = 0.25
+
+
+class ProposalDrawing:
+    """Draws the kept proposals and those that were removed by hand, and reports clicks on them.
+
+    Parameters
+    ----------
+    session
+        The viewer and the image.
+    selection
+        The proposals.
+    previews
+        The layers that lie above.
+    clicked
+        Called with the world position of a click.
+
+    Attributes
+    ----------
+    layer_added, layer_removed
+        Emitted with the layer before it is in the viewer, and after it was deleted.
+    layer
+        The layer, or None where there is none.
+    """
+
+    layer_added = Signal(object)
+    layer_removed = Signal(object)
+
+    def __init__(
+        self,
+        session: Session,
+        selection: ProposalSelection,
+        previews: PreviewLayers,
+        clicked: Callable[[Any], None],
+    ) -> None:
+        self.layer: Labels | None = None
+        self._session, self._selection, self._previews = session, selection, previews
+        self._clicked = clicked
+        # What is drawn: its box and how coarse it is.
+        self._drawn: tuple[Box, int] | None = None
+
+    @property
+    def layers(self) -> list[Labels]:
+        """The layer, if it exists."""
+        return [] if self.layer is None else [self.layer]
+
+    def activate(self) -> None:
+        """Make the layer the active one, so that clicks and keys go to the proposals; make it where it is missing."""
+        image, viewer = self._session.image, self._session.viewer
+        if image is None:
+            return
+        if self.layer is None:
+            self.layer = layer = make_proposals(image)
+            layer.mouse_drag_callbacks.append(self._on_press)
+            self.layer_added.emit(layer)
+            self._previews.insert(layer)
+        viewer.layers.selection.active = self.layer
+        self.layer.mode = "pan_zoom"
+
+    def draw(self, *, moved: bool = False) -> None:
+        """Draw the proposals of the plane in view; with `moved`, only if the picture does not fit the view any more."""
+        layer, image, plane = self.layer, self._session.image, self._session.plane
+        found = self._selection.found
+        if layer is None or image is None:
+            return
+        if found is None or plane != found.plane or self._session.task != "all":
+            self._hide(layer)
+            return
+        view = adapters.view_of(self._session.viewer, image, plane)
+        if moved and layer.visible and self._fits(view):
+            return
+        box, step = self._part_for(view, plane.shape_in(adapters.shape_of(image)))
+        selection = self._selection
+        picture = picture_of(found, selection.kept, selection.removed, selection.reviewed, box, step)
+        self._drawn = box, step
+        self._put(layer, image, box, step, picture)
+
+    def forget(self, layer: Layer) -> None:
+        """Forget the layer if it is the one that was deleted."""
+        if layer is self.layer:
+            self.layer = self._drawn = None
+            self.layer_removed.emit(layer)
+
+    def remove(self) -> None:
+        """Take the layer away."""
+        layer = self.layer
+        if layer is not None and layer in self._session.viewer.layers:
+            self._session.viewer.layers.remove(layer)
+        if layer is not None:
+            self.forget(layer)
+
+    def follow(self) -> None:
+        """Move the layer to where the image lies."""
+        if self.layer is not None and self._session.image is not None:
+            own_layers.place_on(self.layer, self._session.image)
+            self.draw()
+
+    def _hide(self, layer: Labels) -> None:
+        self._drawn = None
+        if layer.visible:
+            layer.visible = False
+
+    def _fits(self, view: Box) -> bool:
+        return self._drawn is not None and self._drawn[0].contains(view) and self._drawn[1] <= 2 * step_for(view)
+
+    def _part_for(self, view: Box, shape: tuple[int, int]) -> tuple[Box, int]:
+        """Return the box to draw, and how many pixels of the image one of the picture stands for along a side."""
+        grown = Box(
+            view.top - MARGIN * view.height,
+            view.left - MARGIN * view.width,
+            view.bottom + MARGIN * view.height,
+            view.right + MARGIN * view.width,
+        )
+        box = grown.rounded_out().intersection(Box.of_shape(shape))
+        return box, step_for(box)
+
+    def _put(self, layer: Labels, image: Image, box: Box, step: int, picture: Any) -> None:
+        """Put a picture into the layer; setting its place takes napari some time, so only where it changed."""
+        plane = self._session.plane
+        assert plane is not None
+        position, factor = np.array(plane.index, float), np.ones(image.ndim)
+        for axis, start in zip(plane.axes, (box.top, box.left), strict=True):
+            position[axis], factor[axis] = start + (step - 1) / 2, step
+        shape = [1] * image.ndim
+        shape[plane.axes[0]], shape[plane.axes[1]] = picture.shape
+        layer.data = plane.oriented(picture).reshape(shape)
+        translate = adapters.translate_to(image, position)
+        for name, value in (("scale", np.asarray(image.scale) * factor), ("translate", translate)):
+            if not np.allclose(getattr(layer, name), value, rtol=1e-12):
+                setattr(layer, name, value)
+        if not layer.visible:
+            layer.visible = True
+
+    def _on_press(self, layer: Any, event: Any) -> Iterator[None]:
+        """Report a click, which is a press that moves no farther than a hand trembles."""
+        start, position = np.asarray(event.pos, float), event.position
+        farthest = 0.0
+        yield
+        while event.type == "mouse_move":
+            farthest = max(farthest, float(np.abs(np.asarray(event.pos, float) - start).max()))
+            yield
+        if farthest < DRAGGED:
+            self._clicked(position)

@@ -1,0 +1,261 @@
+"""ProposalFinder: the task All: search, filter, look through and accept all objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from psygnal import Signal
+
+from napari_sam.core.masks import Mask
+from napari_sam.errors import NapariSamError
+from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.proposals.acceptance import ProposalCommit
+from napari_sam.plugin.proposals.drawing import ProposalDrawing
+from napari_sam.plugin.proposals.region import draw_region, region_of
+from napari_sam.plugin.proposals.search import Place, ProposalSearch
+from napari_sam.plugin.proposals.selection import ProposalSelection
+from napari_sam.plugin.view import world
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.layers import Labels
+
+    from napari_sam.everything.found import FoundObjects
+    from napari_sam.everything.options import FilterOptions
+    from napari_sam.plugin.inference.jobs import Jobs
+    from napari_sam.plugin.layers.preview import PreviewLayers
+    from napari_sam.plugin.objects.label_layers import LabelLayers
+    from napari_sam.plugin.objects.object_list import Objects
+    from napari_sam.plugin.session import Session
+    from napari_sam.plugin.workers.runner import Runner, Work
+
+Where = Literal["view", "region", "plane"]
+
+
+class ProposalFinder:
+    """Finds objects, and writes those that the user keeps.
+
+    Parameters
+    ----------
+    session
+        The image, the view and the output.
+    runner
+        Searches while it is idle.
+    jobs
+        Makes the segmenter.
+    label_layers, objects
+        The output, and its objects.
+    previews
+        The layers above the proposals.
+
+    Attributes
+    ----------
+    changed
+        Emitted when anything here changed.
+    where
+        Where the next search looks.
+    selection, search, drawing
+        The proposals, the search for them, and their layer.
+    is_accepting
+        Whether proposals are being written.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self,
+        session: Session,
+        runner: Runner,
+        jobs: Jobs,
+        label_layers: LabelLayers,
+        objects: Objects,
+        previews: PreviewLayers,
+    ) -> None:
+        self.where: Where = "view"
+        self.is_accepting = False
+        self._session, self._jobs = session, jobs
+        self._label_layers, self._objects = label_layers, objects
+        self.selection = ProposalSelection()
+        self.search = ProposalSearch(runner, session.notify_error, session.set_status)
+        self.drawing = ProposalDrawing(session, self.selection, previews, self._on_click)
+        self.search.found.connect(self._on_found)
+        self.search.changed.connect(self.changed.emit)
+        self.selection.changed.connect(self._on_selection)
+        session.task_changed.connect(self._on_task)
+        session.image_changed.connect(self._on_image)
+        session.viewer.layers.selection.events.active.connect(self._on_active)
+
+    @property
+    def actions(self) -> dict[str, Callable[[], None]]:
+        """The function of each key in the layer of proposals, by its name in the preferences."""
+        return {
+            "accept_found": self.accept,
+            "next_doubtful": self.next_doubtful,
+            "keep_found": lambda: self.judge(True),
+            "remove_found": lambda: self.judge(False),
+            "leave_found": self.leave,
+        }
+
+    # -- searching -----------------------------------------------------------------------------------------------------
+
+    def set_where(self, where: Where) -> None:
+        """Look elsewhere the next time; for a region, let the user draw one."""
+        self.where = where
+        if where == "region":
+            draw_region(self._session)
+        self.changed.emit()
+
+    def find(self) -> None:
+        """Search; what was proposed before is dropped, what was accepted stays."""
+        session, image = self._session, self._session.image
+        if image is None:
+            session.notify("There is no image: open one, or choose an image layer.")
+            return
+        try:
+            place = self._place()
+            build = self._jobs.builder(image, session.channels)
+        except NapariSamError as error:
+            session.notify(str(error))
+            return
+        session.set_task("all")
+        self.selection.clear()
+        self.drawing.activate()
+        session.set_status("")
+        self.search.start(build, place)
+
+    def cancel(self) -> None:
+        """Stop a search; what was found stays."""
+        self.search.cancel()
+
+    def next_work(self) -> Work | None:
+        """Return the next step of the search, or None."""
+        return self.search.next_work()
+
+    # -- choosing ------------------------------------------------------------------------------------------------------
+
+    def filter(self, options: FilterOptions) -> None:
+        """Filter the proposals in another way; asks no model."""
+        self.selection.filter(options)
+
+    def next_doubtful(self) -> None:
+        """Go to the least certain proposal that was not judged yet."""
+        self._go_to(self.selection.next_doubtful())
+
+    def judge(self, keep: bool) -> None:
+        """Keep or remove the proposal that is looked at, and go to the next one."""
+        self._go_to(self.selection.judge(keep))
+
+    def leave(self) -> None:
+        """Leave the review, or else the task; proposals and accepted objects stay."""
+        if not self.selection.leave_review():
+            self._session.set_task("one")
+
+    def discard(self) -> None:
+        """Drop all proposals."""
+        self.search.cancel()
+        self.selection.clear()
+
+    def accept(self) -> None:
+        """Write all kept proposals into the output, by one step of undo."""
+        session, image, selection = self._session, self._session.image, self.selection
+        found, numbers = selection.found, selection.kept
+        if image is None or found is None or not len(numbers):
+            session.notify("There is no proposal to accept: find objects first, or loosen the filters.")
+            return
+        if self.is_accepting or session.must_wait:
+            session.notify("Other objects are still being written: accept once they are.")
+            return
+        self.search.cancel()
+        segmenter = self._jobs.segmenter_of(image)
+        made, at = None if segmenter is None else segmenter.encoder.provenance_of_found(), session.tick()
+        self.is_accepting = True
+        session.set_status("Writing ...")
+        commit = ProposalCommit(
+            found,
+            numbers,
+            session.overlap,
+            session.class_name,
+            made,
+            lambda layer, count: self._on_written(layer, count, at),
+            self._on_not_written,
+        )
+        self._label_layers.commit(image, session.target, commit)
+
+    # -- following the viewer ------------------------------------------------------------------------------------------
+
+    def _on_task(self) -> None:
+        if self._session.task == "all":
+            self.drawing.activate()
+        self.drawing.draw()
+
+    def _on_active(self, event: Any = None) -> None:
+        """Choose the task when the user takes up its layer."""
+        if self.drawing.layer is not None and event.value is self.drawing.layer:
+            self._session.set_task("all")
+
+    def _on_image(self) -> None:
+        """Drop everything, because another image was chosen."""
+        self.discard()
+        self.drawing.remove()
+
+    def close(self) -> None:
+        """Stop, and take the layer away."""
+        self._session.viewer.layers.selection.events.active.disconnect(self._on_active)
+        self.search.cancel()
+        self.drawing.remove()
+
+    @property
+    def hint(self) -> str:
+        """What a click on the canvas does now."""
+        return "Click an outline: remove it, or bring it back" if len(self.selection.kept) else ""
+
+    def _place(self) -> Place:
+        session, image = self._session, self._session.image
+        assert image is not None
+        plane = adapters.plane_of(session.viewer, image)
+        sizes = self.selection.options.sizes
+        wanted = None if sizes == type(self.selection.options)().sizes else sizes
+        if self.where == "view":
+            return Place(plane, adapters.view_of(session.viewer, image, plane), None, wanted)
+        within: Mask | None = region_of(session, image, plane) if self.where == "region" else None
+        return Place(plane, None if within is None else within.box, within, wanted)
+
+    def _on_found(self, found: FoundObjects) -> None:
+        self.selection.update(found)
+
+    def _on_selection(self) -> None:
+        self.drawing.draw()
+        self.changed.emit()
+
+    def _on_click(self, position: Any) -> None:
+        found, image = self.selection.found, self._session.image
+        if found is None or image is None or self._session.plane != found.plane:
+            return
+        at = world.to_data(self._session.viewer, image, position)[list(found.plane.axes)]
+        number = self.selection.at(float(at[0]), float(at[1]))
+        if number is not None:
+            self.selection.toggle(number)
+
+    def _go_to(self, number: int | None) -> None:
+        found = self.selection.found
+        if number is None or found is None:
+            self._session.set_status("No doubtful proposal is left." if found is not None else "")
+            return
+        self._objects.look_at(found.plane, found.proposals.box(number))
+
+    def _on_written(self, layer: Labels, count: int, at: int) -> None:
+        session = self._session
+        self.is_accepting = False
+        if session.target is None and layer in session.viewer.layers:
+            session.set_target(layer)
+        self._objects.note_commit(layer, at)
+        left = len(self.selection.kept) - count
+        self.selection.clear()
+        covered = f" {left} lie under other objects." if left > 0 else ""
+        session.set_status(f"{count} object{'s' if count != 1 else ''} accepted.{covered}")
+
+    def _on_not_written(self, error: Exception) -> None:
+        self.is_accepting = False
+        self._session.notify_error(error)
+        self.changed.emit()
