@@ -113,13 +113,19 @@ class ProposalSelection:
             self.changed.emit()
         return was
 
+    @property
+    def doubtful_count(self) -> int:
+        """How many kept proposals were not judged."""
+        return len(self.kept) - int(np.isin(self.kept, self._numbers_of(self._judged)).sum())
+
     def _after(self, number: int | None) -> int | None:
         """Return the next proposal that was not judged, by falling doubt; after the last one the first one again."""
-        order = [int(each) for each in self.kept[::-1] if self._key(int(each)) not in self._judged]
-        if number in order:
-            at = order.index(number)
-            order = order[at + 1 :] + order[: at + 1]
-        return order[0] if order else None
+        order = self.kept[::-1]
+        order = order[~np.isin(order, self._numbers_of(self._judged))]
+        at = np.flatnonzero(order == number) if number is not None else []
+        if len(at):
+            order = np.roll(order, -int(at[0]) - 1)
+        return int(order[0]) if len(order) else None
 
     # -- selecting -----------------------------------------------------------------------------------------------------
 
@@ -142,8 +148,12 @@ class ProposalSelection:
         assert self.found is not None
         return (*self.found.boxes[number].tolist(), int(self.found.areas[number]))
 
+    def _numbers_of(self, keys: set[Key]) -> list[int]:
+        return [number for key in keys if (number := self._number_of(key)) is not None]
+
     def _number_of(self, key: Key) -> int | None:
-        assert self.found is not None
+        if self.found is None:
+            return None
         same = (self.found.boxes == key[:4]).all(axis=1) & (self.found.areas == key[4])
         at = np.flatnonzero(same)
         return int(at[0]) if len(at) else None

@@ -250,7 +250,7 @@ class ProposalPanel(QWidget):
         if finder.search.is_running:
             return "Searching; filter and click already."
         if selection.reviewed is not None:
-            return f"Is this one right? {len(selection.kept)} are kept."
+            return f"Is the white one right? {selection.doubtful_count} are not judged yet."
         if selection.found is None:
             region = "Drag a rectangle around the region, then search it."
             return region if finder.where == "region" else f"{PLACES[finder.where][2]}, then filter and accept."
