@@ -12,6 +12,8 @@ from qtpy.QtWidgets import QBoxLayout, QComboBox, QHBoxLayout, QPushButton, QVBo
 from superqt import QCollapsible, QElidingLabel
 
 MIN_LETTERS = 8
+# A button that can be pressed is 2 pixels lower in napari's themes, which would move what is below it.
+BUTTON_HEIGHT = 26
 TRIANGLE_COLOR, BAR_COLOR = "#8a919c", "#5a9bd8"
 # Qt's own limit, QWIDGETSIZE_MAX, which its bindings do not export.
 NO_LIMIT = 2**24 - 1
@@ -20,6 +22,7 @@ NO_LIMIT = 2**24 - 1
 def push_button(text: str, tip: str) -> QPushButton:
     """Return a button that never takes the keyboard focus from the canvas."""
     button = QPushButton(text)
+    button.setMinimumHeight(BUTTON_HEIGHT)
     button.setToolTip(tip)
     button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     return button

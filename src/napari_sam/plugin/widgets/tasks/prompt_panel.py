@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_sam.plugin.prompts.keys import LayerKeys
     from napari_sam.plugin.session import Session
 
-VIEW_SIDE = 64
+VIEW_SIDE, CANDIDATE_HEIGHT = 64, 46
 TOOLS = {
     "points": (
         "Points",
@@ -125,6 +125,7 @@ class PromptPanel(QWidget):
         for index, name in enumerate(CANDIDATE_NAMES[1:]):
             button = push_button(name, "")
             button.setCheckable(True)
+            button.setFixedHeight(CANDIDATE_HEIGHT)
             button.clicked.connect(lambda _=False, index=index: self._choose_candidate(index))
             self._candidate_group.addButton(button)
             self.candidates.append(button)
