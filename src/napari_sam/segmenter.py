@@ -363,10 +363,12 @@ class Segmenter(LabeledImage):
         grid: GridOptions | None = None,
         levels: Sequence[int] | None = None,
     ) -> Sweep:
-        """Return the tiles of a search for all objects; see `everything` for the other parameters.
+        """Return the tiles of a search for all objects.
 
         Parameters
         ----------
+        plane, box, within, sizes, grid
+            As in `everything`.
         levels
             The levels to search, as `Sweep.levels` of an earlier search; chosen by `sizes` or a sample by default.
 

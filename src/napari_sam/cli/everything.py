@@ -146,7 +146,7 @@ def _label(source: str, out: Path, run: _Run, json: Path | None, *, overwrite: b
     check_sources(source, None)
     proposals = out.with_name(out.name + PROPOSALS_SUFFIX)
     check_apart(
-        {**image_files(source), "model": model_file(run.model.model)},
+        {**image_files(source), "model": model_file(str(run.model.model))},
         {"--out": out, "--json": json, "--journal": output.journal, "proposals": proposals},
     )
     segmenter = open_segmenter(source, run.image, run.model)
@@ -249,7 +249,7 @@ def _sources(images: Sequence[str]) -> list[str]:
             # A zarr folder without the usual name is an image itself.
             found += members or [text]
         elif glob.has_magic(text):
-            members = sorted(glob.glob(text))
+            members = sorted(glob.glob(text))  # noqa: PTH207  # A pattern may be absolute.
             if not members:
                 raise PromptError(f"No file matches {text}: check the pattern.")
             found += members

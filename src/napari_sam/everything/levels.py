@@ -85,13 +85,8 @@ def _spread(corners: Sequence[Tile], grid: TileGrid) -> Iterable[Tile]:
     """Return a few tiles between the first and the last one."""
     first, last = corners
     rows, cols = last.row - first.row + 1, last.col - first.col + 1
-    along = min(rows, 2), min(cols, SAMPLED // 2)
-    return [
-        grid.tile(
-            first.level,
-            first.row + (2 * i + 1) * rows // (2 * along[0]),
-            first.col + (2 * j + 1) * cols // (2 * along[1]),
-        )
-        for i in range(along[0])
-        for j in range(along[1])
-    ]
+    down, across = (
+        [start + (2 * i + 1) * count // (2 * min(count, 2)) for i in range(min(count, 2))]
+        for start, count in ((first.row, rows), (first.col, cols))
+    )
+    return [grid.tile(first.level, row, col) for row in down for col in across]

@@ -92,7 +92,8 @@ class ProposalStore:
 
         def save(file: Path) -> None:
             with file.open("wb") as out:
-                np.savez_compressed(out, **proposals.arrays)
+                arrays: dict[str, Any] = proposals.arrays
+                np.savez_compressed(out, **arrays)
 
         self._write(self._file(tile), save)
 
@@ -118,7 +119,7 @@ class ProposalStore:
         with self._writing():
             try:
                 save(unfinished)
-                os.replace(unfinished, file)
+                unfinished.replace(file)
             finally:
                 with contextlib.suppress(OSError):
                     unfinished.unlink(missing_ok=True)

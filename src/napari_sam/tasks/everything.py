@@ -169,7 +169,7 @@ def _mask_in(path: str, plane: Plane, shape: tuple[int, ...]) -> NDArray[np.bool
         raise ImageError(
             f"{path} has the shape {tuple(array.shape)} and the plane {size}: give a mask of the same size."
         )
-    return np.asarray(array) != 0
+    return np.asarray(np.asarray(array) != 0, bool)
 
 
 def write_found(
