@@ -2,9 +2,9 @@
 
 python benchmarks/journal_many.py [--objects 1000000] [--block 2048] [--folder FOLDER] [--json FILE]
 
-Objects are discs of 12 pixels with a point and a box as prompts, 16 pixels apart, in a label pyramid on disk. Each block
-is one entry, and all blocks are one action. Times are in seconds, once by the clock and once of the processor, which
-other programs on the machine do not change.
+Objects are discs of 12 pixels with a point and a box as prompts, 16 pixels apart, in a label pyramid on disk. Each
+block is one entry, and all blocks are one action. Times are in seconds, once by the clock and once of the processor,
+which counts nothing that other programs do.
 """
 
 from __future__ import annotations
