@@ -198,7 +198,8 @@ class LabeledImage:
         ----------
         objects
             The masks, those with prompts as `NewObject`, in order of falling priority: a pixel of several belongs to
-            the first of them. Masks that lie far apart are written block by block, where the blocks have an order.
+            the first of them. Masks that lie far apart are written in blocks of 2048 x 2048 pixels, row by row, and of
+            masks in two blocks that overlap the earlier block's gets the pixels.
         plane
             The plane to write to; see `plane`. By default that of the last call of `segment`.
         overlap

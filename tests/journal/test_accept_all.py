@@ -192,6 +192,16 @@ def test_labels_get_more_bits_where_new_ones_need_them_and_free_ones_are_taken_w
         first = journal.accept_all(PLANE, squares[:10]).labels
         assert first == [251, 252, 253, 254, 255, 1, 5, 6, 7, 8]
         assert journal.object(8).area == (fixed == 8).sum() == 9
+        before = fixed.copy()
+        tiny = [
+            NewObject(Mask(Box(row, at, row + 1, at + 1), np.ones((1, 1), bool)))
+            for row in range(30, 36)
+            for at in range(60)
+        ]
+        with pytest.raises(LabelsError, match="All labels that uint8 can hold are in use"):
+            journal.accept_all(PLANE, tiny)
+        assert np.array_equal(fixed, before)
+        assert [entry.what for entry in journal.entries] == ["accept", "accept_all"]
 
 
 def test_a_label_that_others_cover_is_not_given_again(folder):
