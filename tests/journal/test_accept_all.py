@@ -5,7 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
+import random
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 import zlib
 from contextlib import closing
 
@@ -24,7 +30,9 @@ from napari_sam.journal.packing.arrays import pack_bytes, unpack_bytes
 from napari_sam.journal.packing.objects import NewObject
 from napari_sam.journal.storage.files import NAME
 from napari_sam.labels.array import LabelArray
+from napari_sam.labels.pyramid import LabelPyramid
 
+KILLS = int(os.environ.get("NAPARI_SAM_KILLS", "10"))
 SHAPE = (60, 70)
 PLANE = Plane.of(SHAPE)
 MADE = Provenance("compact", "abc", 0, Box(0, 0, 60, 70), 1.0, "best")
@@ -340,3 +348,66 @@ def test_whatever_bytes_are_changed_no_error_is_without_a_sentence(written, tmp_
     (copy / NAME).write_bytes(changed)
     with contextlib.suppress(NapariSamError):
         read_everything(copy)
+
+
+RUN = """
+import sys
+import numpy as np
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.masks import Mask
+from napari_sam.core.prompts import Prompts
+from napari_sam.journal.journal import Journal
+from napari_sam.journal.packing.objects import NewObject
+from napari_sam.labels.array import LabelArray
+from napari_sam.labels.pyramid import LabelPyramid
+
+shape, folder, rng = (256, 256), sys.argv[1], np.random.default_rng(int(sys.argv[2]))
+labels = LabelArray(LabelPyramid.open(folder + "/labels.ome.zarr"))
+journal = Journal(folder + "/labels.ome.zarr.journal", labels, durable=False)
+print("ready", flush=True)
+while True:
+    with journal.together():
+        for top, left in rng.permutation([(top, left) for top in (0, 128) for left in (0, 128)]).tolist():
+            objects = []
+            for row, col in rng.integers(0, 118, (200, 2)).tolist():
+                box = Box(top + row, left + col, top + row + 10, left + col + 10)
+                prompts = Prompts.of([(box.top, box.left)], [1], shape=shape)
+                objects.append(NewObject(Mask(box, rng.random((10, 10)) < 0.7, 0.5, 0.5), prompts))
+            journal.accept_all(Plane.of(shape), objects)
+    journal.undo_together()
+    journal.redo_together()
+    if rng.integers(2):
+        journal.undo_together()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is of POSIX")
+def test_a_run_that_is_killed_at_any_moment_is_whole_entries_and_can_be_undone(tmp_path):
+    shape = (256, 256)
+    LabelPyramid.create(tmp_path / "labels.ome.zarr", shape, chunks=(64, 64))
+    folder, moments, counts = tmp_path / "labels.ome.zarr.journal", random.Random(1), []
+    for run in range(KILLS):
+        with subprocess.Popen(
+            [sys.executable, "-c", RUN, str(tmp_path), str(run)], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(moments.uniform(0.02, 0.3))
+            process.send_signal(signal.SIGKILL)
+        with Journal(folder, LabelArray(LabelPyramid.open(tmp_path / "labels.ome.zarr"))) as journal:
+            fresh = np.zeros(shape, np.uint16)
+            journal.restore(LabelArray(fresh))
+            assert np.array_equal(fresh, np.asarray(journal.target.array[...]))
+            assert sorted(label for entry in journal.entries for label in entry.labels) == [
+                found.label for found in journal.objects
+            ]
+            counts.append(len(journal.entries))
+            areas = np.bincount(fresh.ravel(), minlength=1)
+            for found in journal.objects:
+                assert found.area == areas[found.label] > 0
+                assert found.prompts is not None
+    with Journal(folder, LabelArray(LabelPyramid.open(tmp_path / "labels.ome.zarr"))) as journal:
+        while journal.undo_together():
+            pass
+        assert not np.asarray(journal.target.array[...]).any()
+        assert len(journal.objects) == 0
+    assert max(counts) > 4
