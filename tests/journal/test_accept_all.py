@@ -263,12 +263,12 @@ def test_bytes_are_packed_as_by_the_standard_library(length):
             unpack_bytes(bad, length + 1)
 
 
-def change_objects(folder, change):
-    """Change the objects of the first entry, with a checksum that fits."""
+def change_entry(folder, change):
+    """Change the first entry, with a checksum that fits."""
     with closing(sqlite3.connect(folder / NAME)) as connection, connection:
         (content,) = connection.execute("SELECT content FROM entries WHERE n = 1").fetchone()
         data = json.loads(content)
-        change(data["objects"])
+        change(data)
         text = json.dumps(data)
         connection.execute("UPDATE entries SET content = ?, crc = ? WHERE n = 1", (text, zlib.crc32(text.encode())))
 
@@ -329,10 +329,25 @@ def written(folder):
 
 @pytest.mark.parametrize("change", FORGED.values(), ids=FORGED)
 def test_objects_that_were_forged_end_in_a_sentence(written, change):
-    change_objects(written, change)
+    change_entry(written, lambda data: change(data["objects"]))
     with pytest.raises(LabelsError, match=r"put the file back from a copy") as raised:
         read_everything(written)
     assert str(raised.value).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.pop("plane"),
+        lambda data: data.pop("objects"),
+        lambda data: data.update(what="accept"),
+        lambda data: data.update(objects=7),
+    ],
+)
+def test_an_entry_that_says_too_little_of_its_objects_ends_in_a_sentence(written, change):
+    change_entry(written, change)
+    with pytest.raises(LabelsError, match=r"Entry 1 .* is not understood"):
+        read_everything(written)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
