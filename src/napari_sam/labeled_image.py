@@ -198,7 +198,8 @@ class LabeledImage:
         ----------
         objects
             The masks, those with prompts as `NewObject`, in order of falling priority: a pixel of several belongs to
-            the first of them. Masks that lie far apart are written block by block, where the blocks have an order.
+            the first of them. Masks that lie far apart are written in blocks of 2048 x 2048 pixels, row by row, and of
+            masks in two blocks that overlap the earlier block's gets the pixels.
         plane
             The plane to write to; see `plane`. By default that of the last call of `segment`.
         overlap
@@ -232,28 +233,18 @@ class LabeledImage:
                 raise LabelsError(f"An object to accept is a Mask or a NewObject and not {shown(each)}: make one.")
             check_mask(each.mask, LabelsError)
         journal = self.journal if class_name is None else self._journal()
-        labels: list[int | None] = [None] * len(given)
-        with self._store().together() if journal is None else journal.together():
-            for group in groups_of([each.mask for each in given]):
-                near = [given[at] for at in group]
-                if journal is None:
-                    written = self._store().write_all(where, [each.mask for each in near], overlap)
-                else:
-                    written = journal.accept_all(where, near, overlap, made=made, class_name=class_name).labels
-                for at, label in zip(group, written, strict=True):
-                    labels[at] = label
-        return labels
+        return write_together(self._store(), journal, where, given, overlap, made=made, class_name=class_name)
 
     def undo(self) -> LabelEdit | Entry | None:
-        """Undo the last `accept` or `accept_all`, or with a journal the last action of any session.
+        """Undo the last `accept` or `accept_all`, or with a journal the last operation of any session.
 
         Pixels that were changed again since are left alone.
 
         Returns
         -------
         Entry, LabelEdit or None
-            The operation that was undone, from a journal; the write, without one; None when nothing is left. Of an
-            action on several objects, the first one.
+            The operation that was undone, from a journal; the write, without one; None when nothing is left. Of those
+            of an `accept_all`, the first one.
 
         Raises
         ------
@@ -262,11 +253,11 @@ class LabeledImage:
         """
         if self.journal is None:
             return self._store().undo()
-        undone = self.journal.undo_together()
-        return undone[-1] if undone else None
+        last = self.journal.next_undo
+        return self.journal.undo() if last is None or last.objects is None else self.journal.undo_together()[-1]
 
     def redo(self) -> Entry | None:
-        """Redo the action that was undone last, and return its first operation; None when there is none.
+        """Redo the operation that was undone last, and return it as `undo` does; None when there is none.
 
         Raises
         ------
@@ -275,7 +266,9 @@ class LabeledImage:
         OutputError
             The journal cannot be written; nothing has changed.
         """
-        return next(iter(self._journal().redo_together()), None)
+        journal = self._journal()
+        upcoming = journal.next_redo
+        return journal.redo() if upcoming is None or upcoming.objects is None else journal.redo_together()[0]
 
     @property
     def objects(self) -> ObjectView:
@@ -365,6 +358,38 @@ class LabeledImage:
         if self.journal is None:
             raise LabelsError("There is no journal, which this needs: give journal=True when the Segmenter is made.")
         return self.journal
+
+
+def write_together(
+    target: LabelArray,
+    journal: Journal | None,
+    plane: Plane,
+    objects: Sequence[NewObject],
+    overlap: Overlap = "keep",
+    *,
+    made: Provenance | None = None,
+    class_name: str | None = None,
+) -> list[int | None]:
+    """Write many new objects into labels block by block, as one action; see `LabeledImage.accept_all`.
+
+    Parameters
+    ----------
+    target, journal
+        The labels, and their journal or None.
+    plane, objects, overlap, made, class_name
+        As in `LabeledImage.accept_all`.
+    """
+    labels: list[int | None] = [None] * len(objects)
+    with target.together() if journal is None else journal.together():
+        for group in groups_of([each.mask for each in objects]):
+            near = [objects[at] for at in group]
+            if journal is None:
+                written = target.write_all(plane, [each.mask for each in near], overlap)
+            else:
+                written = journal.accept_all(plane, near, overlap, made=made, class_name=class_name).labels
+            for at, label in zip(group, written, strict=True):
+                labels[at] = label
+    return labels
 
 
 def checked_journal(journal: Any) -> bool | Path:

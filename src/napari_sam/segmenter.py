@@ -361,8 +361,16 @@ class Segmenter(LabeledImage):
         within: Mask | npt.ArrayLike | None = None,
         sizes: Sequence[float] | None = None,
         grid: GridOptions | None = None,
+        levels: Sequence[int] | None = None,
     ) -> Sweep:
-        """Return the tiles of a search for all objects, with their levels; see `everything` for parameters and errors.
+        """Return the tiles of a search for all objects.
+
+        Parameters
+        ----------
+        plane, box, within, sizes, grid
+            As in `everything`.
+        levels
+            The levels to search, as `Sweep.levels` of an earlier search; chosen by `sizes` or a sample by default.
 
         Raises
         ------

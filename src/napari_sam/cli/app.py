@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from napari_sam import __version__
 from napari_sam.cli import encode as cli_encode
 from napari_sam.cli import evaluate as cli_evaluate
+from napari_sam.cli import everything as cli_everything
 from napari_sam.cli import find as cli_find
 from napari_sam.cli import models as cli_models
 from napari_sam.cli import replay as cli_replay
@@ -67,6 +68,7 @@ DEMO_POINTS = (
 
 
 app.command()(cli_segment.segment)
+app.command()(cli_everything.everything)
 app.command()(cli_evaluate.evaluate)
 app.command()(cli_train.train)
 app.command()(cli_encode.encode)

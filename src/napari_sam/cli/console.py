@@ -183,10 +183,20 @@ def bar_over(steps: Iterable[Step], total: int, description: str = "objects") ->
 
 
 class Failures:
-    """The objects that failed, with one line for each reason instead of one for each object."""
+    """The objects that failed, with one line for each reason instead of one for each object.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    kind
+        What failed, as one noun.
+    """
+
+    def __init__(self, kind: str = "object") -> None:
+        self._kind = kind
         self._found: dict[str, list[tuple[str, str]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
 
     def add(self, name: str, error: str) -> None:
         """Note an object and why it failed."""
@@ -198,12 +208,12 @@ class Failures:
         for members in self._found.values():
             first, error = members[0]
             if len(members) == 1:
-                warn(f"Object {first} failed: {error}")
+                warn(f"{self._kind.capitalize()} {first} failed: {error}")
                 continue
             names = ", ".join(name for name, _ in members[:MAX_NAMES_SHOWN])
             more = ", ..." if len(members) > MAX_NAMES_SHOWN else ""
             is_same = len({error for _, error in members}) == 1
-            warn(f"{len(members)} objects ({names}{more}) failed{'' if is_same else ', the first one'}: {error}")
+            warn(f"{len(members)} {self._kind}s ({names}{more}) failed{'' if is_same else ', the first one'}: {error}")
 
 
 def one_line(text: str) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Plane
-from napari_sam.core.masks import Mask, paste
 from napari_sam.evaluation.baselines import gray_plane
 from napari_sam.evaluation.datasets import LabelledImage, labelled_plane
 from napari_sam.evaluation.instances import (
@@ -28,16 +27,6 @@ from napari_sam.evaluation.instances import (
 from napari_sam.evaluation.metrics import mean_of, rounded, rounded_or_none
 from napari_sam.evaluation.watershed import watersheds
 from napari_sam.segmenter import Segmenter
-
-
-class RankedMasks(Protocol):
-    """The part of a segmenter's `FoundObjects` that is measured."""
-
-    scores: NDArray[np.float32]
-
-    def select(self) -> Sequence[int] | NDArray[np.integer[Any]]: ...
-
-    def mask(self, index: int) -> Mask: ...
 
 
 @dataclass
@@ -156,13 +145,10 @@ def found_labels(segmenter: Segmenter, plane: Plane) -> tuple[NDArray[np.int32],
 
     Of overlapping objects the better one, which `select` names first, keeps the pixels that they share.
     """
-    found: RankedMasks = segmenter.everything(plane=plane)
-    selected = np.asarray(found.select(), np.intp)
-    labels = np.zeros(plane.shape_in(segmenter.shape), np.int32)
-    for label, index in enumerate(selected.tolist(), 1):
-        mask = found.mask(index)
-        paste(labels[mask.box.slices], mask, label)
-    return labels, np.asarray(found.scores)[selected]
+    found = segmenter.everything(plane=plane)
+    selected = found.select()
+    labels = found.labels(plane.shape_in(segmenter.shape), selected)
+    return labels.astype(np.int32), np.asarray(found.scores)[selected]
 
 
 def _per_megapixel(results: Collection[SubsetResults]) -> float:

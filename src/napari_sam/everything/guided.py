@@ -24,7 +24,7 @@ MARGIN = 16.0
 LEAST_SIZE, MOST_SIZE = 7.0, 88.0
 # Other seeds that are given as negative points to the second decoding.
 NEGATIVES = 6
-# The second decoding, with the box of the first, must agree with it (IoU).
+# The second decoding, with the mask of the first, must agree with it (IoU).
 LEAST_AGREEMENT = 0.6
 # A proposal with a lower score is not stored: no filter would choose it.
 LEAST_SCORE = 0.2
@@ -120,21 +120,19 @@ def _fits(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
 def _second_prompts(
     points: NDArray[np.float64], origins: NDArray[np.intp], logits: NDArray[np.float32]
 ) -> list[TilePrompts]:
-    """Return for each first mask its box, its point, and the nearest points of other objects around it."""
+    """Return for each first mask the mask, its point, and the nearest points of other objects around it."""
     prompts = []
     side = logits.shape[-1]
-    for i, (point, origin, mask) in enumerate(zip(points, origins, logits > 0, strict=True)):
-        rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        box = Box(rows[0] * CELL, cols[0] * CELL, (rows[-1] + 1) * CELL, (cols[-1] + 1) * CELL)
+    for i, (origin, mask) in enumerate(zip(origins, logits, strict=True)):
         near = points - origin
         cells = np.floor((near + 0.5) / CELL).astype(np.intp)
         inside = ((cells >= 0) & (cells < side)).all(axis=1)
         inside[i] = False
         at = np.flatnonzero(inside)
-        at = at[~mask[tuple(cells[at].T)]]
+        at = at[mask[tuple(cells[at].T)] <= 0]
         at = at[np.argsort(((near[at] - near[i]) ** 2).sum(axis=1), kind="stable")[:NEGATIVES]]
         given = np.concatenate([near[i : i + 1], near[at]]).astype(np.float32)
-        prompts.append(TilePrompts(given, np.arange(len(given)) == 0, box))
+        prompts.append(TilePrompts(given, np.arange(len(given)) == 0, None, mask))
     return prompts
 
 
@@ -156,4 +154,4 @@ def _window(tile: Tile, origin: NDArray[np.intp], side: int) -> Tile:
 
 def _suits(mask: Mask, tile: Tile) -> bool:
     size = (mask.area / (tile.step[0] * tile.step[1])) ** 0.5
-    return LEAST_SIZE <= size <= MOST_SIZE
+    return bool(LEAST_SIZE <= size <= MOST_SIZE)

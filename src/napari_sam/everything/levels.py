@@ -17,8 +17,6 @@ from napari_sam.everything.seeds import CELL, LEAST_FOREGROUND
 BEST_SIZE = 30.0
 # A level counts if this share of the most frequent size's votes are for sizes that suit it.
 LEAST_SHARE = 0.25
-# Tiles that are looked at on each level.
-SAMPLED = 4
 # The finest level that is tried without a wish of the user: magnified by this much.
 FINEST = -2
 # The coarsest level shows the plane at least this large, in tile pixels.
@@ -47,7 +45,7 @@ def sampled_levels(
     """Return the levels at which most of the objects in a box are found best.
 
     Some tiles of each level are looked at. A level is taken if many cells guess there that their object has the size
-    that suits it. Sizes are weighted by their root, so that small objects count beside large ones.
+    that suits it.
 
     Parameters
     ----------
@@ -80,20 +78,15 @@ def _votes(guesses: DenseGuesses, tile: Tile) -> float:
     foreground, radius = guesses.foreground[:rows, :cols], guesses.radius[:rows, :cols]
     least, most = BEST_SIZE / math.sqrt(2), BEST_SIZE * math.sqrt(2)
     suits: NDArray[np.bool_] = (foreground > LEAST_FOREGROUND) & (radius >= least) & (radius < most)
-    return float(foreground[suits].sum() / foreground.size / math.sqrt(tile.downsample))
+    return float(foreground[suits].sum() / foreground.size)
 
 
 def _spread(corners: Sequence[Tile], grid: TileGrid) -> Iterable[Tile]:
     """Return a few tiles between the first and the last one."""
     first, last = corners
     rows, cols = last.row - first.row + 1, last.col - first.col + 1
-    along = min(rows, 2), min(cols, SAMPLED // 2)
-    return [
-        grid.tile(
-            first.level,
-            first.row + (2 * i + 1) * rows // (2 * along[0]),
-            first.col + (2 * j + 1) * cols // (2 * along[1]),
-        )
-        for i in range(along[0])
-        for j in range(along[1])
-    ]
+    down, across = (
+        [start + (2 * i + 1) * count // (2 * min(count, 2)) for i in range(min(count, 2))]
+        for start, count in ((first.row, rows), (first.col, cols))
+    )
+    return [grid.tile(first.level, row, col) for row in down for col in across]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from napari_sam.arguments import number, shown, whole
 from napari_sam.errors import PromptError
@@ -18,7 +18,7 @@ class FilterOptions:
     Parameters
     ----------
     confidence
-        Lowest score, 0 to 1. By default `DEFAULT_CONFIDENCE`.
+        Lowest score, 0 to 1.
     stability_score_thresh
         Lowest stability score, 0 to 1.
     sizes
@@ -65,7 +65,8 @@ class FilterOptions:
             for name, value in given.items()
             if value is not None
         }
-        return cls(**shares) if sizes is None else cls(**shares, sizes=checked_sizes(sizes))
+        options = cls(**shares)  # type: ignore[arg-type]
+        return options if sizes is None else replace(options, sizes=checked_sizes(sizes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,6 @@ def center_seeds(guesses: DenseGuesses) -> tuple[NDArray[np.float64], NDArray[np
     smooth = gaussian_filter(votes, 1.0) * 2 * np.pi
     is_peak = (smooth == maximum_filter(smooth, 3)) & (smooth > LEAST_VOTES)
     peaks = np.argwhere(is_peak)
-    order = np.argsort(-smooth[is_peak], kind="stable")
-    points = peaks[order] * float(CELL) + (CELL - 1) / 2
-    return points, radius[tuple(peaks[order].T)].astype(np.float64)
+    peaks = peaks[np.argsort(-smooth[is_peak], kind="stable")]
+    points = np.asarray(peaks * float(CELL) + (CELL - 1) / 2, np.float64)
+    return points, np.asarray(radius[tuple(peaks.T)], np.float64)

@@ -74,12 +74,13 @@ class Region:
     def holds(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which points (row, col), shape (n, 2), count."""
         at = points + 0.5
-        inside = ((at >= (self.box.top, self.box.left)) & (at < (self.box.bottom, self.box.right))).all(axis=1)
+        edges = (at >= (self.box.top, self.box.left)) & (at < (self.box.bottom, self.box.right))
+        inside = np.asarray(edges.all(axis=1), bool)
         if self.mask is not None:
             cells = np.floor(at).astype(np.intp) - (int(self.mask.box.top), int(self.mask.box.left))
             inside &= ((cells >= 0) & (cells < self.mask.pixels.shape)).all(axis=1)
             inside[inside] = self.mask.pixels[tuple(cells[inside].T)]
-        return np.asarray(inside, bool)
+        return inside
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,6 +131,8 @@ class Sweep:
         (smallest, largest) diameter of the objects, in units; None to find out on a sample.
     grid
         Options of the grid of points, for a model that has no dense guesses; or to use the grid with one that has.
+    levels
+        The levels, where they are known; by default they follow from the sizes.
     shift
         Moves the tiles, in tile pixels; see `TileGrid`. For tests of the seams.
     """
@@ -142,6 +145,7 @@ class Sweep:
         *,
         sizes: tuple[float, float] | None = None,
         grid: GridOptions | None = None,
+        levels: Sequence[int] | None = None,
         shift: tuple[int, int] = (0, 0),
     ) -> None:
         self._encoder, self._plane, self._region = encoder, plane, region
@@ -154,7 +158,7 @@ class Sweep:
             self._dense, self._proposer = predictor, GuidedProposer(predictor)
         pixel_size = encoder.volume.pixel_size(plane)
         self._grid = TileGrid(self._shape, self._proposer.side, pixel_size, self._proposer.overlap, shift)
-        self.levels = self._levels(sizes, options)
+        self.levels = self._levels(sizes, options) if levels is None else list(levels)
 
     @property
     def tiles(self) -> list[Tile]:

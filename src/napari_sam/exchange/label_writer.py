@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
     from napari_sam.core.geometry import Box, Plane
     from napari_sam.core.masks import Mask, Overlap
     from napari_sam.core.prompts import Prompts
     from napari_sam.journal.entries import Provenance
     from napari_sam.journal.journal import Journal
+    from napari_sam.journal.packing.objects import NewObject
     from napari_sam.labels.array import LabelArray
 
 MAX_LABEL = 2**32 - 1
@@ -102,3 +106,42 @@ class LabelWriter:
         assert entry.label is not None
         found = self.journal.object(entry.label)
         return WrittenObject(entry.label, found.area, found.box)
+
+    def together(self) -> AbstractContextManager[None]:
+        """Let one undo take back all that is written in a block."""
+        return self.target.together() if self.journal is None else self.journal.together()
+
+    def write_all(
+        self,
+        plane: Plane,
+        objects: Sequence[NewObject],
+        *,
+        made: Provenance | None = None,
+        class_name: str | None = None,
+    ) -> list[int | None]:
+        """Write many new objects, in order of falling priority; pixels of other labels stay.
+
+        Parameters
+        ----------
+        plane
+            Plane of the image; ignored where the labels are of one plane only.
+        objects
+            The masks, with their prompts.
+        made, class_name
+            Recorded in the journal; lost without one.
+
+        Returns
+        -------
+        list of int or None
+            The label of each object; None where all its pixels belong to other labels.
+
+        Raises
+        ------
+        LabelsError, OutputError
+            The labels or the journal cannot be written.
+        """
+        from napari_sam.core.geometry import Plane
+        from napari_sam.labeled_image import write_together
+
+        where = Plane.of(self.target.array.shape) if self.is_plane else plane
+        return write_together(self.target, self.journal, where, objects, made=made, class_name=class_name)

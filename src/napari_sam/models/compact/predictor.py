@@ -110,7 +110,7 @@ class CompactPredictor(TilePredictor):
     def window_origins(self, points: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
         """Return where the window around each point begins; see `WindowPredictor`."""
         first = np.rint((np.asarray(points).reshape(-1, 2) - self.window_side / 2) / WINDOW_STEP) * WINDOW_STEP
-        return np.clip(first, 0, self.sweep_side - self.window_side).astype(np.intp)
+        return np.asarray(np.clip(first, 0, self.sweep_side - self.window_side), np.intp)
 
     @torch.inference_mode()
     def decode_windows(

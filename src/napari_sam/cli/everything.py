@@ -1,0 +1,269 @@
+"""The command `napari-sam everything`: label all objects of one image or of many."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_sam.cli import options as opts
+from napari_sam.cli.console import Failures, progress_bar, say, warn
+from napari_sam.cli.models import check_sources, image_files, model_file, open_segmenter
+from napari_sam.errors import NapariSamError, OutputError, PromptError
+from napari_sam.exchange.label_formats import LABEL_SUFFIXES, PYRAMID_SUFFIX, write_json
+from napari_sam.exchange.label_output import LabelOutput
+from napari_sam.files.outputs import check_output
+from napari_sam.files.paths import check_apart, exists
+from napari_sam.options import ImageOptions, LabelOptions, ModelOptions
+
+if TYPE_CHECKING:
+    from napari_sam.core.geometry import Plane
+    from napari_sam.everything.found import FoundObjects
+    from napari_sam.everything.options import FilterOptions, GridOptions
+    from napari_sam.everything.proposal_store import ProposalStore
+    from napari_sam.everything.sweep import Sweep
+    from napari_sam.exchange.label_writer import LabelWriter
+    from napari_sam.segmenter import Segmenter
+
+PROPOSALS_SUFFIX = ".proposals"
+# Files of a folder that are taken for images.
+IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".zarr", ".svs", ".ndpi", ".jp2", ".vrt")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What all images of a run have in common."""
+
+    image: ImageOptions
+    model: ModelOptions
+    filters: FilterOptions
+    plane: list[int] | dict[str, int] | None
+    box: tuple[float, ...] | None
+    within: str | None
+    sizes: list[float] | None
+    grid: GridOptions | None
+
+
+def everything(
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="Image files, OME-Zarr folders, URLs, folders or patterns.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(help="Label image, .ome.zarr of any size, or .tif or .zarr; of several images a folder for them."),
+    ],
+    plane: opts.PlaneOption = None,
+    region: Annotated[
+        str | None, typer.Option(metavar="R0,C0,R1,C1", help="Search only this box, in pixels of the image.")
+    ] = None,
+    within: Annotated[
+        str | None, typer.Option(metavar="MASK", help="Search only where this image of the same size is not 0.")
+    ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(metavar="LOW,HIGH", help="Diameter of the objects in pixels; found out on a sample by default."),
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Lowest score of an object; 0.5 by default.")
+    ] = None,
+    stability: Annotated[float, typer.Option(min=0, max=1, help="Lowest stability score of an object.")] = 0.0,
+    solidity: Annotated[float, typer.Option(min=0, max=1, help="Lowest share of the ellipse in the box.")] = 0.0,
+    max_overlap: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Largest share of an object that another one may cover.")
+    ] = None,
+    grid: Annotated[bool, typer.Option("--grid", help="Ask at the points of a grid, with any model.")] = False,
+    points_per_side: Annotated[int, typer.Option(min=1, max=256, help="Points along a tile, for the grid.")] = 32,
+    model: opts.ModelOption = "compact",
+    device: opts.DeviceOption = "auto",
+    precision: opts.PrecisionOption = "auto",
+    json: opts.JsonOption = None,
+    channels: opts.ChannelsOption = None,
+    nodata: opts.NodataOption = None,
+    spacing: opts.SpacingOption = None,
+    contrast: opts.ContrastOption = None,
+    axes: opts.AxesOption = opts.DEFAULT_AXES,
+    overwrite: opts.OverwriteOption = False,
+) -> None:
+    """Label all objects of an image, or of each of many images.
+
+    A run that was stopped continues where it was. Proposals are kept beside the output, so that another call with other
+    thresholds does not run the model again.
+    """
+    from napari_sam.everything.options import FilterOptions, GridOptions
+
+    run = _Run(
+        opts.image_options(channels, nodata, spacing, contrast, axes),
+        ModelOptions(model, device, precision),
+        FilterOptions.of(
+            confidence=confidence,
+            stability_score_thresh=stability,
+            sizes=None if sizes is None else opts.parse_numbers(sizes, 2, "--sizes", "LOW,HIGH"),
+            min_solidity=solidity,
+            max_overlap=max_overlap,
+        ),
+        None if plane is None else opts.parse_plane(plane),
+        None if region is None else opts.parse_box(region),
+        within,
+        None if sizes is None else opts.parse_numbers(sizes, 2, "--sizes", "LOW,HIGH"),
+        GridOptions(points_per_side=points_per_side) if grid else None,
+    )
+    sources = _sources(images)
+    is_single = len(sources) == 1 and out.suffix.lower() in LABEL_SUFFIXES
+    outputs = {source: out if is_single else out / _name_of(source) for source in sources}
+    _check_outputs(sources, outputs, out, is_single=is_single)
+    if json:
+        check_output(json, (".json",), overwrite)
+    check_sources(None, model)
+    described, failures, left_out = [], Failures("image"), 0
+    for source, path in outputs.items():
+        if not is_single and exists(path) and not overwrite:
+            left_out += 1
+            continue
+        try:
+            described.append(_label(source, path, run, json, overwrite=overwrite))
+        except NapariSamError as error:
+            if is_single:
+                raise
+            failures.add(source, str(error))
+    failures.show()
+    if json:
+        write_json(json, described[0] if is_single else {"model": model, "images": described})
+    if left_out:
+        say(f"{left_out} image(s) had labels in {out} already and were left out; --overwrite makes them anew.")
+    if failures:
+        raise typer.Exit(1)
+
+
+def _label(source: str, out: Path, run: _Run, json: Path | None, *, overwrite: bool) -> dict[str, Any]:
+    """Label the objects of one image; return them as plain data."""
+    from napari_sam.tasks.everything import FoundWriter, found_in, runs_of_planes
+
+    start = perf_counter()
+    is_pyramid = out.name.endswith(PYRAMID_SUFFIX)
+    output = LabelOutput(out, LabelOptions(journal=is_pyramid, overwrite=overwrite), can_extend=True, warn=warn)
+    check_sources(source, None)
+    proposals = out.with_name(out.name + PROPOSALS_SUFFIX)
+    check_apart(
+        {**image_files(source), "model": model_file(str(run.model.model))},
+        {"--out": out, "--json": json, "--journal": output.journal, "proposals": proposals},
+    )
+    segmenter = open_segmenter(source, run.image, run.model)
+    position = opts.plane_position(segmenter, run.plane)
+    planes = segmenter.planes() if position is None else [segmenter.plane(position)]
+    where = planes[0] if len(planes) == 1 and not is_pyramid else None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for plane in planes:
+        _sweep(segmenter, plane, proposals, source, run)
+    labels: set[int] = set()
+    with output.open(segmenter.volume, where, source=source) as writer, writer.together():
+        for neighbors in runs_of_planes(segmenter, planes):
+            into = FoundWriter(writer, segmenter, run.filters, links=len(neighbors) > 1)
+            for plane in neighbors:
+                found = found_in(*_store(segmenter, plane, proposals, source, run), plane)
+                written = into.write(found)
+                labels |= {label for _, label in written}
+                if json:
+                    rows += [_row(writer, found, i, label, is_single=len(planes) == 1) for i, label in written]
+    count = len(labels)
+    say(f"{count} object(s) written to {out}")
+    return {
+        "image": source,
+        "model": run.model.model,
+        "plane": list(planes[0].position) if len(planes) == 1 else None,
+        "objects": rows if json else count,
+        "seconds": round(perf_counter() - start, 3),
+    }
+
+
+def _sweep(segmenter: Segmenter, plane: Plane, proposals: Path, source: str, run: _Run) -> None:
+    """Propose the objects of a plane, except those that are in the store."""
+    from rich.progress import TextColumn
+
+    from napari_sam.tasks.everything import sweep_into
+
+    store, sweep = _store(segmenter, plane, proposals, source, run)
+    with progress_bar("{task.description}", TextColumn("{task.fields[rate]}")) as progress:
+        task = progress.add_task("tiles", total=None, rate="")
+        for now in sweep_into(store, sweep):
+            speed = progress.tasks[0].speed
+            rate = "" if not speed else f"{speed:.1f} tiles/s"
+            progress.update(task, completed=now.done, total=now.total, rate=rate)
+
+
+def _row(writer: LabelWriter, found: FoundObjects, i: int, label: int, *, is_single: bool) -> dict[str, Any]:
+    """Return a written object, or its part in one plane, as plain data."""
+    from napari_sam.journal.codec import prompts_json
+    from napari_sam.tasks.everything import written_pixels
+
+    mask = found.mask(i)
+    box, area = written_pixels(writer, found.plane, mask.box, label)
+    return {
+        "label": label,
+        **({} if is_single else {"plane": list(found.plane.position)}),
+        "prompts": prompts_json(found.prompts(i)),
+        "box": [int(edge) for edge in box.as_tuple()],
+        "area": area,
+        "iou_prediction": round(mask.iou_prediction, 4),
+        "stability_score": round(mask.stability_score, 4),
+    }
+
+
+def _store(segmenter: Segmenter, plane: Plane, proposals: Path, source: str, run: _Run) -> tuple[ProposalStore, Sweep]:
+    """Return the store of the proposals of a plane, and the sweep that fills it."""
+    from napari_sam.tasks.everything import opened_sweep
+
+    return opened_sweep(
+        proposals, segmenter, plane, source, box=run.box, within=run.within, sizes=run.sizes, grid=run.grid
+    )
+
+
+def _sources(images: Sequence[str]) -> list[str]:
+    """Return the images that files, folders and patterns name, each once, in order.
+
+    Raises
+    ------
+    PromptError
+        A folder or pattern holds no image.
+    """
+    found: list[str] = []
+    for text in images:
+        if "://" in text or Path(text).suffix.lower() == ".zarr" or Path(text).is_file():
+            found.append(text)
+        elif Path(text).is_dir():
+            members = sorted(str(path) for path in Path(text).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+            # A zarr folder without the usual name is an image itself.
+            found += members or [text]
+        elif glob.has_magic(text):
+            members = sorted(glob.glob(text))  # noqa: PTH207  # A pattern may be absolute.
+            if not members:
+                raise PromptError(f"No file matches {text}: check the pattern.")
+            found += members
+        else:
+            found.append(text)
+    return list(dict.fromkeys(found))
+
+
+def _name_of(source: str) -> str:
+    name = source.rstrip("/").rpartition("/")[2]
+    while Path(name).suffix.lower() in (*IMAGE_SUFFIXES, ".ome"):
+        name = Path(name).stem
+    return f"{name}{PYRAMID_SUFFIX}"
+
+
+def _check_outputs(sources: Sequence[str], outputs: dict[str, Path], out: Path, *, is_single: bool) -> None:
+    if is_single:
+        return
+    if out.suffix.lower() in LABEL_SUFFIXES:
+        raise OutputError(f"{out} is one label image and there are {len(sources)} images: name a folder by --out.")
+    if out.is_file():
+        raise OutputError(f"{out} is a file: name a folder for the labels of several images by --out.")
+    names = list(outputs.values())
+    twice = next((path for path in names if names.count(path) > 1), None)
+    if twice is not None:
+        raise OutputError(f"Two images would both be labeled in {twice}: rename one of them.")

@@ -1,0 +1,164 @@
+"""ProposalStore: the proposals of a sweep on disk, tile by tile, so that a run can be stopped, resumed and shared."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_sam.core.tiles import Tile
+from napari_sam.errors import OutputError, first_line
+from napari_sam.everything.proposals import Proposals
+from napari_sam.files.process_locks import process_lock, remove_stale_locks
+
+CLAIMS = "claims"
+CLAIM = re.compile(r"-?\d+_\d+_\d+")
+SETTINGS = "settings.json"
+WAIT_SECONDS = 0.1
+# A tile of 512 pixels has a few thousand seeds at most; a file that claims more is damaged.
+MAX_PROPOSALS = 10**6
+
+
+class ProposalStore:
+    """The proposals of one sweep with one set of settings.
+
+    Parameters
+    ----------
+    folder
+        Folder of all sweeps over one image. Each set of settings has a folder in it.
+    settings
+        All that the proposals depend on: image, plane, region, model and rendering, as plain data.
+
+    Attributes
+    ----------
+    path
+        Folder of the sweep.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        text = json.dumps(settings, sort_keys=True)
+        self.path = folder / blake2b(text.encode(), digest_size=8).hexdigest()
+        self._settings = dict(settings)
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def levels(self) -> list[int] | None:
+        """The levels of the sweep, or None for a new one."""
+        try:
+            levels = json.loads((self.path / SETTINGS).read_text("utf-8"))["levels"]
+            return [int(level) for level in levels]
+        except (OSError, ValueError, TypeError, LookupError):
+            return None
+
+    def begin(self, levels: Sequence[int]) -> None:
+        """Record the levels of the sweep; those of a sweep that has begun stay."""
+        if self.levels is None:
+            text = json.dumps({**self._settings, "levels": list(levels)}, sort_keys=True, indent=1)
+            self._write(self.path / SETTINGS, lambda file: file.write_text(text, "utf-8"))
+
+    def get(self, tile: Tile) -> Proposals | None:
+        """Return the proposals of a tile; None if it was not done yet, or its file is damaged."""
+        try:
+            with np.load(self._file(tile), allow_pickle=False) as file:
+                return _checked({name: file[name] for name in file.files})
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def put(self, tile: Tile, proposals: Proposals) -> None:
+        """Write the proposals of a tile, whole or not at all.
+
+        Raises
+        ------
+        OutputError
+            The disk is full, or refuses.
+        """
+
+        def save(file: Path) -> None:
+            with file.open("wb") as out:
+                arrays: dict[str, Any] = proposals.arrays
+                np.savez_compressed(out, **arrays)
+
+        self._write(self._file(tile), save)
+
+    @contextlib.contextmanager
+    def claimed(self, tile: Tile) -> Iterator[bool]:
+        """Lock a tile for this process; yields False if another one works on it."""
+        with process_lock(self.path / CLAIMS / _name(tile)) as is_mine:
+            yield is_mine
+
+    def wait_for_others(self) -> None:
+        """Wait a moment for another process to finish its tile."""
+        time.sleep(WAIT_SECONDS)
+
+    def tidy(self) -> None:
+        """Delete the locks and unfinished files of killed processes."""
+        remove_stale_locks(self.path / CLAIMS, CLAIM)
+
+    def _file(self, tile: Tile) -> Path:
+        return self.path / f"{_name(tile)}.npz"
+
+    def _write(self, file: Path, save: Any) -> None:
+        unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+        with self._writing():
+            try:
+                save(unfinished)
+                unfinished.replace(file)
+            finally:
+                with contextlib.suppress(OSError):
+                    unfinished.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"Proposals cannot be written to {self.path} ({first_line(error)}): make room, check its permissions, "
+                "or choose another place for the output."
+            ) from error
+
+
+def _name(tile: Tile) -> str:
+    return f"{tile.level}_{tile.row}_{tile.col}"
+
+
+def _checked(arrays: dict[str, Any]) -> Proposals:
+    """Return stored arrays as proposals.
+
+    Raises
+    ------
+    ValueError, TypeError
+        They do not fit together.
+    """
+    found = Proposals(**arrays)
+    empty = Proposals.joined([])
+    count = len(found.scores)
+    if count > MAX_PROPOSALS or any(
+        array.dtype != getattr(empty, name).dtype or array.ndim != getattr(empty, name).ndim
+        for name, array in found.arrays.items()
+    ):
+        raise ValueError("they are of another type")
+    if any(len(array) != count for name, array in found.arrays.items() if name != "bits"):
+        raise ValueError("their numbers differ")
+    sides = found.boxes[:, 2:] - found.boxes[:, :2] if count else np.ones((0, 2), np.int64)
+    sizes = -(-sides.prod(axis=1) // 8)
+    if (sides < 1).any() or not np.array_equal(np.cumsum(sizes), found.ends) or sizes.sum() != len(found.bits):
+        raise ValueError("the masks do not fit their boxes")
+    return found
