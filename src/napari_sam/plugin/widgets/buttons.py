@@ -14,7 +14,7 @@ from superqt import QCollapsible, QElidingLabel
 MIN_LETTERS = 8
 # A button that can be pressed is 2 pixels lower in napari's themes, which would move what is below it.
 BUTTON_HEIGHT = 26
-TRIANGLE_COLOR, BAR_COLOR = "#8a919c", "#5a9bd8"
+TRIANGLE_COLOR, BAR_COLOR, TRACK_COLOR = "#8a919c", "#5a9bd8", "#508a919c"
 # Qt's own limit, QWIDGETSIZE_MAX, which its bindings do not export.
 NO_LIMIT = 2**24 - 1
 
@@ -40,7 +40,8 @@ class Line(QElidingLabel):
     def __init__(self, lines: int = 1) -> None:
         super().__init__()
         self.setWordWrap(lines > 1)
-        self.setFixedHeight(lines * self.fontMetrics().lineSpacing() + 2)
+        # With room for the font of napari's theme, which Qt knows only once it is shown.
+        self.setFixedHeight(lines * (self.fontMetrics().lineSpacing() + 2) + 2)
         self.setMinimumWidth(1)  # Or a long text would push the buttons out of the dock.
 
     def setText(self, text: str) -> None:  # noqa: N802  Qt's name.
@@ -71,7 +72,7 @@ class Bar(QWidget):
         """Draw the bar in the colors of the theme."""
         painter = QPainter(self)
         painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(QColor(TRIANGLE_COLOR).darker(200))
+        painter.setBrush(QColor(TRACK_COLOR))
         painter.drawRoundedRect(self.rect(), 2, 2)
         if self.share:
             painter.setBrush(QColor(BAR_COLOR))

@@ -72,19 +72,7 @@ class ObjectPanel(QWidget):
         self.label = QLabel(NEXT_CLASS)
         # For the longer one of both texts, in the font of napari's theme, which Qt knows only once it is shown.
         self.label.setFixedWidth(round(1.25 * self.label.fontMetrics().horizontalAdvance(NEXT_CLASS)))
-        self.classes = QComboBox()
-        self.classes.setEditable(True)
-        self.classes.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
-        self.classes.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.classes.setMinimumContentsLength(4)
-        self.color = push_button("Color", "")
-        self.rename = push_button("Rename", "")
-        self.by_class = QCheckBox("Color by class")
-        self.by_class.setToolTip("Show the output in the colors of the classes; objects that have none are gray.")
-        self.by_class.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.layer = push_button("Classes as a layer", "")
-        # For a place that may be folded: how the classes look.
-        self.class_options = rows_of([self.color, self.rename], [self.by_class, self.layer])
+        self._build_classes()
         self._lay_out()
         self.reopen.clicked.connect(self._reopen)
         self.delete.clicked.connect(self._delete)
@@ -101,6 +89,21 @@ class ObjectPanel(QWidget):
         self.table.selectionModel().selectionChanged.connect(lambda *_: self.chosen.emit())
         objects.changed.connect(self._on_changed)
         self._on_changed(None)
+
+    def _build_classes(self) -> None:
+        self.classes = QComboBox()
+        self.classes.setEditable(True)
+        self.classes.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self.classes.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.classes.setMinimumContentsLength(4)
+        self.color = push_button("Color", "")
+        self.rename = push_button("Rename", "")
+        self.by_class = QCheckBox("Color by class")
+        self.by_class.setToolTip("Show the output in the colors of the classes; objects that have none are gray.")
+        self.by_class.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.layer = push_button("Classes as a layer", "")
+        # For a place that may be folded: how the classes look.
+        self.class_options = rows_of([self.color, self.rename], [self.by_class, self.layer])
 
     @property
     def chosen_areas(self) -> list[int]:
