@@ -13,7 +13,7 @@ from napari_sam.errors import ModelError
 from napari_sam.everything.options import FilterOptions
 from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.sweep import EverythingProgress
-from napari_sam.plugin.layers.proposals import COLORS, REMOVED_COLOR, REVIEWED_COLOR, picture_of
+from napari_sam.plugin.layers.proposals import COLORS, REMOVED_COLOR, REVIEWED_COLOR, Pixels
 from napari_sam.plugin.proposals import search as search_module
 from napari_sam.testing.plugin import disc, labels_of, make_controller, propose, random_image
 
@@ -338,14 +338,15 @@ def test_outlines_have_their_own_colors_and_small_objects_are_dots(controller, m
     all_found, kept = selection.found, selection.kept
     whole = controller.session.plane.shape_in((3, 40, 48))
     box = Box.of_shape(whole)
-    picture = picture_of(all_found, kept[1:], kept[:1], int(kept[1]), box, 1)
+    picture = Pixels(all_found, box, 1).picture(kept[1:], kept[:1], int(kept[1]))
     inside = lambda color: COLORS.index(color) + 1 + len(COLORS)  # noqa: E731
     assert picture[8, 10] == inside(REMOVED_COLOR)
     assert picture[3, 10] == COLORS.index(REMOVED_COLOR) + 1
     assert picture[28, 10] == inside(REVIEWED_COLOR)
     assert picture[20, 22] == 0  # It does not pass the filter.
-    coarse = picture_of(all_found, kept, kept[:0], None, box, 4)
+    coarse = Pixels(all_found, box, 4).picture(kept, kept[:0])
     assert coarse.shape == (10, 12)
     assert (coarse[2, 2] > 0, coarse[7, 2] > 0, coarse[7, 8] > 0, coarse[5, 5] > 0) == (True, True, True, False)
-    part = picture_of(all_found, kept, kept[:0], None, Box(5, 10, 12, 20), 1)
-    np.testing.assert_array_equal(part > 0, picture_of(all_found, kept, kept[:0], None, box, 1)[5:12, 10:20] > 0)
+    whole_picture = Pixels(all_found, box, 1).picture(kept, kept[:0])
+    part = Pixels(all_found, Box(5, 10, 12, 20), 1).picture(kept, kept[:0])
+    np.testing.assert_array_equal(part > 0, whole_picture[5:12, 10:20] > 0)

@@ -63,67 +63,79 @@ def step_for(box: Box) -> int:
     return max(1, math.ceil(max(box.pixel_shape) / MAX_SIDE))
 
 
-def picture_of(
-    found: FoundObjects,
-    kept: NDArray[np.intp],
-    removed: NDArray[np.intp],
-    reviewed: int | None,
-    box: Box,
-    step: int,
-) -> NDArray[np.uint8]:
-    """Draw the proposals in a box of the plane.
+class Pixels:
+    """The pixels of all proposals in a box of the plane, from which a selection is drawn in a moment.
 
     Parameters
     ----------
     found
         The proposals.
-    kept, removed
-        Numbers of those that are kept, best first, and of those that were removed by hand.
-    reviewed
-        Number of the one that is looked at, or None.
     box, step
-        What the picture shows, and how many pixels of the plane one of its pixels stands for along a side.
-
-    Returns
-    -------
-    numpy.ndarray
-        The color of each pixel, 0 for none: an outline in its color, and fainter inside.
+        What is drawn, and how many pixels of the plane one of the picture stands for along a side.
     """
-    numbers = np.zeros([math.ceil(length / step) for length in box.pixel_shape], np.int32)
-    order = np.concatenate([removed, kept[::-1]])
-    boxes = found.boxes[order]
-    order = order[
-        (boxes[:, 0] < box.bottom) & (boxes[:, 2] > box.top) & (boxes[:, 1] < box.right) & (boxes[:, 3] > box.left)
-    ]
-    boxes = found.boxes[order]
-    is_dot = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) < DOT_SIZE * step
-    centers = ((boxes[is_dot, :2] + boxes[is_dot, 2:]) // 2 - np.array([box.top, box.left], np.int64)) // step
-    inside = ((centers >= 0) & (centers < numbers.shape)).all(axis=1)
-    numbers[tuple(centers[inside].T)] = order[is_dot][inside] + 1
-    for number in order[~is_dot]:
-        _draw(numbers, found.mask(int(number)), int(number) + 1, box, step)
-    colors = np.zeros(len(found) + 1, np.uint8)
-    colors[kept + 1] = kept % len(KEPT_COLORS) + 1
-    colors[removed + 1] = COLORS.index(REMOVED_COLOR) + 1
-    if reviewed is not None:
-        colors[reviewed + 1] = COLORS.index(REVIEWED_COLOR) + 1
-    picture = colors[numbers]
-    picture[_is_inner(numbers) & (numbers > 0)] += len(COLORS)
-    return picture
 
+    def __init__(self, found: FoundObjects, box: Box, step: int) -> None:
+        self.found, self.box, self.step = found, box, step
+        self._shape = math.ceil(box.pixel_shape[0] / step), math.ceil(box.pixel_shape[1] / step)
+        boxes = found.boxes
+        meets = (boxes[:, 0] < box.bottom) & (boxes[:, 2] > box.top)
+        meets &= (boxes[:, 1] < box.right) & (boxes[:, 3] > box.left)
+        order = np.flatnonzero(meets)
+        order = order[np.argsort(found.scores[order], kind="stable")]  # The best ones are drawn last.
+        is_dot = (boxes[order, 2:] - boxes[order, :2]).max(axis=1, initial=0) < DOT_SIZE * step
+        dots = order[is_dot]
+        parts = [self._dots(dots), *(self._mask(found.mask(int(number))) for number in order[~is_dot])]
+        # Which pixels, and the number of the proposal that each belongs to.
+        self._pixels = np.concatenate([pixels for pixels, _ in parts])
+        counts = [len(pixels) for pixels, _ in parts[1:]]
+        self._owners = np.concatenate([dots[parts[0][1]], np.repeat(order[~is_dot], counts)])
 
-def _draw(numbers: NDArray[np.int32], mask: Mask, number: int, box: Box, step: int) -> None:
-    """Draw every `step`th pixel of a mask, those in the middle of the picture's pixels."""
-    top, left = int(mask.box.top - box.top), int(mask.box.left - box.left)
-    row, col = (step // 2 - top) % step, (step // 2 - left) % step
-    pixels = mask.pixels[row::step, col::step]
-    first = (top + row) // step, (left + col) // step
-    start = [max(0, at) for at in first]
-    stop = [min(length, at + size) for length, at, size in zip(numbers.shape, first, pixels.shape, strict=True)]
-    if any(a >= b for a, b in zip(start, stop, strict=True)):
-        return
-    part = pixels[tuple(slice(a - at, b - at) for a, b, at in zip(start, stop, first, strict=True))]
-    numbers[start[0] : stop[0], start[1] : stop[1]][part] = number
+    def picture(
+        self, kept: NDArray[np.intp], removed: NDArray[np.intp], reviewed: int | None = None
+    ) -> NDArray[np.uint8]:
+        """Draw some of the proposals.
+
+        Parameters
+        ----------
+        kept, removed
+            Numbers of those that are kept, and of those that were removed by hand.
+        reviewed
+            Number of the one that is looked at, or None.
+
+        Returns
+        -------
+        numpy.ndarray
+            The color of each pixel, 0 for none: an outline in its color, and fainter inside.
+        """
+        colors = np.zeros(len(self.found) + 1, np.uint8)
+        colors[kept + 1] = kept % len(KEPT_COLORS) + 1
+        colors[removed + 1] = COLORS.index(REMOVED_COLOR) + 1
+        if reviewed is not None:
+            colors[reviewed + 1] = COLORS.index(REVIEWED_COLOR) + 1
+        is_drawn = colors[self._owners + 1] > 0
+        numbers = np.zeros(self._shape[0] * self._shape[1], np.int32)
+        numbers[self._pixels[is_drawn]] = self._owners[is_drawn] + 1
+        numbers = numbers.reshape(self._shape)
+        picture = colors[numbers]
+        picture[_is_inner(numbers) & (picture > 0)] += len(COLORS)
+        return picture
+
+    def _dots(self, numbers: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+        """Return the middle of each small proposal as one pixel, and which of them lie in the picture."""
+        boxes = self.found.boxes[numbers]
+        at = ((boxes[:, :2] + boxes[:, 2:]) // 2 - np.array([self.box.top, self.box.left], np.int64)) // self.step
+        inside = np.flatnonzero(((at >= 0) & (at < self._shape)).all(axis=1))
+        return at[inside, 0] * self._shape[1] + at[inside, 1], inside
+
+    def _mask(self, mask: Mask) -> tuple[NDArray[np.int64], None]:
+        """Return every `step`th pixel of a mask, those in the middle of the picture's pixels."""
+        step = self.step
+        top, left = int(mask.box.top - self.box.top), int(mask.box.left - self.box.left)
+        row, col = (step // 2 - top) % step, (step // 2 - left) % step
+        rows, cols = np.nonzero(mask.pixels[row::step, col::step])
+        rows, cols = rows + (top + row) // step, cols + (left + col) // step
+        inside = (rows >= 0) & (rows < self._shape[0]) & (cols >= 0) & (cols < self._shape[1])
+        return rows[inside] * self._shape[1] + cols[inside], None
 
 
 def _is_inner(numbers: NDArray[np.int32]) -> NDArray[np.bool_]:

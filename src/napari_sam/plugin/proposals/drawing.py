@@ -12,7 +12,7 @@ from psygnal import Signal
 from napari_sam.core.geometry import Box
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
-from napari_sam.plugin.layers.proposals import make_proposals, picture_of, step_for
+from napari_sam.plugin.layers.proposals import Pixels, make_proposals, step_for
 from napari_sam.plugin.prompts.modifier_clicks import DRAGGED
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class ProposalDrawing:
         self.layer: Labels | None = None
         self._session, self._selection, self._previews = session, selection, previews
         self._clicked = clicked
-        # What is drawn: its box and how coarse it is.
-        self._drawn: tuple[Box, int] | None = None
+        # What can be drawn at once, until the view leaves it or a tile adds to it.
+        self._pixels: Pixels | None = None
 
     @property
     def layers(self) -> list[Labels]:
@@ -92,18 +92,20 @@ class ProposalDrawing:
             self._hide(layer)
             return
         view = adapters.view_of(self._session.viewer, image, plane)
-        if moved and layer.visible and self._fits(view):
+        pixels = self._pixels
+        if pixels is None or pixels.found is not found or not _fits(pixels, view):
+            shape = plane.shape_in(adapters.shape_of(image))
+            self._pixels = pixels = Pixels(found, *_part_for(view, shape))
+        elif moved and layer.visible:
             return
-        box, step = self._part_for(view, plane.shape_in(adapters.shape_of(image)))
         selection = self._selection
-        picture = picture_of(found, selection.kept, selection.removed, selection.reviewed, box, step)
-        self._drawn = box, step
-        self._put(layer, image, box, step, picture)
+        picture = pixels.picture(selection.kept, selection.removed, selection.reviewed)
+        self._put(layer, image, pixels.box, pixels.step, picture)
 
     def forget(self, layer: Layer) -> None:
         """Forget the layer if it is the one that was deleted."""
         if layer is self.layer:
-            self.layer = self._drawn = None
+            self.layer = self._pixels = None
             self.layer_removed.emit(layer)
 
     def remove(self) -> None:
@@ -121,23 +123,9 @@ class ProposalDrawing:
             self.draw()
 
     def _hide(self, layer: Labels) -> None:
-        self._drawn = None
+        self._pixels = None
         if layer.visible:
             layer.visible = False
-
-    def _fits(self, view: Box) -> bool:
-        return self._drawn is not None and self._drawn[0].contains(view) and self._drawn[1] <= 2 * step_for(view)
-
-    def _part_for(self, view: Box, shape: tuple[int, int]) -> tuple[Box, int]:
-        """Return the box to draw, and how many pixels of the image one of the picture stands for along a side."""
-        grown = Box(
-            view.top - MARGIN * view.height,
-            view.left - MARGIN * view.width,
-            view.bottom + MARGIN * view.height,
-            view.right + MARGIN * view.width,
-        )
-        box = grown.rounded_out().intersection(Box.of_shape(shape))
-        return box, step_for(box)
 
     def _put(self, layer: Labels, image: Image, box: Box, step: int, picture: Any) -> None:
         """Put a picture into the layer; setting its place takes napari some time, so only where it changed."""
@@ -166,3 +154,19 @@ class ProposalDrawing:
             yield
         if farthest < DRAGGED:
             self._clicked(position)
+
+
+def _fits(pixels: Pixels, view: Box) -> bool:
+    return pixels.box.contains(view) and pixels.step <= 2 * step_for(view)
+
+
+def _part_for(view: Box, shape: tuple[int, int]) -> tuple[Box, int]:
+    """Return the box to draw, and how many pixels of the image one of the picture stands for along a side."""
+    grown = Box(
+        view.top - MARGIN * view.height,
+        view.left - MARGIN * view.width,
+        view.bottom + MARGIN * view.height,
+        view.right + MARGIN * view.width,
+    )
+    box = grown.rounded_out().intersection(Box.of_shape(shape))
+    return box, step_for(box)

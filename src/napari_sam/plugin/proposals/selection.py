@@ -14,9 +14,6 @@ from napari_sam.everything.options import FilterOptions
 if TYPE_CHECKING:
     from napari_sam.everything.found import FoundObjects
 
-# A proposal as it is recognized after the next tile, when it may have another number: its box and area.
-Key = tuple[int, ...]
-
 
 class ProposalSelection:
     """Filters proposals, and remembers what the user decided about single ones.
@@ -44,8 +41,8 @@ class ProposalSelection:
         self.options = FilterOptions()
         self.kept = self.removed = _none()
         self.reviewed: int | None = None
-        self._by_hand: set[Key] = set()
-        self._judged: set[Key] = set()
+        self._by_hand: set[int] = set()
+        self._judged: set[int] = set()
 
     def clear(self) -> None:
         """Drop all proposals, and what the user decided about them; the filters stay."""
@@ -54,10 +51,8 @@ class ProposalSelection:
         self._select()
 
     def update(self, found: FoundObjects) -> None:
-        """Take over what was found by now; decisions about single proposals stay."""
-        reviewed = None if self.reviewed is None else self._key(self.reviewed)
+        """Take over what was found by now: each tile adds to it, so the numbers of proposals stay what they are."""
         self.found = found
-        self.reviewed = None if reviewed is None else self._number_of(reviewed)
         self._select()
 
     def filter(self, options: FilterOptions) -> None:
@@ -82,7 +77,7 @@ class ProposalSelection:
 
     def toggle(self, number: int) -> None:
         """Remove a proposal, or bring one back that was removed."""
-        self._by_hand ^= {self._key(number)}
+        self._by_hand ^= {number}
         self._select()
 
     # -- review --------------------------------------------------------------------------------------------------------
@@ -99,9 +94,9 @@ class ProposalSelection:
         if number is None:
             return self.next_doubtful()
         following = self._after(number)
-        self._judged.add(self._key(number))
+        self._judged.add(number)
         if not keep:
-            self._by_hand.add(self._key(number))
+            self._by_hand.add(number)
         self.reviewed = None if following == number else following
         self._select()
         return self.reviewed
@@ -116,15 +111,14 @@ class ProposalSelection:
     @property
     def doubtful_count(self) -> int:
         """How many kept proposals were not judged."""
-        return len(self.kept) - int(np.isin(self.kept, self._numbers_of(self._judged)).sum())
+        return len(self.kept) - int(_are_in(self.kept, self._judged).sum())
 
     def _after(self, number: int | None) -> int | None:
         """Return the next proposal that was not judged, by falling doubt; after the last one the first one again."""
         order = self.kept[::-1]
-        order = order[~np.isin(order, self._numbers_of(self._judged))]
-        at = np.flatnonzero(order == number) if number is not None else []
-        if len(at):
-            order = np.roll(order, -int(at[0]) - 1)
+        order = order[~_are_in(order, self._judged)]
+        if number is not None and number in order:
+            order = np.roll(order, -int(np.flatnonzero(order == number)[0]) - 1)
         return int(order[0]) if len(order) else None
 
     # -- selecting -----------------------------------------------------------------------------------------------------
@@ -135,33 +129,20 @@ class ProposalSelection:
             self.kept = self.removed = _none()
         else:
             passing = found.select(self.options)
-            by_hand = np.array(
-                [number for key in self._by_hand if (number := self._number_of(key)) is not None], np.intp
-            )
-            is_out = np.isin(passing, by_hand)
+            is_out = _are_in(passing, self._by_hand)
             self.kept, self.removed = passing[~is_out], passing[is_out]
         if self.reviewed is not None and self.reviewed not in self.kept:
             self.reviewed = None
         self.changed.emit()
 
-    def _key(self, number: int) -> Key:
-        assert self.found is not None
-        return (*self.found.boxes[number].tolist(), int(self.found.areas[number]))
-
-    def _numbers_of(self, keys: set[Key]) -> list[int]:
-        return [number for key in keys if (number := self._number_of(key)) is not None]
-
-    def _number_of(self, key: Key) -> int | None:
-        if self.found is None:
-            return None
-        same = (self.found.boxes == key[:4]).all(axis=1) & (self.found.areas == key[4])
-        at = np.flatnonzero(same)
-        return int(at[0]) if len(at) else None
-
 
 def box_of(boxes: NDArray[np.int64]) -> Box:
     """Return the box around boxes, of which there is at least one."""
     return Box(*(int(edge) for edge in (*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0))))
+
+
+def _are_in(numbers: NDArray[np.intp], chosen: set[int]) -> NDArray[np.bool_]:
+    return np.isin(numbers, list(chosen)) if chosen else np.zeros(len(numbers), bool)
 
 
 def _none() -> NDArray[np.intp]:
