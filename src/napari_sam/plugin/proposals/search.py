@@ -110,7 +110,7 @@ class _Run:
             self._started = time.monotonic()
         begun = time.monotonic()
         for now in self._tiles:
-            if now.done >= now.total or time.monotonic() - begun > SLICE_SECONDS:
+            if now.done in (0, now.total) or time.monotonic() - begun > SLICE_SECONDS:
                 break
         is_last = now.done >= now.total
         progress = SearchProgress(now.total, now.done, time.monotonic() - self._started)
