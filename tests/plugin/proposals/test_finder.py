@@ -192,10 +192,22 @@ def test_cancel_keeps_what_was_found_and_ends_the_run(controller, monkeypatch):
     segmenter = play(controller, monkeypatch, tile_of(*OBJECTS[:2]), tile_of(*OBJECTS[2:]))
     controller.runner.run_idle(limit=2)
     controller.finder.cancel()
-    assert controller.runner.run_idle() == 0
+    assert controller.runner.run_idle() == 1
     assert segmenter.closed
+    assert not controller.finder.search.is_running
+    assert len(kept_middles(controller)) == 2
     controller.finder.accept()
     assert np.unique(labels_of(controller)).tolist() == [0, 1, 2]
+
+
+def test_cancel_shows_the_tiles_that_were_not_worth_showing_yet(controller, monkeypatch):
+    monkeypatch.setattr(search_module, "RARELY", 1e9)
+    play(controller, monkeypatch, tile_of(OBJECTS[0]), tile_of(OBJECTS[1]), tile_of(*OBJECTS[2:]))
+    controller.runner.run_idle(limit=3)
+    assert kept_middles(controller) == []
+    controller.finder.cancel()
+    controller.runner.run_idle()
+    assert kept_middles(controller) == [(8, 10), (8, 30)]
 
 
 def test_an_error_of_the_search_is_told_and_ends_it(controller, monkeypatch, messages):
@@ -213,6 +225,7 @@ def test_another_contrast_stops_the_search_and_another_image_drops_the_proposals
     play(controller, monkeypatch, tile_of(*OBJECTS[:2]), tile_of(*OBJECTS[2:]))
     controller.runner.run_idle(limit=2)
     controller.session.image.contrast_limits = (0, 100)
+    controller.runner.run_idle(limit=1)
     assert not controller.finder.search.is_running
     assert len(controller.finder.selection.kept) == 2
     other = controller.viewer.add_image(random_image(1), contrast_limits=(0, 255))

@@ -153,7 +153,7 @@ class ProposalFinder:
 
     def discard(self) -> None:
         """Drop all proposals."""
-        self.search.cancel()
+        self.search.drop()
         self.selection.clear()
 
     def accept(self) -> None:
@@ -166,7 +166,7 @@ class ProposalFinder:
         if self.is_accepting or session.must_wait:
             session.notify("Other objects are still being written: accept once they are.")
             return
-        self.search.cancel()
+        self.search.drop()
         segmenter = self._jobs.segmenter_of(image)
         made, at = None if segmenter is None else segmenter.encoder.provenance_of_found(), session.tick()
         self.is_accepting = True
@@ -202,7 +202,7 @@ class ProposalFinder:
     def close(self) -> None:
         """Stop, and take the layer away."""
         self._session.viewer.layers.selection.events.active.disconnect(self._on_active)
-        self.search.cancel()
+        self.search.drop()
         self.drawing.remove()
 
     @property

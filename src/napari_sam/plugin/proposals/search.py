@@ -94,27 +94,37 @@ class _Run:
     """One search, of which the worker takes one step at a time."""
 
     def __init__(self, build: Callable[[Report], Segmenter], place: Place) -> None:
+        self.is_stopped = False
         self._build, self._place = build, place
         self._tiles: Iterator[EverythingProgress] | None = None
+        self._now: EverythingProgress | None = None
         self._started = self._shown = self._cost = 0.0
 
     def step(self, report: Report) -> Step:
-        """Search some tiles, in the worker."""
-        place = self._place
-        if self._tiles is None:
-            segmenter = self._build(report)
-            report("")
-            self._tiles = segmenter.everything_steps(
-                plane=place.plane, box=place.box, within=place.within, sizes=place.sizes
-            )
-            self._started = time.monotonic()
+        """Search some tiles, in the worker; none after `is_stopped` was set."""
+        tiles = self._tiles = self._begin(report) if self._tiles is None else self._tiles
         begun = time.monotonic()
-        for now in self._tiles:
+        while not self.is_stopped and (now := next(tiles, None)) is not None:
+            self._now = now
             if now.done in (0, now.total) or time.monotonic() - begun > SLICE_SECONDS:
                 break
-        is_last = now.done >= now.total
+        now = self._now
+        if now is None:
+            return Step(SearchProgress(0, 0, 0.0), None, True)
+        is_last = self.is_stopped or now.done >= now.total
+        if is_last:
+            self._tiles = iter(())  # Which closes a search that was stopped.
         progress = SearchProgress(now.total, now.done, time.monotonic() - self._started)
         return Step(progress, self._found(now, is_last), is_last)
+
+    def _begin(self, report: Report) -> Iterator[EverythingProgress]:
+        if self.is_stopped:
+            return iter(())
+        place, segmenter = self._place, self._build(report)
+        report("")
+        tiles = segmenter.everything_steps(plane=place.plane, box=place.box, within=place.within, sizes=place.sizes)
+        self._started = time.monotonic()
+        return tiles
 
     def _found(self, now: EverythingProgress, is_last: bool) -> FoundObjects | None:
         """Return what was found, with the pairs that overlap; less often the longer that takes."""
@@ -179,8 +189,15 @@ class ProposalSearch:
         self._runner.wake()
 
     def cancel(self) -> None:
-        """Stop after the current tile; what was found stays."""
+        """Stop after the current tile; what was found is reported once more, with the tiles that were not shown yet."""
         if self._run is not None:
+            self._run.is_stopped = True
+            self._runner.wake()
+
+    def drop(self) -> None:
+        """Stop, and report nothing more."""
+        if self._run is not None:
+            self._run.is_stopped = True
             self._run = self.progress = None
             self.changed.emit()
 
@@ -200,13 +217,13 @@ class ProposalSearch:
         if step.found is not None:
             self.found.emit(step.found)
         if step.is_last:
-            self.cancel()
+            self.drop()
         else:
             self.changed.emit()
 
     def _on_error(self, run: _Run, error: Exception) -> None:
         if run is self._run:
-            self.cancel()
+            self.drop()
             self._failed(error)
 
 

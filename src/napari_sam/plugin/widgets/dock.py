@@ -102,7 +102,7 @@ class SamWidget(QWidget):
         self.image.changed.connect(self._choose_image)
         self.compose.changed.connect(lambda on: self._session.set_compose(on))
         self.contrast.changed.connect(self._choose_contrast)
-        self.open_image = push_button("Open large image ...", "Open an image file of any size: only what is shown is read.")
+        self.open_image = push_button("Open large image ...", "Open an image of any size: only what is shown is read.")
         self.open_folder = push_button("Open folder ...", "The same for an OME-Zarr or zarr folder.")
         self.open_image.clicked.connect(self._ask_image)
         self.open_folder.clicked.connect(self._ask_image_folder)
