@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,20 +11,17 @@ from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
-from napari_sam.core.predictor import DenseGuesses, Embedding, WindowPredictor
+from napari_sam.core.predictor import DenseGuesses, WindowPredictor
 from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.grid import GridProposer
-from napari_sam.everything.guided import GuidedProposer
+from napari_sam.everything.guided import GuidedProposer, is_uniform
 from napari_sam.everything.levels import coarsest_level, levels_for, sampled_levels
 from napari_sam.everything.options import GridOptions
 from napari_sam.everything.proposals import Proposals
 
 if TYPE_CHECKING:
     from napari_sam.embeddings.encoder import TileEncoder
-
-READ_AHEAD = 4
-READERS = 2
 
 
 class Proposer(Protocol):
@@ -41,8 +36,8 @@ class Proposer(Protocol):
     side: int
     overlap: float
 
-    def propose(self, tile: Tile, embedding: Embedding, shape: tuple[int, int]) -> Proposals:
-        """Propose the objects of an encoded tile of a plane of `shape`."""
+    def propose(self, tile: Tile, render: Callable[[Tile], NDArray[np.uint8]], shape: tuple[int, int]) -> Proposals:
+        """Propose the objects of a tile of a plane of `shape`; `render` returns the pixels of a tile."""
         ...
 
 
@@ -171,40 +166,19 @@ class Sweep:
         ]
 
     def run(self, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, Proposals]]:
-        """Propose the objects of tiles, in their order; other threads read ahead.
+        """Propose the objects of tiles, in their order.
 
         Raises
         ------
         ImageError
             A tile cannot be read.
         """
-        for tile, rendered in self._read(tiles):
-            yield tile, self._proposed(tile, rendered)
+        for tile in tiles:
+            found = self._proposer.propose(tile, self._render, self._shape)
+            yield tile, found.taken(np.flatnonzero(self._region.holds(found.points)))
 
-    def _proposed(self, tile: Tile, rendered: NDArray[np.uint8]) -> Proposals:
-        if _is_uniform(rendered):
-            return Proposals.of([], np.zeros((0, 2)), tile.level)
-        (embedding,) = self._encoder.predictor.encode(rendered[None])
-        found = self._proposer.propose(tile, embedding, self._shape)
-        return found.taken(np.flatnonzero(self._region.holds(found.points)))
-
-    def _read(self, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, NDArray[np.uint8]]]:
-        rendering = self._encoder.rendering  # Sampled once, and not in every thread.
-        waiting: deque[tuple[Tile, Future[NDArray[np.uint8]]]] = deque()
-        render = self._encoder.volume.render
-        with ThreadPoolExecutor(READERS) as pool:
-            try:
-                for tile in tiles:
-                    waiting.append((tile, pool.submit(render, self._plane, tile, rendering)))
-                    if len(waiting) > READ_AHEAD:
-                        first, result = waiting.popleft()
-                        yield first, result.result()
-                while waiting:
-                    first, result = waiting.popleft()
-                    yield first, result.result()
-            finally:
-                for _, result in waiting:
-                    result.cancel()
+    def _render(self, tile: Tile) -> NDArray[np.uint8]:
+        return self._encoder.volume.render(self._plane, tile, self._encoder.rendering)
 
     def _levels(self, sizes: tuple[float, float] | None, options: GridOptions) -> list[int]:
         if sizes is not None:
@@ -215,13 +189,9 @@ class Sweep:
         return [self._grid.clamp(top - step) for step in range(options.crop_n_layers + 1)]
 
     def _guesses(self, tile: Tile) -> DenseGuesses | None:
-        rendered = self._encoder.volume.render(self._plane, tile, self._encoder.rendering)
-        if _is_uniform(rendered):
+        rendered = self._render(tile)
+        if is_uniform(rendered):
             return None
         assert self._dense is not None
         (embedding,) = self._encoder.predictor.encode(rendered[None])
         return self._dense.dense_guesses(embedding)
-
-
-def _is_uniform(rendered: NDArray[np.uint8]) -> bool:
-    return bool((rendered == rendered[:1, :1]).all())
