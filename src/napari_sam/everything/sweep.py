@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -22,6 +23,9 @@ from napari_sam.everything.proposals import Proposals
 
 if TYPE_CHECKING:
     from napari_sam.embeddings.encoder import TileEncoder
+
+# Image encoders take sides that are multiples of their coarsest stride.
+SIDE_STEP = 32
 
 
 class Proposer(Protocol):
@@ -151,9 +155,17 @@ class Sweep:
         self._proposer: Proposer = GridProposer(predictor, options)
         if grid is None and isinstance(predictor, WindowPredictor) and predictor.guesses_foreground:
             self._dense, self._proposer = predictor, GuidedProposer(predictor)
-        pixel_size = encoder.volume.pixel_size(plane)
-        self._grid = TileGrid(self._shape, self._proposer.side, pixel_size, self._proposer.overlap, shift)
+        self._pixel_size, self._shift = encoder.volume.pixel_size(plane), shift
         self.levels = self._levels(sizes, options) if levels is None else list(levels)
+
+    def grid(self, level: int) -> TileGrid:
+        """Return the tiles of a level; where the whole plane is smaller than a tile, one no larger than needed."""
+        side = self._proposer.side
+        if self._dense is not None:
+            longest = max(length * size for length, size in zip(self._shape, self._pixel_size, strict=True))
+            needed = math.ceil(longest * 2.0**-level / SIDE_STEP) * SIDE_STEP
+            side = min(max(needed, self._dense.window_side), side)
+        return TileGrid(self._shape, side, self._pixel_size, self._proposer.overlap, self._shift)
 
     @property
     def tiles(self) -> list[Tile]:
@@ -161,7 +173,7 @@ class Sweep:
         return [
             tile
             for level in sorted(self.levels, reverse=True)
-            for tile in self._grid.tiles_over(level, self._region.box)
+            for tile in self.grid(level).tiles_over(level, self._region.box)
             if self._region.meets(tile)
         ]
 
@@ -184,9 +196,10 @@ class Sweep:
         if sizes is not None:
             return levels_for(sizes, self._shape)
         if self._dense is not None:
-            return sampled_levels(lambda _: self._grid, self._guesses, self._region.box)
-        top = self._grid.clamp(min(self._grid.max_level, coarsest_level(self._shape)))
-        return [self._grid.clamp(top - step) for step in range(options.crop_n_layers + 1)]
+            return sampled_levels(self.grid, self._guesses, self._region.box)
+        grid = self.grid(0)
+        top = min(grid.max_level, coarsest_level(self._shape))
+        return sorted({grid.clamp(top - step) for step in range(options.crop_n_layers + 1)})
 
     def _guesses(self, tile: Tile) -> DenseGuesses | None:
         rendered = self._render(tile)
