@@ -69,7 +69,7 @@ def everything(
         typer.Option(metavar="LOW,HIGH", help="Diameter of the objects in pixels; found out on a sample by default."),
     ] = None,
     confidence: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Lowest score of an object; 0.5 by default.")
+        float | None, typer.Option(min=0, max=1, help="Lowest score of an object; 0.6 by default.")
     ] = None,
     stability: Annotated[float, typer.Option(min=0, max=1, help="Lowest stability score of an object.")] = 0.0,
     solidity: Annotated[float, typer.Option(min=0, max=1, help="Lowest share of the ellipse in the box.")] = 0.0,
