@@ -52,6 +52,7 @@ def messages():
 def controller(messages, monkeypatch):
     controller = make_controller(random_image(), messages.append)
     controller.viewer.dims.set_current_step(0, 0)
+    controller.finder.filter(FilterOptions(confidence=0.5))
     monkeypatch.setattr(search_module, "SLICE_SECONDS", -1.0)  # One tile at a time.
     monkeypatch.setattr(search_module, "RARELY", 0)
     yield controller
@@ -180,6 +181,19 @@ def test_proposals_that_other_objects_cover_are_told_and_stay(controller, monkey
     controller.session.overlap = "overwrite"
     controller.finder.accept()
     assert labels_of(controller)[0, 8, 10] == 2
+
+
+def test_objects_that_are_found_again_are_not_written_again(controller, monkeypatch):
+    found(controller, monkeypatch, *OBJECTS[:2])
+    controller.finder.accept()
+    before = labels_of(controller).copy()
+    found(controller, monkeypatch, *[(middle, radius + 1, score) for middle, radius, score in OBJECTS[:2]], OBJECTS[2])
+    controller.finder.accept()
+    after = labels_of(controller)
+    assert np.unique(after).tolist() == [0, 1, 2, 3]
+    np.testing.assert_array_equal(after[before > 0], before[before > 0])
+    assert np.count_nonzero(after == 3) == disc(28, 10, 6).area
+    assert controller.session.status == "1 object accepted. 2 lie under other objects."
 
 
 def test_without_proposals_there_is_nothing_to_accept(controller, messages):

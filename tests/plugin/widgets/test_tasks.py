@@ -47,6 +47,7 @@ def test_all_coins_are_found_filtered_clicked_away_accepted_and_undone(window, c
     widget.tasks.buttons["all"].click()
     selection = controller.finder.selection
     assert not widget.proposals.accept.isEnabled()
+    widget.proposals.confidence.setValue(50)
     find(window)
     count = len(selection.kept)
     assert count >= 18

@@ -91,8 +91,8 @@ class Commit:
         """The box in which pixels may change."""
         return self.mask.box if self.replaces is None else self.mask.box.union(self.replaces.mask.box)
 
-    def write(self, journal: Journal) -> Sequence[Entry]:
-        """Write the mask with a journal; safe in any thread."""
+    def write(self, journal: Journal, labels: LayerLabels) -> Sequence[Entry]:
+        """Write the mask into the labels of a journal; safe in any thread."""
         old = self.replaces
         with journal.together(self.firsts.get(journal)):
             entry = journal.accept(
@@ -130,8 +130,8 @@ class LabelWrite(Protocol):
         """Called with the error if nothing can be written."""
         ...
 
-    def write(self, journal: Journal) -> Sequence[Entry]:
-        """Write with a journal, in any thread."""
+    def write(self, journal: Journal, labels: LayerLabels) -> Sequence[Entry]:
+        """Write into the labels of a journal, in any thread."""
         ...
 
     def report(self, open_journal: OpenJournal, entries: Sequence[Entry]) -> None:
@@ -263,7 +263,10 @@ class LabelLayers:
         def done(entries: Sequence[Entry]) -> None:
             commit.report(open_journal, entries)
 
-        self._journals.act(open_journal, math.prod(commit.box.pixel_shape), commit.write, done, commit.failed)
+        def write(journal: Journal) -> Sequence[Entry]:
+            return commit.write(journal, open_journal.target)
+
+        self._journals.act(open_journal, math.prod(commit.box.pixel_shape), write, done, commit.failed)
 
     def _create(self, image: Image, commit: LabelWrite) -> None:
         """Make a pyramid on disk with its journal in a job, write the first mask into it, and show it."""
@@ -275,7 +278,7 @@ class LabelLayers:
             target = LayerLabels(None, pyramid)
             journal = record(volume, source, target, is_new=False, durable=False)
             open_journal = OpenJournal.of(image, target, journal, journal.folder)
-            result = ActionResult.run(journal, commit.write)
+            result = ActionResult.run(journal, lambda log: commit.write(log, target))
             open_journal.update(result)
             return pyramid, open_journal, result
 
