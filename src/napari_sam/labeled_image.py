@@ -22,8 +22,7 @@ from napari_sam.images.volume import Volume
 from napari_sam.journal.discovery import record
 from napari_sam.journal.entries import Entry
 from napari_sam.journal.journal import Journal
-from napari_sam.journal.packing.many_objects import write_together
-from napari_sam.journal.packing.objects import NewObject
+from napari_sam.journal.packing.objects import NewObject, written_in_groups
 from napari_sam.journal.storage.object_table import ObjectView
 from napari_sam.labels.array import LabelArray, WritableArray
 from napari_sam.labels.edit import LabelEdit
@@ -234,7 +233,17 @@ class LabeledImage:
                 raise LabelsError(f"An object to accept is a Mask or a NewObject and not {shown(each)}: make one.")
             check_mask(each.mask, LabelsError)
         journal = self.journal if class_name is None else self._journal()
-        return write_together(self._store(), journal, where, given, overlap, made=made, class_name=class_name)
+        if journal is None:
+            store = self._store()
+            with store.together():
+                return written_in_groups(
+                    given, lambda near: store.write_all(where, [each.mask for each in near], overlap)
+                )
+        with journal.together():
+            return written_in_groups(
+                given,
+                lambda near: journal.accept_all(where, near, overlap, made=made, class_name=class_name).labels,
+            )
 
     def undo(self) -> LabelEdit | Entry | None:
         """Undo the last `accept` or `accept_all`, or with a journal the last operation of any session.
