@@ -128,7 +128,10 @@ def everything(
         except NapariSamError as error:
             if is_single:
                 raise
-            failures.add(source, str(error))
+            if isinstance(error, OutputError) and not overwrite and exists(path):
+                left_out += 1  # Another process has labeled it meanwhile.
+            else:
+                failures.add(source, str(error))
     failures.show()
     if json:
         write_json(json, described[0] if is_single else {"model": model, "images": described})
@@ -153,10 +156,10 @@ def _label(source: str, out: Path, run: _Run, json: Path | None, *, overwrite: b
     position = opts.plane_position(segmenter, run.plane)
     planes = segmenter.planes() if position is None else [segmenter.plane(position)]
     where = planes[0] if len(planes) == 1 and not is_pyramid else None
-    out.parent.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for plane in planes:
         _sweep(segmenter, plane, proposals, source, run)
+    out.parent.mkdir(parents=True, exist_ok=True)
     with output.open(segmenter.volume, where, source=source) as writer:
         for plane in planes:
             rows += _write(writer, segmenter, plane, proposals, source, run, as_data=json is not None)
@@ -242,10 +245,11 @@ def _sources(images: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for text in images:
-        if "://" in text or Path(text).suffix.lower() == ".zarr" or Path(text).is_file():
+        path = Path(text)
+        if "://" in text or path.is_file() or (path.is_dir() and path.suffix.lower() == ".zarr"):
             found.append(text)
-        elif Path(text).is_dir():
-            members = sorted(str(path) for path in Path(text).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        elif path.is_dir():
+            members = sorted(str(each) for each in path.iterdir() if each.suffix.lower() in IMAGE_SUFFIXES)
             # A zarr folder without the usual name is an image itself.
             found += members or [text]
         elif glob.has_magic(text):

@@ -45,19 +45,12 @@ class ProposalStore:
     ----------
     path
         Folder of the sweep.
-
-    Raises
-    ------
-    OutputError
-        The folder cannot be written.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         text = json.dumps(settings, sort_keys=True)
         self.path = folder / blake2b(text.encode(), digest_size=8).hexdigest()
         self._settings = dict(settings)
-        with self._writing():
-            self.path.mkdir(parents=True, exist_ok=True)
 
     @property
     def levels(self) -> list[int] | None:
@@ -69,7 +62,13 @@ class ProposalStore:
             return None
 
     def begin(self, levels: Sequence[int]) -> None:
-        """Record the levels of the sweep; those of a sweep that has begun stay."""
+        """Record the levels of the sweep; those of a sweep that has begun stay.
+
+        Raises
+        ------
+        OutputError
+            The folder cannot be written.
+        """
         if self.levels is None:
             text = json.dumps({**self._settings, "levels": list(levels)}, sort_keys=True, indent=1)
             # A process that holds the lock writes the same levels: they follow from the settings.
@@ -131,6 +130,8 @@ class ProposalStore:
     def _write(self, file: Path, save: Any) -> None:
         unfinished = file.with_name(f".{file.name}.{os.getpid()}")
         with self._writing():
+            # Not before there is something to write, so that a refused search leaves no folder.
+            self.path.mkdir(parents=True, exist_ok=True)
             try:
                 save(unfinished)
                 unfinished.replace(file)
