@@ -208,7 +208,7 @@ def test_a_disk_that_refuses_is_one_sentence_and_leaves_nothing_half_written(
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="another place"):
-        ProposalStore(tmp_path / "file", SETTINGS)
+        ProposalStore(tmp_path / "file", SETTINGS).begin([0])
 
 
 def claim_and_wait(folder: Path, tile: Tile, claimed: multiprocessing.Event, ends: multiprocessing.Event) -> None:
