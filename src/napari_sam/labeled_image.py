@@ -198,7 +198,8 @@ class LabeledImage:
         ----------
         objects
             The masks, those with prompts as `NewObject`, in order of falling priority: a pixel of several belongs to
-            the first of them. Masks that lie far apart are written block by block, where the blocks have an order.
+            the first of them. Masks that lie far apart are written in blocks of 2048 x 2048 pixels, row by row, and of
+            masks in two blocks that overlap the earlier block's gets the pixels.
         plane
             The plane to write to; see `plane`. By default that of the last call of `segment`.
         overlap
@@ -235,15 +236,15 @@ class LabeledImage:
         return write_together(self._store(), journal, where, given, overlap, made=made, class_name=class_name)
 
     def undo(self) -> LabelEdit | Entry | None:
-        """Undo the last `accept` or `accept_all`, or with a journal the last action of any session.
+        """Undo the last `accept` or `accept_all`, or with a journal the last operation of any session.
 
         Pixels that were changed again since are left alone.
 
         Returns
         -------
         Entry, LabelEdit or None
-            The operation that was undone, from a journal; the write, without one; None when nothing is left. Of an
-            action on several objects, the first one.
+            The operation that was undone, from a journal; the write, without one; None when nothing is left. Of those
+            of an `accept_all`, the first one.
 
         Raises
         ------
@@ -252,11 +253,11 @@ class LabeledImage:
         """
         if self.journal is None:
             return self._store().undo()
-        undone = self.journal.undo_together()
-        return undone[-1] if undone else None
+        last = self.journal.next_undo
+        return self.journal.undo() if last is None or last.objects is None else self.journal.undo_together()[-1]
 
     def redo(self) -> Entry | None:
-        """Redo the action that was undone last, and return its first operation; None when there is none.
+        """Redo the operation that was undone last, and return it as `undo` does; None when there is none.
 
         Raises
         ------
@@ -265,7 +266,9 @@ class LabeledImage:
         OutputError
             The journal cannot be written; nothing has changed.
         """
-        return next(iter(self._journal().redo_together()), None)
+        journal = self._journal()
+        upcoming = journal.next_redo
+        return journal.redo() if upcoming is None or upcoming.objects is None else journal.redo_together()[0]
 
     @property
     def objects(self) -> ObjectView:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
+import random
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 import zlib
 from contextlib import closing
 
@@ -24,7 +30,9 @@ from napari_sam.journal.packing.arrays import pack_bytes, unpack_bytes
 from napari_sam.journal.packing.objects import NewObject
 from napari_sam.journal.storage.files import NAME
 from napari_sam.labels.array import LabelArray
+from napari_sam.labels.pyramid import LabelPyramid
 
+KILLS = int(os.environ.get("NAPARI_SAM_KILLS", "10"))
 SHAPE = (60, 70)
 PLANE = Plane.of(SHAPE)
 MADE = Provenance("compact", "abc", 0, Box(0, 0, 60, 70), 1.0, "best")
@@ -192,6 +200,16 @@ def test_labels_get_more_bits_where_new_ones_need_them_and_free_ones_are_taken_w
         first = journal.accept_all(PLANE, squares[:10]).labels
         assert first == [251, 252, 253, 254, 255, 1, 5, 6, 7, 8]
         assert journal.object(8).area == (fixed == 8).sum() == 9
+        before = fixed.copy()
+        tiny = [
+            NewObject(Mask(Box(row, at, row + 1, at + 1), np.ones((1, 1), bool)))
+            for row in range(30, 36)
+            for at in range(60)
+        ]
+        with pytest.raises(LabelsError, match="All labels that uint8 can hold are in use"):
+            journal.accept_all(PLANE, tiny)
+        assert np.array_equal(fixed, before)
+        assert [entry.what for entry in journal.entries] == ["accept", "accept_all"]
 
 
 def test_a_label_that_others_cover_is_not_given_again(folder):
@@ -245,12 +263,12 @@ def test_bytes_are_packed_as_by_the_standard_library(length):
             unpack_bytes(bad, length + 1)
 
 
-def change_objects(folder, change):
-    """Change the objects of the first entry, with a checksum that fits."""
+def change_entry(folder, change):
+    """Change the first entry, with a checksum that fits."""
     with closing(sqlite3.connect(folder / NAME)) as connection, connection:
         (content,) = connection.execute("SELECT content FROM entries WHERE n = 1").fetchone()
         data = json.loads(content)
-        change(data["objects"])
+        change(data)
         text = json.dumps(data)
         connection.execute("UPDATE entries SET content = ?, crc = ? WHERE n = 1", (text, zlib.crc32(text.encode())))
 
@@ -311,10 +329,25 @@ def written(folder):
 
 @pytest.mark.parametrize("change", FORGED.values(), ids=FORGED)
 def test_objects_that_were_forged_end_in_a_sentence(written, change):
-    change_objects(written, change)
+    change_entry(written, lambda data: change(data["objects"]))
     with pytest.raises(LabelsError, match=r"put the file back from a copy") as raised:
         read_everything(written)
     assert str(raised.value).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.pop("plane"),
+        lambda data: data.pop("objects"),
+        lambda data: data.update(what="accept"),
+        lambda data: data.update(objects=7),
+    ],
+)
+def test_an_entry_that_says_too_little_of_its_objects_ends_in_a_sentence(written, change):
+    change_entry(written, change)
+    with pytest.raises(LabelsError, match=r"Entry 1 .* is not understood"):
+        read_everything(written)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -330,3 +363,66 @@ def test_whatever_bytes_are_changed_no_error_is_without_a_sentence(written, tmp_
     (copy / NAME).write_bytes(changed)
     with contextlib.suppress(NapariSamError):
         read_everything(copy)
+
+
+RUN = """
+import sys
+import numpy as np
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.masks import Mask
+from napari_sam.core.prompts import Prompts
+from napari_sam.journal.journal import Journal
+from napari_sam.journal.packing.objects import NewObject
+from napari_sam.labels.array import LabelArray
+from napari_sam.labels.pyramid import LabelPyramid
+
+shape, folder, rng = (256, 256), sys.argv[1], np.random.default_rng(int(sys.argv[2]))
+labels = LabelArray(LabelPyramid.open(folder + "/labels.ome.zarr"))
+journal = Journal(folder + "/labels.ome.zarr.journal", labels, durable=False)
+print("ready", flush=True)
+while True:
+    with journal.together():
+        for top, left in rng.permutation([(top, left) for top in (0, 128) for left in (0, 128)]).tolist():
+            objects = []
+            for row, col in rng.integers(0, 118, (200, 2)).tolist():
+                box = Box(top + row, left + col, top + row + 10, left + col + 10)
+                prompts = Prompts.of([(box.top, box.left)], [1], shape=shape)
+                objects.append(NewObject(Mask(box, rng.random((10, 10)) < 0.7, 0.5, 0.5), prompts))
+            journal.accept_all(Plane.of(shape), objects)
+    journal.undo_together()
+    journal.redo_together()
+    if rng.integers(2):
+        journal.undo_together()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is of POSIX")
+def test_a_run_that_is_killed_at_any_moment_is_whole_entries_and_can_be_undone(tmp_path):
+    shape = (256, 256)
+    LabelPyramid.create(tmp_path / "labels.ome.zarr", shape, chunks=(64, 64))
+    folder, moments, counts = tmp_path / "labels.ome.zarr.journal", random.Random(1), []
+    for run in range(KILLS):
+        with subprocess.Popen(
+            [sys.executable, "-c", RUN, str(tmp_path), str(run)], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(moments.uniform(0.02, 0.3))
+            process.send_signal(signal.SIGKILL)
+        with Journal(folder, LabelArray(LabelPyramid.open(tmp_path / "labels.ome.zarr"))) as journal:
+            fresh = np.zeros(shape, np.uint16)
+            journal.restore(LabelArray(fresh))
+            assert np.array_equal(fresh, np.asarray(journal.target.array[...]))
+            assert sorted(label for entry in journal.entries for label in entry.labels) == [
+                found.label for found in journal.objects
+            ]
+            counts.append(len(journal.entries))
+            areas = np.bincount(fresh.ravel(), minlength=1)
+            for found in journal.objects:
+                assert found.area == areas[found.label] > 0
+                assert found.prompts is not None
+    with Journal(folder, LabelArray(LabelPyramid.open(tmp_path / "labels.ome.zarr"))) as journal:
+        while journal.undo_together():
+            pass
+        assert not np.asarray(journal.target.array[...]).any()
+        assert len(journal.objects) == 0
+    assert max(counts) > 4

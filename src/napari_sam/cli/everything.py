@@ -23,6 +23,7 @@ from napari_sam.options import ImageOptions, LabelOptions, ModelOptions
 
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
+    from napari_sam.everything.found import FoundObjects
     from napari_sam.everything.options import FilterOptions, GridOptions
     from napari_sam.everything.proposal_store import ProposalStore
     from napari_sam.everything.sweep import Sweep
@@ -68,7 +69,7 @@ def everything(
         typer.Option(metavar="LOW,HIGH", help="Diameter of the objects in pixels; found out on a sample by default."),
     ] = None,
     confidence: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Lowest score of an object; 0.5 by default.")
+        float | None, typer.Option(min=0, max=1, help="Lowest score of an object; 0.6 by default.")
     ] = None,
     stability: Annotated[float, typer.Option(min=0, max=1, help="Lowest stability score of an object.")] = 0.0,
     solidity: Annotated[float, typer.Option(min=0, max=1, help="Lowest share of the ellipse in the box.")] = 0.0,
@@ -143,6 +144,8 @@ def everything(
 
 def _label(source: str, out: Path, run: _Run, json: Path | None, *, overwrite: bool) -> dict[str, Any]:
     """Label the objects of one image; return them as plain data."""
+    from napari_sam.tasks.everything import FoundWriter, found_in, runs_of_planes
+
     start = perf_counter()
     is_pyramid = out.name.endswith(PYRAMID_SUFFIX)
     output = LabelOutput(out, LabelOptions(journal=is_pyramid, overwrite=overwrite), can_extend=True, warn=warn)
@@ -160,10 +163,17 @@ def _label(source: str, out: Path, run: _Run, json: Path | None, *, overwrite: b
     for plane in planes:
         _sweep(segmenter, plane, proposals, source, run)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with output.open(segmenter.volume, where, source=source) as writer:
-        for plane in planes:
-            rows += _write(writer, segmenter, plane, proposals, source, run, as_data=json is not None)
-    count = len(rows)
+    labels: set[int] = set()
+    with output.open(segmenter.volume, where, source=source) as writer, writer.together():
+        for neighbors in runs_of_planes(segmenter, planes):
+            into = FoundWriter(writer, segmenter, run.filters, links=len(neighbors) > 1)
+            for plane in neighbors:
+                found = found_in(*_store(segmenter, plane, proposals, source, run), plane)
+                written = into.write(found)
+                labels |= {label for _, label in written}
+                if json:
+                    rows += [_row(writer, found, i, label, is_single=len(planes) == 1) for i, label in written]
+    count = len(labels)
     say(f"{count} object(s) written to {out}")
     return {
         "image": source,
@@ -189,41 +199,22 @@ def _sweep(segmenter: Segmenter, plane: Plane, proposals: Path, source: str, run
             progress.update(task, completed=now.done, total=now.total, rate=rate)
 
 
-def _write(
-    writer: LabelWriter,
-    segmenter: Segmenter,
-    plane: Plane,
-    proposals: Path,
-    source: str,
-    run: _Run,
-    *,
-    as_data: bool,
-) -> list[dict[str, Any]]:
-    """Write the objects of a plane that count; return them as plain data, or as empty rows where nobody wants it."""
+def _row(writer: LabelWriter, found: FoundObjects, i: int, label: int, *, is_single: bool) -> dict[str, Any]:
+    """Return a written object, or its part in one plane, as plain data."""
     from napari_sam.journal.codec import prompts_json
-    from napari_sam.tasks.everything import found_in, write_found, written_pixels
+    from napari_sam.tasks.everything import written_pixels
 
-    store, sweep = _store(segmenter, plane, proposals, source, run)
-    found = found_in(store, sweep, plane)
-    written = write_found(writer, segmenter, found, run.filters)
-    if not as_data:
-        return [{} for _ in written]
-    rows = []
-    for i, label in written:
-        mask = found.mask(i)
-        box, area = written_pixels(writer, plane, mask.box, label)
-        rows.append(
-            {
-                "label": label,
-                **({} if len(segmenter.planes()) == 1 else {"plane": list(plane.position)}),
-                "prompts": prompts_json(found.prompts(i)),
-                "box": [int(edge) for edge in box.as_tuple()],
-                "area": area,
-                "iou_prediction": round(mask.iou_prediction, 4),
-                "stability_score": round(mask.stability_score, 4),
-            }
-        )
-    return rows
+    mask = found.mask(i)
+    box, area = written_pixels(writer, found.plane, mask.box, label)
+    return {
+        "label": label,
+        **({} if is_single else {"plane": list(found.plane.position)}),
+        "prompts": prompts_json(found.prompts(i)),
+        "box": [int(edge) for edge in box.as_tuple()],
+        "area": area,
+        "iou_prediction": round(mask.iou_prediction, 4),
+        "stability_score": round(mask.stability_score, 4),
+    }
 
 
 def _store(segmenter: Segmenter, plane: Plane, proposals: Path, source: str, run: _Run) -> tuple[ProposalStore, Sweep]:

@@ -147,7 +147,7 @@ class DensePredictor(Protocol):
 
 
 @runtime_checkable
-class WindowPredictor(DensePredictor, Protocol):
+class WindowPredictor(Predictor, DensePredictor, Protocol):
     """A predictor that encodes tiles of several times its input side, and decodes many objects on windows of one.
 
     A small object needs little of its tile: on a window a decoding costs a fraction of one on the whole tile, and
@@ -167,14 +167,17 @@ class WindowPredictor(DensePredictor, Protocol):
     window_side: int
     guesses_foreground: bool
 
-    def window_origins(self, points: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
-        """Return the first row and column of the window around each point (row, col) of a tile, shape (n, 2)."""
+    def window_origins(self, points: NDArray[np.floating[Any]], side: int) -> NDArray[np.intp]:
+        """Return the first row and column of the window around each point (row, col) of a tile, shape (n, 2).
+
+        `side` is that of the tile, in tile pixels.
+        """
         ...
 
     def decode_windows(
         self, embedding: Embedding, origins: NDArray[np.intp], prompts: Sequence[TilePrompts]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Decode the prompts of n objects, each on a window of a tile of `sweep_side`.
+        """Decode the prompts of n objects, each on a window of a tile of `sweep_side` or of twice as much.
 
         Parameters
         ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from napari_sam.core.masks import Mask, mask_from_logits, stability_score, touch
 from napari_sam.core.predictor import Embedding, Predictor
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.core.tiles import Tile
+from napari_sam.everything.guided import is_uniform
 from napari_sam.everything.options import GridOptions
 from napari_sam.everything.proposals import Proposals
 
@@ -36,16 +38,22 @@ class GridProposer:
         self._predictor, self._options = predictor, options
         self.side, self.overlap = predictor.input_side, 0.5
 
-    def propose(self, tile: Tile, embedding: Embedding, shape: tuple[int, int]) -> Proposals:
+    def propose(self, tile: Tile, render: Callable[[Tile], NDArray[np.uint8]], shape: tuple[int, int]) -> Proposals:
         """Propose the objects at the grid points that the tile owns.
 
         Parameters
         ----------
-        tile, embedding
-            The tile, encoded.
+        tile
+            The tile.
+        render
+            Returns the pixels of a tile; see `Volume.render`.
         shape
             Rows and columns of the plane.
         """
+        rendered = render(tile)
+        if is_uniform(rendered):
+            return Proposals.of([], np.zeros((0, 2)), tile.level)
+        (embedding,) = self._predictor.encode(rendered[None])
         logits, scores, points = self._candidates(tile, embedding)
         kept = _distinct(logits, scores, self._options.box_nms_thresh)
         masks, at = [], []

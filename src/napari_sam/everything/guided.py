@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box
-from napari_sam.core.masks import Mask, mask_from_logits, touches_border
+from napari_sam.core.masks import Mask, iou, mask_from_logits, touches_border
 from napari_sam.core.predictor import Embedding, WindowPredictor
-from napari_sam.core.prompts import TilePrompts
+from napari_sam.core.prompts import Prompts, TilePrompts
 from napari_sam.core.tiles import Tile
 from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.seeds import CELL, center_seeds
@@ -48,51 +48,85 @@ class GuidedProposer:
         self._predictor = predictor
         self.side, self.overlap = predictor.sweep_side, OVERLAP
 
-    def propose(self, tile: Tile, embedding: Embedding, shape: tuple[int, int]) -> Proposals:
+    def propose(self, tile: Tile, render: Callable[[Tile], NDArray[np.uint8]], shape: tuple[int, int]) -> Proposals:
         """Propose the objects whose seeds the tile owns.
+
+        Each seed is decoded as a point, then once more with its own mask and the nearest other seeds as negative
+        points, and what both agree on a third time at twice the resolution.
 
         Parameters
         ----------
-        tile, embedding
-            The tile, encoded.
+        tile
+            The tile.
+        render
+            Returns the pixels of a tile; see `Volume.render`.
         shape
             Rows and columns of the plane.
         """
+        rendered = render(tile)
+        if is_uniform(rendered):
+            return Proposals.of([], np.zeros((0, 2)), tile.level)
+        (embedding,) = self._predictor.encode(rendered[None])
+        points, logits, scores = self._agreed(tile, embedding)
+        kept = np.flatnonzero(scores >= LEAST_SCORE)
+        if not len(kept):
+            return Proposals.of([], np.zeros((0, 2)), tile.level)
+        origins = self._predictor.window_origins(points[kept], tile.side)
+        rough = [
+            mask_from_logits(logits[i], _window(tile, origin, self._predictor.window_side), float(scores[i]))
+            for i, origin in zip(kept, origins, strict=True)
+        ]
+        located = (points[kept] + 0.5) * tile.step + (tile.read.top, tile.read.left) - 0.5
+        good = [
+            i for i, mask in enumerate(rough) if mask.area and not touches_border(mask, shape) and _suits(mask, tile)
+        ]
+        fine = self._refined([rough[i] for i in good], located[good], _finer(tile), render)
+        masks = [_better(rough[i], each, shape) for i, each in zip(good, fine, strict=True)]
+        return Proposals.of(
+            [replace(mask, low_res_logits=None, tile=None) for mask in masks], located[good], tile.level
+        )
+
+    def _agreed(
+        self, tile: Tile, embedding: Embedding
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float64]]:
+        """Return points, logits and scores of the seeds of a tile; the score is 0 where two decodings disagree."""
         points, radius = center_seeds(self._predictor.dense_guesses(embedding))
         suits = _owned(points, tile) & (radius >= LEAST_SIZE / 2) & (radius <= MOST_SIZE * 1.5)
         points = points[suits]
-        if not len(points):
-            return Proposals.of([], points, tile.level)
-        origins = self._predictor.window_origins(points)
-        first, scores = self._decoded(
-            embedding, origins, [_point_prompt(p - o) for p, o in zip(points, origins, strict=True)]
-        )
+        origins = self._predictor.window_origins(points, tile.side)
+        first, scores = self._decoded(embedding, origins, [_point_prompt(at) for at in points - origins])
         fits = np.flatnonzero(_fits(first))
         points, origins, first, scores = points[fits], origins[fits], first[fits], scores[fits]
-        second, refined = self._decoded(embedding, origins, _second_prompts(points, origins, first))
+        second, again = self._decoded(embedding, origins, _second_prompts(points, origins, first))
         agreement = _ious(first, second)
-        final = np.where(agreement >= LEAST_AGREEMENT, (scores + refined) / 2 * agreement**0.5, 0.0)
-        masks, chosen = [], []
-        for i in np.flatnonzero(final >= LEAST_SCORE):
-            window = _window(tile, origins[i], self._predictor.window_side)
-            mask = mask_from_logits(second[i], window, float(final[i]))
-            if mask.area and not touches_border(mask, shape) and _suits(mask, tile):
-                masks.append(replace(mask, low_res_logits=None, tile=None))
-                chosen.append(i)
-        at = points[chosen]
-        located = np.stack(
-            [
-                (at[:, 0] + 0.5) * tile.step[0] + tile.read.top - 0.5,
-                (at[:, 1] + 0.5) * tile.step[1] + tile.read.left - 0.5,
-            ],
-            1,
-        )
-        return Proposals.of(masks, located, tile.level)
+        return points, second, np.where(agreement >= LEAST_AGREEMENT, (scores + again) / 2 * agreement**0.5, 0.0)
+
+    def _refined(
+        self, masks: list[Mask], points: NDArray[np.float64], tile: Tile, render: Callable[[Tile], NDArray[np.uint8]]
+    ) -> list[Mask]:
+        """Decode masks once more on a finer tile."""
+        if not masks:
+            return []
+        (embedding,) = self._predictor.encode(render(tile)[None])
+        centers = np.array([tile.point_to_tile(*(np.array(mask.box.center) - 0.5)) for mask in masks])
+        origins = self._predictor.window_origins(centers, tile.side)
+        windows = [_window(tile, origin, self._predictor.window_side) for origin in origins]
+        prompts = [
+            TilePrompts.on(window, Prompts(point[None], np.ones(1, bool)), mask)
+            for window, point, mask in zip(windows, points, masks, strict=True)
+        ]
+        logits, scores = self._decoded(embedding, origins, prompts)
+        return [
+            mask_from_logits(found, window, (mask.iou_prediction + float(score)) / 2)
+            for mask, found, window, score in zip(masks, logits, windows, scores, strict=True)
+        ]
 
     def _decoded(
         self, embedding: Embedding, origins: NDArray[np.intp], prompts: Sequence[TilePrompts]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the best mask of each prompt, as logits, and its predicted IoU."""
+        if not prompts:
+            return np.zeros((0, 1, 1), np.float32), np.zeros(0, np.float32)
         logits, scores = self._predictor.decode_windows(embedding, origins, prompts)
         best = scores.argmax(axis=1)
         rows = np.arange(len(best))
@@ -153,5 +187,24 @@ def _window(tile: Tile, origin: NDArray[np.intp], side: int) -> Tile:
 
 
 def _suits(mask: Mask, tile: Tile) -> bool:
-    size = (mask.area / (tile.step[0] * tile.step[1])) ** 0.5
+    size: float = (mask.area / (tile.step[0] * tile.step[1])) ** 0.5
     return bool(LEAST_SIZE <= size <= MOST_SIZE)
+
+
+def _finer(tile: Tile) -> Tile:
+    """Return a tile of the same pixels at twice the resolution."""
+    rows, cols = tile.step
+    return replace(tile, level=tile.level - 1, side=2 * tile.side, step=(rows / 2, cols / 2))
+
+
+def _better(rough: Mask, fine: Mask, shape: tuple[int, int]) -> Mask:
+    """Return the finer mask where it agrees with the rough one and is not cut by its window."""
+    if fine.area == 0 or touches_border(fine, shape):
+        return rough
+    box = rough.box.union(fine.box)
+    return fine if iou(rough.in_box(box), fine.in_box(box)) >= LEAST_AGREEMENT else rough
+
+
+def is_uniform(rendered: NDArray[np.uint8]) -> bool:
+    """Return whether all pixels of a rendered tile are equal."""
+    return bool((rendered == rendered[:1, :1]).all())

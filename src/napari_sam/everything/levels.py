@@ -13,8 +13,8 @@ from napari_sam.core.predictor import DenseGuesses
 from napari_sam.core.tiles import MAX_MAGNIFICATION_LEVEL, Tile, TileGrid
 from napari_sam.everything.seeds import CELL, LEAST_FOREGROUND
 
-# Square root of the area, in tile pixels, at which objects are found best.
-BEST_SIZE = 30.0
+# Square root of the area, in tile pixels, at which objects are found best; they are decoded at twice the size then.
+BEST_SIZE = 25.0
 # A level counts if this share of the most frequent size's votes are for sizes that suit it.
 LEAST_SHARE = 0.25
 # The finest level that is tried without a wish of the user: magnified by this much.

@@ -31,7 +31,7 @@ class FilterOptions:
         is left out.
     """
 
-    confidence: float = 0.5
+    confidence: float = 0.6
     stability_score_thresh: float = 0.0
     sizes: tuple[float, float] = (0.0, math.inf)
     min_solidity: float = 0.0

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,11 +12,11 @@ from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
-from napari_sam.core.predictor import DenseGuesses, Embedding, WindowPredictor
+from napari_sam.core.predictor import DenseGuesses, WindowPredictor
 from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.grid import GridProposer
-from napari_sam.everything.guided import GuidedProposer
+from napari_sam.everything.guided import GuidedProposer, is_uniform
 from napari_sam.everything.levels import coarsest_level, levels_for, sampled_levels
 from napari_sam.everything.options import GridOptions
 from napari_sam.everything.proposals import Proposals
@@ -25,8 +24,8 @@ from napari_sam.everything.proposals import Proposals
 if TYPE_CHECKING:
     from napari_sam.embeddings.encoder import TileEncoder
 
-READ_AHEAD = 4
-READERS = 2
+# Image encoders take sides that are multiples of their coarsest stride.
+SIDE_STEP = 32
 
 
 class Proposer(Protocol):
@@ -41,8 +40,8 @@ class Proposer(Protocol):
     side: int
     overlap: float
 
-    def propose(self, tile: Tile, embedding: Embedding, shape: tuple[int, int]) -> Proposals:
-        """Propose the objects of an encoded tile of a plane of `shape`."""
+    def propose(self, tile: Tile, render: Callable[[Tile], NDArray[np.uint8]], shape: tuple[int, int]) -> Proposals:
+        """Propose the objects of a tile of a plane of `shape`; `render` returns the pixels of a tile."""
         ...
 
 
@@ -156,9 +155,17 @@ class Sweep:
         self._proposer: Proposer = GridProposer(predictor, options)
         if grid is None and isinstance(predictor, WindowPredictor) and predictor.guesses_foreground:
             self._dense, self._proposer = predictor, GuidedProposer(predictor)
-        pixel_size = encoder.volume.pixel_size(plane)
-        self._grid = TileGrid(self._shape, self._proposer.side, pixel_size, self._proposer.overlap, shift)
+        self._pixel_size, self._shift = encoder.volume.pixel_size(plane), shift
         self.levels = self._levels(sizes, options) if levels is None else list(levels)
+
+    def grid(self, level: int) -> TileGrid:
+        """Return the tiles of a level; where the whole plane is smaller than a tile, one no larger than needed."""
+        side = self._proposer.side
+        if self._dense is not None:
+            longest = max(length * size for length, size in zip(self._shape, self._pixel_size, strict=True))
+            needed = math.ceil(longest * 2.0**-level / SIDE_STEP) * SIDE_STEP
+            side = min(max(needed, self._dense.window_side), side)
+        return TileGrid(self._shape, side, self._pixel_size, self._proposer.overlap, self._shift)
 
     @property
     def tiles(self) -> list[Tile]:
@@ -166,62 +173,38 @@ class Sweep:
         return [
             tile
             for level in sorted(self.levels, reverse=True)
-            for tile in self._grid.tiles_over(level, self._region.box)
+            for tile in self.grid(level).tiles_over(level, self._region.box)
             if self._region.meets(tile)
         ]
 
     def run(self, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, Proposals]]:
-        """Propose the objects of tiles, in their order; other threads read ahead.
+        """Propose the objects of tiles, in their order.
 
         Raises
         ------
         ImageError
             A tile cannot be read.
         """
-        for tile, rendered in self._read(tiles):
-            yield tile, self._proposed(tile, rendered)
+        for tile in tiles:
+            found = self._proposer.propose(tile, self._render, self._shape)
+            yield tile, found.taken(np.flatnonzero(self._region.holds(found.points)))
 
-    def _proposed(self, tile: Tile, rendered: NDArray[np.uint8]) -> Proposals:
-        if _is_uniform(rendered):
-            return Proposals.of([], np.zeros((0, 2)), tile.level)
-        (embedding,) = self._encoder.predictor.encode(rendered[None])
-        found = self._proposer.propose(tile, embedding, self._shape)
-        return found.taken(np.flatnonzero(self._region.holds(found.points)))
-
-    def _read(self, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, NDArray[np.uint8]]]:
-        rendering = self._encoder.rendering  # Sampled once, and not in every thread.
-        waiting: deque[tuple[Tile, Future[NDArray[np.uint8]]]] = deque()
-        render = self._encoder.volume.render
-        with ThreadPoolExecutor(READERS) as pool:
-            try:
-                for tile in tiles:
-                    waiting.append((tile, pool.submit(render, self._plane, tile, rendering)))
-                    if len(waiting) > READ_AHEAD:
-                        first, result = waiting.popleft()
-                        yield first, result.result()
-                while waiting:
-                    first, result = waiting.popleft()
-                    yield first, result.result()
-            finally:
-                for _, result in waiting:
-                    result.cancel()
+    def _render(self, tile: Tile) -> NDArray[np.uint8]:
+        return self._encoder.volume.render(self._plane, tile, self._encoder.rendering)
 
     def _levels(self, sizes: tuple[float, float] | None, options: GridOptions) -> list[int]:
         if sizes is not None:
             return levels_for(sizes, self._shape)
         if self._dense is not None:
-            return sampled_levels(lambda _: self._grid, self._guesses, self._region.box)
-        top = self._grid.clamp(min(self._grid.max_level, coarsest_level(self._shape)))
-        return [self._grid.clamp(top - step) for step in range(options.crop_n_layers + 1)]
+            return sampled_levels(self.grid, self._guesses, self._region.box)
+        grid = self.grid(0)
+        top = min(grid.max_level, coarsest_level(self._shape))
+        return sorted({grid.clamp(top - step) for step in range(options.crop_n_layers + 1)})
 
     def _guesses(self, tile: Tile) -> DenseGuesses | None:
-        rendered = self._encoder.volume.render(self._plane, tile, self._encoder.rendering)
-        if _is_uniform(rendered):
+        rendered = self._render(tile)
+        if is_uniform(rendered):
             return None
         assert self._dense is not None
         (embedding,) = self._encoder.predictor.encode(rendered[None])
         return self._dense.dense_guesses(embedding)
-
-
-def _is_uniform(rendered: NDArray[np.uint8]) -> bool:
-    return bool((rendered == rendered[:1, :1]).all())

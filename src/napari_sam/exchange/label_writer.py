@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from napari_sam.core.geometry import Box, Plane
     from napari_sam.core.masks import Mask, Overlap
@@ -105,6 +106,10 @@ class LabelWriter:
         assert entry.label is not None
         found = self.journal.object(entry.label)
         return WrittenObject(entry.label, found.area, found.box)
+
+    def together(self) -> AbstractContextManager[None]:
+        """Let one undo take back all that is written in a block."""
+        return self.target.together() if self.journal is None else self.journal.together()
 
     def write_all(
         self,

@@ -74,6 +74,8 @@ def _entry(data: Json) -> Entry:
     what, kind, made = data["what"], data.get("class"), data.get("made")
     if what not in get_args(What) or data.get("overlap", "keep") not in get_args(Overlap):
         raise ValueError(f"{what!r} with overlap {data.get('overlap')!r} is nothing that can happen")
+    if (what == "accept_all") != ("objects" in data) or (what == "accept_all" and "plane" not in data):
+        raise ValueError(f"{what!r} has no plane, or other objects than it can have")
     return Entry(
         number=int(data["n"]),
         what=what,

@@ -327,11 +327,11 @@ class Journal(JournalReader):
         Parameters
         ----------
         group
-            The number of the first entry of an action that these operations belong to; the first of the block when
-            left out.
+            The number of the first entry of an action that these operations belong to; when left out, that of the
+            block around this one, or the first of this block.
         """
         with self._lock:
-            before, self._group = self._group, group or self._history.number + 1
+            before, self._group = self._group, group or self._group or self._history.number + 1
             try:
                 yield
             finally:

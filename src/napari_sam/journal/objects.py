@@ -213,8 +213,11 @@ def _place_text(plane: Plane) -> str:
 def _part_text(place: str, box: Sequence[int], numbers: tuple[int, int], scores: Sequence[float]) -> str:
     top, left, bottom, right = box
     area, entry = numbers
-    iou, stability = (repr(score) if math.isfinite(score) else "null" for score in scores)
     return (
-        f'{{{place},"box":[{top},{left},{bottom},{right}],"area":{area},"n":{entry},"iou":{iou},'
-        f'"stability":{stability}}}'
+        f'{{{place},"box":[{top},{left},{bottom},{right}],"area":{area},"n":{entry},"iou":{_score(scores[0])},'
+        f'"stability":{_score(scores[1])}}}'
     )
+
+
+def _score(value: float) -> str:
+    return repr(value) if math.isfinite(value) else "null"

@@ -234,8 +234,8 @@ class LabelArray:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Let one `undo` take back all that is written in this block."""
-        before, self._group = self._group, []
+        """Let one `undo` take back all that is written in this block, or in a block around it."""
+        before, self._group = self._group, [] if self._group is None else self._group
         try:
             yield
         finally:

@@ -310,8 +310,13 @@ def plan_pixels(
         raise LabelsError(f"A box at {box.as_tuple()} reaches outside the labels of shape {tuple(labels.shape)}.")
     before = _fitting(labels.read(plane, box), int(values.max(initial=0)))
     after = before.copy()
-    inside = before[where]
-    after[where] = values if expected is None else np.where(inside == expected, values, inside)
+    # Positions are found once, since an index of booleans is counted at every use.
+    at = np.flatnonzero(where)
+    if expected is not None:
+        held = before.reshape(-1)[at] == expected
+        if not held.all():
+            at, values = at[held], values[held]
+    after.reshape(-1)[at] = values
     return LabelEdit(plane, box, before, after)
 
 

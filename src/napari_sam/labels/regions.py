@@ -84,7 +84,7 @@ def relative(region: Region, whole: Region) -> Region:
 
 
 def fitting(values: Any, region: Region, kept: Sequence[bool], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return values as a block of a region, in the labels' type."""
+    """Return values as a block of a region, in the labels' type; it may share its memory with them."""
     block = np.asarray(values)
     if block.dtype.kind != "b":
         check_whole(block.dtype)
@@ -101,7 +101,7 @@ def fitting(values: Any, region: Region, kept: Sequence[bool], dtype: np.dtype[A
         raise LabelsError(
             f"Values from {block.min()} to {block.max()} do not fit into {dtype} labels: use labels of a larger type."
         )
-    return block.reshape(lengths).astype(dtype)
+    return block.reshape(lengths).astype(dtype, copy=False)
 
 
 def check_whole(dtype: np.dtype[Any]) -> None:

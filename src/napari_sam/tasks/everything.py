@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.core.masks import Mask
-from napari_sam.errors import ImageError
+from napari_sam.core.masks import Mask, Provenance
+from napari_sam.errors import ImageError, LabelsError
 from napari_sam.everything.found import FoundObjects
+from napari_sam.everything.linking import PlaneLinker
 from napari_sam.everything.options import FilterOptions, GridOptions
 from napari_sam.everything.proposal_store import ProposalStore
 from napari_sam.everything.proposals import Proposals
@@ -172,22 +173,75 @@ def _mask_in(path: str, plane: Plane, shape: tuple[int, ...]) -> NDArray[np.bool
     return np.asarray(np.asarray(array) != 0, bool)
 
 
-def write_found(
-    writer: LabelWriter,
-    segmenter: Segmenter,
-    found: FoundObjects,
-    options: FilterOptions,
-    class_name: str | None = None,
-) -> list[tuple[int, int]]:
-    """Write the objects that count; return the proposal and the label of each one that got pixels.
+class FoundWriter:
+    """Writes the objects of one plane after the other; in a volume the parts of one object get one label.
 
-    Raises
-    ------
-    LabelsError, OutputError
-        The labels or the journal cannot be written.
+    Parameters
+    ----------
+    writer
+        Writes into the labels and the journal.
+    segmenter
+        Image and model.
+    options
+        Which proposals count.
+    links
+        Whether objects of neighboring planes are linked.
     """
-    chosen = found.select(options)
-    objects = [NewObject(found.mask(int(i)), found.prompts(int(i))) for i in chosen]
-    made = segmenter.encoder.provenance_of_found()
-    labels = writer.write_all(found.plane, objects, made=made, class_name=class_name)
-    return [(int(i), label) for i, label in zip(chosen, labels, strict=True) if label is not None]
+
+    def __init__(
+        self, writer: LabelWriter, segmenter: Segmenter, options: FilterOptions, *, links: bool = False
+    ) -> None:
+        self._writer, self._segmenter, self._options = writer, segmenter, options
+        self._linker = PlaneLinker() if links else None
+        self._labels: dict[int, int] = {}
+
+    def write(self, found: FoundObjects) -> list[tuple[int, int]]:
+        """Write the objects of the next plane; return the proposal and the label of each one that got pixels.
+
+        Raises
+        ------
+        LabelsError, OutputError
+            The labels or the journal cannot be written.
+        """
+        chosen = found.select(self._options)
+        numbers = np.full(len(chosen), -1) if self._linker is None else self._linker.link(found, chosen)
+        known = [self._labels.get(int(number)) for number in numbers]
+        objects = [NewObject(found.mask(int(i)), found.prompts(int(i))) for i in chosen]
+        made = self._segmenter.encoder.provenance_of_found()
+        labels = list(known)
+        for at, label in enumerate(known):
+            if label is not None:
+                labels[at] = self._add(found.plane, objects[at], label, made)
+        new = [at for at, label in enumerate(known) if label is None]
+        written = self._writer.write_all(found.plane, [objects[at] for at in new], made=made)
+        for at, label in zip(new, written, strict=True):
+            labels[at] = label
+            if label is not None:
+                self._labels[int(numbers[at])] = label
+        return [(int(i), label) for i, label in zip(chosen, labels, strict=True) if label is not None]
+
+    def _add(self, plane: Plane, part: NewObject, label: int, made: Provenance) -> int | None:
+        """Write a part of an object that has a label; None where all its pixels belong to others."""
+        try:
+            return self._writer.write(plane, part.mask, label, prompts=part.prompts, made=made).label
+        except LabelsError:
+            return None
+
+
+def runs_of_planes(segmenter: Segmenter, planes: Sequence[Plane]) -> list[list[Plane]]:
+    """Return planes in runs of neighbors along the axis on which objects go on from plane to plane.
+
+    That is the axis named z or, without names, the last one that planes are numbered by; never time or channels.
+    """
+    names, axes = segmenter.volume.axis_names, planes[0].axes
+    others = [axis for axis in range(len(segmenter.shape)) if axis not in axes]
+    if names is not None:
+        others = [axis for axis in others if names[axis] not in ("t", "c")]
+    if not others:
+        return [[plane] for plane in planes]
+    along = others[-1]
+    runs: dict[tuple[int, ...], list[Plane]] = {}
+    for plane in planes:
+        rest = tuple(at for axis, at in enumerate(plane.index) if axis != along)
+        runs.setdefault(rest, []).append(plane)
+    return [sorted(run, key=lambda plane: plane.index[along]) for run in runs.values()]

@@ -172,10 +172,10 @@ class BlobFinder(FakePredictor):
         offsets = np.moveaxis(centers[cells], -1, 0) - middles
         return DenseGuesses(offsets.astype(np.float32), sizes[cells], (cells > 0).astype(np.float32))
 
-    def window_origins(self, points: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
+    def window_origins(self, points: NDArray[np.floating[Any]], side: int) -> NDArray[np.intp]:
         """Return where the window around each point begins: at a whole cell, and inside the tile."""
         first = np.rint((np.asarray(points).reshape(-1, 2) - self.window_side / 2) / CELL) * CELL
-        return np.asarray(np.clip(first, 0, self.sweep_side - self.window_side), np.intp)
+        return np.asarray(np.clip(first, 0, side - self.window_side), np.intp)
 
     def decode_windows(
         self, embedding: Embedding, origins: NDArray[np.intp], prompts: Sequence[TilePrompts]

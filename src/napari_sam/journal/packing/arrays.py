@@ -41,7 +41,7 @@ def unpack_bits(text: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """
     count = shape[0] * shape[1]
     raw = np.frombuffer(unpack_bytes(text, -(-count // 8)), np.uint8)
-    return np.unpackbits(raw, count=count).astype(bool).reshape(shape)
+    return np.unpackbits(raw, count=count).view(bool).reshape(shape)
 
 
 def pack_values(values: NDArray[Any]) -> list[str]:

@@ -67,14 +67,17 @@ def read_file(array: ZarrArray, whole: Region) -> NDArray[Any]:
     Exception
         The file cannot be read, or does not hold what it should.
     """
-    block = np.full(array.chunks, array.fill_value, array.dtype)
-    with suppress(FileNotFoundError):
+    lengths = tuple(at.stop - at.start for at in whole)
+    try:
         packed = Path(name_of(array, whole)).read_bytes()
-        raw: Any = block.reshape(-1).view(np.uint8)
-        # Into a buffer of the right length, whatever length the file claims.
-        if len(imagecodecs.zstd_decode(packed, out=raw)) != len(raw):
-            raise ValueError("it holds too few labels")
-    return block[tuple(slice(at.stop - at.start) for at in whole)]
+    except FileNotFoundError:
+        return np.full(lengths, array.fill_value, array.dtype)
+    block = np.empty(array.chunks, array.dtype)
+    raw: Any = block.reshape(-1).view(np.uint8)
+    # Into a buffer of the right length, whatever length the file claims.
+    if len(imagecodecs.zstd_decode(packed, out=raw)) != len(raw):
+        raise ValueError("it holds too few labels")
+    return block[tuple(slice(length) for length in lengths)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,10 +183,15 @@ def _changes(
         broken = isinstance(block, Exception)
         now = rebuild(write.level, whole, block) if broken else block
         inner = relative(write.region, whole)
-        if broken or not np.array_equal(now[inner], write.values):
-            way_back.append(ChunkWrite(write.level, write.region, now[inner].copy()))
-            now[inner] = write.values
-            yield levels[write.level], whole, now
+        if not broken and np.array_equal(now[inner], write.values):
+            continue
+        if write.region == whole:  # Nothing is copied: of a run over a plane, this is a tenth of its undo.
+            way_back.append(ChunkWrite(write.level, whole, now))
+            yield levels[write.level], whole, write.values
+            continue
+        way_back.append(ChunkWrite(write.level, write.region, now[inner].copy()))
+        now[inner] = write.values
+        yield levels[write.level], whole, now
 
 
 def existing(array: ZarrArray) -> list[Region] | None:

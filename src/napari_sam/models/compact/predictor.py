@@ -107,10 +107,10 @@ class CompactPredictor(TilePredictor):
         described = [features[0].cpu().numpy(), prompt_features(answer[0], prompts)]
         return Decoded(*answer, np.concatenate(described, axis=-1))
 
-    def window_origins(self, points: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
+    def window_origins(self, points: NDArray[np.floating[Any]], side: int) -> NDArray[np.intp]:
         """Return where the window around each point begins; see `WindowPredictor`."""
         first = np.rint((np.asarray(points).reshape(-1, 2) - self.window_side / 2) / WINDOW_STEP) * WINDOW_STEP
-        return np.asarray(np.clip(first, 0, self.sweep_side - self.window_side), np.intp)
+        return np.asarray(np.clip(first, 0, side - self.window_side), np.intp)
 
     @torch.inference_mode()
     def decode_windows(
@@ -122,7 +122,7 @@ class CompactPredictor(TilePredictor):
         scores = np.empty((len(prompts), 3), np.float32)
         for start in range(0, len(prompts), WINDOWS_AT_ONCE):
             part = slice(start, start + WINDOWS_AT_ONCE)
-            features = [_windows(tensor, origins[part], self.window_side) for tensor in embedding.tensors]
+            features = _windows(embedding.tensors, origins[part], self.window_side)
             answer, iou_prediction = self._window_decoder(*features, *self._tokens(prompts[part], count))
             logits[part], scores[part] = answer.cpu().numpy(), iou_prediction.clamp(0, 1).cpu().numpy()
         return logits, scores
@@ -163,11 +163,15 @@ class CompactPredictor(TilePredictor):
         return DenseGuesses(*(guess.cpu().numpy() for guess in guesses))
 
 
-def _windows(tensor: Tensor, origins: NDArray[np.intp], side: int) -> Tensor:
-    """Return windows of a tile's features of any stride, one after the other."""
-    stride = CompactPredictor.sweep_side // tensor.shape[-1]
-    count, first = side // stride, origins // stride
-    return torch.cat([tensor[..., row : row + count, col : col + count] for row, col in first.tolist()])
+def _windows(features: Sequence[Tensor], origins: NDArray[np.intp], side: int) -> list[Tensor]:
+    """Return windows of a tile's features, of each stride one after the other."""
+    tile_side = features[0].shape[-1] * WINDOW_STEP
+    windows = []
+    for tensor in features:
+        stride = tile_side // tensor.shape[-1]
+        count, first = side // stride, (origins // stride).tolist()
+        windows.append(torch.cat([tensor[..., row : row + count, col : col + count] for row, col in first]))
+    return windows
 
 
 class _WindowDecoder(nn.Module):
