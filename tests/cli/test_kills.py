@@ -95,7 +95,10 @@ COMMANDS = {
     "demo": Command(("demo", "--out", "demo", "--no-show")),
 }
 # The others come to their places as one of these; all are killed where NAPARI_SAM_KILLS is set.
-FEW = ["segment with a journal", "segment --append", "find to TIFF", "replay to TIFF, with classes"]
+FEW = [
+    *("segment with a journal", "segment --append", "find to TIFF", "replay to TIFF, with classes"),
+    "everything to OME-Zarr",
+]
 
 
 # What a run says that comes second.

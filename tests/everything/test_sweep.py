@@ -21,6 +21,7 @@ from tests.everything.scenes import (
 
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
+from napari_sam.core.predictor import Predictor
 from napari_sam.core.tiles import TileGrid
 from napari_sam.errors import PromptError
 from napari_sam.everything.guided import OVERLAP
@@ -284,3 +285,22 @@ def test_each_proposal_lies_on_its_point_and_names_the_level_that_found_it() -> 
         assert prompts.labels.tolist() == [True]
     assert set(found.proposals.levels.tolist()) == {0}
     assert abs(found.areas - np.pi * RADIUS**2).max() < 120
+
+
+@pytest.mark.parametrize("shape", [(60, 90), (300, 200), (700, 40)])
+@pytest.mark.parametrize("limits", [None, (0, 255)])
+def test_the_embedded_model_finds_nothing_on_uniform_ground(
+    compact: Predictor, shape: tuple[int, int], limits: tuple[int, int] | None
+) -> None:
+    for value in (0, 130):
+        segmenter = segmenter_of(np.full(shape, value, np.uint8), compact, contrast_limits=limits)
+        assert len(segmenter.everything().select()) == 0
+        assert len(segmenter.everything(sizes=(10, 60)).select()) == 0
+
+
+def test_the_embedded_model_finds_nothing_where_an_image_ends_in_pixels_without_a_value(compact: Predictor) -> None:
+    pixels = np.full((300, 300), 130, np.float32)
+    pixels[:, 140:] = np.nan
+    noise = np.random.default_rng(0).normal(0, 1, pixels.shape)
+    found = segmenter_of(pixels + noise, compact, contrast_limits=(0, 255)).everything()
+    assert len(found.select()) == 0, found.boxes[found.select()].tolist()
