@@ -141,7 +141,7 @@ class LabelWriter:
             The labels or the journal cannot be written.
         """
         from napari_sam.core.geometry import Plane
-        from napari_sam.labeled_image import write_together
+        from napari_sam.journal.packing.many_objects import write_together
 
         where = Plane.of(self.target.array.shape) if self.is_plane else plane
         return write_together(self.target, self.journal, where, objects, made=made, class_name=class_name)
