@@ -127,7 +127,8 @@ class SearchedImage(LabeledImage):
             )
         whole = Box.of_shape(shape)
         region = Region(checked_box(box, whole) or whole, checked_mask(within, shape))
-        return Sweep(self.encoder, plane, region, sizes=None if sizes is None else checked_sizes(sizes), grid=grid)
+        checked = None if sizes is None else checked_sizes(sizes)
+        return Sweep(self.encoder, plane, region, sizes=checked, grid=grid, levels=levels)
 
     def accept_found(
         self,

@@ -142,7 +142,10 @@ def _label_many(
         try:
             described.append(_label(source, path, run, json, overwrite=overwrite))
         except NapariSamError as error:
-            failures.add(source, str(error))
+            if isinstance(error, OutputError) and not overwrite and exists(path):
+                left_out += 1  # Another process has labeled it meanwhile.
+            else:
+                failures.add(source, str(error))
     failures.show()
     if left_out:
         say(f"{left_out} image(s) have labels already and were left out; --overwrite makes them anew.")
@@ -166,10 +169,10 @@ def _label(source: str, out: Path, run: _Run, json: Path | None, *, overwrite: b
     position = opts.plane_position(segmenter, run.plane)
     planes = segmenter.planes() if position is None else [segmenter.plane(position)]
     where = planes[0] if len(planes) == 1 and not is_pyramid else None
-    out.parent.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for plane in planes:
         _sweep(segmenter, plane, proposals, source, run)
+    out.parent.mkdir(parents=True, exist_ok=True)
     labels: set[int] = set()
     with output.open(segmenter.volume, where, source=source) as writer, writer.together():
         for neighbors in runs_of_planes(segmenter, planes):
@@ -243,10 +246,11 @@ def _sources(images: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for text in images:
-        if "://" in text or Path(text).suffix.lower() == ".zarr" or Path(text).is_file():
+        path = Path(text)
+        if "://" in text or path.is_file() or (path.is_dir() and path.suffix.lower() == ".zarr"):
             found.append(text)
-        elif Path(text).is_dir():
-            members = sorted(str(path) for path in Path(text).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        elif path.is_dir():
+            members = sorted(str(each) for each in path.iterdir() if each.suffix.lower() in IMAGE_SUFFIXES)
             # A zarr folder without the usual name is an image itself.
             found += members or [text]
         elif glob.has_magic(text):
