@@ -25,6 +25,7 @@ PRELOADED = [
     *("napari_sam.models.compact", "napari_sam.segmenter", "napari_sam.tasks.replay", "napari_sam.training.train"),
     *(
         "napari_sam.evaluation.protocol",
+        "napari_sam.tasks.everything",
         "napari_sam.tasks.find",
         "napari_sam.tasks.batch",
         "matplotlib.figure",

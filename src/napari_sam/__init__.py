@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import Mask as Mask
     from napari_sam.core.prompts import rasterize_polygon as rasterize_polygon
     from napari_sam.errors import NapariSamError as NapariSamError
+    from napari_sam.everything.found import FoundObjects as FoundObjects
+    from napari_sam.everything.options import FilterOptions as FilterOptions
+    from napari_sam.everything.options import GridOptions as GridOptions
     from napari_sam.images.lazy.levels import LazyLevel as LazyLevel
     from napari_sam.images.volume import Volume as Volume
     from napari_sam.journal.journal import Journal as Journal
+    from napari_sam.journal.packing.objects import NewObject as NewObject
     from napari_sam.labels.pyramid import LabelPyramid as LabelPyramid
     from napari_sam.segmenter import Candidates as Candidates
     from napari_sam.segmenter import Segmenter as Segmenter
@@ -31,6 +35,10 @@ _HOMES = {
     "rasterize_polygon": "core.prompts",
     "NapariSamError": "errors",
     "Candidates": "core.candidates",
+    "FilterOptions": "everything.options",
+    "FoundObjects": "everything.found",
+    "GridOptions": "everything.options",
+    "NewObject": "journal.packing.objects",
     "Cleaning": "core.cleaning",
     "Journal": "journal.journal",
     "Segmenter": "segmenter",
@@ -44,11 +52,15 @@ __all__ = [
     "Box",
     "Candidates",
     "Cleaning",
+    "FilterOptions",
+    "FoundObjects",
+    "GridOptions",
     "Journal",
     "LabelPyramid",
     "LazyLevel",
     "Mask",
     "NapariSamError",
+    "NewObject",
     "Plane",
     "Segmenter",
     "Volume",

@@ -22,10 +22,10 @@ from napari_sam.images.volume import Volume
 from napari_sam.journal.discovery import record
 from napari_sam.journal.entries import Entry
 from napari_sam.journal.journal import Journal
-from napari_sam.journal.packing.objects import NewObject
+from napari_sam.journal.packing.objects import NewObject, written_in_groups
 from napari_sam.journal.storage.object_table import ObjectView
 from napari_sam.labels.array import LabelArray, WritableArray
-from napari_sam.labels.edit import LabelEdit, groups_of
+from napari_sam.labels.edit import LabelEdit
 from napari_sam.labels.opening import open_labels as open_labels
 from napari_sam.labels.regions import check_same_shape, label_number
 
@@ -233,7 +233,17 @@ class LabeledImage:
                 raise LabelsError(f"An object to accept is a Mask or a NewObject and not {shown(each)}: make one.")
             check_mask(each.mask, LabelsError)
         journal = self.journal if class_name is None else self._journal()
-        return write_together(self._store(), journal, where, given, overlap, made=made, class_name=class_name)
+        if journal is None:
+            store = self._store()
+            with store.together():
+                return written_in_groups(
+                    given, lambda near: store.write_all(where, [each.mask for each in near], overlap)
+                )
+        with journal.together():
+            return written_in_groups(
+                given,
+                lambda near: journal.accept_all(where, near, overlap, made=made, class_name=class_name).labels,
+            )
 
     def undo(self) -> LabelEdit | Entry | None:
         """Undo the last `accept` or `accept_all`, or with a journal the last operation of any session.
@@ -358,38 +368,6 @@ class LabeledImage:
         if self.journal is None:
             raise LabelsError("There is no journal, which this needs: give journal=True when the Segmenter is made.")
         return self.journal
-
-
-def write_together(
-    target: LabelArray,
-    journal: Journal | None,
-    plane: Plane,
-    objects: Sequence[NewObject],
-    overlap: Overlap = "keep",
-    *,
-    made: Provenance | None = None,
-    class_name: str | None = None,
-) -> list[int | None]:
-    """Write many new objects into labels block by block, as one action; see `LabeledImage.accept_all`.
-
-    Parameters
-    ----------
-    target, journal
-        The labels, and their journal or None.
-    plane, objects, overlap, made, class_name
-        As in `LabeledImage.accept_all`.
-    """
-    labels: list[int | None] = [None] * len(objects)
-    with target.together() if journal is None else journal.together():
-        for group in groups_of([each.mask for each in objects]):
-            near = [objects[at] for at in group]
-            if journal is None:
-                written = target.write_all(plane, [each.mask for each in near], overlap)
-            else:
-                written = journal.accept_all(plane, near, overlap, made=made, class_name=class_name).labels
-            for at, label in zip(group, written, strict=True):
-                labels[at] = label
-    return labels
 
 
 def checked_journal(journal: Any) -> bool | Path:

@@ -50,6 +50,7 @@ SEGMENT = ("segment", "coins.tif", "--prompts", "many.csv")
 LABELS = ("segment", "coins.tif", "--box", "30,130,75,180", "--out", "l.ome.zarr")
 WITH_JOURNAL = ("segment", "coins.tif", "--prompts", "few.csv", "--journal", "--out", "l.ome.zarr")
 FIND = ("find", "discs.tif", "disc", "--contrast", "0,255", "--store", "store")
+EVERYTHING = ("everything", "discs.tif", "--contrast", "0,255", "--grid", "--points-per-side", "8", "--sizes", "30,36")
 COMMANDS = {
     "segment to TIFF": Command((*SEGMENT, "--out", "l.tif", "--json", "l.json", "--overwrite")),
     "segment to zarr": Command((*SEGMENT, "--out", "l.zarr")),
@@ -68,6 +69,13 @@ COMMANDS = {
     ),
     "find to TIFF": Command((*FIND, "--out", "l.tif", "--json", "l.json", "--overwrite")),
     "find to OME-Zarr": Command((*FIND, "--out", "l.ome.zarr")),
+    "everything to OME-Zarr": Command((*EVERYTHING, "--out", "l.ome.zarr")),
+    "everything to TIFF": Command((*EVERYTHING, "--out", "l.tif")),
+    "everything over older labels": Command(
+        (*EVERYTHING, "--out", "l.ome.zarr", "--overwrite", "--max-overlap", "0.2"),
+        ((*EVERYTHING, "--out", "l.ome.zarr"),),
+    ),
+    "everything of two images": Command((*EVERYTHING, "coins.tif", "--region", "0,0,150,200", "--out", "labels")),
     "replay to OME-Zarr": Command(
         ("replay", "l.ome.zarr", "--out", "again.ome.zarr", "--prompts", "again.csv", "--overwrite"), (WITH_JOURNAL,)
     ),
@@ -87,7 +95,10 @@ COMMANDS = {
     "demo": Command(("demo", "--out", "demo", "--no-show")),
 }
 # The others come to their places as one of these; all are killed where NAPARI_SAM_KILLS is set.
-FEW = ["segment with a journal", "segment --append", "find to TIFF", "replay to TIFF, with classes"]
+FEW = [
+    *("segment with a journal", "segment --append", "find to TIFF", "replay to TIFF, with classes"),
+    "everything to OME-Zarr",
+]
 
 
 # What a run says that comes second.
@@ -226,7 +237,7 @@ def test_a_command_that_was_killed_and_runs_again_leaves_what_one_run_leaves(fin
     assert tally.kills >= KILLS
 
 
-@pytest.mark.parametrize("name", COMMANDS if IS_LONG else ["segment --append"])
+@pytest.mark.parametrize("name", COMMANDS if IS_LONG else ["segment --append", "everything to OME-Zarr"])
 def test_two_runs_of_a_command_at_the_same_time_lose_and_double_nothing(finished, name):
     command = COMMANDS[name]
     base, _ = finished(name)

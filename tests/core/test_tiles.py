@@ -248,3 +248,73 @@ def test_tiles_over_a_box_are_those_that_own_its_pixels(grid, data):
     rows, cols = grid.count(level)
     every = [grid.tile(level, row, col) for row in range(rows) for col in range(cols)]
     assert found == {(tile.row, tile.col) for tile in every if not tile.owned.intersection(box).is_empty}
+
+
+@st.composite
+def sparse_grids(draw, most=2000):
+    """Grids of tiles that overlap by less than half and may be shifted, as everything mode has them."""
+    shape, side = (draw(lengths(most)), draw(lengths(most))), draw(ANY_SIDE)
+    shift = draw(st.tuples(st.integers(0, side), st.integers(0, side)))
+    return TileGrid(shape, side, draw(PIXEL_SIZES), draw(st.sampled_from([0.0, 0.1, 0.25, 1 / 3, 0.5])), shift)
+
+
+@settings(max_examples=60)
+@given(sparse_grids())
+def test_every_pixel_has_one_owner_that_reads_it_whatever_the_overlap_and_the_shift(grid):
+    for level in levels_of(grid):
+        for axis in (0, 1):
+            parts = intervals(grid, level, axis)
+            assert parts[0][1] == 0
+            assert parts[-1][2] == grid.shape[axis]
+            assert all(before[2] == after[1] for before, after in pairwise(parts))
+            for tile, start, stop in parts:
+                assert tile.read.as_tuple()[axis] <= start <= stop <= tile.read.as_tuple()[axis + 2]
+                assert Box.of_shape(grid.shape).contains(tile.read)
+
+
+@settings(max_examples=100)
+@given(sparse_grids(), st.data())
+def test_the_owner_of_a_position_is_found_whatever_the_overlap_and_the_shift(grid, data):
+    level = data.draw(st.sampled_from(levels_of(grid)))
+    row, col = (data.draw(st.integers(0, length - 1)) for length in grid.shape)
+    tile = grid.tile_at(level, row + 0.5, col + 0.5)
+    assert tile.owned.top <= row + 0.5 < tile.owned.bottom
+    assert tile.owned.left <= col + 0.5 < tile.owned.right
+
+
+@settings(max_examples=300)
+@given(sparse_grids(), st.data())
+def test_an_object_of_up_to_the_overlap_is_seen_whole_by_the_owner_of_its_center(grid, data):
+    level = data.draw(st.sampled_from(levels_of(grid)))
+    most = [max(math.floor(span * grid.overlap), 1) for span in grid.spans(level)]
+    height, width = (data.draw(st.integers(1, min(limit, n))) for limit, n in zip(most, grid.shape, strict=True))
+    top, left = (data.draw(st.integers(0, n - size)) for n, size in zip(grid.shape, (height, width), strict=True))
+    box = Box(top, left, top + height, left + width)
+    tile = grid.tile_at(level, *box.center)
+    # The border between two tiles is rounded to a whole pixel.
+    assert tile.read.grown(1).contains(box)
+    rows, cols = grid.count(level)
+    near = [
+        grid.tile(level, row, col)
+        for row in range(max(tile.row - 1, 0), min(tile.row + 2, rows))
+        for col in range(max(tile.col - 1, 0), min(tile.col + 2, cols))
+    ]
+    assert any(each.read.contains(box) for each in near)
+
+
+@given(st.integers(40, 3000), ANY_SIDE, st.sampled_from([0.0, 0.25, 0.5]), st.integers(0, 3))
+def test_less_overlap_takes_fewer_tiles_that_still_read_all(length, side, overlap, level):
+    few, many = TileGrid((length, length), side, overlap=overlap), TileGrid((length, length), side)
+    assert few.count(level)[0] <= many.count(level)[0]
+    ends = [tile.read.bottom for tile, _, _ in intervals(few, level, 0)]
+    assert ends[-1] == length
+
+
+@given(st.integers(300, 3000), st.integers(1, 127), st.integers(0, 2))
+def test_a_shift_moves_the_borders_of_tiles_by_its_share_of_a_tile(length, shift, level):
+    here = TileGrid((length, length), 128, overlap=0.25)
+    there = TileGrid((length, length), 128, overlap=0.25, shift=(shift, shift))
+    span = here.spans(level)[0]
+    assume(length > 4 * span)
+    first, moved = (grid.tile(level, 2, 2).read for grid in (here, there))
+    assert (first.top - moved.top, first.left - moved.left) == (shift * span // 128,) * 2

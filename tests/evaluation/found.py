@@ -25,3 +25,9 @@ class FoundMasks:
     def mask(self, index: int) -> Mask:
         pixels = self.masks[index]
         return Mask(Box.of_shape(pixels.shape), pixels).tightened()
+
+    def labels(self, shape: tuple[int, int], chosen: np.ndarray) -> np.ndarray:
+        out = np.zeros(shape, np.uint32)
+        for label, index in reversed(list(enumerate(chosen, 1))):  # The best one is drawn last, over the others.
+            out[self.masks[index]] = label
+        return out

@@ -14,9 +14,12 @@ from tests.evaluation.found import FoundMasks
 from tests.evaluation.labelled import disk, squares
 
 from napari_sam.core.geometry import Plane
+from napari_sam.core.predictor import Predictor
 from napari_sam.evaluation.datasets import LabelledImage
 from napari_sam.evaluation.everything import evaluate_everything, found_labels
 from napari_sam.images.volume import Volume
+from napari_sam.samples.cells import cells
+from napari_sam.segmenter import Segmenter
 
 
 class Finder:
@@ -148,3 +151,26 @@ def test_the_watershed_has_the_parameters_that_suit_the_subset(tmp_path: Path) -
         assert row["msa"] == 0
         assert row["watershed"]["f1_50"] == 1
         assert 0.8 < row["watershed"]["msa"] <= 1
+
+
+def test_the_embedded_model_finds_computed_cells_better_than_the_watershed(
+    labelled: Callable[..., LabelledImage], tmp_path: Path, compact: Predictor
+) -> None:
+    """The real search on a part of the sample image, through the manifest to the table."""
+    sample = cells()
+    part = np.s_[:384, :384]
+    for name, array in (("image", sample.image[0][part]), ("labels", sample.truth[part])):
+        tifffile.imwrite(tmp_path / f"cells_{name}.tif", array, photometric="minisblack")
+    paths = (tmp_path / f"cells_{name}.tif" for name in ("image", "labels"))
+    images = [LabelledImage(*paths, "cells", "instance")]
+    *_, (subset, evaluation) = evaluate_everything(
+        images, lambda path: Segmenter(path, model=compact, journal=False), model="compact"
+    )
+    row = evaluation.table()["subsets"][subset]
+    assert row["objects"] == len(np.unique(sample.truth[part])) - 1
+    assert row["f1_50"] > 0.8
+    assert row["msa"] > 0.5
+    assert row["ap50"] > 0.7
+    assert row["pq"] > 0.6
+    assert row["msa"] > row["watershed"]["msa"]
+    assert row["seconds_per_megapixel"] > 0

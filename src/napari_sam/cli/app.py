@@ -19,15 +19,15 @@ from typer.core import TyperGroup
 from napari_sam import __version__
 from napari_sam.cli import encode as cli_encode
 from napari_sam.cli import evaluate as cli_evaluate
-from napari_sam.cli import everything as cli_everything
-from napari_sam.cli import find as cli_find
 from napari_sam.cli import models as cli_models
 from napari_sam.cli import replay as cli_replay
-from napari_sam.cli import segment as cli_segment
 from napari_sam.cli import train as cli_train
 from napari_sam.cli.console import BROKEN_PIPE_STATUS, say, show_error, show_table, warn
+from napari_sam.cli.labeling import everything as cli_everything
+from napari_sam.cli.labeling import find as cli_find
+from napari_sam.cli.labeling import segment as cli_segment
+from napari_sam.cli.labeling.segment import describe
 from napari_sam.cli.options import DeviceOption
-from napari_sam.cli.segment import describe
 from napari_sam.errors import NapariSamError, OutputError
 from napari_sam.exchange.label_formats import write_json
 from napari_sam.exchange.label_output import LabelOutput

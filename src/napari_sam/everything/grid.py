@@ -81,6 +81,8 @@ class GridProposer:
             for mask, score in zip(answer.logits, answer.iou_prediction, strict=True):
                 if score < options.pred_iou_thresh or stability_score(mask) < options.stability_score_thresh:
                     continue
+                if not (mask > 0).any():  # Without a threshold an empty mask gets here.
+                    continue
                 explained |= mask > 0
                 logits.append(mask)
                 scores.append(float(score))

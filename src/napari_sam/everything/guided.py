@@ -80,7 +80,8 @@ class GuidedProposer:
         good = [
             i for i, mask in enumerate(rough) if mask.area and not touches_border(mask, shape) and _suits(mask, tile)
         ]
-        masks = self._refined([rough[i] for i in good], located[good], _finer(tile), render)
+        fine = self._refined([rough[i] for i in good], located[good], _finer(tile), render)
+        masks = [_better(rough[i], each, shape) for i, each in zip(good, fine, strict=True)]
         return Proposals.of(
             [replace(mask, low_res_logits=None, tile=None) for mask in masks], located[good], tile.level
         )

@@ -7,13 +7,13 @@ import json
 import os
 import re
 import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_sam.core.tiles import Tile
 from napari_sam.errors import OutputError, first_line
@@ -21,11 +21,14 @@ from napari_sam.everything.proposals import Proposals
 from napari_sam.files.process_locks import process_lock, remove_stale_locks
 
 CLAIMS = "claims"
-CLAIM = re.compile(r"-?\d+_\d+_\d+")
 SETTINGS = "settings.json"
+CLAIM = re.compile(r"-?\d+_\d+_\d+|settings\.json")
+UNFINISHED = re.compile(r"\.(-?\d+_\d+_\d+|settings\.json)(\.npz)?\.\d+")
 WAIT_SECONDS = 0.1
 # A tile of 512 pixels has a few thousand seeds at most; a file that claims more is damaged.
 MAX_PROPOSALS = 10**6
+# Longest side of a box: an area of larger ones would not fit a number of 64 bits.
+MOST_PIXELS = 2**31
 
 
 class ProposalStore:
@@ -42,19 +45,12 @@ class ProposalStore:
     ----------
     path
         Folder of the sweep.
-
-    Raises
-    ------
-    OutputError
-        The folder cannot be written.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         text = json.dumps(settings, sort_keys=True)
         self.path = folder / blake2b(text.encode(), digest_size=8).hexdigest()
         self._settings = dict(settings)
-        with self._writing():
-            self.path.mkdir(parents=True, exist_ok=True)
 
     @property
     def levels(self) -> list[int] | None:
@@ -66,19 +62,27 @@ class ProposalStore:
             return None
 
     def begin(self, levels: Sequence[int]) -> None:
-        """Record the levels of the sweep; those of a sweep that has begun stay."""
+        """Record the levels of the sweep; those of a sweep that has begun stay.
+
+        Raises
+        ------
+        OutputError
+            The folder cannot be written.
+        """
         if self.levels is None:
             text = json.dumps({**self._settings, "levels": list(levels)}, sort_keys=True, indent=1)
-            self._write(self.path / SETTINGS, lambda file: file.write_text(text, "utf-8"))
+            # A process that holds the lock writes the same levels: they follow from the settings.
+            with process_lock(self.path / CLAIMS / SETTINGS) as is_mine:
+                if is_mine:
+                    self._write(self.path / SETTINGS, lambda file: file.write_text(text, "utf-8"))
 
     def get(self, tile: Tile) -> Proposals | None:
         """Return the proposals of a tile; None if it was not done yet, or its file is damaged."""
         try:
-            with np.load(self._file(tile), allow_pickle=False) as file:
+            # Opened here, since numpy leaves a file open that is no archive.
+            with self._file(tile).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 return _checked({name: file[name] for name in file.files})
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile):
+        except Exception:  # A damaged file is any error of zipfile, zlib, numpy and its parser of headers.
             return None
 
     def put(self, tile: Tile, proposals: Proposals) -> None:
@@ -109,7 +113,16 @@ class ProposalStore:
 
     def tidy(self) -> None:
         """Delete the locks and unfinished files of killed processes."""
+        with contextlib.suppress(OSError):
+            self._remove_unfinished()
         remove_stale_locks(self.path / CLAIMS, CLAIM)
+
+    def _remove_unfinished(self) -> None:
+        for file in list(self.path.iterdir()):
+            if unfinished := UNFINISHED.fullmatch(file.name):
+                with process_lock(self.path / CLAIMS / unfinished[1]) as is_mine:
+                    if is_mine:  # Otherwise a process may be writing it.
+                        file.unlink(missing_ok=True)
 
     def _file(self, tile: Tile) -> Path:
         return self.path / f"{_name(tile)}.npz"
@@ -117,6 +130,8 @@ class ProposalStore:
     def _write(self, file: Path, save: Any) -> None:
         unfinished = file.with_name(f".{file.name}.{os.getpid()}")
         with self._writing():
+            # Not before there is something to write, so that a refused search leaves no folder.
+            self.path.mkdir(parents=True, exist_ok=True)
             try:
                 save(unfinished)
                 unfinished.replace(file)
@@ -157,8 +172,23 @@ def _checked(arrays: dict[str, Any]) -> Proposals:
         raise ValueError("they are of another type")
     if any(len(array) != count for name, array in found.arrays.items() if name != "bits"):
         raise ValueError("their numbers differ")
-    sides = found.boxes[:, 2:] - found.boxes[:, :2] if count else np.ones((0, 2), np.int64)
+    if found.boxes.shape[1] != 4 or found.points.shape[1] != 2:
+        raise ValueError("they have other columns")
+    if not all(np.isfinite(array).all() for array in (found.scores, found.stability, found.points)):
+        raise ValueError("some are no numbers")
+    sides = found.boxes[:, 2:] - found.boxes[:, :2]
+    if (sides < 1).any() or (sides > MOST_PIXELS).any():
+        raise ValueError("the boxes are none")
     sizes = -(-sides.prod(axis=1) // 8)
-    if (sides < 1).any() or not np.array_equal(np.cumsum(sizes), found.ends) or sizes.sum() != len(found.bits):
+    if not np.array_equal(np.cumsum(sizes), found.ends) or sizes.sum() != len(found.bits):
         raise ValueError("the masks do not fit their boxes")
+    if count and not np.array_equal(np.add.reduceat(_ones(found.bits), found.ends - sizes), found.areas):
+        raise ValueError("the areas are not those of the masks")
     return found
+
+
+def _ones(bits: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return how many bits of each byte are 1."""
+    # By a table, since numpy counts them from version 2 on.
+    table = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.int64)
+    return np.asarray(table[bits], np.int64)

@@ -141,7 +141,14 @@ class LabelWriter:
             The labels or the journal cannot be written.
         """
         from napari_sam.core.geometry import Plane
-        from napari_sam.labeled_image import write_together
+        from napari_sam.journal.packing.objects import written_in_groups
 
-        where = Plane.of(self.target.array.shape) if self.is_plane else plane
-        return write_together(self.target, self.journal, where, objects, made=made, class_name=class_name)
+        where, target, journal = plane, self.target, self.journal
+        if self.is_plane:
+            where = Plane.of(target.array.shape)
+        with self.together():
+            if journal is None:
+                return written_in_groups(objects, lambda near: target.write_all(where, [one.mask for one in near]))
+            return written_in_groups(
+                objects, lambda near: journal.accept_all(where, near, made=made, class_name=class_name).labels
+            )

@@ -20,12 +20,13 @@ Examples
 """
 
 from napari_sam.testing.arrays import CountingArray
-from napari_sam.testing.predictors import DiscFinder, FakePredictor
+from napari_sam.testing.predictors import BlobFinder, DiscFinder, FakePredictor
 from napari_sam.testing.runners import HeldRunner, ImmediateRunner, WriteRunner
 from napari_sam.testing.waiting import TIMEOUT
 
 __all__ = [
     "TIMEOUT",
+    "BlobFinder",
     "CountingArray",
     "DiscFinder",
     "FakePredictor",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_sam.core.predictor import Decoded, Embedding
+from napari_sam.core.predictor import Decoded, DenseGuesses, Embedding
 from napari_sam.core.prompts import TilePrompts
 
 SIDE = 64
@@ -131,6 +132,74 @@ class DiscFinder(FakePredictor):
             logits=np.array(logits, np.float32).reshape(-1, count_side, count_side),
             scores=np.full(len(logits), 0.9),
         )
+
+
+class BlobFinder(FakePredictor):
+    """Model that guesses where the bright regions of a tile are, without a prompt, and decodes them on windows.
+
+    For tests of `Segmenter.everything` with a model that guesses. The guesses are exact; a mask covers the region under
+    its positive point as well as cells of 4 x 4 tile pixels can show it. The three candidates are nested, as those of
+    `FakePredictor`, and the second of them has the highest predicted IoU, 0.9.
+    It implements `napari_sam.core.predictor.WindowPredictor`.
+
+    Attributes
+    ----------
+    windows : list of TilePrompts
+        The prompts of every object that was decoded on a window, in the pixels of the window.
+    """
+
+    name = "fake-blobs"
+    digest = "fake-blobs/1"
+    sweep_side = 3 * SIDE
+    window_side = 3 * SIDE // 2
+    guesses_foreground = True
+    # Gray value of the pixels of an object.
+    least_gray = 100
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.windows: list[TilePrompts] = []
+
+    def dense_guesses(self, embedding: Embedding) -> DenseGuesses:
+        """Return the center and the size of the bright region that each cell lies on."""
+        parts, count = self._regions(embedding)
+        side = parts.shape[0] // CELL
+        cells = parts.reshape(side, CELL, side, CELL).max((1, 3))
+        numbers = np.arange(1, count + 1)
+        centers = np.array([(0, 0), *ndimage.center_of_mass(parts > 0, parts, numbers)], np.float32)
+        sizes = np.sqrt(np.bincount(parts.ravel(), minlength=count + 1)).astype(np.float32)
+        middles = np.indices((side, side)) * CELL + (CELL - 1) / 2
+        offsets = np.moveaxis(centers[cells], -1, 0) - middles
+        return DenseGuesses(offsets.astype(np.float32), sizes[cells], (cells > 0).astype(np.float32))
+
+    def window_origins(self, points: NDArray[np.floating[Any]], side: int) -> NDArray[np.intp]:
+        """Return where the window around each point begins: at a whole cell, and inside the tile."""
+        first = np.rint((np.asarray(points).reshape(-1, 2) - self.window_side / 2) / CELL) * CELL
+        return np.asarray(np.clip(first, 0, side - self.window_side), np.intp)
+
+    def decode_windows(
+        self, embedding: Embedding, origins: NDArray[np.intp], prompts: Sequence[TilePrompts]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Segment the region under the positive point of each prompt, and append the prompts to `windows`."""
+        self.windows += prompts
+        parts, _ = self._regions(embedding)
+        count = self.window_side // CELL
+        logits = np.zeros((len(prompts), 3, count, count), np.float32)
+        for answer, (top, left), prompt in zip(logits, origins, prompts, strict=True):
+            window = parts[top : top + self.window_side, left : left + self.window_side]
+            row, col = np.clip(prompt.points[prompt.labels][0] + 0.5, 0, self.window_side - 1).astype(np.intp)
+            region = (window == window[row, col]) & (window > 0)
+            share = region.reshape(count, CELL, count, CELL).mean((1, 3))
+            # Unsorted, as the answers of `FakePredictor`. Half a cell is the outline.
+            for mask, change in zip(answer, (0.25, 0.0, -0.25), strict=True):
+                mask[:] = 16 * (share - 0.5 + change * (share > 0))
+        return logits, np.tile(np.array([0.7, 0.9, 0.8], np.float32), (len(prompts), 1))
+
+    def _regions(self, embedding: Embedding) -> tuple[NDArray[np.intp], int]:
+        """Return the number of the bright region that each pixel of a tile lies on, and how many there are."""
+        gray = embedding.tensors[0][0].float().mean(0).numpy()
+        parts, count = ndimage.label(gray > self.least_gray)
+        return parts, int(count)
 
 
 def _cell_means(embedding: Embedding) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +24,7 @@ from napari_sam.journal.packing.arrays import (
     unpack_bits,
     unpack_bytes,
 )
+from napari_sam.labels.edit import groups_of
 
 # Objects of one entry; one that claims more is damaged.
 MAX_OBJECTS = 2**24
@@ -46,6 +47,25 @@ class NewObject:
 
     mask: Mask
     prompts: Prompts | None = None
+
+
+def written_in_groups(
+    objects: Sequence[NewObject], write: Callable[[Sequence[NewObject]], Sequence[int | None]]
+) -> list[int | None]:
+    """Write objects that lie near each other together, and return the label of each one, or None.
+
+    Parameters
+    ----------
+    objects
+        The objects, in order of falling priority.
+    write
+        Writes some of them and returns their labels.
+    """
+    labels: list[int | None] = [None] * len(objects)
+    for group in groups_of([each.mask for each in objects]):
+        for at, label in zip(group, write([objects[at] for at in group]), strict=True):
+            labels[at] = label
+    return labels
 
 
 @dataclass(frozen=True)

@@ -89,10 +89,9 @@ def everything(
     axes: opts.AxesOption = opts.DEFAULT_AXES,
     overwrite: opts.OverwriteOption = False,
 ) -> None:
-    """Label all objects of an image, or of each of many images.
+    """Label all objects of an image, or of each of many images; run it again to resume.
 
-    A run that was stopped continues where it was. Proposals are kept beside the output, so that another call with other
-    thresholds does not run the model again.
+    Proposals are kept beside the output: with other thresholds the model does not run again.
     """
     from napari_sam.everything.options import FilterOptions, GridOptions
 
@@ -119,24 +118,38 @@ def everything(
     if json:
         check_output(json, (".json",), overwrite)
     check_sources(None, model)
+    if is_single:
+        described = _label(sources[0], out, run, json, overwrite=overwrite)
+        failed = False
+    else:
+        images_described, failed = _label_many(outputs, run, json, overwrite=overwrite)
+        described = {"model": model, "images": images_described}
+    if json:
+        write_json(json, described)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _label_many(
+    outputs: dict[str, Path], run: _Run, json: Path | None, *, overwrite: bool
+) -> tuple[list[dict[str, Any]], bool]:
+    """Label several images; return each one's objects as plain data, and whether any image failed."""
     described, failures, left_out = [], Failures("image"), 0
     for source, path in outputs.items():
-        if not is_single and exists(path) and not overwrite:
+        if exists(path) and not overwrite:
             left_out += 1
             continue
         try:
             described.append(_label(source, path, run, json, overwrite=overwrite))
         except NapariSamError as error:
-            if is_single:
-                raise
-            failures.add(source, str(error))
+            if isinstance(error, OutputError) and not overwrite and exists(path):
+                left_out += 1  # Another process has labeled it meanwhile.
+            else:
+                failures.add(source, str(error))
     failures.show()
-    if json:
-        write_json(json, described[0] if is_single else {"model": model, "images": described})
     if left_out:
-        say(f"{left_out} image(s) had labels in {out} already and were left out; --overwrite makes them anew.")
-    if failures:
-        raise typer.Exit(1)
+        say(f"{left_out} image(s) have labels already and were left out; --overwrite makes them anew.")
+    return described, bool(failures)
 
 
 def _label(source: str, out: Path, run: _Run, json: Path | None, *, overwrite: bool) -> dict[str, Any]:
@@ -156,10 +169,10 @@ def _label(source: str, out: Path, run: _Run, json: Path | None, *, overwrite: b
     position = opts.plane_position(segmenter, run.plane)
     planes = segmenter.planes() if position is None else [segmenter.plane(position)]
     where = planes[0] if len(planes) == 1 and not is_pyramid else None
-    out.parent.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for plane in planes:
         _sweep(segmenter, plane, proposals, source, run)
+    out.parent.mkdir(parents=True, exist_ok=True)
     labels: set[int] = set()
     with output.open(segmenter.volume, where, source=source) as writer, writer.together():
         for neighbors in runs_of_planes(segmenter, planes):
@@ -233,10 +246,11 @@ def _sources(images: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for text in images:
-        if "://" in text or Path(text).suffix.lower() == ".zarr" or Path(text).is_file():
+        path = Path(text)
+        if "://" in text or path.is_file() or (path.is_dir() and path.suffix.lower() == ".zarr"):
             found.append(text)
-        elif Path(text).is_dir():
-            members = sorted(str(path) for path in Path(text).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        elif path.is_dir():
+            members = sorted(str(each) for each in path.iterdir() if each.suffix.lower() in IMAGE_SUFFIXES)
             # A zarr folder without the usual name is an image itself.
             found += members or [text]
         elif glob.has_magic(text):

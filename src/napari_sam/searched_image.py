@@ -1,0 +1,165 @@
+"""SearchedImage: find all objects of an image, and write them into its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.masks import Mask, Overlap
+from napari_sam.core.prompt_checks import checked_box, checked_mask
+from napari_sam.embeddings.encoder import TileEncoder
+from napari_sam.errors import PromptError
+from napari_sam.everything.found import FoundObjects
+from napari_sam.everything.options import GridOptions, checked_sizes
+from napari_sam.everything.proposals import Proposals
+from napari_sam.everything.sweep import EverythingProgress, Region, Sweep, propose_all
+from napari_sam.journal.packing.objects import NewObject
+from napari_sam.labeled_image import LabeledImage
+
+
+class SearchedImage(LabeledImage):
+    """The part of `Segmenter` that finds all objects.
+
+    Attributes
+    ----------
+    encoder
+        The `TileEncoder` of the image.
+    """
+
+    encoder: TileEncoder
+
+    def everything(
+        self,
+        *,
+        plane: Plane | int | Sequence[int] | None = None,
+        box: Box | Sequence[float] | None = None,
+        within: Mask | npt.ArrayLike | None = None,
+        sizes: Sequence[float] | None = None,
+        grid: GridOptions | None = None,
+    ) -> FoundObjects:
+        """Find all objects of a plane or of a part of it.
+
+        Every tile of the plane is encoded, and objects are proposed where the model guesses them or, for a model that
+        guesses nothing, at the points of a grid. `FoundObjects.select` says which proposals count; `accept_found`
+        writes them into the labels.
+
+        Parameters
+        ----------
+        plane
+            The plane; see `plane`.
+        box
+            (top, left, bottom, right), half-open: only objects whose prompted point lies in it. By default all.
+        within
+            The same by a `Mask`, or by a boolean array of the plane's shape.
+        sizes
+            (smallest, largest) diameter of the objects, in pixels along the finer axis. They decide on how many levels
+            the plane is searched, and so how long it takes. By default the sizes of a sample of the plane.
+        grid
+            Options of the grid of points. By default the grid is used only with models that guess nothing.
+
+        Returns
+        -------
+        FoundObjects
+            The proposals, with masks, scores and prompts.
+
+        Raises
+        ------
+        PromptError
+            The box or the mask lies outside the plane, or the sizes are not two rising numbers.
+        ImageError
+            There is no such plane, or it cannot be read.
+        """
+        found = FoundObjects(self.plane(plane), Proposals.joined([]))
+        for progress in self.everything_steps(plane=plane, box=box, within=within, sizes=sizes, grid=grid):
+            found = progress.found
+        return found
+
+    def everything_steps(
+        self,
+        *,
+        plane: Plane | int | Sequence[int] | None = None,
+        box: Box | Sequence[float] | None = None,
+        within: Mask | npt.ArrayLike | None = None,
+        sizes: Sequence[float] | None = None,
+        grid: GridOptions | None = None,
+    ) -> Iterator[EverythingProgress]:
+        """Find all objects tile by tile; see `everything` for parameters and errors.
+
+        Yields
+        ------
+        EverythingProgress
+            After every tile, with what was found so far. Close the iterator to stop.
+        """
+        where = self.plane(plane)
+        return propose_all(where, self.sweep(plane=where, box=box, within=within, sizes=sizes, grid=grid))
+
+    def sweep(
+        self,
+        *,
+        plane: Plane,
+        box: Box | Sequence[float] | None = None,
+        within: Mask | npt.ArrayLike | None = None,
+        sizes: Sequence[float] | None = None,
+        grid: GridOptions | None = None,
+        levels: Sequence[int] | None = None,
+    ) -> Sweep:
+        """Return the tiles of a search for all objects.
+
+        Parameters
+        ----------
+        plane, box, within, sizes, grid
+            As in `everything`.
+        levels
+            The levels to search, as `Sweep.levels` of an earlier search; chosen by `sizes` or a sample by default.
+
+        Raises
+        ------
+        PromptError
+            The box or the mask lies outside the plane, or the sizes are not two rising numbers.
+        """
+        shape = plane.shape_in(self.shape)
+        if min(shape) < 2:
+            raise PromptError(
+                f"A plane of {shape[0]} x {shape[1]} pixels has nothing to segment: choose other axes or another image."
+            )
+        whole = Box.of_shape(shape)
+        region = Region(checked_box(box, whole) or whole, checked_mask(within, shape))
+        checked = None if sizes is None else checked_sizes(sizes)
+        return Sweep(self.encoder, plane, region, sizes=checked, grid=grid, levels=levels)
+
+    def accept_found(
+        self,
+        found: FoundObjects,
+        chosen: Sequence[int] | npt.NDArray[np.intp] | None = None,
+        *,
+        overlap: Overlap = "keep",
+        class_name: str | None = None,
+    ) -> list[int | None]:
+        """Write found objects into the labels; one `undo` takes all of them back.
+
+        Parameters
+        ----------
+        found
+            What `everything` returned.
+        chosen
+            Numbers of the proposals to write, best first. By default `found.select()`.
+        overlap, class_name
+            As in `accept_all`.
+
+        Returns
+        -------
+        list of int or None
+            The label of each object; None where all its pixels belong to other labels.
+
+        Raises
+        ------
+        LabelsError, OutputError
+            As in `accept_all`.
+        """
+        numbers = found.select() if chosen is None else chosen
+        objects = [NewObject(found.mask(int(i)), found.prompts(int(i))) for i in numbers]
+        made = self.encoder.provenance_of_found()
+        return self.accept_all(objects, plane=found.plane, overlap=overlap, made=made, class_name=class_name)
