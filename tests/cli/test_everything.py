@@ -305,3 +305,11 @@ def test_the_embedded_model_finds_discs_by_the_command(run: Run, image: Path) ->
     result = run("everything", image, "--out", image.with_name("l.tif"), "--sizes", "20,40")
     assert result.code == 0, result.err
     assert_same_objects(pixels_in(image.with_name("l.tif")), LABELS)
+
+
+def test_two_images_of_one_name_get_their_full_names(run, model, folder, tmp_path):
+    tifffile.imwrite(folder / "a.tiff", picture(OTHERS))
+    code, _, error = run("everything", folder, "--out", tmp_path / "labels", *OPTIONS)
+    assert code == 0, error
+    names = {path.name for path in (tmp_path / "labels").iterdir() if path.name.endswith(".ome.zarr")}
+    assert names == {"a.tif.ome.zarr", "a.tiff.ome.zarr", "b.ome.zarr"}

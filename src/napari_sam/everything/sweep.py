@@ -158,9 +158,17 @@ class Sweep:
         self._pixel_size, self._shift = encoder.volume.pixel_size(plane), shift
         self.levels = self._levels(sizes, options) if levels is None else list(levels)
 
-    def grid(self, level: int) -> TileGrid:
-        """Return the tiles of a level; where the whole plane is smaller than a tile, one no larger than needed."""
-        side = self._proposer.side
+    def grid(self, level: int, side: int | None = None) -> TileGrid:
+        """Return the tiles of a level; where the whole plane is smaller than a tile, one no larger than needed.
+
+        Parameters
+        ----------
+        level
+            The level.
+        side
+            Side of the tiles, in tile pixels; by default that of the search.
+        """
+        side = side or self._proposer.side
         if self._dense is not None:
             longest = max(length * size for length, size in zip(self._shape, self._pixel_size, strict=True))
             needed = math.ceil(longest * 2.0**-level / SIDE_STEP) * SIDE_STEP
@@ -196,7 +204,9 @@ class Sweep:
         if sizes is not None:
             return levels_for(sizes, self._shape)
         if self._dense is not None:
-            return sampled_levels(self.grid, self._guesses, self._region.box)
+            # A sample of small tiles says as much and costs a quarter.
+            small = self._encoder.predictor.input_side
+            return sampled_levels(lambda level: self.grid(level, small), self._guesses, self._region.box)
         grid = self.grid(0)
         top = min(grid.max_level, coarsest_level(self._shape))
         return sorted({grid.clamp(top - step) for step in range(options.crop_n_layers + 1)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ def everything(
     )
     sources = _sources(images)
     is_single = len(sources) == 1 and out.suffix.lower() in LABEL_SUFFIXES
-    outputs = {source: out if is_single else out / _name_of(source) for source in sources}
+    outputs = {sources[0]: out} if is_single else _outputs_of(sources, out)
     _check_outputs(sources, outputs, out, is_single=is_single)
     if json:
         check_output(json, (".json",), overwrite)
@@ -263,11 +264,21 @@ def _sources(images: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _name_of(source: str) -> str:
-    name = source.rstrip("/").rpartition("/")[2]
+def _outputs_of(sources: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Return the label image of each image: named as the image without its suffix, or with it where two agree."""
+    names = {source: source.rstrip("/").rpartition("/")[2] for source in sources}
+    short = {source: _without_suffix(name) for source, name in names.items()}
+    times = Counter(short.values())
+    return {
+        source: folder / f"{short[source] if times[short[source]] == 1 else names[source]}{PYRAMID_SUFFIX}"
+        for source in sources
+    }
+
+
+def _without_suffix(name: str) -> str:
     while Path(name).suffix.lower() in (*IMAGE_SUFFIXES, ".ome"):
         name = Path(name).stem
-    return f"{name}{PYRAMID_SUFFIX}"
+    return name
 
 
 def _check_outputs(sources: Sequence[str], outputs: dict[str, Path], out: Path, *, is_single: bool) -> None:
