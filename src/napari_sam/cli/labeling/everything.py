@@ -120,15 +120,26 @@ def everything(
         check_output(json, (".json",), overwrite)
     check_sources(None, model)
     if is_single:
-        described = _label(sources[0], out, run, json, overwrite=overwrite)
-        failed = False
+        described, failed = _label_one(sources[0], out, run, json, overwrite=overwrite), False
     else:
         images_described, failed = _label_many(outputs, run, json, overwrite=overwrite)
         described = {"model": model, "images": images_described}
-    if json:
+    if json and described is not None:
         write_json(json, described)
     if failed:
         raise typer.Exit(1)
+
+
+def _label_one(source: str, out: Path, run: _Run, json: Path | None, *, overwrite: bool) -> dict[str, Any] | None:
+    """Label one image; return its objects as plain data, or None if another process has labeled it meanwhile."""
+    was_there = exists(out)
+    try:
+        return _label(source, out, run, json, overwrite=overwrite)
+    except OutputError:
+        if was_there or not exists(out):
+            raise
+        say(f"{out} was written by another process that labeled the same image.")
+        return None
 
 
 def _label_many(
