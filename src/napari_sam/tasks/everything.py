@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Provenance
-from napari_sam.errors import ImageError, LabelsError
+from napari_sam.errors import ImageError, LabelsError, OutputError
 from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.linking import PlaneLinker
 from napari_sam.everything.options import FilterOptions, GridOptions
@@ -92,9 +92,19 @@ def found_in(store: ProposalStore, sweep: Sweep, plane: Plane) -> FoundObjects:
     """Return the objects of a sweep that is complete.
 
     The tiles are joined in one order, whoever proposed them.
+
+    Raises
+    ------
+    OutputError
+        The proposals of a tile are missing, or their file is damaged.
     """
-    parts = [store.get(tile) for tile in sweep.tiles]
-    return FoundObjects(plane, Proposals.joined([part for part in parts if part is not None]))
+    parts = []
+    for tile in sweep.tiles:
+        part = store.get(tile)
+        if part is None:
+            raise OutputError(f"Proposals in {store.path} are missing or damaged: run the same command again.")
+        parts.append(part)
+    return FoundObjects(plane, Proposals.joined(parts))
 
 
 def opened_sweep(
