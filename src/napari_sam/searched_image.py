@@ -14,9 +14,7 @@ from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.errors import PromptError
 from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.options import GridOptions, checked_sizes
-from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.sweep import EverythingProgress, Region, Sweep, propose_all
-from napari_sam.journal.packing.objects import NewObject
 from napari_sam.labeled_image import LabeledImage
 
 
@@ -72,10 +70,8 @@ class SearchedImage(LabeledImage):
         ImageError
             There is no such plane, or it cannot be read.
         """
-        found = FoundObjects(self.plane(plane), Proposals.joined([]))
-        for progress in self.everything_steps(plane=plane, box=box, within=within, sizes=sizes, grid=grid):
-            found = progress.found
-        return found
+        *_, last = self.everything_steps(plane=plane, box=box, within=within, sizes=sizes, grid=grid)
+        return last.found
 
     def everything_steps(
         self,
@@ -160,6 +156,7 @@ class SearchedImage(LabeledImage):
             As in `accept_all`.
         """
         numbers = found.select() if chosen is None else chosen
-        objects = [NewObject(found.mask(int(i)), found.prompts(int(i))) for i in numbers]
         made = self.encoder.provenance_of_found()
-        return self.accept_all(objects, plane=found.plane, overlap=overlap, made=made, class_name=class_name)
+        return self.accept_all(
+            found.objects(numbers), plane=found.plane, overlap=overlap, made=made, class_name=class_name
+        )

@@ -81,6 +81,12 @@ class Box:
         """Return whether the pixel of the point (row, col) lies in the box."""
         return self.top <= row + 0.5 < self.bottom and self.left <= col + 0.5 < self.right
 
+    def contains_points(self, points: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """Return of points of shape (n, 2), (row, col), whether the pixel of each lies in the box."""
+        edges = points + 0.5
+        inside = (edges >= (self.top, self.left)) & (edges < (self.bottom, self.right))
+        return np.asarray(inside.all(axis=1), bool)
+
     def intersection(self, other: Box) -> Box:
         """Return the intersection; it is empty, possibly with negative sides, if the boxes do not overlap."""
         return Box(

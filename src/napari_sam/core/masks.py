@@ -241,6 +241,15 @@ def paste(region: NDArray[Any], mask: Mask, label: int, overlap: Overlap = "keep
     return written
 
 
+def shared_pixels(one: Mask, other: Mask) -> int:
+    """Return the number of pixels that two masks have in common."""
+    both = one.box.intersection(other.box)
+    if both.is_empty:
+        return 0
+    inner = [mask.pixels[both.moved(-mask.box.top, -mask.box.left).slices] for mask in (one, other)]
+    return int(np.count_nonzero(inner[0] & inner[1]))
+
+
 def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     """Return intersection over union of two boolean arrays of one shape; 1 when both are empty."""
     union = np.count_nonzero(a | b)

@@ -87,7 +87,7 @@ class Prompts:
                 f"{len(at)} points came with {len(signs)} labels: give one label (1 or 0) for each point."
             )
         plane = Box.of_shape(shape)
-        outside = at[~_are_in(plane, at)]
+        outside = at[~plane.contains_points(at)]
         if len(outside):
             raise PromptError(
                 f"The point ({outside[0, 0]:g}, {outside[0, 1]:g}) lies outside the image, whose rows are 0 to "
@@ -198,7 +198,7 @@ class TilePrompts:
             The last answer for the same object; its logits are resampled to the tile. A mask prompt counts where
             there is no earlier answer.
         """
-        seen = _are_in(tile.read, prompts.points)
+        seen = tile.read.contains_points(prompts.points)
         points = np.stack(tile.point_to_tile(*prompts.points[seen].T), axis=1)
         labels = prompts.labels[seen]
         decoded = _thinned(points, labels)
@@ -267,12 +267,6 @@ def rasterize_polygon(vertices: ArrayLike, shape: tuple[int, int]) -> Mask:
         if pixels.any():
             return Mask(box, pixels).tightened()
     raise PromptError("The shape covers no pixel of the image: draw it over the object.")
-
-
-def _are_in(box: Box, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Say of each point (row, col) whether its pixel lies in a box; see `Box.contains_point`."""
-    edges = points + 0.5
-    return np.asarray(((edges >= (box.top, box.left)) & (edges < (box.bottom, box.right))).all(axis=1), bool)
 
 
 def _thinned(points: NDArray[np.float64], labels: NDArray[np.bool_]) -> NDArray[np.intp]:

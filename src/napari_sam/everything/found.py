@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Plane
-from napari_sam.core.masks import Mask
+from napari_sam.core.masks import Mask, paste
 from napari_sam.core.prompts import Prompts
 from napari_sam.everything.options import FilterOptions
 from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.suppression import Overlaps, suppressed
+from napari_sam.journal.packing.objects import NewObject
 
 
 class FoundObjects:
@@ -67,6 +69,10 @@ class FoundObjects:
         box = self.proposals.box(i)
         return Prompts(self.proposals.points[i : i + 1], np.ones(1, bool), box, None)
 
+    def objects(self, chosen: Iterable[int] | NDArray[np.intp]) -> list[NewObject]:
+        """Return proposals as objects to write, in the given order."""
+        return [NewObject(self.mask(int(i)), self.prompts(int(i))) for i in chosen]
+
     def select(self, options: FilterOptions | None = None) -> NDArray[np.intp]:
         """Return the numbers of the proposals that count, best first, without asking the model.
 
@@ -97,8 +103,8 @@ class FoundObjects:
         """
         out = np.zeros(shape, np.uint32)
         for label, i in enumerate(self.select() if chosen is None else chosen, 1):
-            inside = out[self.proposals.box(int(i)).slices]
-            inside[(inside == 0) & self.proposals.pixels(int(i))] = label
+            mask = self.mask(int(i))
+            paste(out[mask.box.slices], mask, label)
         return out
 
     def _passing(self, options: FilterOptions) -> NDArray[np.bool_]:

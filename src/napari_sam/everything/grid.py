@@ -52,7 +52,7 @@ class GridProposer:
         """
         rendered = render(tile)
         if is_uniform(rendered):
-            return Proposals.of([], np.zeros((0, 2)), tile.level)
+            return Proposals.none()
         (embedding,) = self._predictor.encode(rendered[None])
         logits, scores, points = self._candidates(tile, embedding)
         kept = _distinct(logits, scores, self._options.box_nms_thresh)
@@ -94,9 +94,7 @@ class GridProposer:
         step = self.side / self._options.points_per_side
         along = (np.arange(self._options.points_per_side) + 0.5) * step - 0.5
         grid = np.stack(np.meshgrid(along, along, indexing="ij"), axis=-1).reshape(-1, 2)
-        owned = tile.box_to_tile(tile.owned)
-        inside = (grid + 0.5 >= (owned.top, owned.left)) & (grid + 0.5 < (owned.bottom, owned.right))
-        return grid[inside.all(axis=1)]
+        return grid[tile.box_to_tile(tile.owned).contains_points(grid)]
 
     def _enlarged(self, logits: NDArray[np.float32], score: float, tile: Tile, shape: tuple[int, int]) -> Mask | None:
         mask = mask_from_logits(logits, tile, score)

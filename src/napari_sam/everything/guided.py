@@ -65,12 +65,12 @@ class GuidedProposer:
         """
         rendered = render(tile)
         if is_uniform(rendered):
-            return Proposals.of([], np.zeros((0, 2)), tile.level)
+            return Proposals.none()
         (embedding,) = self._predictor.encode(rendered[None])
         points, logits, scores = self._agreed(tile, embedding)
         kept = np.flatnonzero(scores >= LEAST_SCORE)
         if not len(kept):
-            return Proposals.of([], np.zeros((0, 2)), tile.level)
+            return Proposals.none()
         origins = self._predictor.window_origins(points[kept], tile.side)
         rough = [
             mask_from_logits(logits[i], _window(tile, origin, self._predictor.window_side), float(scores[i]))
@@ -136,9 +136,7 @@ class GuidedProposer:
 def _owned(points: NDArray[np.float64], tile: Tile) -> NDArray[np.bool_]:
     edges = tile.box_to_tile(tile.owned).grown(MARGIN)
     inside = tile.box_to_tile(tile.read)
-    box = edges.intersection(inside)
-    at = points + 0.5
-    return np.asarray(((at >= (box.top, box.left)) & (at < (box.bottom, box.right))).all(axis=1), bool)
+    return edges.intersection(inside).contains_points(points)
 
 
 def _point_prompt(point: NDArray[np.float64]) -> TilePrompts:

@@ -62,9 +62,9 @@ def sampled_levels(
         tiles = _spread(list(grid_of(level).corners(level, box)), grid_of(level))
         seen = [(tile, guess) for tile in tiles if (guess := guesses(tile)) is not None]
         votes[level] = float(np.mean([_votes(guess, tile) for tile, guess in seen])) if seen else 0.0
-    most = max(votes.values(), default=0.0)
+    most = max(votes.values())
     if most == 0:
-        return [min(max(0, FINEST), max(votes, default=0))]
+        return [min(0, max(votes))]
     return [level for level, count in votes.items() if count >= LEAST_SHARE * most]
 
 

@@ -163,7 +163,7 @@ def _checked(arrays: dict[str, Any]) -> Proposals:
         They do not fit together.
     """
     found = Proposals(**arrays)
-    empty = Proposals.joined([])
+    empty = Proposals.none()
     count = len(found.scores)
     if count > MAX_PROPOSALS or any(
         array.dtype != getattr(empty, name).dtype or array.ndim != getattr(empty, name).ndim

@@ -73,9 +73,14 @@ class Proposals:
         )
 
     @classmethod
+    def none(cls) -> Proposals:
+        """Return no proposals."""
+        return cls.of([], np.zeros((0, 2)), 0)
+
+    @classmethod
     def joined(cls, parts: Sequence[Proposals]) -> Proposals:
         """Return all proposals of several tiles, in their order."""
-        parts = [cls.of([], np.zeros((0, 2)), 0), *parts]
+        parts = [cls.none(), *parts]
         arrays = {field.name: [getattr(part, field.name) for part in parts] for field in fields(cls)}
         starts = np.cumsum([0, *(len(part.bits) for part in parts[:-1])])
         arrays["ends"] = [ends + start for ends, start in zip(arrays["ends"], starts, strict=True)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.core.masks import shared_pixels
 from napari_sam.everything.proposals import Proposals
 
 # Proposals are sorted into squares of this side to find those whose boxes meet.
@@ -33,7 +34,8 @@ class Overlaps:
     def of(cls, proposals: Proposals) -> Overlaps:
         """Find the pairs of some proposals."""
         first, second = meeting_boxes(proposals.boxes)
-        shared = np.array([_shared(proposals, int(i), int(j)) for i, j in zip(first, second, strict=True)], np.int64)
+        pairs = zip(first.tolist(), second.tolist(), strict=True)
+        shared = np.array([shared_pixels(proposals.mask(i), proposals.mask(j)) for i, j in pairs], np.int64)
         return cls(first[shared > 0], second[shared > 0], shared[shared > 0])
 
     def share_of_smaller(self, areas: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -104,11 +106,7 @@ def _squares(
 ) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
     """Return the squares that boxes of up to a side meet (at most 4 each), sorted, with the number of each box."""
     low, high = boxes[members, :2] // side, (boxes[members, 2:] - 1) // side
-    keys = [
-        np.where(rows[:, None], high, low)[:, 0] * 2**31 + cols
-        for rows in (np.zeros(len(members), bool), np.ones(len(members), bool))
-        for cols in (low[:, 1], high[:, 1])
-    ]
+    keys = [rows * 2**31 + cols for rows in (low[:, 0], high[:, 0]) for cols in (low[:, 1], high[:, 1])]
     key, member = np.concatenate(keys), np.tile(members, 4)
     order = np.argsort(key, kind="stable")
     return key[order], member[order]
@@ -124,12 +122,3 @@ def _common(
     within = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
     second = others[np.repeat(start, count) + within]
     return np.stack([first, second], axis=1).astype(np.int64)
-
-
-def _shared(proposals: Proposals, i: int, j: int) -> int:
-    """Return the number of pixels that two proposals have in common."""
-    one, other = proposals.box(i), proposals.box(j)
-    both = one.intersection(other)
-    a = proposals.pixels(i)[both.moved(-one.top, -one.left).slices]
-    b = proposals.pixels(j)[both.moved(-other.top, -other.left).slices]
-    return int(np.count_nonzero(a & b))

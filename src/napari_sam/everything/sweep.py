@@ -72,11 +72,9 @@ class Region:
 
     def holds(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which points (row, col), shape (n, 2), count."""
-        at = points + 0.5
-        edges = (at >= (self.box.top, self.box.left)) & (at < (self.box.bottom, self.box.right))
-        inside = np.asarray(edges.all(axis=1), bool)
+        inside = self.box.contains_points(points)
         if self.mask is not None:
-            cells = np.floor(at).astype(np.intp) - (int(self.mask.box.top), int(self.mask.box.left))
+            cells = np.floor(points + 0.5).astype(np.intp) - (int(self.mask.box.top), int(self.mask.box.left))
             inside &= ((cells >= 0) & (cells < self.mask.pixels.shape)).all(axis=1)
             inside[inside] = self.mask.pixels[tuple(cells[inside].T)]
         return inside

@@ -216,7 +216,7 @@ class FoundWriter:
         chosen = found.select(self._options)
         numbers = np.full(len(chosen), -1) if self._linker is None else self._linker.link(found, chosen)
         known = [self._labels.get(int(number)) for number in numbers]
-        objects = [NewObject(found.mask(int(i)), found.prompts(int(i))) for i in chosen]
+        objects = found.objects(chosen)
         made = self._segmenter.encoder.provenance_of_found()
         labels = list(known)
         for at, label in enumerate(known):

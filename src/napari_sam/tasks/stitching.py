@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from napari_sam.core.masks import Mask, touches_border
+from napari_sam.core.masks import Mask, shared_pixels, touches_border
 
 # Two masks are views of one object from different tiles if more than this share of the smaller one lies in the other.
 SAME_OBJECT = 0.5
@@ -29,8 +29,5 @@ def distinct(masks: Iterable[Mask], shape: tuple[int, int]) -> list[Mask]:
 
 def _shared(a: Mask, b: Mask) -> float:
     """Return the share of the smaller mask that lies in the other."""
-    both = a.box.intersection(b.box)
-    if both.is_empty:
-        return 0.0
-    inner = [mask.pixels[both.moved(-mask.box.top, -mask.box.left).slices] for mask in (a, b)]
-    return float((inner[0] & inner[1]).sum()) / min(a.area, b.area)
+    shared = shared_pixels(a, b)
+    return shared / min(a.area, b.area) if shared else 0.0

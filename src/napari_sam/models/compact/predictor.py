@@ -63,7 +63,6 @@ class CompactPredictor(TilePredictor):
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = network.to(device)
         self._decoder = Recorded(_Decoder(self._network).eval())
-        self._window_decoder = _WindowDecoder(self._network).eval()
         self.compares_tiles = network.scorer is not None
         self.guesses_foreground = network.dense_head is not None
 
@@ -122,8 +121,9 @@ class CompactPredictor(TilePredictor):
         scores = np.empty((len(prompts), 3), np.float32)
         for start in range(0, len(prompts), WINDOWS_AT_ONCE):
             part = slice(start, start + WINDOWS_AT_ONCE)
-            features = _windows(embedding.tensors, origins[part], self.window_side)
-            answer, iou_prediction = self._window_decoder(*features, *self._tokens(prompts[part], count))
+            f16, f8, f4, *guesses = _windows(embedding.tensors, origins[part], self.window_side)
+            encoded = self._network.prompt_encoder(*guesses, *self._tokens(prompts[part], count))
+            answer, iou_prediction = self._network.mask_decoder(f16, f8, f4, encoded)
             logits[part], scores[part] = answer.cpu().numpy(), iou_prediction.clamp(0, 1).cpu().numpy()
         return logits, scores
 
@@ -172,30 +172,6 @@ def _windows(features: Sequence[Tensor], origins: NDArray[np.intp], side: int) -
         count, first = side // stride, (origins // stride).tolist()
         windows.append(torch.cat([tensor[..., row : row + count, col : col + count] for row, col in first]))
     return windows
-
-
-class _WindowDecoder(nn.Module):
-    """From windows of an embedding and prompts to masks."""
-
-    def __init__(self, network: Compact) -> None:
-        super().__init__()
-        self._prompt_encoder, self._mask_decoder = network.prompt_encoder, network.mask_decoder
-
-    def forward(
-        self,
-        f16: Tensor,
-        f8: Tensor,
-        f4: Tensor,
-        pixels: Tensor,
-        centers: Tensor,
-        coords: Tensor,
-        types: Tensor,
-        mask_logits: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Return logits and predicted IoU of three masks for each window."""
-        encoded = self._prompt_encoder(pixels, centers, coords, types, mask_logits)
-        logits, iou_prediction = self._mask_decoder(f16, f8, f4, encoded)
-        return logits, iou_prediction
 
 
 class _Decoder(nn.Module):

@@ -67,7 +67,7 @@ class ProposalCommit:
     def write(self, journal: Journal, labels: LayerLabels) -> Sequence[Entry]:
         """Write the proposals into the labels of a journal; safe in any thread."""
         found, entries = self.found, []
-        objects = [NewObject(found.mask(int(number)), found.prompts(int(number))) for number in self.numbers]
+        objects = found.objects(self.numbers)
         with journal.together():
             for group in groups_of([new.mask for new in objects]):
                 near = self._new_ones([objects[at] for at in group], labels)
