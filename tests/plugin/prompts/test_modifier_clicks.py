@@ -143,8 +143,9 @@ def test_tab_cycles_while_the_canvas_has_the_focus_and_the_size_is_kept_for_the_
     window.press((45, 150))
     assert controller.session.current.selected == 2
     assert window.widget.prompts.candidates[2].isChecked()
-    assert "IoU" in window.widget.prompts.candidates[2].text()
-    assert "stable" in window.widget.prompts.candidates[2].text()
+    button, mask = window.widget.prompts.candidates[2], controller.session.candidates[2]
+    assert button.text() == f"large\n{mask.iou_prediction:.2f}"
+    assert f"IoU with the object that the model predicts); stability: {mask.stability_score:.2f}" in button.toolTip()
     window.key(Qt.Key.Key_C)
     window.click(NEIGHBOUR)
     assert controller.session.current.selected == controller.session.candidates.best_index
