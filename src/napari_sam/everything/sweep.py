@@ -155,6 +155,8 @@ class Sweep:
             self._dense, self._proposer = predictor, GuidedProposer(predictor)
         self._pixel_size, self._shift = encoder.volume.pixel_size(plane), shift
         self.levels = self._levels(sizes, options) if levels is None else list(levels)
+        if self._dense is None and self.levels:
+            self._proposer = GridProposer(predictor, options, max(self.levels))
 
     def grid(self, level: int, side: int | None = None) -> TileGrid:
         """Return the tiles of a level; where the whole plane is smaller than a tile, one no larger than needed.
