@@ -155,7 +155,7 @@ class SamPredictor(TilePredictor):
         coords, types = (torch.from_numpy(np.stack(part)).to(self._device) for part in zip(*tokens, strict=True))
         sparse, _ = self._prompt_encoder(coords, types, None)
         for index, logits, scores in self._point_decoder.decode(self._point_side(embedding), sparse, least_iou):
-            yield PointAnswer(index, logits.cpu().numpy(), scores.clamp(0, 1).cpu().numpy())
+            yield PointAnswer(index, logits.cpu().numpy(), scores.cpu().numpy())
 
     @cached_property
     def _point_decoder(self) -> PointDecoder:

@@ -187,14 +187,14 @@ class PointDecoder:
         logits : torch.Tensor
             Shape (masks, 4 * grid, 4 * grid), float32: the masks that pass.
         iou_prediction : torch.Tensor
-            Shape (masks,).
+            Shape (masks,), 0 to 1.
         """
         decoder = self._decoder
         heads = list(decoder.output_hypernetworks_mlps)[1:]
         step = POINTS_AT_ONCE.get(side.cells.device.type, MOST_POINTS_AT_ONCE)
         for start in range(0, len(sparse), step):
             tokens, *changes = self._mixed(side, sparse[start : start + step])
-            scores = decoder.iou_prediction_head(tokens[:, 0])[:, 1:]
+            scores = decoder.iou_prediction_head(tokens[:, 0])[:, 1:].clamp(0, 1)
             for i in torch.nonzero((scores >= least).any(1))[:, 0].tolist():
                 passes = torch.nonzero(scores[i] >= least)[:, 0].tolist()
                 weights = torch.stack([heads[mask](tokens[i, 1 + mask]) for mask in passes], -1)
