@@ -51,6 +51,12 @@ class Candidate:
     stability: float
     point: NDArray[np.float64]
 
+    @property
+    def cells(self) -> tuple[slice, slice]:
+        """Where the logits lie in those of the tile."""
+        (top, left), (rows, cols) = self.corner, self.logits.shape
+        return slice(top, top + rows), slice(left, left + cols)
+
 
 class GridProposer:
     """Asks a model at the points of a grid, and decides at the size of the logits which masks are enlarged.
@@ -100,35 +106,41 @@ class GridProposer:
 
     def _candidates(self, tile: Tile, embedding: Embedding, shape: tuple[int, int]) -> Iterator[Candidate]:
         """Yield the masks that pass the thresholds, and are not cut by the tile."""
-        options = self._options
         left = self._points(tile)
         explained = np.zeros((self.side // CELL, self.side // CELL), bool)
         while len(left):
-            if options.adaptive:
+            if self._options.adaptive:
                 cells = np.floor((left + 0.5) / CELL).astype(np.intp).clip(0, len(explained) - 1)
                 left = left[~explained[tuple(cells.T)]]
             asked, left = left[:AT_ONCE], left[AT_ONCE:]
             for answer in self._answers(embedding, asked):
-                point = asked[answer.index]
-                located = (point + 0.5) * tile.step + (tile.read.top, tile.read.left) - 0.5
-                for logits, score in zip(answer.logits, answer.iou_prediction, strict=True):
-                    one = self._candidate(logits, float(score), tile, located)
-                    if one is not None and not near_border(one.box, tile, shape):
-                        explained |= logits > 0
-                        yield one
+                found = list(self._passing(answer, asked[answer.index], tile, shape))
+                if found:
+                    # A larger mask of the same answer may hold other objects, which are still to be found.
+                    smallest = min(found, key=lambda one: np.count_nonzero(one.logits > 0))
+                    explained[smallest.cells] |= smallest.logits > 0
+                yield from found
 
-    def _candidate(
-        self, logits: NDArray[np.float32], score: float, tile: Tile, point: NDArray[np.float64]
-    ) -> Candidate | None:
-        stability = stability_score(logits, self._options.stability_score_offset)
-        inside = logits > 0
-        # Without a threshold an empty mask gets here.
-        if stability < self._options.stability_score_thresh or not inside.any():
-            return None
-        rows, cols = (np.flatnonzero(inside.any(axis))[[0, -1]] for axis in (1, 0))
-        (top, bottom), (left, right) = ((max(int(first) - 1, 0), int(last) + 2) for first, last in (rows, cols))
-        kept = logits[top:bottom, left:right].copy()
-        return Candidate(kept, (top, left), _box(kept, (top, left), tile), score, stability, point)
+    def _passing(
+        self, answer: PointAnswer, point: NDArray[np.float64], tile: Tile, shape: tuple[int, int]
+    ) -> Iterator[Candidate]:
+        """Yield the masks of a point that are stable and not cut by the tile."""
+        options = self._options
+        located = (point + 0.5) * tile.step + (tile.read.top, tile.read.left) - 0.5
+        for logits, score in zip(answer.logits, answer.iou_prediction, strict=True):
+            stability = stability_score(logits, options.stability_score_offset)
+            inside = logits > 0
+            # Without a threshold an empty mask gets here.
+            if stability < options.stability_score_thresh or not inside.any():
+                continue
+            rows, cols = (np.flatnonzero(inside.any(axis))[[0, -1]] for axis in (1, 0))
+            top, bottom, left, right = (
+                edge for first, last in (rows, cols) for edge in (max(int(first) - 1, 0), int(last) + 2)
+            )
+            kept = logits[top:bottom, left:right].copy()
+            box = _box(kept, (top, left), tile)
+            if not near_border(box, tile, shape):
+                yield Candidate(kept, (top, left), box, float(score), stability, located)
 
     def _answers(self, embedding: Embedding, points: NDArray[np.float64]) -> Iterator[PointAnswer]:
         """Yield the masks of points whose predicted IoU passes."""
@@ -156,8 +168,7 @@ class GridProposer:
 
     def _enlarged(self, one: Candidate, tile: Tile, shape: tuple[int, int]) -> Mask | None:
         logits = np.full((self.side // CELL, self.side // CELL), OUTSIDE)
-        (top, left), (rows, cols) = one.corner, one.logits.shape
-        logits[top : top + rows, left : left + cols] = one.logits
+        logits[one.cells] = one.logits
         mask = replace(mask_from_logits(logits, tile, one.score), stability_score=one.stability)
         least = self._options.min_mask_region_area
         if least and mask.area:

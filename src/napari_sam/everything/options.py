@@ -94,7 +94,7 @@ class GridOptions:
     min_mask_region_area
         Regions and holes of fewer pixels are removed.
     adaptive
-        Whether points inside a mask that is found already are not asked.
+        Whether points inside the smallest mask of an earlier point are not asked.
     """
 
     points_per_side: int = 32

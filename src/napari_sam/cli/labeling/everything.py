@@ -193,11 +193,8 @@ def _label(
     planes = segmenter.planes() if position is None else [segmenter.plane(position)]
     where = planes[0] if len(planes) == 1 and not is_pyramid else None
     rows: list[dict[str, Any]] = []
-    left = [plane for plane in planes if not _sweep(segmenter, plane, proposals, source, run, waits=False)]
-    if left and not waits:
+    if not _sweep_all(segmenter, planes, proposals, source, run, waits=waits):
         return None
-    for plane in left:
-        _sweep(segmenter, plane, proposals, source, run, waits=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     labels: set[int] = set()
     with output.open(segmenter.volume, where, source=source) as writer, writer.together():
@@ -218,6 +215,14 @@ def _label(
         "objects": rows if json else count,
         "seconds": round(perf_counter() - start, 3),
     }
+
+
+def _sweep_all(
+    segmenter: Segmenter, planes: Sequence[Plane], proposals: Path, source: str, run: _Run, *, waits: bool
+) -> bool:
+    """Propose the objects of planes; tiles of other processes are waited for when no plane has another one left."""
+    left = [plane for plane in planes if not _sweep(segmenter, plane, proposals, source, run, waits=False)]
+    return all(waits and _sweep(segmenter, plane, proposals, source, run, waits=True) for plane in left)
 
 
 def _sweep(segmenter: Segmenter, plane: Plane, proposals: Path, source: str, run: _Run, *, waits: bool) -> bool:
