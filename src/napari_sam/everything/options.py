@@ -80,33 +80,33 @@ class GridOptions:
         Points along each side of a tile.
     pred_iou_thresh, stability_score_thresh
         Lowest predicted IoU and lowest stability score of a proposal.
-    stability_score_offset
-        How far the logit of the border is moved both ways for the stability score.
     box_nms_thresh
         Largest IoU of the boxes of two proposals of one tile.
     crop_n_layers
         Number of finer levels that are asked too.
+    min_mask_region_area
+        Regions and holes of fewer pixels are removed.
+    adaptive
+        Whether points inside the smallest mask of an earlier point are not asked.
+    stability_score_offset
+        How far the logit of the border is moved both ways for the stability score.
     crop_overlap_ratio
         How far the tiles of the first finer level reach into each other, as a share of the image's side, when it has
         two tiles along it.
     crop_n_points_downscale_factor
         `points_per_side` is divided by this for each finer level.
-    min_mask_region_area
-        Regions and holes of fewer pixels are removed.
-    adaptive
-        Whether points inside the smallest mask of an earlier point are not asked.
     """
 
     points_per_side: int = 32
     pred_iou_thresh: float = 0.88
     stability_score_thresh: float = 0.95
-    stability_score_offset: float = 1.0
     box_nms_thresh: float = 0.7
     crop_n_layers: int = 0
-    crop_overlap_ratio: float = 512 / 1500
-    crop_n_points_downscale_factor: int = 1
     min_mask_region_area: int = 0
     adaptive: bool = True
+    stability_score_offset: float = 1.0
+    crop_overlap_ratio: float = 512 / 1500
+    crop_n_points_downscale_factor: int = 1
 
     def __post_init__(self) -> None:
         whole(self.points_per_side, "points_per_side", "give 1 to 256", least=1, most=256)
