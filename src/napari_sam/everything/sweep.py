@@ -157,6 +157,8 @@ class Sweep:
         self._pixel_size = encoder.volume.pixel_size(plane)
         self._shift = (shift[0] // SIDE_STEP * SIDE_STEP, shift[1] // SIDE_STEP * SIDE_STEP)
         self.levels = self._levels(sizes, options) if levels is None else list(levels)
+        if self._dense is None and self.levels:
+            self._proposer = GridProposer(predictor, options, max(self.levels))
 
     def grid(self, level: int, side: int | None = None) -> TileGrid:
         """Return the tiles of a level; where the whole plane is smaller than a tile, one no larger than needed.

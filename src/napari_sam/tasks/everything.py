@@ -49,10 +49,18 @@ class SweepProgress:
     encoded: int
 
 
-def sweep_into(store: ProposalStore, sweep: Sweep) -> Iterator[SweepProgress]:
+def sweep_into(store: ProposalStore, sweep: Sweep, *, waits: bool = True) -> Iterator[SweepProgress]:
     """Propose the objects of a sweep into a store, except on tiles that are there.
 
     Several processes may work on one store: tiles that another one works on are looked at again at the end.
+
+    Parameters
+    ----------
+    store, sweep
+        As `opened_sweep` returns them.
+    waits
+        Whether to wait at the end for tiles that other processes work on. Without it the last progress says how many
+        tiles are done, and the caller can do something else first.
 
     Yields
     ------
@@ -83,6 +91,8 @@ def sweep_into(store: ProposalStore, sweep: Sweep) -> Iterator[SweepProgress]:
             done += 1
             yield SweepProgress(len(tiles), done, encoded)
         if len(others) == len(left):
+            if not waits:
+                return
             store.wait_for_others()
         left = others
     store.tidy()

@@ -134,7 +134,7 @@ def _label_one(source: str, out: Path, run: _Run, json: Path | None, *, overwrit
     """Label one image; return its objects as plain data, or None if another process has labeled it meanwhile."""
     was_there = exists(out)
     try:
-        return _label(source, out, run, json, overwrite=overwrite)
+        return _label(source, out, run, json, overwrite=overwrite, waits=True)
     except OutputError:
         if was_there or not exists(out):
             raise
@@ -146,26 +146,37 @@ def _label_many(
     outputs: dict[str, Path], run: _Run, json: Path | None, *, overwrite: bool
 ) -> tuple[list[dict[str, Any]], bool]:
     """Label several images; return each one's objects as plain data, and whether any image failed."""
-    described, failures, left_out = [], Failures("image"), 0
-    for source, path in outputs.items():
-        if exists(path) and not overwrite:
-            left_out += 1
-            continue
-        try:
-            described.append(_label(source, path, run, json, overwrite=overwrite))
-        except NapariSamError as error:
-            if isinstance(error, OutputError) and not overwrite and exists(path):
-                left_out += 1  # Another process has labeled it meanwhile.
-            else:
-                failures.add(source, str(error))
+    described: dict[str, dict[str, Any]] = {}
+    failures, left_out, left = Failures("image"), 0, list(outputs)
+    # Images of which other processes do the last tiles come again at the end: nobody waits while there is work.
+    for waits in (False, True):
+        others = []
+        for source in left:
+            if exists(outputs[source]) and not overwrite:
+                left_out += 1
+                continue
+            try:
+                found = _label(source, outputs[source], run, json, overwrite=overwrite, waits=waits)
+                if found is None:
+                    others.append(source)
+                else:
+                    described[source] = found
+            except NapariSamError as error:
+                if isinstance(error, OutputError) and not overwrite and exists(outputs[source]):
+                    left_out += 1  # Another process has labeled it meanwhile.
+                else:
+                    failures.add(source, str(error))
+        left = others
     failures.show()
     if left_out:
         say(f"{left_out} image(s) have labels already and were left out; --overwrite makes them anew.")
-    return described, bool(failures)
+    return [described[source] for source in outputs if source in described], bool(failures)
 
 
-def _label(source: str, out: Path, run: _Run, json: Path | None, *, overwrite: bool) -> dict[str, Any]:
-    """Label the objects of one image; return them as plain data."""
+def _label(
+    source: str, out: Path, run: _Run, json: Path | None, *, overwrite: bool, waits: bool
+) -> dict[str, Any] | None:
+    """Label the objects of one image; return them as plain data, or None where others must be waited for."""
     from napari_sam.tasks.everything import FoundWriter, found_in, runs_of_planes
 
     start = perf_counter()
@@ -182,8 +193,8 @@ def _label(source: str, out: Path, run: _Run, json: Path | None, *, overwrite: b
     planes = segmenter.planes() if position is None else [segmenter.plane(position)]
     where = planes[0] if len(planes) == 1 and not is_pyramid else None
     rows: list[dict[str, Any]] = []
-    for plane in planes:
-        _sweep(segmenter, plane, proposals, source, run)
+    if not _sweep_all(segmenter, planes, proposals, source, run, waits=waits):
+        return None
     out.parent.mkdir(parents=True, exist_ok=True)
     labels: set[int] = set()
     with output.open(segmenter.volume, where, source=source) as writer, writer.together():
@@ -206,8 +217,16 @@ def _label(source: str, out: Path, run: _Run, json: Path | None, *, overwrite: b
     }
 
 
-def _sweep(segmenter: Segmenter, plane: Plane, proposals: Path, source: str, run: _Run) -> None:
-    """Propose the objects of a plane, except those that are in the store."""
+def _sweep_all(
+    segmenter: Segmenter, planes: Sequence[Plane], proposals: Path, source: str, run: _Run, *, waits: bool
+) -> bool:
+    """Propose the objects of planes; tiles of other processes are waited for when no plane has another one left."""
+    left = [plane for plane in planes if not _sweep(segmenter, plane, proposals, source, run, waits=False)]
+    return all(waits and _sweep(segmenter, plane, proposals, source, run, waits=True) for plane in left)
+
+
+def _sweep(segmenter: Segmenter, plane: Plane, proposals: Path, source: str, run: _Run, *, waits: bool) -> bool:
+    """Propose the objects of a plane, except those that are in the store; return whether all tiles are done."""
     from rich.progress import TextColumn
 
     from napari_sam.tasks.everything import sweep_into
@@ -215,10 +234,11 @@ def _sweep(segmenter: Segmenter, plane: Plane, proposals: Path, source: str, run
     store, sweep = _store(segmenter, plane, proposals, source, run)
     with progress_bar("{task.description}", TextColumn("{task.fields[rate]}")) as progress:
         task = progress.add_task("tiles", total=None, rate="")
-        for now in sweep_into(store, sweep):
+        for now in sweep_into(store, sweep, waits=waits):
             speed = progress.tasks[0].speed
             rate = "" if not speed else f"{speed:.1f} tiles/s"
             progress.update(task, completed=now.done, total=now.total, rate=rate)
+    return now.done == now.total
 
 
 def _row(writer: LabelWriter, found: FoundObjects, i: int, label: int, *, is_single: bool) -> dict[str, Any]:
