@@ -76,7 +76,7 @@ def found(controller, monkeypatch, *objects):
 
 def kept_middles(controller):
     selection = controller.finder.selection
-    return [tuple(selection.found.proposals.points[number].astype(int)) for number in selection.kept]
+    return [tuple(selection.found.points[number].astype(int)) for number in selection.kept]
 
 
 def click(controller, row, col):
@@ -254,7 +254,7 @@ def test_review_goes_from_the_least_certain_one_and_remembers_what_was_judged(co
 
     def reviewed():
         number = selection.reviewed
-        return None if number is None else tuple(selection.found.proposals.points[number].astype(int))
+        return None if number is None else tuple(selection.found.points[number].astype(int))
 
     finder.next_doubtful()
     assert reviewed() == (28, 34)
@@ -315,7 +315,7 @@ def test_the_view_the_plane_or_a_drawn_region_is_searched(controller, monkeypatc
     finder.filter(FilterOptions(sizes=(4.0, 30.0)))
     assert found(controller, monkeypatch, OBJECTS[0]).asked[0]["sizes"] == (4.0, 30.0)
 
-    finder.set_where("region")
+    finder.set_within("drawn")
     region = controller.viewer.layers["SAM region"]
     assert controller.viewer.layers.selection.active is region
     finder.find()
@@ -346,9 +346,9 @@ def test_keys_of_the_layer_accept_review_and_leave(controller, monkeypatch):
     found(controller, monkeypatch, *OBJECTS)
     layer, selection = controller.finder.drawing.layer, controller.finder.selection
     pressed = {str(key): function for key, function in layer.keymap.items()}
-    pressed["N"](layer)
+    pressed["R"](layer)
     assert selection.reviewed is not None
-    pressed["X"](layer)
+    pressed["N"](layer)
     assert len(selection.kept) == 3
     pressed["Y"](layer)
     assert selection.doubtful_count == 2
@@ -356,7 +356,7 @@ def test_keys_of_the_layer_accept_review_and_leave(controller, monkeypatch):
     assert selection.reviewed is None
     pressed["C"](layer)
     assert len(controller.objects.rows) == 3
-    assert not set(map(str, controller.prompts.points.keymap)) & {"Y", "X", "Escape"}
+    assert not set(map(str, controller.prompts.points.keymap)) & {"Y", "R", "Escape"}
 
 
 def test_outlines_have_their_own_colors_and_small_objects_are_dots(controller, monkeypatch):
@@ -365,6 +365,7 @@ def test_outlines_have_their_own_colors_and_small_objects_are_dots(controller, m
     all_found, kept = selection.found, selection.kept
     whole = controller.session.plane.shape_in((3, 40, 48))
     box = Box.of_shape(whole)
+    (all_found,) = all_found.parts
     picture = Pixels(all_found, box, 1).picture(kept[1:], kept[:1], int(kept[1]))
     inside = lambda color: COLORS.index(color) + 1 + len(COLORS)  # noqa: E731
     assert picture[8, 10] == inside(REMOVED_COLOR)

@@ -1,4 +1,4 @@
-"""The layer of proposals: outlines of the objects that were found and are not accepted yet."""
+"""The layers of the task All: outlines of what was found, and shapes that say where to search, or for what."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box
 from napari_sam.plugin.layers.adapters import transform_of
-from napari_sam.plugin.layers.factory import mark_display
+from napari_sam.plugin.layers.factory import mark_display, mark_drawn
 from napari_sam.plugin.view.world import Units, transform_in
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ REMOVED_COLOR, REVIEWED_COLOR = "#9a9a9a", "#ffffff"
 COLORS = (*KEPT_COLORS, REMOVED_COLOR, REVIEWED_COLOR)
 FILLED_OPACITY = {REMOVED_COLOR: 0.0, REVIEWED_COLOR: 0.55}
 KEPT_OPACITY = 0.3
-REGION_NAME, REGION_COLOR = "SAM region", "#4cc9f0"
+REGION_NAME, EXAMPLES_NAME, DRAWN_COLOR = "SAM region", "SAM examples", "#4cc9f0"
 # Side of the picture in pixels; proposals that are smaller in it than this are drawn as dots, all at once.
 MAX_SIDE, DOT_SIZE = 2048, 3
 
@@ -46,16 +46,18 @@ def make_proposals(image: Image) -> Labels:
     return layer
 
 
-def make_region(image: Image, units: Units = None) -> Shapes:
-    """Return an empty layer in which the user draws where objects are searched."""
-    return Shapes(
+def make_drawn(image: Image, name: str, units: Units = None) -> Shapes:
+    """Return an empty layer in which the user draws where objects are searched, or examples of them."""
+    layer = Shapes(
         ndim=image.ndim,
-        name=REGION_NAME,
+        name=name,
         face_color="transparent",
-        edge_color=REGION_COLOR,
+        edge_color=DRAWN_COLOR,
         edge_width=2,
         **transform_in(image, units),
     )
+    mark_drawn(layer)
+    return layer
 
 
 def step_for(box: Box) -> int:

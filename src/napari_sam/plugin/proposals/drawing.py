@@ -85,12 +85,14 @@ class ProposalDrawing:
     def draw(self, *, moved: bool = False) -> None:
         """Draw the proposals of the plane in view; with `moved`, only if the picture does not fit the view any more."""
         layer, image, plane = self.layer, self._session.image, self._session.plane
-        found = self._selection.found
+        selection = self._selection
         if layer is None or image is None:
             return
-        if found is None or plane != found.plane or self._session.task != "all":
+        found = None if selection.found is None or plane is None else selection.found.on(plane)
+        if found is None or plane is None or self._session.task != "all":
             self._hide(layer)
             return
+        assert selection.found is not None
         view = adapters.view_of(self._session.viewer, image, plane)
         pixels = self._pixels
         if pixels is None or pixels.found is not found or not _fits(pixels, view):
@@ -98,8 +100,9 @@ class ProposalDrawing:
             self._pixels = pixels = Pixels(found, *_part_for(view, shape))
         elif moved and layer.visible:
             return
-        selection = self._selection
-        picture = pixels.picture(selection.kept, selection.removed, selection.reviewed)
+        kept, removed = (selection.found.among(plane, numbers) for numbers in (selection.kept, selection.removed))
+        reviewed = None if selection.reviewed is None else selection.found.among(plane, np.array([selection.reviewed]))
+        picture = pixels.picture(kept, removed, int(reviewed[0]) if reviewed is not None and len(reviewed) else None)
         self._put(layer, image, pixels.box, pixels.step, picture)
 
     def forget(self, layer: Layer) -> None:
