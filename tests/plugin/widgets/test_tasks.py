@@ -58,7 +58,7 @@ def test_all_coins_are_found_filtered_clicked_away_accepted_and_undone(window, c
     widget.proposals.confidence.setValue(50)
     assert len(selection.kept) == count
 
-    number = selection.at(*COIN)
+    number = selection.at(controller.session.plane, *COIN)
     assert number is not None
     window.press(COIN)
     assert number not in selection.kept

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from napari_sam.plugin.session import Session
 
 # A proposal whose longer side takes a smaller share of the view is too small to be judged; it gets the second one.
-LEAST_SHARE, GOOD_SHARE = 0.12, 0.25
+LEAST_SHARE, GOOD_SHARE = 0.08, 0.15
 
 
 class ReviewCamera:
