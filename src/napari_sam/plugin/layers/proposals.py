@@ -137,9 +137,9 @@ class Pixels:
         """Return every `step`th pixel of some masks, those in the middle of the picture's pixels."""
         step, proposals = self.step, self.found.proposals
         filled, starts = proposals.unpacked(numbers)
-        at = np.flatnonzero(filled)
-        owner = np.repeat(np.arange(len(numbers)), np.diff(np.searchsorted(at, starts)))
-        boxes = proposals.boxes[numbers]
+        at = np.flatnonzero(filled).astype(np.int32)  # Twice as fast as with 64 bits.
+        owner = np.repeat(np.arange(len(numbers), dtype=np.int32), np.diff(np.searchsorted(at, starts)))
+        starts, boxes = starts.astype(np.int32), proposals.boxes[numbers].astype(np.int32)
         height, width = (boxes[:, 2] - boxes[:, 0])[owner], (boxes[:, 3] - boxes[:, 1])[owner]
         row, col = np.divmod(at - starts[owner], width)
         down, across = row + boxes[owner, 0] - int(self.box.top), col + boxes[owner, 1] - int(self.box.left)
