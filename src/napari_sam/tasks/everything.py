@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -192,11 +192,13 @@ class LinkedWriter(ABC):
     ----------
     links
         Whether objects of neighboring planes are linked.
+    known
+        Labels of objects that go on, by the numbers that a `PlaneLinker` gives them.
     """
 
-    def __init__(self, *, links: bool = False) -> None:
+    def __init__(self, *, links: bool = False, known: Mapping[int, int] | None = None) -> None:
         self._linker = PlaneLinker() if links else None
-        self._labels: dict[int, int] = {}
+        self._labels: dict[int, int] = dict(known or {})
 
     def write_chosen(self, found: FoundObjects, chosen: NDArray[np.intp]) -> list[tuple[int, int]]:
         """Write chosen objects of the next plane; return the proposal and the label of each one that got pixels.

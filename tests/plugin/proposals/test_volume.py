@@ -133,9 +133,10 @@ def test_an_object_that_was_accepted_before_goes_on_under_its_label(controller, 
     search(controller, monkeypatch)
     controller.finder.accept()
     labels = labels_of(controller)
-    assert labels[1, 20, 20] == 1
-    assert labels[2, 20, 20] == 1
-    assert len(controller.objects.get(1).parts) == 2
+    assert [labels[z, 20, 20] for z in range(3)] == [1, 1, 1]
+    assert len(controller.objects.get(1).parts) == 3
+    controller.undo.undo()
+    assert [labels_of(controller)[z, 20, 20] for z in range(3)] == [0, 1, 0]
 
 
 def test_a_click_in_a_plane_that_was_not_searched_says_so(controller, monkeypatch):
@@ -166,7 +167,7 @@ def test_what_is_drawn_in_one_plane_limits_all_and_several_shapes_count_together
     controller.finder.set_within("drawn")
     region = controller.viewer.layers["SAM region"]
     corners = np.array([[1, 2, 3], [1, 2, 20], [1, 15, 20], [1, 15, 3]], float)
-    region.add_rectangles([corners, corners + (0, 20, 20)])
+    region.add_rectangles([corners, corners + np.array([0, 20, 20])])
     segmenter = search(controller, monkeypatch)
     assert [asked["plane"].index[0] for asked in segmenter.asked] == [1, 2, 0]
     within = segmenter.asked[1]["within"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import LabelsError
+from napari_sam.everything.linking import PlaneLinker
 from napari_sam.everything.options import FilterOptions
 from napari_sam.journal.packing.objects import NewObject, written_in_groups
 from napari_sam.plugin.proposals.selection import box_of
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.geometry import Box, Plane
     from napari_sam.core.masks import Mask, Overlap, Provenance
+    from napari_sam.everything.found import FoundObjects
     from napari_sam.journal.entries import Entry
     from napari_sam.journal.journal import Journal
     from napari_sam.plugin.layers.labels import LayerLabels
@@ -71,13 +74,14 @@ class ProposalCommit:
     def write(self, journal: Journal, labels: LayerLabels) -> Sequence[Entry]:
         """Write the proposals into the labels of a journal; safe in any thread."""
         entries: list[Entry] = []
+        goes_on = self.overlap == "keep" and not labels.is_empty
         with journal.together():
             for run in self.runs:
-                writer = _Writer(self, journal, labels, entries, links=len(run) > 1)
-                for plane in run:
-                    part = self.found.on(plane)
-                    assert part is not None
-                    writer.write_chosen(part, self.found.among(plane, self.numbers))
+                links = len(run) > 1
+                known = self._known(run, labels) if links and goes_on else {}
+                writer = _Writer(self, journal, labels, entries, links=links, known=known)
+                for part, chosen in self._chosen(run):
+                    writer.write_chosen(part, chosen)
         if not entries:
             raise LabelsError(
                 "Other objects cover all of these proposals: choose 'overwrite' as the overlap, or another output."
@@ -89,22 +93,47 @@ class ProposalCommit:
         written = [label for entry in entries for label in entry.labels]
         self.done(open_journal.layer, len(set(written)), len(written))
 
+    def _chosen(self, run: Sequence[Plane]) -> Iterator[tuple[FoundObjects, NDArray[np.intp]]]:
+        """Yield the proposals of each plane, and the numbers of those to write."""
+        for plane in run:
+            part = self.found.on(plane)
+            assert part is not None
+            yield part, self.found.among(plane, self.numbers)
+
+    def _known(self, run: Sequence[Plane], labels: LayerLabels) -> dict[int, int]:
+        """Return the labels of objects of which a part was accepted before, by the numbers of a `PlaneLinker`."""
+        linker, known = PlaneLinker(), dict[int, int]()
+        for part, chosen in self._chosen(run):
+            under = functools.partial(_labels_under, labels, part.plane)
+            found = written_in_groups(part.objects(chosen), under)
+            for number, label in zip(linker.link(part, chosen), found, strict=True):
+                if label is not None:
+                    known.setdefault(int(number), label)
+        return known
+
 
 class _Writer(LinkedWriter):
     """Writes with a journal, and leaves out what was accepted before: only a thin rim of it would be written."""
 
     def __init__(
-        self, commit: ProposalCommit, journal: Journal, labels: LayerLabels, entries: list[Entry], *, links: bool
+        self,
+        commit: ProposalCommit,
+        journal: Journal,
+        labels: LayerLabels,
+        entries: list[Entry],
+        *,
+        links: bool,
+        known: Mapping[int, int],
     ) -> None:
-        super().__init__(links=links)
+        super().__init__(links=links, known=known)
         self._commit, self._journal, self._target, self._entries = commit, journal, labels, entries
 
     def _write_new(self, plane: Plane, objects: list[NewObject]) -> Sequence[int | None]:
         return written_in_groups(objects, lambda near: self._write_near(plane, near))
 
     def _write_near(self, plane: Plane, near: Sequence[NewObject]) -> Sequence[int | None]:
-        """Write new objects; one that was accepted before has its label already, under which it goes on."""
-        labels = self._labels_under(plane, [new.mask for new in near])
+        """Write new objects; one that was accepted before has its label already."""
+        labels = self._accepted(plane, near)
         new = [at for at, label in enumerate(labels) if label is None]
         if new:
             commit = self._commit
@@ -118,7 +147,7 @@ class _Writer(LinkedWriter):
 
     def _write_part(self, plane: Plane, part: NewObject, label: int) -> int | None:
         commit = self._commit
-        if self._labels_under(plane, [part.mask])[0] is not None:
+        if self._accepted(plane, [part])[0] is not None:
             return None
         try:
             entry = self._journal.accept(
@@ -129,13 +158,18 @@ class _Writer(LinkedWriter):
         self._entries.append(entry)
         return label
 
-    def _labels_under(self, plane: Plane, masks: Sequence[Mask]) -> list[int | None]:
-        """Return the label of the object that covers most of each mask, or None where others cover little of it."""
+    def _accepted(self, plane: Plane, near: Sequence[NewObject]) -> list[int | None]:
+        """Return the labels of those that were accepted before, and None for the others."""
         if self._commit.overlap != "keep":
-            return [None] * len(masks)
-        box = box_of(np.array([mask.box.as_tuple() for mask in masks], np.int64))
-        there = self._target.read(plane, box)
-        return [_covering_label(there[_within(mask, box)][mask.pixels]) for mask in masks]
+            return [None] * len(near)
+        return _labels_under(self._target, plane, near)
+
+
+def _labels_under(labels: LayerLabels, plane: Plane, near: Sequence[NewObject]) -> list[int | None]:
+    """Return the label of the object that covers most of each object, or None where others cover little of it."""
+    box = box_of(np.array([new.mask.box.as_tuple() for new in near], np.int64))
+    there = labels.read(plane, box)
+    return [_covering_label(there[_within(new.mask, box)][new.mask.pixels]) for new in near]
 
 
 def _covering_label(pixels: NDArray[np.integer]) -> int | None:

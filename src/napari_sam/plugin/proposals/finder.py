@@ -9,6 +9,7 @@ from psygnal import Signal
 from napari_sam.errors import NapariSamError
 from napari_sam.plugin.inference.jobs import planes_like
 from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.proposals.acceptance import ProposalCommit
 from napari_sam.plugin.proposals.drawing import ProposalDrawing
 from napari_sam.plugin.proposals.examples import Examples
@@ -62,6 +63,8 @@ class ProposalFinder:
         The proposals, the search for them, their layer, and shapes that show how large they are.
     is_accepting
         Whether proposals are being written.
+    accepted_count
+        How many objects the last search led to, once they were accepted.
     is_long
         Whether the last search was of more than the view.
     """
@@ -80,6 +83,7 @@ class ProposalFinder:
         self.where: Where = "view"
         self.within: Within = "everywhere"
         self.is_accepting = self.is_long = False
+        self.accepted_count = 0
         self._session, self._jobs = session, jobs
         self._label_layers, self._objects = label_layers, objects
         self.selection = ProposalSelection()
@@ -121,9 +125,11 @@ class ProposalFinder:
 
     @property
     def has_many_planes(self) -> bool:
-        """Whether there is a volume to search."""
+        """Whether there is a volume to search; it can be searched from a plane in view only."""
         plane, image = self._session.plane, self._session.image
-        return plane is not None and image is not None and len(planes_like(plane, adapters.shape_of(image))) > 1
+        if plane is None or image is None:
+            return image is not None and image.ndim > 2
+        return len(planes_like(plane, adapters.shape_of(image))) > 1
 
     def find(self) -> None:
         """Search; what was proposed before is dropped, what was accepted stays."""
@@ -142,7 +148,7 @@ class ProposalFinder:
         self.examples.remove()
         self.selection.clear()
         self.drawing.activate()
-        self.is_long = self.where != "view"
+        self.is_long, self.accepted_count = self.where != "view", 0
         session.set_status("")
         self.search.start(build, place)
 
@@ -177,6 +183,7 @@ class ProposalFinder:
     def discard(self) -> None:
         """Drop all proposals."""
         self._camera.restore()
+        self.accepted_count = 0
         self.search.drop()
         self.selection.clear()
 
@@ -241,8 +248,9 @@ class ProposalFinder:
         """What a click on the canvas does now."""
         if self.selection.found is None or not len(self.selection.found):
             return ""
-        if self._session.viewer.layers.selection.active is not self.drawing.layer:
-            return "Press All (Alt+2) to click outlines"
+        active = self._session.viewer.layers.selection.active
+        if active is not self.drawing.layer:
+            return "" if active is not None and own_layers.is_helper(active) else "Press All to click outlines"
         return "Click an outline to remove it, a missed object to add it"
 
     def _place(self, image: Image) -> Place:
@@ -294,6 +302,7 @@ class ProposalFinder:
             session.set_target(layer)
         self._objects.note_commit(layer, at)
         self._camera.forget()
+        self.accepted_count = count
         self.selection.clear()
         covered = f" {left} lie under other objects." if left > 0 else ""
         session.set_status(f"{count} object{'s' if count != 1 else ''} accepted.{covered}")

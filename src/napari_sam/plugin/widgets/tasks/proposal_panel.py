@@ -330,6 +330,8 @@ class ProposalPanel(QWidget):
             yes, no = shown(keys["keep_found"]), shown(keys["remove_found"])
             return f"Is the white one right? {yes} or {no}; {selection.doubtful_count} left."
         if selection.found is None:
+            if finder.accepted_count:
+                return f"{finder.accepted_count} accepted. Click missed ones in One ({spelled(keys['task_one'])})."
             if finder.within == "drawn":
                 return f"Draw around what to search, then {PLACES[finder.where][2].lower()}."
             return f"{PLACES[finder.where][2]}, then filter and accept."
