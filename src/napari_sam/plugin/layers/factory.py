@@ -34,6 +34,7 @@ from napari_sam.plugin.layers.adapters import (
     transform_of,
     translate_to,
 )
+from napari_sam.plugin.layers.label_colors import label_colors
 from napari_sam.plugin.layers.names import name_of
 from napari_sam.plugin.view.world import Units, factors, transform_in
 
@@ -258,7 +259,8 @@ def make_labels(image: Image) -> Labels | None:
     if goes_to_disk(image):
         return None
     try:
-        return Labels(np.zeros(shape_of(image), np.uint16), name="SAM labels", **attributes_of(image))
+        zeros = np.zeros(shape_of(image), np.uint16)
+        return Labels(zeros, name="SAM labels", colormap=label_colors(), **attributes_of(image))
     except MemoryError:
         return None
 
@@ -376,6 +378,7 @@ def labels_of_pyramid(pyramid: LabelPyramid, image: Image) -> Labels:
         lazy_levels(pyramid.levels),
         name=Path(str(pyramid.path)).name.removesuffix(".zarr").removesuffix(".ome"),
         multiscale=len(pyramid.levels) > 1,
+        colormap=label_colors(),
         **attributes,
     )
     layer.editable = False
