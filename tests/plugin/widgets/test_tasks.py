@@ -104,7 +104,7 @@ def test_review_by_keys_and_the_size_of_two_examples(window):
     assert widget.tasks.buttons["all"].isChecked()
     assert widget.proposals.like.text() == "Size like examples ..."
     widget.objects.table.choose([1, 2])
-    assert widget.proposals.like.text() == "Size like the 2 selected objects"
+    assert widget.proposals.like.text() == "Size like the selected objects"
     widget.proposals.like.click()
     low, high = controller.finder.selection.options.sizes
     areas = widget.objects.chosen_areas

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-from qtpy.QtCore import QTimer
 
 from napari_sam.plugin.view.napari_private import layer_list_of
 
@@ -33,14 +32,9 @@ class LayerListFilter:
     def __init__(self, viewer: Viewer, is_helper: Callable[[Layer], bool]) -> None:
         self.is_on = True
         self._viewer, self._is_helper = viewer, is_helper
-        # napari's list shows a change after the layers' own event, and a new row is not hidden.
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(0)
-        self._timer.timeout.connect(self._hide)
         self._events = [getattr(viewer.layers.events, name) for name in ("inserted", "removed", "reordered", "moved")]
         for event in self._events:
-            event.connect(self._on_layers)
+            event.connect(self._hide, position="last")  # After napari's own, which make the rows.
         self._hide()
 
     def set_on(self, is_on: bool) -> None:
@@ -51,18 +45,14 @@ class LayerListFilter:
     def close(self) -> None:
         """Show all layers again."""
         for event in self._events:
-            event.disconnect(self._on_layers)
-        self._timer.stop()
+            event.disconnect(self._hide)
         self.set_on(False)
 
-    def _on_layers(self, _: Any = None) -> None:
-        self._hide()
-        self._timer.start()
-
-    def _hide(self) -> None:
-        view = layer_list_of(self._viewer)
+    def _hide(self, _: Any = None) -> None:
         layers = list(reversed(self._viewer.layers))
-        if view is None or view.model().rowCount() != len(layers):
-            return  # In the middle of a change, whose last event is still to come.
-        for row, layer in enumerate(layers):
-            view.setRowHidden(row, self.is_on and self._is_helper(layer))
+        with contextlib.suppress(RuntimeError):  # Qt has destroyed the list of a window that is being closed.
+            view = layer_list_of(self._viewer)
+            if view is None or view.model().rowCount() != len(layers):
+                return  # In the middle of a change, whose last event is still to come.
+            for row, layer in enumerate(layers):
+                view.setRowHidden(row, self.is_on and self._is_helper(layer))

@@ -272,7 +272,7 @@ class ProposalPanel(QWidget):
         count, ready = len(self._examples()), self._session.image is not None
         self.like.setEnabled(ready)
         self.like.setText(
-            f"Size like the {count} selected object{'s' if count > 1 else ''}" if count else "Size like examples ..."
+            f"Size like the selected object{'s' if count > 1 else ''}" if count else "Size like examples ..."
         )
         self.like.setToolTip(
             NO_IMAGE
