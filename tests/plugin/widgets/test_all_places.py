@@ -78,9 +78,9 @@ def test_two_ellipses_say_which_sizes_count(open_window, coins, told):
     window.drag((10, 20), (20, 30))
     low, high = finder.selection.options.sizes
     assert low < 10 < high < 20
-    window.drag((10, 60), (40, 90))
+    window.drag((5, 60), (53, 108))
     assert finder.selection.options.sizes[0] == low
-    assert 30 < finder.selection.options.sizes[1] < 60
+    assert 48 < finder.selection.options.sizes[1] < 80
     assert "px" in panel.values[panel.sizes].text()
     search(window)
     assert "SAM examples" not in window.viewer.layers
@@ -134,7 +134,7 @@ def test_a_volume_is_found_accepted_as_linked_objects_and_undone(open_window, co
     assert coin > 0
     assert labels[(1, *COIN)] == labels[(2, *COIN)] == coin
     assert len(controller.objects.get(int(coin)).parts) == 3
-    assert len(controller.objects.rows) <= 6
+    assert len(controller.objects.rows) < 9
     assert "accepted" in widget.proposals.step.text()
     window.key(Qt.Key.Key_Z, CTRL)
     window.wait_until(lambda: len(controller.objects.rows) == 0)
