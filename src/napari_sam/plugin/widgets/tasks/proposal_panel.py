@@ -135,7 +135,7 @@ class ProposalPanel(QWidget):
             slider.valueChanged.connect(self._filter)
         self.like = push_button("", "")
         self.like.clicked.connect(self._on_like)
-        self._finder.examples.drawn.connect(lambda: self._take_examples(self._finder.examples.areas))
+        self._finder.examples.drawn.connect(self._on_drawn)
 
     @staticmethod
     def _share_slider(value: float, tip: str) -> QSlider:
@@ -196,6 +196,9 @@ class ProposalPanel(QWidget):
             self._take_examples(areas)
         else:
             self._finder.examples.draw()
+
+    def _on_drawn(self) -> None:
+        self._take_examples(self._finder.examples.areas)
 
     def _take_examples(self, areas: Sequence[int]) -> None:
         diameters = [2 * math.sqrt(area / math.pi) for area in areas]
