@@ -198,7 +198,7 @@ def _label(
     out.parent.mkdir(parents=True, exist_ok=True)
     labels: set[int] = set()
     with output.open(segmenter.volume, where, source=source) as writer, writer.together():
-        for neighbors in runs_of_planes(segmenter, planes):
+        for neighbors in runs_of_planes(segmenter.volume, planes):
             into = FoundWriter(writer, segmenter, run.filters, links=len(neighbors) > 1)
             for plane in neighbors:
                 found = found_in(*_store(segmenter, plane, proposals, source, run), plane)
