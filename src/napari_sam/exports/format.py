@@ -1,0 +1,50 @@
+"""ExportFormat: what a format of exported files says of itself, and how it is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from napari_sam.exports.options import ExportOptions
+from napari_sam.exports.source import ExportSource
+
+
+class ExportFormat(Protocol):
+    """A format of files that labels and their objects are exported to.
+
+    Attributes
+    ----------
+    name
+        As users know it.
+    suffixes
+        Endings of its files in lower case, the common one first.
+    holds
+        What its files hold of the objects, for the reference.
+    loses
+        What they do not hold.
+    place
+        What they say of pixel sizes and position.
+    library
+        Module and package that it needs; None for none.
+    """
+
+    name: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+    holds: ClassVar[str]
+    loses: ClassVar[str]
+    place: ClassVar[str]
+    library: ClassVar[tuple[str, str] | None]
+
+    def refusal(self, source: ExportSource) -> str | None:
+        """Return why the labels cannot be written in this format, as a sentence; None where they can."""
+        ...
+
+    def write(self, source: ExportSource, path: Path, options: ExportOptions) -> None:
+        """Write the objects to a new file.
+
+        Raises
+        ------
+        LabelsError, OutputError, OSError
+            They cannot be read or written.
+        """
+        ...
