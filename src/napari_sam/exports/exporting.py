@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_sam.arguments import path_argument
 from napari_sam.errors import LabelsError, OutputError
 from napari_sam.exports.formats import format_of
 from napari_sam.exports.libraries import library
@@ -14,6 +15,9 @@ from napari_sam.exports.ome_zarr import image_around, list_label
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.source import ExportSource, Place
 from napari_sam.files.outputs import check_output, replacing
+from napari_sam.files.paths import check_apart, local_path
+from napari_sam.images.companion_files import parts_of
+from napari_sam.journal.discovery import labels_path
 from napari_sam.options import LabelOptions
 
 if TYPE_CHECKING:
@@ -60,6 +64,31 @@ def check_export(path: Path, options: ExportOptions) -> None:
         LabelOutput(path, LabelOptions(overwrite=options.overwrite))
     else:
         check_output(path, (), options.overwrite)
+
+
+def check_inputs(out: Path, labels: str | Path | None, image: str | Path | None, json: Path | None = None) -> None:
+    """Refuse to write over the labels or the image; labels may be put among those of an image.
+
+    Parameters
+    ----------
+    out, json
+        What is written.
+    labels, image
+        Paths or URLs of what is read; None for arrays.
+
+    Raises
+    ------
+    OutputError
+        An output is an input, or lies inside one.
+    """
+    local = local_path(image)
+    parts = {} if local is None else {f"file of the image {part.name}": part for part in parts_of(local)}
+    is_inside = image_around(out) is not None
+    check_apart(
+        {"label image": labels, "image": image, **parts},
+        {"--out": out, "--json": json},
+        ["--out"] if is_inside else [],
+    )
 
 
 def export(source: ExportSource, path: Path, options: ExportOptions) -> Exported:
@@ -143,7 +172,7 @@ def source_of(
     chosen = chosen_labels(options, known)
     if volume is not None and tuple(labels.shape) != volume.shape:
         raise LabelsError(
-            f"The labels have shape {tuple(labels.shape)} and the image {volume.shape}: name the image that they are of."
+            f"The labels have shape {tuple(labels.shape)} and the image {volume.shape}: name their image."
         )
     source = ExportSource(
         labels,
@@ -158,3 +187,31 @@ def source_of(
         if options.labels is not None:
             raise LabelsError(f"There is no object {shown} in the labels: choose labels that are there.")
     return source
+
+
+def export_objects(
+    labels: WritableArray,
+    path: str | Path,
+    volume: Volume | None,
+    image_path: Path | None,
+    objects: Iterable[LabelledObject] | None,
+    options: ExportOptions,
+) -> Exported:
+    """Write labels of an open image to a file.
+
+    Parameters
+    ----------
+    labels, volume, image_path, objects, options
+        As in `source_of`.
+    path
+        The file.
+
+    Raises
+    ------
+    LabelsError, ImageError, OutputError
+        As in `export`.
+    """
+    out = path_argument(path, "The path of the export", OutputError)
+    check_export(out, options)
+    check_inputs(out, labels_path(labels), image_path)
+    return export(source_of(labels, volume, options, objects, image_path), out, options)

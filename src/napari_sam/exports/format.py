@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.source import ExportSource
@@ -28,12 +28,23 @@ class ExportFormat(Protocol):
         Module and package that it needs; None for none.
     """
 
-    name: ClassVar[str]
-    suffixes: ClassVar[tuple[str, ...]]
-    holds: ClassVar[str]
-    loses: ClassVar[str]
-    place: ClassVar[str]
-    library: ClassVar[tuple[str, str] | None]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def suffixes(self) -> tuple[str, ...]: ...
+
+    @property
+    def holds(self) -> str: ...
+
+    @property
+    def loses(self) -> str: ...
+
+    @property
+    def place(self) -> str: ...
+
+    @property
+    def library(self) -> tuple[str, str] | None: ...
 
     def refusal(self, source: ExportSource) -> str | None:
         """Return why the labels cannot be written in this format, as a sentence; None where they can."""

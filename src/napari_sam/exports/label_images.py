@@ -43,5 +43,3 @@ class ZarrArray:
 
     def write(self, source: ExportSource, path: Path, options: ExportOptions) -> None:
         write_labels(path, source.whole(self.name), source.place.calibration, source.place.georeference)
-
-

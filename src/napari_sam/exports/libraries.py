@@ -31,7 +31,9 @@ def library(name: str, package: str, form: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise OutputError(f"{form} needs {package}, which cannot be loaded ({first_line(error)}): install it again.") from error
+        raise OutputError(
+            f"{form} needs {package}, which cannot be loaded ({first_line(error)}): install it again."
+        ) from error
 
 
 def is_installed(name: str) -> bool:

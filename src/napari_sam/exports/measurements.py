@@ -181,9 +181,9 @@ def _pixels(image: Volume, region: Sequence[slice]) -> Columns:
     key = list(region)
     if axis is not None:
         key.insert(axis, slice(None))
-    block = np.asarray(image.array[tuple(key)])
-    if isinstance(block, np.ma.MaskedArray):
-        block = block.astype(np.float64).filled(np.nan)
+    read: Any = image.array[tuple(key)]
+    is_masked = isinstance(read, np.ma.MaskedArray)
+    block = np.asarray(read.astype(np.float64).filled(np.nan) if is_masked else read)
     if image.nodata is not None:
         block = np.where(block == image.nodata, np.nan, block)
     if axis is None:
@@ -208,5 +208,3 @@ def _intensities(channels: Columns, numbers: NDArray[np.intp], count: int) -> Co
                 found = np.asarray(measure(values, where, index), np.float64) if count else np.zeros(0)
             columns[f"{kind}{name}"] = np.where(is_known, found, np.nan)
     return columns
-
-

@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-
 from napari_sam.errors import LabelsError, OutputError, first_line
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.source import ExportSource
@@ -75,7 +74,8 @@ def image_around(path: Path) -> Path | None:
         attributes = dict(zarr.open_group(image, mode="r").attrs)
     except Exception:  # There is no zarr, of which its libraries say so in many ways.
         return None
-    return image if "multiscales" in ome_attributes(attributes) else None
+    ome = ome_attributes(attributes)
+    return image if "multiscales" in ome and "image-label" not in ome else None
 
 
 def list_label(path: Path) -> None:
@@ -145,8 +145,8 @@ def _metadata(multiscale: Multiscale, kept: list[int], ndim: int, version: str, 
         placement = multiscale.placement_of(level, ndim)
         scale = [1.0] * len(kept) if placement is None else [float(placement.scale[axis]) for axis in kept]
         steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-        if placement is not None and any(placement.translation):
-            steps.append({"type": "translation", "translation": [float(placement.translation[axis]) for axis in kept]})
+        if placement is not None and any(placement.origin):
+            steps.append({"type": "translation", "translation": [float(placement.origin[axis]) for axis in kept]})
         datasets.append({"path": str(level), "coordinateTransformations": steps})
     entry: dict[str, Any] = {"name": name, "axes": [axes[axis] for axis in kept], "datasets": datasets}
     label: dict[str, Any] = {"source": {"image": "../../"}}
@@ -182,5 +182,3 @@ def _describe(path: Path, source: ExportSource) -> None:
         label_entry["properties"] = properties
     ome["image-label"] = label_entry
     group.update_attributes({"ome": ome} if "ome" in attributes else {"image-label": label_entry})
-
-

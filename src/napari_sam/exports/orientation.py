@@ -13,6 +13,7 @@ from napari_sam.images.axes.units import MICROMETRES
 
 if TYPE_CHECKING:
     from napari_sam.images.axes.calibration import Calibration
+    from napari_sam.images.source import ImageSource
     from napari_sam.images.volume import Volume
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -38,16 +39,16 @@ class Orientation:
     is_anatomical: bool = True
 
     @classmethod
-    def of_image(cls, volume: Volume | None, path: Path | None) -> Self | None:
+    def of_image(cls, image: Volume | ImageSource | None, path: Path | None) -> Self | None:
         """Return the orientation of an image, from its NIfTI file or what its reader found; None where neither is."""
         if path is not None and path.name.lower().endswith(NIFTI_SUFFIXES) and path.is_file():
             import nibabel
 
-            image: Any = nibabel.load(path)
-            if max(int(image.header["sform_code"]), int(image.header["qform_code"])) > 0:
-                return cls(np.asarray(image.affine, float), image.header)
+            file: Any = nibabel.load(path)
+            if max(int(file.header["sform_code"]), int(file.header["qform_code"])) > 0:
+                return cls(np.asarray(file.affine, float), file.header)
         # Readers of medical images may know it, whatever the format.
-        anatomy = getattr(volume, "anatomy", None)
+        anatomy = getattr(image, "anatomy", None)
         return None if anatomy is None else cls(np.asarray(anatomy.ras, float))
 
     @classmethod

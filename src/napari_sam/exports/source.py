@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -279,5 +279,3 @@ class PlaneLabels:
             (row * TILE, col * TILE, min((row + 1) * TILE, rows), min((col + 1) * TILE, cols))
             for row, col in sorted(found)
         ]
-
-

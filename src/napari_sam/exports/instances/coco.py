@@ -21,7 +21,9 @@ class Coco:
 
     name = "COCO"
     suffixes = (".json", ".coco.json")
-    holds = "pixels of all objects as compressed run lengths, with holes; category, score and box; an image for each plane"
+    holds = (
+        "pixels of all objects as compressed run lengths, with holes; category, score and box; an image for each plane"
+    )
     loses = "colors of classes"
     place = "pixels"
     library = None
@@ -37,7 +39,7 @@ class Coco:
             images.append(_image_of(plane, len(images) + 1))
             for runs in run_lengths(plane):
                 kind = source.class_of(runs.label)
-                annotation = {"id": len(annotations) + 1, "image_id": len(images), "iscrowd": 0}
+                annotation: Json = {"id": len(annotations) + 1, "image_id": len(images), "iscrowd": 0}
                 annotation["category_id"] = numbers[NO_CLASS if kind is None else kind.name]
                 annotation |= {**_pixels(plane, runs), "object": runs.label}
                 if (score := _scores(plane, runs.label)[0]) is not None:
@@ -70,7 +72,6 @@ class Sa1b:
         for plane in source.planes():
             for runs in run_lengths(plane):
                 iou, stability = _scores(plane, runs.label)
-                _, _, width, height = runs.box
                 annotations.append(
                     {
                         "id": runs.label,
@@ -110,12 +111,9 @@ def _scores(plane: PlaneLabels, label: int) -> tuple[float | None, float | None]
     part = plane.source.part_of(label, plane.plane)
     if part is None:
         return None, None
-    iou, stability = (round(score, 6) if math.isfinite(score) else None for score in _both(part))
+    scores = (part.iou_prediction, part.stability_score)
+    iou, stability = (round(score, 6) if math.isfinite(score) else None for score in scores)
     return iou, stability
-
-
-def _both(part: Any) -> tuple[float, float]:
-    return part.iou_prediction, part.stability_score
 
 
 def _points(plane: PlaneLabels, label: int) -> list[list[float]]:
@@ -124,11 +122,7 @@ def _points(plane: PlaneLabels, label: int) -> list[list[float]]:
     prompts = None if part is None else part.prompts
     if prompts is None:
         return []
-    return [
-        [float(col), float(row)]
-        for (row, col), sign in zip(prompts.points, prompts.labels, strict=True)
-        if sign
-    ]
+    return [[float(col), float(row)] for (row, col), sign in zip(prompts.points, prompts.labels, strict=True) if sign]
 
 
 def _write(path: Path, data: Json) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,10 @@ def run_lengths(plane: PlaneLabels) -> list[RunLengths]:
 
 def _of_group(plane: PlaneLabels, group: NDArray[np.intp]) -> Iterator[RunLengths]:
     extents, (rows, cols) = plane.extents.at(group), plane.plane.axes
-    (top, left), (bottom, right) = extents.starts[:, [rows, cols]].min(axis=0), extents.stops[:, [rows, cols]].max(axis=0)
+    (top, left), (bottom, right) = (
+        extents.starts[:, [rows, cols]].min(axis=0),
+        extents.stops[:, [rows, cols]].max(axis=0),
+    )
     block = plane.read(int(top), int(left), int(bottom), int(right))
     y, x = np.nonzero(np.isin(block, extents.labels))
     labels = block[y, x].astype(np.int64)
@@ -67,8 +71,8 @@ def _of_group(plane: PlaneLabels, group: NDArray[np.intp]) -> Iterator[RunLength
     places = (x + left) * height + y + top
     order = np.lexsort((places, labels))
     labels, places, y, x = labels[order], places[order], y[order] + top, x[order] + left
-    firsts = np.flatnonzero(np.diff(labels, prepend=-1))
-    for begin, end in zip(firsts, [*firsts[1:], len(labels)], strict=True):
+    firsts = np.flatnonzero(np.diff(labels, prepend=-1)).tolist()
+    for begin, end in pairwise([*firsts, len(labels)]):
         at = places[begin:end]
         starts = np.flatnonzero(np.diff(at, prepend=-2) != 1)
         ends = np.append(starts[1:], len(at)) - 1

@@ -80,9 +80,7 @@ class Coordinates:
         if self.georeference is None or self.georeference.transform is None:
             return points
         a, b, c, d, e, f = self.georeference.transform
-        found = np.column_stack(
-            [a * points[:, 0] + b * points[:, 1] + c, d * points[:, 0] + e * points[:, 1] + f]
-        )
+        found = np.column_stack([a * points[:, 0] + b * points[:, 1] + c, d * points[:, 0] + e * points[:, 1] + f])
         if not self.is_wgs84 or self.georeference.crs is None:
             return found
         from napari_sam.images.rasters.reprojection import to_wgs84
@@ -110,17 +108,21 @@ class Coordinates:
 
     @property
     def _is_mirrored(self) -> bool:
-        assert self.georeference is not None and self.georeference.transform is not None
-        a, b, _, d, e, _ = self.georeference.transform
+        a, b, _, d, e, _ = self._transform
         return a * e - b * d < 0
+
+    @property
+    def _transform(self) -> tuple[float, float, float, float, float, float]:
+        assert self.georeference is not None
+        assert self.georeference.transform is not None
+        return self.georeference.transform
 
     @property
     def _decimals(self) -> int:
         """Decimals that state a thousandth of a pixel."""
         if self.is_wgs84:
             return DECIMALS_OF_DEGREES
-        assert self.georeference is not None and self.georeference.transform is not None
-        a, b, _, d, e, _ = self.georeference.transform
+        a, b, _, d, e, _ = self._transform
         smallest = min(math.hypot(a, d), math.hypot(b, e))
         return max(math.ceil(3 - math.log10(smallest)), 0) if smallest > 0 else DECIMALS_OF_DEGREES
 

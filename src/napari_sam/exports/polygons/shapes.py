@@ -82,7 +82,9 @@ def with_junctions(outlines: list[Outline]) -> list[Outline]:
 
     Without these, a neighbor's corner could move away from an edge that stays.
     """
-    corners = np.unique(np.concatenate([ring for outline in outlines for rings in outline.polygons for ring in rings]), axis=0)
+    corners = np.unique(
+        np.concatenate([ring for outline in outlines for rings in outline.polygons for ring in rings]), axis=0
+    )
     by_column = corners
     by_row = corners[np.lexsort((corners[:, 0], corners[:, 1]))]
     width = float(corners.max()) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class Nrrd:
     name = "NRRD"
     suffixes = (".nrrd",)
     holds = "pixels of all objects; of up to 1000 objects the names and classes as segments of 3D Slicer"
-    loses = "scores"
+    loses = "scores; letters of names that are not ASCII"
     place = "the position in the body where the image states it; else pixel sizes and origin"
     library = ("nrrd", "pynrrd")
 
@@ -45,7 +46,11 @@ def _place(source: ExportSource, letters: list[str]) -> dict[str, Any]:
     orientation = source.place.orientation or Orientation.of_calibration(source.place.calibration)
     is_volume = set("xyz") <= set(letters)
     # A flat image has a place in the plane only, unless it is a section through a body.
-    rows = [0, 1, 2] if is_volume or orientation.is_anatomical else [at for at, name in enumerate("xyz") if name in letters]
+    rows = (
+        [0, 1, 2]
+        if is_volume or orientation.is_anatomical
+        else [at for at, name in enumerate("xyz") if name in letters]
+    )
     directions = [
         orientation.ras[rows, "xyz".index(letter)] if letter in "xyz" else np.full(len(rows), np.nan)
         for letter in letters
@@ -70,9 +75,15 @@ def _segments(source: ExportSource) -> dict[str, str]:
         kind = source.class_of(label)
         name = str(label) if kind is None else f"{label} {kind.name}"
         fields[f"Segment{number}_ID"] = f"object_{label}"
-        fields[f"Segment{number}_Name"] = " ".join(name.split())
+        fields[f"Segment{number}_Name"] = _ascii(name)
         fields[f"Segment{number}_LabelValue"] = str(label)
         fields[f"Segment{number}_Layer"] = "0"
         if kind is not None:
             fields[f"Segment{number}_Color"] = " ".join(f"{part:.4f}" for part in kind.color)
     return fields
+
+
+def _ascii(name: str) -> str:
+    """Return a name in the letters that a header may have."""
+    plain = unicodedata.normalize("NFKD", " ".join(name.split()))
+    return "".join(letter for letter in plain if not unicodedata.combining(letter)).encode("ascii", "replace").decode()
