@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,10 @@ def list_label(path: Path) -> None:
             ome = {**ome, LABELS: [*listed, path.name]}
             group.update_attributes({"ome": ome} if zarr_format == 3 else ome)
             if zarr.open_group(image, mode="r").metadata.consolidated_metadata is not None:
-                zarr.consolidate_metadata(str(image))
+                with warnings.catch_warnings():
+                    # That other programs may not read it: they wrote it.
+                    warnings.simplefilter("ignore")
+                    zarr.consolidate_metadata(str(image))
     except (OSError, ValueError) as error:
         raise OutputError(
             f"The labels are in {path}, and the list of labels of the image cannot be written ({first_line(error)})."

@@ -18,6 +18,8 @@ from napari_sam.exports.source import ExportSource
 from napari_sam.images.rasters.reprojection import WGS84
 
 LAYER = "objects"
+# GeoPackage's own name for a plane that lies nowhere.
+UNKNOWN = 'LOCAL_CS["Undefined Cartesian SRS",UNIT["metre",1]]'
 
 
 class GeoPackage:
@@ -47,7 +49,7 @@ class GeoPackage:
         parts = [shape if shape.geom_type == "MultiPolygon" else shapely.MultiPolygon([shape]) for shape in shapes]
         rows = [attributes_of(each, source) for each in found]
         names = list(rows[0]) if rows else ["object", "class", "area_px"]
-        crs = WGS84 if coordinates.is_wgs84 else coordinates.georeference.crs
+        crs = WGS84 if coordinates.is_wgs84 else coordinates.georeference.crs or UNKNOWN
         try:
             raw.write(
                 path,
