@@ -29,7 +29,7 @@ MAX_GROUP_PIXELS = 2**23
 # Numbers of shape, which have no unit, and lengths.
 SHAPES_2D = ("perimeter", "axis_major_length", "axis_minor_length", "eccentricity", "solidity", "orientation")
 LENGTHS = {"perimeter", "axis_major_length", "axis_minor_length"}
-COLORS = ("red", "green", "blue", "alpha")
+COLORS: Sequence[str] = ("red", "green", "blue", "alpha")
 Columns = dict[str, NDArray[Any]]
 
 
@@ -100,7 +100,7 @@ class Measuring:
         columns |= {source.axes[axis]: np.full(len(labels), at) for axis, at in position.items()}
         columns |= self._shape(numbers, len(labels), origin)
         if source.image is not None:
-            columns |= _intensities(_pixels(source.image, region), numbers, len(labels))
+            columns |= _intensities(_pixels(source.image, region, source.channel_names), numbers, len(labels))
         return columns
 
     def _known(self, labels: NDArray[np.int64]) -> Columns:
@@ -175,7 +175,7 @@ def _column_names(names: Sequence[str], ndim: int) -> Iterator[str]:
         yield from (f"{name}-{at}" for at in range(counts[name])) if name in counts else (name,)
 
 
-def _pixels(image: Volume, region: Sequence[slice]) -> Columns:
+def _pixels(image: Volume, region: Sequence[slice], channel_names: Sequence[str]) -> Columns:
     """Return the pixels of each channel of an image in a region; NaN where there are none."""
     axis = image.channel_axis
     key = list(region)
@@ -190,6 +190,8 @@ def _pixels(image: Volume, region: Sequence[slice]) -> Columns:
         return {"": block}
     channels = np.moveaxis(block, axis, 0)
     names = COLORS if image.rgb else [str(number) for number in range(len(channels))]
+    if len(set(channel_names)) == len(channels):
+        names = channel_names
     return {f"_{names[number]}": channel for number, channel in enumerate(channels)}
 
 

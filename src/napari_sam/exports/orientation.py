@@ -32,11 +32,14 @@ class Orientation:
         Header of the NIfTI file that the image is, of nibabel; or None.
     is_anatomical
         Whether the directions are those of a body, and not of a stage.
+    codes
+        What qform and sform of a NIfTI file without a header say of their coordinates; None for the usual ones.
     """
 
     ras: NDArray[np.float64]
     header: Any = None
     is_anatomical: bool = True
+    codes: tuple[int, int] | None = None
 
     @classmethod
     def of_image(cls, image: Volume | ImageSource | None, path: Path | None) -> Self | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -82,6 +82,8 @@ class ExportSource:
         Labels to export; None for all.
     name
         Name of the image's file.
+    channel_names
+        Names of the channels of the image, for the table; numbers or colors when left out.
     """
 
     def __init__(
@@ -93,8 +95,10 @@ class ExportSource:
         objects: Iterable[LabelledObject] = (),
         chosen: Iterable[int] | None = None,
         name: str = "image",
+        channel_names: Sequence[str] = (),
     ) -> None:
         check_whole(dtype_of(labels))
+        self.channel_names = tuple(channel_names)
         self.labels, self.image, self.name = labels, image, name
         self.place = place or Place()
         self.objects: Mapping[int, LabelledObject] = {found.label: found for found in objects}

@@ -110,10 +110,11 @@ def _header(source: ExportSource, dtype: np.dtype[Any]) -> Any:
 
 def _set_place(header: Any, orientation: Orientation, source: ExportSource) -> None:
     code = SCANNER if orientation.is_anatomical else ALIGNED
-    header.set_sform(orientation.ras, code)
+    qform_code, sform_code = orientation.codes or (code, code)
+    header.set_sform(orientation.ras, sform_code)
     sizes = np.linalg.norm(orientation.ras[:3, :3], axis=0)
     if _is_orthogonal(orientation.ras[:3, :3] / sizes):
-        header.set_qform(orientation.ras, code)
+        header.set_qform(orientation.ras, qform_code)
     else:  # Quaternions know no shear.
         header.set_qform(None, 0)
     steps = [float(size) for size in sizes]
