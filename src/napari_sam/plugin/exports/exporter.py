@@ -97,9 +97,7 @@ class Exporter:
             check_inputs(path, *inputs)
             known = list(objects)
             chosen = chosen_labels(options, known)
-            made = source_of_layer(
-                data, attributes, image=image, channel_names=names, objects=known, chosen=chosen
-            )
+            made = source_of_layer(data, attributes, image=image, channel_names=names, objects=known, chosen=chosen)
             return export(made, path, replace(options, overwrite=True))
 
         self.is_running = True

@@ -96,9 +96,7 @@ def _matrix_of(attributes: Mapping[str, Any], ndim: int) -> NDArray[np.float64]:
     return found
 
 
-def _calibration(
-    letters: str | None, matrix: NDArray[np.float64], attributes: Mapping[str, Any]
-) -> Calibration | None:
+def _calibration(letters: str | None, matrix: NDArray[np.float64], attributes: Mapping[str, Any]) -> Calibration | None:
     if letters is None or not set(letters) <= set("tczyx"):
         return None
     linear, origin = matrix[:-1, :-1], matrix[:-1, -1]
@@ -129,7 +127,8 @@ def _orientation(
     metadata: Mapping[str, Any], matrix: NDArray[np.float64], shape: tuple[int, ...]
 ) -> tuple[Orientation | None, str | None]:
     """Return the position in the body that a reader has left in the metadata, and the axes where it tells them."""
-    header, affine = metadata.get("header"), metadata.get("affine")
+    header: Any = metadata.get("header")
+    affine: Any = metadata.get("affine")
     if hasattr(header, "get_sform") and hasattr(header, "get_data_shape"):
         lengths = tuple(int(length) for length in header.get_data_shape())
         if affine is None and shape == lengths[: len(shape)] and len(shape) == 3:
