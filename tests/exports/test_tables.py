@@ -9,7 +9,7 @@ import pytest
 import zarr
 
 from napari_sam import export_labels
-from napari_sam.exports import measurements
+from napari_sam.exports.tables import measurements
 from napari_sam.images.volume import Volume
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: pip install pyarrow")
@@ -106,7 +106,7 @@ def test_classes_and_scores_are_in_the_table_and_no_spreadsheet_executes_them(tm
 
 
 def measurements_quoted(sign):
-    from napari_sam.exports.table_files import _quoted
+    from napari_sam.exports.tables.table_files import _quoted
 
     return _quoted(f"{sign}cmd")
 

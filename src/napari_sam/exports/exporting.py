@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from napari_sam.arguments import path_argument
 from napari_sam.errors import LabelsError, OutputError
 from napari_sam.exports.formats import format_of
+from napari_sam.exports.label_images.ome_zarr import image_around, list_label
 from napari_sam.exports.libraries import library
-from napari_sam.exports.ome_zarr import image_around, list_label
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.source import ExportSource, Place
 from napari_sam.files.outputs import check_output, replacing

@@ -7,13 +7,13 @@ from pathlib import Path
 from napari_sam.errors import OutputError
 from napari_sam.exports.format import ExportFormat
 from napari_sam.exports.instances.coco import Coco, Sa1b
-from napari_sam.exports.label_images import Tiff, ZarrArray
-from napari_sam.exports.ome_zarr import OmeZarr, image_around
+from napari_sam.exports.label_images.ome_zarr import OmeZarr, image_around
+from napari_sam.exports.label_images.single_arrays import Tiff, ZarrArray
 from napari_sam.exports.polygons.geojson import GeoJson
 from napari_sam.exports.polygons.geopackage import GeoPackage
 from napari_sam.exports.polygons.imagej_rois import ImagejRois
 from napari_sam.exports.source import ExportSource
-from napari_sam.exports.table_files import CsvTable, ParquetTable
+from napari_sam.exports.tables.table_files import CsvTable, ParquetTable
 from napari_sam.exports.volumes.nifti import Nifti
 from napari_sam.exports.volumes.nrrd import Nrrd
 

@@ -116,7 +116,7 @@ def test_a_reader_that_keeps_the_order_of_the_file_gets_it_back(tmp_path, labels
     saved(layer, tmp_path / "labels.nii")
     file = nibabel.load(tmp_path / "labels.nii")
     assert np.array_equal(np.asarray(file.dataobj), in_order)
-    assert np.array_equal(file.affine, affine)
+    assert np.allclose(file.affine, affine, atol=1e-6)
 
 
 def test_scale_position_and_units_of_a_layer_are_those_of_the_file(tmp_path, labels):
