@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from napari_sam.plugin.exports.exporter import Exporter
     from napari_sam.plugin.objects.object_list import Objects
 
+# What was not chosen yet.
+AUTO = "auto"
 # Endings of formats with polygons, whose outlines can be squared.
 POLYGONS = (".geojson", ".gpkg", ".zip")
 
@@ -114,13 +116,13 @@ class ExportMenu:
         self.menu.popup(self.menu.pos())  # Choosing what leads to choosing as what.
 
     def _formats(self) -> list[ExportFormat]:
-        last = load_settings("export_format", "")
+        last = load_settings("export_format", AUTO)
         return sorted(self._exporter.formats(), key=lambda form: form.suffixes[0] != last)
 
     def _ask(self, form: ExportFormat) -> None:
         """Ask where, and export."""
-        last = load_settings("export_folder", "")
-        suggested = self._exporter.suggested_path(form, Path(last) if last else None)
+        last = load_settings("export_folder", AUTO)
+        suggested = self._exporter.suggested_path(form, None if last == AUTO else Path(last))
         endings = " ".join(f"*{suffix}" for suffix in form.suffixes)
         name, _ = QFileDialog.getSaveFileName(
             self._parent, f"Export {form.name}", str(suggested), f"{form.name} ({endings})"
