@@ -80,6 +80,7 @@ def pages() -> dict[Path, str]:
     texts = {
         DOCS / "reference" / "commands.md": commands(),
         DOCS / "reference" / "models.md": {"models": models()},
+        DOCS / "reference" / "formats.md": {"written": written_formats()},
         DOCS / "explanation" / "architecture.md": {"modules": modules()},
         DOCS / "explanation" / "model_card.md": {"accuracy": accuracy(_results("compact"))},
         speed: {
@@ -205,6 +206,24 @@ def models() -> str:
         file = "—" if is_shipped else f"`{Path(model['path']).name}`"
         rows.append([f"`{model['name']}`", model["good for"], _size(model["bytes"]), model["licence"], how, file])
     return table(["name", "good for", "size", "license of the weights", "how it comes", "file"], rows)
+
+
+def written_formats() -> str:
+    """Return the table of formats that labels and their objects are exported to."""
+    from napari_sam.exports.formats import FORMATS
+
+    rows = [
+        [
+            form.name,
+            ", ".join(f"`{suffix}`" for suffix in form.suffixes),
+            form.holds,
+            form.place,
+            form.loses,
+            "—" if form.library is None else f"`{form.library[1]}`",
+        ]
+        for form in FORMATS
+    ]
+    return table(["format", "ending", "what is kept", "pixel sizes and position", "what is lost", "needs"], rows)
 
 
 def _size(count: int) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_sam.everything.found import FoundObjects as FoundObjects
     from napari_sam.everything.options import FilterOptions as FilterOptions
     from napari_sam.everything.options import GridOptions as GridOptions
+    from napari_sam.exports.opening import export_labels as export_labels
     from napari_sam.images.lazy.levels import LazyLevel as LazyLevel
     from napari_sam.images.volume import Volume as Volume
     from napari_sam.journal.journal import Journal as Journal
@@ -45,6 +46,7 @@ _HOMES = {
     "LabelPyramid": "labels.pyramid",
     "LazyLevel": "images.lazy.levels",
     "Volume": "images.volume",
+    "export_labels": "exports.opening",
     "find": "tasks.find",
 }
 
@@ -65,6 +67,7 @@ __all__ = [
     "Segmenter",
     "Volume",
     "__version__",
+    "export_labels",
     "find",
     "rasterize_polygon",
 ]

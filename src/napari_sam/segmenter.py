@@ -32,6 +32,7 @@ from napari_sam.searched_image import SearchedImage
 if TYPE_CHECKING:
     from napari_sam.core.predictor import Predictor
     from napari_sam.embeddings.store import StoreChoice
+    from napari_sam.exports.exporting import Exported
 
 
 def model_names() -> list[str]:
@@ -162,6 +163,7 @@ class Segmenter(SearchedImage):
         self.encoder = TileEncoder(volume, model, lambda: volume.rendering(contrast_limits, gamma), embeddings)
         self.decoder = RoundDecoder(self.encoder)
         self._recent = AnswerCache()
+        self._source = Path(image) if isinstance(image, (str, Path)) else None
         self._open(target, recorded, image if isinstance(image, (str, Path)) else None)
 
     def segment(
@@ -279,6 +281,47 @@ class Segmenter(SearchedImage):
         if not chosen:
             raise PromptError("There is no plane to encode: name one, or leave the planes out to encode all.")
         return self.encoder.encode_all(store, TileSweep.checked(self.encoder, chosen, levels, box))
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        labels: Sequence[int] | int | None = None,
+        class_name: str | None = None,
+        crs: str = "auto",
+        simplify: float = 0.0,
+        squared: bool = False,
+        overwrite: bool = False,
+    ) -> Exported:
+        """Write the objects to a file of another program: a table, polygons, a label image, a volume and others.
+
+        Parameters
+        ----------
+        path
+            The file; its ending selects the format, see the reference of formats.
+        labels, class_name, crs, simplify, squared, overwrite
+            As in `export_labels`. Classes need a journal.
+
+        Returns
+        -------
+        Exported
+            The path, the name of the format, and the number of objects.
+
+        Raises
+        ------
+        LabelsError, ImageError
+            The labels or the image cannot be read, or there is no such object or class.
+        OutputError
+            The file cannot be written, or needs a library that is missing; whatever stood there before still does.
+        """
+        from napari_sam.exports.exporting import export_objects
+        from napari_sam.exports.options import ExportOptions
+
+        options = ExportOptions.of(
+            labels=labels, class_name=class_name, crs=crs, simplify=simplify, squared=squared, overwrite=overwrite
+        )
+        objects = None if self.journal is None else self.journal.objects
+        return export_objects(self.labels, path, self.volume, self._source, objects, options)
 
     def _origin_of(self, mask: Mask, given: Mask | Candidates) -> tuple[Prompts | None, Provenance | None]:
         known = given if isinstance(given, Candidates) else None

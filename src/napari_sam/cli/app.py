@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from napari_sam import __version__
 from napari_sam.cli import encode as cli_encode
 from napari_sam.cli import evaluate as cli_evaluate
+from napari_sam.cli import export as cli_export
 from napari_sam.cli import models as cli_models
 from napari_sam.cli import replay as cli_replay
 from napari_sam.cli import train as cli_train
@@ -74,6 +75,7 @@ app.command()(cli_train.train)
 app.command()(cli_encode.encode)
 app.command()(cli_encode.cache)
 app.command()(cli_replay.replay)
+app.command()(cli_export.export)
 app.command()(cli_find.find)
 app.command()(cli_models.models)
 app.command()(cli_models.convert)

@@ -171,7 +171,7 @@ class LabelOutput:
     def _extended(self, volume: Volume | None, source: str | None) -> Iterator[LabelWriter]:
         from napari_sam.labels.additions import adding_to
         from napari_sam.labels.array import LabelArray
-        from napari_sam.segmenter import open_labels
+        from napari_sam.labels.opening import open_labels
 
         assert volume is not None
         target = LabelArray(open_labels(self.path, volume))
@@ -181,8 +181,8 @@ class LabelOutput:
 
     def _new_pyramid(self, path: Path, volume: Volume | None, shape: Sequence[int] | None) -> LabelArray:
         from napari_sam.labels.array import LabelArray
+        from napari_sam.labels.opening import open_labels
         from napari_sam.labels.pyramid import LabelPyramid
-        from napari_sam.segmenter import open_labels
 
         name = self.path.name.removesuffix(PYRAMID_SUFFIX)
         if volume is not None:

@@ -94,7 +94,9 @@ def _check_replaceable(path: Path) -> None:
         if path.exists() and not path.is_file():
             raise OutputError(f"{path} is a pipe or a device and is not replaced: choose another name.")
         return
-    is_zarr = path.suffix.lower() == ".zarr" and any((path / name).exists() for name in ZARR_FILES)
+    # Labels among those of an OME-Zarr image need no ending.
+    is_named_so = path.suffix.lower() == ".zarr" or path.parent.name == "labels"
+    is_zarr = is_named_so and any((path / name).exists() for name in ZARR_FILES)
     if not is_zarr:
         raise OutputError(f"{path} is a folder and not a zarr array, so it is not replaced: choose another name.")
     foreign = next(_foreign_files(path), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,8 @@ from napari_sam.images.lazy.levels import dtype_of
 from napari_sam.journal.objects import LabelledObject
 from napari_sam.journal.storage.object_table import ObjectView
 from napari_sam.labels.array import check_labels
-from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.labels.regions import Region, WritableArray, blocks, loaded
-from napari_sam.labels.storage.levels import Levels
+from napari_sam.labels.regions import WritableArray, loaded
+from napari_sam.labels.written import written_blocks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,18 +102,8 @@ def write_semantic(labels: WritableArray, semantic: WritableArray, classes: Clas
         The shapes differ, a number does not fit, or one of them cannot be read or written to.
     """
     _check(labels, semantic, classes)
-    for region, block in _written(labels):
+    for region, block in written_blocks(labels):
         _put(semantic, region, classes(block))
-
-
-def _written(labels: WritableArray) -> Iterator[tuple[Region, NDArray[Any]]]:
-    chunked: Sequence[Any] = labels.levels[:1] if isinstance(labels, LabelPyramid) else [labels]
-    if not isinstance(chunked[0], np.ndarray) and type(chunked[0]).__module__.partition(".")[0] == "zarr":
-        for batch in Levels(chunked).written(0):
-            yield from batch
-        return
-    for region in blocks(labels):
-        yield region, loaded(labels, region)
 
 
 def _check(labels: WritableArray, semantic: WritableArray, classes: ClassMap) -> None:

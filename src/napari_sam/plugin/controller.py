@@ -15,6 +15,7 @@ from napari_sam.plugin.annotation.preview import DraftPreview
 from napari_sam.plugin.annotation.prompt_history import PromptHistory
 from napari_sam.plugin.annotation.undo import UndoStack
 from napari_sam.plugin.annotation.view_follower import ViewFollower
+from napari_sam.plugin.exports.exporter import Exporter
 from napari_sam.plugin.inference.encoder_view import EncoderView
 from napari_sam.plugin.inference.hover_preview import HoverPreview
 from napari_sam.plugin.inference.hover_search import Hover
@@ -60,8 +61,8 @@ class Controller:
         The layers of prompts, and their key bindings.
     jobs, hover, prefetcher, requests, encoder_view
         Inference: what the model is asked, and when.
-    journals, label_layers, objects, class_view
-        Accepted objects: where they are written, listed and shown.
+    journals, label_layers, objects, class_view, exporter
+        Accepted objects: where they are written, listed, shown and exported.
     preview, commits, editing, undo
         Annotation: from prompts to accepted objects.
     finder
@@ -77,6 +78,7 @@ class Controller:
         self.label_layers = LabelLayers(viewer, runner, self._add_output, notify, self.journals)
         self.objects = Objects(session, runner, self.journals, ActionTimes(session), layers)
         self.class_view = ClassView(session, runner, self.objects)
+        self.exporter = Exporter(session, runner, self.objects)
         self.jobs = Jobs(session)
         self.prefetcher = Prefetcher(session, self.jobs, runner)
         hover_preview = HoverPreview(session, layers)

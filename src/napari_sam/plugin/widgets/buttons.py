@@ -161,6 +161,17 @@ def rows_into(column: QBoxLayout, rows: Sequence[Sequence[QWidget]]) -> None:
         column.addLayout(line)
 
 
+def beside(first: QWidget, *others: QWidget) -> QWidget:
+    """Return a widget of a wide widget and narrow ones after it."""
+    whole = QWidget()
+    row = QHBoxLayout(whole)
+    row.setContentsMargins(0, 0, 0, 0)
+    row.addWidget(first, 1)
+    for other in others:
+        row.addWidget(other)
+    return whole
+
+
 def rows_of(*rows: Sequence[QWidget]) -> QWidget:
     """Return a widget of rows of equally wide widgets."""
     whole = QWidget()

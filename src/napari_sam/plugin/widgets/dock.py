@@ -19,7 +19,8 @@ from napari_sam.plugin.objects.files import open_image
 from napari_sam.plugin.settings import load_settings, save_settings
 from napari_sam.plugin.view.layer_list import LayerListFilter
 from napari_sam.plugin.view.tab_key import TabKey
-from napari_sam.plugin.widgets.buttons import narrow, push_button, rows_of, section
+from napari_sam.plugin.widgets.buttons import beside, narrow, push_button, rows_of, section
+from napari_sam.plugin.widgets.export_menu import ExportMenu
 from napari_sam.plugin.widgets.footer import Footer
 from napari_sam.plugin.widgets.large_data_panel import LargeDataPanel
 from napari_sam.plugin.widgets.model_panel import ModelPanel
@@ -144,6 +145,7 @@ class SamWidget(QWidget):
         self.resume.clicked.connect(lambda: objects.resume())
         self.start_over.clicked.connect(lambda: objects.start_over())
         self.objects = ObjectPanel(self._session, objects, self.controller.class_view, self.controller.editing.reopen)
+        self.exports = ExportMenu(self.controller.exporter, objects, lambda: self.objects.table.chosen, self)
 
     def _build_tasks(self) -> None:
         parts = self.controller
@@ -176,7 +178,7 @@ class SamWidget(QWidget):
             "Objects",
             "The output that objects are written into, and the colors of their classes.",
             rows_of([self.outputs.details], [self.objects.class_options]),
-            self.output.native,
+            beside(self.output.native, self.exports.button),
         )
         one = QWidget()
         column = QVBoxLayout(one)
@@ -341,6 +343,7 @@ class SamWidget(QWidget):
 
     def _refresh_objects(self) -> None:
         """Show how many objects there are, and which were left."""
+        self.exports.refresh()
         objects = self.controller.objects
         count, offer = len(objects.journal.rows) if objects.journal else 0, objects.offer
         self.object_section.setText(f"Objects ({count})" if count else "Objects")

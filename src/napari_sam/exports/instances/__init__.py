@@ -1,0 +1,1 @@
+"""Objects as annotations of computer vision: run lengths with categories and scores."""

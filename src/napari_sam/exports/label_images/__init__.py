@@ -1,0 +1,1 @@
+"""Label images, with the pixels of the objects."""

@@ -1,0 +1,1 @@
+"""Outlines of objects as polygons, and the files that hold them."""

@@ -1,0 +1,1 @@
+"""Tables of objects, and what is measured for them."""

@@ -1,0 +1,1 @@
+"""Volumes with their place in the body or on the stage."""

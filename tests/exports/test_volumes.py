@@ -1,0 +1,147 @@
+"""NIfTI and NRRD: pixels, axes and places as other libraries read them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import zarr
+
+from napari_sam import export_labels
+from napari_sam.exports.exporting import export_objects
+from napari_sam.exports.options import ExportOptions
+from napari_sam.exports.orientation import Orientation
+from napari_sam.exports.source import ExportSource, Place
+from napari_sam.exports.volumes.nifti import Nifti
+from napari_sam.exports.volumes.nrrd import Nrrd
+from napari_sam.images.axes.calibration import Calibration
+from napari_sam.images.volume import Volume
+
+nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed: pip install nibabel")
+nrrd = pytest.importorskip("nrrd", reason="pynrrd is not installed: pip install pynrrd")
+
+AFFINES = {
+    "plain": np.diag([0.7, 0.7, 2.5, 1.0]),
+    "mirrored": np.array([[-0.7, 0, 0, 90], [0, -0.7, 0, 120], [0, 0, 2.5, -300], [0, 0, 0, 1.0]]),
+    "sagittal": np.array([[0, 0, 2.5, -80], [-0.7, 0, 0, 90], [0, -0.7, 0, 40], [0, 0, 0, 1.0]]),
+    "oblique": np.array([[0.66, -0.21, 0.3, -10], [0.2, 0.64, 0.5, 20], [-0.12, -0.19, 2.43, 30], [0, 0, 0, 1.0]]),
+    "sheared": np.array([[0.7, 0.2, 0, 5], [0, 0.7, 0.4, 6], [0, 0, 2.5, 7], [0, 0, 0, 1.0]]),
+}
+
+
+@pytest.fixture
+def labels():
+    rng = np.random.default_rng(1)
+    found = rng.integers(0, 4, (5, 6, 7)).astype(np.uint16)
+    found[0, 0] = 0
+    return found
+
+
+@pytest.fixture(params=AFFINES)
+def image(request, tmp_path):
+    """A NIfTI file whose sform and qform have codes of their own."""
+    affine = AFFINES[request.param]
+    file = nibabel.Nifti1Image(np.zeros((7, 6, 5), np.float32), affine)
+    file.set_sform(affine, 2)
+    file.set_qform(affine if request.param != "sheared" else np.diag([0.7, 0.7, 2.5, 1]), 1)
+    file.header["descrip"] = b"CT of Mueller"
+    file.header["cal_max"] = 400
+    nibabel.save(file, tmp_path / "image.nii.gz")
+    return tmp_path / "image.nii.gz"
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_nifti_labels_have_the_affine_matrix_codes_and_header_of_their_image(tmp_path, image, labels, ending):
+    path = tmp_path / f"labels{ending}"
+    volume = Volume.of(np.zeros(labels.shape, np.float32))
+    export_objects(labels, path, volume, image, None, ExportOptions())
+    before, after = nibabel.load(image), nibabel.load(path)
+    assert np.array_equal(np.asarray(after.dataobj), labels.transpose(2, 1, 0))
+    assert after.get_data_dtype() == np.uint8
+    for name in ("affine", "get_sform", "get_qform"):
+        values = [getattr(file, name) if name == "affine" else getattr(file, name)() for file in (before, after)]
+        assert np.array_equal(*values)
+    for name in ("sform_code", "qform_code", "pixdim", "xyzt_units", "descrip"):
+        assert np.array_equal(before.header[name], after.header[name])
+    assert float(after.header["cal_max"]) == 0
+    assert after.header.get_slope_inter() == (None, None)
+
+
+def test_labels_in_nifti_keep_their_place_in_every_volume_format(tmp_path, image, labels):
+    file = nibabel.load(image)
+    nibabel.save(nibabel.Nifti1Image(labels.transpose(2, 1, 0), None, file.header), tmp_path / "labels.nii")
+    place = Place(orientation=Orientation(file.affine))
+    path = tmp_path / "labels.nrrd"
+    Nrrd().write(ExportSource(labels, place), path, ExportOptions())
+    data, header = nrrd.read(str(path))
+    assert np.array_equal(data, labels.transpose(2, 1, 0))
+    assert header["space"] == "right-anterior-superior"
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = np.array(header["space directions"]).T, header["space origin"]
+    assert np.allclose(matrix, file.affine, atol=1e-6)
+
+
+def test_a_volume_of_a_microscope_has_its_pixel_sizes_in_millimeters(tmp_path, labels):
+    calibration = Calibration("zyx", (2.0, -0.5, 0.25), (10.0, 20.0, 30.0), "micrometer")
+    Nifti().write(ExportSource(labels, Place(calibration)), tmp_path / "labels.nii", ExportOptions())
+    file = nibabel.load(tmp_path / "labels.nii")
+    wanted = np.array([[0.25e-3, 0, 0, 0.03], [0, -0.5e-3, 0, 0.02], [0, 0, 2e-3, 0.01], [0, 0, 0, 1]])
+    assert np.allclose(file.affine, wanted, rtol=1e-6)
+    assert np.allclose(file.get_qform(), wanted, atol=1e-7)
+    assert file.header.get_xyzt_units() == ("mm", "sec")
+    assert np.array_equal(np.asarray(file.dataobj), labels.transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize(("axes", "shape", "wanted"), [
+    ("yx", (6, 7), (7, 6, 1)), ("zyx", (5, 6, 7), (7, 6, 5)), ("tyx", (3, 6, 7), (7, 6, 1, 3)),
+    ("tzyx", (3, 5, 6, 7), (7, 6, 5, 3)), ("zxy", (5, 7, 6), (7, 6, 5)), ("tczyx", (2, 3, 4, 5, 6), (6, 5, 4, 2, 3)),
+])  # fmt: skip
+def test_axes_of_any_order_are_those_of_the_file(tmp_path, axes, shape, wanted):
+    labels = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    source = ExportSource(labels, Place(Calibration(axes, tuple(range(1, len(axes) + 1)), None, "millimeter")))
+    Nifti().write(source, tmp_path / "labels.nii", ExportOptions())
+    file = nibabel.load(tmp_path / "labels.nii")
+    assert file.shape == wanted
+    order = [axes.index(letter) for letter in "xyztc" if letter in axes]
+    assert np.array_equal(np.squeeze(np.asarray(file.dataobj)), np.squeeze(labels.transpose(order)))
+    zooms = dict(zip("xyzt", file.header.get_zooms(), strict=False))
+    assert all(zooms[letter] == axes.index(letter) + 1 for letter in axes if letter != "c")
+
+
+@pytest.mark.parametrize("highest", [255, 256, 65_536, 2**31 + 5])
+def test_labels_are_stored_in_the_smallest_type_that_holds_them(tmp_path, highest):
+    labels = np.zeros((2, 3, 4), np.uint32)
+    labels[1, 2, 3], labels[0, 0, 0] = highest, 1
+    export_labels(labels, tmp_path / "labels.nii.gz")
+    file = nibabel.load(tmp_path / "labels.nii.gz")
+    assert int(np.asarray(file.dataobj).max()) == highest
+    wanted = {255: "uint8", 256: "uint16", 65_536: "int32", 2**31 + 5: "uint32"}
+    assert file.get_data_dtype() == np.dtype(wanted[highest])
+    export_labels(labels, tmp_path / "labels.nrrd")
+    assert int(nrrd.read(str(tmp_path / "labels.nrrd"))[0].max()) == highest
+
+
+def test_a_volume_is_read_plane_by_plane(tmp_path):
+    labels = np.zeros((40, 300, 300), np.uint8)
+    labels[:, 100:200, 100:200] = 1
+    sizes = []
+
+    class Recorded(np.ndarray):
+        def __getitem__(self, key):
+            block = np.asarray(self).__getitem__(key)
+            sizes.append(block.size)
+            return block
+
+    source = ExportSource(labels.view(Recorded))
+    assert len(source.extents) == 1
+    sizes.clear()
+    Nifti().write(source, tmp_path / "labels.nii", ExportOptions())
+    assert max(sizes) == 300 * 300
+    assert np.array_equal(np.asarray(nibabel.load(tmp_path / "labels.nii").dataobj).T, labels)
+
+
+def test_nrrd_names_the_segments_for_slicer(tmp_path, classified):
+    export_labels(classified, tmp_path / "labels.nrrd", image=zarr.zeros((30, 40)))
+    _, header = nrrd.read(str(tmp_path / "labels.nrrd"))
+    assert header["Segment0_Name"] == "1 Zelle ?gro??"
+    assert (header["Segment1_LabelValue"], header["Segment2_Name"]) == ("2", "3")
+    assert len(header["Segment3_Color"].split()) == 3
