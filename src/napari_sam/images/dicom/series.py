@@ -159,7 +159,7 @@ def _check_even(where: Path, places: Sequence[float]) -> None:
     steps = np.diff(places)
     if len(steps) < 2:
         return
-    usual = float(np.median(steps))
+    usual = float(np.sort(steps)[(len(steps) - 1) // 2])  # Of two, the smaller one is a step and no gap.
     gaps = np.rint(steps / usual)
     is_gap = (gaps >= 2) & (np.abs(steps / usual - gaps) < EVEN * gaps)
     if is_gap.any():
