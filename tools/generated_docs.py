@@ -81,6 +81,7 @@ def pages() -> dict[Path, str]:
         DOCS / "reference" / "commands.md": commands(),
         DOCS / "reference" / "models.md": {"models": models()},
         DOCS / "reference" / "formats.md": {"written": written_formats()},
+        DOCS / "reference" / "reading.md": {"formats that are read": formats_read()},
         DOCS / "explanation" / "architecture.md": {"modules": modules()},
         DOCS / "explanation" / "model_card.md": {"accuracy": accuracy(_results("compact"))},
         speed: {
@@ -193,6 +194,24 @@ def _value(metavar: str) -> str:
     if metavar.startswith("<"):
         return TYPES.get(kind) or ", ".join(f"`{choice}`" for choice in kind.split("|"))
     return f"<code>{metavar.replace('|', '&#124;')}</code>" if "|" in metavar else f"`{metavar}`"
+
+
+def formats_read() -> str:
+    """Return the table of the formats of images, with their libraries."""
+    from napari_sam.images.formats.readable import FORMATS
+
+    rows = [
+        [
+            each.title,
+            " ".join(f"`{suffix}`" for suffix in each.suffixes),
+            f"`python -m pip install {each.library}`" if each.library else "—",
+            each.is_lazy,
+            each.keeps,
+            each.loses,
+        ]
+        for each in FORMATS
+    ]
+    return table(["Format", "Endings", "Needs", "Read", "Kept", "Lost"], rows)
 
 
 def models() -> str:
