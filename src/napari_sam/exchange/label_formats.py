@@ -131,7 +131,7 @@ def _fill_tiff(path: Path, labels: NDArray[Any], calibration: Calibration | None
 def _identity(labels: NDArray[Any], metadata: str) -> UUID:
     """Return the identity of an OME-TIFF, by its content: the same labels make the same file."""
     digest = blake2b(f"{labels.dtype.str} {labels.shape} {metadata}".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(labels))
+    digest.update(np.ascontiguousarray(labels).data)
     return UUID(bytes=digest.digest(), version=4)
 
 
