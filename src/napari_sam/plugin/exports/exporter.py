@@ -91,10 +91,11 @@ class Exporter:
         names = [channel.name for channel in layers] if len(layers) > 1 else []
         data, attributes, _ = layer.as_layer_data_tuple()
         pyramid = pyramid_of(layer)
-        inputs = [None if pyramid is None else pyramid.path, layers[0].source.path if layers else None]
+        of_labels = None if pyramid is None else pyramid.path
+        of_image = layers[0].source.path if layers else None
 
         def job(report: Report) -> Exported:
-            check_inputs(path, *inputs)
+            check_inputs(path, of_labels, of_image)
             known = list(objects)
             chosen = chosen_labels(options, known)
             made = source_of_layer(data, attributes, image=image, channel_names=names, objects=known, chosen=chosen)
