@@ -35,8 +35,8 @@ from napari_sam.tasks.everything import FoundWriter, found_in, opened_sweep, swe
 
 # Cut so that the same nuclei do not meet themselves at a seam of the mosaic in the same way everywhere.
 PERIOD = 700
-# A third of a tile of 512 pixels, and no multiple of the encoder's strides.
-SHIFT = 170
+# A third of a tile of 640 pixels, in whole cells of the encoder; see `Sweep`.
+SHIFT = 224
 
 
 class Mosaic:

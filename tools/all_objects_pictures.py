@@ -17,10 +17,10 @@ def main() -> None:
     desk.press(desk.widget.tasks.buttons["all"])
     desk.press(desk.widget.proposals.search)
     desk.wait_until(lambda: not finder.search.is_running)
-    desk.key(Qt.Key.Key_N)
+    desk.key(Qt.Key.Key_R)
     desk.viewer.reset_view()
     desk.rest()
-    points = finder.selection.found.proposals.points
+    points = finder.selection.found.points
     desk.click(tuple(points[finder.selection.kept[0]]))
     save(desk.picture("click").crop(desk.part([desk.canvas, desk.widget])), IMAGES / "all-objects.png")
     desk.close()

@@ -81,10 +81,12 @@ def pages() -> dict[Path, str]:
         DOCS / "reference" / "commands.md": commands(),
         DOCS / "reference" / "models.md": {"models": models()},
         DOCS / "reference" / "formats.md": {"written": written_formats()},
+        DOCS / "reference" / "reading.md": {"formats that are read": formats_read()},
         DOCS / "explanation" / "architecture.md": {"modules": modules()},
         DOCS / "explanation" / "model_card.md": {"accuracy": accuracy(_results("compact"))},
         speed: {
             "cpu vit_b": sam_speed(_results("sam_speed")),
+            "grid of points": grid_speed(_results("everything_grid")),
             "large images": large_images(_results("large")),
             "event loop": event_loop(_results("event_loop")),
         },
@@ -192,6 +194,24 @@ def _value(metavar: str) -> str:
     if metavar.startswith("<"):
         return TYPES.get(kind) or ", ".join(f"`{choice}`" for choice in kind.split("|"))
     return f"<code>{metavar.replace('|', '&#124;')}</code>" if "|" in metavar else f"`{metavar}`"
+
+
+def formats_read() -> str:
+    """Return the table of the formats of images, with their libraries."""
+    from napari_sam.images.formats.readable import FORMATS
+
+    rows = [
+        [
+            each.title,
+            " ".join(f"`{suffix}`" for suffix in each.suffixes),
+            f"`python -m pip install {each.library}`" if each.library else "—",
+            each.is_lazy,
+            each.keeps,
+            each.loses,
+        ]
+        for each in FORMATS
+    ]
+    return table(["Format", "Endings", "Needs", "Read", "Kept", "Lost"], rows)
 
 
 def models() -> str:
@@ -304,6 +324,32 @@ def sam_speed(report: dict[str, Any]) -> str:
             f"is busy {row['busy']:.1%} of the time; arrays take at most {row['numpy_mib']:.0f} MiB."
         )
     return "\n\n".join(parts)
+
+
+def grid_speed(report: dict[str, Any]) -> str:
+    """Return the comparison with SAM's mask generator from what `benchmarks/everything_grid.py --json` wrote."""
+    names = {
+        "official": "segment-anything",
+        "grid": "napari-sam, the same points",
+        "adaptive": "napari-sam, without points that an earlier mask explains",
+    }
+    rows = []
+    for key, name in names.items():
+        row, ratio = report[key], report["ratios"].get(key, dict.fromkeys(("with_encoder", "without_encoder"), 1.0))
+        decoding = row["seconds"] - row["encoder"]
+        times = [f"{row['encoder']:.1f}", f"{decoding:.1f}", f"{ratio['without_encoder']:.1f}"]
+        rows.append([name, *times, f"{ratio['with_encoder']:.1f}", f"{row['peak_mib']:.0f} MiB"])
+    points, shares = report["points_per_side"], report["same_masks"]
+    head = ["", "encoder, s", "all else, s", "times faster", "with the encoder", "peak memory"]
+    how = (
+        f"{report['device']}, 1 thread, {report['size']}, float32, {points} x {points} points, processor time, "
+        f"median of {report['rounds']} round{'s' * (report['rounds'] > 1)}."
+    )
+    same = (
+        f"Of the official masks, {shares['official_in_grid']:.0%} are found by the same points with an IoU of at "
+        f"least 0.98, and {shares['grid_in_official']:.0%} the other way round."
+    )
+    return "\n\n".join([how, table(head, rows), same])
 
 
 def large_images(results: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from tests.cli.checks import Run, assert_objects_describe, assert_one_sentence, 
 from tests.everything.scenes import discs, picture, segmenter_of
 
 from napari_sam.cli import models as cli_models
+from napari_sam.everything.proposal_store import ProposalStore
+from napari_sam.files.process_locks import process_lock
 from napari_sam.journal.journal import open_journal
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.testing import BlobFinder
@@ -313,3 +316,31 @@ def test_two_images_of_one_name_get_their_full_names(run, model, folder, tmp_pat
     assert code == 0, error
     names = {path.name for path in (tmp_path / "labels").iterdir() if path.name.endswith(".ome.zarr")}
     assert names == {"a.tif.ome.zarr", "a.tiff.ome.zarr", "b.ome.zarr"}
+
+
+def test_an_image_whose_last_tile_another_process_does_comes_after_the_others(
+    run: Run, model: BlobFinder, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "labels"
+    assert run("everything", folder, "--out", out, *OPTIONS).code == 0
+    before = contents(out)
+    for name in ("a", "b"):
+        shutil.rmtree(out / f"{name}.ome.zarr")
+        shutil.rmtree(out / f"{name}.ome.zarr.journal")
+    tile = sorted((out / "a.ome.zarr.proposals").rglob("*.npz"))[0]
+    tile.unlink()
+    other = process_lock(tile.parent / "claims" / tile.stem)
+    assert other.__enter__()
+    labeled: list[set[str]] = []
+
+    def released(_: ProposalStore) -> None:
+        labeled.append({path.name for path in out.glob("*.ome.zarr")})
+        other.__exit__(None, None, None)
+
+    monkeypatch.setattr(ProposalStore, "wait_for_others", released)
+    result = run("everything", folder, "--out", out, *OPTIONS)
+    assert result.code == 0, result.err
+    assert labeled == [{"b.ome.zarr"}]
+    after = contents(out)
+    assert after.keys() == before.keys()
+    assert all(after[name] == before[name] for name in before if "journal" not in name)

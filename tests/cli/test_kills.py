@@ -51,6 +51,7 @@ LABELS = ("segment", "coins.tif", "--box", "30,130,75,180", "--out", "l.ome.zarr
 WITH_JOURNAL = ("segment", "coins.tif", "--prompts", "few.csv", "--journal", "--out", "l.ome.zarr")
 FIND = ("find", "discs.tif", "disc", "--contrast", "0,255", "--store", "store")
 EVERYTHING = ("everything", "discs.tif", "--contrast", "0,255", "--grid", "--points-per-side", "8", "--sizes", "30,36")
+VOLUME = (EVERYTHING[0], "volume.tif", *EVERYTHING[2:])
 COMMANDS = {
     "segment to TIFF": Command((*SEGMENT, "--out", "l.tif", "--json", "l.json", "--overwrite")),
     "segment to zarr": Command((*SEGMENT, "--out", "l.zarr")),
@@ -75,6 +76,8 @@ COMMANDS = {
         (*EVERYTHING, "--out", "l.ome.zarr", "--overwrite", "--max-overlap", "0.2"),
         ((*EVERYTHING, "--out", "l.ome.zarr"),),
     ),
+    "everything of a volume to OME-Zarr": Command((*VOLUME, "--out", "l.ome.zarr")),
+    "everything of a volume to TIFF": Command((*VOLUME, "--out", "l.tif")),
     "everything of two images": Command((*EVERYTHING, "coins.tif", "--region", "0,0,150,200", "--out", "labels")),
     "replay to OME-Zarr": Command(
         ("replay", "l.ome.zarr", "--out", "again.ome.zarr", "--prompts", "again.csv", "--overwrite"), (WITH_JOURNAL,)
@@ -130,7 +133,9 @@ def prepare(folder: Path, command: Command) -> None:
     tifffile.imwrite(folder / "coins.tif", coins())
     tifffile.imwrite(folder / "mask.tif", (coins() > 150).astype(np.uint8))
     rows, cols = np.mgrid[:200, :300] % 100 - 50
-    tifffile.imwrite(folder / "discs.tif", np.where(rows**2 + cols**2 <= 121, 200, 20).astype(np.uint8))
+    discs = np.where(rows**2 + cols**2 <= 121, 200, 20).astype(np.uint8)
+    tifffile.imwrite(folder / "discs.tif", discs)
+    tifffile.imwrite(folder / "volume.tif", np.stack([discs, discs[::-1]]), photometric="minisblack")
     boxes = [(r, c) for r in ROWS for c in COLS]
     for name, some in (("many.csv", boxes), ("few.csv", boxes[::4])):
         lines = [f"{n},{r},{c},{r + 40},{c + 40},{'ab'[n % 2]}" for n, (r, c) in enumerate(some, 1)]

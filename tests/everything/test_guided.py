@@ -62,7 +62,7 @@ class Doubtful(BlobFinder):
         logits, scores = super().decode_windows(embedding, origins, prompts)
         for mask, prompt in zip(logits, prompts, strict=True):
             if prompt.mask_logits is not None:
-                mask[:, mask.shape[1] // 2 :] = -10
+                mask[:, mask.shape[1] // 2 - 1 :] = -10
         return logits, scores
 
 
@@ -72,7 +72,7 @@ def test_what_two_decodings_do_not_agree_on_is_not_proposed() -> None:
 
 
 def test_neighbors_are_negative_points_of_the_second_decoding() -> None:
-    labels = discs(SHAPE, [(90, 90), (90, 125), (300, 300)])
+    labels = discs(SHAPE, [(90, 90), (90, 111), (300, 300)], 8)
     model = BlobFinder()
     assert_each_is_found_once(swept(segmenter_of(picture(labels), model)), labels)
     first = [prompt for prompt in model.windows if prompt.mask_logits is None]

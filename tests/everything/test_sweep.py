@@ -24,7 +24,7 @@ from napari_sam.core.masks import Mask
 from napari_sam.core.predictor import Predictor
 from napari_sam.core.tiles import TileGrid
 from napari_sam.errors import PromptError
-from napari_sam.everything.guided import OVERLAP
+from napari_sam.everything.guided import GuidedProposer
 from napari_sam.everything.sweep import Region, Sweep
 from napari_sam.testing import BlobFinder, CountingArray
 
@@ -32,7 +32,8 @@ SHAPE = (480, 560)
 
 
 def grid_of(shape: tuple[int, int]) -> TileGrid:
-    return TileGrid(shape, BlobFinder.sweep_side, overlap=OVERLAP)
+    proposer = GuidedProposer(BlobFinder())
+    return TileGrid(shape, proposer.side, overlap=proposer.overlap)
 
 
 def corners_of(shape: tuple[int, int]) -> list[tuple[float, float]]:
@@ -133,7 +134,7 @@ def test_a_region_knows_which_tiles_own_pixels_of_it_and_which_points_lie_in_it(
     rng = np.random.default_rng(0)
     within = rng.random((200, 300)) < 0.001
     region = Region(Box(30, 40, 190, 260), Mask(Box.of_shape(within.shape), within).tightened())
-    grid = TileGrid(within.shape, 32, overlap=OVERLAP)
+    grid = TileGrid(within.shape, 32, overlap=0.25)
     counts = np.zeros(within.shape, bool)
     counts[30:190, 40:260] = within[30:190, 40:260]
     rows, cols = grid.count(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import zarr
 from napari_sam.errors import OutputError
 from napari_sam.exchange.label_formats import LABEL_SUFFIXES, as_label_dtype, write_json, write_labels
 from napari_sam.files.outputs import check_output
+from napari_sam.images.axes.calibration import Calibration
 
 LABELS = np.arange(600 * 700, dtype=np.uint32).reshape(600, 700)
 OLD = np.full((4, 5), 7, np.uint16)
@@ -46,6 +48,18 @@ def test_labels_come_back_as_they_were_written(
 def test_a_tif_is_compressed(tmp_path: Path) -> None:
     write_labels(tmp_path / "labels.tif", np.zeros((1000, 1000), np.uint16))
     assert (tmp_path / "labels.tif").stat().st_size < 100_000
+
+
+def test_the_same_labels_make_the_same_tif_and_others_have_another_identity(tmp_path: Path) -> None:
+    stack, calibration = LABELS.reshape(6, 100, 700), Calibration("zyx", (2.0, 0.5, 0.5), unit="um")
+    identities = []
+    for name, labels in {"one": stack, "same": stack.copy(), "other": stack[::-1]}.items():
+        write_labels(tmp_path / f"{name}.tif", labels, calibration)
+        with tifffile.TiffFile(tmp_path / f"{name}.tif") as file:
+            identities.append(re.findall('UUID="([^"]+)"', file.ome_metadata or ""))
+    assert (tmp_path / "one.tif").read_bytes() == (tmp_path / "same.tif").read_bytes()
+    assert identities[0]
+    assert identities[0] != identities[2]
 
 
 def test_zarr_chunks_are_planes_of_at_most_512(tmp_path: Path) -> None:

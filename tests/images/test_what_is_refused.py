@@ -15,6 +15,7 @@ import zarr
 from napari_sam.errors import ImageError
 from napari_sam.images import opening
 from napari_sam.images.files.external_references import is_beside
+from napari_sam.images.formats import readable
 from napari_sam.images.ome_zarr import zips
 from napari_sam.images.opening import open_image
 
@@ -224,20 +225,8 @@ def at(offset, magic):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.nii", at(344, b"n+1\0"), ["NIfTI", "nibabel", "OME-Zarr"]),
-        ("a.nii.gz", b"\x1f\x8b" + bytes(50), ["NIfTI"]),
-        ("scan", at(344, b"n+1\0"), ["NIfTI"]),
-        ("a.dcm", at(128, b"DICM"), ["DICOM", "pydicom"]),
-        ("IM0001", at(128, b"DICM"), ["DICOM"]),
-        ("a.czi", at(0, b"ZISRAWFILE"), ["CZI", "bioformats2raw"]),
-        ("a.lif", at(0, b"\x70\0\0\0"), ["LIF", "Fiji"]),
-        ("a.nd2", at(0, b"\xda\xce\xbe\x0a"), ["ND2"]),
-        ("a.mrc", bytes(2000), ["MRC", "mrcfile"]),
-        ("volume", at(208, b"MAP "), ["MRC"]),
-        ("a.nrrd", b"NRRD0004\n" + bytes(50), ["NRRD", "pynrrd"]),
         ("a.mha", b"ObjectType = Image\n", ["MetaImage"]),
         ("a.mat", b"MATLAB 5.0 MAT-file" + bytes(200), ["MATLAB"]),
-        ("a.ims", at(0, b"\x89HDF\r\n\x1a\n"), ["HDF5", "h5py"]),
         ("a.oib", at(0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), ["Olympus"]),
         ("a.dm4", bytes(50), ["electron"]),
         ("a.heic", at(4, b"ftypheic"), ["HEIF", "PNG"]),
@@ -256,6 +245,37 @@ def test_formats_of_other_programs_are_named_with_the_way_to_use_them(tmp_path, 
     assert all(word in message for word in words)
 
 
+HEADS = [
+    ("a.nii", at(344, b"n+1\0"), "a NIfTI volume: python -m pip install nibabel."),
+    ("a.nii.gz", b"\x1f\x8b" + bytes(50), "a NIfTI volume: python -m pip install nibabel."),
+    ("scan", at(344, b"n+1\0"), "a NIfTI volume: python -m pip install nibabel."),
+    ("a.dcm", at(128, b"DICM"), "a DICOM file: python -m pip install pydicom."),
+    ("IM0001", at(128, b"DICM"), "a DICOM file: python -m pip install pydicom."),
+    ("a.czi", at(0, b"ZISRAWFILE"), "a Zeiss CZI file: python -m pip install pylibCZIrw."),
+    ("a.lif", at(0, b"\x70\0\0\0"), "a Leica LIF file: python -m pip install liffile."),
+    ("a.nd2", at(0, b"\xda\xce\xbe\x0a"), "a Nikon ND2 file: python -m pip install nd2."),
+    ("a.mrc", bytes(2000), "an MRC volume: python -m pip install mrcfile."),
+    ("volume", at(208, b"MAP "), "an MRC volume: python -m pip install mrcfile."),
+    ("a.nrrd", b"NRRD0004\n" + bytes(50), "an NRRD volume: python -m pip install pynrrd."),
+    ("a.ims", at(0, b"\x89HDF\r\n\x1a\n"), "an HDF5 file: python -m pip install h5py."),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "end"), HEADS)
+def test_a_format_whose_library_is_missing_names_what_to_install(tmp_path, monkeypatch, name, content, end):
+    monkeypatch.setattr(readable, "find_spec", lambda _: None)
+    (tmp_path / name).write_bytes(content)
+    assert rejection(tmp_path / name) == f"{tmp_path / name} cannot be read as an image directly, since it is {end}"
+
+
+@pytest.mark.parametrize(("name", "content", "_"), HEADS)
+def test_a_broken_file_of_a_format_with_a_library_is_said_to_be_damaged(tmp_path, name, content, _):
+    (tmp_path / name).write_bytes(content)
+    message = rejection(tmp_path / name)
+    assert name in message
+    assert any(word in message for word in ("damaged", "cut off", "no image", "without an image", "no pixels", "has 0"))
+
+
 def test_a_broken_file_of_a_format_that_is_read_may_be_incomplete(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))
     assert "is it complete" in rejection(tmp_path / "a.png")
@@ -263,6 +283,7 @@ def test_a_broken_file_of_a_format_that_is_read_may_be_incomplete(tmp_path):
 
 def test_an_hdf5_without_rasterio_names_both_ways(tmp_path, monkeypatch):
     monkeypatch.setattr(opening, "has_rasterio", lambda: False)
+    monkeypatch.setattr(readable, "find_spec", lambda _: None)
     (tmp_path / "a.h5").write_bytes(at(0, b"\x89HDF\r\n\x1a\n"))
     message = rejection(tmp_path / "a.h5")
     assert "pip install rasterio" in message
@@ -287,7 +308,7 @@ def make_zarr(folder, *names):
         (lambda folder: tifffile.imwrite(folder / "only.tiff", PIXELS), ["one TIFF file", "only.tiff"]),
         (lambda folder: make_zarr(folder, "inner.zarr"), ["around a zarr", "inner.zarr"]),
         (lambda folder: make_zarr(folder, "a", "b"), ["2 zarrs"]),
-        (lambda folder: (folder / "IM1").write_bytes(at(128, b"DICM")), ["DICOM"]),
+        (lambda folder: (folder / "IM1").write_bytes(at(128, b"DICM")), ["IM1", "DICOM", "without an image"]),
         (lambda folder: (folder / "attributes.json").write_text("{}"), ["N5"]),
         (lambda folder: (folder / "notes.txt").write_text("text"), ["not a zarr", "notes.txt"]),
     ],

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import sys
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.models.official_sam import official_package
 
 from napari_sam import Segmenter
 from napari_sam.core.geometry import Box
@@ -27,23 +27,9 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(scope="module")
 def reference():
-    """The package segment_anything, with the functions of torchvision that it imports left empty."""
-    names = {
-        "torchvision": (),
-        "torchvision.ops": (),
-        "torchvision.ops.boxes": ("batched_nms", "box_area"),
-        "torchvision.transforms": (),
-        "torchvision.transforms.functional": ("resize", "to_pil_image"),
-    }
-    stubs = {}
-    for name, members in names.items():
-        stubs[name] = ModuleType(name)
-        for member in members:
-            setattr(stubs[name], member, None)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, stub in stubs.items():
-            patch.setitem(sys.modules, name, stub)
-        yield pytest.importorskip("segment_anything", reason="pip install '.[test]'")
+    """The package segment_anything."""
+    with official_package() as package:
+        yield package
 
 
 @pytest.fixture(scope="module")

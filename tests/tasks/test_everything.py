@@ -112,6 +112,16 @@ def test_a_tile_that_another_process_works_on_comes_last(
     assert_equal(run.found, whole)
 
 
+def test_without_waiting_a_run_ends_when_only_tiles_of_others_are_left(tmp_path: Path, whole: FoundObjects) -> None:
+    run = Run(tmp_path / "run")
+    with run.store.claimed(run.sweep.tiles[2]):
+        *_, last = sweep_into(run.store, run.sweep, waits=False)
+        assert (last.done, last.total) == (last.total - 1, len(run.sweep.tiles))
+    *_, last = sweep_into(run.store, run.sweep, waits=False)
+    assert (last.done, last.encoded) == (last.total, 1)
+    assert_equal(run.found, whole)
+
+
 def test_a_tile_that_cannot_be_read_ends_the_run_and_keeps_the_others(
     tmp_path: Path, whole: FoundObjects, monkeypatch: pytest.MonkeyPatch
 ) -> None:

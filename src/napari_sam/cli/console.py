@@ -8,12 +8,13 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import IO, Any, TypeVar, cast
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -167,7 +168,53 @@ def progress_bar(description: str = "{task.description}", *more: ProgressColumn)
     """
     # Names of data sets and files stand in the description, and square brackets in them are no markup.
     text = TextColumn(description, markup=False)
-    return Progress(text, BarColumn(), MofNCompleteColumn(), *more, TimeRemainingColumn(), console=messages)
+    columns = (text, BarColumn(), MofNCompleteColumn(), *more, TimeRemainingColumn())
+    return InnerProgress(*columns, console=messages) if _bars_of_images else Progress(*columns, console=messages)
+
+
+class InnerProgress(Progress):
+    """The progress of one image, shown above the bar of all images and removed when it ends."""
+
+    def start(self) -> None:
+        _bars_of_images[-1].show(self)
+
+    def stop(self) -> None:
+        _bars_of_images[-1].show(None)
+
+
+class ImagesProgress:
+    """A bar over all images of a run, and above it that of the current image."""
+
+    def __init__(self, total: int) -> None:
+        text = TextColumn("{task.description}", markup=False)
+        self._bar = Progress(text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=messages)
+        self._task = self._bar.add_task("images", total=total)
+        self._live = Live(self._bar, console=messages, refresh_per_second=4, transient=True)
+
+    def show(self, inner: Progress | None) -> None:
+        """Show the bar of the current image, or none."""
+        self._live.update(self._bar if inner is None else Group(inner, self._bar))
+
+    def over(self, sources: Sequence[str]) -> Iterator[str]:
+        """Yield each image."""
+        with self._live:
+            for source in sources:
+                self._bar.update(self._task, description=one_line(source.rstrip("/").rpartition("/")[2]))
+                yield source
+                self._bar.advance(self._task)
+
+
+_bars_of_images: list[ImagesProgress] = []
+
+
+def bar_over_images(sources: Sequence[str]) -> Iterator[str]:
+    """Yield each image of a run, with a bar over all of them where the standard error is a terminal."""
+    progress = ImagesProgress(len(sources))
+    _bars_of_images.append(progress)
+    try:
+        yield from progress.over(sources) if messages.is_terminal else sources
+    finally:
+        _bars_of_images.remove(progress)
 
 
 def bar_over(steps: Iterable[Step], total: int, description: str = "objects") -> Iterator[Step]:

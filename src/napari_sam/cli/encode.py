@@ -8,7 +8,8 @@ import typer
 
 from napari_sam.cli import options as opts
 from napari_sam.cli.console import progress_bar, say, show_table, warn
-from napari_sam.cli.models import check_sources, model_file, open_segmenter, tidy_store
+from napari_sam.cli.many_images import run_over, sources_of
+from napari_sam.cli.models import OneModel, check_sources, model_file, tidy_store
 from napari_sam.errors import PromptError
 from napari_sam.files.paths import check_apart
 from napari_sam.options import ModelOptions
@@ -22,7 +23,7 @@ MAX_NUMBER = 2**31
 
 
 def encode(
-    image: opts.ImageArgument,
+    images: opts.ImagesArgument,
     store: Annotated[
         str | None, typer.Option("--store", help="Folder or URL of the embeddings. Default: the cache folder.")
     ] = None,
@@ -54,17 +55,26 @@ def encode(
     contrast: opts.ContrastOption = None,
     axes: opts.AxesOption = opts.DEFAULT_AXES,
 ) -> None:
-    """Encode the tiles of an image ahead of time; run it again to resume."""
+    """Encode the tiles of an image, or of each of many images, ahead of time; run it again to resume."""
     options = opts.image_options(channels, nodata, spacing, contrast, axes)
-    running = ModelOptions(model, device, precision, compiled=compiled, store=store or None, cache="on")
+    running = OneModel(ModelOptions(model, device, precision, compiled=compiled, store=store or None, cache="on"))
     wanted = _parse_range(level, "--level")
     where = None if box is None else opts.parse_box(box)
     chosen = None if plane is None else opts.parse_plane(plane) if "=" in plane else _parse_range(plane, "--plane")
-    check_sources(image, model)
-    check_apart({"image": image, "model": model_file(model)}, {"--store": store})
-    segmenter = open_segmenter(image, options, running)
-    _run(segmenter, _chosen(segmenter, chosen), _levels_there(segmenter, wanted, level), where)
-    tidy_store(segmenter)
+
+    def work(image: str) -> dict[str, str]:
+        check_sources(image, model)
+        check_apart({"image": image, "model": model_file(model)}, {"--store": store})
+        segmenter = running.open(image, options)
+        _run(segmenter, _chosen(segmenter, chosen), _levels_there(segmenter, wanted, level), where)
+        tidy_store(segmenter)
+        return {"image": image}
+
+    sources = sources_of(images)
+    if len(sources) == 1:
+        work(*sources)
+    elif run_over(sources, work).failed:
+        raise typer.Exit(1)
 
 
 def _levels_there(segmenter: Segmenter, wanted: range, given: str) -> range:

@@ -138,17 +138,37 @@ def load(options: ModelOptions, image: str | None = None) -> Predictor:
     )
 
 
-def open_segmenter(image: str, options: ImageOptions, model: ModelOptions) -> Segmenter:
-    """Load the model of a command and open its image.
+class OneModel:
+    """The model of a command, which is loaded for the first image and used for all.
 
-    Raises
-    ------
-    ImageError, ModelError, OutputError
-        The image, the model or the store of embeddings cannot be used.
+    Parameters
+    ----------
+    options
+        Which model.
     """
-    from napari_sam.tasks import opening
 
-    return opening.open_segmenter(image, options, model, load(model, image))
+    def __init__(self, options: ModelOptions) -> None:
+        self._options = options
+        self._predictor: Predictor | None = None
+
+    @property
+    def name(self) -> str:
+        """Name or path of the model."""
+        return str(self._options.model)
+
+    def open(self, image: str, options: ImageOptions) -> Segmenter:
+        """Open an image with the model.
+
+        Raises
+        ------
+        ImageError, ModelError, OutputError
+            The image, the model or the store of embeddings cannot be used.
+        """
+        from napari_sam.tasks import opening
+
+        if self._predictor is None:
+            self._predictor = load(self._options, image)
+        return opening.open_segmenter(image, options, self._options, self._predictor)
 
 
 def tidy_store(segmenter: Segmenter) -> None:

@@ -149,23 +149,26 @@ def mask_from_logits(logits: NDArray[np.float32], tile: Tile, iou_prediction: fl
     return replace(empty, box=box, pixels=positive(logits, at_rows, at_cols)).tightened()
 
 
-def stability_score(logits: NDArray[np.float32]) -> float:
-    """Return the IoU of the mask cut at logit +1 with the one cut at -1; 0 for an empty mask."""
-    loose = int(np.count_nonzero(logits > -STABILITY_OFFSET))
-    return float(np.count_nonzero(logits > STABILITY_OFFSET) / loose) if loose else 0.0
+def stability_score(logits: NDArray[np.float32], offset: float = STABILITY_OFFSET) -> float:
+    """Return the IoU of the mask cut at a logit of +offset with the one cut at -offset; 0 for an empty mask."""
+    loose = int(np.count_nonzero(logits > -offset))
+    return float(np.count_nonzero(logits > offset) / loose) if loose else 0.0
 
 
 def touches_border(mask: Mask, shape: tuple[int, int]) -> bool:
     """Return whether a mask touches a border of its tile that is not a border of the image."""
-    if mask.tile is None or mask.area == 0:
-        return False
-    read = mask.tile.read
-    height, width = (max(step, 1) for step in mask.tile.step)
+    return mask.tile is not None and mask.area > 0 and near_border(mask.box, mask.tile, shape)
+
+
+def near_border(box: Box, tile: Tile, shape: tuple[int, int]) -> bool:
+    """Return whether a box comes within a pixel of a border of its tile that is not a border of the image."""
+    read = tile.read
+    height, width = (max(step, 1) for step in tile.step)
     return (
-        (mask.box.top < read.top + height and read.top > 0)
-        or (mask.box.left < read.left + width and read.left > 0)
-        or (mask.box.bottom > read.bottom - height and read.bottom < shape[0])
-        or (mask.box.right > read.right - width and read.right < shape[1])
+        (box.top < read.top + height and read.top > 0)
+        or (box.left < read.left + width and read.left > 0)
+        or (box.bottom > read.bottom - height and read.bottom < shape[0])
+        or (box.right > read.right - width and read.right < shape[1])
     )
 
 

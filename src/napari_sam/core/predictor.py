@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -194,6 +194,49 @@ class WindowPredictor(Predictor, DensePredictor, Protocol):
             Shape (n, 3, window_side / 4, window_side / 4), float32; positive inside.
         iou_prediction : numpy.ndarray
             Shape (n, 3), float32, 0 to 1.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointAnswer:
+    """The masks for one of several points that pass a threshold.
+
+    Parameters
+    ----------
+    index
+        Number of the point.
+    logits, iou_prediction
+        Shapes (n, side / 4, side / 4) and (n,), float32, as those of `Decoded`.
+    """
+
+    index: int
+    logits: NDArray[np.float32]
+    iou_prediction: NDArray[np.float32]
+
+
+@runtime_checkable
+class PointsPredictor(Protocol):
+    """A predictor that decodes many lone points of a tile, and only those to the end that promise a good mask."""
+
+    def decode_points(
+        self, embedding: Embedding, points: NDArray[np.floating[Any]], least_iou: float
+    ) -> Iterator[PointAnswer]:
+        """Decode points, each as the only prompt of an object.
+
+        Parameters
+        ----------
+        embedding
+            The encoded tile.
+        points
+            Shape (n, 2): (row, col) in tile pixels.
+        least_iou
+            Lowest predicted IoU of the masks that are wanted.
+
+        Yields
+        ------
+        PointAnswer
+            The answer for each point of which at least one mask passes, in the order of the points.
         """
         ...
 

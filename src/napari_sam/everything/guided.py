@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +16,55 @@ from napari_sam.core.tiles import Tile
 from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.seeds import CELL, center_seeds
 
-# Share of a tile that the next one reads too: objects of up to this share are seen whole.
-OVERLAP = 0.25
+# What a tile and the next one both read, as a share of a window: objects of up to this size are seen whole.
+OVERLAP = 0.75
 # A tile also proposes objects a little beyond what it owns, since neighbors place a seed slightly differently.
 MARGIN = 16.0
 # Square root of the area of objects that are proposed at a level, in tile pixels. Others suit another level.
 LEAST_SIZE, MOST_SIZE = 7.0, 88.0
 # Other seeds that are given as negative points to the second decoding.
 NEGATIVES = 6
+# Objects of up to this share of a window at twice the resolution are decoded a second time there, others as the first.
+FINER_SHARE = 0.75
 # The second decoding, with the mask of the first, must agree with it (IoU).
 LEAST_AGREEMENT = 0.6
 # A proposal with a lower score is not stored: no filter would choose it.
 LEAST_SCORE = 0.2
+
+Render = Callable[[Tile], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FirstAnswer:
+    """What a seed leads to, and what to ask next.
+
+    Parameters
+    ----------
+    prompts
+        The seed, and the nearest other seeds outside the mask as negative points, in level-0 pixels.
+    mask
+        The mask that the seed alone leads to, with its logits.
+    """
+
+    prompts: Prompts
+    mask: Mask
+
+    @property
+    def point(self) -> NDArray[np.float64]:
+        """The seed, (row, col)."""
+        seed: NDArray[np.float64] = self.prompts.points[0]
+        return seed
+
+    def confirmed_by(self, second: Mask, shape: tuple[int, int]) -> Mask | None:
+        """Return the second mask with the score of both; None where they disagree or it is cut by its window."""
+        if second.area == 0 or touches_border(second, shape):
+            return None
+        box = self.mask.box.union(second.box)
+        agreement = iou(self.mask.in_box(box), second.in_box(box))
+        score = (self.mask.iou_prediction + second.iou_prediction) / 2 * agreement**0.5
+        if agreement < LEAST_AGREEMENT or score < LEAST_SCORE:
+            return None
+        return replace(second, iou_prediction=score, low_res_logits=None, tile=None)
 
 
 class GuidedProposer:
@@ -46,13 +83,14 @@ class GuidedProposer:
 
     def __init__(self, predictor: WindowPredictor) -> None:
         self._predictor = predictor
-        self.side, self.overlap = predictor.sweep_side, OVERLAP
+        self.side = predictor.sweep_side
+        self.overlap = OVERLAP * predictor.window_side / predictor.sweep_side
 
-    def propose(self, tile: Tile, render: Callable[[Tile], NDArray[np.uint8]], shape: tuple[int, int]) -> Proposals:
+    def propose(self, tile: Tile, render: Render, shape: tuple[int, int]) -> Proposals:
         """Propose the objects whose seeds the tile owns.
 
         Each seed is decoded as a point, then once more with its own mask and the nearest other seeds as negative
-        points, and what both agree on a third time at twice the resolution.
+        points: at twice the resolution where the object is small enough. What both agree on is proposed.
 
         Parameters
         ----------
@@ -67,59 +105,58 @@ class GuidedProposer:
         if is_uniform(rendered):
             return Proposals.none()
         (embedding,) = self._predictor.encode(rendered[None])
-        points, logits, scores = self._agreed(tile, embedding)
-        kept = np.flatnonzero(scores >= LEAST_SCORE)
-        if not len(kept):
-            return Proposals.none()
-        origins = self._predictor.window_origins(points[kept], tile.side)
-        rough = [
-            mask_from_logits(logits[i], _window(tile, origin, self._predictor.window_side), float(scores[i]))
-            for i, origin in zip(kept, origins, strict=True)
-        ]
-        located = (points[kept] + 0.5) * tile.step + (tile.read.top, tile.read.left) - 0.5
-        good = [
-            i for i, mask in enumerate(rough) if mask.area and not touches_border(mask, shape) and _suits(mask, tile)
-        ]
-        fine = self._refined([rough[i] for i in good], located[good], _finer(tile), render)
-        masks = [_better(rough[i], each, shape) for i, each in zip(good, fine, strict=True)]
-        return Proposals.of(
-            [replace(mask, low_res_logits=None, tile=None) for mask in masks], located[good], tile.level
-        )
+        answers = self._first_answers(tile, embedding)
+        found: list[Mask | None] = [None] * len(answers)
+        finer = _finer(tile)
+        span = FINER_SHARE * self._predictor.window_side
+        small = [i for i, answer in enumerate(answers) if _extent(answer.mask, finer) <= span]
+        if small:
+            (fine,) = self._predictor.encode(render(finer)[None])
+            self._confirm(found, answers, small, finer, fine, shape)
+        self._confirm(found, answers, [i for i, mask in enumerate(found) if mask is None], tile, embedding, shape)
+        kept = [(i, mask) for i, mask in enumerate(found) if mask is not None and _suits(mask, tile)]
+        points = np.array([answers[i].point for i, _ in kept])
+        return Proposals.of([mask for _, mask in kept], points, tile.level)
 
-    def _agreed(
-        self, tile: Tile, embedding: Embedding
-    ) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float64]]:
-        """Return points, logits and scores of the seeds of a tile; the score is 0 where two decodings disagree."""
+    def _first_answers(self, tile: Tile, embedding: Embedding) -> list[FirstAnswer]:
+        """Decode the seeds of a tile, each as a point; without those whose mask is empty or fills its window."""
         points, radius = center_seeds(self._predictor.dense_guesses(embedding))
-        suits = _owned(points, tile) & (radius >= LEAST_SIZE / 2) & (radius <= MOST_SIZE * 1.5)
-        points = points[suits]
+        points = points[_owned(points, tile) & (radius >= LEAST_SIZE / 2) & (radius <= MOST_SIZE * 1.5)]
         origins = self._predictor.window_origins(points, tile.side)
-        first, scores = self._decoded(embedding, origins, [_point_prompt(at) for at in points - origins])
-        fits = np.flatnonzero(_fits(first))
-        points, origins, first, scores = points[fits], origins[fits], first[fits], scores[fits]
-        second, again = self._decoded(embedding, origins, _second_prompts(points, origins, first))
-        agreement = _ious(first, second)
-        return points, second, np.where(agreement >= LEAST_AGREEMENT, (scores + again) / 2 * agreement**0.5, 0.0)
+        logits, scores = self._decoded(embedding, origins, [_point_prompt(at) for at in points - origins])
+        fits = np.flatnonzero(_fits(logits))
+        points, origins, logits = points[fits], origins[fits], logits[fits]
+        located = (points + 0.5) * tile.step + (tile.read.top, tile.read.left) - 0.5
+        answers = []
+        for i, score in enumerate(scores[fits]):
+            chosen = np.array([i, *_neighbors(i, points - origins[i], logits[i])])
+            window = _window(tile, origins[i], self._predictor.window_side)
+            prompts = Prompts(located[chosen], np.arange(len(chosen)) == 0)
+            answers.append(FirstAnswer(prompts, mask_from_logits(logits[i], window, float(score))))
+        return [answer for answer in answers if answer.mask.area]
 
-    def _refined(
-        self, masks: list[Mask], points: NDArray[np.float64], tile: Tile, render: Callable[[Tile], NDArray[np.uint8]]
-    ) -> list[Mask]:
-        """Decode masks once more on a finer tile."""
-        if not masks:
-            return []
-        (embedding,) = self._predictor.encode(render(tile)[None])
-        centers = np.array([tile.point_to_tile(*(np.array(mask.box.center) - 0.5)) for mask in masks])
-        origins = self._predictor.window_origins(centers, tile.side)
+    def _confirm(
+        self,
+        found: list[Mask | None],
+        answers: Sequence[FirstAnswer],
+        chosen: Sequence[int],
+        tile: Tile,
+        embedding: Embedding,
+        shape: tuple[int, int],
+    ) -> None:
+        """Decode the chosen answers once more on windows of a tile, and enter what agrees into `found`."""
+        centers = [tile.point_to_tile(*(np.array(answers[i].mask.box.center) - 0.5)) for i in chosen]
+        origins = self._predictor.window_origins(np.array(centers).reshape(-1, 2), tile.side)
         windows = [_window(tile, origin, self._predictor.window_side) for origin in origins]
         prompts = [
-            TilePrompts.on(window, Prompts(point[None], np.ones(1, bool)), mask)
-            for window, point, mask in zip(windows, points, masks, strict=True)
+            TilePrompts.on(window, answers[i].prompts, answers[i].mask)
+            for i, window in zip(chosen, windows, strict=True)
         ]
-        logits, scores = self._decoded(embedding, origins, prompts)
-        return [
-            mask_from_logits(found, window, (mask.iou_prediction + float(score)) / 2)
-            for mask, found, window, score in zip(masks, logits, windows, scores, strict=True)
-        ]
+        asked = [k for k, prompt in enumerate(prompts) if prompt.labels.any()]  # The window may not see the seed.
+        logits, scores = self._decoded(embedding, origins[asked], [prompts[k] for k in asked])
+        for k, answer, score in zip(asked, logits, scores, strict=True):
+            mask = mask_from_logits(answer, windows[k], float(score))
+            found[chosen[k]] = answers[chosen[k]].confirmed_by(mask, shape)
 
     def _decoded(
         self, embedding: Embedding, origins: NDArray[np.intp], prompts: Sequence[TilePrompts]
@@ -149,29 +186,15 @@ def _fits(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray((cells > 0) & (cells < 0.75 * logits.shape[1] * logits.shape[2]), bool)
 
 
-def _second_prompts(
-    points: NDArray[np.float64], origins: NDArray[np.intp], logits: NDArray[np.float32]
-) -> list[TilePrompts]:
-    """Return for each first mask the mask, its point, and the nearest points of other objects around it."""
-    prompts = []
-    side = logits.shape[-1]
-    for i, (origin, mask) in enumerate(zip(origins, logits, strict=True)):
-        near = points - origin
-        cells = np.floor((near + 0.5) / CELL).astype(np.intp)
-        inside = ((cells >= 0) & (cells < side)).all(axis=1)
-        inside[i] = False
-        at = np.flatnonzero(inside)
-        at = at[mask[tuple(cells[at].T)] <= 0]
-        at = at[np.argsort(((near[at] - near[i]) ** 2).sum(axis=1), kind="stable")[:NEGATIVES]]
-        given = np.concatenate([near[i : i + 1], near[at]]).astype(np.float32)
-        prompts.append(TilePrompts(given, np.arange(len(given)) == 0, None, mask))
-    return prompts
-
-
-def _ious(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
-    both = ((first > 0) & (second > 0)).sum(axis=(1, 2))
-    either = ((first > 0) | (second > 0)).sum(axis=(1, 2))
-    return np.asarray(both / np.maximum(either, 1), np.float64)
+def _neighbors(i: int, near: NDArray[np.float64], logits: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return the numbers of the seeds nearest to seed `i` in its window and outside its mask, at most `NEGATIVES`."""
+    cells = np.floor((near + 0.5) / CELL).astype(np.intp)
+    inside = ((cells >= 0) & (cells < logits.shape[-1])).all(axis=1)
+    inside[i] = False
+    at = np.flatnonzero(inside)
+    at = at[logits[tuple(cells[at].T)] <= 0]
+    nearest = np.argsort(((near[at] - near[i]) ** 2).sum(axis=1), kind="stable")
+    return np.asarray(at[nearest[:NEGATIVES]], np.intp)
 
 
 def _window(tile: Tile, origin: NDArray[np.intp], side: int) -> Tile:
@@ -184,23 +207,20 @@ def _window(tile: Tile, origin: NDArray[np.intp], side: int) -> Tile:
     return Tile(tile.level, tile.row, tile.col, side, read, read, tile.step)
 
 
+def _extent(mask: Mask, tile: Tile) -> float:
+    """Return the longer side of a mask's box, in the pixels of a tile."""
+    return max(mask.box.height / tile.step[0], mask.box.width / tile.step[1])
+
+
 def _suits(mask: Mask, tile: Tile) -> bool:
     size: float = (mask.area / (tile.step[0] * tile.step[1])) ** 0.5
-    return bool(LEAST_SIZE <= size <= MOST_SIZE)
+    return LEAST_SIZE <= size <= MOST_SIZE
 
 
 def _finer(tile: Tile) -> Tile:
     """Return a tile of the same pixels at twice the resolution."""
     rows, cols = tile.step
     return replace(tile, level=tile.level - 1, side=2 * tile.side, step=(rows / 2, cols / 2))
-
-
-def _better(rough: Mask, fine: Mask, shape: tuple[int, int]) -> Mask:
-    """Return the finer mask where it agrees with the rough one and is not cut by its window."""
-    if fine.area == 0 or touches_border(fine, shape):
-        return rough
-    box = rough.box.union(fine.box)
-    return fine if iou(rough.in_box(box), fine.in_box(box)) >= LEAST_AGREEMENT else rough
 
 
 def is_uniform(rendered: NDArray[np.uint8]) -> bool:

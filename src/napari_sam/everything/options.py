@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from napari_sam.arguments import number, shown, whole
 from napari_sam.errors import PromptError
 
+MOST_OFFSET = 1000.0
 SIZE_ADVICE = "give the smallest and the largest diameter in pixels, such as (10, 40)"
 
 
@@ -86,7 +87,14 @@ class GridOptions:
     min_mask_region_area
         Regions and holes of fewer pixels are removed.
     adaptive
-        Whether points inside a mask that is found already are not asked.
+        Whether points inside the smallest mask of an earlier point are not asked.
+    stability_score_offset
+        How far the logit of the border is moved both ways for the stability score.
+    crop_overlap_ratio
+        How far the tiles of the first finer level reach into each other, as a share of the image's side, when it has
+        two tiles along it.
+    crop_n_points_downscale_factor
+        `points_per_side` is divided by this for each finer level.
     """
 
     points_per_side: int = 32
@@ -96,13 +104,26 @@ class GridOptions:
     crop_n_layers: int = 0
     min_mask_region_area: int = 0
     adaptive: bool = True
+    stability_score_offset: float = 1.0
+    crop_overlap_ratio: float = 512 / 1500
+    crop_n_points_downscale_factor: int = 1
 
     def __post_init__(self) -> None:
         whole(self.points_per_side, "points_per_side", "give 1 to 256", least=1, most=256)
         whole(self.crop_n_layers, "crop_n_layers", "give 0 to 4", least=0, most=4)
+        whole(self.crop_n_points_downscale_factor, "crop_n_points_downscale_factor", "give 1 to 16", least=1, most=16)
         whole(self.min_mask_region_area, "min_mask_region_area", "give a number of pixels", least=0, most=2**31)
-        for name in ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh"):
+        number(
+            self.stability_score_offset, "stability_score_offset", "give a number from 0 on", least=0, most=MOST_OFFSET
+        )
+        for name in ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh", "crop_overlap_ratio"):
             number(getattr(self, name), name, "give a number from 0 to 1", least=0, most=1)
+
+    @property
+    def tile_overlap(self) -> float:
+        """The share of a tile that the next one reads too, up to a half."""
+        # Two crops that share r of the side are (1 + r) / 2 of it long.
+        return min(0.5, 2 * self.crop_overlap_ratio / (1 + self.crop_overlap_ratio))
 
 
 def checked_sizes(sizes: object) -> tuple[float, float]:

@@ -114,6 +114,27 @@ class Proposals:
         shape = bottom - top, right - left
         return np.unpackbits(self._bits_of(i), count=shape[0] * shape[1]).view(bool).reshape(shape)
 
+    def unpacked(self, chosen: NDArray[np.intp]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Return the pixels of some proposals in their boxes, one after the other.
+
+        Parameters
+        ----------
+        chosen
+            Their numbers.
+
+        Returns
+        -------
+        pixels : numpy.ndarray
+            Shape (m,): the rows of the first box, then, after up to 7 pixels that are False, those of the next one.
+        starts : numpy.ndarray
+            Shape (n + 1,): where the pixels of each one begin, and where the last ones end.
+        """
+        begins = np.where(chosen > 0, self.ends[chosen - 1], 0)
+        counts = self.ends[chosen] - begins
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        where = np.repeat(begins - starts[:-1], counts) + np.arange(int(starts[-1]))
+        return np.unpackbits(self.bits[where]).view(bool), 8 * starts
+
     def mask(self, i: int) -> Mask:
         """Return a proposal as a mask."""
         return Mask(self.box(i), self.pixels(i), float(self.scores[i]), float(self.stability[i]))

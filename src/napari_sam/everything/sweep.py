@@ -131,7 +131,8 @@ class Sweep:
     levels
         The levels, where they are known; by default they follow from the sizes.
     shift
-        Moves the tiles, in tile pixels; see `TileGrid`. For tests of the seams.
+        Moves the tiles, in tile pixels, by multiples of 32: what an image encoder sees depends on where its coarsest
+        cells begin. See `TileGrid`. For tests of the seams.
     """
 
     def __init__(
@@ -153,8 +154,11 @@ class Sweep:
         self._proposer: Proposer = GridProposer(predictor, options)
         if grid is None and isinstance(predictor, WindowPredictor) and predictor.guesses_foreground:
             self._dense, self._proposer = predictor, GuidedProposer(predictor)
-        self._pixel_size, self._shift = encoder.volume.pixel_size(plane), shift
+        self._pixel_size = encoder.volume.pixel_size(plane)
+        self._shift = (shift[0] // SIDE_STEP * SIDE_STEP, shift[1] // SIDE_STEP * SIDE_STEP)
         self.levels = self._levels(sizes, options) if levels is None else list(levels)
+        if self._dense is None and self.levels:
+            self._proposer = GridProposer(predictor, options, max(self.levels))
 
     def grid(self, level: int, side: int | None = None) -> TileGrid:
         """Return the tiles of a level; where the whole plane is smaller than a tile, one no larger than needed.

@@ -6,8 +6,10 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,7 +124,15 @@ def _fill_tiff(path: Path, labels: NDArray[Any], calibration: Calibration | None
         tifffile.imwrite(path, labels, metadata={"axes": calibration.axes.upper()}, **options)
     else:
         metadata = metadata_of(calibration, math.prod(labels.shape[:-2]))
+        metadata = {**metadata, "UUID": str(_identity(labels, repr(metadata)))}
         tifffile.imwrite(path, labels, ome=True, metadata=metadata, **options, **_resolution(calibration))
+
+
+def _identity(labels: NDArray[Any], metadata: str) -> UUID:
+    """Return the identity of an OME-TIFF, by its content: the same labels make the same file."""
+    digest = blake2b(f"{labels.dtype.str} {labels.shape} {metadata}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(labels).data)
+    return UUID(bytes=digest.digest(), version=4)
 
 
 def _resolution(calibration: Calibration) -> dict[str, Any]:

@@ -9,8 +9,10 @@ import numpy as np
 
 from napari_sam.errors import ImageError, first_line
 from napari_sam.images.files.folders import explain_folder, is_zarr_folder
+from napari_sam.images.files.inner_names import split_name
 from napari_sam.images.files.local import existing
 from napari_sam.images.files.unsupported_formats import is_tiff, known_format
+from napari_sam.images.formats.readable import is_without_library, reader_of
 from napari_sam.images.ome_zarr.reader import open_url, open_zarr
 from napari_sam.images.ome_zarr.zips import check_zip
 from napari_sam.images.pictures import open_picture
@@ -34,7 +36,8 @@ def open_image(image: str | Path, *, as_labels: bool = False) -> ImageSource:
     image
         A TIFF of any kind (pyramids, whole slides, GeoTIFF, ImageJ and OME), a folder or zip of a zarr array or an
         OME-Zarr image, an .npy file, a picture (.png, .jpg, .gif ...), with rasterio anything that GDAL reads
-        (.vrt, .jp2 ...); or the URL of a zarr.
+        (.vrt, .jp2 ...), with their libraries the files of medicine and microscopes (see `images.formats`), of which
+        FILE:/NAME is one of several images; or the URL of a zarr.
     as_labels
         Whether the stored numbers are labels. Indices of a palette are then returned instead of its colors.
 
@@ -52,20 +55,35 @@ def open_image(image: str | Path, *, as_labels: bool = False) -> ImageSource:
         files outside its folder (see `docs/large_data.md`), or its levels do not belong to one image.
     """
     text = str(image)
-    path = Path(image)
+    path, name = (Path(image), None) if "://" in text else split_name(image)
     if "://" not in text and not existing(path):
         raise ImageError(f"There is no file {path}: check the path.")
     try:
+        if name is not None:
+            return _open_inner(path, name)
         return open_url(text) if "://" in text else _open_path(path, as_labels=as_labels)
     except ImageError:
         raise
     except Exception as error:
-        raise ImageError(_reason(text, error)) from error
+        raise ImageError(_reason(text if name is None else str(path), error)) from error
+
+
+def _open_inner(path: Path, name: str) -> ImageSource:
+    """Open an image inside a file or a folder that holds several."""
+    reader = reader_of(path)
+    if reader is None or reader.open is None:
+        if path.is_file() and known_format(path) is not None:
+            raise ValueError("its library is missing")
+        raise ImageError(f"{path} holds no images with names: leave out :/{name}.")
+    return reader.open(path, name)
 
 
 def _open_path(path: Path, *, as_labels: bool) -> ImageSource:
     suffix = path.suffix.lower()
+    reader = reader_of(path)
     if path.is_dir():
+        if reader is not None and reader.open is not None:
+            return reader.open(path, None)
         if not is_zarr_folder(path):
             raise ImageError(explain_folder(path))
         return open_zarr(str(path))
@@ -78,6 +96,8 @@ def _open_path(path: Path, *, as_labels: bool) -> ImageSource:
         return open_tiff(path, as_labels=as_labels)
     if suffix == ".npy":
         return checked(ImageSource((np.lib.format.open_memmap(path, mode="r"),)), path)
+    if reader is not None and reader.open is not None:
+        return reader.open(path, None)
     if suffix in RASTER_SUFFIXES and has_rasterio():
         return _open_raster(path)
     return placed(open_picture(path, as_labels=as_labels), path)
@@ -109,7 +129,7 @@ def _reason(where: str, error: Exception) -> str:
 
 def _reason_of_file(path: Path, first: str) -> str:
     is_own = path.suffix.lower() in (*TIFF_SUFFIXES, *ZIPS, ".npy")
-    known = known_format(path) if path.is_file() and not is_own else None
+    known = known_format(path) if path.is_file() and not is_own and is_without_library(path) else None
     install = f"{INSTALL}, or " if path.suffix.lower() in RASTER_SUFFIXES and not has_rasterio() else ""
     if known is not None:
         name, advice = known

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from napari_sam.errors import ImageError
+from napari_sam.images.axes.anatomy import Anatomy
 from napari_sam.images.axes.georeference import Georeference
 from napari_sam.images.axes.units import in_one_unit, unit_name
 
@@ -64,6 +65,10 @@ class ImageSource:
         Letters of `axes` that are guesses, for axes without a known name in the file.
     shown_channels
         Channels to show at first, as red, green and blue; empty for the first ones.
+    anatomy
+        Position of the image in the body, or None.
+    metadata
+        What a napari layer of the image carries for the writers of other plugins, such as the header of a NIfTI file.
     """
 
     levels: tuple[ArrayLike, ...]
@@ -80,6 +85,8 @@ class ImageSource:
     time_unit: str | None = None
     guessed_axes: str = ""
     shown_channels: tuple[int, ...] = ()
+    anatomy: Anatomy | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def checked(opened: ImageSource, where: str | Path, advice: str = WRITE_AGAIN) -> ImageSource:

@@ -27,6 +27,7 @@ from napari_sam.images.arguments import (
     is_color,
 )
 from napari_sam.images.arrays import is_masked, opened_array
+from napari_sam.images.axes.anatomy import Anatomy
 from napari_sam.images.axes.calibration import Calibration
 from napari_sam.images.axes.georeference import Georeference
 from napari_sam.images.lazy.blocks import KEPT_BYTES, BlockCache, grown_to_chunks
@@ -87,6 +88,8 @@ class Volume:
         file names no axes.
     projection
         Combination of several planes into one, or None for single planes.
+    anatomy
+        Position of the image in the body, or None.
     """
 
     levels: tuple[ArrayLike, ...]
@@ -106,6 +109,7 @@ class Volume:
     time_unit: str | None = None
     axis_names: str | None = None
     projection: Projection | None = None
+    anatomy: Anatomy | None = None
     _blocks: BlockCache = field(default_factory=lambda: BlockCache(KEPT_BYTES), repr=False)
 
     @classmethod
@@ -142,8 +146,7 @@ class Volume:
         Raises
         ------
         ImageError
-            The file is missing or not an image, the levels do not match, or the array is not an image (complex, text,
-            fewer than two axes).
+            The file is missing or not an image, the levels do not match, or the array is no image.
         """
         if isinstance(image, Volume):
             return image
@@ -162,7 +165,7 @@ class Volume:
             rgb=is_rgb,
             channel_axis=axis,
             channels=checked_channels(channels, count, opened.shown_channels, rgb=is_rgb),
-            windows=opened.windows if len(opened.windows) == count else (),
+            windows=opened.windows if len(opened.windows) == max(count, 1) else (),
             colors=colors_from_hex(opened.colors) if len(opened.colors) == count and not is_rgb else (),
             nodata=opened.nodata if nodata is None else checked_nodata(nodata),
             georeference=opened.georeference,
@@ -172,6 +175,7 @@ class Volume:
             origin=without_axis(opened.origin, axis) if opened.origin else None,
             time_unit=opened.time_unit,
             axis_names=names_along(opened, axis),
+            anatomy=opened.anatomy,
         )
 
     def projected(self, projection: Projection | None) -> Volume:
@@ -216,8 +220,7 @@ class Volume:
     @property
     def may_hold_nothing(self) -> bool:
         """Whether there may be pixels without data."""
-        is_float = self.dtype.kind == "f"
-        return self.nodata is not None or is_float or self._has_opacity or is_masked(self.levels[0])
+        return self.nodata is not None or self.dtype.kind == "f" or self._has_opacity or is_masked(self.levels[0])
 
     @property
     def _has_opacity(self) -> bool:
@@ -344,14 +347,13 @@ class Volume:
             return Rendering(checked_limits(limits, max(len(self.channels), 1)), gamma, colors)
         if self.rgb and self.dtype == np.uint8:
             return Rendering(((0.0, 255.0),), gamma)
-        suggested = [self.windows[i] for i in self.channels] if self.windows else []
+        suggested = [self.windows[i] for i in self.channels or (0,)] if self.windows else []
         if suggested and all(window is not None for window in suggested):
             return Rendering(tuple(window for window in suggested if window is not None), gamma, colors)
         sample = sample_blocks(self.shape, self.read)
-        if self.channel_axis is None:
-            return Rendering((sampled_limits(sample, self.shape, self.dtype),), gamma)
-        if self.rgb:
-            return Rendering((sampled_limits(sample[..., :MAX_CHANNELS], self.shape, self.dtype),), gamma)
+        if self.channel_axis is None or self.rgb:
+            colors_only = sample[..., :MAX_CHANNELS] if self.rgb else sample
+            return Rendering((sampled_limits(colors_only, self.shape, self.dtype),), gamma)
         channels = np.moveaxis(sample, -1, 0)
         return Rendering(tuple(sampled_limits(each, self.shape, self.dtype) for each in channels), gamma, colors)
 

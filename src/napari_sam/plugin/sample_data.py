@@ -53,7 +53,8 @@ def satellite() -> LayerData:
     from napari_sam.samples.image_files import LANDSAT, LANDSAT_PIXEL_M
 
     ((image, options, kind),) = read_layers(str(LANDSAT))
-    on_the_ground = {"scale": (LANDSAT_PIXEL_M,) * 2, "units": ("m", "m")}
+    # Counted from its own corner, which is easier to follow than coordinates of millions.
+    on_the_ground = {"scale": (LANDSAT_PIXEL_M,) * 2, "translate": (0, 0), "units": ("m", "m")}
     return [(image, {**options, **on_the_ground, "name": "satellite"}, kind)]
 
 

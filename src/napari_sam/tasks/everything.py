@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.core.masks import Mask, Provenance
+from napari_sam.core.masks import Mask
 from napari_sam.errors import ImageError, LabelsError, OutputError
 from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.linking import PlaneLinker
@@ -27,6 +28,7 @@ from napari_sam.journal.packing.objects import NewObject
 if TYPE_CHECKING:
     from napari_sam.core.tiles import Tile
     from napari_sam.exchange.label_writer import LabelWriter
+    from napari_sam.images.volume import Volume
     from napari_sam.segmenter import Segmenter
 
 STORE_VERSION = 1
@@ -49,10 +51,18 @@ class SweepProgress:
     encoded: int
 
 
-def sweep_into(store: ProposalStore, sweep: Sweep) -> Iterator[SweepProgress]:
+def sweep_into(store: ProposalStore, sweep: Sweep, *, waits: bool = True) -> Iterator[SweepProgress]:
     """Propose the objects of a sweep into a store, except on tiles that are there.
 
     Several processes may work on one store: tiles that another one works on are looked at again at the end.
+
+    Parameters
+    ----------
+    store, sweep
+        As `opened_sweep` returns them.
+    waits
+        Whether to wait at the end for tiles that other processes work on. Without it the last progress says how many
+        tiles are done, and the caller can do something else first.
 
     Yields
     ------
@@ -83,6 +93,8 @@ def sweep_into(store: ProposalStore, sweep: Sweep) -> Iterator[SweepProgress]:
             done += 1
             yield SweepProgress(len(tiles), done, encoded)
         if len(others) == len(left):
+            if not waits:
+                return
             store.wait_for_others()
         left = others
     store.tidy()
@@ -183,8 +195,55 @@ def _mask_in(path: str, plane: Plane, shape: tuple[int, ...]) -> NDArray[np.bool
     return np.asarray(np.asarray(array) != 0, bool)
 
 
-class FoundWriter:
+class LinkedWriter(ABC):
     """Writes the objects of one plane after the other; in a volume the parts of one object get one label.
+
+    Parameters
+    ----------
+    links
+        Whether objects of neighboring planes are linked.
+    known
+        Labels of objects that go on, by the numbers that a `PlaneLinker` gives them.
+    """
+
+    def __init__(self, *, links: bool = False, known: Mapping[int, int] | None = None) -> None:
+        self._linker = PlaneLinker() if links else None
+        self._labels: dict[int, int] = dict(known or {})
+
+    def write_chosen(self, found: FoundObjects, chosen: NDArray[np.intp]) -> list[tuple[int, int]]:
+        """Write chosen objects of the next plane; return the proposal and the label of each one that got pixels.
+
+        Raises
+        ------
+        LabelsError, OutputError
+            The labels or the journal cannot be written.
+        """
+        numbers = np.full(len(chosen), -1) if self._linker is None else self._linker.link(found, chosen)
+        known = [self._labels.get(int(number)) for number in numbers]
+        objects = found.objects(chosen)
+        labels = list(known)
+        for at, label in enumerate(known):
+            if label is not None:
+                labels[at] = self._write_part(found.plane, objects[at], label)
+        new = [at for at, label in enumerate(known) if label is None]
+        written = self._write_new(found.plane, [objects[at] for at in new])
+        for at, label in zip(new, written, strict=True):
+            labels[at] = label
+            if label is not None and self._linker is not None:
+                self._labels[int(numbers[at])] = label
+        return [(int(i), label) for i, label in zip(chosen, labels, strict=True) if label is not None]
+
+    @abstractmethod
+    def _write_new(self, plane: Plane, objects: list[NewObject]) -> Sequence[int | None]:
+        """Write new objects, best first; return the label of each, or None where all its pixels belong to others."""
+
+    @abstractmethod
+    def _write_part(self, plane: Plane, part: NewObject, label: int) -> int | None:
+        """Write a part of an object that has a label; None where all its pixels belong to others."""
+
+
+class FoundWriter(LinkedWriter):
+    """Writes what counts of each plane into a label image.
 
     Parameters
     ----------
@@ -201,50 +260,31 @@ class FoundWriter:
     def __init__(
         self, writer: LabelWriter, segmenter: Segmenter, options: FilterOptions, *, links: bool = False
     ) -> None:
-        self._writer, self._segmenter, self._options = writer, segmenter, options
-        self._linker = PlaneLinker() if links else None
-        self._labels: dict[int, int] = {}
+        super().__init__(links=links)
+        self._writer, self._options = writer, options
+        self._made = segmenter.encoder.provenance_of_found()
 
     def write(self, found: FoundObjects) -> list[tuple[int, int]]:
-        """Write the objects of the next plane; return the proposal and the label of each one that got pixels.
+        """Write the objects of the next plane; see `write_chosen`."""
+        return self.write_chosen(found, found.select(self._options))
 
-        Raises
-        ------
-        LabelsError, OutputError
-            The labels or the journal cannot be written.
-        """
-        chosen = found.select(self._options)
-        numbers = np.full(len(chosen), -1) if self._linker is None else self._linker.link(found, chosen)
-        known = [self._labels.get(int(number)) for number in numbers]
-        objects = found.objects(chosen)
-        made = self._segmenter.encoder.provenance_of_found()
-        labels = list(known)
-        for at, label in enumerate(known):
-            if label is not None:
-                labels[at] = self._add(found.plane, objects[at], label, made)
-        new = [at for at, label in enumerate(known) if label is None]
-        written = self._writer.write_all(found.plane, [objects[at] for at in new], made=made)
-        for at, label in zip(new, written, strict=True):
-            labels[at] = label
-            if label is not None:
-                self._labels[int(numbers[at])] = label
-        return [(int(i), label) for i, label in zip(chosen, labels, strict=True) if label is not None]
+    def _write_new(self, plane: Plane, objects: list[NewObject]) -> Sequence[int | None]:
+        return self._writer.write_all(plane, objects, made=self._made)
 
-    def _add(self, plane: Plane, part: NewObject, label: int, made: Provenance) -> int | None:
-        """Write a part of an object that has a label; None where all its pixels belong to others."""
+    def _write_part(self, plane: Plane, part: NewObject, label: int) -> int | None:
         try:
-            return self._writer.write(plane, part.mask, label, prompts=part.prompts, made=made).label
+            return self._writer.write(plane, part.mask, label, prompts=part.prompts, made=self._made).label
         except LabelsError:
             return None
 
 
-def runs_of_planes(segmenter: Segmenter, planes: Sequence[Plane]) -> list[list[Plane]]:
+def runs_of_planes(volume: Volume, planes: Sequence[Plane]) -> list[list[Plane]]:
     """Return planes in runs of neighbors along the axis on which objects go on from plane to plane.
 
     That is the axis named z or, without names, the last one that planes are numbered by; never time or channels.
     """
-    names, axes = segmenter.volume.axis_names, planes[0].axes
-    others = [axis for axis in range(len(segmenter.shape)) if axis not in axes]
+    names, axes = volume.axis_names, planes[0].axes
+    others = [axis for axis in range(len(volume.shape)) if axis not in axes]
     if names is not None:
         others = [axis for axis in others if names[axis] not in ("t", "c")]
     if not others:

@@ -37,6 +37,18 @@ def pyramid_on(image):
     return own_layers.pyramid_maker(own_layers.label_path(image), image)()
 
 
+def test_label_colors_are_bright_unlike_the_preview_and_differ_from_the_next_ones():
+    from napari.utils.colormaps.standardize_color import transform_color
+
+    labels = own_layers.make_labels(Image(np.zeros((60, 70), np.uint8)))
+    colors = np.array([labels.get_color(label)[:3] for label in range(1, 200)])
+    assert colors.max(axis=1).min() > 0.7
+    assert np.abs(colors - transform_color(own_layers.PREVIEW_COLOR)[0, :3]).max(axis=1).min() > 0.2
+    for step in (1, 2, 3):
+        assert np.abs(colors[step:] - colors[:-step]).max(axis=1).min() > 0.15
+    assert labels.get_color(0) is None or labels.get_color(0)[3] == 0
+
+
 def test_labels_in_memory_have_the_metadata_of_the_image_that_writers_look_for():
     image = Image(np.zeros((3, 60, 70), np.uint8), metadata={**HEADER, own_layers.PYRAMID: 1}, **PLACE)
     labels = own_layers.make_labels(image)

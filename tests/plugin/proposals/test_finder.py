@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from napari.layers import Shapes
+from tests.plugin.proposals.playback import play, tile_of
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.errors import ModelError
 from napari_sam.everything.options import FilterOptions
-from napari_sam.everything.proposals import Proposals
-from napari_sam.everything.sweep import EverythingProgress
 from napari_sam.plugin.layers.proposals import COLORS, REMOVED_COLOR, REVIEWED_COLOR, Pixels
 from napari_sam.plugin.proposals import search as search_module
 from napari_sam.testing.plugin import disc, labels_of, make_controller, propose, random_image
@@ -20,27 +17,6 @@ from napari_sam.testing.plugin import disc, labels_of, make_controller, propose,
 PLANE = Plane((1, 2), (0, 0, 0))
 # Middle, radius and score of each object.
 OBJECTS = (((8, 10), 5, 0.9), ((8, 30), 5, 0.6), ((28, 10), 6, 0.7), ((28, 34), 3, 0.55), ((20, 22), 4, 0.3))
-
-
-def tile_of(*objects):
-    """Return what one tile proposes."""
-    masks = [replace(disc(*middle, radius), iou_prediction=score) for middle, radius, score in objects]
-    return Proposals.of(masks, np.array([middle for middle, _, _ in objects], float).reshape(-1, 2), 0)
-
-
-class PlayedBack:
-    """A segmenter that finds what it is told to."""
-
-    def __init__(self, *tiles):
-        self.tiles, self.asked, self.closed = tiles, [], False
-
-    def everything_steps(self, **place):
-        self.asked.append(place)
-        try:
-            for done in range(len(self.tiles) + 1):
-                yield EverythingProgress(len(self.tiles), done, place["plane"], self.tiles)
-        finally:
-            self.closed = True
 
 
 @pytest.fixture
@@ -59,14 +35,6 @@ def controller(messages, monkeypatch):
     controller.close()
 
 
-def play(controller, monkeypatch, *tiles):
-    """Start a search that will find these tiles."""
-    segmenter = PlayedBack(*tiles)
-    monkeypatch.setattr(controller.jobs, "builder", lambda *_: lambda report: segmenter)
-    controller.finder.find()
-    return segmenter
-
-
 def found(controller, monkeypatch, *objects):
     """Search to the end."""
     segmenter = play(controller, monkeypatch, tile_of(*objects))
@@ -76,7 +44,7 @@ def found(controller, monkeypatch, *objects):
 
 def kept_middles(controller):
     selection = controller.finder.selection
-    return [tuple(selection.found.proposals.points[number].astype(int)) for number in selection.kept]
+    return [tuple(selection.found.points[number].astype(int)) for number in selection.kept]
 
 
 def click(controller, row, col):
@@ -124,6 +92,23 @@ def test_a_click_removes_a_proposal_another_one_brings_it_back_and_later_tiles_c
     assert (8, 30) not in kept_middles(controller)
     click(controller, 10, 31)
     assert (8, 30) in kept_middles(controller)
+
+
+def test_a_click_adds_an_object_that_the_filters_leave_out_but_no_other_view_of_a_kept_one(controller, monkeypatch):
+    part_of_the_first = ((8, 10), 4, 0.4)
+    found(controller, monkeypatch, *OBJECTS, part_of_the_first)
+    assert (20, 22) not in kept_middles(controller)
+    click(controller, 20, 22)
+    assert (20, 22) in kept_middles(controller)
+    controller.finder.filter(FilterOptions(confidence=0.65))
+    assert kept_middles(controller) == [(8, 10), (28, 10), (20, 22)]
+    click(controller, 20, 22)
+    assert (20, 22) not in kept_middles(controller)
+    click(controller, 8, 10)
+    click(controller, 8, 10)
+    assert kept_middles(controller) == [(8, 10), (28, 10)]
+    click(controller, 1, 46)
+    assert controller.session.status == "Nothing was found here: click it in the task One."
 
 
 def test_accepting_writes_what_is_kept_with_prompts_and_scores_and_one_undo_takes_it_back(
@@ -254,7 +239,7 @@ def test_review_goes_from_the_least_certain_one_and_remembers_what_was_judged(co
 
     def reviewed():
         number = selection.reviewed
-        return None if number is None else tuple(selection.found.proposals.points[number].astype(int))
+        return None if number is None else tuple(selection.found.points[number].astype(int))
 
     finder.next_doubtful()
     assert reviewed() == (28, 34)
@@ -315,7 +300,7 @@ def test_the_view_the_plane_or_a_drawn_region_is_searched(controller, monkeypatc
     finder.filter(FilterOptions(sizes=(4.0, 30.0)))
     assert found(controller, monkeypatch, OBJECTS[0]).asked[0]["sizes"] == (4.0, 30.0)
 
-    finder.set_where("region")
+    finder.set_within("drawn")
     region = controller.viewer.layers["SAM region"]
     assert controller.viewer.layers.selection.active is region
     finder.find()
@@ -346,9 +331,9 @@ def test_keys_of_the_layer_accept_review_and_leave(controller, monkeypatch):
     found(controller, monkeypatch, *OBJECTS)
     layer, selection = controller.finder.drawing.layer, controller.finder.selection
     pressed = {str(key): function for key, function in layer.keymap.items()}
-    pressed["N"](layer)
+    pressed["R"](layer)
     assert selection.reviewed is not None
-    pressed["X"](layer)
+    pressed["N"](layer)
     assert len(selection.kept) == 3
     pressed["Y"](layer)
     assert selection.doubtful_count == 2
@@ -356,7 +341,7 @@ def test_keys_of_the_layer_accept_review_and_leave(controller, monkeypatch):
     assert selection.reviewed is None
     pressed["C"](layer)
     assert len(controller.objects.rows) == 3
-    assert not set(map(str, controller.prompts.points.keymap)) & {"Y", "X", "Escape"}
+    assert not set(map(str, controller.prompts.points.keymap)) & {"Y", "R", "Escape"}
 
 
 def test_outlines_have_their_own_colors_and_small_objects_are_dots(controller, monkeypatch):
@@ -365,6 +350,7 @@ def test_outlines_have_their_own_colors_and_small_objects_are_dots(controller, m
     all_found, kept = selection.found, selection.kept
     whole = controller.session.plane.shape_in((3, 40, 48))
     box = Box.of_shape(whole)
+    (all_found,) = all_found.parts
     picture = Pixels(all_found, box, 1).picture(kept[1:], kept[:1], int(kept[1]))
     inside = lambda color: COLORS.index(color) + 1 + len(COLORS)  # noqa: E731
     assert picture[8, 10] == inside(REMOVED_COLOR)

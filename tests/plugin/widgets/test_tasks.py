@@ -31,7 +31,7 @@ def find(window):
 
 def middle_of(window, number):
     found = window.controller.finder.selection.found
-    return tuple(float(at) for at in found.proposals.points[number])
+    return tuple(float(at) for at in found.points[number])
 
 
 def places_of(widget):
@@ -58,7 +58,7 @@ def test_all_coins_are_found_filtered_clicked_away_accepted_and_undone(window, c
     widget.proposals.confidence.setValue(50)
     assert len(selection.kept) == count
 
-    number = selection.at(*COIN)
+    number = selection.at(controller.session.plane, *COIN)
     assert number is not None
     window.press(COIN)
     assert number not in selection.kept
@@ -102,9 +102,9 @@ def test_review_by_keys_and_the_size_of_two_examples(window):
         window.key(Qt.Key.Key_C)
     window.key(Qt.Key.Key_2, ALT)
     assert widget.tasks.buttons["all"].isChecked()
-    assert not widget.proposals.like.isEnabled()
+    assert widget.proposals.like.text() == "Size like examples ..."
     widget.objects.table.choose([1, 2])
-    assert widget.proposals.like.isEnabled()
+    assert widget.proposals.like.text() == "Size like the selected objects"
     widget.proposals.like.click()
     low, high = controller.finder.selection.options.sizes
     areas = widget.objects.chosen_areas
@@ -113,10 +113,10 @@ def test_review_by_keys_and_the_size_of_two_examples(window):
     selection = controller.finder.selection
     scores = selection.found.scores
     count = len(selection.kept)
-    window.key(Qt.Key.Key_N)
+    window.key(Qt.Key.Key_R)
     first = selection.reviewed
     assert scores[first] == scores[selection.kept].min()
-    window.key(Qt.Key.Key_X)
+    window.key(Qt.Key.Key_N)
     assert first not in selection.kept
     assert selection.reviewed in selection.kept
     window.key(Qt.Key.Key_Y)
@@ -148,7 +148,7 @@ def test_each_task_fits_a_small_screen_and_nothing_moves(window, task):
         window.key(Qt.Key.Key_C, ALT)
     else:
         find(window)
-        window.key(Qt.Key.Key_N)
+        window.key(Qt.Key.Key_R)
         window.controller.session.set_status("A message of many words that needs more than one line. " * 4)
     flush()
     # napari's status bar is a pixel higher while the activity dock has something to show.
@@ -180,7 +180,7 @@ def test_the_activity_dock_shows_a_run_on_the_plane_and_cancels_it(open_window, 
     assert widget.proposals.search.text() == "Run on plane"
     widget.proposals.search.click()
     window.wait_until(lambda: finder.search.progress is not None and finder.search.progress.done > 0)
-    assert "left" in widget.proposals.progress.text()
+    assert "left" in widget.proposals.step.text()
     (bar,) = [each for each in every._all_instances if each.desc.startswith("Finding objects")]
     assert bar.total == finder.search.progress.total
     bar.cancel()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_sam.cli import options as opts
-from napari_sam.cli.console import Failures, progress_bar, say, warn
-from napari_sam.cli.models import check_sources, image_files, model_file, open_segmenter
-from napari_sam.errors import NapariSamError, OutputError, PromptError
-from napari_sam.exchange.label_formats import LABEL_SUFFIXES, PYRAMID_SUFFIX, write_json
+from napari_sam.cli.console import progress_bar, say, warn
+from napari_sam.cli.many_images import Postponed, is_one, left_over, outputs_of, run_over, sources_of
+from napari_sam.cli.models import OneModel, check_sources, image_files, model_file
+from napari_sam.errors import OutputError
+from napari_sam.exchange.label_formats import PYRAMID_SUFFIX, write_json
 from napari_sam.exchange.label_output import LabelOutput
 from napari_sam.files.outputs import check_output
 from napari_sam.files.paths import check_apart, exists
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from napari_sam.segmenter import Segmenter
 
 PROPOSALS_SUFFIX = ".proposals"
-# Files of a folder that are taken for images.
-IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".zarr", ".svs", ".ndpi", ".jp2", ".vrt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class _Run:
     """What all images of a run have in common."""
 
     image: ImageOptions
-    model: ModelOptions
+    model: OneModel
     filters: FilterOptions
     plane: list[int] | dict[str, int] | None
     box: tuple[float, ...] | None
@@ -51,12 +48,12 @@ class _Run:
 
 
 def everything(
-    images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="Image files, OME-Zarr folders, URLs, folders or patterns.")
-    ],
+    images: opts.ImagesArgument,
     out: Annotated[
         Path,
-        typer.Option(help="Label image, .ome.zarr of any size, or .tif or .zarr; of several images a folder for them."),
+        typer.Option(
+            help="Label image, .ome.zarr of any size, or .tif or .zarr; of several images a folder, or a name with *."
+        ),
     ],
     plane: opts.PlaneOption = None,
     region: Annotated[
@@ -88,6 +85,7 @@ def everything(
     spacing: opts.SpacingOption = None,
     contrast: opts.ContrastOption = None,
     axes: opts.AxesOption = opts.DEFAULT_AXES,
+    resume: opts.ResumeOption = False,
     overwrite: opts.OverwriteOption = False,
 ) -> None:
     """Label all objects of an image, or of each of many images; run it again to resume.
@@ -98,7 +96,7 @@ def everything(
 
     run = _Run(
         opts.image_options(channels, nodata, spacing, contrast, axes),
-        ModelOptions(model, device, precision),
+        OneModel(ModelOptions(model, device, precision)),
         FilterOptions.of(
             confidence=confidence,
             stability_score_thresh=stability,
@@ -112,18 +110,30 @@ def everything(
         None if sizes is None else opts.parse_numbers(sizes, 2, "--sizes", "LOW,HIGH"),
         GridOptions(points_per_side=points_per_side) if grid else None,
     )
-    sources = _sources(images)
-    is_single = len(sources) == 1 and out.suffix.lower() in LABEL_SUFFIXES
-    outputs = {sources[0]: out} if is_single else _outputs_of(sources, out)
-    _check_outputs(sources, outputs, out, is_single=is_single)
+    outputs = outputs_of(sources_of(images), out)
     if json:
         check_output(json, (".json",), overwrite)
     check_sources(None, model)
-    if is_single:
-        described, failed = _label_one(sources[0], out, run, json, overwrite=overwrite), False
+    if is_one(outputs, out) and not (resume and exists(out)):
+        described, failed = _label_one(next(iter(outputs)), out, run, json, overwrite=overwrite), False
     else:
-        images_described, failed = _label_many(outputs, run, json, overwrite=overwrite)
-        described = {"model": model, "images": images_described}
+        left = left_over(outputs, resume=True, replaces=overwrite)
+        postponed: set[str] = set()
+
+        def label(source: str) -> dict[str, Any]:
+            found = _label(source, outputs[source], run, json, overwrite=overwrite, waits=source in postponed)
+            if found is None:
+                postponed.add(source)
+                raise Postponed
+            return found
+
+        results = run_over(
+            list(left),
+            label,
+            left_out=len(outputs) - len(left),
+            finished=lambda source: not overwrite and exists(outputs[source]),
+        )
+        described, failed = results.as_json(model), bool(results.failed)
     if json and described is not None:
         write_json(json, described)
     if failed:
@@ -134,7 +144,7 @@ def _label_one(source: str, out: Path, run: _Run, json: Path | None, *, overwrit
     """Label one image; return its objects as plain data, or None if another process has labeled it meanwhile."""
     was_there = exists(out)
     try:
-        return _label(source, out, run, json, overwrite=overwrite)
+        return _label(source, out, run, json, overwrite=overwrite, waits=True)
     except OutputError:
         if was_there or not exists(out):
             raise
@@ -142,30 +152,10 @@ def _label_one(source: str, out: Path, run: _Run, json: Path | None, *, overwrit
         return None
 
 
-def _label_many(
-    outputs: dict[str, Path], run: _Run, json: Path | None, *, overwrite: bool
-) -> tuple[list[dict[str, Any]], bool]:
-    """Label several images; return each one's objects as plain data, and whether any image failed."""
-    described, failures, left_out = [], Failures("image"), 0
-    for source, path in outputs.items():
-        if exists(path) and not overwrite:
-            left_out += 1
-            continue
-        try:
-            described.append(_label(source, path, run, json, overwrite=overwrite))
-        except NapariSamError as error:
-            if isinstance(error, OutputError) and not overwrite and exists(path):
-                left_out += 1  # Another process has labeled it meanwhile.
-            else:
-                failures.add(source, str(error))
-    failures.show()
-    if left_out:
-        say(f"{left_out} image(s) have labels already and were left out; --overwrite makes them anew.")
-    return described, bool(failures)
-
-
-def _label(source: str, out: Path, run: _Run, json: Path | None, *, overwrite: bool) -> dict[str, Any]:
-    """Label the objects of one image; return them as plain data."""
+def _label(
+    source: str, out: Path, run: _Run, json: Path | None, *, overwrite: bool, waits: bool
+) -> dict[str, Any] | None:
+    """Label the objects of one image; return them as plain data, or None where others must be waited for."""
     from napari_sam.tasks.everything import FoundWriter, found_in, runs_of_planes
 
     start = perf_counter()
@@ -174,20 +164,20 @@ def _label(source: str, out: Path, run: _Run, json: Path | None, *, overwrite: b
     check_sources(source, None)
     proposals = out.with_name(out.name + PROPOSALS_SUFFIX)
     check_apart(
-        {**image_files(source), "model": model_file(str(run.model.model))},
+        {**image_files(source), "model": model_file(run.model.name)},
         {"--out": out, "--json": json, "--journal": output.journal, "proposals": proposals},
     )
-    segmenter = open_segmenter(source, run.image, run.model)
+    segmenter = run.model.open(source, run.image)
     position = opts.plane_position(segmenter, run.plane)
     planes = segmenter.planes() if position is None else [segmenter.plane(position)]
     where = planes[0] if len(planes) == 1 and not is_pyramid else None
     rows: list[dict[str, Any]] = []
-    for plane in planes:
-        _sweep(segmenter, plane, proposals, source, run)
+    if not _sweep_all(segmenter, planes, proposals, source, run, waits=waits):
+        return None
     out.parent.mkdir(parents=True, exist_ok=True)
     labels: set[int] = set()
     with output.open(segmenter.volume, where, source=source) as writer, writer.together():
-        for neighbors in runs_of_planes(segmenter, planes):
+        for neighbors in runs_of_planes(segmenter.volume, planes):
             into = FoundWriter(writer, segmenter, run.filters, links=len(neighbors) > 1)
             for plane in neighbors:
                 found = found_in(*_store(segmenter, plane, proposals, source, run), plane)
@@ -199,15 +189,23 @@ def _label(source: str, out: Path, run: _Run, json: Path | None, *, overwrite: b
     say(f"{count} object(s) written to {out}")
     return {
         "image": source,
-        "model": run.model.model,
+        "model": run.model.name,
         "plane": list(planes[0].position) if len(planes) == 1 else None,
         "objects": rows if json else count,
         "seconds": round(perf_counter() - start, 3),
     }
 
 
-def _sweep(segmenter: Segmenter, plane: Plane, proposals: Path, source: str, run: _Run) -> None:
-    """Propose the objects of a plane, except those that are in the store."""
+def _sweep_all(
+    segmenter: Segmenter, planes: Sequence[Plane], proposals: Path, source: str, run: _Run, *, waits: bool
+) -> bool:
+    """Propose the objects of planes; tiles of other processes are waited for when no plane has another one left."""
+    left = [plane for plane in planes if not _sweep(segmenter, plane, proposals, source, run, waits=False)]
+    return all(waits and _sweep(segmenter, plane, proposals, source, run, waits=True) for plane in left)
+
+
+def _sweep(segmenter: Segmenter, plane: Plane, proposals: Path, source: str, run: _Run, *, waits: bool) -> bool:
+    """Propose the objects of a plane, except those that are in the store; return whether all tiles are done."""
     from rich.progress import TextColumn
 
     from napari_sam.tasks.everything import sweep_into
@@ -215,10 +213,11 @@ def _sweep(segmenter: Segmenter, plane: Plane, proposals: Path, source: str, run
     store, sweep = _store(segmenter, plane, proposals, source, run)
     with progress_bar("{task.description}", TextColumn("{task.fields[rate]}")) as progress:
         task = progress.add_task("tiles", total=None, rate="")
-        for now in sweep_into(store, sweep):
+        for now in sweep_into(store, sweep, waits=waits):
             speed = progress.tasks[0].speed
             rate = "" if not speed else f"{speed:.1f} tiles/s"
             progress.update(task, completed=now.done, total=now.total, rate=rate)
+    return now.done == now.total
 
 
 def _row(writer: LabelWriter, found: FoundObjects, i: int, label: int, *, is_single: bool) -> dict[str, Any]:
@@ -246,60 +245,3 @@ def _store(segmenter: Segmenter, plane: Plane, proposals: Path, source: str, run
     return opened_sweep(
         proposals, segmenter, plane, source, box=run.box, within=run.within, sizes=run.sizes, grid=run.grid
     )
-
-
-def _sources(images: Sequence[str]) -> list[str]:
-    """Return the images that files, folders and patterns name, each once, in order.
-
-    Raises
-    ------
-    PromptError
-        A folder or pattern holds no image.
-    """
-    found: list[str] = []
-    for text in images:
-        path = Path(text)
-        if "://" in text or path.is_file() or (path.is_dir() and path.suffix.lower() == ".zarr"):
-            found.append(text)
-        elif path.is_dir():
-            members = sorted(str(each) for each in path.iterdir() if each.suffix.lower() in IMAGE_SUFFIXES)
-            # A zarr folder without the usual name is an image itself.
-            found += members or [text]
-        elif glob.has_magic(text):
-            members = sorted(glob.glob(text))  # noqa: PTH207  # A pattern may be absolute.
-            if not members:
-                raise PromptError(f"No file matches {text}: check the pattern.")
-            found += members
-        else:
-            found.append(text)
-    return list(dict.fromkeys(found))
-
-
-def _outputs_of(sources: Sequence[str], folder: Path) -> dict[str, Path]:
-    """Return the label image of each image: named as the image without its suffix, or with it where two agree."""
-    names = {source: source.rstrip("/").rpartition("/")[2] for source in sources}
-    short = {source: _without_suffix(name) for source, name in names.items()}
-    times = Counter(short.values())
-    return {
-        source: folder / f"{short[source] if times[short[source]] == 1 else names[source]}{PYRAMID_SUFFIX}"
-        for source in sources
-    }
-
-
-def _without_suffix(name: str) -> str:
-    while Path(name).suffix.lower() in (*IMAGE_SUFFIXES, ".ome"):
-        name = Path(name).stem
-    return name
-
-
-def _check_outputs(sources: Sequence[str], outputs: dict[str, Path], out: Path, *, is_single: bool) -> None:
-    if is_single:
-        return
-    if out.suffix.lower() in LABEL_SUFFIXES:
-        raise OutputError(f"{out} is one label image and there are {len(sources)} images: name a folder by --out.")
-    if out.is_file():
-        raise OutputError(f"{out} is a file: name a folder for the labels of several images by --out.")
-    names = list(outputs.values())
-    twice = next((path for path in names if names.count(path) > 1), None)
-    if twice is not None:
-        raise OutputError(f"Two images would both be labeled in {twice}: rename one of them.")

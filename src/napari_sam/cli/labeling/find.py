@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,13 +11,14 @@ import typer
 
 from napari_sam.cli import options as opts
 from napari_sam.cli.console import say, warn
-from napari_sam.cli.models import check_sources, image_files, model_file, open_segmenter, tidy_store
+from napari_sam.cli.many_images import is_one, left_over, outputs_of, run_over, sources_of
+from napari_sam.cli.models import OneModel, check_sources, image_files, model_file, tidy_store
 from napari_sam.errors import LabelsError, PromptError
 from napari_sam.exchange.label_formats import write_json
 from napari_sam.exchange.label_output import LabelOutput
 from napari_sam.files.outputs import check_output
-from napari_sam.files.paths import check_apart
-from napari_sam.options import LabelOptions, ModelOptions
+from napari_sam.files.paths import check_apart, exists
+from napari_sam.options import ImageOptions, LabelOptions, ModelOptions
 
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
@@ -25,10 +27,14 @@ if TYPE_CHECKING:
 
 
 def find(
-    image: opts.ImageArgument,
+    images: opts.ImagesArgument,
     text: Annotated[str, typer.Argument(help="Short noun phrase for the objects, such as nucleus.")],
     out: Annotated[
-        Path, typer.Option(help="Label image of the plane, .tif or .zarr; or of the whole image, .ome.zarr.")
+        Path,
+        typer.Option(
+            help="Label image of the plane, .tif or .zarr, or of the whole image, .ome.zarr; of several images a "
+            "folder, or a name with *."
+        ),
     ],
     model: Annotated[str, typer.Option("--model", help="A model that takes text: sam3, or its checkpoint.")] = "sam3",
     device: opts.DeviceOption = "auto",
@@ -48,33 +54,70 @@ def find(
     spacing: opts.SpacingOption = None,
     contrast: opts.ContrastOption = None,
     axes: opts.AxesOption = opts.DEFAULT_AXES,
+    resume: opts.ResumeOption = False,
     overwrite: opts.OverwriteOption = False,
 ) -> None:
-    """Find every object that a text names and write a label image."""
-    options = opts.image_options(channels, nodata, spacing, contrast, axes)
-    given = None if plane is None else opts.parse_plane(plane)
+    """Find every object that a text names, in an image or in each of many images, and write label images."""
     if not downsample > 0:
         raise PromptError(f"--downsample must be above 0 and is {downsample:g}: 1 keeps the resolution of the image.")
-    part = None if box is None else opts.parse_box(box)
-    output = LabelOutput(out, LabelOptions(overwrite=overwrite), warn=warn)
+    run = _Run(
+        opts.image_options(channels, nodata, spacing, contrast, axes),
+        OneModel(ModelOptions(model, device, precision, store=store)),
+        text,
+        None if plane is None else opts.parse_plane(plane),
+        {"box": None if box is None else opts.parse_box(box), "downsample": downsample, "threshold": threshold},
+        {"--json": json, "--store": store},
+        overwrite,
+    )
+    outputs = outputs_of(sources_of(images), out)
     if json:
         check_output(json, (".json",), overwrite)
-    check_sources(image, model)
-    inputs = {**image_files(image), "model": model_file(model)}
-    check_apart(inputs, {"--out": out, "--json": json, "--store": store})
-    from napari_sam.tasks.find import find as search
-
-    segmenter = open_segmenter(image, options, ModelOptions(model, device, precision, store=store))
-    where = segmenter.plane(opts.plane_position(segmenter, given))
-    with output.open(segmenter.volume, where) as writer:
-        masks = search(segmenter, text, plane=where, box=part, downsample=downsample, threshold=threshold)
-        if not masks:
-            raise PromptError(f"Nothing was found for {text!r}: try another word, --threshold or --downsample.")
-        objects = _write(writer, where, masks)
-    tidy_store(segmenter)
+    if is_one(outputs, out) and not (resume and exists(out)):
+        described, failed = run.find(next(iter(outputs)), out), False
+    else:
+        left = left_over(outputs, resume=resume, replaces=overwrite)
+        check_sources(None, model)
+        results = run_over(
+            list(left), lambda source: run.find(source, outputs[source]), left_out=len(outputs) - len(left)
+        )
+        described, failed = results.as_json(model), bool(results.failed)
     if json:
-        write_json(json, {"image": image, "model": model, "text": text, "objects": objects})
-    say(f"{len(objects)} object(s) written to {out}")
+        write_json(json, described)
+    if failed:
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What all images of a run have in common."""
+
+    image: ImageOptions
+    model: OneModel
+    text: str
+    plane: list[int] | dict[str, int] | None
+    search: dict[str, Any]
+    others: dict[str, str | Path | None]
+    overwrite: bool
+
+    def find(self, image: str, out: Path) -> dict[str, Any]:
+        """Label the objects of one image; return them as plain data."""
+        output = LabelOutput(out, LabelOptions(overwrite=self.overwrite), warn=warn)
+        check_sources(image, self.model.name)
+        check_apart({**image_files(image), "model": model_file(self.model.name)}, {"--out": out, **self.others})
+        from napari_sam.tasks.find import find as search
+
+        segmenter = self.model.open(image, self.image)
+        where = segmenter.plane(opts.plane_position(segmenter, self.plane))
+        with output.open(segmenter.volume, where) as writer:
+            masks = search(segmenter, self.text, plane=where, **self.search)
+            if not masks:
+                raise PromptError(
+                    f"Nothing was found for {self.text!r}: try another word, --threshold or --downsample."
+                )
+            objects = _write(writer, where, masks)
+        tidy_store(segmenter)
+        say(f"{len(objects)} object(s) written to {out}")
+        return {"image": image, "model": self.model.name, "text": self.text, "objects": objects}
 
 
 def _write(writer: LabelWriter, plane: Plane, masks: Sequence[Mask]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,14 +12,15 @@ import typer
 
 from napari_sam.cli import options as opts
 from napari_sam.cli.console import Failures, bar_over, say, warn
-from napari_sam.cli.models import check_sources, image_files, model_file, open_segmenter, tidy_store
+from napari_sam.cli.many_images import is_one, left_over, names_of, outputs_of, run_over, sources_of
+from napari_sam.cli.models import OneModel, check_sources, image_files, model_file, tidy_store
 from napari_sam.errors import OutputError, PromptError
 from napari_sam.exchange.label_formats import write_json
 from napari_sam.exchange.label_output import LabelOutput
 from napari_sam.exchange.object_prompts import ObjectPrompts
 from napari_sam.files.outputs import check_output
-from napari_sam.files.paths import check_apart, check_input, shortened
-from napari_sam.options import LabelOptions, ModelOptions
+from napari_sam.files.paths import check_apart, check_input, exists, shortened
+from napari_sam.options import ImageOptions, LabelOptions, ModelOptions
 
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
@@ -44,10 +46,13 @@ class CandidateChoice(StrEnum):
 
 
 def segment(
-    image: opts.ImageArgument,
+    images: opts.ImagesArgument,
     out: Annotated[
         Path,
-        typer.Option(help="Label image of the plane, .tif or .zarr; or of the whole image, .ome.zarr, of any size."),
+        typer.Option(
+            help="Label image of the plane, .tif or .zarr, or of the whole image, .ome.zarr, of any size; of several "
+            "images a folder, or a name with *."
+        ),
     ],
     point: Annotated[
         list[str] | None,
@@ -59,7 +64,10 @@ def segment(
     prompts_file: Annotated[
         Path | None,
         typer.Option(
-            "--prompts", readable=False, help="Prompts of many objects, .csv or .geojson; each object is one label."
+            "--prompts",
+            readable=False,
+            help="Prompts of many objects, .csv or .geojson, each object being one label; or a folder of such files "
+            "with the names of the images.",
         ),
     ] = None,
     plane: opts.PlaneOption = None,
@@ -86,43 +94,101 @@ def segment(
             "--journal", help="Record the objects of --prompts in a journal beside the labels, to resume from."
         ),
     ] = False,
+    resume: opts.ResumeOption = False,
     overwrite: opts.OverwriteOption = False,
 ) -> None:
-    """Segment objects of an image by points and boxes and write a label image."""
+    """Segment objects of an image, or of each of many images, by points and boxes and write label images."""
     objects = _parse_prompts(point, box)
-    _check_prompts(objects, prompts_file, journal)
-    given = None if plane is None else opts.parse_plane(plane)
-    options = opts.image_options(channels, nodata, spacing, contrast, axes)
-    running = ModelOptions(model, device, precision, store=store, cache="auto")
-    writing = LabelOptions(candidate.value, overlap.value, append, journal, overwrite)
-    output = _checked_output(out, writing, plane, json, prompts_file)
-    check_sources(image, model)
-    check_apart(
-        {**image_files(image), "prompt file": prompts_file, "model": model_file(model)},
-        {"--out": out, "--json": json, "--journal": output.journal, "--store": store},
-        extended=["--out", "--journal"] if output.extends else [],
+    outputs = outputs_of(sources_of(images), out)
+    _check_prompts(objects, prompts_file, journal, is_one(outputs, out))
+    run = _Run(
+        opts.image_options(channels, nodata, spacing, contrast, axes),
+        OneModel(ModelOptions(model, device, precision, store=store, cache="auto")),
+        LabelOptions(candidate.value, overlap.value, append, journal, overwrite),
+        plane,
+        objects,
+        json,
+        store,
     )
-
-    from napari_sam.tasks.batch import segment_all
-
-    segmenter = open_segmenter(image, options, running)
-    position = opts.plane_position(segmenter, given)
-    where = segmenter.plane(position) if objects or position is not None else None
-    if prompts_file:
-        objects = _read_objects(prompts_file, segmenter, keep_numbers=not output.extends)
-    with output.open(segmenter.volume, where, source=image) as writer:
-        is_new, is_file = not output.extends, prompts_file is not None
-        outcomes = segment_all(
-            segmenter, objects, where, writer, writing, keep_numbers=is_new, stop_at_bad_prompts=not is_file
+    if is_one(outputs, out) and not (resume and exists(out)):
+        described = run.segment(next(iter(outputs)), out, prompts_file)
+        failed = bool(described.get("failed"))
+    else:
+        left = left_over(outputs, resume=resume, replaces=overwrite or append)
+        if json:
+            check_output(json, (".json",), overwrite)
+        check_sources(None, model)
+        results = run_over(
+            list(left),
+            lambda source: run.segment(source, outputs[source], _prompts_of(source, prompts_file)),
+            left_out=len(outputs) - len(left),
         )
-        results = _report_file(outcomes, objects, prompts_file) if prompts_file else _report(outcomes)
-    tidy_store(segmenter)
-    described = describe(objects, results, where, of_file=is_file)
+        described = results.as_json(model)
+        failed = bool(results.failed) or any(each.get("failed") for each in results.described)
     if json:
-        write_json(json, {"image": str(image), "model": model, **described})
-    say(f"{len(described['objects'])} object(s) written to {out}")
-    if described.get("failed"):
+        write_json(json, described)
+    if failed:
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What all images of a run have in common."""
+
+    image: ImageOptions
+    model: OneModel
+    labels: LabelOptions
+    plane: str | None
+    objects: list[ObjectPrompts]
+    json: Path | None
+    store: str | None
+
+    def segment(self, image: str, out: Path, prompts_file: Path | None) -> dict[str, Any]:
+        """Segment the objects of one image; return them as plain data."""
+        given = None if self.plane is None else opts.parse_plane(self.plane)
+        output = _checked_output(out, self.labels, self.plane, self.json, prompts_file)
+        check_sources(image, self.model.name)
+        check_apart(
+            {**image_files(image), "prompt file": prompts_file, "model": model_file(self.model.name)},
+            {"--out": out, "--json": self.json, "--journal": output.journal, "--store": self.store},
+            extended=["--out", "--journal"] if output.extends else [],
+        )
+        from napari_sam.tasks.batch import segment_all
+
+        segmenter, objects = self.model.open(image, self.image), self.objects
+        position = opts.plane_position(segmenter, given)
+        where = segmenter.plane(position) if objects or position is not None else None
+        if prompts_file:
+            objects = _read_objects(prompts_file, segmenter, keep_numbers=not output.extends)
+        with output.open(segmenter.volume, where, source=image) as writer:
+            is_new, is_file = not output.extends, prompts_file is not None
+            outcomes = segment_all(
+                segmenter, objects, where, writer, self.labels, keep_numbers=is_new, stop_at_bad_prompts=not is_file
+            )
+            results = _report_file(outcomes, objects, prompts_file) if prompts_file else _report(outcomes)
+        tidy_store(segmenter)
+        described = describe(objects, results, where, of_file=is_file)
+        say(f"{len(described['objects'])} object(s) written to {out}")
+        return {"image": str(image), "model": self.model.name, **described}
+
+
+def _prompts_of(source: str, given: Path | None) -> Path | None:
+    """Return the prompt file of an image: the one that is given, or that of its name in a folder.
+
+    Raises
+    ------
+    PromptError
+        The folder has no such file.
+    """
+    if given is None or not given.is_dir():
+        return given
+    from napari_sam.exchange.prompts import SUFFIXES
+
+    names = [f"{name}{suffix}" for name in names_of(source) for suffix in SUFFIXES]
+    found = next((given / name for name in names if exists(given / name)), None)
+    if found is None:
+        raise PromptError(f"There are no prompts of it in {given}: name their file {names[0]}, or .geojson.")
+    return found
 
 
 def describe(
@@ -222,7 +288,7 @@ def _parse_prompts(point: list[str] | None, box: list[str] | None) -> list[Objec
     return objects
 
 
-def _check_prompts(objects: Sequence[ObjectPrompts], file: Path | None, journal: bool) -> None:
+def _check_prompts(objects: Sequence[ObjectPrompts], file: Path | None, journal: bool, is_one_image: bool) -> None:
     """Refuse prompts of both kinds or none, and a missing file, before any work is done."""
     if objects and file:
         raise PromptError(
@@ -235,6 +301,8 @@ def _check_prompts(objects: Sequence[ObjectPrompts], file: Path | None, journal:
     if not file and journal:
         raise PromptError("A journal records the prompts of a file: name it by --prompts.")
     if file:
+        if file.is_dir() and not is_one_image:
+            return
         from napari_sam.exchange.prompts import check_prompt_file
 
         check_prompt_file(file)

@@ -1,9 +1,10 @@
-"""Unsupported formats, recognized by first bytes or names, and how to convert them."""
+"""Formats recognized by first bytes or names, which are not read without a library or not at all, and what to do."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+INSTALL = "python -m pip install"
 TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 HEAD = 560
 CONVERT = "convert it to OME-TIFF or OME-Zarr"
@@ -20,15 +21,16 @@ def _volume(name: str, plugin: str, library: str) -> tuple[str, str]:
     return name, ", ".join(advice)
 
 
-NIFTI = _volume("a NIfTI volume", "napari-nifti", "nibabel")
-DICOM = _volume("a DICOM file", "napari-medical-image-formats", "SimpleITK or pydicom")
-CZI = ("a Zeiss CZI file", BIOFORMATS)
-LIF = ("a Leica LIF file", BIOFORMATS)
-ND2 = ("a Nikon ND2 file", BIOFORMATS)
-MRC = _volume("an MRC volume", "napari-mrcfile-reader", "mrcfile")
-NRRD = _volume("an NRRD volume", "napari-medical-image-formats", "pynrrd")
+# Read if a library is installed, see `images.formats`.
+NIFTI = ("a NIfTI volume", f"{INSTALL} nibabel")
+DICOM = ("a DICOM file", f"{INSTALL} pydicom")
+CZI = ("a Zeiss CZI file", f"{INSTALL} pylibCZIrw")
+LIF = ("a Leica LIF file", f"{INSTALL} liffile")
+ND2 = ("a Nikon ND2 file", f"{INSTALL} nd2")
+MRC = ("an MRC volume", f"{INSTALL} mrcfile")
+NRRD = ("an NRRD volume", f"{INSTALL} pynrrd")
+HDF5 = ("an HDF5 file", f"{INSTALL} h5py")
 META_IMAGE = _volume("a MetaImage volume", "napari-medical-image-formats", "SimpleITK")
-HDF5 = ("an HDF5 file", f"{CONVERT}, {ARRAY.format(library='h5py')}")
 NETCDF = ("a netCDF file", f"convert it to TIFF, {ARRAY.format(library='xarray')}")
 MATLAB = ("a MATLAB file", f"save it as TIFF, {ARRAY.format(library='scipy.io.loadmat')}")
 OLYMPUS = ("an Olympus or Evident file", BIOFORMATS)
@@ -139,7 +141,7 @@ def is_tiff(path: Path) -> bool:
 
 
 def known_format(path: Path) -> tuple[str, str] | None:
-    """Return the name of an unsupported format and how to convert it; None for other files."""
+    """Return the name of a format that is not read without a library or not at all, and what to do; or None."""
     head = head_of(path)
     by_magic = next((known for at, magic, known in BY_MAGIC if head[at : at + len(magic)] == magic), None)
     name = path.name.lower()

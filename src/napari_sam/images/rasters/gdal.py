@@ -64,6 +64,8 @@ class Raster:
         (red, green, blue, alpha) of each index of a palette, or None.
     guessed
         Letters of `axes` that stand for axes without a known name.
+    names
+        Of the bands, "band 1" for one without.
     """
 
     levels: tuple[RasterioArray, ...]
@@ -72,6 +74,7 @@ class Raster:
     interpretation: tuple[str, ...] = ()
     colormap: dict[int, tuple[int, int, int, int]] | None = None
     guessed: str = ""
+    names: tuple[str, ...] = ()
 
 
 def has_rasterio() -> bool:
@@ -114,6 +117,16 @@ def read_georeference(path: Path, driver: str | None = None) -> Georeference | N
     except (rasterio.errors.RasterioError, rasterio.errors.CRSError):
         return None
     return None if place == Georeference(None, None) else place
+
+
+def band_names(path: Path) -> tuple[str, ...]:
+    """Return the names of the bands of a GeoTIFF that lies somewhere, "band 1" for one without."""
+    with _gdal(), _open(path, driver="GTiff") as dataset:
+        return _named(dataset)
+
+
+def _named(dataset: Any) -> tuple[str, ...]:
+    return tuple(name or f"band {number}" for number, name in enumerate(dataset.descriptions, 1))
 
 
 class RasterioArray:
@@ -203,13 +216,14 @@ def open_raster(path: Path) -> Raster:
             colormap = dataset.colormap(1) if colors[:1] == ["palette"] else None
             is_color = colors[:3] == ["red", "green", "blue"] and colors[3:] in ([], ["alpha"])
             leading, letters, guessed = leading_axes(dataset)
+            names = _named(dataset)
         levels = [RasterioArray(path, None, leading), *(RasterioArray(path, level, leading) for level in range(count))]
     except (rasterio.errors.RasterioError, TypeError) as error:
         raise ImageError(f"{path} cannot be read as a raster ({error}): is it complete?") from error
     axes = f"{letters}yx" if leading else "yx" if len(levels[0].shape) == 2 else "yxs" if is_color else "yxc"
     if axes == "zyx" and guessed and ends_in_colors(levels[0]):
         axes, guessed = "yxs", ""
-    return Raster(tuple(levels), axes, read_georeference(path), tuple(colors), colormap, guessed)
+    return Raster(tuple(levels), axes, read_georeference(path), tuple(colors), colormap, guessed, names)
 
 
 def write_labels_geotiff(path: Path, labels: NDArray[Any], place: Georeference) -> None:
@@ -296,6 +310,21 @@ def same_system(named: str, wkt: str) -> bool | None:
             return bool(CRS.from_user_input(named) == CRS.from_wkt(wkt))
     except CRSError:
         return None
+
+
+def is_in_meters(wkt: str) -> bool:
+    """Return whether a reference system counts in meters along both axes; False without rasterio."""
+    if not has_rasterio():
+        return False
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        with _gdal():
+            crs = CRS.from_wkt(wkt)
+            return bool(crs.is_projected and crs.linear_units_factor[1] == 1.0)
+    except CRSError:
+        return False
 
 
 def _range(part: Any, length: int) -> range:

@@ -53,6 +53,7 @@ def open_by_gdal(path: Path) -> ImageSource:
         georeference=place,
         guessed_axes=raster.guessed,
         shown_channels=_shown(raster.interpretation) if axes == "yxc" else (),
+        channel_names=raster.names if axes == "yxc" else (),
     )
     return checked(opened, path)
 

@@ -26,7 +26,7 @@ from napari_sam.images.lazy.orientation import exchanges_axes, upright
 from napari_sam.images.lazy.recoloring import Recoloring
 from napari_sam.images.ome_zarr.reader import member
 from napari_sam.images.pictures import open_picture
-from napari_sam.images.rasters.gdal import has_rasterio, read_georeference
+from napari_sam.images.rasters.gdal import band_names, has_rasterio, read_georeference
 from napari_sam.images.rasters.reader import open_by_gdal
 from napari_sam.images.rasters.sidecars import has_sidecar
 from napari_sam.images.source import ImageSource, checked
@@ -209,7 +209,7 @@ def _describe_tiff(
         unit if spacing else None,
         windows=windows,
         colors=colors,
-        channel_names=names,
+        channel_names=names or (band_names(path) if place and "c" in (axes or "") else ()),
         nodata=None if dtype_of(levels[0]).kind == "f" and page.photometric == PALETTE else nodata,
         georeference=place,
         origin=origin if any(origin) else None,

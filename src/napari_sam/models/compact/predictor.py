@@ -15,6 +15,7 @@ from napari_sam.core.prompts import TilePrompts
 from napari_sam.core.tiles import Tile
 from napari_sam.models.base import TilePredictor, pack, split_tiles, strided_shapes, unpack
 from napari_sam.models.compact.candidate_scorer import comparison_features, dense_features, prompt_features
+from napari_sam.models.compact.fused_convolution import can_fuse
 from napari_sam.models.compact.image_encoder import PIXEL_MEAN, PIXEL_STD
 from napari_sam.models.compact.network import Compact
 from napari_sam.models.compact.prompt_encoder import NOT_A_POINT
@@ -51,7 +52,7 @@ class CompactPredictor(TilePredictor):
     auto_precision = "float32"
     tile_bytes = 32 * 2**20
     encode_is_slow = False
-    sweep_side = 512
+    sweep_side = 640
     window_side = 128
 
     def __init__(self, state: State, *, name: str, digest: str, device: torch.device, precision: str = "auto") -> None:
@@ -60,6 +61,8 @@ class CompactPredictor(TilePredictor):
         network.load_state_dict({key: value.float() for key, value in state.items()})
         network.eval().requires_grad_(False)
         network.fold_batch_norms()
+        if self._device.type == "cpu" and self._dtype == torch.float32 and can_fuse():
+            network.image_encoder.fuse_convolutions()
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = network.to(device)
         self._decoder = Recorded(_Decoder(self._network).eval())

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_sam.core.predictor import Decoded, Embedding
+from napari_sam.core.predictor import Decoded, Embedding, PointAnswer
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.models.base import TilePredictor, split_tiles, strided_shapes
 from napari_sam.models.empty_networks import without_values
 from napari_sam.models.nested_checkpoints import State
 from napari_sam.models.prompt_tokens import prompt_tokens
+from napari_sam.models.sam.decoders.point_decoder import PointDecoder, PointSide
+from napari_sam.models.sam.decoders.tile_decoder import ImageSide, TileDecoder
 from napari_sam.models.sam.hq import MaskDecoderHQ
 from napari_sam.models.sam.image_encoder import ImageEncoderViT
 from napari_sam.models.sam.network import HQ, SIZES, build
 from napari_sam.models.sam.prompt_encoder import NOT_A_POINT
-from napari_sam.models.sam.tile_decoder import ImageSide, TileDecoder
 from napari_sam.models.sam.tiny_vit import TinyViT
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -58,6 +61,7 @@ class SamPredictor(TilePredictor):
         self._through_encoder: Callable[[Tensor], tuple[Tensor, Tensor]] = self._encoder.forward_with_early
         self._prompt_encoder = network.prompt_encoder.to(device)
         decoder = network.mask_decoder.to(device)
+        self._mask_decoder = decoder
         self._hq = copy.deepcopy(decoder) if isinstance(decoder, MaskDecoderHQ) else None
         self._decoder = TileDecoder(
             decoder,
@@ -66,6 +70,7 @@ class SamPredictor(TilePredictor):
             torch.bfloat16 if precision == "bfloat16" else torch.float32,
         )
         self._sides: tuple[tuple[Embedding, ImageSide], ...] = ()
+        self._last_points: tuple[Embedding, PointSide] | None = None
         size = SIZES.get(family.removeprefix(HQ))
         self.tile_bytes = TILE_BYTES * (size.width if size else TILE_WIDTH) // TILE_WIDTH
 
@@ -130,6 +135,42 @@ class SamPredictor(TilePredictor):
             answers[0 if is_clear else order[0]] += hq_logits
         chosen = torch.cat([order.new_zeros(1), order[:2]]) if is_clear else torch.arange(1, 4)
         return Decoded(answers[chosen].cpu().numpy(), scores[chosen].clamp(0, 1).cpu().numpy())
+
+    @torch.inference_mode()
+    def decode_points(
+        self, embedding: Embedding, points: NDArray[np.floating[Any]], least_iou: float
+    ) -> Iterator[PointAnswer]:
+        """Decode lone points; see `PointsPredictor`. SAM-HQ decodes them one by one."""
+        prompts = [TilePrompts(point[None].astype(np.float32), np.ones(1, bool)) for point in points]
+        if self._hq is not None:
+            for index, prompt in enumerate(prompts):
+                answer = self.decode(embedding, prompt)
+                passes = answer.iou_prediction >= least_iou
+                if passes.any():
+                    yield PointAnswer(index, answer.logits[passes], answer.iou_prediction[passes])
+            return
+        if not prompts:
+            return
+        tokens = [prompt_tokens(prompt, box_first=False, padding=NOT_A_POINT) for prompt in prompts]
+        coords, types = (torch.from_numpy(np.stack(part)).to(self._device) for part in zip(*tokens, strict=True))
+        sparse, _ = self._prompt_encoder(coords, types, None)
+        for index, logits, scores in self._point_decoder.decode(self._point_side(embedding), sparse, least_iou):
+            yield PointAnswer(index, logits.cpu().numpy(), scores.cpu().numpy())
+
+    @cached_property
+    def _point_decoder(self) -> PointDecoder:
+        encoder, decoder = self._prompt_encoder, self._mask_decoder
+        if self._decoder.dtype != torch.float32:
+            decoder = copy.deepcopy(decoder).float()
+        return PointDecoder(decoder, encoder.dense_position(), encoder.no_mask_embed.weight)
+
+    def _point_side(self, embedding: Embedding) -> PointSide:
+        """Return a tile's share of the decoding of points, cached for the last tile."""
+        known, side = self._last_points or (None, None)
+        if side is None or known is not embedding:
+            side = self._point_decoder.prepare(embedding.tensors[0])
+            self._last_points = embedding, side
+        return side
 
     def _side(self, embedding: Embedding) -> ImageSide:
         """Return a tile's share of the decoding, cached for the tiles that were prompted last."""

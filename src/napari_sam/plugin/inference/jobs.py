@@ -51,10 +51,7 @@ class Jobs:
     def planes_like(self, plane: Plane) -> list[Plane]:
         """Return all planes of the last job's volume with the same rows and columns, beginning with this one."""
         assert self.segmenter is not None
-        hidden = [range(n) if a not in plane.axes else (0,) for a, n in enumerate(self.segmenter.shape)]
-        every = [Plane(plane.axes, index) for index in itertools.product(*hidden)]
-        at = every.index(plane)
-        return every[at:] + every[:at]
+        return planes_like(plane, self.segmenter.shape)
 
     def builder(self, image: Image, layers: Sequence[Image] = ()) -> Callable[[Report], Segmenter]:
         """Return what makes the segmenter of an image; all it needs is taken from the layer here.
@@ -118,3 +115,11 @@ class Jobs:
             return Prediction(candidates, target, labels_layer.find_highest(target), cleaned)
 
         return job
+
+
+def planes_like(plane: Plane, shape: Sequence[int]) -> list[Plane]:
+    """Return all planes of an array of `shape` with the same rows and columns as one, beginning with this one."""
+    hidden = [range(length) if axis not in plane.axes else (0,) for axis, length in enumerate(shape)]
+    every = [Plane(plane.axes, index) for index in itertools.product(*hidden)]
+    at = every.index(plane)
+    return every[at:] + every[:at]

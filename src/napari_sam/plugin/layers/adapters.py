@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +181,7 @@ def prompts_of(
                 if kind == "rectangle":
                     box = _box_of(corners, shape)
                 elif kind in ("ellipse", "polygon"):
-                    part = rasterize_polygon(_ellipse(corners) if kind == "ellipse" else corners, shape)
+                    part = _filled(corners, kind, shape)
                     mask = part if mask is None else union_of(mask, part)
                 elif kind in SCRIBBLES:
                     along = _along(corners, shape)
@@ -190,6 +191,19 @@ def prompts_of(
             except PromptError as error:
                 ignored.append(str(error))
     return LayerPrompts(at, labels, box, mask, tuple(ignored))
+
+
+def drawn_masks(shapes: Shapes, image: Image, plane: Plane) -> list[Mask]:
+    """Return the pixels of a plane of an image in each rectangle, ellipse and polygon of a layer that lies in it."""
+    hidden = [axis for axis in range(image.ndim) if axis not in plane.axes]
+    shape, masks = plane.shape_in(shape_of(image)), []
+    for data, kind in zip(shapes.data, shapes.shape_type, strict=True):
+        vertices = world.moved(shapes, image, np.asarray(data, float))
+        if kind in SCRIBBLES or not _in_plane(vertices, hidden, plane).all():
+            continue
+        with contextlib.suppress(PromptError):  # It lies outside the image, or has no extent.
+            masks.append(_filled(vertices[:, plane.axes], kind, shape))
+    return masks
 
 
 def signs_of(layer: Points | Shapes) -> NDArray[np.int64]:
@@ -205,6 +219,20 @@ def numbers_of(layer: Points | Shapes) -> NDArray[np.int64]:
     if OBJECT_FEATURE not in layer.features:
         return np.zeros(len(layer.data), np.int64)
     return np.asarray(layer.features[OBJECT_FEATURE], np.int64)[: len(layer.data)]
+
+
+def _filled(corners: NDArray[np.float64], kind: str, shape: tuple[int, int]) -> Mask:
+    """Return the pixels inside a rectangle, an ellipse or a polygon.
+
+    Raises
+    ------
+    PromptError
+        It has no extent, or lies outside the plane.
+    """
+    if kind == "rectangle":
+        box = _box_of(corners, shape).rounded_out().intersection(Box.of_shape(shape))
+        return Mask(box, np.ones(box.pixel_shape, bool))
+    return rasterize_polygon(_ellipse(corners) if kind == "ellipse" else corners, shape)
 
 
 def _is_of(layer: Points | Shapes, number: int | None) -> NDArray[np.bool_]:

@@ -34,6 +34,7 @@ from napari_sam.plugin.layers.adapters import (
     transform_of,
     translate_to,
 )
+from napari_sam.plugin.layers.label_colors import label_colors
 from napari_sam.plugin.layers.names import name_of
 from napari_sam.plugin.view.world import Units, factors, transform_in
 
@@ -61,6 +62,8 @@ CLASSES = f"{OWN}classes"
 
 # The layers that were made here to show something. Not a note in their metadata, which a copy of a layer keeps.
 _display_layers: weakref.WeakSet[Layer] = weakref.WeakSet()
+# Those that the user draws prompts into, or where to search.
+_drawn_layers: weakref.WeakSet[Layer] = weakref.WeakSet()
 
 
 def place_on(layer: Layer, image: Image, units: Units = None) -> None:
@@ -84,7 +87,7 @@ def make_points(image: Image, units: Units = None) -> Points:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Feature '(label|object)' looks like categorical")
-        return Points(
+        layer = Points(
             ndim=image.ndim,
             name="SAM points",
             features={LABEL_FEATURE: np.zeros(0, int), OBJECT_FEATURE: np.zeros(0, int)},
@@ -96,13 +99,15 @@ def make_points(image: Image, units: Units = None) -> Points:
             canvas_size_limits=(6, 12),
             **transform_in(image, units),
         )
+    mark_drawn(layer)
+    return layer
 
 
 def make_shapes(image: Image, units: Units = None) -> Shapes:
     """Return an empty layer for boxes, masks and scribbles on an image, made as by `make_points`."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Feature '(label|object)' looks like categorical")
-        return Shapes(
+        layer = Shapes(
             ndim=image.ndim,
             name="SAM shapes",
             features={LABEL_FEATURE: np.zeros(0, int), OBJECT_FEATURE: np.zeros(0, int)},
@@ -112,6 +117,8 @@ def make_shapes(image: Image, units: Units = None) -> Shapes:
             edge_width=2,
             **transform_in(image, units),
         )
+    mark_drawn(layer)
+    return layer
 
 
 def make_preview(image: Image) -> Labels:
@@ -157,6 +164,16 @@ def make_drawing(image: Image, name: str, color: str) -> Labels:
 def mark_display(layer: Layer) -> None:
     """Note that a layer only shows something."""
     _display_layers.add(layer)
+
+
+def mark_drawn(layer: Layer) -> None:
+    """Note that the user draws into a layer that was made here."""
+    _drawn_layers.add(layer)
+
+
+def is_helper(layer: Layer) -> bool:
+    """Say whether a layer was made here for something else than objects or classes."""
+    return layer in _display_layers or layer in _drawn_layers
 
 
 def is_display(layer: Layer) -> bool:
@@ -242,7 +259,8 @@ def make_labels(image: Image) -> Labels | None:
     if goes_to_disk(image):
         return None
     try:
-        return Labels(np.zeros(shape_of(image), np.uint16), name="SAM labels", **attributes_of(image))
+        zeros = np.zeros(shape_of(image), np.uint16)
+        return Labels(zeros, name="SAM labels", colormap=label_colors(), **attributes_of(image))
     except MemoryError:
         return None
 
@@ -360,6 +378,7 @@ def labels_of_pyramid(pyramid: LabelPyramid, image: Image) -> Labels:
         lazy_levels(pyramid.levels),
         name=Path(str(pyramid.path)).name.removesuffix(".zarr").removesuffix(".ome"),
         multiscale=len(pyramid.levels) > 1,
+        colormap=label_colors(),
         **attributes,
     )
     layer.editable = False

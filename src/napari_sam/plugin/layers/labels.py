@@ -148,6 +148,17 @@ def check_target(layer: Labels, image: Image) -> None:
                 "or choose a single-scale layer."
             )
         check_labels(layer.data)
+    check_place(layer, image)
+
+
+def check_place(layer: Labels, image: Image) -> None:
+    """Refuse a Labels layer of another shape or place than an image.
+
+    Raises
+    ------
+    LabelsError
+        It has another one.
+    """
     if tuple(layer.data.shape) != shape_of(image):
         raise LabelsError(
             f"{layer.name!r} has shape {tuple(layer.data.shape)} and the image {shape_of(image)}: "
@@ -163,6 +174,15 @@ def pyramid_of(layer: Labels) -> LabelPyramid | None:
     """Return the label pyramid on disk that a layer shows, or None."""
     found = layer.metadata.get(PYRAMID)
     return found if isinstance(found, LabelPyramid) else None
+
+
+def lies_on(layer: Labels, image: Image) -> bool:
+    """Return whether a Labels layer has the shape and place of an image; see `check_place`."""
+    try:
+        check_place(layer, image)
+    except LabelsError:
+        return False
+    return True
 
 
 def fits(layer: Labels, image: Image) -> bool:

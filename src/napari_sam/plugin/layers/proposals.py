@@ -1,4 +1,4 @@
-"""The layer of proposals: outlines of the objects that were found and are not accepted yet."""
+"""The layers of the task All: outlines of what was found, and shapes that say where to search, or for what."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box
 from napari_sam.plugin.layers.adapters import transform_of
-from napari_sam.plugin.layers.factory import mark_display
+from napari_sam.plugin.layers.factory import mark_display, mark_drawn
 from napari_sam.plugin.view.world import Units, transform_in
 
 if TYPE_CHECKING:
     from napari.layers import Image
 
-    from napari_sam.core.masks import Mask
     from napari_sam.everything.found import FoundObjects
 
 # None is the preview's yellow, near black, or the red and green of prompts.
@@ -27,9 +26,11 @@ REMOVED_COLOR, REVIEWED_COLOR = "#9a9a9a", "#ffffff"
 COLORS = (*KEPT_COLORS, REMOVED_COLOR, REVIEWED_COLOR)
 FILLED_OPACITY = {REMOVED_COLOR: 0.0, REVIEWED_COLOR: 0.55}
 KEPT_OPACITY = 0.3
-REGION_NAME, REGION_COLOR = "SAM region", "#4cc9f0"
+REGION_NAME, EXAMPLES_NAME, DRAWN_COLOR = "SAM region", "SAM examples", "#4cc9f0"
 # Side of the picture in pixels; proposals that are smaller in it than this are drawn as dots, all at once.
 MAX_SIDE, DOT_SIZE = 2048, 3
+# Pixels of masks that are looked at together.
+MAX_AT_ONCE = 2**22
 
 
 def make_proposals(image: Image) -> Labels:
@@ -46,16 +47,18 @@ def make_proposals(image: Image) -> Labels:
     return layer
 
 
-def make_region(image: Image, units: Units = None) -> Shapes:
-    """Return an empty layer in which the user draws where objects are searched."""
-    return Shapes(
+def make_drawn(image: Image, name: str, units: Units = None) -> Shapes:
+    """Return an empty layer in which the user draws where objects are searched, or examples of them."""
+    layer = Shapes(
         ndim=image.ndim,
-        name=REGION_NAME,
+        name=name,
         face_color="transparent",
-        edge_color=REGION_COLOR,
+        edge_color=DRAWN_COLOR,
         edge_width=2,
         **transform_in(image, units),
     )
+    mark_drawn(layer)
+    return layer
 
 
 def step_for(box: Box) -> int:
@@ -83,12 +86,9 @@ class Pixels:
         order = np.flatnonzero(meets)
         order = order[np.argsort(found.scores[order], kind="stable")]  # The best ones are drawn last.
         is_dot = (boxes[order, 2:] - boxes[order, :2]).max(axis=1, initial=0) < DOT_SIZE * step
-        dots = order[is_dot]
-        parts = [self._dots(dots), *(self._mask(found.mask(int(number))) for number in order[~is_dot])]
-        # Which pixels, and the number of the proposal that each belongs to.
-        self._pixels = np.concatenate([pixels for pixels, _ in parts])
-        counts = [len(pixels) for pixels, _ in parts[1:]]
-        self._owners = np.concatenate([dots[parts[0][1]], np.repeat(order[~is_dot], counts)])
+        parts = [self._dots(order[is_dot]), *(self._masks(some) for some in self._portions(order[~is_dot]))]
+        # Which pixels, the number of the proposal that each belongs to, and whether its neighbors do, too.
+        self._pixels, self._owners, self._inner = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
     def picture(
         self, kept: NDArray[np.intp], removed: NDArray[np.intp], reviewed: int | None = None
@@ -107,49 +107,56 @@ class Pixels:
         numpy.ndarray
             The color of each pixel, 0 for none: an outline in its color, and fainter inside.
         """
-        colors = np.zeros(len(self.found) + 1, np.uint8)
-        colors[kept + 1] = kept % len(KEPT_COLORS) + 1
-        colors[removed + 1] = COLORS.index(REMOVED_COLOR) + 1
+        colors = np.zeros(len(self.found), np.uint8)
+        colors[kept] = kept % len(KEPT_COLORS) + 1
+        colors[removed] = COLORS.index(REMOVED_COLOR) + 1
         if reviewed is not None:
-            colors[reviewed + 1] = COLORS.index(REVIEWED_COLOR) + 1
-        is_drawn = colors[self._owners + 1] > 0
-        numbers = np.zeros(self._shape[0] * self._shape[1], np.int32)
-        numbers[self._pixels[is_drawn]] = self._owners[is_drawn] + 1
-        numbers = numbers.reshape(self._shape)
-        picture = colors[numbers]
-        picture[_is_inner(numbers) & (picture > 0)] += len(COLORS)
-        return picture
+            colors[reviewed] = COLORS.index(REVIEWED_COLOR) + 1
+        values = colors[self._owners]
+        is_drawn = values > 0
+        values += self._inner * np.uint8(len(COLORS))
+        picture = np.zeros(self._shape[0] * self._shape[1], np.uint8)
+        picture[self._pixels[is_drawn]] = values[is_drawn]
+        return picture.reshape(self._shape)
 
-    def _dots(self, numbers: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-        """Return the middle of each small proposal as one pixel, and which of them lie in the picture."""
+    def _portions(self, numbers: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+        """Return proposals in groups that have not more pixels at once than fit into memory."""
+        sides = self.found.boxes[numbers, 2:] - self.found.boxes[numbers, :2]
+        ends = np.flatnonzero(np.diff(np.cumsum(sides.prod(axis=1)) // MAX_AT_ONCE)) + 1
+        return np.split(numbers, ends) if len(numbers) else []
+
+    def _dots(self, numbers: NDArray[np.intp]) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+        """Return the middle of each small proposal as one pixel, where that lies in the picture."""
         boxes = self.found.boxes[numbers]
         at = ((boxes[:, :2] + boxes[:, 2:]) // 2 - np.array([self.box.top, self.box.left], np.int64)) // self.step
-        inside = np.flatnonzero(((at >= 0) & (at < self._shape)).all(axis=1))
-        return at[inside, 0] * self._shape[1] + at[inside, 1], inside
+        inside = ((at >= 0) & (at < self._shape)).all(axis=1)
+        pixels = (at[inside, 0] * self._shape[1] + at[inside, 1]).astype(np.int32)
+        return pixels, numbers[inside].astype(np.int32), np.zeros(len(pixels), bool)
 
-    def _mask(self, mask: Mask) -> tuple[NDArray[np.int64], None]:
-        """Return every `step`th pixel of a mask, those in the middle of the picture's pixels."""
-        step = self.step
-        top, left = int(mask.box.top - self.box.top), int(mask.box.left - self.box.left)
-        row, col = (step // 2 - top) % step, (step // 2 - left) % step
-        rows, cols = np.nonzero(mask.pixels[row::step, col::step])
-        rows, cols = rows + (top + row) // step, cols + (left + col) // step
-        inside = (rows >= 0) & (rows < self._shape[0]) & (cols >= 0) & (cols < self._shape[1])
-        return rows[inside] * self._shape[1] + cols[inside], None
-
-
-def _is_inner(numbers: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Return which pixels have four neighbors of the same number."""
-    inner = np.zeros(numbers.shape, bool)
-    if min(numbers.shape) > 2:
-        middle = numbers[1:-1, 1:-1]
-        inner[1:-1, 1:-1] = (
-            (middle == numbers[:-2, 1:-1])
-            & (middle == numbers[2:, 1:-1])
-            & (middle == numbers[1:-1, :-2])
-            & (middle == numbers[1:-1, 2:])
+    def _masks(self, numbers: NDArray[np.intp]) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+        """Return every `step`th pixel of some masks, those in the middle of the picture's pixels."""
+        step, proposals = self.step, self.found.proposals
+        filled, starts = proposals.unpacked(numbers)
+        at = np.flatnonzero(filled).astype(np.int32)  # Twice as fast as with 64 bits.
+        owner = np.repeat(np.arange(len(numbers), dtype=np.int32), np.diff(np.searchsorted(at, starts)))
+        starts, boxes = starts.astype(np.int32), proposals.boxes[numbers].astype(np.int32)
+        height, width = (boxes[:, 2] - boxes[:, 0])[owner], (boxes[:, 3] - boxes[:, 1])[owner]
+        row, col = np.divmod(at - starts[owner], width)
+        down, across = row + boxes[owner, 0] - int(self.box.top), col + boxes[owner, 1] - int(self.box.left)
+        chosen = (down >= 0) & (across >= 0) & (down % step == step // 2) & (across % step == step // 2)
+        down, across = down // step, across // step
+        chosen &= (down < self._shape[0]) & (across < self._shape[1])
+        at, owner, row, col, height, width = (each[chosen] for each in (at, owner, row, col, height, width))
+        # Four neighbors in the picture belong to the same mask.
+        inner = (row >= step) & (row < height - step) & (col >= step) & (col < width - step)
+        near = at[inner]
+        inner[inner] = (
+            filled[near - step]
+            & filled[near + step]
+            & (filled[near - step * width[inner]] & filled[near + step * width[inner]])
         )
-    return inner
+        pixels = (down[chosen] * self._shape[1] + across[chosen]).astype(np.int32)
+        return pixels, numbers[owner].astype(np.int32), inner
 
 
 def _colors() -> dict[int | None, NDArray[np.float32] | str]:

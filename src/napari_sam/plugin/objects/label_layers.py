@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import LabelsError, NapariSamError
@@ -87,9 +87,10 @@ class Commit:
         return self.mask.area == 0
 
     @property
-    def box(self) -> Box:
-        """The box in which pixels may change."""
-        return self.mask.box if self.replaces is None else self.mask.box.union(self.replaces.mask.box)
+    def area(self) -> int:
+        """Number of pixels that are looked at."""
+        box = self.mask.box if self.replaces is None else self.mask.box.union(self.replaces.mask.box)
+        return math.prod(box.pixel_shape)
 
     def write(self, journal: Journal, labels: LayerLabels) -> Sequence[Entry]:
         """Write the mask into the labels of a journal; safe in any thread."""
@@ -121,8 +122,8 @@ class LabelWrite(Protocol):
         ...
 
     @property
-    def box(self) -> Box:
-        """The box in which pixels may change."""
+    def area(self) -> int:
+        """Number of pixels that are looked at."""
         ...
 
     @property
@@ -266,7 +267,7 @@ class LabelLayers:
         def write(journal: Journal) -> Sequence[Entry]:
             return commit.write(journal, open_journal.target)
 
-        self._journals.act(open_journal, math.prod(commit.box.pixel_shape), write, done, commit.failed)
+        self._journals.act(open_journal, commit.area, write, done, commit.failed)
 
     def _create(self, image: Image, commit: LabelWrite) -> None:
         """Make a pyramid on disk with its journal in a job, write the first mask into it, and show it."""

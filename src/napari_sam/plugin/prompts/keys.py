@@ -53,9 +53,9 @@ ACTIONS = (
     Action("task_one", "Alt-1", EVERYWHERE),
     Action("task_all", "Alt-2", EVERYWHERE),
     Action("accept_found", "C", PROPOSALS),
-    Action("next_doubtful", "N", PROPOSALS),
+    Action("next_doubtful", "R", PROPOSALS),
     Action("keep_found", "Y", PROPOSALS),
-    Action("remove_found", "X", PROPOSALS),
+    Action("remove_found", "N", PROPOSALS),
     Action("leave_found", "Escape", PROPOSALS),
 )
 SYMBOLS = {"Control": "^", "Shift": "⇧", "Alt": "⌥", "Meta": "⌘"}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels
+from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_sam.core.geometry import Box
@@ -85,12 +86,14 @@ class ProposalDrawing:
     def draw(self, *, moved: bool = False) -> None:
         """Draw the proposals of the plane in view; with `moved`, only if the picture does not fit the view any more."""
         layer, image, plane = self.layer, self._session.image, self._session.plane
-        found = self._selection.found
+        selection = self._selection
         if layer is None or image is None:
             return
-        if found is None or plane != found.plane or self._session.task != "all":
+        found = None if selection.found is None or plane is None else selection.found.on(plane)
+        if found is None or plane is None or self._session.task != "all":
             self._hide(layer)
             return
+        assert selection.found is not None
         view = adapters.view_of(self._session.viewer, image, plane)
         pixels = self._pixels
         if pixels is None or pixels.found is not found or not _fits(pixels, view):
@@ -98,8 +101,9 @@ class ProposalDrawing:
             self._pixels = pixels = Pixels(found, *_part_for(view, shape))
         elif moved and layer.visible:
             return
-        selection = self._selection
-        picture = pixels.picture(selection.kept, selection.removed, selection.reviewed)
+        kept, removed = (selection.found.among(plane, numbers) for numbers in (selection.kept, selection.removed))
+        reviewed = None if selection.reviewed is None else selection.found.among(plane, np.array([selection.reviewed]))
+        picture = pixels.picture(kept, removed, int(reviewed[0]) if reviewed is not None and len(reviewed) else None)
         self._put(layer, image, pixels.box, pixels.step, picture)
 
     def forget(self, layer: Layer) -> None:
@@ -136,13 +140,22 @@ class ProposalDrawing:
             position[axis], factor[axis] = start + (step - 1) / 2, step
         shape = [1] * image.ndim
         shape[plane.axes[0]], shape[plane.axes[1]] = picture.shape
-        layer.data = plane.oriented(picture).reshape(shape)
+        self._fill(layer, plane.oriented(picture).reshape(shape))
         translate = adapters.translate_to(image, position)
         for name, value in (("scale", np.asarray(image.scale) * factor), ("translate", translate)):
             if not np.allclose(getattr(layer, name), value, rtol=1e-12):
                 setattr(layer, name, value)
         if not layer.visible:
             layer.visible = True
+
+    @staticmethod
+    def _fill(layer: Labels, data: NDArray[np.uint8]) -> None:
+        """Show a picture; one in another array takes napari ten times as long as the same array with other pixels."""
+        if layer.data.shape != data.shape:
+            layer.data = data
+            return
+        layer.data[...] = data
+        layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def _on_press(self, layer: Any, event: Any) -> Iterator[None]:
         """Report a click, which is a press that moves no farther than a hand trembles."""

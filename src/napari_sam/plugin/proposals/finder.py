@@ -6,31 +6,35 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from psygnal import Signal
 
-from napari_sam.core.masks import Mask
 from napari_sam.errors import NapariSamError
+from napari_sam.plugin.inference.jobs import planes_like
 from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.proposals.acceptance import ProposalCommit
 from napari_sam.plugin.proposals.drawing import ProposalDrawing
-from napari_sam.plugin.proposals.region import draw_region, region_of
+from napari_sam.plugin.proposals.examples import Examples
+from napari_sam.plugin.proposals.region import Within, draw_region, limit_of
+from napari_sam.plugin.proposals.review import ReviewCamera
 from napari_sam.plugin.proposals.search import Place, ProposalSearch
 from napari_sam.plugin.proposals.selection import ProposalSelection
 from napari_sam.plugin.view import world
+from napari_sam.tasks.everything import runs_of_planes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari.layers import Labels
+    from napari.layers import Image, Labels
 
-    from napari_sam.everything.found import FoundObjects
     from napari_sam.everything.options import FilterOptions
     from napari_sam.plugin.inference.jobs import Jobs
     from napari_sam.plugin.layers.preview import PreviewLayers
     from napari_sam.plugin.objects.label_layers import LabelLayers
     from napari_sam.plugin.objects.object_list import Objects
+    from napari_sam.plugin.proposals.found_planes import FoundPlanes
     from napari_sam.plugin.session import Session
     from napari_sam.plugin.workers.runner import Runner, Work
 
-Where = Literal["view", "region", "plane"]
+Where = Literal["view", "plane", "volume"]
 
 
 class ProposalFinder:
@@ -53,12 +57,16 @@ class ProposalFinder:
     ----------
     changed
         Emitted when anything here changed.
-    where
-        Where the next search looks.
-    selection, search, drawing
-        The proposals, the search for them, and their layer.
+    where, within
+        Where the next search looks: in what part of the image, and inside what of it.
+    selection, search, drawing, examples
+        The proposals, the search for them, their layer, and shapes that show how large they are.
     is_accepting
         Whether proposals are being written.
+    accepted_count
+        How many objects the last search led to, once they were accepted.
+    is_long
+        Whether the last search was of more than the view.
     """
 
     changed = Signal()
@@ -73,12 +81,16 @@ class ProposalFinder:
         previews: PreviewLayers,
     ) -> None:
         self.where: Where = "view"
-        self.is_accepting = False
+        self.within: Within = "everywhere"
+        self.is_accepting = self.is_long = False
+        self.accepted_count = 0
         self._session, self._jobs = session, jobs
         self._label_layers, self._objects = label_layers, objects
         self.selection = ProposalSelection()
         self.search = ProposalSearch(runner, session.notify_error, session.set_status)
         self.drawing = ProposalDrawing(session, self.selection, previews, self._on_click)
+        self.examples = Examples(session)
+        self._camera = ReviewCamera(session, objects)
         self.search.found.connect(self._on_found)
         self.search.changed.connect(self.changed.emit)
         self.selection.changed.connect(self._on_selection)
@@ -100,11 +112,24 @@ class ProposalFinder:
     # -- searching -----------------------------------------------------------------------------------------------------
 
     def set_where(self, where: Where) -> None:
-        """Look elsewhere the next time; for a region, let the user draw one."""
+        """Look in another part of the image the next time."""
         self.where = where
-        if where == "region":
+        self.changed.emit()
+
+    def set_within(self, within: Within) -> None:
+        """Look elsewhere the next time; inside what is drawn, let the user draw it where nothing is drawn yet."""
+        self.within = within
+        if within == "drawn":
             draw_region(self._session)
         self.changed.emit()
+
+    @property
+    def has_many_planes(self) -> bool:
+        """Whether there is a volume to search; it can be searched from a plane in view only."""
+        plane, image = self._session.plane, self._session.image
+        if plane is None or image is None:
+            return image is not None and image.ndim > 2
+        return len(planes_like(plane, adapters.shape_of(image))) > 1
 
     def find(self) -> None:
         """Search; what was proposed before is dropped, what was accepted stays."""
@@ -113,14 +138,17 @@ class ProposalFinder:
             session.notify("There is no image: open one, or choose an image layer.")
             return
         try:
-            place = self._place()
+            place = self._place(image)
             build = self._jobs.builder(image, session.channels)
         except NapariSamError as error:
             session.notify(str(error))
             return
         session.set_task("all")
+        self._camera.forget()
+        self.examples.remove()
         self.selection.clear()
         self.drawing.activate()
+        self.is_long, self.accepted_count = self.where != "view", 0
         session.set_status("")
         self.search.start(build, place)
 
@@ -147,12 +175,15 @@ class ProposalFinder:
         self._go_to(self.selection.judge(keep))
 
     def leave(self) -> None:
-        """Leave the review, or else the task; proposals and accepted objects stay."""
+        """Leave the review, for the view before it, or else the task; proposals and accepted objects stay."""
+        self._camera.restore()
         if not self.selection.leave_review():
             self._session.set_task("one")
 
     def discard(self) -> None:
         """Drop all proposals."""
+        self._camera.restore()
+        self.accepted_count = 0
         self.search.drop()
         self.selection.clear()
 
@@ -169,15 +200,17 @@ class ProposalFinder:
         self.search.drop()
         segmenter = self._jobs.segmenter_of(image)
         made, at = None if segmenter is None else segmenter.encoder.provenance_of_found(), session.tick()
+        runs = runs_of_planes(adapters.shown([image]).volume, found.planes)
         self.is_accepting = True
         session.set_status("Writing ...")
         commit = ProposalCommit(
             found,
             numbers,
+            runs,
             session.overlap,
             session.class_name,
             made,
-            lambda layer, count: self._on_written(layer, count, at),
+            lambda layer, count, parts: self._on_written(layer, count, len(numbers) - parts, at),
             self._on_not_written,
         )
         self._label_layers.commit(image, session.target, commit)
@@ -196,32 +229,42 @@ class ProposalFinder:
 
     def _on_image(self) -> None:
         """Drop everything, because another image was chosen."""
+        self._camera.forget()
+        if not self.has_many_planes and self.where == "volume":
+            self.where = "plane"
         self.discard()
+        self.examples.remove()
         self.drawing.remove()
 
     def close(self) -> None:
         """Stop, and take the layer away."""
         self._session.viewer.layers.selection.events.active.disconnect(self._on_active)
         self.search.drop()
+        self.examples.remove()
         self.drawing.remove()
 
     @property
     def hint(self) -> str:
         """What a click on the canvas does now."""
-        return "Click an outline: remove it, or bring it back" if len(self.selection.kept) else ""
+        if self.selection.found is None or not len(self.selection.found):
+            return ""
+        active = self._session.viewer.layers.selection.active
+        if active is not self.drawing.layer:
+            return "" if active is not None and own_layers.is_helper(active) else "Press All to click outlines"
+        return "Click an outline to remove it, a missed object to add it"
 
-    def _place(self) -> Place:
-        session, image = self._session, self._session.image
-        assert image is not None
+    def _place(self, image: Image) -> Place:
+        """Return where the next search looks; what was drawn long ago may lie outside the view."""
+        session = self._session
         plane = adapters.plane_of(session.viewer, image)
-        sizes = self.selection.options.sizes
-        wanted = None if sizes == type(self.selection.options)().sizes else sizes
-        if self.where == "view":
-            return Place(plane, adapters.view_of(session.viewer, image, plane), None, wanted)
-        within: Mask | None = region_of(session, image, plane) if self.where == "region" else None
-        return Place(plane, None if within is None else within.box, within, wanted)
+        options = self.selection.options
+        sizes = None if options.sizes == type(options)().sizes else options.sizes
+        limit = limit_of(self.within, session, image, plane)
+        planes = planes_like(plane, adapters.shape_of(image)) if self.where == "volume" else [plane]
+        box = adapters.view_of(session.viewer, image, plane) if self.where == "view" else None
+        return Place(planes, box, limit, sizes)
 
-    def _on_found(self, found: FoundObjects) -> None:
+    def _on_found(self, found: FoundPlanes) -> None:
         self.selection.update(found)
 
     def _on_selection(self) -> None:
@@ -229,28 +272,37 @@ class ProposalFinder:
         self.changed.emit()
 
     def _on_click(self, position: Any) -> None:
-        found, image = self.selection.found, self._session.image
-        if found is None or image is None or self._session.plane != found.plane:
+        session, plane, image = self._session, self._session.plane, self._session.image
+        if self.selection.found is None or image is None or plane is None:
             return
-        at = world.to_data(self._session.viewer, image, position)[list(found.plane.axes)]
-        number = self.selection.at(float(at[0]), float(at[1]))
-        if number is not None:
+        if self.selection.found.on(plane) is None:
+            session.set_status("This plane was not searched: find objects here first.")
+            return
+        at = world.to_data(session.viewer, image, position)[list(plane.axes)]
+        number = self.selection.at(plane, float(at[0]), float(at[1]))
+        if number is None:
+            session.set_status("Nothing was found here: click it in the task One.")
+        else:
+            session.set_status("")
             self.selection.toggle(number)
 
     def _go_to(self, number: int | None) -> None:
         found = self.selection.found
         if number is None or found is None:
-            self._session.set_status("No doubtful proposal is left." if found is not None else "")
+            self._camera.restore()
+            self._session.set_status("All were judged: accept them." if found is not None else "")
             return
-        self._objects.look_at(found.plane, found.proposals.box(number))
+        self._session.set_status("")
+        self._camera.look_at(*found.place_of(number))
 
-    def _on_written(self, layer: Labels, count: int, at: int) -> None:
+    def _on_written(self, layer: Labels, count: int, left: int, at: int) -> None:
         session = self._session
         self.is_accepting = False
         if session.target is None and layer in session.viewer.layers:
             session.set_target(layer)
         self._objects.note_commit(layer, at)
-        left = len(self.selection.kept) - count
+        self._camera.forget()
+        self.accepted_count = count
         self.selection.clear()
         covered = f" {left} lie under other objects." if left > 0 else ""
         session.set_status(f"{count} object{'s' if count != 1 else ''} accepted.{covered}")

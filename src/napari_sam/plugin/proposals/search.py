@@ -1,21 +1,24 @@
-"""ProposalSearch: find all objects of a plane or a part of it, tile by tile, while the runner is idle."""
+"""ProposalSearch: find all objects of planes or of a part of them, tile by tile, while the runner is idle."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from psygnal import Signal
 
+from napari_sam.errors import PromptError
+from napari_sam.plugin.proposals.found_planes import FoundPlanes
 from napari_sam.plugin.workers.runner import Work
 
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Box, Plane
-    from napari_sam.core.masks import Mask
     from napari_sam.everything.found import FoundObjects
     from napari_sam.everything.sweep import EverythingProgress
+    from napari_sam.plugin.proposals.region import Limit
     from napari_sam.plugin.workers.runner import Report, Runner
     from napari_sam.segmenter import Segmenter
 
@@ -32,23 +35,33 @@ class SearchProgress:
     Parameters
     ----------
     total, done
-        Number of tiles, and of those that are finished.
+        Number of tiles, and of those that are finished; of a search of several planes, number of planes, and of those
+        that are finished, with the share of the next one.
     seconds
         Time since the first tile.
+    unit
+        What is counted.
     """
 
     total: int
-    done: int
+    done: float
     seconds: float
+    unit: Literal["tiles", "planes"] = "tiles"
 
     @property
     def text(self) -> str:
         """The progress, the rate and the time left, in one line."""
-        tiles = f"{self.done} of {self.total} tiles"
+        if self.total == 0:
+            return "Starting ..."
+        text = f"{math.floor(self.done)} of {self.total} {self.unit}"
         if self.done == 0 or self.seconds <= 0:
-            return "Starting ..." if self.total == 0 else f"{tiles} ..."
+            return f"{text} ..."
+        return f"{text}, {self._rate}, {_duration((self.total - self.done) * self.seconds / self.done)} left"
+
+    @property
+    def _rate(self) -> str:
         rate = self.done / self.seconds
-        return f"{tiles}, {rate:.1f} a second, {_duration((self.total - self.done) / rate)} left"
+        return f"{rate:.1f} a second" if rate >= 0.95 else f"{60 * rate:.1f} a minute"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +70,19 @@ class Place:
 
     Parameters
     ----------
-    plane
-        The plane.
-    box, within
-        Only in this box, or this mask, of the plane; None for all of it.
+    planes
+        The planes, in the order in which they are searched.
+    box
+        Only in this box of each plane; None for all of it.
+    limit
+        Returns the pixels of a plane that are searched.
     sizes
         (smallest, largest) diameter in pixels, or None to find out on a sample.
     """
 
-    plane: Plane
-    box: Box | None = None
-    within: Mask | None = None
+    planes: Sequence[Plane]
+    box: Box | None
+    limit: Limit
     sizes: tuple[float, float] | None = None
 
 
@@ -86,7 +101,7 @@ class Step:
     """
 
     progress: SearchProgress
-    found: FoundObjects | None
+    found: FoundPlanes | None
     is_last: bool
 
 
@@ -98,44 +113,80 @@ class _Run:
         self._build, self._place = build, place
         self._tiles: Iterator[EverythingProgress] | None = None
         self._now: EverythingProgress | None = None
+        # Planes that are finished or have nothing to search, and what was found in the former.
+        self._done = 0
+        self._finished: list[FoundObjects] = []
+        self._last: tuple[EverythingProgress, FoundObjects] | None = None
         self._started = self._shown = self._cost = 0.0
 
     def step(self, report: Report) -> Step:
         """Search some tiles, in the worker; none after `is_stopped` was set."""
         tiles = self._tiles = self._begin(report) if self._tiles is None else self._tiles
-        begun = time.monotonic()
+        begun, is_last = time.monotonic(), True
         while not self.is_stopped and (now := next(tiles, None)) is not None:
             self._now = now
-            if now.done in (0, now.total) or time.monotonic() - begun > SLICE_SECONDS:
+            is_last = now.done >= now.total and self._done + 1 == len(self._place.planes)
+            if is_last or now.done in (0, now.total) or time.monotonic() - begun > SLICE_SECONDS:
                 break
-        now = self._now
-        if now is None:
+        is_last = is_last or self.is_stopped
+        if self._now is None:
             return Step(SearchProgress(0, 0, 0.0), None, True)
-        is_last = self.is_stopped or now.done >= now.total
         if is_last:
             self._tiles = iter(())  # Which closes a search that was stopped.
-        progress = SearchProgress(now.total, now.done, time.monotonic() - self._started)
-        return Step(progress, self._found(now, is_last), is_last)
+        return Step(self._progress(self._now), self._found(self._now, is_last), is_last)
 
     def _begin(self, report: Report) -> Iterator[EverythingProgress]:
         if self.is_stopped:
             return iter(())
-        place, segmenter = self._place, self._build(report)
+        segmenter = self._build(report)
         report("")
-        tiles = segmenter.everything_steps(plane=place.plane, box=place.box, within=place.within, sizes=place.sizes)
         self._started = time.monotonic()
-        return tiles
+        return self._of_planes(segmenter)
 
-    def _found(self, now: EverythingProgress, is_last: bool) -> FoundObjects | None:
+    def _of_planes(self, segmenter: Segmenter) -> Iterator[EverythingProgress]:
+        """Search one plane after the other.
+
+        Raises
+        ------
+        PromptError
+            There is nothing to search in any of them.
+        """
+        place = self._place
+        for plane in place.planes:
+            within = place.limit(segmenter, plane)
+            if within is None or within.area:
+                yield from segmenter.everything_steps(plane=plane, box=place.box, within=within, sizes=place.sizes)
+                assert self._now is not None
+                self._finished.append(self._found_in(self._now))
+            self._done += 1
+        if not self._finished:
+            raise PromptError("There is nothing to search there: choose another place, or search everywhere.")
+
+    def _progress(self, now: EverythingProgress) -> SearchProgress:
+        seconds, count = time.monotonic() - self._started, len(self._place.planes)
+        if count == 1:
+            return SearchProgress(now.total, now.done, seconds)
+        is_finished = bool(self._finished) and self._finished[-1].plane == now.plane
+        share = 0.0 if is_finished else now.done / max(now.total, 1)
+        return SearchProgress(count, min(self._done + share, count), seconds, "planes")
+
+    def _found(self, now: EverythingProgress, is_last: bool) -> FoundPlanes | None:
         """Return what was found, with the pairs that overlap; less often the longer that takes."""
         begun = time.monotonic()
         if not is_last and begun - self._shown < RARELY * self._cost:
             return None
-        found = now.found
+        is_finished = bool(self._finished) and self._finished[-1].plane == now.plane
+        found = FoundPlanes([*self._finished, *([] if is_finished else [self._found_in(now)])])
         found.select()  # Here, and not in the GUI thread: it finds the overlapping pairs, which `found` remembers.
         self._shown = time.monotonic()
         self._cost = self._shown - begun
         return found
+
+    def _found_in(self, now: EverythingProgress) -> FoundObjects:
+        """Return what was found in a plane so far; the same object again, which remembers the pairs that overlap."""
+        if self._last is None or self._last[0] is not now:
+            self._last = now, now.found
+        return self._last[1]
 
 
 class ProposalSearch:
@@ -184,7 +235,7 @@ class ProposalSearch:
             Where.
         """
         self._run = _Run(build, place)
-        self.progress = SearchProgress(0, 0, 0.0)
+        self.progress = SearchProgress(0, 0, 0.0, "tiles" if len(place.planes) == 1 else "planes")
         self.changed.emit()
         self._runner.wake()
 

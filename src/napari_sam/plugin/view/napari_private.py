@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QListView, QWidget
 
 if TYPE_CHECKING:
     from napari.layers import Labels, Layer
@@ -24,6 +24,12 @@ def canvas_of(viewer: Viewer) -> QWidget | None:
     qt_viewer: Any = getattr(viewer.window, "_qt_viewer", None)
     native = getattr(getattr(qt_viewer, "canvas", None), "native", None)
     return native if isinstance(native, QWidget) else None
+
+
+def layer_list_of(viewer: Viewer) -> QListView | None:
+    """Return the Qt view of a viewer's layer list, the last layer first; None where there is none."""
+    view = getattr(getattr(viewer.window, "_qt_viewer", None), "layers", None)
+    return view if isinstance(view, QListView) else None
 
 
 def thick_slice_of(layer: Layer) -> NDArray[np.float64] | None:

@@ -10,12 +10,14 @@ from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit
 from napari.layers import Image
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer
-from qtpy.QtWidgets import QFileDialog, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QScrollArea, QVBoxLayout, QWidget
 
 from napari_sam.plugin.controller import Controller
 from napari_sam.plugin.inference.contrast_presets import PRESETS, set_limits
+from napari_sam.plugin.layers.factory import is_helper
 from napari_sam.plugin.objects.files import open_image
 from napari_sam.plugin.settings import load_settings, save_settings
+from napari_sam.plugin.view.layer_list import LayerListFilter
 from napari_sam.plugin.view.tab_key import TabKey
 from napari_sam.plugin.widgets.buttons import beside, narrow, push_button, rows_of, section
 from napari_sam.plugin.widgets.export_menu import ExportMenu
@@ -59,6 +61,7 @@ class SamWidget(QWidget):
         abandoned = weakref.ref(self.controller)
         self.destroyed.connect(lambda: _abandon(abandoned))  # napari's window closes without an event for widgets.
         self._updating = self._was_docked = False
+        self._listed = LayerListFilter(self._viewer, is_helper)
         self._tab = TabKey(self._viewer, lambda: self.controller.keys.press("Tab"))
         self._build_image()
         self._build_model()
@@ -103,6 +106,10 @@ class SamWidget(QWidget):
         self.image.changed.connect(self._choose_image)
         self.compose.changed.connect(lambda on: self._session.set_compose(on))
         self.contrast.changed.connect(self._choose_contrast)
+        self.helpers = QCheckBox("List the helper layers")
+        self.helpers.setToolTip("Show the layers of prompts, previews and proposals in napari's layer list, too.")
+        self.helpers.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.helpers.toggled.connect(lambda on: self._listed.set_on(not on))
         self.open_image = push_button("Open large image ...", "Open an image of any size: only what is shown is read.")
         self.open_folder = push_button("Open folder ...", "The same for an OME-Zarr or zarr folder.")
         self.open_image.clicked.connect(self._ask_image)
@@ -155,7 +162,7 @@ class SamWidget(QWidget):
         self.image_section = section(
             "Image",
             "Open an image; its contrast and channels.",
-            rows_of([image], [self.open_image, self.open_folder], [self.large_section]),
+            rows_of([image], [self.open_image, self.open_folder], [self.helpers], [self.large_section]),
             self.image.native,
         )
         self.model_section = section(
@@ -208,8 +215,13 @@ class SamWidget(QWidget):
     def _restore_settings(self) -> None:
         """Restore the last choices, and save those that the user makes."""
         large, hover = self.large, self.prompts.hover
-        for name, box in (("preview", hover), ("encode_ahead", large.ahead), ("outline", large.coverage)):
-            box.setChecked(load_settings(name, True))
+        for name, box, default in (
+            ("preview", hover, True),
+            ("encode_ahead", large.ahead, True),
+            ("outline", large.coverage, True),
+            ("helpers", self.helpers, False),
+        ):
+            box.setChecked(load_settings(name, default))
             box.clicked.connect(lambda on, name=name: save_settings(name, on))  # Not for changes by code.
         for name, choice in (("device", self.device), ("overlap", self.overlap), ("model", self.model)):
             value = load_settings(name, str(choice.value))
@@ -234,6 +246,7 @@ class SamWidget(QWidget):
             if self._session.image in self._images():
                 self.image.value = self._session.image
             self.outputs.reset_choices()
+            self.proposals.reset_choices()
         finally:
             self._updating = False
         if self.image.value is not self._session.image:
@@ -255,6 +268,7 @@ class SamWidget(QWidget):
     def _choose_image(self, _: Any = None) -> None:
         if not self._updating:
             self._session.set_image(self.image.value)
+            self.proposals.reset_choices()
             self._choose_first_image()
 
     def _choose_model(self, _: Any = None) -> None:
@@ -359,6 +373,7 @@ class SamWidget(QWidget):
             emitter.disconnect(self._on_view)
         self._rest.stop()
         self._tab.close()
+        self._listed.close()
         self.models.close_downloads()
         self.large.close_activity()
         self.proposals.close_activity()

@@ -108,7 +108,7 @@ class ObjectPanel(QWidget):
     @property
     def chosen_areas(self) -> list[int]:
         """The areas of the selected objects, each on the plane where it is largest; of the first few."""
-        rows = [self._objects.get(label) for label in self.table.chosen[:MAX_SYNC_OBJECTS]]
+        rows = [self._objects.get(label) for label in self.table.first_chosen(MAX_SYNC_OBJECTS)]
         return [max(part.area for part in row.parts) for row in rows if row is not None]
 
     def close_table(self) -> None:

@@ -269,10 +269,14 @@ class ObjectView(QTableView):
     @property
     def chosen(self) -> list[int]:
         """The labels of the selected rows."""
+        return self.first_chosen(self._model.rowCount())
+
+    def first_chosen(self, most: int) -> list[int]:
+        """Return the labels of the first selected rows, at most so many."""
         parts: Any = self.selectionModel().selection()
         # Not `selectedRows`, which makes an index of each: ten thousand of them take half a second.
-        rows = {row for part in parts for row in range(part.top(), part.bottom() + 1)}
-        return [self._model.label_at(row) for row in sorted(rows)]
+        rows = {row for part in parts for row in range(part.top(), min(part.bottom(), part.top() + most) + 1)}
+        return [self._model.label_at(row) for row in sorted(rows)[:most]]
 
     def choose(self, labels: Sequence[int]) -> None:
         """Select rows, whatever keys are held down, and bring the first one into view."""

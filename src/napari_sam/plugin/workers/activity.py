@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -17,8 +18,8 @@ class Progress(Protocol):
         ...
 
     @property
-    def done(self) -> int:
-        """Number of finished tiles."""
+    def done(self) -> float:
+        """Number of finished tiles, with the share of the next one where that is known."""
         ...
 
 
@@ -72,4 +73,4 @@ class Activity:
             self._cancel()
             return
         self._bar.total = now.total
-        self._bar.update(now.done - self._bar.n)
+        self._bar.update(math.floor(now.done) - self._bar.n)

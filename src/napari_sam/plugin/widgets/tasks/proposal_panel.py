@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QButtonGroup, QGridLayout, QLabel, QSlider, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QButtonGroup, QComboBox, QGridLayout, QHBoxLayout, QLabel, QSlider, QVBoxLayout, QWidget
 from superqt import QRangeSlider
 
 from napari_sam.everything.options import FilterOptions
 from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.layers import labels as labels_layer
 from napari_sam.plugin.prompts.keys import shown, spelled
 from napari_sam.plugin.proposals.finder import ProposalFinder, Where
-from napari_sam.plugin.widgets.buttons import Bar, Line, push_button, rows_into
+from napari_sam.plugin.proposals.region import Within
+from napari_sam.plugin.widgets.buttons import MIN_LETTERS, Bar, Line, push_button, rows_into, section
 from napari_sam.plugin.workers.activity import Activity
 
 if TYPE_CHECKING:
@@ -23,15 +25,25 @@ if TYPE_CHECKING:
 
 PLACES: dict[Where, tuple[str, str, str]] = {
     "view": ("View", "Search what the canvas shows.", "Find in view"),
-    "region": ("Region", "Search inside what you draw, or inside the shapes of any Shapes layer.", "Find in region"),
     "plane": ("Plane", "Search the whole plane, in the background.", "Run on plane"),
+    "volume": (
+        "Volume",
+        "Search all planes, in the background; the parts of one object in neighboring planes become one object.",
+        "Run on volume",
+    ),
 }
+LIMITS: dict[Within, str] = {"everywhere": "no limit", "drawn": "what I draw", "tissue": "tissue"}
 # The size slider counts diameters on a logarithmic scale, from this one to the length of the image.
 LEAST_DIAMETER, SIZE_STEPS = 2.0, 200
 # Objects like two examples are up to so many times smaller than the one and larger than the other.
 LIKE = 1.5
-REVIEW_FIRST = "Go to a doubtful one first. A click on an outline removes it, too."
-NO_IMAGE, FIND_FIRST = "There is no image yet: open one first.", "Find objects first."
+NO_IMAGE, FIND_FIRST, REVIEW_FIRST = (
+    "There is no image yet: open one first.",
+    "Find objects first.",
+    "Review them first. A click on an outline removes it, too.",
+)
+REVIEW = "Go from one to the next, the least certain one first."
+ONE_PLANE = "This image has one plane only."
 
 
 class ProposalPanel(QWidget):
@@ -61,21 +73,41 @@ class ProposalPanel(QWidget):
         self._build_decisions()
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 0, 4, 0)
-        rows_into(
-            column, [[self.step], list(self.places.values()), [self.search, self.cancel], [self.bar], [self.progress]]
-        )
-        column.addLayout(self._filters())
-        rows_into(column, [[self.like], [self.next, self.keep, self.remove], [self.accept, self.discard]])
+        rows_into(column, [[self.step], list(self.places.values())])
+        column.addLayout(self._limit_row())
+        rows_into(column, [[self.search, self.cancel], [self.bar]])
+        column.addLayout(self._grid(("Confidence", self.confidence), ("Size", self.sizes)))
+        rows_into(column, [[self.like]])
+        more = QWidget()
+        more.setLayout(self._grid(("Stability", self.stability), ("Compactness", self.solidity)))
+        self.more = section("More filters", "Filter by the stability and the shape of the outlines.", more)
+        column.addWidget(self.more)
+        rows_into(column, [[self.next, self.keep, self.remove], [self.accept, self.discard]])
         column.addStretch()
 
+    def _limit_row(self) -> QHBoxLayout:
+        row = QHBoxLayout()
+        row.addWidget(QLabel("Only inside"))
+        row.addWidget(self.within, 1)
+        return row
+
     def _build_search(self) -> None:
-        self.step, self.progress, self.bar = Line(), Line(), Bar()
+        self.step, self.bar = Line(), Bar()
         self.places = {where: push_button(text, tip) for where, (text, tip, _) in PLACES.items()}
         group = QButtonGroup(self)
         for where, button in self.places.items():
             button.setCheckable(True)
             button.clicked.connect(lambda _=False, where=where: self._finder.set_where(where))
             group.addButton(button)
+        self.within = QComboBox()
+        self.within.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.within.setMinimumContentsLength(MIN_LETTERS)
+        self.within.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.within.setToolTip(
+            "Search only inside shapes that you draw, on tissue (what stands out from the background), or inside the "
+            "objects of a Labels layer."
+        )
+        self.within.activated.connect(lambda at: self._finder.set_within(self._limits()[at][1]))
         self.search = push_button("", "")
         self.cancel = push_button("Cancel", "")
         self.search.clicked.connect(lambda: self._finder.find())
@@ -83,40 +115,48 @@ class ProposalPanel(QWidget):
 
     def _build_filters(self) -> None:
         options = self._finder.selection.options
-        self.confidence, self.stability = QSlider(Qt.Orientation.Horizontal), QSlider(Qt.Orientation.Horizontal)
+        self.values: dict[QWidget, QLabel] = {}
+        self.confidence = self._share_slider(
+            options.confidence, "Keep only what the model is at least this sure of. Filters at once."
+        )
+        self.stability = self._share_slider(
+            options.stability_score_thresh, "Keep only outlines that depend little on the threshold. Filters at once."
+        )
+        self.solidity = self._share_slider(
+            options.min_solidity,
+            "Keep only compact outlines: 100% is a full ellipse, branched and curved ones have less. Filters at once.",
+        )
         self.sizes: Any = QRangeSlider(Qt.Orientation.Horizontal)  # type: ignore[no-untyped-call]
-        self.confidence.setRange(0, 100)
-        self.confidence.setValue(round(100 * options.confidence))
-        self.confidence.setToolTip("Keep only what the model is at least this sure of. Filters at once.")
-        self.stability.setRange(0, 100)
-        self.stability.setValue(round(100 * options.stability_score_thresh))
-        self.stability.setToolTip("Keep only outlines that depend little on the threshold. Filters at once.")
         self.sizes.setRange(0, SIZE_STEPS)
         self.sizes.setValue((0, SIZE_STEPS))
         self.sizes.setToolTip("Keep only objects of these diameters. Filters at once; the next search looks for them.")
-        for slider in (self.confidence, self.stability, self.sizes):
+        for slider in (self.confidence, self.stability, self.solidity, self.sizes):
             slider.setFocusPolicy(Qt.FocusPolicy.NoFocus)
             slider.valueChanged.connect(self._filter)
-        self.values = [QLabel() for _ in range(3)]
-        self.like = push_button("Size like the selected objects", "")
-        self.like.clicked.connect(self._take_examples)
+        self.like = push_button("", "")
+        self.like.clicked.connect(self._on_like)
+        self._finder.examples.drawn.connect(self._on_drawn)
 
-    def _filters(self) -> QGridLayout:
+    @staticmethod
+    def _share_slider(value: float, tip: str) -> QSlider:
+        slider = QSlider(Qt.Orientation.Horizontal)
+        slider.setRange(0, 100)
+        slider.setValue(round(100 * value))
+        slider.setToolTip(tip)
+        return slider
+
+    def _grid(self, *rows: tuple[str, QWidget]) -> QGridLayout:
+        """Return rows of a name, a slider and its value."""
         grid = QGridLayout()
         grid.setVerticalSpacing(4)
-        for row, (text, slider, value) in enumerate(
-            zip(
-                ("Confidence", "Stability", "Size"),
-                (self.confidence, self.stability, self.sizes),
-                self.values,
-                strict=True,
-            )
-        ):
+        for row, (text, slider) in enumerate(rows):
+            value, name = QLabel(), QLabel(text)
+            name.setMinimumWidth(name.fontMetrics().horizontalAdvance("Compactness "))
             value.setFixedWidth(value.fontMetrics().horizontalAdvance("8888–8888 px"))  # noqa: RUF001
             value.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-            grid.addWidget(QLabel(text), row, 0)
-            grid.addWidget(slider, row, 1)
-            grid.addWidget(value, row, 2)
+            self.values[slider] = value
+            for col, widget in enumerate((name, slider, value)):
+                grid.addWidget(widget, row, col)
         grid.setColumnStretch(1, 1)
         return grid
 
@@ -143,13 +183,25 @@ class ProposalPanel(QWidget):
             FilterOptions(
                 confidence=self.confidence.value() / 100,
                 stability_score_thresh=self.stability.value() / 100,
+                min_solidity=self.solidity.value() / 100,
                 sizes=sizes,
             )
         )
         self._refresh_values()
 
-    def _take_examples(self) -> None:
-        diameters = [2 * math.sqrt(area / math.pi) for area in self._examples()]
+    def _on_like(self) -> None:
+        """Take the sizes of the objects that are selected in the table, or let the user draw some."""
+        areas = self._examples()
+        if areas:
+            self._take_examples(areas)
+        else:
+            self._finder.examples.draw()
+
+    def _on_drawn(self) -> None:
+        self._take_examples(self._finder.examples.areas)
+
+    def _take_examples(self, areas: Sequence[int]) -> None:
+        diameters = [2 * math.sqrt(area / math.pi) for area in areas]
         if diameters:
             low, high = min(diameters) / LIKE, max(diameters) * LIKE
             self.sizes.setValue((math.floor(self._place(low)), math.ceil(self._place(high))))
@@ -174,35 +226,63 @@ class ProposalPanel(QWidget):
         self._refresh_values()
         self._refresh_decisions()
 
+    def reset_choices(self) -> None:
+        """Offer the layers that there are now."""
+        limits = self._limits()
+        self.within.clear()
+        self.within.addItems([text for text, _ in limits])
+        values = [value for _, value in limits]
+        if self._finder.within not in values:
+            self._finder.set_within("everywhere")
+        self.within.setCurrentIndex(values.index(self._finder.within))
+
+    def _limits(self) -> list[tuple[str, Within]]:
+        """Return what a search can be limited to."""
+        image = self._session.image
+        layers = [] if image is None else [each for each in self._session.outputs if labels_layer.lies_on(each, image)]
+        limits: list[tuple[str, Within]] = [(text, within) for within, text in LIMITS.items()]
+        return [*limits, *((f"the labels of {layer.name}", layer) for layer in layers)]
+
     def _refresh_search(self) -> None:
         finder, progress, ready = self._finder, self._finder.search.progress, self._session.image is not None
         text, tip = PLACES[finder.where][2], PLACES[finder.where][1]
         for where, button in self.places.items():
-            button.setEnabled(ready)
-            button.setToolTip(PLACES[where][1] if ready else NO_IMAGE)
+            is_possible = ready and (where != "volume" or finder.has_many_planes)
+            button.setEnabled(is_possible)
+            button.setToolTip(PLACES[where][1] if is_possible else ONE_PLANE if ready else NO_IMAGE)
+        self.within.setEnabled(ready)
         self.search.setText(text)
         self.search.setEnabled(ready and progress is None)
         self.search.setToolTip(NO_IMAGE if not ready else tip if progress is None else "A search is under way.")
         self.cancel.setEnabled(progress is not None)
         self.cancel.setToolTip("Stop; what was found stays." if progress is not None else "Nothing is searched now.")
         self.bar.show_share(None if progress is None else progress.done / max(progress.total, 1))
-        self.progress.setText("" if progress is None else progress.text)
-        self._activity.follow(progress)
+        # Not for the view: napari draws its whole window again for each picture of the turning wheel.
+        self._activity.follow(progress if finder.is_long else None)
 
     def _refresh_values(self) -> None:
         options = self._finder.selection.options
         low, high = options.sizes
         is_any = low == 0 and math.isinf(high)
         size = "any" if is_any else f"{low:.0f}–{'' if math.isinf(high) else f'{high:.0f} px'}"  # noqa: RUF001
-        texts = f"{options.confidence:.0%}", f"{options.stability_score_thresh:.0%}", size
-        for label, text in zip(self.values, texts, strict=True):
-            label.setText(text)
-        examples = self._examples()
-        self.like.setEnabled(bool(examples))
+        for slider, text in (
+            (self.confidence, f"{options.confidence:.0%}"),
+            (self.stability, f"{options.stability_score_thresh:.0%}"),
+            (self.solidity, f"{options.min_solidity:.0%}"),
+            (self.sizes, size),
+        ):
+            self.values[slider].setText(text)
+        count, ready = len(self._examples()), self._session.image is not None
+        self.like.setEnabled(ready)
+        self.like.setText(
+            f"Size like the selected object{'s' if count > 1 else ''}" if count else "Size like examples ..."
+        )
         self.like.setToolTip(
-            "Look for objects about as large as those selected in the table."
-            if examples
-            else "Select one or two objects in the table below: the smallest and the largest that you want."
+            NO_IMAGE
+            if not ready
+            else "Look for objects about as large as those that are selected in the table."
+            if count
+            else "Draw around the smallest and the largest object that count, or select some in the table first."
         )
 
     def _refresh_decisions(self) -> None:
@@ -210,14 +290,14 @@ class ProposalPanel(QWidget):
         selection = finder.selection
         count, is_reviewing = len(selection.kept), selection.reviewed is not None
         for button, text, name, can, tip, why_not in (
-            (self.next, "Doubtful", "next_doubtful", count > 0, "Go to the least certain one.", FIND_FIRST),
+            (self.next, "Next" if is_reviewing else "Review", "next_doubtful", count > 0, REVIEW, FIND_FIRST),
             (
                 self.keep,
                 "Keep",
                 "keep_found",
                 is_reviewing,
                 "Keep it, and go to the next.",
-                "Go to a doubtful one first.",
+                REVIEW_FIRST,
             ),
             (
                 self.remove,
@@ -225,7 +305,7 @@ class ProposalPanel(QWidget):
                 "remove_found",
                 is_reviewing,
                 "Remove it, and go to the next; a click brings it back.",
-                "Go to a doubtful one first, or click an outline on the image.",
+                REVIEW_FIRST,
             ),
             (
                 self.accept,
@@ -243,17 +323,21 @@ class ProposalPanel(QWidget):
         self.discard.setToolTip("Drop all proposals." if selection.found is not None else FIND_FIRST)
 
     def _next_step(self) -> str:
-        """Return what the user can do next, in one line."""
-        finder, selection = self._finder, self._finder.selection
+        """Return what the user can do next, or how far the search is, in one line."""
+        finder, selection, keys = self._finder, self._finder.selection, self._layer_keys.keys
         if self._session.image is None:
             return "Drop an image on napari, or unfold Image to open one."
-        if finder.search.is_running:
-            return "Searching; filter and click already."
+        if finder.search.progress is not None:
+            return finder.search.progress.text
         if selection.reviewed is not None:
-            return f"Is the white one right? {selection.doubtful_count} are not judged yet."
+            yes, no = shown(keys["keep_found"]), shown(keys["remove_found"])
+            return f"Is the white one right? {yes} or {no}; {selection.doubtful_count} left."
         if selection.found is None:
-            region = "Drag a rectangle around the region, then search it."
-            return region if finder.where == "region" else f"{PLACES[finder.where][2]}, then filter and accept."
+            if finder.accepted_count:
+                return f"{finder.accepted_count} accepted. Click missed ones in One ({spelled(keys['task_one'])})."
+            if finder.within == "drawn":
+                return f"Draw around what to search, then {PLACES[finder.where][2].lower()}."
+            return f"{PLACES[finder.where][2]}, then filter and accept."
         if not len(selection.kept):
-            return "Nothing is kept: loosen the filters."
-        return "Filter; click an outline to remove it; accept."
+            return "Nothing is kept: loosen the filters." if len(selection.found) else "Nothing was found here."
+        return "Filter; click wrong ones away; accept."

@@ -40,7 +40,7 @@ class TaskTabs(QWidget):
         group, row, self._stack = QButtonGroup(self), QHBoxLayout(), QStackedLayout()
         for task, button in self.buttons.items():
             button.setCheckable(True)
-            button.clicked.connect(lambda _=False, task=task: session.set_task(task))
+            button.clicked.connect(lambda _=False, task=task: self._choose(task))
             group.addButton(button)
             row.addWidget(button, 1)
             self._stack.addWidget(panels[task])
@@ -48,6 +48,12 @@ class TaskTabs(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(row)
         column.addLayout(self._stack)
+
+    def _choose(self, task: Task) -> None:
+        """Choose a task; choosing it again takes up its layer, instead of another one that the user looked at."""
+        if task == self._session.task:
+            self._session.task_changed.emit()
+        self._session.set_task(task)
 
     def refresh(self) -> None:
         """Show the present task."""

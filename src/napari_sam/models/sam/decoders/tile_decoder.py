@@ -82,17 +82,17 @@ class TileDecoder:
     def __init__(self, decoder: MaskDecoder, position: Tensor, no_mask: Tensor, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self._decoder = decoder.to(dtype)
-        self._position = _cells(position).to(dtype)
+        self._position = cells_of(position).to(dtype)
         self._no_mask = no_mask.to(dtype)
         self._grid = position.shape[-1]
         first, norm, _, second, _ = decoder.output_upscaling
         assert isinstance(norm, LayerNorm2d)
         self._norm = norm
-        self._enlarge = [_as_matrix(layer) for layer in (first, second)]
+        self._enlarge = [as_matrix(layer) for layer in (first, second)]
 
     def prepare(self, image: Tensor, hq_features: Tensor | None = None) -> ImageSide:
         """Return what every prompt on a tile shares, from its embedding of shape (1, width, grid, grid)."""
-        cells = _cells(image).to(self.dtype)
+        cells = cells_of(image).to(self.dtype)
         unmasked = cells + self._no_mask
         placed = unmasked + self._position
         hq = None if hq_features is None else hq_features.to(self.dtype)
@@ -142,7 +142,7 @@ class TileDecoder:
         if dense is None:
             tokens, cells = self._transform(start, side.unmasked, side.placed, side.first)
         else:
-            masked = side.image + _cells(dense).to(self.dtype)
+            masked = side.image + cells_of(dense).to(self.dtype)
             tokens, cells = self._transform(start, masked, masked + self._position)
         heads = zip(decoder.output_hypernetworks_mlps, tokens[1:], strict=False)
         weights = torch.stack([mlp(token) for mlp, token in heads]).T
@@ -151,11 +151,11 @@ class TileDecoder:
         step = CELLS_AT_ONCE if cells.device.type == "cpu" else len(cells)
         parts = (self._upscale(cells[first : first + step]) for first in range(0, len(cells), step))
         if not isinstance(decoder, MaskDecoderHQ) or side.hq_features is None:
-            return self._on_grid(torch.cat([part @ weights for part in parts])).float(), iou_prediction, None
+            return on_grid(torch.cat([part @ weights for part in parts]), self._grid).float(), iou_prediction, None
         up = torch.cat(list(parts))
         weight = decoder.hf_mlp(tokens[1 + masks])[None]
-        hq_logits = decoder.hq_logits(self._on_grid(up)[None], side.hq_features, weight)
-        return self._on_grid(up @ weights).float(), iou_prediction, hq_logits[0].float()
+        hq_logits = decoder.hq_logits(on_grid(up, self._grid)[None], side.hq_features, weight)
+        return on_grid(up @ weights, self._grid).float(), iou_prediction, hq_logits[0].float()
 
     def _transform(
         self, tokens: Tensor, cells: Tensor, placed: Tensor, first: FirstLayer | None = None
@@ -181,26 +181,26 @@ class TileDecoder:
         return transformer.norm_final_attn(tokens + looked), cells
 
     def _upscale(self, cells: Tensor) -> Tensor:
-        """Return (16 * cells, width / 8), each cell's 4 x 4 parts together; `_on_grid` puts them in place."""
+        """Return (16 * cells, width / 8), each cell's 4 x 4 parts together; `on_grid` puts them in place."""
         (first, first_bias), (second, second_bias) = self._enlarge
         up = torch.addmm(first_bias, cells, first).view(len(cells) * 4, -1)
         norm = self._norm
         up = F.gelu(F.layer_norm(up, norm.weight.shape, norm.weight, norm.bias, norm.eps))
         return F.gelu(torch.addmm(second_bias, up, second)).view(len(cells) * 16, -1)
 
-    def _on_grid(self, up: Tensor) -> Tensor:
-        """Put (16 * cells, channels) in place, (channels, 4 * grid, 4 * grid)."""
-        side = 4 * self._grid
-        parts = up.view(self._grid, self._grid, 2, 2, 2, 2, -1)  # row, col, its half, its quarter
-        return parts.permute(6, 0, 2, 4, 1, 3, 5).reshape(-1, side, side)
+
+def on_grid(up: Tensor, grid: int) -> Tensor:
+    """Put (16 * cells, channels), each cell's 4 x 4 parts together, in place: (channels, 4 * grid, 4 * grid)."""
+    parts = up.view(grid, grid, 2, 2, 2, 2, -1)  # row, col, its half, its quarter
+    return parts.permute(6, 0, 2, 4, 1, 3, 5).reshape(-1, 4 * grid, 4 * grid)
 
 
-def _cells(image: Tensor) -> Tensor:
+def cells_of(image: Tensor) -> Tensor:
     """Turn (1, width, grid, grid) into (cells, width)."""
     return image[0].flatten(1).T.contiguous()
 
 
-def _as_matrix(layer: nn.Module) -> tuple[Tensor, Tensor]:
+def as_matrix(layer: nn.Module) -> tuple[Tensor, Tensor]:
     """Return a transposed convolution of 2 x 2, stride 2, as a matrix, (inputs, 4 * outputs), and its bias."""
     assert isinstance(layer, nn.ConvTranspose2d)
     assert layer.bias is not None
@@ -217,7 +217,7 @@ def _self_attend(layer: TwoWayAttentionBlock, tokens: Tensor, token_pe: Tensor) 
     return out
 
 
-def _heads(layer: nn.Linear, heads: int) -> Tensor:
+def heads_of(layer: nn.Linear, heads: int) -> Tensor:
     """Return a projection's weights by head, (heads, inner, width)."""
     return layer.weight.view(heads, -1, layer.weight.shape[-1])
 
@@ -237,9 +237,9 @@ def _tokens_to_cells(
         found = torch.bmm(torch.softmax(torch.bmm(q * scale, first.keys), -1), first.values)
         known: Tensor = attention.out_proj(found.transpose(0, 1).flatten(1))
         return known
-    asked = (torch.bmm(q, _heads(attention.k_proj, heads)) * scale).flatten(0, 1)
+    asked = (torch.bmm(q, heads_of(attention.k_proj, heads)) * scale).flatten(0, 1)
     found = torch.softmax(asked @ placed.T, -1) @ cells
-    values = torch.bmm(found.view(heads, count, -1), _heads(attention.v_proj, heads).transpose(1, 2))
+    values = torch.bmm(found.view(heads, count, -1), heads_of(attention.v_proj, heads).transpose(1, 2))
     assert attention.v_proj.bias is not None
     mixed: Tensor = attention.out_proj(values.transpose(0, 1).flatten(1) + attention.v_proj.bias)
     return mixed
@@ -261,7 +261,7 @@ def _cells_to_tokens(
         scores = torch.bmm(k, first.queries)
     else:
         assert attention.q_proj.bias is not None
-        asked = torch.bmm(k, _heads(attention.q_proj, heads)).flatten(0, 1)
+        asked = torch.bmm(k, heads_of(attention.q_proj, heads)).flatten(0, 1)
         shift = torch.bmm(k, attention.q_proj.bias.view(heads, -1, 1)).view(-1, 1)
         scores = torch.addmm(shift, asked, placed.T).view(heads, count, -1)
     # The shares of a head's tokens add up to one, so each head's output may carry its part of the bias.

@@ -1,0 +1,1 @@
+"""Read DICOM files and folders that hold a series of them."""

@@ -1,0 +1,1 @@
+"""The formats of image files, and the libraries that read them."""

@@ -1,0 +1,1 @@
+"""Read the files of microscopes: CZI, LIF and ND2."""

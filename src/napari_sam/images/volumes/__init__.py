@@ -1,0 +1,1 @@
+"""Read volumes of medicine and electron microscopy, and arrays in HDF5."""

@@ -1,0 +1,1 @@
+"""Decode prompts on one tile: the mathematics of `MaskDecoder` at a fraction of its work."""

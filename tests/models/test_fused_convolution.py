@@ -1,0 +1,58 @@
+"""FusedConvolution: the same results as the layers that it replaces."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from napari_sam.models import load_predictor
+from napari_sam.models.compact import predictor as compact
+from napari_sam.models.compact.fused_convolution import FusedConvolution, can_fuse, fuse_convolutions
+
+needs_onednn = pytest.mark.skipif(not can_fuse(), reason="this build of torch has no fused convolutions")
+
+
+@needs_onednn
+@pytest.mark.parametrize("activation", [nn.Identity(), nn.ReLU(), nn.ReLU6()])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "groups", "bias"),
+    [(1, 1, 0, 1, True), (3, 2, 1, 1, False), (3, 1, 1, 8, True), (5, 2, 0, 8, True)],
+)
+@pytest.mark.parametrize("shape", [(1, 8, 64, 64), (2, 8, 37, 91)])
+def test_a_fused_convolution_is_the_convolution_and_its_activation(
+    activation, kernel, stride, padding, groups, bias, shape
+) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(8, 16, kernel, stride=stride, padding=padding, groups=groups, bias=bias).eval()
+    x = (10 * torch.randn(shape)).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        torch.testing.assert_close(FusedConvolution(conv, activation)(x), activation(conv(x)), atol=1e-4, rtol=1e-4)
+
+
+@needs_onednn
+def test_other_layers_stay_as_they_are() -> None:
+    layers = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 4, 1), nn.Identity(), nn.ReLU6()),
+        nn.Sequential(nn.Linear(4, 4), nn.ReLU()),
+        nn.Conv2d(4, 4, 3),
+        nn.BatchNorm2d(4),
+    )
+    fuse_convolutions(layers)
+    assert isinstance(layers[0], FusedConvolution)
+    assert isinstance(layers[1], nn.Sequential)
+    assert isinstance(layers[2], FusedConvolution)
+    assert isinstance(layers[3], nn.BatchNorm2d)
+
+
+def test_the_model_gives_the_same_embedding_where_torch_cannot_fuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles = np.random.default_rng(0).integers(0, 255, (1, 256, 256, 3), np.uint8)
+    (here,) = load_predictor("compact").encode(tiles)
+    monkeypatch.setattr(compact, "can_fuse", lambda: False)
+    plain = load_predictor("compact")
+    assert not any(isinstance(module, FusedConvolution) for module in plain._network.modules())
+    (there,) = plain.encode(tiles)
+    for one, other in zip(here.tensors, there.tensors, strict=True):
+        # Features are rounded to half precision, so some differ by its last digit.
+        torch.testing.assert_close(one, other, atol=0.02, rtol=2e-3)
