@@ -115,14 +115,15 @@ class Exporter:
         self._session.notify_error(error)
 
     def _channels(self) -> list[Image]:
-        """Return the image layers of the place of the image, which are its channels, from the bottom up."""
+        """Return the image layers of the place of the image, which are its channels, from the bottom up.
+
+        Colors do not count where there are other layers: those of a map are composed of its bands.
+        """
         image = self._session.image
         if image is None:
             return []
-        if image.rgb:
-            return [image]
         shape = adapters.shape_of(image)
-        return [
+        found = [
             layer
             for layer in self._session.viewer.layers
             if isinstance(layer, Image)
@@ -130,6 +131,7 @@ class Exporter:
             and adapters.shape_of(layer) == shape
             and adapters.same_place(layer, image)
         ]
+        return found or [image]
 
 
 def _volume_of(layers: Sequence[Image]) -> Volume | None:
