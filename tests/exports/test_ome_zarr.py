@@ -36,7 +36,8 @@ def make_image(path, zarr_format):
         attributes = {"multiscales": [{"version": "0.4", **entry}]}
     group = zarr.open_group(path, mode="w", zarr_format=zarr_format, attributes=attributes)
     for level, shape in enumerate(SHAPES):
-        group.create_array(f"s{level}", shape=shape, chunks=(1, 1, 64, 64), dtype="uint8")
+        names = {"dimension_names": list("czyx")} if zarr_format == 3 else {}
+        group.create_array(f"s{level}", shape=shape, chunks=(1, 1, 64, 64), dtype="uint8", **names)
     return path
 
 
@@ -59,6 +60,7 @@ def test_labels_in_an_image_have_its_levels_axes_and_places_and_are_listed(tmp_p
     attributes = group.attrs.asdict()
     ome = attributes["ome"] if zarr_format == 3 else attributes
     (entry,) = ome["multiscales"]
+    assert entry["name"] == "cells"
     assert [axis["name"] for axis in entry["axes"]] == ["z", "y", "x"]
     assert [group[dataset["path"]].shape for dataset in entry["datasets"]] == [shape[1:] for shape in SHAPES]
     assert entry["datasets"][1]["coordinateTransformations"] == [
@@ -112,6 +114,7 @@ def test_classes_are_colors_and_properties_of_the_labels(tmp_path, classified):
     export_labels(classified, tmp_path / "labels.ome.zarr")
     ome = json.loads((tmp_path / "labels.ome.zarr" / "zarr.json").read_text())["attributes"]["ome"]
     properties = {each["label-value"]: each for each in ome["image-label"]["properties"]}
+    assert ome["multiscales"][0]["name"] == "labels"
     assert {label: each.get("class") for label, each in properties.items()} == {
         1: "Zelle „groß“", 2: "=1+1", 3: None, 4: "Zelle „groß“",
     }  # fmt: skip

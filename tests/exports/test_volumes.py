@@ -7,14 +7,12 @@ import pytest
 import zarr
 
 from napari_sam import export_labels
-from napari_sam.exports.exporting import export_objects
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.orientation import Orientation
 from napari_sam.exports.source import ExportSource, Place
 from napari_sam.exports.volumes.nifti import Nifti
 from napari_sam.exports.volumes.nrrd import Nrrd
 from napari_sam.images.axes.calibration import Calibration
-from napari_sam.images.volume import Volume
 
 nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed: pip install nibabel")
 nrrd = pytest.importorskip("nrrd", reason="pynrrd is not installed: pip install pynrrd")
@@ -52,8 +50,7 @@ def image(request, tmp_path):
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 def test_nifti_labels_have_the_affine_matrix_codes_and_header_of_their_image(tmp_path, image, labels, ending):
     path = tmp_path / f"labels{ending}"
-    volume = Volume.of(np.zeros(labels.shape, np.float32))
-    export_objects(labels, path, volume, image, None, ExportOptions())
+    export_labels(labels, path, image=image)
     before, after = nibabel.load(image), nibabel.load(path)
     assert np.array_equal(np.asarray(after.dataobj), labels.transpose(2, 1, 0))
     assert after.get_data_dtype() == np.uint8
@@ -78,6 +75,14 @@ def test_labels_in_nifti_keep_their_place_in_every_volume_format(tmp_path, image
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = np.array(header["space directions"]).T, header["space origin"]
     assert np.allclose(matrix, file.affine, atol=1e-6)
+
+
+def test_labels_of_a_medical_image_lie_on_it_in_every_other_format(tmp_path, image, labels):
+    export_labels(labels, tmp_path / "labels.nrrd", image=image)
+    export_labels(labels, tmp_path / "again.nii", image=tmp_path / "labels.nrrd")
+    again = nibabel.load(tmp_path / "again.nii")
+    assert np.allclose(again.affine, nibabel.load(image).affine, atol=1e-5)
+    assert np.array_equal(np.asarray(again.dataobj), labels.transpose(2, 1, 0))
 
 
 def test_a_volume_of_a_microscope_has_its_pixel_sizes_in_millimeters(tmp_path, labels):

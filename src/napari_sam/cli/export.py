@@ -63,7 +63,7 @@ def export(
     exporting.check_export(out, options)
     if json is not None:
         check_output(json, (".json",), overwrite)
-    exporting.check_inputs(out, labels, image, json)
+    exporting.check_inputs(out, labels, image, json, "--out")
     with ExitStack() as stack:
         exported = exporting.export(opened_source(labels, image, options, stack), out, options)
     if json is not None:

@@ -66,7 +66,13 @@ def check_export(path: Path, options: ExportOptions) -> None:
         check_output(path, (), options.overwrite)
 
 
-def check_inputs(out: Path, labels: str | Path | None, image: str | Path | None, json: Path | None = None) -> None:
+def check_inputs(
+    out: Path,
+    labels: str | Path | None,
+    image: str | Path | None,
+    json: Path | None = None,
+    name: str = "the export",
+) -> None:
     """Refuse to write over the labels or the image; labels may be put among those of an image.
 
     Parameters
@@ -75,6 +81,8 @@ def check_inputs(out: Path, labels: str | Path | None, image: str | Path | None,
         What is written.
     labels, image
         Paths or URLs of what is read; None for arrays.
+    name
+        What `out` is called in messages.
 
     Raises
     ------
@@ -86,8 +94,8 @@ def check_inputs(out: Path, labels: str | Path | None, image: str | Path | None,
     is_inside = image_around(out) is not None
     check_apart(
         {"label image": labels, "image": image, **parts},
-        {"--out": out, "--json": json},
-        ["--out"] if is_inside else [],
+        {name: out, "--json": json},
+        [name] if is_inside else [],
     )
 
 

@@ -14,6 +14,8 @@ from napari_sam.labels.regions import Region
 
 # Sides of the boxes in which objects are read together.
 TILE = 1024
+# A table of so many labels takes no time, however small the block.
+SMALL = 2**16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,10 +77,17 @@ def find_extents(blocks: Iterable[tuple[Region, NDArray[Any]]], ndim: int) -> Ex
 
 def compact(block: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
     """Return the labels of a block, and the block with each label replaced by its place among them, from 1 on."""
-    values, places = np.unique(block, return_inverse=True)
-    is_background = int((values <= 0).sum())
-    numbers = places.reshape(block.shape) + (1 - is_background)
-    return values[is_background:].astype(np.int64), np.maximum(numbers, 0)
+    foreground = np.maximum(block, 0)
+    highest = int(foreground.max(initial=0))
+    if highest <= block.size + SMALL:
+        # Ten times as fast as sorting, where the labels are not far apart.
+        is_used = np.zeros(highest + 1, bool)
+        is_used[foreground] = True
+        is_used[0] = False
+        return np.flatnonzero(is_used), np.where(foreground > 0, np.cumsum(is_used)[foreground], 0)
+    values, places = np.unique(foreground, return_inverse=True)
+    has_background = int(values[0] == 0)
+    return values[has_background:].astype(np.int64), places.reshape(block.shape) + (1 - has_background)
 
 
 def _in_block(region: Region, block: NDArray[Any]) -> NDArray[np.int64]:

@@ -50,8 +50,8 @@ class Orientation:
             file: Any = nibabel.load(path)
             if max(int(file.header["sform_code"]), int(file.header["qform_code"])) > 0:
                 return cls(np.asarray(file.affine, float), file.header)
-        # Readers of medical images may know it, whatever the format.
-        anatomy = getattr(image, "anatomy", None)
+        # Readers of medical images know it, whatever the format.
+        anatomy = None if image is None else image.anatomy
         return None if anatomy is None else cls(np.asarray(anatomy.ras, float))
 
     @classmethod

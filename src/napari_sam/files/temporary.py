@@ -59,6 +59,12 @@ def unfinished(folder: Path, output: Path) -> Path:
     return folder.with_name(f".{stem}-{_digits(folder)}{output.suffix}")
 
 
+def final_name(temporary: Path) -> str:
+    """Return the name of the output of a path that `unfinished` gave."""
+    stem, _, _ = temporary.stem.removeprefix(".").rpartition("-")
+    return f"{stem}{temporary.suffix}"
+
+
 def move_all(folder: Path, moves: Sequence[tuple[str, str]]) -> None:
     """Rename files or folders beside a temporary folder: all of them, or none.
 

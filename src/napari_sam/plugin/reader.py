@@ -152,8 +152,9 @@ def _is_on_map(opened: ImageSource) -> bool:
 
 def _metadata_of(opened: ImageSource) -> dict[str, Any]:
     """Return what labels take over for the writers of other plugins: header, affine, position on the map."""
-    place = opened.georeference
-    return {**opened.metadata, **({} if place is None else map_metadata(place))}
+    place, anatomy = opened.georeference, opened.anatomy
+    in_body = {} if anatomy is None else {"affine": anatomy.ras, "coordinate_system": "RAS"}
+    return {**in_body, **opened.metadata, **({} if place is None else map_metadata(place))}
 
 
 def _limits(

@@ -11,6 +11,7 @@ from napari.components import ViewerModel
 from napari.layers import Labels
 from npe2 import PluginManager
 
+from napari_sam import export_labels
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import OutputError
@@ -21,6 +22,7 @@ from napari_sam.labels.array import LabelArray
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.plugin.exports.writer import write_labels
 from napari_sam.plugin.layers import factory
+from napari_sam.plugin.reader import read_layers
 
 nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed: pip install nibabel")
 
@@ -133,6 +135,44 @@ def test_scale_position_and_units_of_a_layer_are_those_of_the_file(tmp_path, lab
         first = next(csv.DictReader(file))
     assert float(first["volume_um3"]) == 20 * 0.25
     assert float(first["centroid_z_um"]) == 10 + 1.5 * 2
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd"])
+def test_labels_on_a_volume_that_our_reader_opened_lie_on_it(tmp_path, labels, ending):
+    affine = np.array([[-0.7, 0.1, 0, 90], [0.1, -0.8, 0.2, 120], [0, 0.1, 2.5, -300], [0, 0, 0, 1.0]])
+    nibabel.save(nibabel.Nifti1Image(np.zeros(labels.shape[::-1], np.float32), affine), tmp_path / "image.nii.gz")
+    export_labels(np.zeros(labels.shape, np.uint8), tmp_path / "image.nrrd", image=tmp_path / "image.nii.gz")
+    ((data, options, _),) = read_layers(str(tmp_path / f"image{ending}"))
+    image = ViewerModel().add_image(np.asarray(data), **options)
+    saved(Labels(labels, **factory.attributes_of(image)), tmp_path / "labels.nii")
+    file = nibabel.load(tmp_path / "labels.nii")
+    assert np.allclose(file.affine, affine, atol=1e-5)
+    assert np.array_equal(np.asarray(file.dataobj), labels.transpose(2, 1, 0))
+
+
+def test_labels_on_a_map_that_our_reader_opened_lie_on_it(tmp_path):
+    rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed: pip install rasterio")
+    from rasterio.features import rasterize
+    from rasterio.warp import transform_geom
+
+    labels = np.zeros((40, 50), np.uint8)
+    labels[5:15, 8:20] = 4
+    transform = rasterio.Affine(0.5, 0.1, 400_000, 0.05, -0.5, 5_000_000)
+    profile = {"driver": "GTiff", "height": 40, "width": 50, "count": 1, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "image.tif", "w", crs="EPSG:32633", transform=transform, **profile) as dataset:
+        dataset.write(labels, 1)
+    ((data, options, _),) = read_layers(str(tmp_path / "image.tif"))
+    image = ViewerModel().add_image(np.asarray(data), **options)
+    layer = Labels(labels, **factory.attributes_of(image))
+    saved(layer, tmp_path / "labels.geojson")
+    (feature,) = json.loads((tmp_path / "labels.geojson").read_text())["features"]
+    shape = transform_geom("EPSG:4326", "EPSG:32633", feature["geometry"])
+    assert np.array_equal(rasterize([(shape, 4)], out_shape=labels.shape, transform=transform), labels)
+    assert feature["properties"]["area_m2"] == pytest.approx(120 * abs(transform.determinant))
+    saved(layer, tmp_path / "labels.tif")
+    with rasterio.open(tmp_path / "labels.tif") as dataset:
+        assert np.array_equal(dataset.read(1), labels)
+        assert dataset.transform == transform
 
 
 def test_a_layer_turned_by_its_affine_keeps_its_place_in_nifti(tmp_path, labels):

@@ -80,10 +80,9 @@ def test_only_the_selected_objects_are_exported_and_the_last_format_comes_first(
     assert formats[0] == "GeoJSON (.geojson)"
 
 
-def test_a_refused_export_is_told(window, tmp_path, monkeypatch, told):
-    answer(monkeypatch, tmp_path)  # A folder that exists, as the name of a file.
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "there.csv"), ""))
+def test_a_refused_export_is_told(window, tmp_path, monkeypatch):
+    answer(monkeypatch, tmp_path / "there.csv")
     (tmp_path / "there.csv").mkdir()
     actions(window)["CSV table (.csv)"].trigger()
-    window.wait_until(lambda: bool(told))
-    assert "is a folder" in told[0]
+    window.wait_until(lambda: "is a folder" in window.controller.session.status)
+    assert window.widget.exports.button.isEnabled()

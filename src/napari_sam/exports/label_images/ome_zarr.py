@@ -10,12 +10,13 @@ from typing import Any
 from napari_sam.errors import LabelsError, OutputError, first_line
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.source import ExportSource
+from napari_sam.files.temporary import final_name
 from napari_sam.files.zarr_writes import no_write_goes_on
 from napari_sam.images.axes.attributes import map_attributes
 from napari_sam.images.ome_zarr.metadata import Multiscale, ome_attributes, plane_axes, read_multiscale
 from napari_sam.labels.access import exclusive_on_disk
 from napari_sam.labels.pyramid import LabelPyramid
-from napari_sam.labels.storage.multiscales import CHUNK_SIDE, create_level
+from napari_sam.labels.storage.multiscales import CHUNK_SIDE, create_level, step_between
 
 LABELS = "labels"
 # The versions of OME-Zarr that go with the formats 2 and 3 of zarr.
@@ -59,7 +60,7 @@ class OmeZarr:
             unit=None if calibration is None else calibration.unit,
             time_unit=None if calibration is None else calibration.time_unit,
             dtype=source.dtype,
-            name=LABELS,
+            name=final_name(path).removesuffix(".ome.zarr"),
             attributes=None if on_map is None else map_attributes(on_map),
         )
 
@@ -126,7 +127,7 @@ def _create_in_image(source: ExportSource, path: Path, image: Path) -> None:
     shapes = [tuple(int(array.shape[axis]) for axis in kept) for array in arrays]
     if shapes[0] != source.shape:
         raise LabelsError(f"The labels have shape {source.shape} and {image} {shapes[0]}: name the image they are of.")
-    attributes = _metadata(multiscale, kept, ndim, VERSIONS[zarr_format], path.name)
+    attributes = _metadata(multiscale, kept, shapes, ndim, VERSIONS[zarr_format], final_name(path))
     axes = "".join(letters[axis] for axis in kept)
     in_plane = plane_axes(axes)
     options: dict[str, Any] = (
@@ -141,17 +142,27 @@ def _create_in_image(source: ExportSource, path: Path, image: Path) -> None:
             create_level(group, str(level), shape, chunks, source.dtype, **options)
 
 
-def _metadata(multiscale: Multiscale, kept: list[int], ndim: int, version: str, name: str) -> dict[str, Any]:
-    """Return the attributes of labels of an image, for some of its axes."""
+def _metadata(
+    multiscale: Multiscale, kept: list[int], shapes: list[tuple[int, ...]], ndim: int, version: str, name: str
+) -> dict[str, Any]:
+    """Return the attributes of labels of an image, for some of its axes.
+
+    Pixel i of a coarse level *is* pixel i * n of the finest one, so that no level is shifted, whatever those of the
+    image are.
+    """
     axes = multiscale.axes or []
-    datasets = []
-    for level in range(len(multiscale.datasets)):
-        placement = multiscale.placement_of(level, ndim)
-        scale = [1.0] * len(kept) if placement is None else [float(placement.scale[axis]) for axis in kept]
-        steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-        if placement is not None and any(placement.origin):
-            steps.append({"type": "translation", "translation": [float(placement.origin[axis]) for axis in kept]})
-        datasets.append({"path": str(level), "coordinateTransformations": steps})
+    places = [multiscale.placement_of(level, ndim) for level in range(len(shapes))]
+    scales = [[1.0 if place is None else float(place.scale[axis]) for axis in kept] for place in places]
+    origin = [0.0 if places[0] is None else float(places[0].origin[axis]) for axis in kept]
+    shift = [{"type": "translation", "translation": origin}] if any(origin) else []
+    steps, datasets = scales[0], []
+    for level, shape in enumerate(shapes):
+        if level:
+            ratios = [abs(b / a) for a, b in zip(scales[level - 1], scales[level], strict=True)]
+            whole = map(step_between, shapes[level - 1], shape, ratios)
+            steps = [step * (factor or 1) for step, factor in zip(steps, whole, strict=True)]
+        transforms = [{"type": "scale", "scale": steps}, *shift]
+        datasets.append({"path": str(level), "coordinateTransformations": transforms})
     entry: dict[str, Any] = {"name": name, "axes": [axes[axis] for axis in kept], "datasets": datasets}
     label: dict[str, Any] = {"source": {"image": "../../"}}
     if version == VERSIONS[2]:

@@ -58,14 +58,14 @@ class Coordinates:
         if on_map.transform is None:
             raise OutputError(
                 "The image is placed by control points, between which no pixel has a sure place: warp it first, for "
-                "example with gdalwarp, or export pixels, by crs='pixels'."
+                "example with gdalwarp, or export pixels, with crs pixels."
             )
         system = default if wanted == "auto" else wanted
         if on_map.crs is None:
             if wanted == "wgs84":
                 raise OutputError(
                     "The image does not name its reference system, so there is no longitude and latitude: export the "
-                    "map's own coordinates, by crs='image'."
+                    "map's own coordinates, with crs image."
                 )
             return cls(on_map)
         return cls(on_map, system == "wgs84")

@@ -43,7 +43,7 @@ class GeoPackage:
         raw = library("pyogrio.raw", "pyogrio", "A GeoPackage")
         coordinates = Coordinates.of(source.place, options.crs, "image")
         if coordinates.georeference is None:
-            raise OutputError("A GeoPackage holds map coordinates and no pixels: export .geojson by crs='pixels'.")
+            raise OutputError("A GeoPackage holds map coordinates and no pixels: export .geojson with crs pixels.")
         found = list(object_polygons(source, options, coordinates))
         shapes = geometries(shapely, [each.outline for each in found])
         parts = [shape if shape.geom_type == "MultiPolygon" else shapely.MultiPolygon([shape]) for shape in shapes]

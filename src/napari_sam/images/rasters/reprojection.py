@@ -41,13 +41,13 @@ def to_wgs84(crs: str, points: NDArray[np.float64]) -> NDArray[np.float64]:
     except (CRSError, RasterioError) as error:
         raise OutputError(
             f"The map of the image cannot be converted to longitude and latitude ({first_line(error)}): keep its own "
-            "coordinates, by crs='image'."
+            "coordinates, with crs image."
         ) from error
     found = np.column_stack([x, y])
     if not np.isfinite(found).all():
         raise OutputError(
             "The image lies outside of the area for which its map is defined, so there is no longitude and latitude: "
-            "keep its own coordinates, by crs='image'."
+            "keep its own coordinates, with crs image."
         )
     return found
 

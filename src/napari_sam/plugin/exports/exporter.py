@@ -91,10 +91,11 @@ class Exporter:
         names = [channel.name for channel in layers] if len(layers) > 1 else []
         data, attributes, _ = layer.as_layer_data_tuple()
         pyramid = pyramid_of(layer)
-        inputs = [None if pyramid is None else pyramid.path, layers[0].source.path if layers else None]
+        of_labels = None if pyramid is None else pyramid.path
+        of_image = layers[0].source.path if layers else None
 
         def job(report: Report) -> Exported:
-            check_inputs(path, *inputs)
+            check_inputs(path, of_labels, of_image)
             known = list(objects)
             chosen = chosen_labels(options, known)
             made = source_of_layer(data, attributes, image=image, channel_names=names, objects=known, chosen=chosen)
@@ -114,14 +115,15 @@ class Exporter:
         self._session.notify_error(error)
 
     def _channels(self) -> list[Image]:
-        """Return the image layers of the place of the image, which are its channels, from the bottom up."""
+        """Return the image layers of the place of the image, which are its channels, from the bottom up.
+
+        Colors do not count where there are other layers: those of a map are composed of its bands.
+        """
         image = self._session.image
         if image is None:
             return []
-        if image.rgb:
-            return [image]
         shape = adapters.shape_of(image)
-        return [
+        found = [
             layer
             for layer in self._session.viewer.layers
             if isinstance(layer, Image)
@@ -129,6 +131,7 @@ class Exporter:
             and adapters.shape_of(layer) == shape
             and adapters.same_place(layer, image)
         ]
+        return found or [image]
 
 
 def _volume_of(layers: Sequence[Image]) -> Volume | None:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from napari_sam.exports.opening import open_label_file
 from napari_sam.exports.orientation import Orientation
 from napari_sam.exports.source import ExportSource, Place
-from napari_sam.images.axes.attributes import map_in
 from napari_sam.images.axes.calibration import Calibration
 from napari_sam.images.axes.georeference import Georeference
 from napari_sam.images.axes.letters import letters_of
@@ -78,7 +77,11 @@ def place_of_layer(array: Any, attributes: Mapping[str, Any]) -> Place:
     matrix = _matrix_of(attributes, len(shape))
     orientation, axes = _orientation(metadata, matrix, shape)
     letters = axes or letters_of(attributes.get("axis_labels") or (), len(shape)) or DEFAULT_AXES.get(len(shape))
-    return Place(_calibration(letters, matrix, attributes), _georeference(array, metadata), orientation)
+    on_map = _georeference(array, metadata)
+    if on_map is not None and on_map.transform is not None and letters is not None:
+        # The world of such a layer is the map, which says all of it.
+        return Place(Calibration(letters) if set(letters) <= set("tczyx") else None, on_map, orientation)
+    return Place(_calibration(letters, matrix, attributes), on_map, orientation)
 
 
 def _finest(data: Any, attributes: Mapping[str, Any]) -> Any:
@@ -118,9 +121,13 @@ def _calibration(letters: str | None, matrix: NDArray[np.float64], attributes: M
 
 
 def _georeference(array: Any, metadata: Mapping[str, Any]) -> Georeference | None:
-    if isinstance(array, LabelPyramid):
-        return open_label_file(array.path)[1].georeference
-    return map_in({str(key): value for key, value in metadata.items()})
+    """Return the position on a map that the labels on disk, or the reader of the image, have noted."""
+    noted = open_label_file(array.path)[1].georeference if isinstance(array, LabelPyramid) else None
+    transform = metadata.get("transform")
+    if noted is not None or not isinstance(transform, tuple) or len(transform) != 6:
+        return noted
+    crs = metadata.get("crs")
+    return Georeference(crs if isinstance(crs, str) else None, transform)
 
 
 def _orientation(
@@ -136,6 +143,8 @@ def _orientation(
             return Orientation(matrix, header), "xyz"
         ras = header.get_best_affine() if affine is None else np.asarray(affine, float)
         return (Orientation(ras, header), None) if shape == _backwards(lengths) else (None, None)
+    if metadata.get("coordinate_system") == "RAS" and np.shape(affine) == (4, 4):
+        return Orientation(np.asarray(affine, float)), None
     if len(shape) == 3 and {"spacing", "origin", "direction"} <= set(metadata):
         # As ITK reads volumes: planes, rows, columns, and the world in the same order.
         order = [2, 1, 0, 3]
