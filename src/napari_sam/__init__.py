@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari_sam.segmenter import Candidates as Candidates
     from napari_sam.segmenter import Segmenter as Segmenter
     from napari_sam.tasks.find import find as find
+    from napari_sam.tasks.import_objects import import_objects as import_objects
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,7 @@ _HOMES = {
     "LazyLevel": "images.lazy.levels",
     "Volume": "images.volume",
     "find": "tasks.find",
+    "import_objects": "tasks.import_objects",
 }
 
 __all__ = [
@@ -66,6 +68,7 @@ __all__ = [
     "Volume",
     "__version__",
     "find",
+    "import_objects",
     "rasterize_polygon",
 ]
 
