@@ -327,7 +327,7 @@ def test_a_message_names_the_output_and_not_where_it_is_made(
         raise OutputError(f"{path} cannot be written.")
 
     monkeypatch.setattr("napari_sam.exchange.label_output.write_labels", refuse)
-    monkeypatch.setattr("napari_sam.segmenter.open_labels", refuse)
+    monkeypatch.setattr("napari_sam.labels.opening.open_labels", refuse)
     code, _, err = run("segment", "coin.tif", "--prompts", "prompts.csv", "--out", out)
     assert (code, err) == (1, f"Error: {out} cannot be written.\n")
 

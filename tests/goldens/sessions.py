@@ -374,10 +374,10 @@ def journal_state(segmenter: Segmenter) -> Json:
         "labels": described(segmenter.labels),
     }
     undone = []
-    while segmenter.undo() is not None:
+    while journal.undo() is not None:  # One entry each: `Segmenter.undo` takes back an action of several at once.
         undone.append(described(segmenter.labels)["digest"])
     redone = 0
-    while segmenter.redo() is not None:
+    while journal.redo() is not None:
         redone += 1
     return {**state, "undone": undone, "redone": redone, "labels_redone": described(segmenter.labels)}
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from napari_sam.models import load_predictor
 from napari_sam.models.compact import predictor as compact
-from napari_sam.models.compact.fused_convolution import FusedConvolution, can_fuse, fuse_convolutions
+from napari_sam.models.compact.layers import FusedConvolution, can_fuse, fuse_convolutions
 
 needs_onednn = pytest.mark.skipif(not can_fuse(), reason="this build of torch has no fused convolutions")
 

@@ -86,20 +86,24 @@ def sources_of(images: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def outputs_of(sources: Sequence[str], out: Path) -> dict[str, Path]:
-    """Return the label image of each image.
+def outputs_of(images: Sequence[str], out: Path) -> dict[str, Path]:
+    """Return the images that files, folders and patterns name, each with its label image.
 
-    Of one image it can be a file. Of several it is a folder, in which each is named as the image without its suffix,
-    or with it where two agree; or a name with * in it, which stands for that name.
+    The label image of one image is a file. Of several, `out` is a folder, in which each is named as the image without
+    its suffix, or with it where two agree; or a name with * in it, which stands for that name.
 
     Raises
     ------
+    PromptError
+        A pattern matches no file.
     OutputError
         There are several images and one label image, or two images would have the same.
     """
-    is_pattern = ANY_NAME in out.name
-    # A folder may be named v1.2, and a name such as labels.png is refused as that of a file.
-    if len(sources) == 1 and out.suffix[1:].isalpha() and not is_pattern and not (out.is_dir() and not _is_zarr(out)):
+    sources = sources_of(images)
+    is_pattern, is_folder = ANY_NAME in out.name, out.is_dir() and not _is_zarr(out)
+    # One image of a folder is one of many; a folder may be named v1.2, and labels.png is refused as a file.
+    is_file = sources == list(images) or out.suffix[1:].isalpha()
+    if len(sources) == 1 and is_file and not is_pattern and not is_folder:
         return {sources[0]: out}
     if not is_pattern and out.suffix.lower() in LABEL_SUFFIXES:
         raise OutputError(f"{out} is one label image and there are {len(sources)} images: name a folder by --out.")

@@ -19,8 +19,8 @@ BEST_SIZE = 25.0
 LEAST_SHARE = 0.25
 # The finest level that is tried without a wish of the user: magnified by this much.
 FINEST = -2
-# The coarsest level shows the plane at least this large, in tile pixels.
-LEAST_SIDE = 96.0
+# The coarsest level shows the plane at least this large, in tile pixels: one object may be as large as the plane.
+LEAST_SIDE = 40.0
 
 
 def coarsest_level(shape: tuple[int, int]) -> int:

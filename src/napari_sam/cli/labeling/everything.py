@@ -12,7 +12,7 @@ import typer
 
 from napari_sam.cli import options as opts
 from napari_sam.cli.console import progress_bar, say, warn
-from napari_sam.cli.many_images import Postponed, is_one, left_over, outputs_of, run_over, sources_of
+from napari_sam.cli.many_images import Postponed, Results, is_one, left_over, outputs_of, run_over
 from napari_sam.cli.models import OneModel, check_sources, image_files, model_file
 from napari_sam.errors import OutputError
 from napari_sam.exchange.label_formats import PYRAMID_SUFFIX, write_json
@@ -110,34 +110,39 @@ def everything(
         None if sizes is None else opts.parse_numbers(sizes, 2, "--sizes", "LOW,HIGH"),
         GridOptions(points_per_side=points_per_side) if grid else None,
     )
-    outputs = outputs_of(sources_of(images), out)
+    outputs = outputs_of(images, out)
     if json:
         check_output(json, (".json",), overwrite)
     check_sources(None, model)
     if is_one(outputs, out) and not (resume and exists(out)):
         described, failed = _label_one(next(iter(outputs)), out, run, json, overwrite=overwrite), False
     else:
-        left = left_over(outputs, resume=True, replaces=overwrite)
-        postponed: set[str] = set()
-
-        def label(source: str) -> dict[str, Any]:
-            found = _label(source, outputs[source], run, json, overwrite=overwrite, waits=source in postponed)
-            if found is None:
-                postponed.add(source)
-                raise Postponed
-            return found
-
-        results = run_over(
-            list(left),
-            label,
-            left_out=len(outputs) - len(left),
-            finished=lambda source: not overwrite and exists(outputs[source]),
-        )
+        results = _label_many(outputs, run, json, overwrite=overwrite)
         described, failed = results.as_json(model), bool(results.failed)
     if json and described is not None:
         write_json(json, described)
     if failed:
         raise typer.Exit(1)
+
+
+def _label_many(outputs: dict[str, Path], run: _Run, json: Path | None, *, overwrite: bool) -> Results:
+    """Label several images; those of which other processes do the last tiles come again at the end."""
+    left = left_over(outputs, resume=True, replaces=overwrite)
+    postponed: set[str] = set()
+
+    def label(source: str) -> dict[str, Any]:
+        found = _label(source, outputs[source], run, json, overwrite=overwrite, waits=source in postponed)
+        if found is None:
+            postponed.add(source)
+            raise Postponed
+        return found
+
+    return run_over(
+        list(left),
+        label,
+        left_out=len(outputs) - len(left),
+        finished=lambda source: not overwrite and exists(outputs[source]),
+    )
 
 
 def _label_one(source: str, out: Path, run: _Run, json: Path | None, *, overwrite: bool) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ import typer
 
 from napari_sam.cli import options as opts
 from napari_sam.cli.console import say, warn
-from napari_sam.cli.many_images import is_one, left_over, outputs_of, run_over, sources_of
+from napari_sam.cli.many_images import is_one, left_over, outputs_of, run_over
 from napari_sam.cli.models import OneModel, check_sources, image_files, model_file, tidy_store
 from napari_sam.errors import LabelsError, PromptError
 from napari_sam.exchange.label_formats import write_json
@@ -69,7 +69,7 @@ def find(
         {"--json": json, "--store": store},
         overwrite,
     )
-    outputs = outputs_of(sources_of(images), out)
+    outputs = outputs_of(images, out)
     if json:
         check_output(json, (".json",), overwrite)
     if is_one(outputs, out) and not (resume and exists(out)):

@@ -12,7 +12,7 @@ import typer
 
 from napari_sam.cli import options as opts
 from napari_sam.cli.console import Failures, bar_over, say, warn
-from napari_sam.cli.many_images import is_one, left_over, names_of, outputs_of, run_over, sources_of
+from napari_sam.cli.many_images import is_one, left_over, names_of, outputs_of, run_over
 from napari_sam.cli.models import OneModel, check_sources, image_files, model_file, tidy_store
 from napari_sam.errors import OutputError, PromptError
 from napari_sam.exchange.label_formats import write_json
@@ -99,7 +99,7 @@ def segment(
 ) -> None:
     """Segment objects of an image, or of each of many images, by points and boxes and write label images."""
     objects = _parse_prompts(point, box)
-    outputs = outputs_of(sources_of(images), out)
+    outputs = outputs_of(images, out)
     _check_prompts(objects, prompts_file, journal, is_one(outputs, out))
     run = _Run(
         opts.image_options(channels, nodata, spacing, contrast, axes),

@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_sam.models.compact.fused_convolution import fuse_convolutions
-from napari_sam.models.compact.layers import ResidualBlock, enlarge
+from napari_sam.models.compact.layers import ResidualBlock, enlarge, fuse_convolutions
 from napari_sam.models.sam.transformer import Attention
 
 HEADS = 4

@@ -15,8 +15,8 @@ from napari_sam.core.prompts import TilePrompts
 from napari_sam.core.tiles import Tile
 from napari_sam.models.base import TilePredictor, pack, split_tiles, strided_shapes, unpack
 from napari_sam.models.compact.candidate_scorer import comparison_features, dense_features, prompt_features
-from napari_sam.models.compact.fused_convolution import can_fuse
 from napari_sam.models.compact.image_encoder import PIXEL_MEAN, PIXEL_STD
+from napari_sam.models.compact.layers import can_fuse
 from napari_sam.models.compact.network import Compact
 from napari_sam.models.compact.prompt_encoder import NOT_A_POINT
 from napari_sam.models.compact.recorded_module import Recorded
