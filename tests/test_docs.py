@@ -113,7 +113,7 @@ def test_the_page_of_keys_has_every_preference_with_its_default() -> None:
         key = setting["default"].replace("Control", "Ctrl").replace("-", "+")
         assert re.search(rf"^\| `{re.escape(key)}`[^|]* \| [^|]+ \| `{name}` \|$", keys, re.MULTILINE), name
     for name, setting in settings["start"]["properties"].items():
-        default = "on" if setting["default"] is True else f"`{setting['default']}`"
+        default = {"True": "on", "False": "off"}.get(str(setting["default"]), f"`{setting['default']}`")
         assert re.search(rf"^\| `{name}` \| [^|]+ \| {re.escape(default)} \|$", start, re.MULTILINE), name
 
 
