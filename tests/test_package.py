@@ -132,6 +132,7 @@ def test_everything_that_the_manifest_names_is_there() -> None:
         *(widget.command for widget in contributions.widgets),
         *(sample.command for sample in contributions.sample_data),
         *(reader.command for reader in contributions.readers),
+        *(writer.command for writer in contributions.writers),
         *(item.command for menu in contributions.menus.values() for item in menu),
     ]
     assert set(used) == set(commands)
