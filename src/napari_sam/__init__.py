@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_sam.segmenter import Candidates as Candidates
     from napari_sam.segmenter import Segmenter as Segmenter
     from napari_sam.tasks.find import find as find
+    from napari_sam.tasks.import_objects import import_objects as import_objects
 
 __version__ = "0.1.0"
 
@@ -48,6 +49,7 @@ _HOMES = {
     "Volume": "images.volume",
     "export_labels": "exports.opening",
     "find": "tasks.find",
+    "import_objects": "tasks.import_objects",
 }
 
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "__version__",
     "export_labels",
     "find",
+    "import_objects",
     "rasterize_polygon",
 ]
 

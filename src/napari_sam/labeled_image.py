@@ -263,8 +263,8 @@ class LabeledImage:
         """
         if self.journal is None:
             return self._store().undo()
-        last = self.journal.next_undo
-        return self.journal.undo() if last is None or last.objects is None else self.journal.undo_together()[-1]
+        # Objects that were accepted together, in one plane or in many, are taken back together.
+        return None if self.journal.next_undo is None else self.journal.undo_together()[-1]
 
     def redo(self) -> Entry | None:
         """Redo the operation that was undone last, and return it as `undo` does; None when there is none.
@@ -277,8 +277,7 @@ class LabeledImage:
             The journal cannot be written; nothing has changed.
         """
         journal = self._journal()
-        upcoming = journal.next_redo
-        return journal.redo() if upcoming is None or upcoming.objects is None else journal.redo_together()[0]
+        return None if journal.next_redo is None else journal.redo_together()[0]
 
     @property
     def objects(self) -> ObjectView:

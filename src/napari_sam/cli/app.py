@@ -26,6 +26,7 @@ from napari_sam.cli import train as cli_train
 from napari_sam.cli.console import BROKEN_PIPE_STATUS, say, show_error, show_table, warn
 from napari_sam.cli.labeling import everything as cli_everything
 from napari_sam.cli.labeling import find as cli_find
+from napari_sam.cli.labeling import import_objects as cli_import
 from napari_sam.cli.labeling import segment as cli_segment
 from napari_sam.cli.labeling.segment import describe
 from napari_sam.cli.options import DeviceOption
@@ -77,6 +78,7 @@ app.command()(cli_encode.cache)
 app.command()(cli_replay.replay)
 app.command()(cli_export.export)
 app.command()(cli_find.find)
+app.command("import")(cli_import.import_objects)
 app.command()(cli_models.models)
 app.command()(cli_models.convert)
 

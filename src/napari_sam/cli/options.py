@@ -12,7 +12,7 @@ from napari_sam.exchange.named_planes import AXIS_OF
 from napari_sam.options import ImageOptions
 
 if TYPE_CHECKING:
-    from napari_sam.segmenter import Segmenter
+    from napari_sam.labeled_image import LabeledImage
 
 ImageArgument = Annotated[str, typer.Argument(help="An image file, an OME-Zarr folder, or a URL.")]
 ImagesArgument = Annotated[
@@ -109,7 +109,7 @@ def parse_plane(text: str) -> list[int] | dict[str, int]:
     return {name: int(at) for name, at in found.items()}
 
 
-def plane_position(segmenter: Segmenter, given: list[int] | dict[str, int] | None) -> list[int] | None:
+def plane_position(segmenter: LabeledImage, given: list[int] | dict[str, int] | None) -> list[int] | None:
     """Return the position of a plane in the order of the image's axes.
 
     Raises

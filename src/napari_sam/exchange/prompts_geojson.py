@@ -60,7 +60,7 @@ def parse_geojson(text: str, name: str, place: Georeference | None = None) -> li
         data = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise PromptError(f"{name} is no GeoJSON ({_reason(error)}): export it again.") from error
-    features = _features(data, name)
+    features = features_in(data, name)
     check_system(data.get("crs") if isinstance(data, dict) else None, place, name)
     is_on_map = place is not None and place.transform is not None
     turn = _to_pixels(place, name)
@@ -134,7 +134,8 @@ def _reason(error: Exception) -> str:
     return "a number has too many digits" if "digits" in str(error) else shortened(str(error))
 
 
-def _features(data: Any, name: str) -> list[Any]:
+def features_in(data: Any, name: str) -> list[Any]:
+    """Return the features of GeoJSON; raise PromptError where it has none."""
     kind = data.get("type") if isinstance(data, dict) else None
     if kind == "FeatureCollection" and isinstance(data.get("features"), list):
         return list(data["features"])
@@ -190,11 +191,11 @@ def _add_feature(builder: PromptBuilder, feature: Json, turn: Turn, *, is_on_map
             _add_polygon(builder, [_turned(position, turn) for position in polygon[0]])
     else:
         raise PromptError(f"the geometry {shortened(repr(kind))} is no prompt: use points or polygons")
-    builder.set_class(_class_of(properties))
+    builder.set_class(class_of(properties))
     _set_plane(builder, properties, geometry, is_on_map=is_on_map)
 
 
-def _class_of(properties: Json) -> str:
+def class_of(properties: Json) -> str:
     """Return the class of a feature, or nothing.
 
     QuPath writes `classification`: null, a name, an object with a name or with the names of a derived class, whose

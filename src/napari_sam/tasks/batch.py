@@ -19,6 +19,7 @@ from napari_sam.files.paths import shortened
 from napari_sam.journal.codec import prompts_json
 from napari_sam.journal.discovery import provenance
 from napari_sam.journal.objects import LabelledObject, Part
+from napari_sam.labeled_image import LabeledImage
 from napari_sam.options import LabelOptions
 from napari_sam.segmenter import Candidates, Segmenter
 
@@ -150,7 +151,7 @@ def segment_prompts(
     )
 
 
-def named_plane(segmenter: Segmenter, positions: Mapping[str, int], plane: Plane | None = None) -> Plane:
+def named_plane(segmenter: LabeledImage, positions: Mapping[str, int], plane: Plane | None = None) -> Plane:
     """Return the plane of a segmenter's image at positions along named axes.
 
     Parameters

@@ -87,6 +87,7 @@ def test_parts_in_neighboring_planes_become_one_object_and_one_undo_takes_all_ba
     assert {row.label_class.name for row in controller.objects.rows} == {"cell"}
     assert controller.objects.get(int(ball)).part(plane_at(2)).prompts.points.tolist() == [[21, 21]]
     controller.undo.undo()
+    assert controller.session.status == "3 objects were accepted: taken back."
     assert not labels_of(controller).any()
     assert len(controller.objects.rows) == 0
     controller.undo.redo()

@@ -88,7 +88,7 @@ def test_two_ellipses_say_which_sizes_count(open_window, coins, told):
     assert told == []
 
 
-def test_a_drawn_rectangle_and_tissue_limit_a_search(open_window, coins, told):
+def test_a_drawn_rectangle_and_other_labels_limit_a_search(open_window, coins, told):
     window = open_window(coins[PART], name="coins")
     window.wait_ready()
     finder = window.controller.finder

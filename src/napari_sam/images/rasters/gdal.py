@@ -312,6 +312,31 @@ def same_system(named: str, wkt: str) -> bool | None:
         return None
 
 
+def in_system(positions: NDArray[np.float64], source: str, target: str) -> NDArray[np.float64] | None:
+    """Convert positions (x, y), shape (n, 2), from one reference system to another; None where that is not possible.
+
+    Parameters
+    ----------
+    positions
+        x is the easting or the longitude.
+    source, target
+        Authority and code, such as "EPSG:4326", or WKT.
+    """
+    if not has_rasterio():
+        return None
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError, RasterioError
+    from rasterio.warp import transform
+
+    try:
+        with _gdal():
+            x, y = transform(CRS.from_user_input(source), CRS.from_user_input(target), *positions.T.tolist())
+    except (CRSError, RasterioError):
+        return None
+    moved = np.column_stack([x, y]).astype(np.float64)
+    return moved if np.isfinite(moved).all() else None
+
+
 def is_in_meters(wkt: str) -> bool:
     """Return whether a reference system counts in meters along both axes; False without rasterio."""
     if not has_rasterio():

@@ -237,7 +237,7 @@ class Objects:
             if not entries:
                 failed()  # There was nothing, after what had to be waited for.
             else:
-                self._session.set_status(f"{described(entries[0], max(len(labels), len(entries)))}: {past}.")
+                self._session.set_status(f"{described(entries[0], len(set(labels)) or len(entries))}: {past}.")
             self.modified.emit(journal.layer, labels)
 
         def not_done(error: Exception) -> None:
