@@ -202,3 +202,11 @@ def test_formats_state_what_they_hold_and_no_ending_is_taken_twice():
     endings = [suffix for form in FORMATS for suffix in form.suffixes]
     assert len(endings) == len(set(endings))
     assert all(form.name and form.holds and form.loses and form.place for form in FORMATS)
+
+
+def test_an_ome_tiff_has_pixel_sizes_also_on_a_map(tmp_path, scene, volume):
+    export_labels(scene, tmp_path / "labels.ome.tif", image=volume)
+    with tifffile.TiffFile(tmp_path / "labels.ome.tif") as file:
+        assert file.is_ome
+        assert not file.is_geotiff
+        assert np.array_equal(file.asarray(), scene)

@@ -19,6 +19,7 @@ from rasterio.warp import transform_geom  # noqa: E402
 
 from napari_sam import export_labels  # noqa: E402
 from napari_sam.errors import OutputError  # noqa: E402
+from napari_sam.exports.polygons import coordinates  # noqa: E402
 
 UTM = CRS.from_epsg(32633)
 # A compound system without a code.
@@ -205,3 +206,20 @@ def test_an_image_placed_by_control_points_is_refused_with_what_to_do(tmp_path, 
         dataset.write(scene, 1)
     with pytest.raises(OutputError, match=r"control points.*gdalwarp"):
         export_labels(scene, tmp_path / "objects.geojson", image=path)
+
+
+def test_a_map_without_a_place_on_the_earth_keeps_its_coordinates(tmp_path, scene):
+    local = CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]')
+    image = write(tmp_path / "image.tif", scene, local, NORTH_UP)
+    with pytest.raises(OutputError, match=r"no known place on the earth.*crs image"):
+        export_labels(scene, tmp_path / "objects.geojson", image=image)
+    export_labels(scene, tmp_path / "objects.geojson", image=image, crs="image")
+    assert "site" in collection(tmp_path / "objects.geojson")["crs"]["properties"]["name"]
+
+
+def test_a_missing_rasterio_is_named(tmp_path, scene, monkeypatch):
+    image = write(tmp_path / "image.tif", scene, UTM, NORTH_UP)
+    export_labels(scene, tmp_path / "labels.ome.zarr", image=image)
+    monkeypatch.setattr(coordinates, "has_rasterio", lambda: False)
+    with pytest.raises(OutputError, match=r"pip install rasterio, or keep the map's\.$"):
+        export_labels(tmp_path / "labels.ome.zarr", tmp_path / "objects.geojson")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from napari_sam.exports.source import ExportSource
 from napari_sam.images.axes.georeference import Georeference
-from napari_sam.images.rasters.reprojection import meters_per_unit
+from napari_sam.images.rasters.gdal import meters_per_unit
 
 # Signs that can stand in the name of a column.
 SIGNS = {

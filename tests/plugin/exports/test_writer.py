@@ -70,7 +70,7 @@ def test_the_manifest_offers_every_format(plugins):
     assert writer.layer_types == ["labels"]
 
 
-@pytest.mark.parametrize("ending", [".nii.gz", ".ome.zarr", ".geojson", ".csv"])
+@pytest.mark.parametrize("ending", [".nii.gz", ".ome.zarr", ".geojson", ".csv", ".ome.tif"])
 def test_napari_saves_a_layer_by_the_ending_of_its_name(tmp_path, plugins, labels, ending):
     viewer = ViewerModel()
     layer = viewer.add_labels(labels, scale=(2, 1, 1))
@@ -203,7 +203,7 @@ def test_labels_on_disk_are_saved_with_their_classes(tmp_path, ending):
         assert feature["geometry"]["coordinates"][0][0] == [800, 700]
     if ending == ".csv":
         assert "nucleus" in path.read_text()
-    if ending in (".ome.zarr", ".zarr", ".tif"):
+    if ending in (".ome.zarr", ".zarr", ".tif", ".ome.tif"):
         opened = open_image(path, as_labels=True)
         assert np.argwhere(np.asarray(opened.levels[0])).tolist()[0] == [700, 800]
         assert opened.spacing == (0.5, 0.5)

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import OutputError
+from napari_sam.exchange.reference_systems import WGS84
 from napari_sam.exports.options import System
 from napari_sam.exports.polygons.outlines import Outline, Ring
 from napari_sam.exports.source import Place
 from napari_sam.images.axes.georeference import Georeference
+from napari_sam.images.rasters.gdal import INSTALL, has_rasterio, in_system
 
 # A straight edge on a map is curved in longitude and latitude. Over 64 pixels it bends by 0.01 pixels of 100 m.
 LONGEST_EDGE = 64
@@ -83,9 +85,7 @@ class Coordinates:
         found = np.column_stack([a * points[:, 0] + b * points[:, 1] + c, d * points[:, 0] + e * points[:, 1] + f])
         if not self.is_wgs84 or self.georeference.crs is None:
             return found
-        from napari_sam.images.rasters.reprojection import to_wgs84
-
-        return to_wgs84(self.georeference.crs, found)
+        return _in_degrees(self.georeference.crs, found)
 
     def converted(self, outlines: list[Outline]) -> list[Outline]:
         """Return outlines in these coordinates; outer rings are counterclockwise with y upwards."""
@@ -125,6 +125,19 @@ class Coordinates:
         a, b, _, d, e, _ = self._transform
         smallest = min(math.hypot(a, d), math.hypot(b, e))
         return max(math.ceil(3 - math.log10(smallest)), 0) if smallest > 0 else DECIMALS_OF_DEGREES
+
+
+def _in_degrees(crs: str, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return map coordinates as longitude and latitude."""
+    if not has_rasterio():
+        raise OutputError(f"Longitude and latitude cannot be computed without rasterio: {INSTALL}, or keep the map's.")
+    found = in_system(points, crs, WGS84) if len(points) else points
+    if found is None:
+        raise OutputError(
+            "The map of the image cannot be converted to longitude and latitude, because it has no known place on the "
+            "earth or does not reach there: keep its own coordinates, with crs image."
+        )
+    return found
 
 
 def _with_short_edges(ring: Ring) -> Ring:

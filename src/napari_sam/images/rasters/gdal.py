@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -337,19 +338,25 @@ def in_system(positions: NDArray[np.float64], source: str, target: str) -> NDArr
     return moved if np.isfinite(moved).all() else None
 
 
-def is_in_meters(wkt: str) -> bool:
-    """Return whether a reference system counts in meters along both axes; False without rasterio."""
+@lru_cache
+def meters_per_unit(wkt: str) -> float | None:
+    """Return the length of a unit of a projected reference system; None of others, or without rasterio."""
     if not has_rasterio():
-        return False
+        return None
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
 
     try:
         with _gdal():
             crs = CRS.from_wkt(wkt)
-            return bool(crs.is_projected and crs.linear_units_factor[1] == 1.0)
+            return float(crs.linear_units_factor[1]) if crs.is_projected else None
     except CRSError:
-        return False
+        return None
+
+
+def is_in_meters(wkt: str) -> bool:
+    """Return whether a reference system counts in meters along both axes; False without rasterio."""
+    return meters_per_unit(wkt) == 1.0
 
 
 def _range(part: Any, length: int) -> range:
