@@ -65,6 +65,11 @@ def _cut_stack(folder: Path) -> Path:
     return _cut(path)
 
 
+def made_folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
 def _group(folder: Path) -> Path:
     group = zarr.create_group(folder / "group.zarr")
     for name in ("raw", "other"):
@@ -128,7 +133,7 @@ BAD_SEGMENT: dict[str, tuple[Callable[[Path], object] | None, Any, str]] = {
     "truncated png": (_cut_png, POINT, "cannot be read as an image"),
     "truncated stack": (_cut_stack, POINT, "cannot be read as an image"),
     "empty file": (lambda folder: _cut(text_file(folder, "empty.tif"), 0), POINT, "cannot be read as an image"),
-    "folder without an image": (lambda folder: folder, POINT, "cannot be read as an image"),
+    "folder without an image": (lambda folder: made_folder(folder / "empty"), POINT, "cannot be read as an image"),
     "zarr group of two arrays": (_group, POINT, "other, raw"),
     "unknown model": (None, (*POINT, "--model", "sam9000"), "compact"),
     "text as model": (None, lambda folder: (*POINT, "--model", text_file(folder, "model.pth")), "checkpoint"),

@@ -75,11 +75,20 @@ def sources_of(images: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def outputs_of(sources: Sequence[str], out: Path) -> dict[str, Path]:
+def outputs_of(sources: Sequence[str], out: Path, *, is_file: bool = False) -> dict[str, Path]:
     """Return the label image of each image.
 
     Of one image it can be a file. Of several it is a folder, in which each is named as the image without its suffix,
     or with it where two agree; or a name with * in it, which stands for that name.
+
+    Parameters
+    ----------
+    sources
+        The images.
+    out
+        Where to.
+    is_file
+        Whether the output of one image is a file in any case, whatever its name is.
 
     Raises
     ------
@@ -88,7 +97,8 @@ def outputs_of(sources: Sequence[str], out: Path) -> dict[str, Path]:
     """
     is_pattern = ANY_NAME in out.name
     # A folder may be named v1.2, and a name such as labels.png is refused as that of a file.
-    if len(sources) == 1 and out.suffix[1:].isalpha() and not is_pattern and not (out.is_dir() and not _is_zarr(out)):
+    is_named = is_file or (out.suffix[1:].isalpha() and (_is_zarr(out) or not out.is_dir()))
+    if len(sources) == 1 and is_named and not is_pattern:
         return {sources[0]: out}
     if not is_pattern and out.suffix.lower() in LABEL_SUFFIXES:
         raise OutputError(f"{out} is one label image and there are {len(sources)} images: name a folder by --out.")

@@ -69,7 +69,8 @@ def find(
         {"--json": json, "--store": store},
         overwrite,
     )
-    outputs = outputs_of(sources_of(images), out)
+    sources = sources_of(images)
+    outputs = outputs_of(sources, out, is_file=sources == images)
     if json:
         check_output(json, (".json",), overwrite)
     if is_one(outputs, out) and not (resume and exists(out)):

@@ -99,7 +99,8 @@ def segment(
 ) -> None:
     """Segment objects of an image, or of each of many images, by points and boxes and write label images."""
     objects = _parse_prompts(point, box)
-    outputs = outputs_of(sources_of(images), out)
+    sources = sources_of(images)
+    outputs = outputs_of(sources, out, is_file=sources == images)
     _check_prompts(objects, prompts_file, journal, is_one(outputs, out))
     run = _Run(
         opts.image_options(channels, nodata, spacing, contrast, axes),
