@@ -24,6 +24,7 @@ from napari_sam.journal.entries import Entry
 from napari_sam.journal.journal import Journal
 from napari_sam.journal.packing.objects import NewObject, written_in_groups
 from napari_sam.journal.storage.object_table import ObjectView
+from napari_sam.journal.write_ahead import is_of_many_objects
 from napari_sam.labels.array import LabelArray, WritableArray
 from napari_sam.labels.edit import LabelEdit
 from napari_sam.labels.opening import open_labels as open_labels
@@ -263,8 +264,9 @@ class LabeledImage:
         """
         if self.journal is None:
             return self._store().undo()
-        # Objects that were accepted together, in one plane or in many, are taken back together.
-        return None if self.journal.next_undo is None else self.journal.undo_together()[-1]
+        last = self.journal.next_undo
+        has_many = last is not None and is_of_many_objects(last, self.journal.entries)
+        return self.journal.undo_together()[-1] if has_many else self.journal.undo()
 
     def redo(self) -> Entry | None:
         """Redo the operation that was undone last, and return it as `undo` does; None when there is none.
@@ -277,7 +279,8 @@ class LabeledImage:
             The journal cannot be written; nothing has changed.
         """
         journal = self._journal()
-        return None if journal.next_redo is None else journal.redo_together()[0]
+        upcoming = journal.next_redo
+        return journal.redo() if upcoming is None or upcoming.objects is None else journal.redo_together()[0]
 
     @property
     def objects(self) -> ObjectView:

@@ -65,6 +65,11 @@ def _cut_stack(folder: Path) -> Path:
     return _cut(path)
 
 
+def made_folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
 def _group(folder: Path) -> Path:
     group = zarr.create_group(folder / "group.zarr")
     for name in ("raw", "other"):

@@ -126,3 +126,101 @@ def test_a_lif_file_that_is_cut_off_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ImageError, match="damaged or cut off"):
         open_image(path)
+
+
+# -- ND2 ---------------------------------------------------------------------------------------------------------------
+
+
+def listed(name, *inside):
+    return f'<{name} runtype="CLxListVariant">{"".join(inside)}</{name}>'
+
+
+def value(name, kind, what):
+    return f'<{name} runtype="{kind}" value="{what}"/>'
+
+
+def document(*inside):
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?><variant version="1.0">{listed("no_name", *inside)}</variant>'.encode()
+    )
+
+
+def nd2_descriptions(shape):
+    """Return the attributes, the metadata and the experiment of frames of a shape (times, planes, channels, y, x)."""
+    times, planes, channels, rows, cols = shape
+    numbers = {"uiWidth": cols, "uiWidthBytes": 2 * cols * channels, "uiHeight": rows, "uiComp": channels}
+    numbers |= {"uiBpcInMemory": 16, "uiBpcSignificant": 16, "uiSequenceCount": times * planes, "eCompression": 2}
+    numbers |= {"uiTileWidth": cols, "uiTileHeight": rows, "ePixelType": 1, "uiVirtualComponents": channels}
+    nothing = [
+        listed(name, value("uiCount", "lx_uint32", 0)) for name in ("m_ExcitationSpectrum", "m_EmissionSpectrum")
+    ]
+    names = [("DAPI", 0xFF0000), ("GFP", 0x00FF00)][:channels]
+    shown = [
+        listed(
+            f"a{number}",
+            value("sDescription", "CLxStringW", name),
+            value("uiColor", "lx_uint32", color),
+            listed("pFluorescentProbe", *nothing),
+        )
+        for number, (name, color) in enumerate(names)
+    ]
+    z_loop = listed("uLoopPars", value("uiCount", "lx_uint32", planes), value("dZStep", "double", 2.0))
+    t_parts = [value(name, "double", 100.0) for name in ("dStart", "dPeriod", "dDuration")]
+    t_loop = listed("uLoopPars", value("uiCount", "lx_uint32", times), *t_parts)
+    inner = listed("ppNextLevelEx", listed("i0000000000", value("eType", "lx_uint32", 4), z_loop))
+    return {
+        b"ImageAttributes!": document(*(value(name, "lx_uint32", number) for name, number in numbers.items())),
+        b"ImageMetadataSeq|0!": document(
+            listed("sPicturePlanes", value("uiCount", "lx_uint32", channels), listed("sPlane", *shown)),
+            value("dCalibration", "double", 0.25),
+            value("bCalibrated", "bool", "true"),
+            value("dAspect", "double", 1.0),
+        ),
+        b"ImageMetadata!": document(value("eType", "lx_uint32", 1), t_loop, inner),
+    }
+
+
+def write_nd2(path, frames):
+    """Write frames of shape (times, planes, channels, rows, columns), as version 2.0 of the format has them."""
+    chunks = nd2_descriptions(frames.shape)
+    flat = frames.reshape(-1, *frames.shape[2:]).transpose(0, 2, 3, 1)
+    chunks |= {b"ImageDataSeq|%d!" % n: struct.pack("<d", n) + frame.tobytes() for n, frame in enumerate(flat)}
+    magic, sign = 0x0ABECEDA, b"ND2 CHUNK MAP SIGNATURE 0000001!"
+    raw = bytearray(struct.pack("<IIQ32s64s", magic, 32, 64, b"ND2 FILE SIGNATURE CHUNK NAME01!", b"Ver2.0"))
+    table = b""
+    for name, data in chunks.items():
+        # Frames begin 4096 bytes after their chunk.
+        padded = name.ljust(4072 if name.startswith(b"ImageDataSeq") else len(name) + 8, b"\0")
+        table += name + struct.pack("<QQ", len(raw), len(data))
+        raw += struct.pack("<IIQ", magic, len(padded), len(data)) + padded + data
+    table += sign + struct.pack("<Q", len(raw))
+    raw += struct.pack("<IIQ", magic, 32, len(table)) + b"ND2 FILEMAP SIGNATURE NAME 0001!" + table
+    path.write_bytes(raw)
+    return path
+
+
+def test_an_nd2_file_has_its_frames_sizes_and_channels(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 60000, (3, 4, 2, 20, 30)).astype(np.uint16)
+    opened = open_image(write_nd2(tmp_path / "a.nd2", frames))
+    assert (opened.axes, opened.unit, opened.channel_names) == ("tzcyx", "micrometer", ("DAPI", "GFP"))
+    assert opened.colors == ("0000FF", "00FF00")
+    assert opened.spacing == pytest.approx((1, 2, 1, 0.25, 0.25))
+    np.testing.assert_array_equal(np.asarray(opened.levels[0][:]), frames)
+    np.testing.assert_array_equal(np.asarray(opened.levels[0][2, 1:3, 1, 3:9, ::2]), frames[2, 1:3, 1, 3:9, ::2])
+
+
+def test_one_frame_of_an_nd2_file_is_read_at_a_time(tmp_path, monkeypatch):
+    frames = np.zeros((3, 4, 2, 20, 30), np.uint16)
+    array = open_image(write_nd2(tmp_path / "a.nd2", frames)).levels[0]
+    read = []
+    plain = array._file.read_frame
+    monkeypatch.setattr(array._file, "read_frame", lambda number: read.append(number) or plain(number))
+    assert array[1, 2, 0].shape == (20, 30)
+    assert read == [6]
+
+
+def test_an_nd2_file_that_is_cut_off_is_refused(tmp_path):
+    path = write_nd2(tmp_path / "a.nd2", np.zeros((1, 2, 2, 20, 30), np.uint16))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ImageError, match="damaged or cut off"):
+        open_image(path)

@@ -108,6 +108,26 @@ class WriteAhead:
             raise
 
 
+def is_of_many_objects(last: Entry, entries: Sequence[Entry]) -> bool:
+    """Return whether an entry belongs to an action that wrote many new objects at once, in one plane or in many.
+
+    Parameters
+    ----------
+    last
+        The last entry that counts.
+    entries
+        All entries that count, oldest first.
+    """
+    if last.objects is not None or last.group is None:
+        return last.objects is not None
+    for entry in reversed(entries):
+        if (entry.group or entry.number) != last.group:
+            return False
+        if entry.objects is not None:
+            return True
+    return False
+
+
 def turn_together(turn: Callable[[], Entry | None], upcoming: Callable[[], Entry | None]) -> list[Entry]:
     """Undo or redo the entries of one action, and return them in the order in which that was done.
 

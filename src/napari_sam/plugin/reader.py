@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_sam.errors import ImageError, LabelsError
+from napari_sam.images.formats.readable import is_without_library
 from napari_sam.images.lazy.levels import LazyArray, lazy_levels
 from napari_sam.images.opening import ImageSource, open_image
 from napari_sam.labels.pyramid import LabelPyramid
@@ -34,8 +35,15 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], lis
         return None
     try:
         layers = read_layers(path)
-    except ImageError:
-        return None
+    except ImageError as error:
+        if not Path(path).is_file() or not is_without_library(Path(path)):
+            return None
+        sentence = str(error)
+
+        def refuse(_: str | Sequence[str]) -> list[LayerTuple]:
+            raise ImageError(sentence)  # napari shows it: it names the library to install.
+
+        return refuse
     return lambda _: layers
 
 

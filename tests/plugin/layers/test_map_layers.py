@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
+from napari_sam.errors import ImageError
+from napari_sam.images.formats import readable
 from napari_sam.plugin.layers.factory import make_labels
 from napari_sam.plugin.reader import get_reader, read_layers
 
@@ -105,3 +107,12 @@ def test_a_dicom_series_has_its_window_as_contrast(tmp_path):
     folder = write_series(tmp_path / "scan", RescaleIntercept=-1024, RescaleSlope=1, WindowCenter=40, WindowWidth=400)
     ((_, options, kind),) = read_layers(str(folder))
     assert (kind, options["contrast_limits"]) == ("image", pytest.approx((-160, 239)))
+
+
+def test_a_missing_library_is_named_when_the_file_is_opened(tmp_path, monkeypatch):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((5, 4, 3), np.int16), np.eye(4)), tmp_path / "ct.nii")
+    monkeypatch.setattr(readable, "find_spec", lambda _: None)
+    with pytest.raises(ImageError, match="python -m pip install nibabel"):
+        get_reader(str(tmp_path / "ct.nii"))(str(tmp_path / "ct.nii"))
+    (tmp_path / "broken.tif").write_bytes(b"II*\0 nothing")
+    assert get_reader(str(tmp_path / "broken.tif")) is None

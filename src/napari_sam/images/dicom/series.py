@@ -17,6 +17,8 @@ from napari_sam.images.files.unsupported_formats import head_of
 
 MAX_FILES = 20000
 MAX_LISTED = 4
+# A folder is a series if one of so many files is a DICOM file.
+MAX_LOOKED_AT = 20
 # Two frames lie in one plane where they are closer than this, in millimeters.
 SAME_PLANE = 1e-3
 # Steps between planes may differ by this share before planes count as missing.
@@ -71,7 +73,7 @@ def is_dicom(path: Path) -> bool:
 
 def holds_dicom(folder: Path) -> bool:
     """Return whether one of the first files of a folder is a DICOM file."""
-    entries = itertools.islice(sorted(folder.iterdir()), 20)
+    entries = sorted(itertools.islice(folder.iterdir(), MAX_FILES))[:MAX_LOOKED_AT]
     return any(entry.name.upper() != "DICOMDIR" and entry.is_file() and is_dicom(entry) for entry in entries)
 
 

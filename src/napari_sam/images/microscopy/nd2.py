@@ -79,7 +79,6 @@ def open_nd2(path: Path) -> ImageSource:
     try:
         file = nd2.ND2File(handle)
         sizes = {str(name): int(length) for name, length in file.sizes.items()}
-        voxel = file.voxel_size()
     except Exception as error:  # The library raises many kinds for damaged files.
         handle.close()
         raise ImageError(f"{path} is damaged or cut off ({first_line(error)}): copy it again.") from error
@@ -88,19 +87,28 @@ def open_nd2(path: Path) -> ImageSource:
     letters = known_letters("".join(name.lower() if name in "TZCYXS" else "q" for name in (*loops, *side)))
     if letters is None:
         raise ImageError(f"{path} has the axes {', '.join(sizes)}, which are no image: export it as OME-TIFF.")
-    steps = {"x": float(voxel.x), "y": float(voxel.y), "z": float(voxel.z)}
+    steps = _steps(file)
     names, colors = _channels(file) if "C" in side else ((), ())
     array = Nd2Array(file, tuple(loops.values()), tuple(side.values()))
     weakref.finalize(array, handle.close)
     opened = ImageSource(
         (array,),
         letters,
-        spacing=tuple(steps.get(letter) or 1.0 for letter in letters),
-        unit="micrometer",
+        spacing=tuple(steps.get(letter) or 1.0 for letter in letters) if steps else None,
+        unit="micrometer" if steps else None,
         channel_names=names,
         colors=colors,
     )
     return checked(opened, path)
+
+
+def _steps(file: Any) -> dict[str, float]:
+    """Return the size of a voxel in micrometers; nothing where the file does not have it in a form that is known."""
+    try:
+        voxel = file.voxel_size()
+        return {"x": float(voxel.x), "y": float(voxel.y), "z": float(voxel.z)}
+    except Exception:  # Some programs leave parts of the metadata out.
+        return {}
 
 
 def _channels(file: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
