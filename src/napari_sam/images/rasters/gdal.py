@@ -326,13 +326,12 @@ def in_system(positions: NDArray[np.float64], source: str, target: str) -> NDArr
     if not has_rasterio():
         return None
     from rasterio.crs import CRS
-    from rasterio.errors import CRSError, RasterioError
     from rasterio.warp import transform
 
     try:
         with _gdal():
             x, y = transform(CRS.from_user_input(source), CRS.from_user_input(target), *positions.T.tolist())
-    except (CRSError, RasterioError):
+    except Exception:  # rasterio passes on what PROJ raises, of private kinds, such as for a system of no place.
         return None
     moved = np.column_stack([x, y]).astype(np.float64)
     return moved if np.isfinite(moved).all() else None
