@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_sam.models.compact.feature_pyramid import FeaturePyramid
-from napari_sam.models.compact.layers import ResidualBlock, downsampling
+from napari_sam.models.compact.layers import ResidualBlock, downsampling, in_strips
 from napari_sam.models.compact.trunk import EfficientNetLite
 
 # Normalization of the encoder's input: (intensity - mean) / standard deviation, with intensities from 0 to 1.
@@ -67,4 +67,6 @@ class ImageEncoder(FeaturePyramid):
         """Return features of strides 4, 8, 16 and 32."""
         scale, offset = PIXEL_STD * 255 / TRUNK_STD, (PIXEL_MEAN * 255 - TRUNK_MEAN) / TRUNK_STD
         x4, x8, x16, x32 = self.trunk(x * scale + offset)
-        return torch.cat([x4, self.detail(x)], 1), x8, x16, self.reduce32(x32)
+        in_parts = x.device.type == "cpu" and not self.training
+        detail = in_strips(self.detail, x) if in_parts else self.detail(x)
+        return torch.cat([x4, detail], 1), x8, x16, self.reduce32(x32)

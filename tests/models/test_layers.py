@@ -1,4 +1,4 @@
-"""FusedConvolution: the same results as the layers that it replaces."""
+"""FusedConvolution and strips: the same results as the layers that they replace."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from napari_sam.models import load_predictor
 from napari_sam.models.compact import predictor as compact
-from napari_sam.models.compact.layers import FusedConvolution, can_fuse, fuse_convolutions
+from napari_sam.models.compact.layers import FusedConvolution, can_fuse, fuse_convolutions, in_strips
 
 needs_onednn = pytest.mark.skipif(not can_fuse(), reason="this build of torch has no fused convolutions")
 
@@ -56,3 +56,16 @@ def test_the_model_gives_the_same_embedding_where_torch_cannot_fuse(monkeypatch:
     for one, other in zip(here.tensors, there.tensors, strict=True):
         # Features are rounded to half precision, so some differ by its last digit.
         torch.testing.assert_close(one, other, atol=0.02, rtol=2e-3)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 512, 640), (1, 3, 1280, 1280), (2, 3, 640, 640)])
+def test_strips_give_the_same_features(shape: tuple[int, ...]) -> None:
+    encoder = load_predictor("compact")._network.image_encoder
+    image = torch.from_numpy(np.random.default_rng(0).normal(size=shape).astype(np.float32))
+    calls = []
+    for part in (encoder.trunk, encoder.detail):
+        layers = part._finest if part is encoder.trunk else part
+        with torch.inference_mode():
+            strips = in_strips(lambda x, layers=layers: calls.append(x.shape) or layers(x), image)
+            torch.testing.assert_close(strips, layers(image), atol=1e-5, rtol=1e-5)
+    assert len(calls) > 2, "there are several strips"
