@@ -314,6 +314,7 @@ def test_nothing_is_cut_off_with_all_sections_unfolded(open_window, coins):
     widget = window.widget
     for section in (widget.model_section, widget.object_section, widget.cleaning_section, widget.large_section):
         section.expand(animate=False)
+    widget.object_section.setText("Objects (12345)")  # As many as a large field has.
     flush()
     scroll = widget.findChild(QScrollArea)
     assert scroll.widget().minimumSizeHint().width() <= scroll.viewport().width()
