@@ -144,6 +144,5 @@ class ExportMenu:
         return ExportOptions(labels=labels, class_name=self._what, squared=is_squared)
 
     def _tell(self, exported: Exported) -> None:
-        # Without the folder, which napari would cut off; the line above Undo has it.
-        show_info(f"{counted(exported)} exported to {exported.path.name}.")
+        show_info(f"{counted(exported)} exported.")  # napari cuts off more; the line above Undo says where.
         self.refresh()
