@@ -27,6 +27,8 @@ def iou(a, b):
 def test_click_accept_box_negative_point_and_undo(open_window, coins, coin_labels, told):
     window = open_window(coins, name="coins")
     controller = window.controller
+    assert "nothing to undo" in window.widget.footer.undo.toolTip()
+    assert not window.widget.footer.undo.isEnabled()
 
     window.click(COIN)
     assert controller.preview.layers.current.visible
