@@ -27,6 +27,8 @@ def iou(a, b):
 def test_click_accept_box_negative_point_and_undo(open_window, coins, coin_labels, told):
     window = open_window(coins, name="coins")
     controller = window.controller
+    assert "nothing to undo" in window.widget.footer.undo.toolTip()
+    assert not window.widget.footer.undo.isEnabled()
 
     window.click(COIN)
     assert controller.preview.layers.current.visible
@@ -314,6 +316,7 @@ def test_nothing_is_cut_off_with_all_sections_unfolded(open_window, coins):
     widget = window.widget
     for section in (widget.model_section, widget.object_section, widget.cleaning_section, widget.large_section):
         section.expand(animate=False)
+    widget.object_section.setText("Objects (12345)")  # As many as a large field has.
     flush()
     scroll = widget.findChild(QScrollArea)
     assert scroll.widget().minimumSizeHint().width() <= scroll.viewport().width()

@@ -55,7 +55,9 @@ def test_a_table_is_written_with_two_choices(window, tmp_path, monkeypatch, told
     path = tmp_path / "coins.csv"
     asked = answer(monkeypatch, tmp_path / "coins")
     actions(window)["CSV table (.csv)"].trigger()
+    assert "under way" in window.widget.exports.button.toolTip()
     window.wait_until(path.exists)
+    window.wait_until(window.widget.exports.button.isEnabled)
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     labels = window.controller.session.target.data

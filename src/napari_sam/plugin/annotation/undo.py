@@ -101,11 +101,6 @@ class UndoStack:
         return StepLabel(PROMPT_STEP, "") if self._is_prompt_next else self._objects.next_redo
 
     @property
-    def may_have_more(self) -> bool:
-        """Whether `undo` may find a step that has no description, in a layer without a journal."""
-        return self._objects.journal is None
-
-    @property
     def _last(self) -> Kind | None:
         """Kind of the last step that can be undone."""
         journal, times = self._objects.journal, self._objects.times

@@ -62,9 +62,11 @@ class Exporter:
         return suitable_formats(source_of_layer(data, attributes))
 
     def suggested_path(self, form: ExportFormat, folder: Path | None) -> Path:
-        """Return the name of a file of a format: that of the labels, in a folder or beside the image."""
+        """Return the name of a file of a format, of those of image and labels, in a folder or beside the image."""
         image, layer = self._session.image, self.layer
         name = "objects" if layer is None else layer.name
+        if image is not None and image.name not in name:  # Or the tables of all images would get the same name.
+            name = f"{image.name} {name}"
         plain = "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name).strip(" .")
         if folder is None or not folder.is_dir():
             folder = label_folder() if image is None else own_layers.label_folder_of(image)
@@ -107,7 +109,7 @@ class Exporter:
 
     def _finish(self, exported: Exported, done: Callable[[Exported], None]) -> None:
         self.is_running = False
-        self._session.set_status(f"{exported.count} objects exported to {exported.path}.")
+        self._session.set_status(f"{counted(exported)} exported to {exported.path}.")
         done(exported)
 
     def _fail(self, error: Exception) -> None:
@@ -132,6 +134,11 @@ class Exporter:
             and adapters.same_place(layer, image)
         ]
         return found or [image]
+
+
+def counted(exported: Exported) -> str:
+    """Return how many objects were exported, in words."""
+    return f"{exported.count} object{'' if exported.count == 1 else 's'}"
 
 
 def _volume_of(layers: Sequence[Image]) -> Volume | None:

@@ -74,7 +74,7 @@ class Bar(QWidget):
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(QColor(TRACK_COLOR))
         painter.drawRoundedRect(self.rect(), 2, 2)
-        if self.share:
+        if self.share is not None:  # At 0 a little, too: it shows that something runs.
             painter.setBrush(QColor(BAR_COLOR))
             painter.drawRoundedRect(0, 0, max(round(self.share * self.width()), 4), self.height(), 2, 2)
         painter.end()

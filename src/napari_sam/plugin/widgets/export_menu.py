@@ -13,11 +13,11 @@ from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton, QWidget
 from napari_sam.exports.exporting import Exported
 from napari_sam.exports.format import ExportFormat
 from napari_sam.exports.options import ExportOptions
+from napari_sam.plugin.exports.exporter import Exporter, counted
 from napari_sam.plugin.settings import load_settings, save_settings
 from napari_sam.plugin.widgets.buttons import push_button
 
 if TYPE_CHECKING:
-    from napari_sam.plugin.exports.exporter import Exporter
     from napari_sam.plugin.objects.object_list import Objects
 
 # What was not chosen yet.
@@ -63,12 +63,14 @@ class ExportMenu:
 
     def refresh(self) -> None:
         """Enable the button where there is something to export."""
-        has_output = self._exporter.layer is not None
-        self.button.setEnabled(has_output and not self._exporter.is_running)
+        has_output, is_running = self._exporter.layer is not None, self._exporter.is_running
+        self.button.setEnabled(has_output and not is_running)
         self.button.setToolTip(
-            "Write the objects for other programs: a table, polygons, a label image, a volume and others."
-            if has_output
-            else "There are no objects yet: accept one first."
+            "There are no objects yet: accept one first."
+            if not has_output
+            else "An export is under way."
+            if is_running
+            else "Write the objects for other programs: a table, polygons, a label image, a volume and others."
         )
 
     def fill(self) -> None:
@@ -142,5 +144,5 @@ class ExportMenu:
         return ExportOptions(labels=labels, class_name=self._what, squared=is_squared)
 
     def _tell(self, exported: Exported) -> None:
-        show_info(f"{exported.count} objects exported to {exported.path}.")
+        show_info(f"{counted(exported)} exported.")  # napari cuts off more; the line above Undo says where.
         self.refresh()

@@ -11,7 +11,6 @@ from napari_sam.plugin.widgets.buttons import Line, push_button, rows_into
 
 if TYPE_CHECKING:
     from napari_sam.plugin.annotation.undo import UndoStack
-    from napari_sam.plugin.objects.step_labels import StepLabel
     from napari_sam.plugin.prompts.keys import LayerKeys
     from napari_sam.plugin.session import Session
 
@@ -53,16 +52,10 @@ class Footer(QWidget):
         session, keys = self._session, self._layer_keys.keys
         self.status.setText(session.status)
         self.progress.setVisible(session.is_busy or session.is_warming)
-        for button, name, text, (can, tip, why_not) in (
-            (self.undo, "undo", "Undo", _tooltip_of(self._undo.next_undo, self._undo.may_have_more)),
-            (self.redo, "redo", "Redo", _tooltip_of(self._undo.next_redo, False)),
+        for button, name, text, step in (
+            (self.undo, "undo", "Undo", self._undo.next_undo),
+            (self.redo, "redo", "Redo", self._undo.next_redo),
         ):
             button.setText(f"{text} ({shown(keys[name])})")
-            button.setEnabled(can)
-            button.setToolTip(f"{tip} Key: {spelled(keys[name])}." if can else why_not)
-
-
-def _tooltip_of(step: StepLabel, may_be: bool) -> tuple[bool, str, str]:
-    """Return whether a step can be taken, its tooltip, and why not; with `may_be` it can without a description."""
-    can = bool(step.text) or may_be
-    return can, step.text or "Take the last accepted mask back.", step.why_not
+            button.setEnabled(bool(step.text))
+            button.setToolTip(f"{step.text} Key: {spelled(keys[name])}." if step.text else step.why_not)

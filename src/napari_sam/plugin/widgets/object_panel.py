@@ -226,7 +226,9 @@ class ObjectPanel(QWidget):
             self.classes.addItem(shown)  # It is made with the first object of it.
         # The index, not the text alone: Qt takes an entry that fits the text for one that the user chose.
         self.classes.setCurrentIndex(self.classes.findText(shown or NO_CLASS))
-        self._filled = self.classes.currentText()
+        self._filled, line = self.classes.currentText(), self.classes.lineEdit()
+        if line is not None:
+            line.setCursorPosition(0)  # Or the first letters of a long name are out of sight.
         for button, tip in (
             (self.color, "Give the class another color."),
             (self.rename, "Give the class another name; its objects keep it."),

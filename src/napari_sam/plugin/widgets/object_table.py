@@ -259,7 +259,7 @@ class ObjectView(QTableView):
         rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         rows.setDefaultSectionSize(ROW_HEIGHT)
         columns.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        for column, width in enumerate((44, 70, 50, 38, 38, 40)):
+        for column, width in enumerate((56, 76, 50, 38, 38, 40)):
             self.setColumnWidth(column, width)
         columns.setStretchLastSection(True)
         columns.setHighlightSections(False)

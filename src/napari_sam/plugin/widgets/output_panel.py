@@ -57,6 +57,8 @@ class OutputPanel:
         )
         for choice in (self.output, self.overlap):
             narrow(choice)
+        # It stands beside the number of objects and Export, which would push it out of the dock.
+        self.output.native.setMinimumContentsLength(3)
         self.output.changed.connect(self._choose_target)
         self.overlap.changed.connect(self._choose_overlap)
         self.new_labels = push_button("New labels ...", "Write into a new label image on disk (OME-Zarr).")
