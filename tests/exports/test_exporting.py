@@ -202,3 +202,10 @@ def test_formats_state_what_they_hold_and_no_ending_is_taken_twice():
     endings = [suffix for form in FORMATS for suffix in form.suffixes]
     assert len(endings) == len(set(endings))
     assert all(form.name and form.holds and form.loses and form.place for form in FORMATS)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".geojson"])
+def test_labels_of_64_bits_are_refused_and_none_is_written_under_another_number(tmp_path, ending):
+    with pytest.raises(LabelsError, match="more than 63 bits"):
+        export_labels(np.full((2, 3), 2**63 + 1, np.uint64), tmp_path / f"a{ending}")
+    assert not any(tmp_path.iterdir())
