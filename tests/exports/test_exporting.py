@@ -210,3 +210,10 @@ def test_an_ome_tiff_has_pixel_sizes_also_on_a_map(tmp_path, scene, volume):
         assert file.is_ome
         assert not file.is_geotiff
         assert np.array_equal(file.asarray(), scene)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".geojson"])
+def test_labels_of_64_bits_are_refused_and_none_is_written_under_another_number(tmp_path, ending):
+    with pytest.raises(LabelsError, match="more than 63 bits"):
+        export_labels(np.full((2, 3), 2**63 + 1, np.uint64), tmp_path / f"a{ending}")
+    assert not any(tmp_path.iterdir())

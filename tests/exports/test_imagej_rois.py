@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 from rasterio.features import rasterize
 
 from napari_sam import export_labels
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.masks import Mask
+from napari_sam.journal.journal import Journal
+from napari_sam.labels.array import LabelArray
+from napari_sam.labels.pyramid import LabelPyramid
 
 roifile = pytest.importorskip("roifile", reason="roifile is not installed: pip install roifile")
 shapely = pytest.importorskip("shapely", reason="shapely is not installed: pip install shapely")
@@ -66,3 +73,14 @@ def test_objects_far_from_the_origin_keep_their_place(tmp_path):
     export_labels(labels, tmp_path / "objects.zip")
     (roi,) = read(tmp_path / "objects.zip").values()
     assert shapely.Polygon(roi.coordinates()).bounds == (69_990, 1, 69_995, 2)
+
+
+def test_a_class_with_a_very_long_name_or_a_new_line_is_a_name_of_a_file(tmp_path):
+    target = LabelArray(LabelPyramid.create(tmp_path / "long.ome.zarr", (30, 40)))
+    with Journal(tmp_path / "long.ome.zarr.journal", target) as journal:
+        mask = Mask(Box(1, 1, 4, 4), np.ones((3, 3), bool))
+        journal.accept(Plane.of((30, 40)), mask, 1, class_name="a\n" + "x" * 100_000)
+    export_labels(tmp_path / "long.ome.zarr", tmp_path / "a.zip")
+    (name,) = zipfile.ZipFile(tmp_path / "a.zip").namelist()
+    assert name.isprintable()
+    assert len(name) < 100

@@ -7,6 +7,7 @@ import pytest
 import zarr
 
 from napari_sam import export_labels
+from napari_sam.errors import LabelsError
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.orientation import Orientation
 from napari_sam.exports.source import ExportSource, Place
@@ -123,6 +124,13 @@ def test_labels_are_stored_in_the_smallest_type_that_holds_them(tmp_path, highes
     assert file.get_data_dtype() == np.dtype(wanted[highest])
     export_labels(labels, tmp_path / "labels.nrrd")
     assert int(nrrd.read(str(tmp_path / "labels.nrrd"))[0].max()) == highest
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nrrd"])
+def test_labels_of_more_than_32_bits_are_refused(tmp_path, ending):
+    with pytest.raises(LabelsError, match="more than 32 bits"):
+        export_labels(np.full((2, 3), 2**40 + 7, np.int64), tmp_path / f"a{ending}")
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_volume_is_read_plane_by_plane(tmp_path):

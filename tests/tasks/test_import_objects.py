@@ -10,7 +10,7 @@ import roifile
 import tifffile
 
 from napari_sam import import_objects
-from napari_sam.errors import PromptError
+from napari_sam.errors import LabelsError, PromptError
 from napari_sam.exchange.importing.coco import mask_of_runs
 from napari_sam.images.volume import Volume
 from napari_sam.journal.discovery import journal_beside
@@ -284,3 +284,84 @@ def test_the_command_writes_labels_with_a_journal_and_prompts(run, tmp_path):
     assert Path(tmp_path / "p.geojson").exists()
     refused = run("import", path, "--image", tmp_path / "image.tif", "--out", out)
     assert (refused.code, "Traceback" in refused.err) == (1, False)
+
+
+SQUARE = [[2, 2, 12, 2, 12, 12, 2, 12]]
+RING = [[2, 2], [12, 2], [12, 12], [2, 12], [2, 2]]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"images": None, "categories": None, "annotations": [{"segmentation": SQUARE, "category_id": 1}]},
+        {"images": 5, "categories": [{"id": [1], "name": "x"}], "annotations": [{"segmentation": SQUARE}]},
+        {"annotations": [{"segmentation": SQUARE, "category_id": [1]}], "categories": [{"id": 1, "name": None}]},
+        {"annotations": [{"segmentation": SQUARE, "category_id": 1}], "categories": [{"id": 1, "name": ""}]},
+    ],
+)
+def test_coco_with_empty_lists_or_odd_numbers_is_read_without_classes(labeled, tmp_path, data):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(data))
+    assert import_objects(labeled, path) == [1]
+    assert next(iter(labeled.journal.objects)).label_class is None
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        {"segmentation": SQUARE, "score": 10**400},
+        {"segmentation": {"size": list(SHAPE), "counts": [2**62, 2**62, 2**62, 2**62, SHAPE[0] * SHAPE[1]]}},
+    ],
+)
+def test_numbers_of_coco_that_no_type_holds_are_said(labeled, tmp_path, annotation):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"annotations": [annotation]}))
+    with pytest.raises(PromptError, match=r"Annotation 0 of .* is damaged"):
+        import_objects(labeled, path)
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"coordinates": [[[10**400, 1], [2, 3], [4, 5]]]},
+        {"coordinates": [RING], "plane": {"z": float("inf")}},
+    ],
+)
+def test_numbers_of_geojson_that_no_type_holds_are_said(labeled, tmp_path, geometry):
+    path = tmp_path / "a.geojson"
+    path.write_text(json.dumps({"type": "Feature", "geometry": {"type": "Polygon", **geometry}, "properties": {}}))
+    with pytest.raises(PromptError, match="no GeoJSON geometry"):
+        import_objects(labeled, path)
+
+
+def test_half_a_character_in_the_name_of_a_class_is_said(labeled, tmp_path):
+    path = tmp_path / "a.json"
+    annotation = {"segmentation": SQUARE, "category_id": 1}
+    path.write_text(json.dumps({"annotations": [annotation], "categories": [{"id": 1, "name": "a\ud800"}]}))
+    with pytest.raises(LabelsError, match="is damaged"):
+        import_objects(labeled, path)
+
+
+def test_all_layers_of_a_geopackage_are_read_and_tables_left_out(labeled, tmp_path):
+    pyogrio = pytest.importorskip("pyogrio", reason="pyogrio is not installed: pip install pyogrio")
+    shapely = pytest.importorskip("shapely", reason="shapely is not installed: pip install shapely")
+    path = tmp_path / "a.gpkg"
+    pyogrio.raw.write(path, None, [np.array([1, 2])], ["a"], driver="GPKG", geometry_type=None, layer="table")
+    with pytest.raises(PromptError, match="holds no object"):
+        import_objects(labeled, path)
+    for at, name in enumerate(["first", "second"]):
+        shape = np.array([shapely.to_wkb(shapely.box(10 * at, 2, 10 * at + 5, 9))], object)
+        with pytest.warns(UserWarning, match="crs"):
+            pyogrio.raw.write(path, shape, [], [], driver="GPKG", geometry_type="Polygon", layer=name)
+    assert import_objects(labeled, path) == [1, 2]
+
+
+def test_the_command_offers_no_option_that_it_lacks_for_labels_that_exist(run, tmp_path):
+    tifffile.imwrite(tmp_path / "image.tif", np.zeros(SHAPE, np.uint8))
+    (tmp_path / "a.json").write_text(json.dumps({"annotations": [{"segmentation": SQUARE}]}))
+    given = ("import", tmp_path / "a.json", "--image", tmp_path / "image.tif", "--out", tmp_path / "out.ome.zarr")
+    assert run(*given).code == 0
+    again = run(*given)
+    assert again.code == 1
+    assert "exists already" in again.err
+    assert "--append" not in again.err

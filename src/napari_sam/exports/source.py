@@ -228,6 +228,8 @@ class ExportSource:
         return written_blocks(self.labels)
 
     def _only_chosen(self, block: NDArray[Any]) -> NDArray[Any]:
+        if block.dtype == np.uint64 and block.max(initial=0) > np.iinfo(np.int64).max:
+            raise LabelsError(f"The label {block.max()} has more than 63 bits: number the objects again.")
         if self._chosen is not None:
             return np.where(np.isin(block, self._chosen) & (block > 0), block, 0)
         return np.maximum(block, 0) if block.dtype.kind == "i" else block

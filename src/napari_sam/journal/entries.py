@@ -214,6 +214,10 @@ def defined_class(
 def _checked_name(name: str) -> str:
     if not isinstance(name, str) or not name.strip():
         raise LabelsError(f"A class needs a name, and {name!r} is none: give it a word.")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise LabelsError(f"The name of the class {name!r} is damaged: give it another one.") from error
     return name
 
 

@@ -54,9 +54,9 @@ def import_objects(
     """Import objects that other programs have labeled; polygons on a map are converted into the image's system."""
     is_pyramid = out.name.endswith(PYRAMID_SUFFIX)
     options = LabelOptions(journal=is_pyramid, overwrite=overwrite)
+    # First, since labels of other commands can be added to, and imported ones only replaced.
+    check_output(out, () if into is Target.labels else (".geojson", ".csv", ".json"), overwrite)
     output = LabelOutput(out, options, can_extend=True, warn=warn) if into is Target.labels else None
-    if output is None:
-        check_output(out, (".geojson", ".csv", ".json"), overwrite)
     check_sources(image, None)
     check_apart(
         {**image_files(image), "file of objects": file},

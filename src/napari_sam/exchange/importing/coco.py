@@ -45,31 +45,45 @@ def read_coco(data: Mapping[str, Any], path: Path, image: str | None, shape: tup
         The file does not hold the image, is of another size, or is damaged.
     """
     wanted = _image_id(data, path, image, shape)
-    names = {entry.get("id"): str(entry.get("name")) for entry in data.get("categories", []) if isinstance(entry, dict)}
+    names: dict[Any, str] = {
+        _key(entry.get("id")): str(entry.get("name") or "") for entry in _entries(data.get("categories"))
+    }
+    names[None] = ""  # Of annotations without a category.
     found = []
     for number, entry in enumerate(data["annotations"]):
         if not isinstance(entry, dict) or (wanted is not None and entry.get("image_id") != wanted):
             continue
         try:
             mask = _mask_of(entry, shape)
+            scores = [entry.get(key) for key in ("predicted_iou", "score")]
+            score = next((float(value) for value in scores if isinstance(value, int | float)), float("nan"))
+            stable = entry.get("stability_score")
+            stability = float(stable) if isinstance(stable, int | float) else None
         except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
             raise PromptError(
                 f"Annotation {number} of {shortened(path)} is damaged ({error}): export the file again."
             ) from error
         if mask is not None:
-            scores = [entry.get(key) for key in ("predicted_iou", "score")]
-            score = next((float(value) for value in scores if isinstance(value, int | float)), float("nan"))
-            stable = entry.get("stability_score")
             mask = replace(mask, iou_prediction=score)
-            mask = replace(mask, stability_score=float(stable)) if isinstance(stable, int | float) else mask
-            found.append(ImportedObject(mask, class_name=names.get(entry.get("category_id"))))
+            mask = mask if stability is None else replace(mask, stability_score=stability)
+            found.append(ImportedObject(mask, class_name=names.get(_key(entry.get("category_id"))) or None))
     return found
+
+
+def _entries(listed: Any) -> list[dict[str, Any]]:
+    """Return the entries of a list of the file, which some programs leave empty by null."""
+    return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+
+
+def _key(number: Any) -> Any:
+    """Return a number by which entries name each other; None for what is none."""
+    return number if isinstance(number, int | float | str) else None
 
 
 def _image_id(data: Mapping[str, Any], path: Path, image: str | None, shape: tuple[int, int]) -> Any:
     """Return the number of the image in the file; None where the file is of one image only."""
     listed = data.get("images", [data["image"]] if isinstance(data.get("image"), dict) else [])
-    entries = [entry for entry in listed if isinstance(entry, dict)]
+    entries = _entries(listed)
     stem = None if image is None else Path(image).name
     named = [entry for entry in entries if stem and Path(str(entry.get("file_name"))).name == stem]
     if not named and stem:
@@ -116,7 +130,9 @@ def mask_of_runs(segmentation: Mapping[str, Any], shape: tuple[int, int]) -> Mas
         raise ValueError(f"it is of {rows} x {cols} pixels and the image of {shape[0]} x {shape[1]}")
     counts = segmentation["counts"]
     lengths = np.array(list(_decoded(counts)) if isinstance(counts, str) else counts, np.int64)
-    if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != rows * cols:
+    # Each is checked before their sum, which may be more than its type holds.
+    is_odd = lengths.ndim != 1 or ((lengths < 0) | (lengths > rows * cols)).any()
+    if is_odd or lengths.sum() != rows * cols:
         raise ValueError("its run lengths do not cover the image")
     ends = np.cumsum(lengths)
     starts, stops = ends[0::2][: len(ends[1::2])], ends[1::2]

@@ -63,7 +63,7 @@ def read_geojson(
 
 
 def read_geopackage(path: Path, place: Georeference | None, shape: tuple[int, int]) -> tuple[list[ImportedObject], int]:
-    """Return the objects of a GeoPackage or another file of vectors, as `read_geojson` does.
+    """Return the objects of all layers of a GeoPackage or another file of vectors, as `read_geojson` does.
 
     Raises
     ------
@@ -79,19 +79,21 @@ def read_geopackage(path: Path, place: Georeference | None, shape: tuple[int, in
     import shapely
 
     try:
-        meta, _, geometries, columns = pyogrio.raw.read(path)
-        shapes = shapely.from_wkb(geometries)
+        # Layers without a kind of geometry are tables.
+        layers = [pyogrio.raw.read(path, layer=name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+        read = [(meta, shapely.from_wkb(geometries), columns) for meta, _, geometries, columns in layers]
     except Exception as error:  # GDAL and GEOS raise kinds of their own.
         raise PromptError(f"{shortened(path)} cannot be read ({first_line(error)}): export it again.") from error
-    turn = _turn(meta.get("crs"), place, path)
-    names = [str(name) for name in meta["fields"]]
     found: list[ImportedObject] = []
-    for number, geometry in enumerate(shapes):
-        row = {name: column[number] for name, column in zip(names, columns, strict=True)}
-        properties = {name: value for name, value in row.items() if isinstance(value, str) and value}
-        feature = {"geometry": None if geometry is None else geometry.__geo_interface__, "properties": properties}
-        found += _object_of(feature, turn, shape, path)
-    return found, len(shapes) - len(found)
+    for meta, shapes, columns in read:
+        turn = _turn(meta.get("crs"), place, path)
+        names = [str(name) for name in meta["fields"]]
+        for number, geometry in enumerate(shapes):
+            row = {name: column[number] for name, column in zip(names, columns, strict=True)}
+            properties = {name: value for name, value in row.items() if isinstance(value, str) and value}
+            feature = {"geometry": None if geometry is None else geometry.__geo_interface__, "properties": properties}
+            found += _object_of(feature, turn, shape, path)
+    return found, sum(len(shapes) for _, shapes, _ in read) - len(found)
 
 
 def _object_of(feature: Any, turn: Turn, shape: tuple[int, int], path: Path) -> Iterator[ImportedObject]:
@@ -109,7 +111,7 @@ def _object_of(feature: Any, turn: Turn, shape: tuple[int, int], path: Path) -> 
         positions = tuple((name, int(named[name])) for name in PLANE_AXES if named.get(name) is not None)
     except PromptError as error:
         raise PromptError(f"A feature of {shortened(path)} is not understood: {error}.") from error
-    except (TypeError, ValueError, KeyError, IndexError) as error:
+    except (TypeError, ValueError, KeyError, IndexError, OverflowError, RecursionError) as error:
         raise PromptError(f"A feature of {shortened(path)} is no GeoJSON geometry: export it again.") from error
     if mask is not None:
         yield ImportedObject(mask, class_name=class_name, plane=positions)

@@ -16,6 +16,8 @@ from napari_sam.exports.source import ExportSource
 
 # Commands of a path: go to a point, draw a line to one, and close the ring.
 MOVE, LINE, CLOSE = 0, 1, 4
+# A zip counts the bytes of a name by 16 bits, and a disk mostly by 8 when it is unpacked.
+MAX_CLASS_LETTERS = 50
 
 
 class ImagejRois:
@@ -73,5 +75,7 @@ def _path(ring: Any) -> Any:
 def _name_of(found: ObjectPolygon) -> str:
     """Return a name that is also one of a file."""
     position = "".join(f"-{letter}{at:04d}" for letter, at in found.plane.position.items())
-    kind = "" if found.label_class is None else f" {found.label_class.name}"
-    return f"{found.label:05d}{position}" + "".join("_" if letter in '/\\:*?"<>|' else letter for letter in kind)
+    kind = "" if found.label_class is None else f" {found.label_class.name[:MAX_CLASS_LETTERS]}"
+    return f"{found.label:05d}{position}" + "".join(
+        "_" if letter in '/\\:*?"<>|' or not letter.isprintable() else letter for letter in kind
+    )

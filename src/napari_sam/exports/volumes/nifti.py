@@ -11,6 +11,7 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.errors import LabelsError
 from napari_sam.exports.libraries import library
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.orientation import Orientation
@@ -59,10 +60,18 @@ def refusal_of_axes(source: ExportSource, form: str) -> str | None:
 
 
 def label_dtype(highest: int) -> np.dtype[Any]:
-    """Return the smallest type of labels that medical programs read."""
+    """Return the smallest type of labels that medical programs read.
+
+    Raises
+    ------
+    LabelsError
+        They need more than 32 bits.
+    """
     for dtype in (np.uint8, np.uint16, np.int32):
         if highest <= np.iinfo(dtype).max:
             return np.dtype(dtype)
+    if highest > np.iinfo(np.uint32).max:
+        raise LabelsError(f"The label {highest} has more than 32 bits: number the objects again.")
     return np.dtype(np.uint32)
 
 
