@@ -94,7 +94,7 @@ class GridProposer:
             Rows and columns of the plane.
         """
         rendered = render(tile)
-        if is_uniform(rendered):
+        if is_uniform(rendered, tile):
             return Proposals.none()
         (embedding,) = self._predictor.encode(rendered[None])
         candidates = list(self._candidates(tile, embedding, shape))

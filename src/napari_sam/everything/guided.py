@@ -102,7 +102,7 @@ class GuidedProposer:
             Rows and columns of the plane.
         """
         rendered = render(tile)
-        if is_uniform(rendered):
+        if is_uniform(rendered, tile):
             return Proposals.none()
         (embedding,) = self._predictor.encode(rendered[None])
         answers = self._first_answers(tile, embedding)
@@ -223,6 +223,9 @@ def _finer(tile: Tile) -> Tile:
     return replace(tile, level=tile.level - 1, side=2 * tile.side, step=(rows / 2, cols / 2))
 
 
-def is_uniform(rendered: NDArray[np.uint8]) -> bool:
-    """Return whether all pixels of a rendered tile are equal."""
-    return bool((rendered == rendered[:1, :1]).all())
+def is_uniform(rendered: NDArray[np.uint8], tile: Tile) -> bool:
+    """Return whether all pixels of a rendered tile are equal, apart from those beyond the image."""
+    lengths = (tile.read.height, tile.read.width)
+    rows, cols = (max(1, int(length / step)) for length, step in zip(lengths, tile.step, strict=True))
+    inside = rendered[:rows, :cols]
+    return bool((inside == inside[:1, :1]).all())

@@ -21,11 +21,13 @@ LEAST_SHARE = 0.25
 FINEST = -2
 # The coarsest level shows the plane at least this large, in tile pixels: one object may be as large as the plane.
 LEAST_SIDE = 40.0
+# The same for a grid of points, whose coarsest layer has points at a fixed number for each tile.
+LEAST_SIDE_OF_GRID = 96.0
 
 
-def coarsest_level(shape: tuple[int, int]) -> int:
+def coarsest_level(shape: tuple[int, int], least_side: float = LEAST_SIDE) -> int:
     """Return the coarsest level on which a plane is still of some size."""
-    return max(FINEST, math.floor(math.log2(max(shape) / LEAST_SIDE)))
+    return max(FINEST, math.floor(math.log2(max(shape) / least_side)))
 
 
 def levels_for(sizes: tuple[float, float], shape: tuple[int, int]) -> list[int]:

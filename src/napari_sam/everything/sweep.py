@@ -17,7 +17,7 @@ from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.grid import GridProposer
 from napari_sam.everything.guided import GuidedProposer, is_uniform
-from napari_sam.everything.levels import coarsest_level, levels_for, sampled_levels
+from napari_sam.everything.levels import LEAST_SIDE_OF_GRID, coarsest_level, levels_for, sampled_levels
 from napari_sam.everything.options import GridOptions
 from napari_sam.everything.proposals import Proposals
 
@@ -210,12 +210,12 @@ class Sweep:
             small = self._encoder.predictor.input_side
             return sampled_levels(lambda level: self.grid(level, small), self._guesses, self._region.box)
         grid = self.grid(0)
-        top = min(grid.max_level, coarsest_level(self._shape))
+        top = min(grid.max_level, coarsest_level(self._shape, LEAST_SIDE_OF_GRID))
         return sorted({grid.clamp(top - step) for step in range(options.crop_n_layers + 1)})
 
     def _guesses(self, tile: Tile) -> DenseGuesses | None:
         rendered = self._render(tile)
-        if is_uniform(rendered):
+        if is_uniform(rendered, tile):
             return None
         assert self._dense is not None
         (embedding,) = self._encoder.predictor.encode(rendered[None])
