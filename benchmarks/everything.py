@@ -76,7 +76,7 @@ def run(side: int) -> dict[str, Any]:
     segmenter.segment(points=[(side // 2, side // 2)])  # Loads the model.
     with tempfile.TemporaryDirectory() as folder:
         times = [time.perf_counter()]
-        store, sweep = opened_sweep(Path(folder) / "proposals", segmenter, plane, None)
+        store, sweep = opened_sweep(Path(folder) / "proposals", segmenter, plane)
         for progress in sweep_into(store, sweep):
             tiles = progress.total
         times.append(time.perf_counter())

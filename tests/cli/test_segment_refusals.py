@@ -92,12 +92,6 @@ POINT = point(COIN)
 STACK = np.stack([coins()] * 3)
 
 
-def _empty_folder(folder: Path) -> Path:
-    made = folder / "empty"
-    made.mkdir()
-    return made
-
-
 # name -> (image, further arguments, words that the sentence must hold)
 BAD_SEGMENT: dict[str, tuple[Callable[[Path], object] | None, Any, str]] = {
     "no prompt": (None, (), "no prompt"),
@@ -140,7 +134,7 @@ BAD_SEGMENT: dict[str, tuple[Callable[[Path], object] | None, Any, str]] = {
     "truncated png": (_cut_png, POINT, "cannot be read as an image"),
     "truncated stack": (_cut_stack, POINT, "cannot be read as an image"),
     "empty file": (lambda folder: _cut(text_file(folder, "empty.tif"), 0), POINT, "cannot be read as an image"),
-    "folder without an image": (_empty_folder, POINT, "cannot be read as an image"),
+    "folder without an image": (lambda folder: made_folder(folder / "empty"), POINT, "cannot be read as an image"),
     "zarr group of two arrays": (_group, POINT, "other, raw"),
     "unknown model": (None, (*POINT, "--model", "sam9000"), "compact"),
     "text as model": (None, lambda folder: (*POINT, "--model", text_file(folder, "model.pth")), "checkpoint"),

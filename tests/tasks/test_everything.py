@@ -29,7 +29,7 @@ class Run:
     def __init__(self, folder: Path, segmenter: Segmenter | None = None, **options: Any) -> None:
         self.segmenter = segmenter or segmenter_of(picture(LABELS))
         self.plane = self.segmenter.plane()
-        self.store, self.sweep = opened_sweep(folder, self.segmenter, self.plane, None, **{"sizes": SIZES, **options})
+        self.store, self.sweep = opened_sweep(folder, self.segmenter, self.plane, **{"sizes": SIZES, **options})
 
     @property
     def found(self) -> FoundObjects:
@@ -188,9 +188,7 @@ def test_a_mask_of_the_image_or_of_one_plane_restricts_the_run(tmp_path: Path) -
     tifffile.imwrite(tmp_path / "plane.tif", within[1], photometric="minisblack")
     paths = []
     for name in ("volume.tif", "plane.tif"):
-        store, sweep = opened_sweep(
-            tmp_path / "run", volume, volume.plane(1), None, within=str(tmp_path / name), sizes=SIZES
-        )
+        store, sweep = opened_sweep(tmp_path / "run", volume, volume.plane(1), within=str(tmp_path / name), sizes=SIZES)
         list(sweep_into(store, sweep))
         assert_each_is_found_once(found_in(store, sweep, volume.plane(1)), np.where(LABELS == 2, 1, 0))
         paths.append(store.path)
@@ -203,4 +201,4 @@ def test_a_mask_that_marks_nothing_in_one_plane_of_a_volume_says_so(tmp_path: Pa
     within[1, 150:190, 150:190] = 9
     tifffile.imwrite(tmp_path / "volume.tif", within, photometric="minisblack")
     with pytest.raises(NapariSamError, match="empty"):
-        opened_sweep(tmp_path / "run", volume, volume.plane(0), None, within=str(tmp_path / "volume.tif"))
+        opened_sweep(tmp_path / "run", volume, volume.plane(0), within=str(tmp_path / "volume.tif"))

@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from napari_sam.cli.console import Failures, bar_over_images, say
+from napari_sam.cli.models import check_sources
 from napari_sam.errors import ModelError, NapariSamError, OutputError, PromptError
-from napari_sam.exchange.label_formats import LABEL_SUFFIXES, PYRAMID_SUFFIX
+from napari_sam.exchange.label_formats import LABEL_SUFFIXES, PYRAMID_SUFFIX, write_json
+from napari_sam.files.outputs import check_output
 from napari_sam.files.paths import exists
 from napari_sam.images.files.inner_names import split_name
 
@@ -202,6 +206,45 @@ def run_over(
     failures.show()
     _summarize(results, len(sources) + left_out)
     return results
+
+
+def label_images(
+    outputs: dict[str, Path],
+    out: Path,
+    work: Callable[[str], dict[str, Any]],
+    *,
+    model: str,
+    json: Path | None,
+    resume: bool,
+    overwrite: bool,
+    append: bool = False,
+) -> None:
+    """Label one image or each of many, write what the command says of them, and exit with 1 where one failed.
+
+    Parameters
+    ----------
+    outputs, out
+        What `outputs_of` returned, and the output that was named.
+    work
+        As in `run_over`; "failed" in what it returns holds prompts that failed.
+    model, json, resume, overwrite, append
+        Options of the command.
+    """
+    if is_one(outputs, out) and not (resume and exists(out)):
+        described = work(next(iter(outputs)))
+        failed = bool(described.get("failed"))
+    else:
+        left = left_over(outputs, resume=resume, replaces=overwrite or append)
+        if json:
+            check_output(json, (".json",), overwrite)
+        check_sources(None, model)
+        results = run_over(list(left), work, left_out=len(outputs) - len(left))
+        described = results.as_json(model)
+        failed = bool(results.failed) or any(each.get("failed") for each in results.described)
+    if json:
+        write_json(json, described)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _summarize(results: Results, count: int) -> None:

@@ -22,7 +22,7 @@ from napari_sam.everything.proposal_store import ProposalStore
 from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.sweep import Sweep
 from napari_sam.images.opening import open_image
-from napari_sam.journal.discovery import about
+from napari_sam.journal.image_identity import pixel_digest
 from napari_sam.journal.packing.objects import NewObject
 
 if TYPE_CHECKING:
@@ -123,12 +123,12 @@ def opened_sweep(
     folder: Path,
     segmenter: Segmenter,
     plane: Plane,
-    source: str | Path | None,
     *,
     box: Sequence[float] | None = None,
     within: str | None = None,
     sizes: Sequence[float] | None = None,
     grid: GridOptions | None = None,
+    pixels: str | None = None,
 ) -> tuple[ProposalStore, Sweep]:
     """Return a sweep over a plane and the store for its proposals.
 
@@ -142,12 +142,12 @@ def opened_sweep(
         Image and model.
     plane
         The plane.
-    source
-        Path or URL of the image.
     within
         File of a mask of the plane's shape.
     box, sizes, grid
         As in `Segmenter.everything`.
+    pixels
+        `pixel_digest` of the image, where many planes of it are opened; read from the image by default.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def opened_sweep(
     mask = None if within is None else _mask_in(within, plane, segmenter.shape)
     settings: dict[str, Any] = {
         "version": STORE_VERSION,
-        "pixels": about(segmenter.volume, source).get("pixels"),
+        "pixels": pixel_digest(segmenter.volume.array) if pixels is None else pixels,
         "shape": list(segmenter.shape),
         "plane": [list(plane.axes), list(plane.index)],
         "model": encoder.predictor.digest,

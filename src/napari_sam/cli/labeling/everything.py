@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from napari_sam.everything.sweep import Sweep
     from napari_sam.exchange.label_writer import LabelWriter
     from napari_sam.segmenter import Segmenter
+
+    # The store of the proposals of a plane, and the sweep that fills it.
+    OpenedSweep = Callable[[Plane], tuple[ProposalStore, Sweep]]
 
 PROPOSALS_SUFFIX = ".proposals"
 
@@ -94,20 +97,21 @@ def everything(
     """
     from napari_sam.everything.options import FilterOptions, GridOptions
 
+    diameters = None if sizes is None else opts.parse_numbers(sizes, 2, "--sizes", "LOW,HIGH")
     run = _Run(
         opts.image_options(channels, nodata, spacing, contrast, axes),
         OneModel(ModelOptions(model, device, precision)),
         FilterOptions.of(
             confidence=confidence,
             stability_score_thresh=stability,
-            sizes=None if sizes is None else opts.parse_numbers(sizes, 2, "--sizes", "LOW,HIGH"),
+            sizes=diameters,
             min_solidity=solidity,
             max_overlap=max_overlap,
         ),
         None if plane is None else opts.parse_plane(plane),
         None if region is None else opts.parse_box(region),
         within,
-        None if sizes is None else opts.parse_numbers(sizes, 2, "--sizes", "LOW,HIGH"),
+        diameters,
         GridOptions(points_per_side=points_per_side) if grid else None,
     )
     outputs = outputs_of(images, out)
@@ -177,7 +181,8 @@ def _label(
     planes = segmenter.planes() if position is None else [segmenter.plane(position)]
     where = planes[0] if len(planes) == 1 and not is_pyramid else None
     rows: list[dict[str, Any]] = []
-    if not _sweep_all(segmenter, planes, proposals, source, run, waits=waits):
+    opened = _opener(segmenter, proposals, run)
+    if not _sweep_all(opened, planes, waits=waits):
         return None
     out.parent.mkdir(parents=True, exist_ok=True)
     labels: set[int] = set()
@@ -185,7 +190,7 @@ def _label(
         for neighbors in runs_of_planes(segmenter.volume, planes):
             into = FoundWriter(writer, segmenter, run.filters, links=len(neighbors) > 1)
             for plane in neighbors:
-                found = found_in(*_store(segmenter, plane, proposals, source, run), plane)
+                found = found_in(*opened(plane), plane)
                 written = into.write(found)
                 labels |= {label for _, label in written}
                 if json:
@@ -201,21 +206,37 @@ def _label(
     }
 
 
-def _sweep_all(
-    segmenter: Segmenter, planes: Sequence[Plane], proposals: Path, source: str, run: _Run, *, waits: bool
-) -> bool:
+def _opener(segmenter: Segmenter, proposals: Path, run: _Run) -> OpenedSweep:
+    """Return what opens the store and the sweep of a plane; the pixels that identify the image are read once."""
+    from napari_sam.journal.image_identity import pixel_digest
+    from napari_sam.tasks.everything import opened_sweep
+
+    pixels = pixel_digest(segmenter.volume.array)
+    return lambda plane: opened_sweep(
+        proposals,
+        segmenter,
+        plane,
+        box=run.box,
+        within=run.within,
+        sizes=run.sizes,
+        grid=run.grid,
+        pixels=pixels,
+    )
+
+
+def _sweep_all(opened: OpenedSweep, planes: Sequence[Plane], *, waits: bool) -> bool:
     """Propose the objects of planes; tiles of other processes are waited for when no plane has another one left."""
-    left = [plane for plane in planes if not _sweep(segmenter, plane, proposals, source, run, waits=False)]
-    return all(waits and _sweep(segmenter, plane, proposals, source, run, waits=True) for plane in left)
+    left = [plane for plane in planes if not _sweep(opened, plane, waits=False)]
+    return all(waits and _sweep(opened, plane, waits=True) for plane in left)
 
 
-def _sweep(segmenter: Segmenter, plane: Plane, proposals: Path, source: str, run: _Run, *, waits: bool) -> bool:
+def _sweep(opened: OpenedSweep, plane: Plane, *, waits: bool) -> bool:
     """Propose the objects of a plane, except those that are in the store; return whether all tiles are done."""
     from rich.progress import TextColumn
 
     from napari_sam.tasks.everything import sweep_into
 
-    store, sweep = _store(segmenter, plane, proposals, source, run)
+    store, sweep = opened(plane)
     with progress_bar("{task.description}", TextColumn("{task.fields[rate]}")) as progress:
         task = progress.add_task("tiles", total=None, rate="")
         for now in sweep_into(store, sweep, waits=waits):
@@ -241,12 +262,3 @@ def _row(writer: LabelWriter, found: FoundObjects, i: int, label: int, *, is_sin
         "iou_prediction": round(mask.iou_prediction, 4),
         "stability_score": round(mask.stability_score, 4),
     }
-
-
-def _store(segmenter: Segmenter, plane: Plane, proposals: Path, source: str, run: _Run) -> tuple[ProposalStore, Sweep]:
-    """Return the store of the proposals of a plane, and the sweep that fills it."""
-    from napari_sam.tasks.everything import opened_sweep
-
-    return opened_sweep(
-        proposals, segmenter, plane, source, box=run.box, within=run.within, sizes=run.sizes, grid=run.grid
-    )

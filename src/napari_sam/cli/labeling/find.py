@@ -11,13 +11,12 @@ import typer
 
 from napari_sam.cli import options as opts
 from napari_sam.cli.console import say, warn
-from napari_sam.cli.many_images import is_one, left_over, outputs_of, run_over
+from napari_sam.cli.many_images import label_images, outputs_of
 from napari_sam.cli.models import OneModel, check_sources, image_files, model_file, tidy_store
 from napari_sam.errors import LabelsError, PromptError
-from napari_sam.exchange.label_formats import write_json
 from napari_sam.exchange.label_output import LabelOutput
 from napari_sam.files.outputs import check_output
-from napari_sam.files.paths import check_apart, exists
+from napari_sam.files.paths import check_apart
 from napari_sam.options import ImageOptions, LabelOptions, ModelOptions
 
 if TYPE_CHECKING:
@@ -72,19 +71,15 @@ def find(
     outputs = outputs_of(images, out)
     if json:
         check_output(json, (".json",), overwrite)
-    if is_one(outputs, out) and not (resume and exists(out)):
-        described, failed = run.find(next(iter(outputs)), out), False
-    else:
-        left = left_over(outputs, resume=resume, replaces=overwrite)
-        check_sources(None, model)
-        results = run_over(
-            list(left), lambda source: run.find(source, outputs[source]), left_out=len(outputs) - len(left)
-        )
-        described, failed = results.as_json(model), bool(results.failed)
-    if json:
-        write_json(json, described)
-    if failed:
-        raise typer.Exit(1)
+    label_images(
+        outputs,
+        out,
+        lambda source: run.find(source, outputs[source]),
+        model=model,
+        json=json,
+        resume=resume,
+        overwrite=overwrite,
+    )
 
 
 @dataclass(frozen=True, slots=True)

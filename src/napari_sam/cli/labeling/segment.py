@@ -12,10 +12,9 @@ import typer
 
 from napari_sam.cli import options as opts
 from napari_sam.cli.console import Failures, bar_over, say, warn
-from napari_sam.cli.many_images import is_one, left_over, names_of, outputs_of, run_over
+from napari_sam.cli.many_images import is_one, label_images, names_of, outputs_of
 from napari_sam.cli.models import OneModel, check_sources, image_files, model_file, tidy_store
 from napari_sam.errors import OutputError, PromptError
-from napari_sam.exchange.label_formats import write_json
 from napari_sam.exchange.label_output import LabelOutput
 from napari_sam.exchange.object_prompts import ObjectPrompts
 from napari_sam.files.outputs import check_output
@@ -110,25 +109,16 @@ def segment(
         json,
         store,
     )
-    if is_one(outputs, out) and not (resume and exists(out)):
-        described = run.segment(next(iter(outputs)), out, prompts_file)
-        failed = bool(described.get("failed"))
-    else:
-        left = left_over(outputs, resume=resume, replaces=overwrite or append)
-        if json:
-            check_output(json, (".json",), overwrite)
-        check_sources(None, model)
-        results = run_over(
-            list(left),
-            lambda source: run.segment(source, outputs[source], _prompts_of(source, prompts_file)),
-            left_out=len(outputs) - len(left),
-        )
-        described = results.as_json(model)
-        failed = bool(results.failed) or any(each.get("failed") for each in results.described)
-    if json:
-        write_json(json, described)
-    if failed:
-        raise typer.Exit(1)
+    label_images(
+        outputs,
+        out,
+        lambda source: run.segment(source, outputs[source], _prompts_of(source, prompts_file)),
+        model=model,
+        json=json,
+        resume=resume,
+        overwrite=overwrite,
+        append=append,
+    )
 
 
 @dataclass(frozen=True, slots=True)

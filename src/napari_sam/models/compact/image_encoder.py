@@ -67,6 +67,5 @@ class ImageEncoder(FeaturePyramid):
         """Return features of strides 4, 8, 16 and 32."""
         scale, offset = PIXEL_STD * 255 / TRUNK_STD, (PIXEL_MEAN * 255 - TRUNK_MEAN) / TRUNK_STD
         x4, x8, x16, x32 = self.trunk(x * scale + offset)
-        in_parts = x.device.type == "cpu" and not self.training
-        detail = in_strips(self.detail, x) if in_parts else self.detail(x)
+        detail = in_strips(self.detail, x, training=self.training)
         return torch.cat([x4, detail], 1), x8, x16, self.reduce32(x32)

@@ -66,8 +66,10 @@ def enlarge(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="bilinear")
 
 
-def in_strips(layers: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def in_strips(layers: Callable[[Tensor], Tensor], x: Tensor, *, training: bool = False) -> Tensor:
     """Return what layers make of an image at stride 4, computed strip by strip: the same values, in less memory.
+
+    Only a processor gains by it, and batches of training are normalized as a whole: else all is computed at once.
 
     Parameters
     ----------
@@ -75,10 +77,12 @@ def in_strips(layers: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         Convolutions from stride 1 to 4. A cell of the output depends on no pixel more than `STRIP_MARGIN` cells away.
     x
         Shape (n, channels, rows, cols); rows and columns are multiples of 4.
+    training
+        Whether the layers are in training.
     """
     n, _, rows, cols = x.shape
     count, height = rows // 4, STRIP_CELLS // (n * cols // 4) - 2 * STRIP_MARGIN
-    if height < STRIP_MARGIN or height >= count:
+    if x.device.type != "cpu" or training or height < STRIP_MARGIN or height >= count:
         return layers(x)
     strips = []
     for first in range(0, count, height):

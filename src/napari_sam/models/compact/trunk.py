@@ -116,8 +116,7 @@ class EfficientNetLite(nn.Module):
             Shapes (n, channels, side/stride, side/stride), with `EfficientNetLite.channels`.
         """
         finest, *coarser = PYRAMID_STAGES
-        in_parts = x.device.type == "cpu" and not self.training
-        x = in_strips(self._finest, x) if in_parts else self._finest(x)
+        x = in_strips(self._finest, x, training=self.training)
         features = [x]
         for stage in range(finest + 1, len(self._ends)):
             x = self._stage(x, stage)
