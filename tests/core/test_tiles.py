@@ -205,6 +205,7 @@ def test_points_and_boxes_agree_in_tile_coordinates(grid, data):
     tile = grid.tile_at(level, row + 0.5, col + 0.5)
     pixel = tile.box_to_tile(Box(row, col, row + 1, col + 1))
     at = tile.point_to_tile(row, col)
+    assert tile.points_from_tile(np.array(at)) == pytest.approx((row, col), abs=1e-6)
     assert pixel.center == pytest.approx((at[0] + 0.5, at[1] + 0.5))
     assert pixel.extent == pytest.approx(1 / tile.downsample)
     assert Box(0, 0, tile.side, tile.side).contains(pixel)

@@ -17,6 +17,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_sam.core.geometry import Box
 
 MAX_MAGNIFICATION_LEVEL = -3
@@ -59,6 +62,10 @@ class Tile:
         """Turn a level-0 point into tile pixels, where again whole numbers are pixel centres."""
         by_row, by_col = self.step
         return (row + 0.5 - self.read.top) / by_row - 0.5, (col + 0.5 - self.read.left) / by_col - 0.5
+
+    def points_from_tile(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return points (row, col) of shape (..., 2), in tile pixels, in level-0 pixels; see `point_to_tile`."""
+        return np.asarray((points + 0.5) * self.step + (self.read.top, self.read.left) - 0.5, np.float64)
 
     def box_to_tile(self, box: Box) -> Box:
         """Turn a level-0 box into tile pixel edges, cut to the tile."""

@@ -126,7 +126,7 @@ class GridProposer:
     ) -> Iterator[Candidate]:
         """Yield the masks of a point that are stable and not cut by the tile."""
         options = self._options
-        located = (point + 0.5) * tile.step + (tile.read.top, tile.read.left) - 0.5
+        located = tile.points_from_tile(point)
         for logits, score in zip(answer.logits, answer.iou_prediction, strict=True):
             stability = stability_score(logits, options.stability_score_offset)
             inside = logits > 0

@@ -126,7 +126,7 @@ class GuidedProposer:
         logits, scores = self._decoded(embedding, origins, [_point_prompt(at) for at in points - origins])
         fits = np.flatnonzero(_fits(logits))
         points, origins, logits = points[fits], origins[fits], logits[fits]
-        located = (points + 0.5) * tile.step + (tile.read.top, tile.read.left) - 0.5
+        located = tile.points_from_tile(points)
         answers = []
         for i, score in enumerate(scores[fits]):
             chosen = np.array([i, *_neighbors(i, points - origins[i], logits[i])])
