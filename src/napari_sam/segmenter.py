@@ -27,7 +27,7 @@ from napari_sam.labeled_image import checked_journal
 from napari_sam.labeled_image import open_labels as open_labels
 from napari_sam.labels.array import WritableArray
 from napari_sam.labels.regions import checked_labels
-from napari_sam.searched_image import SearchedImage
+from napari_sam.propagated_image import PropagatedImage
 
 if TYPE_CHECKING:
     from napari_sam.core.predictor import Predictor
@@ -42,7 +42,7 @@ def model_names() -> list[str]:
     return list(REGISTRY)
 
 
-class Segmenter(SearchedImage):
+class Segmenter(PropagatedImage):
     """Segment objects of an image by prompts, and write them into labels.
 
     The image may have any size and number of axes. Prompts and masks lie in one *plane* of it, whose pixels are

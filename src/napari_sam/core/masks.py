@@ -93,6 +93,9 @@ class Provenance:
         Its name among the three candidates: "small", "medium", "large", or "best".
     rendering, channels
         The contrast and the channels of the encoder's input.
+    is_propagated
+        Whether the mask was propagated from other planes, and nobody has accepted it in its own plane: the next
+        propagation may replace it.
     """
 
     model: str | None = None
@@ -103,6 +106,7 @@ class Provenance:
     candidate: str | None = None
     rendering: Rendering | None = None
     channels: tuple[int, ...] = ()
+    is_propagated: bool = False
 
 
 def mask_from_logits(logits: NDArray[np.float32], tile: Tile, iou_prediction: float = float("nan")) -> Mask:

@@ -198,6 +198,7 @@ def _made_json(made: Provenance | None) -> Json | None:
         "downsample": made.downsample,
         "candidate": made.candidate,
         "channels": made.channels or None,
+        "propagated": made.is_propagated or None,
     }
     if made.rendering is not None:
         look = made.rendering
@@ -223,6 +224,7 @@ def _made(data: Json) -> Provenance:
         candidate=data.get("candidate"),
         rendering=rendering,
         channels=tuple(int(channel) for channel in data.get("channels", ())),
+        is_propagated=bool(data.get("propagated", False)),
     )
 
 

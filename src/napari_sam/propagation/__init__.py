@@ -1,0 +1,1 @@
+"""Propagation: follow objects from the planes where they were accepted through the other planes of a volume."""

@@ -1,0 +1,48 @@
+"""Follower: the protocol of all ways to follow objects from plane to plane in one direction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from napari_sam.core.geometry import Plane
+from napari_sam.core.masks import Mask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Followed:
+    """What a follower finds of one object in one plane.
+
+    Parameters
+    ----------
+    mask
+        Its mask; empty where the object is not in the plane. Its `iou_prediction` is the confidence.
+    confidence
+        Estimate of the mask's IoU with the object, 0 to 1; of an empty mask, that the object is not there.
+    """
+
+    mask: Mask
+    confidence: float
+
+
+class Follower(Protocol):
+    """Follows objects in one direction; a fresh one is made for each direction.
+
+    Positions are whole numbers along the axis that is followed, whatever the order of the calls.
+    """
+
+    def remember(self, at: int, plane: Plane, masks: Mapping[int, Mask]) -> None:
+        """Take the accepted masks of one plane, by label.
+
+        All accepted planes are given before the first call of `follow`, those behind and those ahead.
+        """
+        ...
+
+    def follow(self, at: int, plane: Plane, labels: Sequence[int]) -> dict[int, Followed]:
+        """Return what the objects look like in a plane; called plane by plane in one direction.
+
+        An object is asked for from the plane after its first accepted one (in this direction) on, and no longer
+        once it has ended. Where it meets an accepted plane, that is not asked for, and following goes on from there.
+        """
+        ...
