@@ -20,6 +20,7 @@ from napari_sam.propagation.propagation import PATIENCE, Propagation, Propagatio
 from napari_sam.searched_image import SearchedImage
 
 if TYPE_CHECKING:
+    from napari_sam.journal.journal import Journal
     from napari_sam.propagation.follower import Follower
 
 ENGINES = ("auto", "prompts")
@@ -137,9 +138,11 @@ class PropagatedImage(SearchedImage):
                 try:
                     if journal is None:
                         self._store().write(plane, found.mask, label, overlap)
-                    else:
+                    elif _is_open(journal, label, plane):
                         entry = journal.accept(plane, found.mask, label, overlap, made=made)
                         group = group or entry.number
+                    else:
+                        continue
                 except LabelsError:  # All its pixels belong to other labels.
                     continue
                 written[label] = found
@@ -225,6 +228,13 @@ class PropagatedImage(SearchedImage):
         if missing:
             raise LabelsError(f"There is no object {missing[0]} in these planes: give the label of one.")
         return accepted
+
+
+def _is_open(journal: Journal, label: int, plane: Plane) -> bool:
+    """Return whether a mask may be written: the object is there, and nobody has accepted this plane meanwhile."""
+    found = journal.objects.get(label)
+    part = None if found is None else found.part(plane)
+    return found is not None and (part is None or _is_propagated(part.made))
 
 
 def _is_propagated(made: Provenance | None) -> bool:

@@ -27,6 +27,7 @@ from napari_sam.plugin.widgets.model_panel import ModelPanel
 from napari_sam.plugin.widgets.object_panel import ObjectPanel
 from napari_sam.plugin.widgets.output_panel import OutputPanel
 from napari_sam.plugin.widgets.tasks.cleanup_panel import CleaningPanel
+from napari_sam.plugin.widgets.tasks.plane_panel import PlanePanel
 from napari_sam.plugin.widgets.tasks.prompt_panel import PromptPanel
 from napari_sam.plugin.widgets.tasks.proposal_panel import ProposalPanel
 from napari_sam.plugin.widgets.tasks.task_tabs import TaskTabs
@@ -78,6 +79,7 @@ class SamWidget(QWidget):
         self.controller.prefetcher.changed.connect(self.large.refresh)
         self.controller.finder.changed.connect(self._on_proposals)
         self.objects.chosen.connect(self.proposals.refresh)
+        self.objects.chosen.connect(lambda: self.controller.through_planes.choice.select(self.objects.table.chosen))
         self.controller.encoder_view.changed.connect(self.prompts.refresh_encoder_input)
         self._session.answered.connect(self._on_answered)
         self._viewer.layers.events.inserted.connect(self.reset_choices)
@@ -151,6 +153,7 @@ class SamWidget(QWidget):
         parts = self.controller
         self.prompts = PromptPanel(self._session, parts.keys, parts.editing, parts.hover, parts.encoder_view)
         self.proposals = ProposalPanel(self._session, parts.finder, parts.keys, lambda: self.objects.chosen_areas)
+        self.planes = PlanePanel(self._session, parts.through_planes, parts.keys)
         self.cleaning = CleaningPanel(lambda cleaning: parts.requests.set_cleaning(cleaning))
         self.large = LargeDataPanel(self._session, parts.prefetcher)
         self.footer = Footer(self._session, parts.keys, parts.undo)
@@ -186,7 +189,9 @@ class SamWidget(QWidget):
         for part in (self.prompts, self.cleaning_section):
             column.addWidget(part)
         column.addStretch()
-        self.tasks = TaskTabs(self._session, self.controller.keys, {"one": one, "all": self.proposals})
+        self.tasks = TaskTabs(
+            self._session, self.controller.keys, {"one": one, "all": self.proposals, "planes": self.planes}
+        )
         self._stack()
 
     def _stack(self) -> None:
@@ -334,6 +339,7 @@ class SamWidget(QWidget):
         self.tasks.refresh()
         self.prompts.refresh()
         self.proposals.refresh()
+        self.planes.refresh()
         self.large.refresh()
         self.footer.refresh()
         self._refresh_objects()
@@ -377,6 +383,7 @@ class SamWidget(QWidget):
         self.models.close_downloads()
         self.large.close_activity()
         self.proposals.close_activity()
+        self.planes.close_activity()
         self.controller.finder.changed.disconnect(self._on_proposals)
         self.controller.encoder_view.changed.disconnect(self.prompts.refresh_encoder_input)
         self._session.changed.disconnect(self._refresh)
