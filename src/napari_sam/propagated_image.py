@@ -121,10 +121,11 @@ class PropagatedImage(SearchedImage):
     ) -> Iterator[PropagationStep]:
         made = replace(self.encoder.provenance_of_found(), is_propagated=True)
         group: int | None = None
-        for stack, accepted in stacks:
-            for step in Propagation(stack, accepted, self._follower, patience).run():
-                group, followed = self._write(stack.at(step.at), step, overlap, made, group)
-                yield replace(step, followed=followed)
+        with self._store().together() if self.journal is None else nullcontext():
+            for stack, accepted in stacks:
+                for step in Propagation(stack, accepted, self._follower, patience).run():
+                    group, followed = self._write(stack.at(step.at), step, overlap, made, group)
+                    yield replace(step, followed=followed)
 
     def _write(
         self, plane: Plane, step: PropagationStep, overlap: Overlap, made: Provenance, group: int | None
