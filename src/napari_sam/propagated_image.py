@@ -123,7 +123,7 @@ class PropagatedImage(SearchedImage):
         group: int | None = None
         with self._store().together() if self.journal is None else nullcontext():
             for stack, accepted in stacks:
-                for step in Propagation(stack, accepted, self._follower, patience).run():
+                for step in Propagation(stack, accepted, self.follower, patience).run():
                     group, followed = self._write(stack.at(step.at), step, overlap, made, group)
                     yield replace(step, followed=followed)
 
@@ -146,7 +146,8 @@ class PropagatedImage(SearchedImage):
                 written[label] = found
         return group, written
 
-    def _follower(self, direction: int) -> Follower:
+    def follower(self, direction: int) -> Follower:
+        """Return what follows objects in a direction: 1 towards higher positions, -1 towards lower ones."""
         from napari_sam.models.fusion import load_fuser
 
         return PromptFollower(self.encoder, load_fuser("cpu"), direction)
