@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,7 +124,7 @@ class PropagatedImage(SearchedImage):
         group: int | None = None
         with self._store().together() if self.journal is None else nullcontext():
             for stack, accepted in stacks:
-                for step in Propagation(stack, accepted, self.follower, patience).run():
+                for step in Propagation(stack, accepted, partial(self.follower, stack), patience).run():
                     group, followed = self._write(stack.at(step.at), step, overlap, made, group)
                     yield replace(step, followed=followed)
 
@@ -146,11 +147,11 @@ class PropagatedImage(SearchedImage):
                 written[label] = found
         return group, written
 
-    def follower(self, direction: int) -> Follower:
-        """Return what follows objects in a direction: 1 towards higher positions, -1 towards lower ones."""
+    def follower(self, stack: PlaneStack, direction: int) -> Follower:
+        """Return what follows objects through a stack: 1 towards higher positions, -1 towards lower ones."""
         from napari_sam.models.fusion import load_fuser
 
-        return PromptFollower(self.encoder, load_fuser("cpu"), direction)
+        return PromptFollower(self.encoder, load_fuser("cpu"), direction, stack)
 
     def _labels_to_follow(self, labels: Any) -> list[int]:
         """Return checked labels; all objects by default."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -118,7 +119,7 @@ class _Trial:
         accepted = {start: self._prompted(start)}
         if accepted[start].area == 0:
             accepted[start] = _as_mask(self.truth[start])
-        follower, found = self.segmenter.follower, self._found
+        follower, found = partial(self.segmenter.follower, stack), self._found
         first = self._follow(stack, accepted, follower, measured=True)
         self._measure_planes(first, start)
         named = self._corrections(stack, accepted, follower, first, found.volume_iou, by_truth=False)

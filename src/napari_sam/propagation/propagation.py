@@ -164,11 +164,15 @@ class Propagation:
                     followed[label] = final
             self._done += 1
             yield PropagationStep(at, direction, self._done, total, followed, tuple(active))
-            if not active and not any(
-                (other - at) * direction > 0 for path in paths.values() for other in path.accepted
-            ):
+            if not any(self._goes_on(path, at, direction) for path in paths.values()):
                 self._done += abs(positions.stop - at) - 1
                 return
+
+    @staticmethod
+    def _goes_on(path: _Path, at: int, direction: int) -> bool:
+        """Return whether an object is followed beyond a plane, or begins anew there."""
+        is_followed = path.has_begun and not path.has_ended
+        return is_followed or any((other - at) * direction > 0 for other in path.accepted)
 
     def _active(self, paths: Mapping[int, _Path], at: int, direction: int) -> list[int]:
         """Return the objects that are followed into a plane; those that are accepted there begin anew."""
