@@ -10,7 +10,7 @@ from napari_sam.core.masks import Mask, Overlap, Provenance
 from napari_sam.core.prompts import Prompts
 from napari_sam.files.paths import exists
 from napari_sam.journal.entries import AcceptedObjects, Entry, LabelClass, PackedMask, class_named, defined_class
-from napari_sam.journal.operations.parts import PartsJournal
+from napari_sam.journal.operations.merging import MergingJournal
 from napari_sam.journal.packing.objects import NewObject, PackedObjects
 from napari_sam.journal.patches import area_changes, lost_areas, patches_of
 from napari_sam.journal.storage.opening import FILES
@@ -18,7 +18,7 @@ from napari_sam.labels.edit import plan_edit, plan_removal
 from napari_sam.labels.object_edits import plan_objects
 
 
-class Journal(PartsJournal):
+class Journal(MergingJournal):
     """The objects of an image: accepted, corrected, deleted, classified, and all of it undone and redone.
 
     An operation is on the disk before it is in the labels. Opening the journal with the labels again completes an
