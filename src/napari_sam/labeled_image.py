@@ -247,7 +247,7 @@ class LabeledImage:
             )
 
     def undo(self) -> LabelEdit | Entry | None:
-        """Undo the last `accept` or `accept_all`, or with a journal the last operation of any session.
+        """Undo the last `accept`, `accept_all` or `propagate`, or with a journal the last operation of any session.
 
         Pixels that were changed again since are left alone.
 
@@ -280,7 +280,8 @@ class LabeledImage:
         """
         journal = self._journal()
         upcoming = journal.next_redo
-        return journal.redo() if upcoming is None or upcoming.objects is None else journal.redo_together()[0]
+        has_many = upcoming is not None and is_of_many_objects(upcoming, [upcoming])
+        return journal.redo_together()[0] if has_many else journal.redo()
 
     @property
     def objects(self) -> ObjectView:

@@ -2,8 +2,233 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_sam.arguments import choice, each, shown, whole
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.masks import Mask, Overlap, Provenance
+from napari_sam.errors import LabelsError, PromptError
+from napari_sam.labels.regions import label_number
+from napari_sam.propagation.plane_stack import PlaneStack
+from napari_sam.propagation.prompt_follower import PromptFollower
+from napari_sam.propagation.propagation import PATIENCE, Propagation, PropagationStep
 from napari_sam.searched_image import SearchedImage
+
+if TYPE_CHECKING:
+    from napari_sam.propagation.follower import Follower
+
+ENGINES = ("auto", "prompts")
+# Axes that objects go on along, the first that the image has.
+USUAL_AXES = ("z", "t")
+MOST_PATIENCE = 10**6
+
+Accepted = dict[int, dict[int, Mask]]
 
 
 class PropagatedImage(SearchedImage):
     """The part of `Segmenter` that follows objects from plane to plane."""
+
+    def propagate(
+        self,
+        labels: int | Sequence[int] | None = None,
+        *,
+        axis: int | str | None = None,
+        planes: Sequence[int] | None = None,
+        patience: int = PATIENCE,
+        overlap: Overlap = "keep",
+        engine: str = "auto",
+    ) -> dict[int, list[int]]:
+        """Follow objects from their accepted planes through the other planes, and write their masks into the labels.
+
+        Accepted planes are never changed, and all of them count: after a correction of one plane, call it again. One
+        `undo` takes back all that one call has written.
+
+        Parameters
+        ----------
+        labels
+            The objects; all by default. Each must have a mask in at least one plane that was accepted, and not only
+            propagated. Without a journal every plane in which the object has pixels counts as accepted.
+        axis
+            The axis along which the planes follow each other, by number or by name. By default z, t, or the only other
+            axis of more than one plane.
+        planes
+            Positions (first, last) along the axis, both included, beyond which no object is followed. By default all.
+        patience
+            An object that is not found in as many planes in a row has ended. By default 2.
+        overlap
+            What happens to other labels: "keep" (the default) leaves their pixels alone, "overwrite" replaces them.
+        engine
+            "prompts" follows with any model, by prompts from the mask of the plane before. "auto" is the best that the
+            model offers.
+
+        Returns
+        -------
+        dict
+            For each label the positions along the axis that were written, in rising order.
+
+        Raises
+        ------
+        LabelsError
+            There is no such object, or the labels cannot be written.
+        PromptError
+            The axis or the planes do not exist, or there is no accepted plane to begin from.
+        ImageError
+            A plane cannot be read; what was written before stays.
+        OutputError
+            The journal cannot be written.
+        """
+        written: dict[int, list[int]] = {}
+        steps = self.propagate_steps(
+            labels, axis=axis, planes=planes, patience=patience, overlap=overlap, engine=engine
+        )
+        for step in steps:
+            for label in step.followed:
+                written.setdefault(label, []).append(step.at)
+        return {label: sorted(positions) for label, positions in written.items()}
+
+    def propagate_steps(
+        self,
+        labels: int | Sequence[int] | None = None,
+        *,
+        axis: int | str | None = None,
+        planes: Sequence[int] | None = None,
+        patience: int = PATIENCE,
+        overlap: Overlap = "keep",
+        engine: str = "auto",
+    ) -> Iterator[PropagationStep]:
+        """Follow objects plane by plane; see `propagate` for parameters and errors.
+
+        Yields
+        ------
+        PropagationStep
+            After every plane, with the masks that were written. Close the iterator to stop; what was written stays.
+        """
+        choice(engine, "The engine", ENGINES)
+        patience = whole(patience, "The patience", "give a number of planes from 1 on", least=1, most=MOST_PATIENCE)
+        chosen = self._labels_to_follow(labels)
+        stacks = [(stack, self._accepted_in(stack, group)) for stack, group in self._stacks(chosen, axis, planes)]
+        if not any(accepted for _, accepted in stacks):
+            raise PromptError("There is no object with an accepted plane to begin from: accept a mask first.")
+        return self._write_steps(stacks, patience, overlap)
+
+    def _write_steps(
+        self, stacks: Sequence[tuple[PlaneStack, Accepted]], patience: int, overlap: Overlap
+    ) -> Iterator[PropagationStep]:
+        made = replace(self.encoder.provenance_of_found(), is_propagated=True)
+        group: int | None = None
+        with self._store().together() if self.journal is None else nullcontext():
+            for stack, accepted in stacks:
+                for step in Propagation(stack, accepted, partial(self.follower, stack), patience).run():
+                    group, followed = self._write(stack.at(step.at), step, overlap, made, group)
+                    yield replace(step, followed=followed)
+
+    def _write(
+        self, plane: Plane, step: PropagationStep, overlap: Overlap, made: Provenance, group: int | None
+    ) -> tuple[int | None, dict[int, Any]]:
+        """Write the masks of a step, the surest first; return the group of the entries, and what was written."""
+        written = {}
+        journal = self.journal
+        with nullcontext() if journal is None else journal.together(group):
+            for label, found in sorted(step.followed.items(), key=lambda item: -item[1].confidence):
+                try:
+                    if journal is None:
+                        self._store().write(plane, found.mask, label, overlap)
+                    else:
+                        entry = journal.accept(plane, found.mask, label, overlap, made=made)
+                        group = group or entry.number
+                except LabelsError:  # All its pixels belong to other labels.
+                    continue
+                written[label] = found
+        return group, written
+
+    def follower(self, stack: PlaneStack, direction: int) -> Follower:
+        """Return what follows objects through a stack: 1 towards higher positions, -1 towards lower ones."""
+        from napari_sam.models.fusion import load_fuser
+
+        return PromptFollower(self.encoder, load_fuser("cpu"), direction, stack)
+
+    def _labels_to_follow(self, labels: Any) -> list[int]:
+        """Return checked labels; all objects by default."""
+        if labels is not None:
+            given = [labels] if np.ndim(labels) == 0 else labels
+            return list(dict.fromkeys(each(given, "The labels", "a list of labels", label_number)))
+        if self.journal is not None:
+            return [found.label for found in self.journal.objects]
+        return [int(label) for label in np.unique(np.asarray(self.labels)) if label]
+
+    def _stacks(
+        self, labels: Sequence[int], axis: int | str | None, planes: Sequence[int] | None
+    ) -> list[tuple[PlaneStack, list[int]]]:
+        """Return the stacks that objects lie in, each with its objects."""
+        stacks: dict[PlaneStack, list[int]] = {}
+        for label in labels:
+            plane = self._plane_of(label)
+            along = self._axis_of(axis, plane)
+            stack = PlaneStack.of(self.shape, plane, along, planes)
+            stacks.setdefault(replace(stack, plane=stack.at(0)), []).append(label)
+        return list(stacks.items())
+
+    def _plane_of(self, label: int) -> Plane:
+        """Return the plane that an object was accepted in last, or a plane of the axes of the image."""
+        if self.journal is None:
+            return self._last_plane or self.plane([0] * (len(self.shape) - 2))
+        parts = self.journal.object(label).parts
+        return next((part.plane for part in reversed(parts) if not _is_propagated(part.made)), parts[-1].plane)
+
+    def _axis_of(self, axis: Any, plane: Plane) -> int:
+        """Return the number of the axis along which objects are followed."""
+        others = [number for number in range(len(self.shape)) if number not in plane.axes]
+        names = self.volume.axis_names
+        if axis is None:
+            if not others:
+                raise PromptError("The image has a single plane: there is nothing to follow objects through.")
+            named = [names.index(name) for name in USUAL_AXES if names is not None and name in names]
+            long = [number for number in others if self.shape[number] > 1] or others
+            usual = [number for number in named if number in long]
+            if not usual and len(long) > 1:
+                raise PromptError(f"The image has several axes to follow objects along, {long}: give one as the axis.")
+            return (usual or long)[0]
+        known = ", ".join(names[number] if names else str(number) for number in others) or "none"
+        if isinstance(axis, str) and names is not None and axis in names:
+            return names.index(axis)
+        if isinstance(axis, str):
+            raise PromptError(
+                f"The image has no axis called {shown(axis)} to follow objects along: use one of {known}."
+            )
+        number = whole(axis, "The axis", f"use one of {known}", least=-len(self.shape), most=len(self.shape) - 1)
+        return number % len(self.shape)
+
+    def _accepted_in(self, stack: PlaneStack, labels: Sequence[int]) -> Accepted:
+        """Return the accepted masks of objects by label and by position along the axis of a stack."""
+        if self.journal is None:
+            return self._pixels_in(stack, labels)
+        accepted: Accepted = {}
+        for label in labels:
+            for part in self.journal.object(label).parts:
+                at = stack.position_of(part.plane)
+                if at is not None and not _is_propagated(part.made):
+                    accepted.setdefault(label, {})[at] = part.accepted.mask
+        return accepted
+
+    def _pixels_in(self, stack: PlaneStack, labels: Sequence[int]) -> Accepted:
+        """Return the pixels of objects by label and by position along the axis of a stack."""
+        accepted: Accepted = {}
+        whole_plane = Box.of_shape(stack.plane.shape_in(self.shape))
+        for at in range(self.shape[stack.axis]):
+            pixels = self._store().read(stack.at(at), whole_plane)
+            for label in np.intersect1d(np.unique(pixels), labels).tolist():
+                accepted.setdefault(label, {})[at] = Mask(whole_plane, pixels == label).tightened()
+        missing = [label for label in labels if label not in accepted]
+        if missing:
+            raise LabelsError(f"There is no object {missing[0]} in these planes: give the label of one.")
+        return accepted
+
+
+def _is_propagated(made: Provenance | None) -> bool:
+    return made is not None and made.is_propagated

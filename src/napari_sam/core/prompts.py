@@ -229,7 +229,7 @@ def logits_on(tile: Tile, mask: Mask) -> NDArray[np.float32]:
         values = interpolated(source, at_rows, at_cols)
         inside = _within(rows, at.read.top, at.read.bottom)[:, None] & _within(cols, at.read.left, at.read.right)
         return np.asarray(np.where(inside, values, -MASK_PROMPT_LOGIT), np.float32)
-    covered = _coverage(mask, rows, cols, (cell_height, cell_width))
+    covered = coverage(mask, rows, cols, (cell_height, cell_width))
     return (covered * 2 - 1) * np.float32(MASK_PROMPT_LOGIT)
 
 
@@ -296,7 +296,7 @@ def _within(positions: NDArray[np.floating[Any]], low: float, high: float) -> ND
     return (positions >= low) & (positions < high)
 
 
-def _coverage(
+def coverage(
     mask: Mask, rows: NDArray[np.floating[Any]], cols: NDArray[np.floating[Any]], cell: tuple[float, float]
 ) -> NDArray[np.float32]:
     """Return the share of each cell (centres rows x cols, height and width `cell`) that the mask's pixels cover."""

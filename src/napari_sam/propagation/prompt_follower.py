@@ -1,0 +1,261 @@
+"""PromptFollower: follow objects with any model, by prompts from the mask of the plane before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+from napari_sam.core.fusion import MaskFuser
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.masks import Mask
+from napari_sam.core.predictor import Embedding
+from napari_sam.core.prompts import Prompts, TilePrompts
+from napari_sam.core.tiles import Tile, TileGrid
+from napari_sam.embeddings.encoder import TileEncoder
+from napari_sam.propagation.appearance import Appearance
+from napari_sam.propagation.follower import Followed
+from napari_sam.propagation.object_window import ObjectWindow
+from napari_sam.propagation.plane_stack import PlaneStack
+
+# The box of the previous mask is extended by this share of its sides: objects move and grow.
+BOX_MARGIN = 0.025
+LOGIT_SCALE = 8.0
+MOST_LOGIT = 16.0
+# Planes that count as 1 in the distance to the accepted plane, and the distance that is the largest known.
+DISTANCE_SCALE, MOST_DISTANCE = 16, 32
+# Logarithm of the ratio of sizes up to which the accepted plane is compared without reading it again.
+MOST_GROWTH = 0.1
+# Below this probability the object is not in the plane.
+LEAST_PRESENCE = 0.5
+
+
+@dataclass(slots=True)
+class _State:
+    """What is known of an object in one direction.
+
+    Parameters
+    ----------
+    accepted_at, accepted_plane, accepted
+        The accepted plane that it was followed from, and its mask.
+    plane, mask, tile
+        The plane in which it was found last, the mask there, and the tile that it was decoded on.
+    before
+        The mask in the plane before that one.
+    looks, accepted_looks
+        Its appearance there, and in the accepted plane.
+    template
+        The window around it in the accepted plane, with its pixels.
+    """
+
+    accepted_at: int
+    accepted_plane: Plane
+    accepted: Mask
+    plane: Plane
+    mask: Mask
+    before: Mask
+    tile: Tile
+    looks: Appearance
+    accepted_looks: Appearance
+    template: tuple[ObjectWindow, NDArray[np.float32]] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """What was seen of an object in the plane that it is followed into.
+
+    Parameters
+    ----------
+    label
+        The object.
+    window, channels, scalars
+        The input of the `MaskFuser`.
+    tile, features
+        The tile that it was decoded on, and its features.
+    """
+
+    label: int
+    window: ObjectWindow
+    channels: NDArray[np.float32]
+    scalars: NDArray[np.float32]
+    tile: Tile
+    features: NDArray[np.float32]
+
+
+@dataclass
+class PromptFollower:
+    """Follows objects with any model.
+
+    The previous mask becomes prompts for the decoder: its box with the mask, once alone and once with its innermost
+    point. A small network then decides on the mask from the answers, the earlier masks, the pixels of the planes, and
+    the likeness of each cell to the object in the accepted and in the previous plane. The same network says how far
+    the mask can be trusted, and whether the object is there at all.
+
+    Parameters
+    ----------
+    encoder
+        Gives the embeddings of tiles, and knows the model.
+    fuser
+        Decides on masks.
+    direction
+        1 towards higher positions, -1 towards lower ones.
+    stack
+        The planes; by it, the tiles of planes to come are encoded ahead in batches, where the model gains by that.
+    """
+
+    encoder: TileEncoder
+    fuser: MaskFuser
+    direction: int
+    stack: PlaneStack | None = None
+    _features: dict[tuple[Plane, Tile], NDArray[np.float32]] = field(default_factory=dict, init=False)
+    _accepted: dict[int, dict[int, tuple[Plane, Mask]]] = field(default_factory=dict, init=False)
+    _states: dict[int, _State] = field(default_factory=dict, init=False)
+
+    def remember(self, at: int, plane: Plane, masks: Mapping[int, Mask]) -> None:
+        """Take the accepted masks of one plane; see `Follower`."""
+        for label, mask in masks.items():
+            self._accepted.setdefault(label, {})[at] = plane, mask
+
+    def follow(self, at: int, plane: Plane, labels: Sequence[int]) -> dict[int, Followed]:
+        """Return what the objects look like in a plane; see `Follower`."""
+        grid = self.encoder.grid(plane)
+        self._encode_ahead(at, plane, [self._tile_of(self._state(label, at), grid) for label in labels])
+        seen = [each for label in labels if (each := self._seen(label, at, plane, grid)) is not None]
+        found = {label: _missing(self._states[label].mask) for label in labels}
+        if not seen:
+            return found
+        fused = self.fuser.fuse(np.stack([each.channels for each in seen]), np.stack([each.scalars for each in seen]))
+        for i, each in enumerate(seen):
+            presence, confidence = float(fused.presence[i]), float(fused.confidence[i])
+            mask = each.window.mask(fused.logits[i], confidence)
+            if presence < LEAST_PRESENCE or mask.area == 0:
+                found[each.label] = replace(found[each.label], confidence=1 - presence)
+                continue
+            state = self._states[each.label]
+            state.before, state.mask, state.plane, state.tile = state.mask, mask, plane, each.tile
+            state.looks = Appearance.of(each.features, each.tile, mask)
+            found[each.label] = Followed(mask, confidence)
+        return found
+
+    def _seen(self, label: int, at: int, plane: Plane, grid: TileGrid) -> _Seen | None:
+        """Return what is seen of an object in a plane, or None where the plane shows nothing at all."""
+        state = self._state(label, at)
+        window = ObjectWindow.around(grid, state.mask.box)
+        pixels = self._pixels(window, plane)
+        if pixels.min() == pixels.max():
+            return None
+        tile = self._tile_of(state, grid)
+        embedding, features = self._look(plane, tile)
+        answers, scores = self._answers(embedding, tile, state.mask, grid.shape)
+        own, template = self._template(state, window.span, grid)
+        channels = np.concatenate(
+            [
+                np.stack([pixels, self._pixels(window, state.plane), template]),
+                np.stack([window.coverage(state.mask), window.coverage(state.before), own.coverage(state.accepted)]),
+                window.sampled(tile, answers, -LOGIT_SCALE).clip(-MOST_LOGIT, MOST_LOGIT) / LOGIT_SCALE,
+                window.sampled(
+                    tile, np.stack([looks.likeness(features) for looks in (state.looks, state.accepted_looks)]), 0
+                ),
+            ]
+        )
+        distance = min(abs(at - state.accepted_at), MOST_DISTANCE) / DISTANCE_SCALE
+        return _Seen(label, window, channels, np.array([*scores, distance], np.float32), tile, features)
+
+    def _template(self, state: _State, span: float, grid: TileGrid) -> tuple[ObjectWindow, NDArray[np.float32]]:
+        """Return the window in the accepted plane, of about the present size, and its pixels.
+
+        That plane may be far behind: it is read again only where the object has grown or shrunk.
+        """
+        if state.template is None or abs(np.log(state.template[0].span / span)) > MOST_GROWTH:
+            own = ObjectWindow.around(grid, state.accepted.box, span)
+            state.template = own, self._pixels(own, state.accepted_plane)
+        return state.template
+
+    def _answers(
+        self, embedding: Embedding, tile: Tile, mask: Mask, shape: tuple[int, int]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the decoder's answers, shape (4, cells, cells), and their predicted IoUs, shape (4,).
+
+        These are the three to the box and the mask, the best one first, and the best one to these with a point.
+        """
+        box, bare = _extended(mask.box, shape), Mask(mask.box, mask.pixels)
+        answers, scores = [], []
+        for points in (np.zeros((0, 2)), innermost(mask)):
+            prompts = Prompts(points, np.ones(len(points), bool), box)
+            decoded = self.encoder.predictor.decode(embedding, TilePrompts.on(tile, prompts, bare))
+            order = np.argsort(-decoded.iou_prediction)[: 3 if len(points) == 0 else 1]
+            answers.append(decoded.logits[order])
+            scores.append(decoded.iou_prediction[order])
+        return np.concatenate(answers), np.concatenate(scores)
+
+    def _state(self, label: int, at: int) -> _State:
+        """Return what is known of an object before a plane: of its last accepted plane, where that was passed since."""
+        state = self._states.get(label)
+        passed = [there for there in self._accepted[label] if (at - there) * self.direction > 0]
+        last = max(passed, key=lambda there: there * self.direction)
+        if state is None or state.accepted_at != last:
+            plane, mask = self._accepted[label][last]
+            tile = self._tile(self.encoder.grid(plane), mask.box, None if state is None else state.tile)
+            looks = Appearance.of(self._look(plane, tile)[1], tile, mask)
+            before = mask if state is None else state.mask
+            state = self._states[label] = _State(last, plane, mask, plane, mask, before, tile, looks, looks)
+        return state
+
+    def _look(self, plane: Plane, tile: Tile) -> tuple[Embedding, NDArray[np.float32]]:
+        """Return the embedding and the features of a tile; objects of one plane often share it."""
+        embedding = self.encoder.embedding(plane, tile)
+        if (plane, tile) not in self._features:
+            if any(known != plane for known, _ in self._features):
+                self._features.clear()
+            self._features[plane, tile] = self.fuser.features(embedding)
+        return embedding, self._features[plane, tile]
+
+    def _encode_ahead(self, at: int, plane: Plane, tiles: Sequence[Tile]) -> None:
+        """Encode the tiles of a plane by one call, and where batches pay, those of the next planes with them."""
+        batch = self.encoder.predictor.batch
+        wanted = list(dict.fromkeys(tiles))
+        places = [(plane, tile) for tile in wanted if not self.encoder.is_ready(plane, tile)]
+        if batch == 1 or not places:
+            return
+        if self.stack is not None:
+            stack = self.stack
+            to_come = range(at + self.direction, at + self.direction * (batch // len(wanted)), self.direction)
+            there = [stack.at(other) for other in to_come if stack.first <= other <= stack.last]
+            places += [(later, tile) for later in there for tile in wanted]
+        self.encoder.encode_together(places)
+
+    def _tile_of(self, state: _State, grid: TileGrid) -> Tile:
+        return self._tile(grid, state.mask.box, state.tile)
+
+    def _tile(self, grid: TileGrid, box: Box, tile: Tile | None) -> Tile:
+        """Return the tile for an object in a box: that of the previous plane as long as it suits."""
+        predictor = self.encoder.predictor
+        least, most = predictor.object_range
+        extent = grid.extent(box)
+        if tile is not None and tile.read.contains(box) and least < extent / grid.span(tile.level) < most:
+            return tile
+        return grid.tile_at(grid.level_for(extent, predictor.object_fraction), *box.center)
+
+    def _pixels(self, window: ObjectWindow, plane: Plane) -> NDArray[np.float32]:
+        return window.pixels(self.encoder.volume, plane, self.encoder.rendering)
+
+
+def innermost(mask: Mask) -> NDArray[np.float64]:
+    """Return the pixel of a mask that is farthest from its outline, shape (1, 2): (row, col)."""
+    distance = distance_transform_edt(np.pad(mask.pixels, 1))
+    row, col = np.unravel_index(int(distance.argmax()), distance.shape)
+    return np.array([[mask.box.top + row - 1, mask.box.left + col - 1]], np.float64)
+
+
+def _extended(box: Box, shape: tuple[int, int]) -> Box:
+    rows, cols = box.height * BOX_MARGIN, box.width * BOX_MARGIN
+    return Box(box.top - rows, box.left - cols, box.bottom + rows, box.right + cols).intersection(Box.of_shape(shape))
+
+
+def _missing(mask: Mask) -> Followed:
+    """Return that an object is not there."""
+    top, left = mask.box.top, mask.box.left
+    return Followed(Mask(Box(top, left, top, left), np.zeros((0, 0), bool)), 0.5)
