@@ -207,8 +207,7 @@ class LabeledImage(LabeledParts):
             The journal cannot be written; nothing has changed.
         """
         journal = self._journal()
-        upcoming = journal.next_redo
-        return journal.redo() if upcoming is None or upcoming.objects is None else journal.redo_together()[0]
+        return journal.redo_together()[0] if journal.redoes_many_objects else journal.redo()
 
     def reopen(self, label: int) -> Prompts:
         """Return the prompts of an object, to segment it again; then `accept` the new mask under the same label.
