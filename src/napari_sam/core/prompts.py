@@ -235,7 +235,7 @@ def logits_on(tile: Tile, mask: Mask) -> NDArray[np.float32]:
 
 def coverage_on(tile: Tile, mask: Mask) -> NDArray[np.float32]:
     """Return the share of each pixel of a tile that a mask covers, shape (side, side), 0 to 1."""
-    return _coverage(mask, *_cells(tile, tile.side))
+    return coverage(mask, *_cells(tile, tile.side))
 
 
 def rasterize_polygon(vertices: ArrayLike, shape: tuple[int, int]) -> Mask:
