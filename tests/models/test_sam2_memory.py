@@ -138,17 +138,21 @@ def accepted_by(encoded: Sequence[Embedding], masks: Masks) -> dict[int, Callabl
 def test_objects_are_followed_as_by_the_librarys_own_loop(network: Any, video: Any, planes: Any, reverse: bool) -> None:
     objects = [{at: square(2 * at, 3 * at + left) for at in planes} for left in (0, 10)]
     expected = of_the_library(network, video, objects, reverse=reverse)
-    scores = []
     for masks, theirs in zip(objects, expected, strict=True):
         found = ours(network, video, masks, reverse=reverse)
         assert found.logits.keys() == theirs.logits.keys()
         for at, logits in theirs.logits.items():
             np.testing.assert_allclose(found.logits[at], logits, atol=1e-3)
             assert found.presence[at] == pytest.approx(theirs.presence[at], abs=1e-3)
-        scores += theirs.presence.values()
-    # The comparison is of answers with the object and without it, and the two objects differ.
-    assert min(scores) < 0.5 < max(scores)
-    assert max(np.abs(expected[0].logits[at] - expected[1].logits[at]).max() for at in expected[0].logits) > 0.05
+
+
+def test_what_is_compared_shows_the_object_and_does_not_and_depends_on_the_masks(network: Any, video: Any) -> None:
+    objects = [{at: square(2 * at, 3 * at + left) for at in (0, 1, 6, 11)} for left in (0, 10)]
+    one, other = of_the_library(network, video, objects, reverse=True)
+    both = [at for at in one.logits if min(one.presence[at], other.presence[at]) > 0.5]
+    assert min(one.presence.values()) < 0.5
+    assert (one.logits[min(one.presence, key=lambda at: one.presence[at])] < 0).all()
+    assert max(np.abs(one.logits[at] - other.logits[at]).max() for at in both) > 0.05
 
 
 def test_of_many_accepted_planes_the_closest_ones_are_asked_for(network: Any, video: Any) -> None:
