@@ -18,7 +18,7 @@ from napari_sam.journal.discovery import find_journal
 from napari_sam.journal.journal import open_journal
 from napari_sam.journal.packing.objects import NewObject
 from napari_sam.journal.semantic_labels import ClassMap, update_semantic, write_semantic
-from napari_sam.labels import edit as edits
+from napari_sam.labels import object_edits as edits
 from napari_sam.labels.array import LabelArray
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.segmenter import Segmenter
