@@ -85,7 +85,7 @@ class Scene:
         return Mask(Box.of_shape(self.truth.shape[1:]), self.truth[at])
 
     def follower(self, accepted, direction: int = 1) -> MemoryFollower:
-        follower = MemoryFollower(self.encoder, len(self.truth), direction)
+        follower = MemoryFollower(self.encoder, planes=len(self.truth), reverse=direction < 0)
         for at in accepted:
             follower.remember(at, self.plane(at), {7: self.mask(at)})
         return follower
@@ -168,7 +168,7 @@ def test_the_memory_of_an_object_that_has_ended_is_freed():
 
 def test_many_objects_of_a_plane_share_its_encoded_tiles():
     scene = Scene(3, 128, lambda at: (60, 60, 10))
-    follower = MemoryFollower(scene.encoder, 3, 1)
+    follower = MemoryFollower(scene.encoder, planes=3, reverse=False)
     follower.remember(0, scene.plane(0), {label: scene.mask(0) for label in range(1, 201)})
     for at in (1, 2):
         assert len(follower.follow(at, scene.plane(at), range(1, 201))) == 200
@@ -179,7 +179,7 @@ def test_a_model_without_memory_is_refused_in_one_sentence():
     scene = Scene(2, 64, lambda at: (30, 30, 10))
     scene.predictor.has_memory = False
     with pytest.raises(ModelError, match="single images"):
-        MemoryFollower(scene.encoder, 2, 1)
+        MemoryFollower(scene.encoder, planes=2, reverse=False)
     scene.encoder.predictor = FakePredictor()
     with pytest.raises(ModelError, match="fake has no memory"):
-        MemoryFollower(scene.encoder, 2, 1)
+        MemoryFollower(scene.encoder, planes=2, reverse=False)

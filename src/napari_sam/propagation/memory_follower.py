@@ -36,8 +36,8 @@ class MemoryFollower:
         Encoder of the tiles of the volume, with a model that has a memory.
     planes
         Number of planes along the axis that is followed.
-    direction
-        1 towards higher positions, -1 towards lower ones.
+    reverse
+        Whether it is followed towards position 0.
 
     Raises
     ------
@@ -45,9 +45,9 @@ class MemoryFollower:
         The model has no memory.
     """
 
-    def __init__(self, encoder: TileEncoder, planes: int, direction: int) -> None:
-        self._encoder, self._direction = encoder, direction
-        self._new_memory = partial(with_memory(encoder.predictor).memory, planes=planes, reverse=direction < 0)
+    def __init__(self, encoder: TileEncoder, *, planes: int, reverse: bool) -> None:
+        self._encoder, self._direction = encoder, -1 if reverse else 1
+        self._new_memory = partial(with_memory(encoder.predictor).memory, planes=planes, reverse=reverse)
         self._objects: dict[int, _RememberedObject] = {}
 
     def remember(self, at: int, plane: Plane, masks: Mapping[int, Mask]) -> None:
