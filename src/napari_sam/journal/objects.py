@@ -101,6 +101,11 @@ class LabelledObject:
         return sum(part.area for part in self.parts)
 
     @property
+    def planes(self) -> tuple[Plane, ...]:
+        """The planes in which it is, the one that was accepted last at the end."""
+        return tuple(part.plane for part in self.parts)
+
+    @property
     def plane(self) -> Plane:
         """The plane that was accepted last; the properties below are of it."""
         return self.parts[-1].plane

@@ -201,29 +201,43 @@ def describe(
     -------
     dict
         `plane` (list of int, or None); `objects` with label, prompts, box, area, iou_prediction and stability_score of
-        each, those of a file with their name as `object`; and for a file `failed` with object and error of each.
+        each, those of a file with their name as `object`, and `planes` with the position of each plane and the same
+        figures there, of which the first ones stand above, but for the area, which is that of all; and for a file
+        `failed` with object and error of each.
     """
-    from napari_sam.journal.codec import prompts_json
-
-    rows: list[dict[str, Any]] = []
-    for one, outcome in zip(objects, outcomes, strict=True):
+    rows: dict[str, dict[str, Any]] = {}
+    for at, (one, outcome) in enumerate(zip(objects, outcomes, strict=True)):
         if outcome.box is None or outcome.mask is None:
             continue
-        rows.append(
-            {
-                **({"object": one.name} if of_file else {}),
-                "label": outcome.label,
-                "prompts": prompts_json(outcome.prompts) if of_file else _as_given(one),
-                "box": [int(edge) for edge in outcome.box.as_tuple()],
-                "area": outcome.area,
-                "iou_prediction": round(outcome.mask.iou_prediction, 4),
-                "stability_score": round(outcome.mask.stability_score, 4),
-            }
+        part = _described_part(one, outcome, of_file=of_file)
+        row = rows.setdefault(
+            one.name if of_file else str(at),
+            {**({"object": one.name} if of_file else {}), "label": outcome.label, **part, "area": 0, "planes": []},
         )
-    described: dict[str, Any] = {"plane": None if plane is None else list(plane.position), "objects": rows}
+        row["area"] += outcome.area
+        position = None if outcome.plane is None else list(outcome.plane.position)
+        row["planes"].append({"plane": position, **part})
+    described: dict[str, Any] = {
+        "plane": None if plane is None else list(plane.position),
+        "objects": [*rows.values()],
+    }
     if of_file:
         described["failed"] = [{"object": one.name, "error": one.error} for one in outcomes if one.error is not None]
     return described
+
+
+def _described_part(one: ObjectPrompts, outcome: Outcome, *, of_file: bool) -> dict[str, Any]:
+    from napari_sam.journal.codec import prompts_json
+
+    assert outcome.box is not None
+    assert outcome.mask is not None
+    return {
+        "prompts": prompts_json(outcome.prompts) if of_file else _as_given(one),
+        "box": [int(edge) for edge in outcome.box.as_tuple()],
+        "area": outcome.area,
+        "iou_prediction": round(outcome.mask.iou_prediction, 4),
+        "stability_score": round(outcome.mask.stability_score, 4),
+    }
 
 
 def _as_given(one: ObjectPrompts) -> dict[str, Any]:
