@@ -137,6 +137,16 @@ class PropagatedImage(SearchedImage):
 
         return PromptFollower(self.encoder, load_fuser("cpu"), direction, stack)
 
+    def stack_of(self, plane: Plane, axis: int | str | None = None, planes: Sequence[int] | None = None) -> PlaneStack:
+        """Return the planes that the objects of a plane are followed through.
+
+        Raises
+        ------
+        PromptError
+            See `propagate`.
+        """
+        return PlaneStack.of(self.shape, plane, self._axis_of(axis, plane), planes)
+
     def _write_steps(
         self, stacks: Sequence[tuple[PlaneStack, Accepted]], patience: int, overlap: Overlap, engine: str
     ) -> Iterator[PropagationStep]:
@@ -204,8 +214,7 @@ class PropagatedImage(SearchedImage):
         stacks: dict[PlaneStack, list[int]] = {}
         for label in labels:
             plane = self._plane_of(label)
-            along = self._axis_of(axis, plane)
-            stack = PlaneStack.of(self.shape, plane, along, planes)
+            stack = self.stack_of(plane, axis, planes)
             stacks.setdefault(replace(stack, plane=stack.at(0)), []).append(label)
         return list(stacks.items())
 

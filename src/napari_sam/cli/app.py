@@ -27,6 +27,7 @@ from napari_sam.cli.console import BROKEN_PIPE_STATUS, say, show_error, show_tab
 from napari_sam.cli.labeling import everything as cli_everything
 from napari_sam.cli.labeling import find as cli_find
 from napari_sam.cli.labeling import import_objects as cli_import
+from napari_sam.cli.labeling import propagate as cli_propagate
 from napari_sam.cli.labeling import segment as cli_segment
 from napari_sam.cli.labeling.segment import describe
 from napari_sam.cli.options import DeviceOption
@@ -71,6 +72,7 @@ DEMO_POINTS = (
 
 app.command()(cli_segment.segment)
 app.command()(cli_everything.everything)
+app.command()(cli_propagate.propagate)
 app.command()(cli_evaluate.evaluate)
 app.command()(cli_train.train)
 app.command()(cli_encode.encode)

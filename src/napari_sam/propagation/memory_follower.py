@@ -46,16 +46,15 @@ class MemoryFollower:
     """
 
     def __init__(self, encoder: TileEncoder, *, planes: int, reverse: bool) -> None:
-        self._encoder = encoder
+        self._encoder, self._direction = encoder, -1 if reverse else 1
         self._new_memory = partial(with_memory(encoder.predictor).memory, planes=planes, reverse=reverse)
-        self._reverse = reverse
         self._objects: dict[int, _RememberedObject] = {}
 
     def remember(self, at: int, plane: Plane, masks: Mapping[int, Mask]) -> None:
         """Take the accepted masks of one plane; see `Follower`."""
         for label, mask in masks.items():
             if label not in self._objects:
-                self._objects[label] = _RememberedObject(self._encoder, self._new_memory, reverse=self._reverse)
+                self._objects[label] = _RememberedObject(self._encoder, self._new_memory, self._direction)
             self._objects[label].accepted[at] = _Sighting(plane, mask.tightened())
 
     def follow(self, at: int, plane: Plane, labels: Sequence[int]) -> dict[int, Followed]:
@@ -99,9 +98,9 @@ class _Sighting:
 class _RememberedObject:
     """One object: its masks, the tile that shows it, and what the model remembers of it there."""
 
-    def __init__(self, encoder: TileEncoder, new_memory: Callable[..., ObjectMemory], *, reverse: bool) -> None:
+    def __init__(self, encoder: TileEncoder, new_memory: Callable[..., ObjectMemory], direction: int) -> None:
         self.accepted: dict[int, _Sighting] = {}
-        self._encoder, self._new_memory, self._reverse = encoder, new_memory, reverse
+        self._encoder, self._new_memory, self._direction = encoder, new_memory, direction
         # What was found in the last planes, from which the memory is built again on another tile.
         self._recent: dict[int, _Sighting] = {}
         # The last plane where the object was found, however long ago.
@@ -169,10 +168,7 @@ class _RememberedObject:
         known = [(p, seen) for p, seen in self.accepted.items() if seen.mask.area]
         if self._last_found is not None:
             known.append(self._last_found)
-        return min(known, key=lambda entry: (self._is_ahead(entry[0], at), abs(entry[0] - at)))
-
-    def _is_ahead(self, position: int, at: int) -> bool:
-        return position < at if self._reverse else position > at
+        return min(known, key=lambda entry: ((entry[0] - at) * self._direction > 0, abs(entry[0] - at)))
 
     def _tile_for(self, box: Box, at: int, grid: TileGrid) -> Tile:
         """Return the tile for an object: the present one as long as it suits."""
