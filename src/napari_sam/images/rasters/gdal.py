@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.errors import ImageError, OutputError
+from napari_sam.errors import ImageError, NapariSamWarning, OutputError
 from napari_sam.files.outputs import replacing
+from napari_sam.files.paths import shortened
 from napari_sam.images.axes.georeference import Georeference
 from napari_sam.images.files.external_references import may_follow_outside
 from napari_sam.images.lazy.blocks import whole_key
@@ -96,9 +97,12 @@ def read_georeference(path: Path, driver: str | None = None) -> Georeference | N
     Returns
     -------
     Georeference or None
-        None where the file does not say, or rasterio is missing or cannot read it.
+        None where the file does not say, or rasterio cannot read it; or is missing, which a warning says.
     """
     if not has_rasterio():
+        warnings.warn(
+            f"{shortened(path)} may lie on a map, which is not read without rasterio: {INSTALL}.", NapariSamWarning, 2
+        )
         return None
     import rasterio
 
@@ -121,7 +125,9 @@ def read_georeference(path: Path, driver: str | None = None) -> Georeference | N
 
 
 def band_names(path: Path) -> tuple[str, ...]:
-    """Return the names of the bands of a GeoTIFF that lies somewhere, "band 1" for one without."""
+    """Return the names of the bands of a GeoTIFF, "band 1" for one without; nothing if rasterio is missing."""
+    if not has_rasterio():
+        return ()
     with _gdal(), _open(path, driver="GTiff") as dataset:
         return _named(dataset)
 
@@ -308,7 +314,7 @@ def same_system(named: str, wkt: str) -> bool | None:
 
     try:
         with _gdal():
-            return bool(CRS.from_user_input(named) == CRS.from_wkt(wkt))
+            return bool(CRS.from_user_input(named) == CRS.from_user_input(wkt))
     except CRSError:
         return None
 
@@ -347,7 +353,7 @@ def meters_per_unit(wkt: str) -> float | None:
 
     try:
         with _gdal():
-            crs = CRS.from_wkt(wkt)
+            crs = CRS.from_user_input(wkt)
             return float(crs.linear_units_factor[1]) if crs.is_projected else None
     except CRSError:
         return None
