@@ -11,11 +11,11 @@ import tifffile
 
 from napari_sam import Segmenter, export_labels
 from napari_sam.errors import ImageError, LabelsError, NapariSamError, OutputError
-from napari_sam.exports import libraries
 from napari_sam.exports.exporting import source_of
 from napari_sam.exports.formats import FORMATS, SUFFIXES, suitable_formats
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.source import ExportSource
+from napari_sam.files import libraries
 from napari_sam.images.axes.georeference import Georeference
 from napari_sam.images.volume import Volume
 
