@@ -221,5 +221,5 @@ def test_a_missing_rasterio_is_named(tmp_path, scene, monkeypatch):
     image = write(tmp_path / "image.tif", scene, UTM, NORTH_UP)
     export_labels(scene, tmp_path / "labels.ome.zarr", image=image)
     monkeypatch.setattr(coordinates, "has_rasterio", lambda: False)
-    with pytest.raises(OutputError, match=r"pip install rasterio, or keep the map's\.$"):
+    with pytest.raises(OutputError, match=r"pip install rasterio, or keep those of the map, with crs image\.$"):
         export_labels(tmp_path / "labels.ome.zarr", tmp_path / "objects.geojson")

@@ -72,7 +72,7 @@ def test_labels_made_without_rasterio_are_on_the_map_where_it_is_there(tmp_path,
     request.getfixturevalue("without_rasterio")
     volume = Volume.of(tmp_path / "a.tif")
     write_label_image(tmp_path / "labels.zarr", np.ones(PIXELS.shape[1:], np.uint16), volume)
-    with pytest.warns(UserWarning, match=r"TIFF on the map needs rasterio.*pip install rasterio, or let them end in"):
+    with pytest.warns(UserWarning, match=r"the labels on the map needs.*pip install rasterio, or let their name"):
         write_label_image(tmp_path / "labels.tif", np.ones(PIXELS.shape[1:], np.uint16), volume)
     request.getfixturevalue("monkeypatch").undo()
     place = open_image(tmp_path / "labels.zarr").georeference
@@ -94,7 +94,7 @@ UNUSUAL = {
 def test_what_an_unusual_geotiff_loses_without_rasterio_is_said(tmp_path, without_rasterio, kind):
     profile = UNUSUAL[kind]
     write(tmp_path / "a.tif", PIXELS[0], **({"transform": NORTH_UP} if "crs" in profile else {"crs": UTM}), **profile)
-    with pytest.warns(NapariSamWarning, match=r"a\.tif may lie on a map, which is not read without rasterio: pip inst"):
+    with pytest.warns(NapariSamWarning, match=r"a\.tif may lie on a map, which needs the library rasterio: pip inst"):
         assert open_image(tmp_path / "a.tif").georeference is None
 
 
@@ -124,4 +124,4 @@ def test_the_command_says_it_in_one_line(tmp_path, without_rasterio, monkeypatch
             cli.main()
     assert not end.value.code
     said = capsys.readouterr().err.strip().splitlines()
-    assert said == [f"{tmp_path}/a.tif may lie on a map, which is not read without rasterio: pip install rasterio."]
+    assert said == [f"{tmp_path}/a.tif may lie on a map, which needs the library rasterio: pip install rasterio."]

@@ -361,7 +361,7 @@ def test_the_labels_of_a_window_of_a_map_lie_in_it(tmp_path, bands, labels):
 
 def test_without_rasterio_no_geotiff_is_written_and_its_mend_named(tmp_path, labels, monkeypatch):
     monkeypatch.setattr(geo, "has_rasterio", lambda: False)
-    with pytest.raises(OutputError, match=r"without rasterio: pip install rasterio\."):
+    with pytest.raises(OutputError, match=r"A GeoTIFF needs the library rasterio: pip install rasterio\."):
         write_labels_geotiff(tmp_path / "labels.tif", labels, Georeference(None, None))
     assert list(tmp_path.iterdir()) == []
 

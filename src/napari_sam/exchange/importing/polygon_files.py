@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from napari_sam.errors import PromptError, first_line
 from napari_sam.exchange.importing.imported_object import ImportedObject, mask_of_rings, union
 from napari_sam.exchange.prompts_geojson import class_of, features_in
 from napari_sam.exchange.reference_systems import WGS84, system_of
+from napari_sam.files.libraries import library
 from napari_sam.files.paths import shortened
 from napari_sam.images.axes.georeference import Georeference
 from napari_sam.images.rasters.gdal import in_system
@@ -70,14 +70,9 @@ def read_geopackage(path: Path, place: Georeference | None, shape: tuple[int, in
     PromptError
         A library is missing, or the file cannot be read.
     """
-    missing = [name for name in ("pyogrio", "shapely") if find_spec(name) is None]
-    if missing:
-        raise PromptError(
-            f"{shortened(path)} is not read without {' and '.join(missing)}: python -m pip install {' '.join(missing)}."
-        )
-    import pyogrio
-    import shapely
-
+    pyogrio, shapely = (
+        library(name, name, f"The file {shortened(path)}", PromptError) for name in ("pyogrio", "shapely")
+    )
     try:
         # Layers without a kind of geometry are tables.
         layers = [pyogrio.raw.read(path, layer=name) for name, kind in pyogrio.list_layers(path) if kind is not None]

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import ImageError, NapariSamWarning, OutputError
+from napari_sam.files.libraries import is_installed, needs
 from napari_sam.files.outputs import replacing
 from napari_sam.files.paths import shortened
 from napari_sam.images.axes.georeference import Georeference
@@ -25,7 +25,7 @@ from napari_sam.images.files.external_references import may_follow_outside
 from napari_sam.images.lazy.blocks import whole_key
 from napari_sam.images.rasters.array_formats import ends_in_colors, leading_axes
 
-INSTALL = "pip install rasterio"
+RASTERIO = "rasterio"
 BLOCK_SIDE = 512
 # Formats of GDAL that contain pixels; many others are descriptions that refer to other files or URLs.
 DRIVERS = {"AAIGrid", "BMP", "DTED", "ECW", "EHdr", "ENVI", "GIF", "GRASSASCIIGrid", "GTiff", "GenBin", "HDF4"} | {
@@ -81,7 +81,7 @@ class Raster:
 
 def has_rasterio() -> bool:
     """Return whether rasterio is installed."""
-    return find_spec("rasterio") is not None
+    return is_installed(RASTERIO)
 
 
 def read_georeference(path: Path, driver: str | None = None) -> Georeference | None:
@@ -100,9 +100,7 @@ def read_georeference(path: Path, driver: str | None = None) -> Georeference | N
         None where the file does not say, or rasterio cannot read it; or is missing, which a warning says.
     """
     if not has_rasterio():
-        warnings.warn(
-            f"{shortened(path)} may lie on a map, which is not read without rasterio: {INSTALL}.", NapariSamWarning, 2
-        )
+        warnings.warn(needs(f"{shortened(path)} may lie on a map, which", RASTERIO), NapariSamWarning, 2)
         return None
     import rasterio
 
@@ -251,7 +249,7 @@ def write_labels_geotiff(path: Path, labels: NDArray[Any], place: Georeference) 
         rasterio is missing, or the file cannot be written; whatever stood there before still does.
     """
     if not has_rasterio():
-        raise OutputError(f"A GeoTIFF cannot be written without rasterio: {INSTALL}.")
+        raise OutputError(needs("A GeoTIFF", RASTERIO))
     import rasterio
     from affine import Affine
 
