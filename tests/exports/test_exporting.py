@@ -105,7 +105,9 @@ def test_a_killed_export_leaves_nothing_after_the_next_one(tmp_path, scene, endi
 def test_a_missing_library_is_named_before_any_work(tmp_path, form, monkeypatch):
     monkeypatch.setattr(libraries, "is_installed", lambda name: False)
     package = form.library[1]
-    with pytest.raises(OutputError, match=rf"^A file x{form.suffixes[0]} needs the library {package}: pip install {package}\.$"):
+    with pytest.raises(
+        OutputError, match=rf"^A file x{form.suffixes[0]} needs the library {package}: pip install {package}\.$"
+    ):
         export_labels(None, tmp_path / f"x{form.suffixes[0]}")
 
 

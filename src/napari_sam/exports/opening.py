@@ -18,6 +18,7 @@ from napari_sam.exports.source import ExportSource, Place
 from napari_sam.files.paths import check_input, exists
 from napari_sam.images.axes.calibration import Calibration
 from napari_sam.images.lazy.levels import dtype_of
+from napari_sam.images.lazy.whole_numbers import as_whole_numbers
 from napari_sam.images.opening import open_image
 from napari_sam.images.source import ImageSource, step_along
 from napari_sam.images.volume import Volume
@@ -147,6 +148,7 @@ def open_label_file(path: Path) -> tuple[Any, Place]:
         raise LabelsError(f"{path} is a picture in color and no label image: give the file of the labels.")
     if dtype_of(array).kind == "b":
         return np.asarray(array).astype(np.uint8), _place_of(opened, path)
+    array = as_whole_numbers(array, path)
     check_whole(dtype_of(array))
     return array, _place_of(opened, path)
 
