@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed: pip install rasterio")
 shapely = pytest.importorskip("shapely", reason="shapely is not installed: pip install shapely")
@@ -241,7 +242,8 @@ def test_an_object_in_several_planes_comes_back_from_pixels_as_one(tmp_path, fak
     labels[0:2, 2:6, 3:9] = 4
     labels[1:3, 10:16, 3:9] = 7
     export_labels(labels, tmp_path / "objects.geojson")
-    back = Segmenter(np.zeros(labels.shape, np.uint8), model=fake_predictor)
+    tifffile.imwrite(tmp_path / "image.tif", labels, metadata={"axes": "ZYX"})
+    back = Segmenter(tmp_path / "image.tif", model=fake_predictor)
     import_objects(back, tmp_path / "objects.geojson")
     found = np.asarray(back.labels)
     assert len(np.unique(found)) == 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ def export_labels(
     simplify: float = 0.0,
     squared: bool = False,
     overwrite: bool = False,
+    parents: Mapping[int, int] | None = None,
 ) -> Exported:
     """Write a label image and its objects to a file of another program.
 
@@ -66,6 +67,8 @@ def export_labels(
         Whether outlines that are nearly rectangular become rectangles.
     overwrite
         Whether a file that exists is replaced.
+    parents
+        In tracks, the label that each daughter comes from by division. By default none does.
 
     Returns
     -------
@@ -87,7 +90,9 @@ def export_labels(
     read = [given if isinstance(given, (str, Path)) else None for given in (label_image, image)]
     check_inputs(out, read[0], read[1])
     with ExitStack() as stack:
-        return export(opened_source(label_image, image, options, stack), out, options)
+        source = opened_source(label_image, image, options, stack)
+        source.parents = dict(parents or {})
+        return export(source, out, options)
 
 
 def opened_source(
