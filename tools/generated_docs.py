@@ -204,7 +204,7 @@ def formats_read() -> str:
         [
             each.title,
             " ".join(f"`{suffix}`" for suffix in each.suffixes),
-            f"`python -m pip install {each.library}`" if each.library else "—",
+            f"`pip install {each.library}`" if each.library else "—",
             each.is_lazy,
             each.keeps,
             each.loses,

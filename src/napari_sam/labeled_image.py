@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from napari_sam.arguments import path_argument, shown
 from napari_sam.core.candidates import Candidates
 from napari_sam.core.cleaning import Cleaning
-from napari_sam.core.geometry import Plane, plane_axes
+from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask, Overlap, Provenance
 from napari_sam.core.prompt_checks import check_mask
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import LabelsError, OutputError, PromptError
-from napari_sam.images.arguments import check_plane_axes
-from napari_sam.images.volume import Volume
-from napari_sam.journal.discovery import record
 from napari_sam.journal.entries import Entry
-from napari_sam.journal.journal import Journal
 from napari_sam.journal.packing.objects import NewObject, written_in_groups
-from napari_sam.journal.storage.object_table import ObjectView
 from napari_sam.journal.write_ahead import is_of_many_objects
-from napari_sam.labels.array import LabelArray, WritableArray
+from napari_sam.labeled_parts import LabeledParts
 from napari_sam.labels.edit import LabelEdit
 from napari_sam.labels.opening import open_labels as open_labels
-from napari_sam.labels.regions import check_same_shape, label_number
+from napari_sam.labels.regions import label_number
 
 
-class LabeledImage:
+class LabeledImage(LabeledParts):
     """Write masks of objects into labels of an image, and change them later.
 
     This part of `Segmenter` needs no model.
@@ -50,72 +44,6 @@ class LabeledImage:
     journal
         The journal, or None.
     """
-
-    def __init__(self, volume: Volume, axes: Sequence[int] | None = None) -> None:
-        self.volume = volume
-        self.journal: Journal | None = None
-        self._axes = volume.plane_axes if axes is None else plane_axes(axes, volume.shape)
-        self._label_store: LabelArray | None = None
-        self._last_plane: Plane | None = None
-
-    def _open(self, labels: WritableArray | Path | None, journal: bool | Path, source: str | Path | None) -> None:
-        """Open the labels and the journal.
-
-        Parameters
-        ----------
-        labels
-            An array, or the path of labels that are created if they are missing; None for new labels in memory.
-        journal
-            Whether a journal is kept, or its folder.
-        source
-            Path or URL of the image, or None for an array.
-
-        Raises
-        ------
-        LabelsError, OutputError
-            The labels have another shape, or they or the journal cannot be opened.
-        """
-        if isinstance(labels, Path):
-            labels = open_labels(labels, self.volume)
-        if labels is not None:
-            check_same_shape(labels, self.shape)
-            self._label_store = LabelArray(labels)
-        if journal is not False:
-            folder = None if journal is True else journal
-            self.journal = record(self.volume, source, self._store(), folder, is_new=labels is None)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of every axis of the image, in array order, without the color or channel axis."""
-        return self.volume.shape
-
-    @property
-    def labels(self) -> WritableArray:
-        """The labels that `accept` writes into: integers of shape `shape`, 0 where there is no object."""
-        return self._store().array
-
-    def plane(self, index: Plane | int | Sequence[int] | None = None) -> Plane:
-        """Return a plane of the image.
-
-        Parameters
-        ----------
-        index
-            Position along each axis that is not an axis of the planes, in array order; negative positions count from
-            the end. May be left out where these axes have length 1. A `Plane` is checked and returned.
-
-        Raises
-        ------
-        ImageError
-            There is no such plane, or the image has many planes and none is named.
-        """
-        if self.volume.axes is None and not isinstance(index, Plane):
-            check_plane_axes(self.shape, self._axes, is_named=index is not None)
-        return Plane.of(self.shape, index, self._axes)
-
-    def planes(self) -> list[Plane]:
-        """Return all planes of the image, in array order."""
-        others = [range(length) for axis, length in enumerate(self.shape) if axis not in self._axes]
-        return [self.plane(index) for index in itertools.product(*others)]
 
     def accept(
         self,
@@ -247,7 +175,7 @@ class LabeledImage:
             )
 
     def undo(self) -> LabelEdit | Entry | None:
-        """Undo the last `accept` or `accept_all`, or with a journal the last operation of any session.
+        """Undo the last `accept`, `accept_all` or `propagate`, or with a journal the last operation of any session.
 
         Pixels that were changed again since are left alone.
 
@@ -279,13 +207,7 @@ class LabeledImage:
             The journal cannot be written; nothing has changed.
         """
         journal = self._journal()
-        upcoming = journal.next_redo
-        return journal.redo() if upcoming is None or upcoming.objects is None else journal.redo_together()[0]
-
-    @property
-    def objects(self) -> ObjectView:
-        """The objects in the labels, by rising label. Raises LabelsError where there is no journal."""
-        return self._journal().objects
+        return journal.redo_together()[0] if journal.redoes_many_objects else journal.redo()
 
     def reopen(self, label: int) -> Prompts:
         """Return the prompts of an object, to segment it again; then `accept` the new mask under the same label.
@@ -346,30 +268,9 @@ class LabeledImage:
         _check_class(name)
         self._journal().classify(label_number(label), name)
 
-    def close(self) -> None:
-        """Close the journal, so that other programs can write to it. A `with` block does so at its end."""
-        if self.journal is not None:
-            self.journal.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _origin_of(self, mask: Mask, given: Mask | Candidates) -> tuple[Prompts | None, Provenance | None]:
         """Return the prompts that a mask answers and how it was made, where that is known."""
         return None, None
-
-    def _store(self) -> LabelArray:
-        if self._label_store is None:
-            self._label_store = LabelArray(np.zeros(self.shape, np.uint16))
-        return self._label_store
-
-    def _journal(self) -> Journal:
-        if self.journal is None:
-            raise LabelsError("There is no journal, which this needs: give journal=True when the Segmenter is made.")
-        return self.journal
 
 
 def checked_journal(journal: Any) -> bool | Path:

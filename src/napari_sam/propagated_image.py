@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap, Provenance
 from napari_sam.errors import LabelsError, PromptError
 from napari_sam.labels.regions import label_number
+from napari_sam.propagation.memory_follower import MemoryFollower
 from napari_sam.propagation.plane_stack import PlaneStack
 from napari_sam.propagation.prompt_follower import PromptFollower
 from napari_sam.propagation.propagation import PATIENCE, Propagation, PropagationStep
@@ -21,9 +23,10 @@ from napari_sam.searched_image import SearchedImage
 
 if TYPE_CHECKING:
     from napari_sam.journal.journal import Journal
-    from napari_sam.propagation.follower import Follower
+    from napari_sam.journal.objects import Part
+    from napari_sam.propagation.follower import Followed, Follower
 
-ENGINES = ("auto", "prompts")
+ENGINES = ("auto", "prompts", "memory")
 # Axes that objects go on along, the first that the image has.
 USUAL_AXES = ("z", "t")
 MOST_PATIENCE = 10**6
@@ -64,8 +67,9 @@ class PropagatedImage(SearchedImage):
         overlap
             What happens to other labels: "keep" (the default) leaves their pixels alone, "overwrite" replaces them.
         engine
-            "prompts" follows with any model, by prompts from the mask of the plane before. "auto" is the best that the
-            model offers.
+            "memory" follows by what SAM 2 remembers of the planes before, and needs a model that has a memory.
+            "prompts" follows with any model, by prompts from the mask of the plane before. "auto" (the default) is the
+            memory where the model has one.
 
         Returns
         -------
@@ -76,6 +80,8 @@ class PropagatedImage(SearchedImage):
         ------
         LabelsError
             There is no such object, or the labels cannot be written.
+        ModelError
+            The engine is "memory", and the model has none.
         PromptError
             The axis or the planes do not exist, or there is no accepted plane to begin from.
         ImageError
@@ -115,43 +121,83 @@ class PropagatedImage(SearchedImage):
         stacks = [(stack, self._accepted_in(stack, group)) for stack, group in self._stacks(chosen, axis, planes)]
         if not any(accepted for _, accepted in stacks):
             raise PromptError("There is no object with an accepted plane to begin from: accept a mask first.")
-        return self._write_steps(stacks, patience, overlap)
+        return self._write_steps(stacks, patience, overlap, engine)
 
-    def _write_steps(
-        self, stacks: Sequence[tuple[PlaneStack, Accepted]], patience: int, overlap: Overlap
-    ) -> Iterator[PropagationStep]:
-        made = replace(self.encoder.provenance_of_found(), is_propagated=True)
-        group: int | None = None
-        for stack, accepted in stacks:
-            for step in Propagation(stack, accepted, self._follower, patience).run():
-                group, followed = self._write(stack.at(step.at), step, overlap, made, group)
-                yield replace(step, followed=followed)
+    def follower(self, stack: PlaneStack, direction: int, engine: str = "auto") -> Follower:
+        """Return what follows objects through a stack: 1 towards higher positions, -1 towards lower ones.
 
-    def _write(
-        self, plane: Plane, step: PropagationStep, overlap: Overlap, made: Provenance, group: int | None
-    ) -> tuple[int | None, dict[int, Any]]:
-        """Write the masks of a step, the surest first; return the group of the entries, and what was written."""
-        written = {}
-        journal = self.journal
-        with nullcontext() if journal is None else journal.together(group):
-            for label, found in sorted(step.followed.items(), key=lambda item: -item[1].confidence):
-                try:
-                    if journal is None:
-                        self._store().write(plane, found.mask, label, overlap)
-                    elif _is_open(journal, label, plane):
-                        entry = journal.accept(plane, found.mask, label, overlap, made=made)
-                        group = group or entry.number
-                    else:
-                        continue
-                except LabelsError:  # All its pixels belong to other labels.
-                    continue
-                written[label] = found
-        return group, written
-
-    def _follower(self, direction: int) -> Follower:
+        Raises
+        ------
+        ModelError
+            The engine is "memory", and the model has none.
+        """
+        if engine == "memory" or (engine == "auto" and getattr(self.encoder.predictor, "has_memory", False)):
+            return MemoryFollower(self.encoder, planes=self.shape[stack.axis], reverse=direction < 0)
         from napari_sam.models.fusion import load_fuser
 
-        return PromptFollower(self.encoder, load_fuser("cpu"), direction)
+        return PromptFollower(self.encoder, load_fuser("cpu"), direction, stack)
+
+    def stack_of(self, plane: Plane, axis: int | str | None = None, planes: Sequence[int] | None = None) -> PlaneStack:
+        """Return the planes that the objects of a plane are followed through.
+
+        Raises
+        ------
+        PromptError
+            See `propagate`.
+        """
+        return PlaneStack.of(self.shape, plane, self._axis_of(axis, plane), planes)
+
+    def _write_steps(
+        self, stacks: Sequence[tuple[PlaneStack, Accepted]], patience: int, overlap: Overlap, engine: str
+    ) -> Iterator[PropagationStep]:
+        made = replace(self.encoder.provenance_of_found(), is_propagated=True)
+        # Without a journal, one undo takes back what is written in one block.
+        with self._store().together() if self.journal is None else nullcontext():
+            action = _Action(self.journal)
+            for stack, accepted in stacks:
+                written: dict[int, set[int]] = {label: set(masks) for label, masks in accepted.items()}
+                follower = partial(self.follower, stack, engine=engine)
+                for step in Propagation(stack, accepted, follower, patience).run():
+                    with action.entries():
+                        followed = self._write(stack.at(step.at), step.followed, overlap, made)
+                    for label in followed:
+                        written[label].add(step.at)
+                    yield replace(step, followed=followed)
+                with action.entries():
+                    self._remove_others(stack, written)
+
+    def _write(
+        self, plane: Plane, followed: Mapping[int, Followed], overlap: Overlap, made: Provenance
+    ) -> dict[int, Followed]:
+        """Write the masks of a plane, the surest first; return what was written."""
+        ordered = sorted(followed, key=lambda label: -followed[label].confidence)
+        if self.journal is not None:
+            parts = {label: followed[label].mask for label in ordered if _is_open(self.journal, label, plane)}
+            labels = self.accept_parts(parts, plane=plane, overlap=overlap, made=made) if parts else []
+            return {label: followed[label] for label in labels if label is not None}
+        written = {}
+        for label in ordered:
+            with suppress(LabelsError):  # All its pixels belong to other labels.
+                self._store().write(plane, followed[label].mask, label, overlap)
+                written[label] = followed[label]
+        return written
+
+    def _remove_others(self, stack: PlaneStack, written: Mapping[int, set[int]]) -> None:
+        """Remove what an earlier propagation has found in planes where the objects are not found any more."""
+        if self.journal is None:
+            return
+        for label, positions in written.items():
+            found = self.journal.objects.get(label)
+            stale = [
+                part.plane
+                for part in (() if found is None else found.parts)
+                if is_propagated(part)
+                and (at := stack.position_of(part.plane)) is not None
+                and stack.first <= at <= stack.last
+                and at not in positions
+            ]
+            if stale:
+                self.journal.remove_parts(label, stale)
 
     def _labels_to_follow(self, labels: Any) -> list[int]:
         """Return checked labels; all objects by default."""
@@ -169,8 +215,7 @@ class PropagatedImage(SearchedImage):
         stacks: dict[PlaneStack, list[int]] = {}
         for label in labels:
             plane = self._plane_of(label)
-            along = self._axis_of(axis, plane)
-            stack = PlaneStack.of(self.shape, plane, along, planes)
+            stack = self.stack_of(plane, axis, planes)
             stacks.setdefault(replace(stack, plane=stack.at(0)), []).append(label)
         return list(stacks.items())
 
@@ -179,7 +224,7 @@ class PropagatedImage(SearchedImage):
         if self.journal is None:
             return self._last_plane or self.plane([0] * (len(self.shape) - 2))
         parts = self.journal.object(label).parts
-        return next((part.plane for part in reversed(parts) if not _is_propagated(part.made)), parts[-1].plane)
+        return next((part.plane for part in reversed(parts) if not is_propagated(part)), parts[-1].plane)
 
     def _axis_of(self, axis: Any, plane: Plane) -> int:
         """Return the number of the axis along which objects are followed."""
@@ -212,7 +257,7 @@ class PropagatedImage(SearchedImage):
         for label in labels:
             for part in self.journal.object(label).parts:
                 at = stack.position_of(part.plane)
-                if at is not None and not _is_propagated(part.made):
+                if at is not None and not is_propagated(part):
                     accepted.setdefault(label, {})[at] = part.accepted.mask
         return accepted
 
@@ -234,8 +279,42 @@ def _is_open(journal: Journal, label: int, plane: Plane) -> bool:
     """Return whether a mask may be written: the object is there, and nobody has accepted this plane meanwhile."""
     found = journal.objects.get(label)
     part = None if found is None else found.part(plane)
-    return found is not None and (part is None or _is_propagated(part.made))
+    return found is not None and (part is None or is_propagated(part))
 
 
-def _is_propagated(made: Provenance | None) -> bool:
-    return made is not None and made.is_propagated
+def is_propagated(part: Part) -> bool:
+    """Return whether the pixels of an object in a plane were propagated, and not accepted there."""
+    return part.made is not None and part.made.is_propagated
+
+
+class _Action:
+    """The entries of one propagation, which one undo takes back.
+
+    Parameters
+    ----------
+    journal
+        The journal, or None.
+    """
+
+    def __init__(self, journal: Journal | None) -> None:
+        self._journal = journal
+        self._first: int | None = None
+
+    @contextmanager
+    def entries(self) -> Iterator[None]:
+        """Let the entries of a block belong to the action; between two blocks others can write to the journal."""
+        if self._journal is None:
+            yield
+            return
+        before = _last_number(self._journal)
+        with self._journal.together(self._first):
+            yield
+        if self._first is None and _last_number(self._journal) != before:
+            last = self._journal.next_undo
+            assert last is not None
+            self._first = last.group or last.number
+
+
+def _last_number(journal: Journal) -> int:
+    last = journal.next_undo
+    return 0 if last is None else last.number

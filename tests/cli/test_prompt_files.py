@@ -72,6 +72,39 @@ def test_a_prompt_file_of_a_stack_names_its_planes(run, tmp_path):
     assert np.array_equal(one == 2, labels[1] == 2)
 
 
+@pytest.mark.parametrize("name", ["7", "coin"])
+def test_an_object_of_a_prompt_file_lies_in_several_planes_also_after_it_was_resumed(run, tmp_path, name):
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack([coins(), np.flip(coins(), 0)]), metadata={"axes": "ZYX"})
+    flipped = 302 - COIN[0], COIN[1]
+    rows = f"{name},{COIN[0]},{COIN[1]},0\n8,{THIRD_COIN[0]},{THIRD_COIN[1]},0\n{name},{flipped[0]},{flipped[1]},1\n"
+    (tmp_path / "p.csv").write_text(f"object,row,col,z\n{rows}")
+    out, files = tmp_path / "l.ome.zarr", ("--prompts", tmp_path / "p.csv", "--json", tmp_path / "o.json")
+    for more in ((), ("--append",)):
+        code, printed, _ = run(
+            "segment", tmp_path / "stack.tif", *files, "--out", out, "--journal", "--overwrite", *more
+        )
+        assert code == 0
+        assert "2 object(s) written" in printed
+        first, other = json.loads((tmp_path / "o.json").read_text())["objects"]
+        labels = LabelPyramid.open(out)
+        label = int(labels[(0, *COIN)])
+        assert label == (7 if name == "7" else 1)
+        assert labels[(1, *flipped)] == label == first["label"] != other["label"]
+        assert (first["object"], [part["plane"] for part in first["planes"]]) == (name, [[0], [1]])
+        areas = [int(np.count_nonzero(labels[z] == label)) for z in range(2)]
+        assert [part["area"] for part in first["planes"]] == areas
+        assert first["area"] == sum(areas)
+        assert other["planes"][0]["box"] == other["box"]
+    journal = open_journal(out)
+    assert {found.label: len(found.parts) for found in journal.objects} == {label: 2, other["label"]: 1}
+    assert run("replay", out, "--prompts", tmp_path / "again.csv")[0] == 0
+    code, _, _ = run(
+        "segment", tmp_path / "stack.tif", "--prompts", tmp_path / "again.csv", "--out", tmp_path / "m.tif"
+    )
+    assert code == 0
+    assert np.array_equal(tifffile.imread(tmp_path / "m.tif") == label, np.asarray(labels[:]) == label)
+
+
 def test_prompts_on_the_map_find_their_object(run, tmp_path):
     pytest.importorskip("rasterio", reason="rasterio is not installed: pip install '.[geo]'")
     from napari_sam.images.axes.georeference import Georeference

@@ -131,7 +131,8 @@ def test_napari_itself_writes_what_is_read(tmp_path):
         ("object,row,col\n,5,6\n", "the column object is empty"),
         ("object,row,col\n1,,\n", "neither a point nor a box"),
         ("object,top,left,bottom,right\n1,1,2,3,4\n1,1,2,3,5\n", "Line 3 .* object 1 has two boxes"),
-        ("object,row,col,plane\n1,1,2,3\n1,1,2,4\n", "lies in two planes"),
+        ("object,row,col,plane\n1,1,2,3\n1,1,2,4\n1,1,2,\n", "Line 4 .* object 1 lies in several planes"),
+        ("object,row,col,plane-0,plane-1\n1,1,2,3,\n", "no number"),
         ("object,row,col,class\n1,1,2,cell\n1,1,3,\n1,1,4,nucleus\n", "Line 4 .* object 1 has two classes"),
         ("index,shape-type,vertex-index,axis-0,axis-1\n0,star,0,1,1\n", "type 'star'"),
         ("index,shape-type,vertex-index,axis-0,axis-1\nx,path,0,1,1\n", "Line 2 .* 'x' is no number"),
@@ -161,6 +162,53 @@ def objects(draw, polygons=True):
         kind = draw(st.sampled_from([None, "nucleus", "cell, dividing"]))
         found.append(ObjectPrompts(str(name), points, labels, box, shapes, plane, kind))
     return found
+
+
+SEVERAL = [
+    ObjectPrompts("1", ((5, 6), (7, 8)), (True, False), (1, 2, 9, 9), plane=(3,), class_name="cell"),
+    ObjectPrompts("2", ((5, 6),), (True,), plane=(3,)),
+    ObjectPrompts("1", box=(1, 2, 9, 9), plane=(4,), class_name="cell"),
+    ObjectPrompts("1", ((5, 6),), (True,), plane=(12,), class_name="cell"),
+]
+
+
+def test_an_object_may_have_prompts_in_several_planes():
+    assert parse_csv(format_csv(SEVERAL), "a.csv") == SEVERAL
+    assert parse_geojson(format_geojson(SEVERAL), "a.geojson") == SEVERAL
+    rows = "1,5,6,1,3\n2,5,6,1,3\n1,7,8,0,4\n1,9,9,1,3\n"
+    found = parse_csv(f"object,row,col,label,z\n{rows}", "a.csv")
+    assert [(one.name, one.named_plane, len(one.points)) for one in found] == [
+        ("1", (("z", 3),), 2),
+        ("2", (("z", 3),), 1),
+        ("1", (("z", 4),), 1),
+    ]
+    found = parse_csv("object,axis-0,axis-1,axis-2\n1,3,5,6\n1,4.2,5,6\n1,3,7,8\n", "points.csv")
+    assert [(one.plane, one.points) for one in found] == [((3,), ((5, 6), (7, 8))), ((4,), ((5, 6),))]
+
+
+def test_a_prompt_that_does_not_name_the_plane_lies_in_that_of_the_others_where_there_is_one():
+    assert parsed("object,row,col,z,t\n1,5,6,3,\n1,7,8,,1\n1,9,9,,\n")["1"].named_plane == (("z", 3), ("t", 1))
+    found = parse_csv("object,row,col,z,t\n1,5,6,3,1\n1,5,6,4,0\n1,7,8,,1\n1,9,9,4,\n", "a.csv")
+    assert [(one.named_plane, one.points) for one in found] == [
+        ((("z", 3), ("t", 1)), ((5, 6), (7, 8))),
+        ((("z", 4), ("t", 0)), ((5, 6), (9, 9))),
+    ]
+
+
+def test_features_of_an_object_name_several_planes_in_any_way_that_is_clear():
+    def feature(**properties):
+        return {"type": "Feature", "properties": properties, "geometry": {"type": "Point", "coordinates": [6, 5]}}
+
+    def read(*features):
+        return parse_geojson(json.dumps({"type": "FeatureCollection", "features": features}), "a.geojson")
+
+    found = read(*(feature(object=1, plane=plane) for plane in ({"z": 2, "t": 1}, {"t": 1, "z": 3}, {"t": 1, "z": 2})))
+    assert [(dict(one.named_plane), len(one.points)) for one in found] == [({"z": 2, "t": 1}, 2), ({"z": 3, "t": 1}, 1)]
+    found = read(feature(object="a", plane=2), feature(object="a", plane=[3]), feature(plane=3))
+    assert [(one.name, one.plane) for one in found] == [("a", (2,)), ("a", (3,)), ("3", (3,))]
+    for planes in ((2, {"z": 3}, 4), (2, 3, None), ({"z": 2}, {"z": 3}, {"t": 1})):
+        with pytest.raises(PromptError, match="lies in several planes"):
+            read(*(feature(object=1, plane=plane) for plane in planes))
 
 
 @given(objects(polygons=False))
@@ -331,7 +379,8 @@ def test_a_channel_may_be_a_word_and_a_frame_counts_only_where_nothing_else_does
         ("row,col,z\n1,1,1.5\n", "the plane 1.5 is no whole number"),
         ("row,col,plane\n1,1,nan\n", "'nan' is no number"),
         ("row,col,plane,z\n1,1,1,1\n", "both name a plane"),
-        ("object,row,col,z\n1,1,1,1\n1,1,1,2\n", "lies in two planes"),
+        ("object,row,col,z,t\n1,1,1,1,\n1,1,1,2,\n1,1,1,,3\n", "Line 2 .* lies in several planes"),
+        ("object,row,col,z,class\n1,1,1,1,a\n1,1,1,2,b\n", "Object 1 has two classes"),
         ("row,col,row\n1,1,1\n", "two columns row"),
         ("row,col\n5,5,6,0\n", "has 4 cells and the header 2"),
         ("row;col\n5,5;6\n", "'5,5' has a decimal comma"),

@@ -10,10 +10,10 @@ import pytest
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
-from napari_sam.labels import edit as edits
+from napari_sam.labels import object_edits as edits
 from napari_sam.labels.additions import adding_to
 from napari_sam.labels.array import LabelArray
-from napari_sam.labels.edit import groups_of
+from napari_sam.labels.object_edits import groups_of
 from napari_sam.labels.pyramid import LabelPyramid
 
 SHAPE = (3, 50, 60)

@@ -22,9 +22,9 @@ from napari_sam.models import load_predictor
 from napari_sam.models.base import round_to_half
 from napari_sam.models.checkpoints import detect_architecture
 from napari_sam.models.sam2 import Sam2Predictor
-from napari_sam.models.sam2.configs import SIZES, HieraSize, network_of
+from napari_sam.models.sam2.configs import SIZES, HieraSize, memory_network, network_of
 from napari_sam.models.sam2.decoding import chosen
-from napari_sam.models.sam2.keys import POSITIONS, for_images
+from napari_sam.models.sam2.keys import POSITIONS, for_images, for_memory, for_videos
 from napari_sam.models.sam2.loading import Weightless, filled
 
 pytest.importorskip("transformers", reason="pip install transformers")
@@ -91,7 +91,7 @@ def reference(build: Any) -> Any:
     network = build("sam2.1_tiny")
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if "pos_embed" in name or name == "no_mem_embed":
+            if "pos_embed" in name or name.endswith(("gamma", "tpos_enc", "no_mem_embed")):
                 parameter.normal_(0, 0.5)
             elif "hypernetworks" in name and "layers.2.weight" in name:
                 parameter.mul_(20)
@@ -211,9 +211,13 @@ def test_official_checkpoints_of_every_size_fit_by_name_and_shape(build: Any, fa
     with Weightless():
         state = build(family).state_dict()
         expected = {key: value.shape for key, value in network_of(SIZES[family]).state_dict().items()}
+        memory = {key: value.shape for key, value in memory_network().state_dict().items()}
     assert detect_architecture(state, tmp_path / "any name.pt")[0] == family
     converted = for_images(state)
     assert {key: value.shape for key, value in converted.items()} == expected
+    converted = for_memory(for_videos(state))
+    assert converted is not None
+    assert {key: value.shape for key, value in converted.items()} == memory
 
 
 def test_a_checkpoint_of_the_librarys_video_model_is_the_same_model(reference: Any, ours: Any, encoded: Any) -> None:
@@ -231,6 +235,61 @@ def test_a_checkpoint_of_the_librarys_video_model_is_the_same_model(reference: A
     again = Sam2Predictor(state, "sam2.1_tiny", name="tiny", digest="0", device=CPU, precision="float32")
     prompts = TilePrompts(POINTS.points, POINTS.labels, BOX)
     np.testing.assert_array_equal(again.decode(encoded[2], prompts).logits, ours.decode(encoded[2], prompts).logits)
+
+
+@torch.inference_mode()
+def test_an_object_is_followed_by_memory_as_by_the_reference(reference: Any, ours: Sam2Predictor) -> None:
+    tiles = [TILE, np.roll(TILE, 30, axis=2)]
+    mask = np.zeros((1024, 1024), np.float32)
+    mask[200:600, 300:800] = 1
+    mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    outputs: dict[str, Any] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+    for at, tile in enumerate(tiles):
+        pixels = torch.from_numpy(tile).permute(0, 3, 1, 2) / 255
+        _, features, positions, sizes = reference._prepare_backbone_features(
+            reference.forward_image((pixels - mean) / std)
+        )
+        answer = reference.track_step(
+            frame_idx=at,
+            is_init_cond_frame=at == 0,
+            current_vision_feats=features,
+            current_vision_pos_embeds=positions,
+            feat_sizes=sizes,
+            point_inputs=None,
+            mask_inputs=torch.from_numpy(mask)[None, None] if at == 0 else None,
+            output_dict=outputs,
+            num_frames=2,
+            run_mem_encoder=at == 0,
+        )
+        if at == 0:
+            # As its predictor for videos stores it.
+            answer["maskmem_features"] = answer["maskmem_features"].to(torch.bfloat16).float()
+            outputs["cond_frame_outputs"][0] = answer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_sam.models.base.round_to_half", lambda tensor: tensor)
+        first, second = (ours.encode(tile)[0] for tile in tiles)
+    assert ours.has_memory
+    found = ours.memory({0: lambda: (first, mask)}, planes=2, reverse=False).follow(1, second)
+    close(found.logits, answer["pred_masks"][0, 0], 1e-2)
+    assert found.presence == pytest.approx(float(answer["object_score_logits"].sigmoid()), abs=1e-3)
+
+
+def test_a_checkpoint_for_images_only_has_no_memory_and_says_so(reference: Any) -> None:
+    state = for_images(reference.state_dict())
+    images = Sam2Predictor(state, "sam2.1_tiny", name="mine.pt", digest="0", device=CPU, precision="float32")
+    assert not images.has_memory
+    with pytest.raises(ModelError, match=r"mine\.pt holds a SAM 2\.1 for single images") as caught:
+        images.memory({}, planes=2, reverse=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_memory_of_another_shape_is_refused_when_it_is_asked_for(reference: Any, encoded: Any) -> None:
+    state = {**reference.state_dict(), "maskmem_tpos_enc": torch.zeros(3, 1, 1, 64)}
+    other = Sam2Predictor(state, "sam2.1_tiny", name="mine.pt", digest="0", device=CPU, precision="float32")
+    other.decode(encoded[2], POINT)
+    with pytest.raises(ModelError, match="1 of another shape") as caught:
+        other.memory({}, planes=2, reverse=False)
+    assert "\n" not in str(caught.value)
 
 
 def test_what_is_kept_of_an_embedding_is_the_embedding(ours: Sam2Predictor, encoded: Any) -> None:

@@ -18,7 +18,7 @@ from napari_sam.journal.discovery import find_journal
 from napari_sam.journal.journal import open_journal
 from napari_sam.journal.packing.objects import NewObject
 from napari_sam.journal.semantic_labels import ClassMap, update_semantic, write_semantic
-from napari_sam.labels import edit as edits
+from napari_sam.labels import object_edits as edits
 from napari_sam.labels.array import LabelArray
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.segmenter import Segmenter
@@ -325,3 +325,21 @@ def test_the_page_about_the_journal_runs_as_it_stands(monkeypatch, tmp_path):
         assert [(item.label, item.label_class.name) for item in again.objects] == [(coin, "coin")]
         again.undo()
         assert [item.label for item in again.objects] == [coin, other]
+
+
+def test_objects_that_were_merged_and_split_are_replayed_as_they_are_now(
+    open_segmenter, discs, tmp_path, fake_predictor
+):
+    stack = np.stack([discs, discs])
+    segmenter = open_segmenter(stack, journal=tmp_path / "a.journal")
+    for z in range(2):
+        segmenter.accept(segmenter.segment(points=[SMALL], plane=z), label=1)
+        segmenter.accept(segmenter.segment(points=[LARGE], plane=z), label=2)
+    segmenter.accept(segmenter.segment(points=[BAR], plane=0), label=3)
+    segmenter.merge([3, 1])
+    assert segmenter.split(2, planes=[1]) == [4]
+    target = LabelArray(np.zeros(stack.shape, np.uint16))
+    outcomes = list(replay_prompts(segmenter.journal, open_segmenter(stack), target))
+    assert sorted(outcome.label for outcome in outcomes) == [2, 3, 3, 4]
+    assert all(outcome.iou == 1 for outcome in outcomes if outcome.iou is not None)
+    np.testing.assert_array_equal(target.array, segmenter.labels)

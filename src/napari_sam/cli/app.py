@@ -23,10 +23,11 @@ from napari_sam.cli import export as cli_export
 from napari_sam.cli import models as cli_models
 from napari_sam.cli import replay as cli_replay
 from napari_sam.cli import train as cli_train
-from napari_sam.cli.console import BROKEN_PIPE_STATUS, say, show_error, show_table, warn
+from napari_sam.cli.console import BROKEN_PIPE_STATUS, print_warnings, say, show_error, show_table, warn
 from napari_sam.cli.labeling import everything as cli_everything
 from napari_sam.cli.labeling import find as cli_find
 from napari_sam.cli.labeling import import_objects as cli_import
+from napari_sam.cli.labeling import propagate as cli_propagate
 from napari_sam.cli.labeling import segment as cli_segment
 from napari_sam.cli.labeling.segment import describe
 from napari_sam.cli.options import DeviceOption
@@ -71,6 +72,7 @@ DEMO_POINTS = (
 
 app.command()(cli_segment.segment)
 app.command()(cli_everything.everything)
+app.command()(cli_propagate.propagate)
 app.command()(cli_evaluate.evaluate)
 app.command()(cli_train.train)
 app.command()(cli_encode.encode)
@@ -170,6 +172,7 @@ def _show_demo(out: Path) -> None:
 def main() -> None:
     """Run the command; report what the user can correct as one line instead of a traceback."""
     _end_cleanly_when_terminated()
+    print_warnings()
     try:
         app()
     except NapariSamError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,8 +24,22 @@ if TYPE_CHECKING:
     from napari_sam.core.predictor import Predictor
     from napari_sam.evaluation.datasets import LabelledImage
 
-CLICK_OPTIONS = ("max_clicks", "objects_per_subset", "off_center_clicks", "baselines")
-EVERYTHING_OPTIONS = ("images_per_subset",)
+# The measurements that each of these options belongs to.
+OPTIONS = {
+    "max_clicks": ("clicks",),
+    "objects_per_subset": ("clicks", "volumes"),
+    "off_center_clicks": ("clicks",),
+    "baselines": ("clicks",),
+    "images_per_subset": ("everything",),
+    "first": ("volumes",),
+}
+
+
+class FirstPrompt(StrEnum):
+    """What prompts the first plane of an object."""
+
+    box = "box"
+    click = "click"
 
 
 def evaluate(
@@ -58,22 +73,32 @@ def evaluate(
         int,
         typer.Option(min=0, max=10**6, help="Number of images drawn from each subset for --everything; 0 for all."),
     ] = 0,
+    volumes: Annotated[
+        bool,
+        typer.Option("--volumes", help="Measure objects that are followed through volumes, beside two baselines."),
+    ] = False,
+    first: Annotated[
+        FirstPrompt, typer.Option(help="What prompts an object in its largest plane for --volumes.")
+    ] = FirstPrompt.box,
     overwrite: opts.OverwriteOption = False,
 ) -> None:
     """Measure a model on labelled images by simulated clicks and boxes, or by all objects that it finds.
 
     Clicks: IoU, boundary F, numbers of clicks, off-center clicks, calibration, seconds per click, and dense guesses.
     With --everything: mSA, F1, average precision, panoptic quality, and seconds per megapixel.
+    With --volumes: IoU of volumes after 1, 2, 3 and 5 corrected planes, and of planes, missed ends, and confidence.
     """
-    _check_combination(context, everything)
+    kind = _checked_kind(context, everything, volumes)
     check_output(json, (".json",), overwrite)
     cli_models.check_sources(None, model)
     from napari_sam.evaluation.datasets import MIN_AREA
 
     images = _checked_images(manifest, json, split, model)
     predictor = cli_models.load(ModelOptions(model, device, precision))
-    if everything:
+    if kind == "everything":
         table = _measure_everything(images, predictor, model, images_per_subset, seed)
+    elif kind == "volumes":
+        table = _measure_volumes(images, predictor, model, objects_per_subset, seed, first)
     else:
         clicks = {
             "max_clicks": max_clicks,
@@ -83,26 +108,32 @@ def evaluate(
         }
         table = _measure_clicks(images, predictor, model, clicks, baselines)
     if table is None:
-        least = "" if everything else f" of {MIN_AREA} pixels or more"
+        least = {"everything": "", "volumes": " in a volume, of 4 planes or more"}.get(
+            kind, f" of {MIN_AREA} pixels or more"
+        )
         raise ImageError(f"The manifest {manifest} names no object{least}: add images to it.")
     write_json(json, table)
-    if everything:
-        _print_whole(_everything_table(table))
-    else:
+    if kind == "clicks":
         _show(table)
+    else:
+        _print_whole(_everything_table(table) if kind == "everything" else _volume_table(table))
 
 
-def _check_combination(context: typer.Context, everything: bool) -> None:
-    """Refuse options that have no effect, with and without --everything."""
-    for name in CLICK_OPTIONS if everything else EVERYTHING_OPTIONS:
+def _checked_kind(context: typer.Context, everything: bool, volumes: bool) -> str:
+    """Return what to measure: "clicks", "everything" or "volumes"; refuse options that have no effect on it."""
+    if everything and volumes:
+        raise NapariSamError("--everything and --volumes are two measurements: leave out one of them.")
+    kind = "everything" if everything else "volumes" if volumes else "clicks"
+    for name, kinds in OPTIONS.items():
         source = context.get_parameter_source(name)
         # By its name: newer versions of typer bring a click of their own.
-        if source is None or source.name != "COMMANDLINE":
+        if source is None or source.name != "COMMANDLINE" or kind in kinds:
             continue
         option = f"--{name.replace('_', '-')}"
-        if everything:
-            raise NapariSamError(f"{option} has no effect with --everything: leave out one of them.")
-        raise NapariSamError(f"{option} needs --everything: add that, or leave it out.")
+        if kind == "clicks":
+            raise NapariSamError(f"{option} needs --{kinds[0]}: add that, or leave it out.")
+        raise NapariSamError(f"{option} has no effect with --{kind}: leave out one of them.")
+    return kind
 
 
 def _measure_clicks(
@@ -151,6 +182,32 @@ def _measure_everything(
         for subset, evaluation in steps:  # noqa: B007
             progress.update(task, description=subset, advance=1)
         progress.update(task, description="done")
+    return evaluation.table() if evaluation.objects else None
+
+
+def _measure_volumes(
+    images: list[LabelledImage], predictor: Predictor, model: str, objects_per_subset: int, seed: int, first: str
+) -> dict[str, Any] | None:
+    """Return the table of objects that are followed through volumes; None where there is none."""
+    from napari_sam.evaluation.volume_metrics import VolumeEvaluation
+    from napari_sam.evaluation.volumes import evaluate_volumes
+    from napari_sam.segmenter import Segmenter
+
+    total = objects_per_subset * len({image.subset for image in images if image.kind == "volume"})
+    evaluation = VolumeEvaluation(model)
+    with progress_bar("{task.description:28s}") as progress:
+        task = progress.add_task("", total=total)
+        steps = evaluate_volumes(
+            images,
+            lambda path: Segmenter(path, model=predictor),
+            model=model,
+            objects_per_subset=objects_per_subset,
+            seed=seed,
+            first=first,
+        )
+        for subset, evaluation in steps:  # noqa: B007
+            progress.update(task, description=subset, advance=1)
+        progress.update(task, completed=total, description="done")
     return evaluation.table() if evaluation.objects else None
 
 
@@ -245,6 +302,21 @@ def _everything_table(table: dict[str, Any]) -> Table:
         figures = [row[key] for key in ("msa", "f1_50", "ap50", "pq", "seconds_per_megapixel")]
         figures += [row["watershed"][key] for key in ("msa", "f1_50")]
         view.add_row(Text(one_line(name)), str(row["images"]), str(row["objects"]), *map(_decimals, figures))
+    return view
+
+
+def _volume_table(table: dict[str, Any]) -> Table:
+    """Return the table of objects that were followed through volumes."""
+    counts = list(table["mean"]["volume_iou"])
+    titles = [f"{count} plane{'s' * (count != '1')}" for count in counts]
+    more = ("boxes, 3", "interpolation, 3", "Dice gain", "plane IoU", "ends missed", "Spearman", "ms per plane")
+    view = Table("subset", "n", *titles, *more)
+    for name, row in _rows(table):
+        figures = [row["volume_iou"][count] for count in counts]
+        figures += [row[key]["volume_iou"]["3"] for key in ("box_baseline", "interpolation")]
+        figures += [row[key] for key in ("dice_gain", "plane_iou_16", "end_planes_missed", "spearman")]
+        timing = "" if row["ms_per_plane"] is None else f"{row['ms_per_plane']:.0f}"
+        view.add_row(Text(one_line(name)), str(row["objects"]), *map(_decimals, figures), timing)
     return view
 
 

@@ -156,19 +156,19 @@ class OneModel:
         """Name or path of the model."""
         return str(self._options.model)
 
-    def open(self, image: str, options: ImageOptions) -> Segmenter:
-        """Open an image with the model.
+    def open(self, image: str, options: ImageOptions, labels: Any = None, *, journal: bool = False) -> Segmenter:
+        """Open an image with the model, and with the labels and journal that `Segmenter` writes, if any.
 
         Raises
         ------
-        ImageError, ModelError, OutputError
-            The image, the model or the store of embeddings cannot be used.
+        ImageError, ModelError, LabelsError, OutputError
+            The image, the model, the labels, the journal or the store of embeddings cannot be used.
         """
         from napari_sam.tasks import opening
 
         if self._predictor is None:
             self._predictor = load(self._options, image)
-        return opening.open_segmenter(image, options, self._options, self._predictor)
+        return opening.open_segmenter(image, options, self._options, self._predictor, labels, journal=journal)
 
 
 def tidy_store(segmenter: Segmenter) -> None:

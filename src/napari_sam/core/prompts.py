@@ -222,10 +222,7 @@ def logits_on(tile: Tile, mask: Mask) -> NDArray[np.float32]:
     numpy.ndarray
         Shape (side / 4, side / 4), float32.
     """
-    side = tile.side // 4
-    cell_height, cell_width = (step * 4 for step in tile.step)
-    rows = tile.read.top + (np.arange(side) + 0.5) * cell_height
-    cols = tile.read.left + (np.arange(side) + 0.5) * cell_width
+    rows, cols, (cell_height, cell_width) = _cells(tile, tile.side // 4)
     if mask.low_res_logits is not None and mask.tile is not None:
         source, at = mask.low_res_logits, mask.tile
         at_rows, at_cols = (rows - at.read.top) / (at.step[0] * 4), (cols - at.read.left) / (at.step[1] * 4)
@@ -234,6 +231,11 @@ def logits_on(tile: Tile, mask: Mask) -> NDArray[np.float32]:
         return np.asarray(np.where(inside, values, -MASK_PROMPT_LOGIT), np.float32)
     covered = coverage(mask, rows, cols, (cell_height, cell_width))
     return (covered * 2 - 1) * np.float32(MASK_PROMPT_LOGIT)
+
+
+def coverage_on(tile: Tile, mask: Mask) -> NDArray[np.float32]:
+    """Return the share of each pixel of a tile that a mask covers, shape (side, side), 0 to 1."""
+    return coverage(mask, *_cells(tile, tile.side))
 
 
 def rasterize_polygon(vertices: ArrayLike, shape: tuple[int, int]) -> Mask:
@@ -278,6 +280,16 @@ def _thinned(points: NDArray[np.float64], labels: NDArray[np.bool_]) -> NDArray[
         _, first = np.unique(cells[::-1], axis=0, return_index=True)
         chosen, cell = np.sort(len(points) - 1 - first), cell * 2
     return chosen
+
+
+def _cells(tile: Tile, count: int) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]], tuple[float, float]]:
+    """Return the middles of the rows and columns of count x count equal cells of a tile, and a cell's height and width.
+
+    In level-0 pixels.
+    """
+    height, width = (step * (tile.side // count) for step in tile.step)
+    middles = np.arange(count) + 0.5
+    return tile.read.top + middles * height, tile.read.left + middles * width, (height, width)
 
 
 def _within(positions: NDArray[np.floating[Any]], low: float, high: float) -> NDArray[np.bool_]:

@@ -216,13 +216,38 @@ class TileEncoder:
         if self.progress:
             self.progress(f"Encoding {tile.read.height:g} x {tile.read.width:g} pixels ...")
         (embedding,) = self.predictor.encode(rendered[None])
+        self._keep(digest, embedding)
+        return embedding
+
+    def encode_together(self, places: Iterable[TileKey]) -> None:
+        """Encode several tiles by calls on batches, except those whose embedding is available.
+
+        Raises
+        ------
+        ImageError
+            A tile cannot be read.
+        """
+        missing: dict[str, NDArray[np.uint8]] = {}
+        for place in dict.fromkeys(places):
+            if not self.is_ready(*place):
+                rendered, digest = self._rendered(*place)
+                if self._kept(digest) is None:
+                    missing[digest] = rendered
+        digests = list(missing)
+        for start in range(0, len(digests), max(self.predictor.batch, 1)):
+            part = digests[start : start + max(self.predictor.batch, 1)]
+            embeddings = self.predictor.encode(np.stack([missing[digest] for digest in part]))
+            for digest, embedding in zip(part, embeddings, strict=True):
+                self._keep(digest, embedding)
+
+    def _keep(self, digest: str, embedding: Embedding) -> None:
+        """Keep an embedding in memory and, as long as that works, in the store."""
         self._memory.put(digest, embedding)
         if self.store is not None and not self.store.read_only and self.trouble is None:
             try:
                 self.store.put(digest, self.predictor.digest, self.predictor.pack(embedding))
             except OutputError as error:
                 self.trouble = str(error)
-        return embedding
 
     def provenance(self, mask: Mask, candidate: str | None = None, downsample: float | None = None) -> Provenance:
         """Return how a mask was made, for its entry in a journal.

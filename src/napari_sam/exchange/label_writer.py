@@ -104,8 +104,9 @@ class LabelWriter:
             return WrittenObject(edit.label, edit.area, edit.written_box)
         entry = self.journal.accept(plane, mask, label, overlap, prompts=prompts, made=made, class_name=class_name)
         assert entry.label is not None
-        found = self.journal.object(entry.label)
-        return WrittenObject(entry.label, found.area, found.box)
+        part = self.journal.object(entry.label).part(plane)
+        assert part is not None
+        return WrittenObject(entry.label, part.area, part.box)
 
     def together(self) -> AbstractContextManager[None]:
         """Let one undo take back all that is written in a block."""

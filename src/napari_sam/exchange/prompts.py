@@ -38,7 +38,7 @@ def read_prompts(
     Returns
     -------
     list of ObjectPrompts
-        In the order in which the file names them first.
+        One for each plane of each object, in the order in which the file names them first.
 
     Raises
     ------

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from napari_sam.errors import PromptError
 from napari_sam.exchange.named_planes import AMBIGUOUS, AXIS_OF
-from napari_sam.exchange.object_prompts import ObjectPrompts, Point, PromptBuilder
+from napari_sam.exchange.object_prompts import GivenPlane, ObjectPrompts, Point, PromptBuilder, PromptBuilders
 from napari_sam.files.paths import shortened
 
 CLASS = ("class", "class_name", "category")
@@ -50,8 +51,9 @@ def parse_csv(text: str, name: str, axes: tuple[str, str] = ("y", "x")) -> list[
         With a header, in any order of columns. Points have the columns object, row and col (or y and x) and label;
         boxes object, top, left, bottom and right. The column class is the object's class. The plane is given by
         columns that are named like the image's axes (z, t), by plane, or by plane-0, plane-1 ... in the order of the
-        image's axes; all count from 0. What a row does not use is left empty. Without the column object every row is
-        one object. napari's columns are index, axis-0, axis-1 ..., with shape-type for shapes.
+        image's axes; all count from 0. An object may have prompts in several planes. What a row does not use is left
+        empty. Without the column object every row is one object. napari's columns are index, axis-0, axis-1 ..., with
+        shape-type for shapes.
     name
         Of the file, for messages.
     axes
@@ -67,15 +69,25 @@ def parse_csv(text: str, name: str, axes: tuple[str, str] = ("y", "x")) -> list[
     if "shape-type" in header and len(napari_axes) >= 2:
         return _shapes(rows, napari_axes, name)
     columns = _columns(header, axes, name)
-    builders: dict[str, PromptBuilder] = {}
-    for number, row in rows:
-        key = row[columns.own].strip() if columns.own else str(len(builders) + 1)
-        builder = builders.setdefault(key, PromptBuilder(key))
-        try:
-            _add_row(builder, row, columns)
-        except PromptError as error:
-            raise PromptError(f"Line {number} of {name} is not understood: {error}.") from error
-    return [builder.built() for builder in builders.values()]
+    given: list[tuple[str, GivenPlane]] = []
+    for at, (number, row) in enumerate(rows, start=1):
+        with _told(number, name):
+            key = row[columns.own].strip() if columns.own else str(at)
+            given.append((_checked_name(key), _plane_of(row, columns)))
+    builders = PromptBuilders(given)
+    for (number, row), one in zip(rows, given, strict=True):
+        with _told(number, name):
+            _add_row(builders.builder(*one), row, columns)
+    return builders.built()
+
+
+@contextmanager
+def _told(number: int, name: str) -> Iterator[None]:
+    """Say on which line of a file an error is."""
+    try:
+        yield
+    except PromptError as error:
+        raise PromptError(f"Line {number} of {name} is not understood: {error}.") from error
 
 
 def format_csv(objects: Sequence[ObjectPrompts]) -> str:
@@ -194,18 +206,25 @@ def _plane_columns(header: Sequence[str], axes: tuple[str, str], name: str) -> t
     return [], [*named, *ambiguous, *(column for column in header if AXIS_OF.get(column) == "c")]
 
 
-def _add_row(builder: PromptBuilder, row: Row, columns: _Columns) -> None:
-    if not builder.name:
+def _checked_name(name: str) -> str:
+    if not name:
         raise PromptError("the column object is empty: give every row the number of its object")
-    if len(builder.name) > MAX_NAME:
-        raise PromptError(f"the object's name has {len(builder.name)} characters: give it a number")
-    _add_prompts(builder, row, columns)
+    if len(name) > MAX_NAME:
+        raise PromptError(f"the object's name has {len(name)} characters: give it a number")
+    return name
+
+
+def _plane_of(row: Row, columns: _Columns) -> GivenPlane:
     cells = {column: row[column].strip() for column in columns.planes}
     if columns.is_named:
-        builder.set_named_plane({column: _whole(cell) for column, cell in cells.items() if _is_position(column, cell)})
-    elif any(cells.values()):
-        whole = _rounded if columns.rounds else _whole
-        builder.set_plane(tuple(whole(cell) for cell in cells.values()))
+        given = {column: _whole(cell) for column, cell in cells.items() if _is_position(column, cell)}
+        return GivenPlane(named=tuple(given.items()))
+    whole = _rounded if columns.rounds else _whole
+    return GivenPlane(tuple(whole(cell) for cell in cells.values()) if any(cells.values()) else None)
+
+
+def _add_row(builder: PromptBuilder, row: Row, columns: _Columns) -> None:
+    _add_prompts(builder, row, columns)
     kind = row[columns.kind].strip() if columns.kind else ""
     if len(kind) > MAX_NAME:
         raise PromptError(f"the name of its class has {len(kind)} characters: give it a shorter one")
@@ -244,7 +263,6 @@ def _shapes(rows: list[tuple[int, Row]], axes: Sequence[str], name: str) -> list
             raise PromptError(f"Line {number} of {name} is not understood: shape {key} has two types.")
     objects = []
     for key, kind in kinds.items():
-        builder = PromptBuilder(str(int(key) + 1))
         at = np.array(corners[key])
         if kind not in ("rectangle", "ellipse", "polygon", "path", "line"):
             raise PromptError(
@@ -253,8 +271,8 @@ def _shapes(rows: list[tuple[int, Row]], axes: Sequence[str], name: str) -> list
         planes = {tuple(round(float(value)) for value in corner) for corner in at[:, :-2]}
         if len(planes) > 1:
             raise PromptError(f"Shape {key} of {name} lies in {len(planes)} planes: draw a shape for each plane.")
+        builder = PromptBuilder(str(int(key) + 1), GivenPlane(planes.pop() or None))
         _add_shape(builder, kind, at[:, -2:])
-        builder.set_plane(planes.pop() or None)
         objects.append(builder.built())
     return objects
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from napari_sam.errors import PromptError
 from napari_sam.exchange.named_planes import AXIS_OF
-from napari_sam.exchange.object_prompts import ObjectPrompts, Point, PromptBuilder
+from napari_sam.exchange.object_prompts import GivenPlane, ObjectPrompts, Point, PromptBuilder, PromptBuilders
 from napari_sam.exchange.reference_systems import check_system, system_of
 from napari_sam.files.paths import shortened
 from napari_sam.images.axes.georeference import Georeference
@@ -42,10 +42,10 @@ def parse_geojson(text: str, name: str, place: Georeference | None = None) -> li
     ----------
     text
         A feature collection, a list of features, a feature or a geometry: Point, MultiPoint, Polygon and MultiPolygon.
-        Properties: object (a name that several features share; left out, every feature is one object), label (0 or
-        "negative" for points that are not on it), class, or the classification of QuPath, and plane: a number, a list
-        in the order of the image's axes, or an object such as {"z": 2, "t": 1} as QuPath writes it. An upright
-        rectangle is a box, any other polygon a mask prompt; holes do not count.
+        Properties: object (a name that several features share, in one plane or in several; left out, every feature is
+        one object), label (0 or "negative" for points that are not on it), class, or the classification of QuPath, and
+        plane: a number, a list in the order of the image's axes, or an object such as {"z": 2, "t": 1} as QuPath
+        writes it. An upright rectangle is a box, any other polygon a mask prompt; holes do not count.
     name
         Of the file, for messages.
     place
@@ -64,7 +64,7 @@ def parse_geojson(text: str, name: str, place: Georeference | None = None) -> li
     check_system(data.get("crs") if isinstance(data, dict) else None, place, name)
     is_on_map = place is not None and place.transform is not None
     turn = _to_pixels(place, name)
-    builders: dict[str, PromptBuilder] = {}
+    given: list[tuple[str, GivenPlane]] = []
     names: set[str | None] = set()
     for number, feature in enumerate(features, start=1):
         with _told(number, name):
@@ -78,8 +78,12 @@ def parse_geojson(text: str, name: str, place: Georeference | None = None) -> li
                 free = next(n for n in itertools.count(max(free + 1, number)) if str(n) not in names)
                 key = str(free)
                 names.add(key)
-            _add_feature(builders.setdefault(key, PromptBuilder(key)), feature, turn, is_on_map=is_on_map)
-    return [builder.built() for builder in builders.values()]
+            given.append((key, _plane_of(feature, is_on_map=is_on_map)))
+    builders = PromptBuilders(given)
+    for number, (feature, one) in enumerate(zip(features, given, strict=True), start=1):
+        with _told(number, name):
+            _add_feature(builders.builder(*one), feature, turn)
+    return builders.built()
 
 
 @contextmanager
@@ -174,7 +178,7 @@ def _text(value: Any, kind: str) -> str:
     return text
 
 
-def _add_feature(builder: PromptBuilder, feature: Json, turn: Turn, *, is_on_map: bool) -> None:
+def _add_feature(builder: PromptBuilder, feature: Json, turn: Turn) -> None:
     properties = feature.get("properties") or {}
     sign = next((properties[key] for key in SIGN if properties.get(key) is not None), 1)
     is_positive = (sign.lower() if isinstance(sign, str) else sign) not in NEGATIVE
@@ -192,7 +196,6 @@ def _add_feature(builder: PromptBuilder, feature: Json, turn: Turn, *, is_on_map
     else:
         raise PromptError(f"the geometry {shortened(repr(kind))} is no prompt: use points or polygons")
     builder.set_class(class_of(properties))
-    _set_plane(builder, properties, geometry, is_on_map=is_on_map)
 
 
 def class_of(properties: Json) -> str:
@@ -208,20 +211,22 @@ def class_of(properties: Json) -> str:
     return ": ".join(_text(part, "its class") for part in parts)
 
 
-def _set_plane(builder: PromptBuilder, properties: Json, geometry: Json, *, is_on_map: bool) -> None:
-    """Set the plane that a feature names: QuPath names it in the geometry."""
+def _plane_of(feature: Json, *, is_on_map: bool) -> GivenPlane:
+    """Return the plane that a feature names: QuPath names it in the geometry."""
+    properties, geometry = feature.get("properties") or {}, feature["geometry"] or {}
     plane = properties.get("plane", geometry.get("plane"))
     if isinstance(plane, dict):
         unknown = next((name for name in plane if name not in AXIS_OF), None)
         if unknown is not None:
             raise PromptError(f"the plane names the axis {shortened(unknown)!r}: use z and t")
         # QuPath's c = -1 stands for all channels.
-        builder.set_named_plane({name: _whole(at) for name, at in plane.items() if at not in (None, -1)})
-    elif plane is not None:
-        builder.set_plane(tuple(_whole(at) for at in (plane if isinstance(plane, list) else [plane])))
-    elif not is_on_map:  # There z is a height.
-        given = {name: properties[name] for name in ("t", "z") if properties.get(name) is not None}
-        builder.set_named_plane({name: _whole(at) for name, at in given.items()})
+        return GivenPlane(named=tuple((name, _whole(at)) for name, at in plane.items() if at not in (None, -1)))
+    if plane is not None:
+        return GivenPlane(tuple(_whole(at) for at in (plane if isinstance(plane, list) else [plane])))
+    if is_on_map:  # There z is a height.
+        return GivenPlane()
+    given = {name: properties[name] for name in ("t", "z") if properties.get(name) is not None}
+    return GivenPlane(named=tuple((name, _whole(at)) for name, at in given.items()))
 
 
 def _whole(value: Any) -> int:

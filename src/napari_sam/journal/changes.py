@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from napari_sam.core.geometry import Box, Plane
 from napari_sam.errors import LabelsError
 from napari_sam.journal.entries import Entry, PackedMask
 from napari_sam.journal.objects import LabelledObject, Part
@@ -27,6 +29,9 @@ class Change:
     ----------
     objects
         (label, before, afterwards) of each object.
+    grown
+        The same of objects that got one part more, and when each was changed last before: the way back names no other
+        part, of which there may be thousands.
     classes
         (number, before, afterwards) of each class, as (name, red, green, blue).
     added, removed
@@ -34,30 +39,40 @@ class Change:
     """
 
     objects: tuple[tuple[int, str | None, str | None], ...] = ()
+    grown: tuple[tuple[int, str, str, str], ...] = ()
     classes: tuple[tuple[int, Sequence[Any] | None, Sequence[Any] | None], ...] = ()
     added: Runs = ()
     removed: Runs = ()
 
+    @property
+    def rows(self) -> Iterator[tuple[int, str | None, str | None]]:
+        """(label, before, afterwards) of each object."""
+        yield from self.objects
+        yield from (one[:3] for one in self.grown)
+
     def reversed(self) -> Change:
         """Return the way back."""
         return Change(
-            tuple((label, after, before) for label, before, after in self.objects),
-            tuple((number, after, before) for number, before, after in self.classes),
-            self.removed,
-            self.added,
+            tuple((label, after, before) for label, before, after in self.rows),
+            classes=tuple((number, after, before) for number, before, after in self.classes),
+            added=self.removed,
+            removed=self.added,
         )
 
     def back_text(self) -> str:
         """Return the way back as JSON: what each object and class was before."""
         data = {
             "objects": [(label, before) for label, before, _ in self.objects],
+            "grown": [(label, changed, zlib.crc32(before.encode())) for label, before, _, changed in self.grown],
             "classes": [(number, before) for number, before, _ in self.classes],
             "added": self.added,
         }
         return json.dumps({key: value for key, value in data.items() if value}, separators=(",", ":"))
 
 
-def changed_objects(entry: Entry, get: Get, read: ReadEntry) -> Iterator[tuple[int, LabelledObject | None]]:
+def changed_objects(
+    entry: Entry, get: Get, read: ReadEntry, known: Container[int] = ()
+) -> Iterator[tuple[int, LabelledObject | None]]:
     """Yield the label of each object that an entry changes, and the object as it is afterwards, or None.
 
     Parameters
@@ -68,8 +83,16 @@ def changed_objects(entry: Entry, get: Get, read: ReadEntry) -> Iterator[tuple[i
         Returns the object of a label as it was before the entry, or None.
     read
         Reads the entry of a number, for the parts of objects.
+    known
+        Objects of "accept_parts" that are left out.
     """
     yield from _resized(entry, get)
+    if entry.what == "accept_parts":
+        new_parts = (part for part in parts_of(entry, read) if part.label not in known)
+        yield from ((part.label, grown_by(part, get(part.label), entry)) for part in new_parts)
+    if entry.moved or entry.remade:
+        yield from _rearranged(entry, get, read)
+        return
     label = entry.label
     if label is None:
         return
@@ -79,22 +102,61 @@ def changed_objects(entry: Entry, get: Get, read: ReadEntry) -> Iterator[tuple[i
     elif entry.what == "classify" and old is not None:
         yield label, replace(old, label_class=entry.label_class)
     elif entry.accepted is not None and entry.plane is not None:
-        part = _accepted(entry, entry.accepted, old, read)
-        found = old or LabelledObject(label, (), entry.time, entry.time)
-        kind = entry.label_class or found.label_class
-        yield label, replace(found.with_part(part), changed=entry.time, label_class=kind)
+        part = _accepted(entry, entry.plane, entry.accepted, old, read)
+        yield label, grown_by(part, old, entry)
 
 
-def _accepted(entry: Entry, accepted: PackedMask, old: LabelledObject | None, read: ReadEntry) -> Part:
+def parts_of(entry: Entry, read: ReadEntry) -> Iterator[Part]:
+    """Yield the parts that an entry has given to objects in its plane."""
+    assert entry.objects is not None
     assert entry.plane is not None
-    own = entry.label
-    assert own is not None
-    before = old.part(entry.plane) if old else None
+    for label, edges, area, scores in zip(entry.labels, *entry.objects.table(), strict=True):
+        yield Part(entry.plane, Box(*edges), area, entry.number, scores[0], scores[1], read, label)
+
+
+def grown_by(part: Part, old: LabelledObject | None, entry: Entry) -> LabelledObject:
+    """Return an object with a part of an entry, in the place of that of the same plane; a new one where there is none.
+
+    Its box holds that of the part before: pixels that other objects took may come back when those are undone.
+    """
+    found = old or LabelledObject(part.label, (), entry.time, entry.time)
+    before = found.part(part.plane)
+    if before is not None:
+        part = replace(part, box=before.box.union(part.box))
+    return replace(found.with_part(part), changed=entry.time, label_class=entry.label_class or found.label_class)
+
+
+def _accepted(entry: Entry, plane: Plane, accepted: PackedMask, old: LabelledObject | None, read: ReadEntry) -> Part:
+    before = old.part(plane) if old else None
     area = (before.area if before else 0) + sum(delta for label, _, delta in entry.areas if label == entry.label)
-    # An object that was pushed back by others may get its pixels again when those are undone.
-    box = accepted.box if before is None else before.box.union(accepted.box)
-    iou, stability = accepted.iou_prediction, accepted.stability_score
-    return Part(entry.plane, box, area, entry.number, iou, stability, lambda number: read(number).of_object(own))
+    return _part(entry, entry.labels[0], plane, accepted, area, read)
+
+
+def _part(entry: Entry, label: int, plane: Plane, accepted: PackedMask, area: int, read: ReadEntry) -> Part:
+    scores = accepted.iou_prediction, accepted.stability_score
+    return Part(plane, accepted.box, area, entry.number, *scores, read, label)
+
+
+def _rearranged(entry: Entry, get: Get, read: ReadEntry) -> Iterator[tuple[int, LabelledObject | None]]:
+    """Yield the objects whose parts were removed, merged or split."""
+    known = {label: get(label) for label in entry.labels}
+    parts = {label: {part.plane: part for part in found.parts} if found else {} for label, found in known.items()}
+    for moved in entry.moved:
+        for plane in moved.planes:
+            part = parts[moved.label].pop(plane, None)
+            if part is None:
+                raise LabelsError(f"Entry {entry.number} of the journal is damaged: put the file back from a copy.")
+            if moved.to:
+                parts[moved.to][plane] = part
+    for remade in entry.remade:
+        area = remade.accepted.mask.area
+        parts[remade.label][remade.plane] = _part(entry, remade.label, remade.plane, remade.accepted, area, read)
+    kept = known[entry.labels[0]]
+    for label, found in known.items():
+        # The one that was accepted last is at the end.
+        ordered = tuple(sorted(parts[label].values(), key=lambda part: part.number))
+        begun = found or LabelledObject(label, (), entry.time, entry.time, kept.label_class if kept else None)
+        yield label, replace(begun, parts=ordered, changed=entry.time) if ordered else None
 
 
 def _resized(entry: Entry, get: Get) -> Iterator[tuple[int, LabelledObject]]:

@@ -13,7 +13,7 @@ from napari_sam.core.masks import Overlap
 from napari_sam.core.prompts import Prompts
 from napari_sam.core.rendering import Rendering
 from napari_sam.errors import one_line
-from napari_sam.journal.entries import Entry, LabelClass, PackedMask, Provenance, What
+from napari_sam.journal.entries import Entry, LabelClass, MovedParts, PackedMask, Provenance, RemadePart, What
 from napari_sam.journal.packing.objects import MAX_OBJECTS, PackedMasks, PackedObjects, PackedPrompts
 from napari_sam.journal.patches import Patch
 
@@ -40,6 +40,8 @@ def to_json(entry: Entry) -> Json:
         "of": entry.of,
         "group": entry.group,
         "objects": None if entry.objects is None else _objects_json(entry.objects),
+        "moved": [_moved_json(moved) for moved in entry.moved] or None,
+        "remade": [_remade_json(part) for part in entry.remade] or None,
     }
     return {key: value for key, value in data.items() if value is not None}
 
@@ -74,7 +76,8 @@ def _entry(data: Json) -> Entry:
     what, kind, made = data["what"], data.get("class"), data.get("made")
     if what not in get_args(What) or data.get("overlap", "keep") not in get_args(Overlap):
         raise ValueError(f"{what!r} with overlap {data.get('overlap')!r} is nothing that can happen")
-    if (what == "accept_all") != ("objects" in data) or (what == "accept_all" and "plane" not in data):
+    has_many = what in ("accept_all", "accept_parts")
+    if has_many != ("objects" in data) or (has_many and "plane" not in data):
         raise ValueError(f"{what!r} has no plane, or other objects than it can have")
     return Entry(
         number=int(data["n"]),
@@ -92,6 +95,8 @@ def _entry(data: Json) -> Entry:
         of=data.get("of"),
         group=None if data.get("group") is None else int(data["group"]),
         objects=None if data.get("objects") is None else _objects(data["objects"]),
+        moved=tuple(_moved(moved) for moved in data.get("moved", ())),
+        remade=tuple(_remade(part) for part in data.get("remade", ())),
     )
 
 
@@ -147,6 +152,28 @@ def _prompts(data: Json | None) -> Prompts | None:
     box = None if data.get("box") is None else Box(*(float(edge) for edge in data["box"]))
     points = np.array(data["points"], np.float64).reshape(-1, 2)
     return Prompts(points, np.array(data["labels"], bool), box, None if mask is None else mask.mask)
+
+
+def _moved_json(moved: MovedParts) -> Json:
+    return {"label": moved.label, "to": moved.to, "planes": [_plane_json(plane) for plane in moved.planes]}
+
+
+def _moved(data: Json) -> MovedParts:
+    label, to = int(data["label"]), int(data["to"])
+    if label < 1 or to < 0:
+        raise ValueError(f"parts are moved from {label} to {to}")
+    return MovedParts(label, to, tuple(plane_of(plane) for plane in data["planes"]))
+
+
+def _remade_json(part: RemadePart) -> Json:
+    return {"label": part.label, **(_plane_json(part.plane) or {}), "mask": _mask_json(part.accepted)}
+
+
+def _remade(data: Json) -> RemadePart:
+    accepted = _mask(data["mask"])
+    if accepted is None or int(data["label"]) < 1:
+        raise ValueError("a part has no mask or no label")
+    return RemadePart(int(data["label"]), plane_of(data), accepted)
 
 
 def _objects_json(objects: PackedObjects) -> Json:

@@ -20,7 +20,20 @@ from napari_sam.journal.patches import Patch
 # Turned by the golden ratio, no two of many hues come near each other.
 GOLDEN_TURN = 0.618034
 
-What = Literal["accept", "accept_all", "correct", "delete", "classify", "class", "undo", "redo"]
+What = Literal[
+    "accept",
+    "accept_all",
+    "accept_parts",
+    "correct",
+    "remove_parts",
+    "merge",
+    "split",
+    "delete",
+    "classify",
+    "class",
+    "undo",
+    "redo",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,42 @@ class PackedMask:
 
 
 @dataclass(frozen=True, slots=True)
+class MovedParts:
+    """Whole parts of an object that an entry gave to another object, or took away.
+
+    Parameters
+    ----------
+    label
+        The object that had them.
+    to
+        The object that has them now; 0 where they were taken away.
+    planes
+        Their planes.
+    """
+
+    label: int
+    to: int
+    planes: tuple[Plane, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemadePart:
+    """A part of an object that an entry made of the pixels of other parts.
+
+    Parameters
+    ----------
+    label
+        The object that has it now.
+    plane, accepted
+        Where it is.
+    """
+
+    label: int
+    plane: Plane
+    accepted: PackedMask
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One thing that happened to the objects of an image.
 
@@ -83,12 +132,13 @@ class Entry:
     number
         Its place in the journal, from 1 on.
     what
-        "accept" an object, "accept_all" of many new ones, "correct" one (accept it again under its label), "delete" it,
+        "accept" an object, "accept_all" of many new ones, "accept_parts" of many objects in one more plane, "correct"
+        one (accept it again under its label), "remove_parts" of it, "merge" it with others, "split" it, "delete" it,
         "classify" it, define a "class", "undo" an earlier entry or "redo" it.
     time
         When it happened.
     label
-        The object, for all but "accept_all", "class", "undo" and "redo".
+        The object, for all but "accept_all", "accept_parts", "class", "undo" and "redo".
     plane, overlap, made
         Of all masks that were accepted.
     prompts
@@ -98,7 +148,7 @@ class Entry:
     patches
         Patches of the changed labels.
     areas
-        By how many pixels each (label, patch) grew; of new objects of "accept_all" `objects` says it.
+        By how many pixels each (label, patch) grew; of objects in `objects` that says it.
     label_class
         The class given to the objects (None takes it away), or the class defined.
     of
@@ -106,7 +156,9 @@ class Entry:
     group
         The number of the first entry of the same action, which is undone in one step; None for that one itself.
     objects
-        The new objects of "accept_all".
+        The new objects of "accept_all", or the parts of "accept_parts".
+    moved, remade
+        What became of the parts of objects that were merged, split or partly removed.
     """
 
     number: int
@@ -124,22 +176,35 @@ class Entry:
     of: int | None = None
     group: int | None = None
     objects: PackedObjects | None = None
+    moved: tuple[MovedParts, ...] = ()
+    remade: tuple[RemadePart, ...] = ()
 
     @property
     def labels(self) -> list[int]:
         """The objects that the entry is about."""
-        if self.objects is None:
-            return [] if self.label is None else [self.label]
-        return [label for first, count in self.objects.labels for label in range(first, first + count)]
+        if self.objects is not None:
+            return [label for first, count in self.objects.labels for label in range(first, first + count)]
+        named = [] if self.label is None else [self.label]
+        moved = (label for parts in self.moved for label in (parts.label, parts.to) if label)
+        return list(dict.fromkeys([*named, *moved, *(part.label for part in self.remade)]))
 
-    def of_object(self, label: int) -> Entry:
+    def of_object(self, label: int, plane: Plane | None = None) -> Entry:
         """Return the entry as if it were about this one of its objects only, without the patches; else itself.
+
+        Parameters
+        ----------
+        label
+            The object.
+        plane
+            The plane of its part, for entries that made parts in several.
 
         Raises
         ------
         LabelsError
             It has made other objects only.
         """
+        if self.remade:
+            return self._of_remade(label, plane)
         if self.objects is None:
             return self
         at = self.objects.at(label)
@@ -156,6 +221,16 @@ class Entry:
     def mask(self) -> Mask | None:
         """The mask that was accepted, to the pixel, or None."""
         return None if self.accepted is None else self.accepted.mask
+
+    def _of_remade(self, label: int, plane: Plane | None) -> Entry:
+        part = next((one for one in self.remade if one.label == label and one.plane == plane), None)
+        if part is None:
+            raise LabelsError(
+                f"Entry {self.number} of the journal has no part of object {label}: put the file back from a copy."
+            )
+        return replace(
+            self, what="accept", label=label, plane=plane, accepted=part.accepted, patches=(), moved=(), remade=()
+        )
 
 
 class AcceptedObjects(NamedTuple):

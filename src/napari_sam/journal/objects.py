@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import LabelsError
-from napari_sam.journal.codec import box_of, plane_of
 from napari_sam.journal.entries import Entry, LabelClass, PackedMask, Provenance
 
 
@@ -35,6 +31,9 @@ class Part:
         As in `Mask`.
     entry
         Reads the entry of a number.
+    label
+        The label under which that entry accepted it: another one than that of the object where objects were merged or
+        split.
     """
 
     plane: Plane
@@ -44,11 +43,12 @@ class Part:
     iou_prediction: float = field(compare=False)
     stability_score: float = field(compare=False)
     entry: Callable[[int], Entry] = field(compare=False, repr=False)
+    label: int
 
     @property
     def accepted(self) -> PackedMask:
         """The mask as it was accepted, before other labels were spared; read at every call."""
-        accepted = self.entry(self.number).accepted
+        accepted = self._origin.accepted
         if accepted is None:
             raise LabelsError(f"Entry {self.number} of the journal has no mask: put the file back from a copy.")
         return accepted
@@ -56,17 +56,21 @@ class Part:
     @property
     def prompts(self) -> Prompts | None:
         """The prompts of the mask; read at every call."""
-        return self.entry(self.number).prompts
+        return self._origin.prompts
 
     @property
     def made(self) -> Provenance | None:
         """How the mask was made; read at every call."""
-        return self.entry(self.number).made
+        return self._origin.made
 
     @property
     def overlap(self) -> Overlap:
         """What happened to other labels there; read at every call."""
-        return self.entry(self.number).overlap
+        return self._origin.overlap
+
+    @property
+    def _origin(self) -> Entry:
+        return self.entry(self.number).of_object(self.label, self.plane)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,11 @@ class LabelledObject:
     def area(self) -> int:
         """Number of pixels, of all planes."""
         return sum(part.area for part in self.parts)
+
+    @property
+    def planes(self) -> tuple[Plane, ...]:
+        """The planes in which it is, the one that was accepted last at the end."""
+        return tuple(part.plane for part in self.parts)
 
     @property
     def plane(self) -> Plane:
@@ -133,91 +142,3 @@ class LabelledObject:
     def with_part(self, part: Part) -> LabelledObject:
         """Return it with a part put at the end, in the place of that of the same plane."""
         return replace(self, parts=(*(old for old in self.parts if old.plane != part.plane), part))
-
-
-def to_content(found: LabelledObject) -> str:
-    """Return an object as the text of its row."""
-    begin = _begin(found.created, found.changed, found.label_class)
-    parts = (
-        _part_text(
-            _place_text(part.plane),
-            [int(edge) for edge in part.box.as_tuple()],
-            (int(part.area), part.number),
-            (float(part.iou_prediction), float(part.stability_score)),
-        )
-        for part in found.parts
-    )
-    return f"{begin}{','.join(parts)}]}}"
-
-
-def new_contents(entry: Entry) -> Iterator[tuple[int, int, float, str]]:
-    """Yield label, area, predicted IoU and the text of the row of each object that an entry has made with others.
-
-    Raises
-    ------
-    LabelsError
-        The journal is damaged.
-    """
-    if entry.objects is None or entry.plane is None:
-        return
-    begin, place = _begin(entry.time, entry.time, entry.label_class), _place_text(entry.plane)
-    for label, box, area, scores in zip(entry.labels, *entry.objects.table(), strict=True):
-        yield label, area, scores[0], f"{begin}{_part_text(place, box, (area, entry.number), scores)}]}}"
-
-
-def from_content(
-    label: int, content: str, class_of: Callable[[int], LabelClass | None], entry: Callable[[int], Entry]
-) -> LabelledObject:
-    """Return the object that `to_content` was given; raises ValueError, TypeError or LookupError where it is none.
-
-    Parameters
-    ----------
-    label, content
-        The object, and the text of its row.
-    class_of
-        Returns the class of a number, or None.
-    entry
-        Reads the entry of a number.
-    """
-    data = json.loads(content)
-    make = partial(Part, entry=lambda number: entry(number).of_object(label))
-    parts = tuple(
-        make(
-            plane_of(part),
-            box_of(part["box"]),
-            int(part["area"]),
-            int(part["n"]),
-            math.nan if part["iou"] is None else float(part["iou"]),
-            math.nan if part["stability"] is None else float(part["stability"]),
-        )
-        for part in data["parts"]
-    )
-    if not parts:
-        raise ValueError("there are no pixels")
-    kind = None if data["class"] is None else class_of(int(data["class"]))
-    created, changed = (datetime.fromisoformat(data[name]) for name in ("created", "changed"))
-    return LabelledObject(int(label), parts, created, changed, kind)
-
-
-def _begin(created: datetime, changed: datetime, kind: LabelClass | None) -> str:
-    """Return the JSON of an object up to its first part; made by hand, which is ten times as fast as `json.dumps`."""
-    times = (time.isoformat(timespec="milliseconds") for time in (created, changed))
-    number = "null" if kind is None else kind.number
-    return '{{"created":"{}","changed":"{}","class":{},"parts":['.format(*times, number)
-
-
-def _place_text(plane: Plane) -> str:
-    return json.dumps({"axes": plane.axes, "index": plane.index}, separators=(",", ":"))[1:-1]
-
-
-def _part_text(place: str, box: Sequence[int], numbers: tuple[int, int], scores: Sequence[float]) -> str:
-    top, left, bottom, right = box
-    area, entry = numbers
-    return (
-        f'{{{place},"box":[{top},{left},{bottom},{right}],"area":{area},"n":{entry},"iou":{_score(scores[0])},'
-        f'"stability":{_score(scores[1])}}}'
-    )
-
-
-def _score(value: float) -> str:
-    return repr(value) if math.isfinite(value) else "null"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,7 +58,7 @@ class Patch:
         return replace(self, before=self.after, after=self.before)
 
 
-def patches_of(edits: Sequence[LabelEdit]) -> tuple[Patch, ...]:
+def patches_of(edits: Iterable[LabelEdit]) -> tuple[Patch, ...]:
     """Pack those of some edits that change anything."""
     return tuple(patch for edit in edits if (patch := Patch.of(edit)) is not None)
 

@@ -109,7 +109,7 @@ class WriteAhead:
 
 
 def is_of_many_objects(last: Entry, entries: Sequence[Entry]) -> bool:
-    """Return whether an entry belongs to an action that wrote many new objects at once, in one plane or in many.
+    """Return whether an entry belongs to an action that wrote many masks at once: new objects, or propagated ones.
 
     Parameters
     ----------
@@ -118,14 +118,18 @@ def is_of_many_objects(last: Entry, entries: Sequence[Entry]) -> bool:
     entries
         All entries that count, oldest first.
     """
-    if last.objects is not None or last.group is None:
-        return last.objects is not None
+    if last.group is None or _writes_many(last):
+        return _writes_many(last)
     for entry in reversed(entries):
         if (entry.group or entry.number) != last.group:
             return False
-        if entry.objects is not None:
+        if _writes_many(entry):
             return True
     return False
+
+
+def _writes_many(entry: Entry) -> bool:
+    return entry.objects is not None or (entry.made is not None and entry.made.is_propagated)
 
 
 def turn_together(turn: Callable[[], Entry | None], upcoming: Callable[[], Entry | None]) -> list[Entry]:

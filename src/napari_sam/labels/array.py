@@ -18,7 +18,8 @@ from napari_sam.errors import LabelsError
 from napari_sam.images.lazy.levels import dtype_of
 from napari_sam.labels.access import access_of, path_of
 from napari_sam.labels.additions import EditLog
-from napari_sam.labels.edit import LabelEdit, plan_edit, plan_objects, plan_undo
+from napari_sam.labels.edit import LabelEdit, plan_edit, plan_undo
+from napari_sam.labels.object_edits import plan_objects
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.labels.regions import WritableArray as WritableArray
 from napari_sam.labels.regions import (

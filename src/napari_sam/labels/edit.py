@@ -19,9 +19,6 @@ from napari_sam.labels.regions import wider
 
 # Labels are long runs: harder packing gains nothing.
 PACKING_LEVEL = 1
-# Pixels of a box whose labels are changed at once, which takes about 500 MB.
-MAX_TOGETHER = 2**24
-BLOCK = 2048
 
 
 class Readable(Protocol):
@@ -118,7 +115,7 @@ class LabelEdit:
             said = json.loads(header)
             plane, box = Plane(tuple(said["axes"]), tuple(said["index"])), Box(*said["box"])
             dtype, label, highest = np.dtype(said["dtype"]), int(said["label"]), said["highest"]
-            if not _contains(shape, plane, box) or dtype.kind not in "ui":
+            if not contains(shape, plane, box) or dtype.kind not in "ui":
                 raise ValueError("it is not of these labels")
             values = np.empty((2, *box.pixel_shape), dtype)
             raw: Any = values.reshape(-1).view(np.uint8)
@@ -161,111 +158,20 @@ def plan_edit(
     if mask.area == 0:
         raise LabelsError("The mask is empty, so there is nothing to accept: move or add a prompt.")
     check_overlap(overlap)
-    if not isinstance(label, (int, np.integer)) or label < 1:
-        raise LabelsError(f"A label is a whole number from 1 on, and {label!r} is none: 0 is background.")
+    check_label(label)
     box = reduce(Box.union, replaces, mask.box)
-    _check_inside(labels, plane, box, mask.box)
+    check_inside(labels, plane, box, mask.box)
     before = labels.read(plane, box)
-    limit = np.iinfo(before.dtype).max
-    if label > limit and not widens:
-        raise LabelsError(
-            f"Label {label} does not fit into {before.dtype} labels (1 to {limit}): use labels of a larger type."
-        )
-    before = _fitting(before, label)
+    if not widens:
+        check_label(label, before.dtype)
+    before = fitting(before, label)
     after = before.copy()
     for replaced in replaces:
-        inside = after[_within(box, replaced)]
+        inside = after[within(box, replaced)]
         inside[inside == label] = 0
-    if not paste(after[_within(box, mask.box)], mask, label, overlap).any():
+    if not paste(after[within(box, mask.box)], mask, label, overlap).any():
         raise _nothing_written(overlap)
     return LabelEdit(plane, box, before, after, label)
-
-
-def plan_objects(
-    labels: Readable, plane: Plane, masks: Sequence[Mask], numbers: Sequence[int], overlap: Overlap = "keep"
-) -> tuple[LabelEdit, list[int | None], list[int]]:
-    """Return the edit that writes masks as new objects, and the label and number of pixels of each; None and 0 of some.
-
-    The labels are read once.
-
-    Parameters
-    ----------
-    labels, plane
-        The labels, which are not changed, and the plane.
-    masks
-        The masks in order of falling priority: a pixel of several belongs to the first of them.
-    numbers
-        As many free labels. The masks that get a pixel get them in order; where one does not fit into the type of the
-        labels, the edit has a wider type.
-    overlap
-        As in `LabelArray.write`; "empty" leaves out masks that meet other labels or masks before them.
-
-    Raises
-    ------
-    LabelsError
-        There is no mask, one reaches outside the labels, or the labels cannot be read.
-    """
-    if not masks:
-        raise LabelsError("There is no mask to accept: give at least one.")
-    check_overlap(overlap)
-    edges = np.array([mask.box.as_tuple() for mask in masks], np.int64)
-    box = Box(*edges[:, :2].min(axis=0).tolist(), *edges[:, 2:].max(axis=0).tolist())
-    _check_inside(labels, plane, box)
-    before = labels.read(plane, box)
-    taken = before != 0 if overlap != "overwrite" else np.zeros(before.shape, bool)
-    corners = edges - np.array([box.top, box.left] * 2, np.int64)
-    owners, areas = _shared_out(taken, masks, corners, overlap)
-    free = iter(numbers)
-    given = [next(free) if area else None for area in areas]
-    values = np.array([0, *(label or 0 for label in given)], np.int64)
-    before = _fitting(before, int(values.max()))
-    after = np.where(owners > 0, values.astype(before.dtype)[owners], before)
-    return LabelEdit(plane, box, before, after, int(values.max())), given, areas
-
-
-def groups_of(masks: Sequence[Mask]) -> list[list[int]]:
-    """Return the positions of masks in groups whose masks lie near each other, so that `plan_objects` reads little.
-
-    Masks in a box of up to `MAX_TOGETHER` pixels are one group, and others one for each block of `BLOCK` x `BLOCK`
-    pixels that their corners lie in, row by row. Within a group they stay in order.
-    """
-    if not masks:
-        return []
-    edges = np.array([mask.box.as_tuple() for mask in masks], np.int64)
-    if (edges[:, 2:].max(axis=0) - edges[:, :2].min(axis=0)).prod() <= MAX_TOGETHER:
-        return [list(range(len(masks)))]
-    blocks, of = np.unique(edges[:, :2] // BLOCK, axis=0, return_inverse=True)
-    order = np.argsort(of.reshape(-1), kind="stable")
-    ends = np.cumsum(np.bincount(of.reshape(-1), minlength=len(blocks)))
-    return [group.tolist() for group in np.split(order, ends[:-1])]
-
-
-def _shared_out(
-    taken: NDArray[np.bool_], masks: Sequence[Mask], corners: NDArray[np.int64], overlap: Overlap
-) -> tuple[NDArray[np.int32], list[int]]:
-    """Return the mask, from 1 on, that each pixel of a box goes to, and how many pixels each mask gets.
-
-    Parameters
-    ----------
-    taken
-        Shape (rows, cols): the pixels that no mask gets; changed in place.
-    masks, corners
-        The masks, and their boxes in the pixels of this one, shape (n, 4).
-    overlap
-        As in `plan_objects`.
-    """
-    owners, areas = np.zeros(taken.shape, np.int32), []
-    for number, (mask, (top, left, bottom, right)) in enumerate(zip(masks, corners.tolist(), strict=True), start=1):
-        inside = taken[top:bottom, left:right]
-        pixels = mask.pixels & ~inside
-        area = int(np.count_nonzero(pixels))
-        if area and overlap == "empty" and (mask.pixels & inside).any():
-            area = 0
-        if area:
-            owners[top:bottom, left:right][pixels] = number
-            inside |= pixels
-        areas.append(area)
-    return owners, areas
 
 
 def plan_removal(labels: Readable, plane: Plane, box: Box, label: int) -> LabelEdit:
@@ -306,9 +212,9 @@ def plan_pixels(
     LabelsError
         The box reaches outside the labels, or these cannot be read.
     """
-    if not _contains(labels.shape, plane, box):
+    if not contains(labels.shape, plane, box):
         raise LabelsError(f"A box at {box.as_tuple()} reaches outside the labels of shape {tuple(labels.shape)}.")
-    before = _fitting(labels.read(plane, box), int(values.max(initial=0)))
+    before = fitting(labels.read(plane, box), int(values.max(initial=0)))
     after = before.copy()
     # Positions are found once, since an index of booleans is counted at every use.
     at = np.flatnonzero(where)
@@ -344,23 +250,42 @@ def check_overlap(overlap: Overlap) -> None:
         raise LabelsError(f"The overlap policy {overlap!r} does not exist: use {' or '.join(get_args(Overlap))}.")
 
 
-def _check_inside(labels: Readable, plane: Plane, box: Box, shown: Box | None = None) -> None:
-    if not _contains(labels.shape, plane, box):
+def check_label(label: int, dtype: np.dtype[Any] | None = None) -> None:
+    """Refuse what is no label, or does not fit into a type.
+
+    Raises
+    ------
+    LabelsError
+        It is none, or does not fit.
+    """
+    if not isinstance(label, (int, np.integer)) or label < 1:
+        raise LabelsError(f"A label is a whole number from 1 on, and {label!r} is none: 0 is background.")
+    if dtype is not None and label > (limit := np.iinfo(dtype).max):
+        raise LabelsError(
+            f"Label {label} does not fit into {dtype} labels (1 to {limit}): use labels of a larger type."
+        )
+
+
+def check_inside(labels: Readable, plane: Plane, box: Box, shown: Box | None = None) -> None:
+    """Refuse a box that reaches outside the labels; raises LabelsError, which shows `shown` in its place."""
+    if not contains(labels.shape, plane, box):
         raise LabelsError(
             f"The mask at {(shown or box).as_tuple()} reaches outside the labels of shape {tuple(labels.shape)}: "
             "use labels of the image's shape."
         )
 
 
-def _contains(shape: Sequence[int], plane: Plane, box: Box) -> bool:
+def contains(shape: Sequence[int], plane: Plane, box: Box) -> bool:
+    """Return whether labels of a shape have a plane, and a box lies in it."""
     return len(plane.index) == len(shape) and Box.of_shape(plane.shape_in(shape)).contains(box)
 
 
-def _within(whole: Box, box: Box) -> tuple[slice, slice]:
+def within(whole: Box, box: Box) -> tuple[slice, slice]:
+    """Return where a box lies in an array of another box."""
     return box.moved(-whole.top, -whole.left).slices
 
 
-def _fitting(values: NDArray[Any], label: int) -> NDArray[Any]:
+def fitting(values: NDArray[Any], label: int) -> NDArray[Any]:
     """Return values in a type that can hold a label."""
     return values.astype(wider(values.dtype)) if label > np.iinfo(values.dtype).max else values
 

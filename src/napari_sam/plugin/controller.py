@@ -110,6 +110,7 @@ class Controller:
             "previous_candidate": lambda: self.editing.cycle(-1),
             "cycle_candidates": self.editing.cycle,
             "flip_sign": self.prompts.toggle_sign,
+            "same_object": lambda: self.session.set_same_object(not self.session.continued.is_on),
             "new_object": self.editing.new_object,
             "next_object": self.editing.next_object,
             "accept_all": self.commits.accept_all,

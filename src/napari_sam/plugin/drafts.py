@@ -73,6 +73,8 @@ class Draft:
         Offset of the next answer's candidate from the best one, in sizes.
     accepted_at
         When it was accepted, on the clock of `Session`.
+    continues
+        The object that it goes into, as in `ContinuedObject.wanted` when it was accepted.
     """
 
     number: int
@@ -88,6 +90,7 @@ class Draft:
     reopened: LayerPrompts | None = None
     step: int = 0
     accepted_at: int = 0
+    continues: int | None = None
 
     @property
     def is_as_accepted(self) -> bool:
@@ -135,6 +138,39 @@ class Draft:
         self.forget_prompts()
         self.size = self.downsample = None
         self.is_asked = False
+
+
+@dataclass(slots=True, eq=False)
+class ContinuedObject:
+    """The object that gets the masks of other planes, instead of a new one for each plane.
+
+    Parameters
+    ----------
+    is_on
+        Whether masks go into an object that is there.
+    selected
+        Labels of the selected rows of the table; one alone is the object.
+    written
+        The layer and the label of what was written last, which is the object otherwise.
+    """
+
+    is_on: bool = False
+    selected: tuple[int, ...] = ()
+    written: tuple[Labels, int] | None = None
+
+    @property
+    def wanted(self) -> int | None:
+        """The label of the object; 0 for the one that was written last when this is written; None for a new object."""
+        if not self.is_on:
+            return None
+        return self.selected[0] if len(self.selected) == 1 else 0
+
+    def label_for(self, draft: Draft, target: Labels | None) -> int | None:
+        """Return the label that a draft goes into where it has no pixels in the plane yet, or None."""
+        if draft.continues != 0:
+            return draft.continues
+        layer, label = self.written or (None, None)
+        return label if layer is target else None
 
 
 @dataclass(slots=True, eq=False)

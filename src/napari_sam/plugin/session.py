@@ -13,7 +13,7 @@ from napari_sam.core.cleaning import Cleaning
 from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import NapariSamError
 from napari_sam.files.folders import embedding_folder
-from napari_sam.plugin.drafts import Draft, Drafts
+from napari_sam.plugin.drafts import ContinuedObject, Draft, Drafts
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers import labels as labels_layer
@@ -67,6 +67,8 @@ class Session:
         How the next mask is written: over other labels, cleaned, and under a class or None.
     drafts
         The objects that are being segmented.
+    continued
+        The object that gets the masks of other planes.
     request
         The draft and the request whose answer is under way, or None.
     is_warming
@@ -96,6 +98,7 @@ class Session:
         self.cleaning = Cleaning()
         self.class_name: str | None = None
         self.drafts = Drafts()
+        self.continued = ContinuedObject()
         self.request: tuple[Draft, PredictionRequest] | None = None
         self.is_warming = False
         self.status = ""
@@ -215,6 +218,12 @@ class Session:
         if task != self.task:
             self.task = task
             self.task_changed.emit()
+            self.changed.emit()
+
+    def set_same_object(self, is_on: bool) -> None:
+        """Accept masks of other planes into the same object from now on, or into new ones."""
+        if is_on != self.continued.is_on:
+            self.continued.is_on = is_on
             self.changed.emit()
 
     def set_model(self, model: str, device: str) -> None:

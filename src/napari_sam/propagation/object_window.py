@@ -55,7 +55,7 @@ class ObjectWindow:
 
     def pixels(self, volume: Volume, plane: Plane, rendering: Rendering) -> NDArray[np.float32]:
         """Return the brightness of each cell, 0 to 1, shape (cells, cells)."""
-        return np.asarray(volume.render(plane, self.tile, rendering).mean(-1), np.float32) / 255
+        return np.asarray(volume.render(plane, self.tile, rendering).mean(-1) / 255, np.float32)
 
     def coverage(self, mask: Mask | None) -> NDArray[np.float32]:
         """Return the share of each cell that a mask covers, shape (cells, cells)."""

@@ -19,6 +19,7 @@ from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.propagation.appearance import Appearance
 from napari_sam.propagation.follower import Followed
 from napari_sam.propagation.object_window import ObjectWindow
+from napari_sam.propagation.plane_stack import PlaneStack
 
 # The box of the previous mask is extended by this share of its sides: objects move and grow.
 BOX_MARGIN = 0.025
@@ -26,6 +27,8 @@ LOGIT_SCALE = 8.0
 MOST_LOGIT = 16.0
 # Planes that count as 1 in the distance to the accepted plane, and the distance that is the largest known.
 DISTANCE_SCALE, MOST_DISTANCE = 16, 32
+# Logarithm of the ratio of sizes up to which the accepted plane is compared without reading it again.
+MOST_GROWTH = 0.1
 # Below this probability the object is not in the plane.
 LEAST_PRESENCE = 0.5
 
@@ -44,6 +47,8 @@ class _State:
         The mask in the plane before that one.
     looks, accepted_looks
         Its appearance there, and in the accepted plane.
+    template
+        The window around it in the accepted plane, with its pixels.
     """
 
     accepted_at: int
@@ -55,6 +60,7 @@ class _State:
     tile: Tile
     looks: Appearance
     accepted_looks: Appearance
+    template: tuple[ObjectWindow, NDArray[np.float32]] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,11 +102,15 @@ class PromptFollower:
         Decides on masks.
     direction
         1 towards higher positions, -1 towards lower ones.
+    stack
+        The planes; by it, the tiles of planes to come are encoded ahead in batches, where the model gains by that.
     """
 
     encoder: TileEncoder
     fuser: MaskFuser
     direction: int
+    stack: PlaneStack | None = None
+    _features: dict[tuple[Plane, Tile], NDArray[np.float32]] = field(default_factory=dict, init=False)
     _accepted: dict[int, dict[int, tuple[Plane, Mask]]] = field(default_factory=dict, init=False)
     _states: dict[int, _State] = field(default_factory=dict, init=False)
 
@@ -112,6 +122,7 @@ class PromptFollower:
     def follow(self, at: int, plane: Plane, labels: Sequence[int]) -> dict[int, Followed]:
         """Return what the objects look like in a plane; see `Follower`."""
         grid = self.encoder.grid(plane)
+        self._encode_ahead(at, plane, [self._tile_of(self._state(label, at), grid) for label in labels])
         seen = [each for label in labels if (each := self._seen(label, at, plane, grid)) is not None]
         found = {label: _missing(self._states[label].mask) for label in labels}
         if not seen:
@@ -136,14 +147,13 @@ class PromptFollower:
         pixels = self._pixels(window, plane)
         if pixels.min() == pixels.max():
             return None
-        tile = self._tile(grid, state.mask.box, state.tile)
-        embedding = self.encoder.embedding(plane, tile)
-        features = self.fuser.features(embedding)
+        tile = self._tile_of(state, grid)
+        embedding, features = self._look(plane, tile)
         answers, scores = self._answers(embedding, tile, state.mask, grid.shape)
-        own = ObjectWindow.around(grid, state.accepted.box, window.span)
+        own, template = self._template(state, window.span, grid)
         channels = np.concatenate(
             [
-                np.stack([pixels, self._pixels(window, state.plane), self._pixels(own, state.accepted_plane)]),
+                np.stack([pixels, self._pixels(window, state.plane), template]),
                 np.stack([window.coverage(state.mask), window.coverage(state.before), own.coverage(state.accepted)]),
                 window.sampled(tile, answers, -LOGIT_SCALE).clip(-MOST_LOGIT, MOST_LOGIT) / LOGIT_SCALE,
                 window.sampled(
@@ -153,6 +163,16 @@ class PromptFollower:
         )
         distance = min(abs(at - state.accepted_at), MOST_DISTANCE) / DISTANCE_SCALE
         return _Seen(label, window, channels, np.array([*scores, distance], np.float32), tile, features)
+
+    def _template(self, state: _State, span: float, grid: TileGrid) -> tuple[ObjectWindow, NDArray[np.float32]]:
+        """Return the window in the accepted plane, of about the present size, and its pixels.
+
+        That plane may be far behind: it is read again only where the object has grown or shrunk.
+        """
+        if state.template is None or abs(np.log(state.template[0].span / span)) > MOST_GROWTH:
+            own = ObjectWindow.around(grid, state.accepted.box, span)
+            state.template = own, self._pixels(own, state.accepted_plane)
+        return state.template
 
     def _answers(
         self, embedding: Embedding, tile: Tile, mask: Mask, shape: tuple[int, int]
@@ -179,10 +199,36 @@ class PromptFollower:
         if state is None or state.accepted_at != last:
             plane, mask = self._accepted[label][last]
             tile = self._tile(self.encoder.grid(plane), mask.box, None if state is None else state.tile)
-            looks = Appearance.of(self.fuser.features(self.encoder.embedding(plane, tile)), tile, mask)
+            looks = Appearance.of(self._look(plane, tile)[1], tile, mask)
             before = mask if state is None else state.mask
             state = self._states[label] = _State(last, plane, mask, plane, mask, before, tile, looks, looks)
         return state
+
+    def _look(self, plane: Plane, tile: Tile) -> tuple[Embedding, NDArray[np.float32]]:
+        """Return the embedding and the features of a tile; objects of one plane often share it."""
+        embedding = self.encoder.embedding(plane, tile)
+        if (plane, tile) not in self._features:
+            if any(known != plane for known, _ in self._features):
+                self._features.clear()
+            self._features[plane, tile] = self.fuser.features(embedding)
+        return embedding, self._features[plane, tile]
+
+    def _encode_ahead(self, at: int, plane: Plane, tiles: Sequence[Tile]) -> None:
+        """Encode the tiles of a plane by one call, and where batches pay, those of the next planes with them."""
+        batch = self.encoder.predictor.batch
+        wanted = list(dict.fromkeys(tiles))
+        places = [(plane, tile) for tile in wanted if not self.encoder.is_ready(plane, tile)]
+        if batch == 1 or not places:
+            return
+        if self.stack is not None:
+            stack = self.stack
+            to_come = range(at + self.direction, at + self.direction * (batch // len(wanted)), self.direction)
+            there = [stack.at(other) for other in to_come if stack.first <= other <= stack.last]
+            places += [(later, tile) for later in there for tile in wanted]
+        self.encoder.encode_together(places)
+
+    def _tile_of(self, state: _State, grid: TileGrid) -> Tile:
+        return self._tile(grid, state.mask.box, state.tile)
 
     def _tile(self, grid: TileGrid, box: Box, tile: Tile | None) -> Tile:
         """Return the tile for an object in a box: that of the previous plane as long as it suits."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from napari_sam.core.masks import Mask
 from napari_sam.journal.packing.arrays import pack_bits, unpack_bits
@@ -49,8 +49,8 @@ class _Path:
 
     Parameters
     ----------
-    accepted
-        Positions of its accepted planes.
+    accepted, absent
+        Positions of its accepted planes, and of those in which it was accepted that the object is not there.
     missing
         Number of planes in a row in which it was not found.
     has_begun, has_ended
@@ -58,9 +58,22 @@ class _Path:
     """
 
     accepted: frozenset[int]
+    absent: frozenset[int] = frozenset()
     missing: int = 0
     has_begun: bool = False
     has_ended: bool = False
+
+    @classmethod
+    def of(cls, masks: Mapping[int, Mask]) -> Self:
+        """Return the way of an object with these accepted masks."""
+        there = frozenset(at for at, mask in masks.items() if mask.area)
+        return cls(there, frozenset(masks) - there)
+
+    def next_known(self, at: int, direction: int) -> int | None:
+        """Return the next accepted plane in a direction where the object is; None if it is absent there or none is."""
+        ahead = [other for other in self.accepted | self.absent if (other - at) * direction > 0]
+        nearest = min(ahead, key=lambda other: other * direction, default=None)
+        return nearest if nearest in self.accepted else None
 
 
 class _Packed(NamedTuple):
@@ -95,7 +108,8 @@ class Propagation:
     stack
         The planes.
     accepted
-        The accepted masks of each object, by label and by position along the axis.
+        The accepted masks of each object, by label and by position along the axis. An empty mask says that the object
+        is not in that plane: it is not followed beyond.
     make_follower
         Returns a fresh follower for a direction: 1 towards higher positions, -1 towards lower ones.
     patience
@@ -124,7 +138,7 @@ class Propagation:
 
     def _positions(self, direction: int) -> range:
         """Return the positions that may have to be visited in one direction."""
-        seen = [at for masks in self.accepted.values() for at in masks]
+        seen = [at for masks in self.accepted.values() for at, mask in masks.items() if mask.area]
         if not seen:
             return range(0)
         if direction > 0:
@@ -133,9 +147,9 @@ class Propagation:
 
     def _one_way(self, direction: int, positions: range, total: int) -> Iterator[PropagationStep]:
         follower = self.make_follower(direction)
-        paths = {label: _Path(frozenset(masks)) for label, masks in self.accepted.items()}
-        for at in sorted({at for masks in self.accepted.values() for at in masks}, reverse=direction < 0):
-            there = {label: masks[at] for label, masks in self.accepted.items() if at in masks}
+        paths = {label: _Path.of(masks) for label, masks in self.accepted.items()}
+        for at in sorted({at for path in paths.values() for at in path.accepted}, reverse=direction < 0):
+            there = {label: self.accepted[label][at] for label, path in paths.items() if at in path.accepted}
             follower.remember(at, self.stack.at(at), there)
         for path in paths.values():
             # Of planes before the first one that is visited.
@@ -145,14 +159,20 @@ class Propagation:
             found = follower.follow(at, self.stack.at(at), active) if active else {}
             followed = {}
             for label in active:
-                final = self._told(paths[label], label, at, direction, found.get(label))
+                final = self._final(paths[label], label, at, direction, found.get(label))
                 if final is not None:
                     followed[label] = final
             self._done += 1
             yield PropagationStep(at, direction, self._done, total, followed, tuple(active))
-            if not active and all(path.has_ended or not self._goes_on(path, at, direction) for path in paths.values()):
+            if not any(self._goes_on(path, at, direction) for path in paths.values()):
                 self._done += abs(positions.stop - at) - 1
                 return
+
+    @staticmethod
+    def _goes_on(path: _Path, at: int, direction: int) -> bool:
+        """Return whether an object is followed beyond a plane, or begins anew there."""
+        is_followed = path.has_begun and not path.has_ended
+        return is_followed or any((other - at) * direction > 0 for other in path.accepted)
 
     def _active(self, paths: Mapping[int, _Path], at: int, direction: int) -> list[int]:
         """Return the objects that are followed into a plane; those that are accepted there begin anew."""
@@ -160,29 +180,27 @@ class Propagation:
         for label, path in paths.items():
             if at in path.accepted:
                 path.has_begun, path.has_ended, path.missing = True, False, 0
+            elif at in path.absent:
+                path.has_ended = True
             elif path.has_begun and not path.has_ended:
                 active.append(label)
         return active
 
-    def _told(self, path: _Path, label: int, at: int, direction: int, found: Followed | None) -> Followed | None:
+    def _final(self, path: _Path, label: int, at: int, direction: int, found: Followed | None) -> Followed | None:
         """Take the answer for one object; return what is final in this plane, or None."""
         is_missing = found is None or found.mask.area == 0
         path.missing = path.missing + 1 if is_missing else 0
-        is_between = any((other - at) * direction > 0 for other in path.accepted)
+        ahead = path.next_known(at, direction)
         # It goes on behind a gap where an accepted plane says so.
-        path.has_ended = path.missing >= self.patience and not is_between
-        if not is_between:
+        path.has_ended = path.missing >= self.patience and ahead is None
+        if ahead is None:
             return None if is_missing else found
         key = label, at
         if direction > 0:
             self._waiting[key] = None if found is None or is_missing else _Packed.of(found)
             return None
         earlier = self._waiting.pop(key, None)
-        before, after = (max(o for o in path.accepted if o < at), min(o for o in path.accepted if o > at))
-        share = (at - before) / (after - before)
+        behind = path.next_known(at, 1)
+        assert behind is not None
+        share = (at - ahead) / (behind - ahead)
         return met(None if earlier is None else earlier.unpacked(), None if is_missing else found, share)
-
-    @staticmethod
-    def _goes_on(path: _Path, at: int, direction: int) -> bool:
-        """Return whether an accepted plane is still to come."""
-        return any((other - at) * direction > 0 for other in path.accepted)

@@ -42,6 +42,8 @@ class Outcome:
         IoU of the mask and the one in the journal, or None.
     error
         Why nothing was written, in one sentence, or None.
+    plane
+        Where the prompts are, or None where that is not known.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Outcome:
     prompts: Prompts | None = None
     iou: float | None = None
     error: str | None = None
+    plane: Plane | None = None
 
 
 def read_objects(file: Path, segmenter: Segmenter) -> list[ObjectPrompts]:
@@ -77,7 +80,7 @@ def segment_all(
     keep_numbers: bool = True,
     stop_at_bad_prompts: bool = False,
 ) -> Iterator[Outcome]:
-    """Segment objects one after the other and write their masks.
+    """Segment objects one after the other and write their masks; those of one name in several planes are one object.
 
     An object that fails is left out, with the reason in its outcome. An object that the journal has already, by the
     same prompts, is not written again: a run that was stopped can be started once more.
@@ -102,7 +105,7 @@ def segment_all(
     Yields
     ------
     Outcome
-        One for each object, in order.
+        One for each of `objects`, in order.
 
     Raises
     ------
@@ -112,29 +115,52 @@ def segment_all(
     options = options or LabelOptions()
     numbered = keep_numbers and all(one.number is not None for one in objects)
     earlier = {} if writer.journal is None else _by_prompts(writer.journal.objects)
+    names = _Names()
     for one in objects:
+        where = None
         try:
             where = _plane_of(segmenter, one, plane)
             prompts = one.prompts(where.shape_in(segmenter.shape))
             label, part = earlier.get(_key(prompts, where, options.candidate), (None, None))
-            if part is not None:
-                yield Outcome(one.name, label, part.area, part.box, part.accepted.mask, prompts)
+            if part is not None and label is not None:
+                names.note(one.name, where, label)
+                yield Outcome(one.name, label, part.area, part.box, part.accepted.mask, prompts, plane=where)
                 continue
             mask = segment_prompts(segmenter, prompts, where).named(options.candidate)
             written = writer.write(
                 where,
                 mask,
-                one.number if numbered else None,
+                one.number if numbered else names.label(one.name, where),
                 options.overlap,
                 prompts=prompts,
                 made=provenance(segmenter.encoder, mask, options.candidate),
                 class_name=one.class_name,
             )
-            yield Outcome(one.name, written.label, written.area, written.box, mask, prompts)
+            names.note(one.name, where, written.label)
+            yield Outcome(one.name, written.label, written.area, written.box, mask, prompts, plane=where)
         except NapariSamError as error:
             if stop_at_bad_prompts and not isinstance(error, LabelsError):
                 raise
-            yield Outcome(one.name, error=str(error))
+            yield Outcome(one.name, error=str(error), plane=where)
+
+
+class _Names:
+    """The labels that the names of objects have got, each with the planes in which it is."""
+
+    def __init__(self) -> None:
+        self._labels: dict[str, tuple[int, set[Plane]]] = {}
+
+    def note(self, name: str, plane: Plane, label: int) -> None:
+        known, planes = self._labels.setdefault(name, (label, set()))
+        if known != label:
+            planes = set()
+            self._labels[name] = label, planes
+        planes.add(plane)
+
+    def label(self, name: str, plane: Plane) -> int | None:
+        """Return the label of an object that is in other planes, or None: prompts of one plane are of two objects."""
+        label, planes = self._labels.get(name, (None, set()))
+        return None if plane in planes else label
 
 
 def segment_prompts(

@@ -15,6 +15,7 @@ from napari_sam.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from napari_sam.core.predictor import Predictor
+    from napari_sam.labels.array import WritableArray
 
 
 def open_segmenter(
@@ -22,6 +23,9 @@ def open_segmenter(
     options: ImageOptions | None = None,
     model: ModelOptions | None = None,
     predictor: Predictor | None = None,
+    labels: WritableArray | Path | None = None,
+    *,
+    journal: bool = False,
 ) -> Segmenter:
     """Open an image with a model.
 
@@ -35,18 +39,21 @@ def open_segmenter(
         Which model runs, and where its embeddings are stored.
     predictor
         The model that `model` names, where it is loaded already.
+    labels, journal
+        As in `Segmenter`.
 
     Raises
     ------
-    ImageError, ModelError, OutputError
-        The image, the model or the store cannot be used.
+    ImageError, ModelError, LabelsError, OutputError
+        The image, the model, the labels, the journal or the store cannot be used.
     """
     options, model = options or ImageOptions(), model or ModelOptions()
     if predictor is None:
         from napari_sam.models import load_predictor
 
         predictor = load_predictor(model.model, model.device, model.threads, model.precision, compiled=model.compiled)
-    return Segmenter(image, model=predictor, store=_store_of(model, predictor), **options.arguments)
+    store = _store_of(model, predictor)
+    return Segmenter(image, model=predictor, store=store, labels=labels, journal=journal, **options.arguments)
 
 
 def _store_of(model: ModelOptions, predictor: Predictor) -> EmbeddingStore | Path | str | None:

@@ -34,9 +34,8 @@ def replay_prompts(journal: Journal, segmenter: Segmenter, target: LabelArray) -
     Outcome
         One for each plane of each object, with the IoU of the new mask and the recorded one.
     """
-    for entry, plane in _standing(journal):
-        label, recorded = entry.label, entry.mask
-        assert label is not None
+    for label, plane, entry in _standing(journal):
+        recorded = entry.mask
         assert recorded is not None
         made = entry.made or Provenance()
         try:
@@ -60,18 +59,22 @@ def overlap_of(one: Mask, two: Mask) -> float:
     return iou(a, b)
 
 
-def _standing(journal: Journal) -> Iterator[tuple[Entry, Plane]]:
-    """Yield the latest entry of each object in each plane, in the order of the entries."""
-    last: dict[tuple[int, Plane], Entry] = {}
-    for entry in journal.entries:
-        if entry.plane is not None:
-            for label in entry.labels:
-                last.pop((label, entry.plane), None)
-                last[label, entry.plane] = entry
-        elif entry.what == "delete":
-            last = {key: kept for key, kept in last.items() if key[0] != entry.label}
-    for (label, plane), entry in last.items():
-        yield entry.of_object(label), plane
+def _standing(journal: Journal) -> Iterator[tuple[int, Plane, Entry]]:
+    """Yield label, plane and entry of each part of each object, in the order in which they were accepted."""
+    standing: dict[int, list[tuple[int, int, Plane]]] = {}
+    planes: dict[Plane, Plane] = {}  # Each is held once, of many objects in it.
+    read = None
+    for found in journal.objects:
+        for part in found.parts:
+            read, plane = part.entry, planes.setdefault(part.plane, part.plane)
+            standing.setdefault(part.number, []).append((found.label, part.label, plane))
+    if read is None:
+        return
+    for number, parts in sorted(standing.items()):
+        entry = read(number)
+        order = {label: at for at, label in enumerate(entry.labels)}
+        for label, origin, plane in sorted(parts, key=lambda one: order.get(one[1], 0)):
+            yield label, plane, entry.of_object(origin, plane)
 
 
 def _candidate(name: str | None) -> CandidateName:

@@ -10,8 +10,9 @@ from tests.plugin.annotating import disc
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.journal.entries import Entry, LabelClass, now
-from napari_sam.journal.objects import LabelledObject, Part, to_content
+from napari_sam.journal.objects import LabelledObject, Part
 from napari_sam.journal.storage.database import Database
+from napari_sam.journal.storage.object_rows import to_content
 from napari_sam.journal.storage.object_table import ObjectTable
 from napari_sam.plugin.widgets.object_table import COLUMNS, ObjectModel, ObjectView
 from napari_sam.testing.window import flush
@@ -55,7 +56,7 @@ class Table:
 
 
 def some_object(label, area=10, plane=0, name=None):
-    part = Part(Plane((1, 2), (plane, 0, 0)), Box(0, 0, 5, 5), area, label, 0.5, 0.5, None)
+    part = Part(Plane((1, 2), (plane, 0, 0)), Box(0, 0, 5, 5), area, label, 0.5, 0.5, None, label)
     kind = None if name is None else LabelClass(1 + "ab".index(name), name, (1.0, 0.0, 0.0))
     return LabelledObject(label, (part,), now(), now(), kind)
 

@@ -149,13 +149,13 @@ class _Run:
         position = opts.plane_position(segmenter, given)
         where = segmenter.plane(position) if objects or position is not None else None
         if prompts_file:
-            objects = _read_objects(prompts_file, segmenter, keep_numbers=not output.extends)
+            objects = read_objects_of(prompts_file, segmenter, keep_numbers=not output.extends)
         with output.open(segmenter.volume, where, source=image) as writer:
             is_new, is_file = not output.extends, prompts_file is not None
             outcomes = segment_all(
                 segmenter, objects, where, writer, self.labels, keep_numbers=is_new, stop_at_bad_prompts=not is_file
             )
-            results = _report_file(outcomes, objects, prompts_file) if prompts_file else _report(outcomes)
+            results = report_file(outcomes, objects, prompts_file) if prompts_file else _report(outcomes)
         tidy_store(segmenter)
         described = describe(objects, results, where, of_file=is_file)
         say(f"{len(described['objects'])} object(s) written to {out}")
@@ -201,29 +201,43 @@ def describe(
     -------
     dict
         `plane` (list of int, or None); `objects` with label, prompts, box, area, iou_prediction and stability_score of
-        each, those of a file with their name as `object`; and for a file `failed` with object and error of each.
+        each, those of a file with their name as `object`, and `planes` with the position of each plane and the same
+        figures there, of which the first ones stand above, but for the area, which is that of all; and for a file
+        `failed` with object and error of each.
     """
-    from napari_sam.journal.codec import prompts_json
-
-    rows: list[dict[str, Any]] = []
-    for one, outcome in zip(objects, outcomes, strict=True):
+    rows: dict[str, dict[str, Any]] = {}
+    for at, (one, outcome) in enumerate(zip(objects, outcomes, strict=True)):
         if outcome.box is None or outcome.mask is None:
             continue
-        rows.append(
-            {
-                **({"object": one.name} if of_file else {}),
-                "label": outcome.label,
-                "prompts": prompts_json(outcome.prompts) if of_file else _as_given(one),
-                "box": [int(edge) for edge in outcome.box.as_tuple()],
-                "area": outcome.area,
-                "iou_prediction": round(outcome.mask.iou_prediction, 4),
-                "stability_score": round(outcome.mask.stability_score, 4),
-            }
+        part = _described_part(one, outcome, of_file=of_file)
+        row = rows.setdefault(
+            one.name if of_file else str(at),
+            {**({"object": one.name} if of_file else {}), "label": outcome.label, **part, "area": 0, "planes": []},
         )
-    described: dict[str, Any] = {"plane": None if plane is None else list(plane.position), "objects": rows}
+        row["area"] += outcome.area
+        position = None if outcome.plane is None else list(outcome.plane.position)
+        row["planes"].append({"plane": position, **part})
+    described: dict[str, Any] = {
+        "plane": None if plane is None else list(plane.position),
+        "objects": [*rows.values()],
+    }
     if of_file:
         described["failed"] = [{"object": one.name, "error": one.error} for one in outcomes if one.error is not None]
     return described
+
+
+def _described_part(one: ObjectPrompts, outcome: Outcome, *, of_file: bool) -> dict[str, Any]:
+    from napari_sam.journal.codec import prompts_json
+
+    assert outcome.box is not None
+    assert outcome.mask is not None
+    return {
+        "prompts": prompts_json(outcome.prompts) if of_file else _as_given(one),
+        "box": [int(edge) for edge in outcome.box.as_tuple()],
+        "area": outcome.area,
+        "iou_prediction": round(outcome.mask.iou_prediction, 4),
+        "stability_score": round(outcome.mask.stability_score, 4),
+    }
 
 
 def _as_given(one: ObjectPrompts) -> dict[str, Any]:
@@ -250,7 +264,7 @@ def _report(outcomes: Iterable[Outcome]) -> list[Outcome]:
     return results
 
 
-def _report_file(outcomes: Iterable[Outcome], objects: Sequence[ObjectPrompts], file: Path) -> list[Outcome]:
+def report_file(outcomes: Iterable[Outcome], objects: Sequence[ObjectPrompts], file: Path) -> list[Outcome]:
     """Show a progress bar, warn of objects in the file that failed, and return all outcomes.
 
     Raises
@@ -293,12 +307,17 @@ def _check_prompts(objects: Sequence[ObjectPrompts], file: Path | None, journal:
     if file:
         if file.is_dir() and not is_one_image:
             return
-        from napari_sam.exchange.prompts import check_prompt_file
+        check_prompts_in(file)
 
-        check_prompt_file(file)
-        check_input(file, "prompt file", PromptError)
-        if not file.is_file():
-            raise PromptError(f"There is no prompt file {shortened(file)}: check the path.")
+
+def check_prompts_in(file: Path) -> None:
+    """Refuse a prompt file that is missing, or of another kind, before any work is done."""
+    from napari_sam.exchange.prompts import check_prompt_file
+
+    check_prompt_file(file)
+    check_input(file, "prompt file", PromptError)
+    if not file.is_file():
+        raise PromptError(f"There is no prompt file {shortened(file)}: check the path.")
 
 
 def _checked_output(
@@ -318,7 +337,8 @@ def _checked_output(
     return output
 
 
-def _read_objects(file: Path, segmenter: Segmenter, *, keep_numbers: bool) -> list[ObjectPrompts]:
+def read_objects_of(file: Path, segmenter: Segmenter, *, keep_numbers: bool) -> list[ObjectPrompts]:
+    """Read the prompts of the objects of an image; warn where their names cannot be their labels."""
     from napari_sam.tasks.batch import read_objects
 
     objects = read_objects(file, segmenter)

@@ -24,7 +24,7 @@ from napari_sam.journal.packing.arrays import (
     unpack_bits,
     unpack_bytes,
 )
-from napari_sam.labels.edit import groups_of
+from napari_sam.labels.object_edits import groups_of
 
 # Objects of one entry; one that claims more is damaged.
 MAX_OBJECTS = 2**24

@@ -13,14 +13,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, overload
 
 from napari_sam.errors import LabelsError
-from napari_sam.journal.changes import Change, changed_objects
+from napari_sam.journal.changes import Change
 from napari_sam.journal.codec import from_json, to_json
-from napari_sam.journal.entries import Entry, LabelClass
-from napari_sam.journal.objects import LabelledObject, from_content, new_contents, to_content
+from napari_sam.journal.entries import Entry
 from napari_sam.journal.patches import Patch
 from napari_sam.journal.storage.database import Database
 from napari_sam.journal.storage.files import damaged
+from napari_sam.journal.storage.object_rows import new_contents
 from napari_sam.journal.storage.object_table import PAGE, ObjectTable
+from napari_sam.journal.storage.row_changes import RowChanges
 from napari_sam.journal.storage.schema import Content, parse_about
 
 DONE, UNDONE = 1, 2
@@ -72,6 +73,7 @@ class History:
         # Of a journal that is written here, and by nobody else.
         self._state: State | None = None
         self.table = ObjectTable(database, self.entry)
+        self._row_changes = RowChanges(database, self.table, self.entry)
         self.about: Content = parse_about(database.row("SELECT content FROM about"), database.path)
         self._take_intention()
 
@@ -111,6 +113,20 @@ class History:
         """Whether the next redo is one of several of the same action."""
         two = self.of_state(UNDONE, "ORDER BY n ASC LIMIT 2")
         return len(two) == 2 and len({entry.group or entry.number for entry in two}) == 1
+
+    @property
+    def redoes_many_objects(self) -> bool:
+        """Whether the next redo is one of an action that wrote many objects at once, in one plane or in many."""
+        upcoming, after = self.next_redo, 0
+        while upcoming is not None:
+            some = self.of_state(UNDONE, "AND n > ? ORDER BY n ASC LIMIT ?", after, PAGE)
+            own = [entry for entry in some if (entry.group or entry.number) == (upcoming.group or upcoming.number)]
+            if any(entry.objects is not None for entry in own):
+                return True
+            if len(own) < PAGE:
+                return False
+            after = own[-1].number
+        return False
 
     def entry(self, number: int) -> Entry:
         """Return an entry.
@@ -155,7 +171,7 @@ class History:
         self._check_next(entry, state)
         content, crc = _text_of(entry)
         is_turn = entry.what in ("undo", "redo")
-        change = Change() if is_turn else self._change(entry)
+        change = Change() if is_turn else self._row_changes.of(entry)
         self._intended = None if is_turn else (entry, change)
         back = "{}" if is_turn else change.back_text()
         row = (entry.number, None if is_turn else DONE, content, crc, back)
@@ -222,12 +238,12 @@ class History:
         if self._intended is not None and self._intended[0] is entry:
             change = self._intended[1]
         elif entry.what == "undo":
-            change = self._recorded(entry.of).reversed()
+            change = self._row_changes.recorded(entry.of).reversed()
         else:
-            change = self._change(self._turned(entry))
+            change = self._row_changes.of(self._turned(entry))
         self._intended = None
         objects = state.objects
-        for label, before, after in change.objects:
+        for label, before, after in change.rows:
             self.table.put(connection, label, after)
             objects += (after is not None) - (before is not None)
         if change.added:
@@ -264,43 +280,6 @@ class History:
         state = self.state
         if state.number + 1 in state.pending and (self.database.is_copy or not self.database.read_only):
             self.take(self.entry(state.number + 1), is_written=False)
-
-    def _change(self, entry: Entry) -> Change:
-        """Return what an entry, which is no undo and no redo, does to the rows."""
-        kind, before = entry.label_class, {}
-
-        def get(label: int) -> LabelledObject | None:
-            before[label] = content = self.table.content(label)
-            return None if content is None else self.table.parsed(label, content)
-
-        objects = tuple(
-            (label, before[label], None if after is None else to_content(after))
-            for label, after in changed_objects(entry, get, self.entry)
-        )
-        added = () if entry.objects is None else entry.objects.labels
-        if kind is None:
-            return Change(objects, added=added)
-        known = next((other for other in self.table.classes if other.number == kind.number), None)
-        return Change(objects, ((kind.number, _class_row(known), _class_row(kind)),), added)
-
-    def _recorded(self, number: int | None) -> Change:
-        """Return what an entry has done to the rows, as it was recorded when it took effect."""
-        rows = self.database.rows("SELECT back FROM entries WHERE n = ?", number)
-        try:
-            data = json.loads(rows[0][0])
-            objects = tuple((int(label), content) for label, content in data.get("objects", ()))
-            classes = tuple((int(n), _class_row_of(kind)) for n, kind in data.get("classes", ()))
-            added = tuple((int(first), int(count)) for first, count in data.get("added", ()))
-            for label, content in objects:
-                if content is not None:
-                    from_content(label, content, lambda _: None, self.entry)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            raise damaged(self.database.name, f"the way back from entry {number} is not understood") from error
-        return Change(
-            tuple((label, content, self.table.content(label)) for label, content in objects),
-            tuple((n, kind, None) for n, kind in classes),
-            added,
-        )
 
     def _turned(self, entry: Entry) -> Entry:
         return entry if entry.of is None else self.entry(entry.of)
@@ -380,15 +359,3 @@ class EntryView(Sequence[Entry]):
 def _text_of(entry: Entry) -> tuple[str, int]:
     text = json.dumps(to_json(entry), separators=(",", ":"), allow_nan=False)
     return text, zlib.crc32(text.encode())
-
-
-def _class_row(kind: LabelClass | None) -> Sequence[Any] | None:
-    return None if kind is None else (kind.name, *kind.color)
-
-
-def _class_row_of(data: Any) -> Sequence[Any] | None:
-    if data is None:
-        return None
-    name, *color = data
-    red, green, blue = (float(value) for value in color)
-    return str(name), red, green, blue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -11,11 +10,13 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.core.geometry import Plane
 from napari_sam.journal.entries import Entry, LabelClass
-from napari_sam.journal.objects import LabelledObject, from_content
+from napari_sam.journal.objects import LabelledObject, Part
 from napari_sam.journal.packing.objects import Runs
 from napari_sam.journal.storage.database import Database
 from napari_sam.journal.storage.files import damaged
+from napari_sam.journal.storage.object_rows import from_content, has_plane, row_of
 
 Order = Literal["label", "class", "area", "iou", "plane", "changed"]
 
@@ -75,6 +76,11 @@ class ObjectTable:
         content = self.content(label)
         return None if content is None else self.parsed(label, content)
 
+    def part(self, label: int, plane: Plane) -> Part | None:
+        """Return the part of an object in a plane, or None; the object is parsed only where it has one."""
+        content = self.content(label)
+        return self.parsed(label, content).part(plane) if content is not None and has_plane(content, plane) else None
+
     def has(self, label: int) -> bool:
         """Return whether there is an object of a label."""
         return self.content(label) is not None
@@ -111,13 +117,13 @@ class ObjectTable:
         if content is None:
             connection.execute("DELETE FROM objects WHERE label = ?", (label,))
             return
-        connection.execute(_PUT, _row(label, content))
+        connection.execute(_PUT, row_of(label, content))
 
     @staticmethod
     def put_all(connection: Any, contents: Iterator[tuple[int, int, float, str]]) -> None:
         """Store the rows of the new objects of one entry in a transaction; see `new_contents`."""
         label, _, _, content = next(contents)
-        first = _row(label, content)
+        first = row_of(label, content)
         _, kind, _, _, place, changed, *_ = first  # The same for all of them.
         rest = (
             (label, kind, area, iou, place, changed, content, zlib.crc32(content.encode()))
@@ -287,15 +293,6 @@ class ObjectView(Sequence[LabelledObject]):
             return []
         compare = "<=" if self._is_descending != is_reversed else ">="
         return self._table.page(f"WHERE label {compare} ?", first, f"{sorting} LIMIT {int(length)}")
-
-
-def _row(label: int, content: str) -> tuple[Any, ...]:
-    data = json.loads(content)
-    last = data["parts"][-1]
-    area = sum(part["area"] for part in data["parts"])
-    hidden = [at for axis, at in enumerate(last["index"]) if axis not in last["axes"]]
-    place = " ".join(f"{at:012d}" for at in hidden)
-    return label, data["class"], area, last["iou"], place, data["changed"], content, zlib.crc32(content.encode())
 
 
 def _is_plain(at: slice) -> bool:

@@ -44,8 +44,14 @@ class NetworkFuser:
 
     @torch.inference_mode()
     def features(self, embedding: Embedding) -> NDArray[np.float32]:
-        """Return the appearance of each cell, from the two finest tensors; see `MaskFuser`."""
-        tensors = [each for each in embedding.tensors if each.ndim == 4 and each.shape[1] >= LEAST_CHANNELS]
+        """Return the appearance of each cell, from the two finest tensors, or 0 without any; see `MaskFuser`."""
+        tensors = [
+            each
+            for each in embedding.tensors
+            if isinstance(each, torch.Tensor) and each.ndim == 4 and each.shape[1] >= LEAST_CHANNELS
+        ]
+        if not tensors:
+            return np.zeros((1, FEATURE_CELLS, FEATURE_CELLS), np.float32)
         finest = sorted(tensors, key=lambda each: -each.shape[-1])[:2]
         resized = [_resized(each.float()) for each in finest]
         values = torch.cat(resized, 1)[0]

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 SIDE = 1024
+# Accepted planes that memory attends to, the closest ones. Each costs as much as a plane that was followed.
+MOST_ACCEPTED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +62,13 @@ def network_of(size: HieraSize) -> Any:
     )
     vision = Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=widths[::-1])
     return Sam2Model(Sam2Config(vision_config=vision, attn_implementation="sdpa"))
+
+
+def memory_network() -> Any:
+    """Return an untrained `Sam2VideoModel` of transformers without its image encoder; it is the same in all sizes."""
+    from transformers.models.sam2_video.configuration_sam2_video import Sam2VideoConfig
+    from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoModel
+
+    network = Sam2VideoModel(Sam2VideoConfig(max_cond_frame_num=MOST_ACCEPTED, attn_implementation="sdpa"))
+    del network.vision_encoder
+    return network

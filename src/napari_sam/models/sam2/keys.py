@@ -1,4 +1,4 @@
-"""Names of SAM 2.1's weights: from the official checkpoints, and from the library's video model, to its image model."""
+"""Names of SAM 2.1's weights: from the official checkpoints to the library's models for images and for videos."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ VIDEO = re.compile(
     r"temporal_positional_encoding_projection_layer|memory_temporal_positional_encoding|maskmem_tpos_enc|"
     r"no_memory_positional_encoding|no_mem_pos_enc|no_object_pointer|no_obj_ptr|"
     r"occlusion_spatial_embedding_parameter|no_obj_embed_spatial)(\.|$)"
+)
+# What follows an object lacks in checkpoints for images only: without one of these it cannot.
+MEMORY = (
+    "memory_attention.",
+    "memory_encoder.",
+    "mask_downsample.",
+    "object_pointer_proj.",
+    "memory_temporal_positional_encoding",
+    "no_object_pointer",
 )
 # Positions of prompts and of image cells have the same encoding: the library stores the matrix twice.
 POSITIONS = (
@@ -42,19 +51,36 @@ _RENAMES = tuple(
         (r"\.output_upscaling\.3\.", ".upscale_conv2."),
         (r"\.mlp\.layers\.0\.", ".mlp.proj_in."),
         (r"\.mlp\.layers\.1\.", ".mlp.proj_out."),
-        (r"(mlps\.\d|_head)\.layers\.0\.", r"\1.proj_in."),
-        (r"(mlps\.\d|_head)\.layers\.1\.", r"\1.layers.0."),
-        (r"(mlps\.\d|_head)\.layers\.2\.", r"\1.proj_out."),
+        (r"^obj_ptr_proj\.", "object_pointer_proj."),
+        (r"(mlps\.\d|_head|pointer_proj)\.layers\.0\.", r"\1.proj_in."),
+        (r"(mlps\.\d|_head|pointer_proj)\.layers\.1\.", r"\1.layers.0."),
+        (r"(mlps\.\d|_head|pointer_proj)\.layers\.2\.", r"\1.proj_out."),
+        (r"^memory_encoder\.out_proj\.", "memory_encoder.projection."),
         (r"\.out_proj\.", ".o_proj."),
         (r"\.norm_final_attn\.", ".layer_norm_final_attn."),
         (r"\.norm(\d)\.", r".layer_norm\1."),
         (r"^no_mem_embed$", "no_memory_embedding"),
+        (r"^no_mem_pos_enc$", "no_memory_positional_encoding"),
+        (r"^no_obj_ptr$", "no_object_pointer"),
+        (r"^no_obj_embed_spatial$", "occlusion_spatial_embedding_parameter"),
+        (r"^maskmem_tpos_enc$", "memory_temporal_positional_encoding"),
+        (r"^obj_ptr_tpos_proj\.", "temporal_positional_encoding_projection_layer."),
+        (r"^memory_(attention|encoder\.fuser\.layers\.\d+)\.norm\.", r"memory_\1.layer_norm."),
+        (r"^memory_encoder\.pix_feat_proj\.", "memory_encoder.feature_projection."),
+        (r"^memory_encoder\.fuser\.", "memory_encoder.memory_fuser."),
+        (r"(memory_fuser\.layers\.\d+)\.gamma$", r"\1.scale"),
+        (r"(memory_fuser\.layers\.\d+)\.dwconv\.", r"\1.depthwise_conv."),
+        (r"(memory_fuser\.layers\.\d+)\.pwconv(\d)\.", r"\1.pointwise_conv\2."),
+        # Of its mask encoder each layer has a convolution, a normalization and a function without weights.
+        (r"(mask_downsampler)\.encoder\.12\.", r"\1.final_conv."),
+        *((rf"(mask_downsampler)\.encoder\.{3 * i}\.", rf"\1.layers.{i}.conv.") for i in range(4)),
+        *((rf"(mask_downsampler)\.encoder\.{3 * i + 1}\.", rf"\1.layers.{i}.layer_norm.") for i in range(4)),
     )
 )
 
 
-def for_images(state: State) -> State:
-    """Return a state dict of SAM 2.1 with the names of the library's model for images.
+def for_videos(state: State) -> State:
+    """Return a state dict of SAM 2.1 with the names of the library's models for images and for videos.
 
     Parameters
     ----------
@@ -64,12 +90,30 @@ def for_images(state: State) -> State:
     Returns
     -------
     dict
-        In float32, without the parts for videos.
+        In float32, with the parts for videos as far as there are any.
     """
-    state = {key: value.float() for key, value in state.items() if not VIDEO.match(key)}
+    state = {key: value.float() for key, value in state.items()}
     if any(key.startswith("image_encoder.") for key in state):
         state = _from_official(state)
     return with_both_positions(state)
+
+
+def for_images(state: State) -> State:
+    """Return what `for_videos` returns without the parts for videos."""
+    return {key: value for key, value in for_videos(state).items() if not VIDEO.match(key)}
+
+
+def for_memory(state: State) -> State | None:
+    """Return the weights that follow objects, without the image encoder; None if the checkpoint lacks them.
+
+    Parameters
+    ----------
+    state
+        What `for_videos` returns.
+    """
+    if not all(any(key.startswith(part) for key in state) for part in MEMORY):
+        return None
+    return {key: value for key, value in state.items() if not key.startswith("vision_encoder.")}
 
 
 def with_both_positions(state: State) -> State:

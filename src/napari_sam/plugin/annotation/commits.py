@@ -78,6 +78,7 @@ class CommitQueue:
             return
         if draft.is_answered and self._is_cleaned_away(draft):
             return
+        draft.continues = session.continued.wanted
         session.drafts.accept(session.tick() if at is None else at)
         session.prompts.begin(session.current.number)
         self.advance()
@@ -86,7 +87,7 @@ class CommitQueue:
         """Accept every open draft, oldest first; one undo takes all of them back."""
         drafts, at = self._session.drafts, self._session.tick()
         for draft in drafts.pending:
-            draft.accepted_at = at
+            draft.accepted_at, draft.continues = at, self._session.continued.wanted
         drafts.queued += drafts.pending
         drafts.pending = []
         self._preview.show_pending()
@@ -162,6 +163,7 @@ class CommitQueue:
             self._requests.provenance_of(draft),
             session.class_name,
             self._firsts if self._written_at == draft.accepted_at else {},
+            None if replaced is not None else session.continued.label_for(draft, session.target),
         )
         self._label_layers.commit(session.image, session.target if replaced is None else replaced.layer, commit)
 
@@ -179,8 +181,10 @@ class CommitQueue:
         session.prompts.remove(draft.number)
         self.written.emit(draft)
         self._preview.show()
+        session.continued.written = layer, result.label
+        planes = "" if result.planes == 1 else f", in {result.planes} planes now"
         rest = "" if result.area == mask.area else f" of {mask.area}, the rest belongs to other labels"
-        session.set_status(f"Accepted as label {result.label} ({result.area} px{rest}).")
+        session.set_status(f"Accepted as label {result.label}{planes} ({result.area} px{rest}).")
         self.advance()
 
     def _on_failed(self, error: Exception) -> None:

@@ -43,11 +43,14 @@ class Written:
         Number of pixels of the object in the plane.
     number
         Number of the entry in the journal.
+    planes
+        Number of planes in which the object is.
     """
 
     label: int
     area: int
     number: int
+    planes: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +71,8 @@ class Commit:
         Prompts, provenance and class that the journal records.
     firsts
         First entry in each journal of the action that this is part of, for several objects accepted together.
+    continues
+        The object of other planes that the mask goes into, where it is there and has no pixels in this plane.
     """
 
     plane: Plane
@@ -80,6 +85,7 @@ class Commit:
     made: Provenance | None = None
     class_name: str | None = None
     firsts: Mapping[Journal, int] = field(default_factory=dict)
+    continues: int | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -94,19 +100,24 @@ class Commit:
 
     def write(self, journal: Journal, labels: LayerLabels) -> Sequence[Entry]:
         """Write the mask into the labels of a journal; safe in any thread."""
-        old = self.replaces
+        old, continued = self.replaces, self._continued(journal)
         with journal.together(self.firsts.get(journal)):
             entry = journal.accept(
                 self.plane,
                 self.mask,
-                None if old is None else old.label,
+                continued if old is None else old.label,
                 self.overlap,
                 prompts=self.prompts,
                 made=self.made,
-                class_name=self.class_name if old is None else None,
+                class_name=self.class_name if old is None and continued is None else None,
                 replaces=None if old is None else old.mask.box,
             )
         return [entry]
+
+    def _continued(self, journal: Journal) -> int | None:
+        """Return the label of the object that the mask goes into, or None for another object."""
+        found = None if self.continues is None else journal.objects.get(self.continues)
+        return found.label if found is not None and found.part(self.plane) is None else None
 
     def report(self, open_journal: OpenJournal, entries: Sequence[Entry]) -> None:
         """Tell the caller what was written."""
@@ -321,4 +332,4 @@ def _written(open_journal: OpenJournal, entry: Entry) -> Written:
     assert entry.label is not None
     row = open_journal.rows.get(entry.label)
     part = None if row is None or entry.plane is None else row.part(entry.plane)
-    return Written(entry.label, 0 if part is None else part.area, entry.number)
+    return Written(entry.label, 0 if part is None else part.area, entry.number, 1 if row is None else len(row.parts))

@@ -247,7 +247,7 @@ class Objects:
         area = 0 if entry is None else sum(math.prod(patch.box.pixel_shape) for patch in entry.patches)
         self._journals.act(journal, MAX_SYNC_PIXELS + 1 if several else area, act, done, not_done)
 
-    def _act(
+    def act(
         self,
         journal: OpenJournal,
         area: int,
@@ -286,7 +286,7 @@ class Objects:
             self.modified.emit(journal.layer, known)
 
         act = lambda log: [log.delete(label) for label in known]  # noqa: E731
-        self._act(journal, self._area(journal, known), act, done)
+        self.act(journal, self.area_of(journal, known), act, done)
 
     def classify(self, labels: Sequence[int], name: str | None) -> None:
         """Give objects a class; with no objects, choose that of the next ones."""
@@ -300,7 +300,7 @@ class Objects:
         done = lambda _: self._session.set_status(status)  # noqa: E731
         act = lambda log: [log.classify(label, name) for label in known]  # noqa: E731
         area = 0 if len(known) <= MAX_SYNC_OBJECTS else MAX_SYNC_PIXELS + 1
-        self._act(journal, area, act, done, self._on_not_classified)
+        self.act(journal, area, act, done, self._on_not_classified)
 
     def _on_not_classified(self, error: Exception) -> None:
         self.changed.emit([])  # The widget shows the class that was chosen.
@@ -327,7 +327,7 @@ class Objects:
                     self.changed.emit([])
                 session.set_status(f"Class {name} is called {renamed} now.")
 
-        self._act(journal, 0, act, done)
+        self.act(journal, 0, act, done)
 
     def go_to(self, label: int) -> None:
         """Show an object: its plane, centered."""
@@ -384,7 +384,7 @@ class Objects:
         camera = viewer.scene.camera
         camera.center = (*camera.center[:-2], *(float(point[axis]) for axis in plane.axes))
 
-    def _area(self, journal: OpenJournal, labels: Sequence[int]) -> int:
+    def area_of(self, journal: OpenJournal, labels: Sequence[int]) -> int:
         """Return how many pixels are looked at, and more than can be done at once for many objects."""
         boxes = sum(math.prod(part.box.pixel_shape) for label in labels for part in journal.rows[label].parts)
         return boxes if len(labels) <= MAX_SYNC_OBJECTS else boxes + MAX_SYNC_PIXELS + 1

@@ -9,14 +9,21 @@ from napari_sam.journal.entries import Entry
 PAST = {
     "accept": "was accepted",
     "accept_all": "was accepted",
+    "accept_parts": "was accepted in one more plane",
     "correct": "was corrected",
+    "remove_parts": "was removed from planes",
+    "merge": "was merged with others",
+    "split": "was split",
     "delete": "was deleted",
     "classify": "has its class",
 }
 PAST_OF_SEVERAL = {
     "accept": "were accepted",
     "accept_all": "were accepted",
+    "accept_parts": "were accepted in one more plane",
     "correct": "were corrected",
+    "remove_parts": "were removed from planes",
+    "merge": "were merged",
     "delete": "were deleted",
     "classify": "have their class",
 }
@@ -43,6 +50,8 @@ def described(entry: Entry, count: int | None = None) -> str:
     if entry.what == "class":
         return "A change of a class"
     labels = entry.labels
+    if entry.what == "split":  # Its other labels are new.
+        return f"Label {labels[0]} {PAST[entry.what]}"
     if (len(labels) if count is None else count) > 1:
         return f"{count or len(labels)} objects {PAST_OF_SEVERAL.get(entry.what, entry.what)}"
     return f"Label {labels[0]} {PAST.get(entry.what, entry.what)}"

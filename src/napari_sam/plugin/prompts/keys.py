@@ -44,6 +44,8 @@ ACTIONS = (
     Action("previous_candidate", "Shift-N"),
     Action("cycle_candidates", "Tab"),
     Action("flip_sign", "T"),
+    # S alone is napari's own: it selects points and shapes.
+    Action("same_object", "Shift-S"),
     Action("new_object", "O"),
     Action("next_object", "Shift-O"),
     Action("accept_all", "Alt-C"),

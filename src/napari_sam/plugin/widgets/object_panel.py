@@ -19,7 +19,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_sam.plugin.layers.voxel_size import VoxelSize
+from napari_sam.plugin.objects.merging import ObjectMerging
 from napari_sam.plugin.widgets.buttons import push_button, rows_of
+from napari_sam.plugin.widgets.merge_menu import MergeMenu
 from napari_sam.plugin.widgets.object_table import ObjectModel, ObjectView
 
 if TYPE_CHECKING:
@@ -66,7 +69,10 @@ class ObjectPanel(QWidget):
         self._filled = ""
         self.model = ObjectModel()
         self.table = ObjectView(self.model, objects.go_to, correct, self._delete, self)
-        self.table.setToolTip("Click: go there. Double-click or Return: correct. Delete: delete.")
+        self.table.setToolTip(
+            "Click: go there. Double-click or Return: correct. Delete: delete. Right click: merge and split."
+        )
+        self.menu = MergeMenu(session, ObjectMerging(session, objects), self.table)
         self.reopen = push_button("Reopen", "Correct the object: its prompts come back, and accept replaces it.")
         self.delete = push_button("Delete", "Delete the selected objects from the output.")
         self.label = QLabel(NEXT_CLASS)
@@ -88,6 +94,7 @@ class ObjectPanel(QWidget):
         self.table.selectionModel().selectionChanged.connect(self._refresh)
         self.table.selectionModel().selectionChanged.connect(lambda *_: self.chosen.emit())
         objects.changed.connect(self._on_changed)
+        session.image_changed.connect(self.follow_image)
         self._on_changed(None)
 
     def _build_classes(self) -> None:
@@ -111,9 +118,16 @@ class ObjectPanel(QWidget):
         rows = [self._objects.get(label) for label in self.table.first_chosen(MAX_SYNC_OBJECTS)]
         return [max(part.area for part in row.parts) for row in rows if row is not None]
 
+    def follow_image(self) -> None:
+        """Show volumes in the unit of the image."""
+        image = self._session.image
+        self.model.set_voxel(VoxelSize.of_layer(image))
+        self.table.show_volumes(image is not None and image.ndim > 2)
+
     def close_table(self) -> None:
         """Stop following the objects."""
         self._objects.changed.disconnect(self._on_changed)
+        self._session.image_changed.disconnect(self.follow_image)
         self._class_view.close()
 
     def _lay_out(self) -> None:
@@ -190,6 +204,7 @@ class ObjectPanel(QWidget):
     def _refresh(self, *_: Any) -> None:
         """Show the class of the selected objects, and enable the buttons that can be used."""
         chosen = self.table.chosen
+        self._session.continued.selected = tuple(chosen[:2])
         for button, tip in (
             (self.reopen, "Correct the object: its prompts come back, and accept replaces it."),
             (self.delete, "Delete the selected objects from the output."),

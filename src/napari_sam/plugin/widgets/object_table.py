@@ -17,16 +17,19 @@ from napari_sam.core.geometry import Plane
 from napari_sam.journal.objects import LabelledObject
 from napari_sam.journal.storage.object_table import ObjectView as Objects
 from napari_sam.journal.storage.object_table import Order
+from napari_sam.plugin.layers.voxel_size import VoxelSize
 
-COLUMNS = ("Label", "Class", "Area", "IoU", "Plane", "Time")
-ORDERS: tuple[Order, ...] = ("label", "class", "area", "iou", "plane", "changed")
+COLUMNS = ("Label", "Class", "Area", "IoU", "Plane", "Time", "Volume")
+ORDERS: tuple[Order, ...] = ("label", "class", "area", "iou", "plane", "changed", "area")
+VOLUME = len(COLUMNS) - 1
 TIPS = (
     "Value of its pixels in the output",
     "Class of the object",
     "Number of pixels, of all planes",
     "IoU with the object that the model predicts for the mask",
-    "Position of its plane in a stack",
+    "Position of its plane in a stack; of several planes the first and the last one, and their number",
     "Time of the last change",
+    "Volume of an object in several planes: in the unit of the image, or in voxels where it has none",
 )
 ROW_HEIGHT = 20
 # Rows in view on a small screen; the table takes all height that is left.
@@ -38,7 +41,17 @@ NO_PARENT = QModelIndex()
 
 def plane_text(plane: Plane) -> str:
     """Return the position of a plane on the hidden axes."""
-    return " ".join(str(at) for axis, at in enumerate(plane.index) if axis not in plane.axes)
+    return " ".join(map(str, plane.position))
+
+
+def planes_text(row: LabelledObject) -> str:
+    """Return where an object is: the position of its plane, or the first and the last one and how many there are."""
+    if len(row.parts) == 1:
+        return plane_text(row.plane)
+    if len({plane.axes for plane in row.planes}) > 1:
+        return f"{len(row.parts)} planes"
+    first, last = (plane_text(find(row.planes, key=lambda plane: plane.index)) for find in (min, max))
+    return f"{first}–{last} ({len(row.parts)})"  # noqa: RUF001  From one to the other.
 
 
 class ObjectModel(QAbstractTableModel):
@@ -57,6 +70,14 @@ class ObjectModel(QAbstractTableModel):
         self._labels: NDArray[np.int64] | None = None
         # Rows as they were read, and the label of each: what happens to objects may not have come here yet.
         self._read: dict[int, LabelledObject | None] = {}
+        self._voxel: VoxelSize | None = None
+
+    def set_voxel(self, voxel: VoxelSize | None) -> None:
+        """Show volumes in the unit of another image; None: in voxels."""
+        if voxel != self._voxel:
+            self._voxel = voxel
+            if self._count:
+                self.dataChanged.emit(self.index(0, VOLUME), self.index(self._count - 1, VOLUME))
 
     def reset(self, objects: Objects | None) -> None:
         """Show other objects."""
@@ -130,14 +151,28 @@ class ObjectModel(QAbstractTableModel):
         if row is None:
             return None
         if role == Qt.ItemDataRole.DisplayRole:
-            return _text(row, column)
+            return self._volume_text(row) if column == VOLUME else _text(row, column)
         if role == Qt.ItemDataRole.DecorationRole and column == 1 and row.label_class is not None:
             return QColor.fromRgbF(*row.label_class.color)
         if role == Qt.ItemDataRole.TextAlignmentRole and column != 1:
             return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return f"Label {row.label}, changed {row.changed.astimezone():%Y-%m-%d %H:%M}. Double-click to correct it."
+            return self._tip(row)
         return None
+
+    def _volume_text(self, row: LabelledObject) -> str:
+        if len(row.parts) == 1:
+            return "–"  # noqa: RUF001
+        return str(row.area) if self._voxel is None else self._voxel.text(row.area)
+
+    def _tip(self, row: LabelledObject) -> str:
+        volume = ""
+        if len(row.parts) > 1:
+            in_units = "" if self._voxel is None else f" ({self._voxel.text(row.area)})"
+            volume = f" in {len(row.parts)} planes, {row.area} voxels{in_units}"
+        return (
+            f"Label {row.label}{volume}, changed {row.changed.astimezone():%Y-%m-%d %H:%M}. Double-click to correct it."
+        )
 
     def headerData(  # noqa: N802  Qt's name.
         self, section: int, orientation: Any, role: int = Qt.ItemDataRole.DisplayRole
@@ -216,7 +251,7 @@ def _text(row: LabelledObject, column: int) -> str:
     if column == 3:
         return "–" if math.isnan(row.iou_prediction) else f"{row.iou_prediction:.2f}"  # noqa: RUF001
     if column == 4:
-        return plane_text(row.plane)
+        return planes_text(row)
     changed = row.changed.astimezone()
     is_today = changed.date() == datetime.now().astimezone().date()
     return f"{changed:%H:%M}" if is_today else f"{changed:%d %b}"
@@ -259,12 +294,17 @@ class ObjectView(QTableView):
         rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         rows.setDefaultSectionSize(ROW_HEIGHT)
         columns.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        for column, width in enumerate((56, 76, 50, 38, 38, 40)):
+        for column, width in enumerate((56, 76, 50, 38, 38, 40, 60)):
             self.setColumnWidth(column, width)
         columns.setStretchLastSection(True)
         columns.setHighlightSections(False)
+        self.show_volumes(False)
         self.doubleClicked.connect(lambda index: self._reopen(self._model.label_at(index.row())))
         self.clicked.connect(lambda index: self._picked(self._model.label_at(index.row())))
+
+    def show_volumes(self, is_stack: bool) -> None:
+        """Show the column of volumes, which objects of a single plane do not have."""
+        self.setColumnHidden(VOLUME, not is_stack)
 
     @property
     def chosen(self) -> list[int]:

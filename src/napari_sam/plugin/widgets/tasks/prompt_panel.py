@@ -84,7 +84,7 @@ class PromptPanel(QWidget):
         column.setContentsMargins(4, 0, 4, 0)
         column.addWidget(self.step)
         tools = list(self.tools.values())
-        rows_into(column, [tools[:3], tools[3:], [self.sign, self.hover]])
+        rows_into(column, [tools[:3], tools[3:], [self.sign, self.hover], [self.same_object]])
         column.addLayout(self._lay_out_candidates())
         rows: list[Sequence[QWidget]] = [
             [self.scores],
@@ -118,6 +118,10 @@ class PromptPanel(QWidget):
         self.hover.setToolTip("Before any click, show the mask that a click would give, wherever the image is encoded.")
         self.hover.setChecked(True)
         self.hover.toggled.connect(lambda on: self._hover.set_enabled(on))
+
+        self.same_object = QCheckBox("Same object in other planes")
+        self.same_object.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.same_object.toggled.connect(lambda on: self._session.set_same_object(on))
 
     def _build_candidates(self) -> None:
         self.candidates: list[QPushButton] = []
@@ -173,6 +177,7 @@ class PromptPanel(QWidget):
             button.setToolTip(TOOLS[tool][1] if session.image is not None else "Open an image first.")
         self._refresh_candidates()
         self._refresh_actions()
+        self._refresh_same_object()
         self.step.setText(self._next_step())
 
     def _next_step(self) -> str:
@@ -217,7 +222,7 @@ class PromptPanel(QWidget):
                 self.accept,
                 "accept",
                 session.candidates is not None or session.is_busy,
-                "Write the mask into the output, under the next free label.",
+                self._tip_of_accept(),
                 CLICK_FIRST,
             ),
             (self.clear, "clear", begun, "Remove the prompts of this object; undo brings them back.", CLICK_FIRST),
@@ -235,6 +240,29 @@ class PromptPanel(QWidget):
             button.setToolTip(f"{tip} Key: {spelled(keys[name])}." if can else why_not)
         self.next.setText(f"Next ({shown(keys['next_object'])})")
         self.accept_all.setText(f"All {pending + begun} ({shown(keys['accept_all'])})" if pending else "All")
+
+    def _tip_of_accept(self) -> str:
+        wanted = self._session.continued.wanted
+        if wanted is None:
+            return "Write the mask into the output, under the next free label."
+        into = f"label {wanted}" if wanted else "the label that was accepted last"
+        return f"Write the mask into the output, into {into} where that has no pixels in this plane."
+
+    def _refresh_same_object(self) -> None:
+        """Show whether masks of other planes go into one object, and into which."""
+        session = self._session
+        has_planes = session.image is not None and session.image.ndim > 2
+        self.same_object.setEnabled(has_planes)
+        self.same_object.setChecked(session.continued.is_on)
+        key = spelled(self._layer_keys.keys["same_object"])
+        self.same_object.setToolTip(
+            "Accept adds a mask in another plane to the object of the selected row of the table, else to the one that "
+            f"was accepted last, instead of making a new object. Key: {key}."
+            if has_planes
+            else "Open a stack first: this image has one plane."
+            if session.image is not None
+            else "Open an image first."
+        )
 
     def _refresh_keys(self) -> None:
         """Show the keys that hold now, on the buttons and in their tooltips."""
