@@ -40,7 +40,7 @@ class PlayedBack:
 def play(controller, monkeypatch, discs, pixels):
     """Let the next runs find these discs, one plane at a time."""
     segmenter = Segmenter(pixels, model=FakePredictor(), contrast_limits=(0, 255), store=None)
-    segmenter._follower = lambda direction: PlayedBack(discs)
+    segmenter.follower = lambda stack, direction, engine="auto": PlayedBack(discs)
     monkeypatch.setattr(controller.jobs, "builder", lambda *_: lambda report: segmenter)
     monkeypatch.setattr(following, "SLICE_SECONDS", -1.0)
     return segmenter

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from napari_sam.core.geometry import Box
+from napari_sam.propagated_image import is_propagated
 
 if TYPE_CHECKING:
     from napari_sam.journal.journal import Journal
@@ -71,13 +72,13 @@ class ObjectPlanes:
     states: Mapping[int, PlaneState]
 
     @classmethod
-    def of(cls, found: LabelledObject, stack: PlaneStack, is_propagated: Callable[[Part], bool]) -> ObjectPlanes:
+    def of(cls, found: LabelledObject, stack: PlaneStack, was_propagated: Callable[[Part], bool]) -> ObjectPlanes:
         """Return what is known of an object in the planes of a stack."""
         states = {}
         for part in found.parts:
             at = stack.position_of(part.plane)
             if at is not None:
-                states[at] = PlaneState(at, part.iou_prediction, not is_propagated(part), part.area, part.box)
+                states[at] = PlaneState(at, part.iou_prediction, not was_propagated(part), part.area, part.box)
         return cls(found.label, stack, states)
 
     @property
@@ -101,6 +102,14 @@ class ObjectPlanes:
         """The planes that may be wrong, the least certain one first."""
         return [state for state in self.propagated if state.is_doubtful]
 
+    def behind(self, at: int) -> list[int]:
+        """Return a plane with the propagated ones behind it, seen from the accepted planes; between two it is alone."""
+        accepted = [state.at for state in self.states.values() if state.is_accepted and state.at != at]
+        is_lower, is_higher = any(other < at for other in accepted), any(other > at for other in accepted)
+        if is_lower and is_higher:
+            return [at]
+        return sorted(other for other in self.states if other == at or (other > at) == is_lower)
+
     def next_doubtful(self, seen: Collection[int]) -> PlaneState | None:
         """Return the least certain plane that is not near one of those that were looked at.
 
@@ -123,11 +132,10 @@ class Propagated:
         """Return what says of a part of an object whether it was propagated, and nobody has accepted it."""
         known = self._known.setdefault(journal, {})
 
-        def is_propagated(part: Part) -> bool:
+        def was_propagated(part: Part) -> bool:
             key = label, part.number
             if key not in known:
-                made = part.made
-                known[key] = made is not None and made.is_propagated
+                known[key] = is_propagated(part)
             return known[key]
 
-        return is_propagated
+        return was_propagated

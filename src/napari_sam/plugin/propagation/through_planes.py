@@ -224,6 +224,43 @@ class ThroughPlanes:
             return
         self._set_accepted(False)
 
+    @property
+    def why_not_remove(self) -> str:
+        """Why the object cannot be taken out of the plane in view; empty where it can."""
+        shown, state = self.choice.object, self.state
+        if shown is None or state is None:
+            return self.why_not or "The object has no mask in this plane."
+        if not any(other.is_accepted for other in shown.states.values() if other is not state):
+            return "This is the only accepted plane: accept another one first, or delete the object."
+        return ""
+
+    def remove(self) -> None:
+        """Take the object out of the plane in view, and out of the propagated planes behind it where it ends there.
+
+        The planes that objects are followed through end before it, too.
+        """
+        session, shown, journal, at = self._session, self.choice.object, self._objects.journal, self.choice.at
+        planes = self.choice.planes
+        if self.why_not_remove or shown is None or journal is None or at is None or planes is None:
+            session.notify(self.why_not_remove)
+            return
+        gone, others = shown.behind(at), [state.at for state in shown.states.values() if state.is_accepted]
+        first, last = planes
+        if max(others) <= at:
+            last = max(at - 1, first)
+        elif min(others) >= at:
+            first = min(at + 1, last)
+        removed = [shown.stack.at(each) for each in gone]
+
+        def done(_: object) -> None:
+            self._objects.modified.emit(journal.layer, [shown.label])
+            count = len(removed)
+            session.set_status(f"Label {shown.label} was removed from {count} plane{'s' if count > 1 else ''}.")
+
+        self.choice.choose_planes(first, last)
+        area = self._objects.area_of(journal, [shown.label])
+        self._objects.act(journal, area, lambda log: [log.remove_parts(shown.label, removed)], done)
+
     def _set_accepted(self, is_accepted: bool) -> None:
         session, journal, at = self._session, self._objects.journal, self.choice.at
         if journal is None or at is None or session.image is None:

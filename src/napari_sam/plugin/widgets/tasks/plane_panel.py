@@ -51,7 +51,8 @@ class PlanePanel(QWidget):
         column.addLayout(self._range_row())
         rows_into(column, [[self.follow, self.cancel], [self.bar]])
         column.addWidget(self.plot)
-        rows_into(column, [[self.next, self.lock], [self.measures], [self.volume, self.tracks, self.divide]])
+        rows_into(column, [[self.next, self.lock], [self.measures]])
+        rows_into(column, [[self.remove, self.volume, self.tracks, self.divide]])
         column.addStretch()
         planes.changed.connect(self.refresh)
 
@@ -75,12 +76,14 @@ class PlanePanel(QWidget):
         planes, keys = self._planes, self._layer_keys
         self.follow, self.cancel = push_button("", ""), push_button("Cancel", "")
         self.next, self.lock = push_button("", ""), push_button("", "")
-        self.volume, self.tracks = push_button("3-D", ""), push_button("Tracks", "")
-        self.divide = push_button("Divide", "")
+        self.remove, self.volume = push_button("Not here", ""), push_button("3-D", "")
+        self.volume.setCheckable(True)
+        self.tracks, self.divide = push_button("Tracks", ""), push_button("Divide", "")
         self.follow.clicked.connect(lambda: keys.run("follow"))
         self.cancel.clicked.connect(lambda: planes.cancel())
         self.next.clicked.connect(lambda: planes.next_doubtful())
         self.lock.clicked.connect(self._on_lock)
+        self.remove.clicked.connect(lambda: planes.remove())
         self.volume.clicked.connect(self._on_volume)
         self.tracks.clicked.connect(lambda: planes.tracks.show())
         self.divide.clicked.connect(lambda: planes.tracks.divide(planes.choice.labels))
@@ -190,6 +193,13 @@ class PlanePanel(QWidget):
             else f"Accept this plane as it is: no propagation changes it. Key: {spelled(keys['accept'])}."
         )
 
+        why_not = planes.why_not_remove
+        self.remove.setEnabled(not why_not)
+        self.remove.setToolTip(
+            why_not
+            or "Take the object out of this plane; where it ends here, out of the propagated planes behind it, too."
+        )
+
     def _refresh_results(self) -> None:
         planes, axis, image = self._planes, self._planes.choice.axis, self._session.image
         shown_object, is_on = planes.choice.object, planes.volume_view.is_on
@@ -197,7 +207,7 @@ class PlanePanel(QWidget):
         self.measures.setText(
             measures_text(shown_object, image, axis) if shown_object is not None and axis and image else ""
         )
-        self.volume.setText("Back to planes" if is_on else "3-D")
+        self.volume.setChecked(is_on)
         self.volume.setEnabled(is_on or is_there)
         self.volume.setToolTip(
             "Show the planes again." if is_on else "Show the objects in 3-D." if is_there else planes.why_not
