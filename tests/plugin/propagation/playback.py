@@ -46,9 +46,8 @@ def play(controller, monkeypatch, discs, pixels):
     return segmenter
 
 
-def run(controller, limit=100):
-    """Run until nothing is followed any more, at most so many steps."""
-    for _ in range(limit):
-        if not controller.through_planes.following.is_running:
-            return
+def run(controller, planes=None):
+    """Run until nothing is followed any more, or until so many planes were visited."""
+    following = controller.through_planes.following
+    while following.is_running and (planes is None or following.progress.done < planes):
         controller.runner.run_idle(1)

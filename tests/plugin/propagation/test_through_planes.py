@@ -46,10 +46,10 @@ def accept(controller, at, mask):
     controller.commits.accept()
 
 
-def follow(controller, monkeypatch, pixels, discs, limit=100):
+def follow(controller, monkeypatch, pixels, discs, planes=None):
     play(controller, monkeypatch, discs, pixels)
     controller.through_planes.follow()
-    run(controller, limit)
+    run(controller, planes)
 
 
 def click(controller, at, row, col):
@@ -96,7 +96,7 @@ def test_masks_appear_plane_by_plane_and_progress_tells_the_plane(controller, mo
 
 
 def test_cancel_keeps_what_is_done_and_that_is_one_step_of_undo_too(controller, monkeypatch, pixels):
-    follow(controller, monkeypatch, pixels, {1: BALL}, limit=4)
+    follow(controller, monkeypatch, pixels, {1: BALL}, planes=3)
     controller.through_planes.cancel()
     assert not controller.through_planes.following.is_running
     assert sorted(states(controller)) == [4, 5, 6, 7]
@@ -106,7 +106,7 @@ def test_cancel_keeps_what_is_done_and_that_is_one_step_of_undo_too(controller, 
 
 
 def test_undo_in_the_middle_stops_and_takes_back_what_was_written(controller, monkeypatch, pixels):
-    follow(controller, monkeypatch, pixels, {1: BALL}, limit=4)
+    follow(controller, monkeypatch, pixels, {1: BALL}, planes=3)
     controller.keys.run("undo")
     run(controller)
     assert sorted(states(controller)) == [4]
@@ -178,7 +178,7 @@ def test_a_correction_that_is_open_is_not_left_by_n(controller, monkeypatch, pix
 def test_a_plane_that_is_accepted_while_its_object_is_followed_stays(controller, monkeypatch, pixels):
     play(controller, monkeypatch, {1: BALL}, pixels)
     controller.through_planes.follow()
-    run(controller, limit=3)
+    run(controller, planes=2)
     click(controller, 2, 20, 30)
     propose(controller, disc(8, 8, 4), plane_at(2))
     controller.keys.run("accept")
@@ -190,7 +190,7 @@ def test_a_plane_that_is_accepted_while_its_object_is_followed_stays(controller,
 def test_an_object_that_is_deleted_while_it_is_followed_does_not_come_back(controller, monkeypatch, pixels):
     play(controller, monkeypatch, {1: BALL}, pixels)
     controller.through_planes.follow()
-    run(controller, limit=3)
+    run(controller, planes=2)
     controller.objects.delete([1])
     run(controller)
     assert not labels_of(controller).any()
@@ -305,7 +305,7 @@ def test_several_selected_objects_are_followed_at_once_and_a_click_corrects_the_
     labels = labels_of(controller)
     assert np.flatnonzero((labels == 2).any((1, 2))).tolist() == list(range(9))
     assert np.flatnonzero((labels == 3).any((1, 2))).tolist() == [5]
-    assert controller.session.status == "2 objects were followed through 8 planes."
+    assert controller.session.status == "2 objects were followed through 9 planes."
     click(controller, 7, 34, 42)
     assert controller.session.current.replaces.label == 2
     controller.editing.clear()

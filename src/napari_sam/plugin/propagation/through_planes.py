@@ -185,8 +185,7 @@ class ThroughPlanes:
         if session.is_begun and not session.current.is_as_accepted:
             session.notify(UNSAVED)
             return True
-        seen = self._seen | {state.at for state in shown.states.values() if state.is_accepted}
-        state = shown.next_doubtful(seen)
+        state = shown.next_doubtful(self._seen)
         if state is not None:
             if state.at in self._seen:  # All were looked at: begin again.
                 self._seen.clear()
