@@ -130,7 +130,9 @@ def main() -> None:
     desk.rest()
     user.begun = time.monotonic()
     user.click(truth[user.at])
+    save(desk.picture(), arguments.out / "00 click.png")
     user.key(Qt.Key.Key_C)
+    assert desk.controller.session.target is not None, desk.controller.session.status
     user.tell("one click")
     user.key(Qt.Key.Key_3, Qt.KeyboardModifier.AltModifier)
     user.follow()

@@ -64,7 +64,9 @@ class Desk:
     def at(self, place: Place) -> QPoint:
         """Return the position on the canvas of (row, col) in the shown plane."""
         image, camera = self.controller.session.image, self.viewer.scene.camera
-        world = np.asarray(image.scale)[-2:] * place + np.asarray(image.translate)[-2:]
+        position = np.zeros(image.ndim)
+        position[-2:] = place
+        world = np.asarray(image.data_to_world(position))[-2:]
         middle = np.array([self.canvas.height(), self.canvas.width()]) / 2
         row, col = (world - np.asarray(camera.center)[-2:]) * camera.zoom + middle
         return QPoint(round(col), round(row))

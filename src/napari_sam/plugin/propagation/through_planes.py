@@ -185,6 +185,8 @@ class ThroughPlanes:
         if session.is_begun and not session.current.is_as_accepted:
             session.notify(UNSAVED)
             return True
+        if shown.label != self._label:
+            self._label, self._seen = shown.label, set()
         state = shown.next_doubtful(self._seen)
         if state is not None:
             if state.at in self._seen:  # All were looked at: begin again.
@@ -318,10 +320,6 @@ class ThroughPlanes:
         self.changed.emit()
 
     def _on_choice(self) -> None:
-        shown = self.choice.object
-        if shown is not None and shown.label != self._label:
-            self._label = shown.label
-            self._seen.clear()
         self.changed.emit()
 
     def _on_plane(self, event: Any = None) -> None:

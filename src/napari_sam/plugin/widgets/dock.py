@@ -41,6 +41,7 @@ CHECKPOINT = "checkpoint file ..."
 AS_SHOWN = "as the layer shows it"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 REST_MS = 300
+MAX_FOLLOWED = 1000
 WIDTH = 340
 
 
@@ -77,9 +78,9 @@ class SamWidget(QWidget):
             emitter.connect(self._on_view)
         self._session.changed.connect(self._refresh)
         self.controller.prefetcher.changed.connect(self.large.refresh)
-        self.controller.finder.changed.connect(self._on_proposals)
+        self.controller.finder.changed.connect(self.proposals.refresh)
         self.objects.chosen.connect(self.proposals.refresh)
-        self.objects.chosen.connect(lambda: self.controller.through_planes.choice.select(self.objects.table.chosen))
+        self.objects.chosen.connect(self._choose_objects)
         self.controller.encoder_view.changed.connect(self.prompts.refresh_encoder_input)
         self._session.answered.connect(self._on_answered)
         self._viewer.layers.events.inserted.connect(self.reset_choices)
@@ -326,8 +327,8 @@ class SamWidget(QWidget):
         self.controller.prefetcher.rested()
         self.controller.finder.drawing.draw(moved=True)
 
-    def _on_proposals(self) -> None:
-        self.proposals.refresh()
+    def _choose_objects(self) -> None:
+        self.controller.through_planes.choice.select(self.objects.table.first_chosen(MAX_FOLLOWED))
 
     def _on_answered(self) -> None:
         self._rest.start()  # Not at once: the answer has just been drawn.
@@ -384,7 +385,7 @@ class SamWidget(QWidget):
         self.large.close_activity()
         self.proposals.close_activity()
         self.planes.close_activity()
-        self.controller.finder.changed.disconnect(self._on_proposals)
+        self.controller.finder.changed.disconnect(self.proposals.refresh)
         self.controller.encoder_view.changed.disconnect(self.prompts.refresh_encoder_input)
         self._session.changed.disconnect(self._refresh)
         self.objects.close_table()
