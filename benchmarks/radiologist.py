@@ -82,6 +82,7 @@ class Radiologist:
 
     def key(self, key: Qt.Key, modifier: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier) -> None:
         self.desk.key(key, modifier)
+        self.desk.wait_until(lambda: not self.desk.controller.session.must_wait)  # The journal is looked for apart.
         self.count(KEY)
 
     def follow(self) -> None:
