@@ -66,9 +66,8 @@ class PlanePanel(QWidget):
         self.axis.activated.connect(lambda at: self._planes.choice.choose_axis(self._axes[at]))
         self.first, self.last = QSpinBox(), QSpinBox()
         for narrow in (self.axis, self.first, self.last):
-            narrow.setStyleSheet(
-                f"min-width: {NARROW}px; padding: 1px 4px"
-            )  # napari's theme makes them 90 pixels wide and more.
+            # napari's theme makes them 90 pixels wide and more.
+            narrow.setStyleSheet(f"min-width: {NARROW}px; padding: 1px 4px")
         for box in (self.first, self.last):
             box.setKeyboardTracking(False)
             box.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)  # napari's are wider than the numbers.
