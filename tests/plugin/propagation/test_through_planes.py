@@ -175,6 +175,16 @@ def test_a_correction_that_is_open_is_not_left_by_n(controller, monkeypatch, pix
     assert "Accept the correction" in messages[0]
 
 
+def test_n_lets_go_of_a_reopened_plane_that_was_only_looked_at(controller, monkeypatch, pixels, messages):
+    follow(controller, monkeypatch, pixels, {1: BALL})
+    controller.viewer.dims.set_current_step(0, 3)
+    controller.editing.reopen(1)
+    controller.keys.run("next_candidate")
+    assert controller.session.plane == plane_at(2)
+    assert not controller.session.is_begun
+    assert messages == []
+
+
 def test_a_plane_that_is_accepted_while_its_object_is_followed_stays(controller, monkeypatch, pixels):
     play(controller, monkeypatch, {1: BALL}, pixels)
     controller.through_planes.follow()

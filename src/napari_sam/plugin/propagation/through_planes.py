@@ -97,6 +97,8 @@ class ThroughPlanes:
                 others["accept"]()
 
         def next_candidate() -> None:
+            if self._session.task == "planes" and self._session.current.is_as_accepted:
+                others["clear"]()  # It was only looked at.
             if not self.next_doubtful():
                 others["next_candidate"]()
 
@@ -182,7 +184,7 @@ class ThroughPlanes:
         if shown is None or not shown.propagated:
             session.notify("No plane was propagated yet: follow the object first.")
             return True
-        if session.is_begun and not session.current.is_as_accepted:
+        if session.is_begun:
             session.notify(UNSAVED)
             return True
         if shown.label != self._label:

@@ -88,7 +88,7 @@ class PlanePanel(QWidget):
         self.tracks, self.divide = push_button("Tracks", ""), push_button("Divide", "")
         self.follow.clicked.connect(lambda: keys.run("follow"))
         self.cancel.clicked.connect(lambda: planes.cancel())
-        self.next.clicked.connect(lambda: planes.next_doubtful())
+        self.next.clicked.connect(lambda: keys.run("next_candidate"))
         self.lock.clicked.connect(self._on_lock)
         self.remove.clicked.connect(lambda: planes.remove())
         self.volume.clicked.connect(self._on_volume)
