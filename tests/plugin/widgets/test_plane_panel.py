@@ -73,7 +73,7 @@ def test_the_whole_way_by_keys_follow_jump_correct_follow_again_and_undo(window,
     follow(window, monkeypatch, {1: BALL})
     assert np.flatnonzero(labels_of(window).any((1, 2))).tolist() == list(range(1, 8))
     assert widget.planes.measures.text().startswith("Label 1: 7 planes, ")
-    assert widget.planes.step.text() == "2 of 7 planes doubtful; correct, then follow again."
+    assert widget.planes.step.text() == "2 of 7 doubtful. N: next. F: follow again."
     assert window.viewer.canvas.overlays.text.text == "2 of 7 planes are doubtful: N jumps to the next"
     followed = labels_of(window).copy()
 

@@ -247,4 +247,5 @@ class PlanePanel(QWidget):
         if not shown_object.doubtful:
             return f"No plane is doubtful of {len(shown_object.states)}."
         doubtful, total = len(shown_object.doubtful), len(shown_object.states)
-        return f"{doubtful} of {total} planes doubtful; correct, then follow again."
+        jump, again = shown(keys["next_candidate"]), shown(keys["follow"])
+        return f"{doubtful} of {total} doubtful. {jump}: next. {again}: follow again."
