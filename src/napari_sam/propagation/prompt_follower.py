@@ -64,7 +64,7 @@ class _State:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Seen:
+class Seen:
     """What was seen of an object in the plane that it is followed into.
 
     Parameters
@@ -73,8 +73,8 @@ class _Seen:
         The object.
     window, channels, scalars
         The input of the `MaskFuser`.
-    tile, features
-        The tile that it was decoded on, and its features.
+    tile
+        The tile that it was decoded on.
     """
 
     label: int
@@ -82,7 +82,6 @@ class _Seen:
     channels: NDArray[np.float32]
     scalars: NDArray[np.float32]
     tile: Tile
-    features: NDArray[np.float32]
 
 
 @dataclass
@@ -134,13 +133,24 @@ class PromptFollower:
             if presence < LEAST_PRESENCE or mask.area == 0:
                 found[each.label] = replace(found[each.label], confidence=1 - presence)
                 continue
-            state = self._states[each.label]
-            state.before, state.mask, state.plane, state.tile = state.mask, mask, plane, each.tile
-            state.looks = Appearance.of(each.features, each.tile, mask)
+            self.put_right(each.label, plane, mask, each.tile)
             found[each.label] = Followed(mask, confidence)
         return found
 
-    def _seen(self, label: int, at: int, plane: Plane, grid: TileGrid) -> _Seen | None:
+    def put_right(self, label: int, plane: Plane, mask: Mask, tile: Tile | None = None) -> None:
+        """Go on from a mask of an object in a plane, on a tile that shows it."""
+        state = self._states[label]
+        if state.plane != plane:
+            state.before = state.mask
+        state.tile = self._tile(self.encoder.grid(plane), mask.box, state.tile) if tile is None else tile
+        state.mask, state.plane = mask, plane
+        state.looks = Appearance.of(self._look(plane, state.tile)[1], state.tile, mask)
+
+    def last_mask(self, label: int) -> Mask:
+        """Return the mask of an object in the plane in which it was found last."""
+        return self._states[label].mask
+
+    def _seen(self, label: int, at: int, plane: Plane, grid: TileGrid) -> Seen | None:
         """Return what is seen of an object in a plane, or None where the plane shows nothing at all."""
         state = self._state(label, at)
         window = ObjectWindow.around(grid, state.mask.box)
@@ -162,7 +172,7 @@ class PromptFollower:
             ]
         )
         distance = min(abs(at - state.accepted_at), MOST_DISTANCE) / DISTANCE_SCALE
-        return _Seen(label, window, channels, np.array([*scores, distance], np.float32), tile, features)
+        return Seen(label, window, channels, np.array([*scores, distance], np.float32), tile)
 
     def _template(self, state: _State, span: float, grid: TileGrid) -> tuple[ObjectWindow, NDArray[np.float32]]:
         """Return the window in the accepted plane, of about the present size, and its pixels.
