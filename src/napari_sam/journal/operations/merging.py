@@ -97,7 +97,9 @@ class MergingJournal(PartsJournal):
         label
             The object.
         pieces
-            The new objects, which get the next free labels in order. A pixel of several is of the first of them.
+            One mapping for each new object, which get the next free labels in order: from its planes to the mask of its
+            pixels there, or to None for all that the object has in the plane. A pixel of several pieces is of the first
+            of them.
 
         Raises
         ------
