@@ -102,7 +102,7 @@ def test_a_tile_follows_an_object_over_tiles_and_levels_and_each_is_encoded_once
     tiles = set()
     for at in order:
         found = follower.follow(at, scene.plane(at), [7])[7]
-        assert scene.iou(at, found.mask) > 0.7  # As far as the cells of the fake model show it.
+        assert scene.iou(at, found.mask) > 0.6  # As far as the cells of the fake model show it.
         assert found.mask.iou_prediction == found.confidence == pytest.approx(0.8 * 0.9)
         tiles.add(found.mask.tile)
     assert len({tile.level for tile in tiles}) >= 2
