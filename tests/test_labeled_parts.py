@@ -61,6 +61,23 @@ def test_masks_that_lie_far_apart_are_one_step(image, monkeypatch):
     assert image.journal.entries[-1].number == number
 
 
+def test_an_action_on_many_planes_is_undone_and_redone_as_one(image):
+    before = image.labels.copy()
+    with image.journal.together():
+        image.remove_planes(1, [0, 1])
+        for z in (3, 4):
+            image.accept_parts({1: square(3, 3), 2: square(3, 20)}, plane=z)
+        image.remove_planes(2, [0])
+    after = image.labels.copy()
+    image.undo()
+    np.testing.assert_array_equal(image.labels, before)
+    image.redo()
+    np.testing.assert_array_equal(image.labels, after)
+    image.undo()
+    image.merge([1, 2])
+    assert image.redo() is None
+
+
 def test_an_object_leaves_planes(image):
     image.remove_planes(1, [-5, 1])
     assert planes_of(image, 1) == [2]

@@ -207,9 +207,7 @@ class LabeledImage(LabeledParts):
             The journal cannot be written; nothing has changed.
         """
         journal = self._journal()
-        upcoming = journal.next_redo
-        has_many = upcoming is not None and is_of_many_objects(upcoming, [upcoming])
-        return journal.redo_together()[0] if has_many else journal.redo()
+        return journal.redo_together()[0] if journal.redoes_many_objects else journal.redo()
 
     def reopen(self, label: int) -> Prompts:
         """Return the prompts of an object, to segment it again; then `accept` the new mask under the same label.

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed: pip install rasterio")
 shapely = pytest.importorskip("shapely", reason="shapely is not installed: pip install shapely")
@@ -17,7 +18,7 @@ from rasterio.crs import CRS  # noqa: E402
 from rasterio.features import rasterize  # noqa: E402
 from rasterio.warp import transform_geom  # noqa: E402
 
-from napari_sam import export_labels  # noqa: E402
+from napari_sam import Segmenter, export_labels, import_objects  # noqa: E402
 from napari_sam.errors import OutputError  # noqa: E402
 from napari_sam.exports.polygons import coordinates  # noqa: E402
 
@@ -221,5 +222,30 @@ def test_a_missing_rasterio_is_named(tmp_path, scene, monkeypatch):
     image = write(tmp_path / "image.tif", scene, UTM, NORTH_UP)
     export_labels(scene, tmp_path / "labels.ome.zarr", image=image)
     monkeypatch.setattr(coordinates, "has_rasterio", lambda: False)
-    with pytest.raises(OutputError, match=r"pip install rasterio, or keep the map's\.$"):
+    with pytest.raises(OutputError, match=r"pip install rasterio, or keep those of the map, with crs image\.$"):
         export_labels(tmp_path / "labels.ome.zarr", tmp_path / "objects.geojson")
+
+
+def test_outlines_in_pixels_of_an_image_on_a_map_come_back(tmp_path, geotiff, scene, fake_predictor):
+    export_labels(scene, tmp_path / "objects.geojson", image=geotiff, crs="pixels")
+    back = Segmenter(geotiff, model=fake_predictor)
+    labels = import_objects(back, tmp_path / "objects.geojson")
+    assert len(labels) == len(np.unique(scene)) - 1
+    for label in labels:
+        former = np.unique(scene[np.asarray(back.labels) == label])
+        assert len(former) == 1
+        assert np.array_equal(np.asarray(back.labels) == label, scene == former[0])
+
+
+def test_an_object_in_several_planes_comes_back_from_pixels_as_one(tmp_path, fake_predictor):
+    labels = np.zeros((3, 20, 30), np.uint16)
+    labels[0:2, 2:6, 3:9] = 4
+    labels[1:3, 10:16, 3:9] = 7
+    export_labels(labels, tmp_path / "objects.geojson")
+    tifffile.imwrite(tmp_path / "image.tif", labels, metadata={"axes": "ZYX"})
+    back = Segmenter(tmp_path / "image.tif", model=fake_predictor)
+    import_objects(back, tmp_path / "objects.geojson")
+    found = np.asarray(back.labels)
+    assert len(np.unique(found)) == 3
+    assert np.array_equal(found > 0, labels > 0)
+    assert len(np.unique(found[labels == 4])) == len(np.unique(found[labels == 7])) == 1

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_sam import export_labels
-from napari_sam.errors import LabelsError
+from napari_sam import Segmenter, export_labels, import_objects
+from napari_sam.errors import LabelsError, NapariSamError, PromptError
+from napari_sam.exports.opening import open_label_file
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.orientation import Orientation
 from napari_sam.exports.source import ExportSource, Place
@@ -158,3 +159,47 @@ def test_nrrd_names_the_segments_for_slicer(tmp_path, classified):
     assert header["Segment0_Name"] == "1 Zelle ?gro??"
     assert (header["Segment1_LabelValue"], header["Segment2_Name"]) == ("2", "3")
     assert len(header["Segment3_Color"].split()) == 3
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_labels_stored_as_floating_point_numbers_are_labels(tmp_path, dtype, ending, fake_predictor):
+    labels = np.zeros((4, 12, 10), np.uint16)
+    labels[1:3, 2:6, 3:7], labels[2:, 8:11, 1:9] = 3, 70_000 % 2**16
+    path = tmp_path / f"mask{ending}"
+    stored = labels.T.astype(dtype)
+    stored[0, 0, 0] = np.nan  # As of masks of the brain.
+    nibabel.save(nibabel.Nifti1Image(stored, np.diag([0.5, 0.75, 2, 1])), path)
+    assert export_labels(path, tmp_path / "out.nii.gz").count == 2
+    written = nibabel.load(tmp_path / "out.nii.gz")
+    assert written.get_data_dtype().kind in "ui"
+    assert np.array_equal(np.asarray(written.dataobj).T, labels)
+    back = Segmenter(np.zeros(labels.shape, np.uint8), model=fake_predictor)
+    import_objects(back, path)
+    assert np.array_equal(np.asarray(back.labels) > 0, labels > 0)
+    assert len(np.unique(np.asarray(back.labels))) == 3
+
+
+def test_a_probability_map_is_no_label_image(tmp_path, fake_predictor):
+    path = tmp_path / "probability.nii"
+    nibabel.save(nibabel.Nifti1Image(np.full((6, 5, 4), 0.5, np.float32), np.eye(4)), path)
+    message = r"probability\.nii holds the value 0\.5, and labels are whole numbers: .*threshold\.$"
+    with pytest.raises(NapariSamError, match=message):
+        export_labels(path, tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+    with pytest.raises(PromptError, match=message):
+        import_objects(Segmenter(np.zeros((4, 5, 6), np.uint8), model=fake_predictor), path)
+
+
+def test_labels_with_a_slope_that_rounds_are_whole_and_infinite_ones_are_refused(tmp_path):
+    image = nibabel.Nifti1Image((np.arange(60).reshape(5, 4, 3) * 10).astype(np.int16), np.eye(4))
+    image.header.set_slope_inter(0.1, 0)
+    nibabel.save(image, tmp_path / "a.nii")
+    with (tmp_path / "a.nii").open("r+b") as file:  # nibabel resets the slope.
+        file.seek(112)
+        file.write(np.array([0.1], "<f4").tobytes())
+    array, _ = open_label_file(tmp_path / "a.nii")
+    assert np.array_equal(np.asarray(array[:]), np.arange(60).reshape(5, 4, 3).T)
+    np.save(tmp_path / "b.npy", np.array([[0.0, np.inf]]))
+    with pytest.raises(NapariSamError, match="holds the value inf"):
+        export_labels(tmp_path / "b.npy", tmp_path / "b.csv")

@@ -102,14 +102,6 @@ def test_what_is_no_raster_lies_nowhere(tmp_path):
     assert read_georeference(tmp_path / "a.tif") is None
 
 
-def test_without_rasterio_an_image_lies_nowhere_and_its_nodata_is_known(tmp_path, bands, monkeypatch):
-    tiled(tmp_path / "a.tif", bands[0], crs=UTM, transform=NORTH_UP, nodata=9)
-    monkeypatch.setattr(geo, "has_rasterio", lambda: False)
-    opened = open_image(tmp_path / "a.tif")
-    assert opened.georeference is None
-    assert opened.nodata == 9
-
-
 @pytest.mark.parametrize("transform", [NORTH_UP, ROTATED])
 def test_a_part_lies_where_its_first_pixel_does(transform):
     place = Georeference(None, tuple(transform)[:6], 3)
@@ -369,7 +361,7 @@ def test_the_labels_of_a_window_of_a_map_lie_in_it(tmp_path, bands, labels):
 
 def test_without_rasterio_no_geotiff_is_written_and_its_mend_named(tmp_path, labels, monkeypatch):
     monkeypatch.setattr(geo, "has_rasterio", lambda: False)
-    with pytest.raises(OutputError, match=r"without rasterio: pip install rasterio\."):
+    with pytest.raises(OutputError, match=r"A GeoTIFF needs the library rasterio: pip install rasterio\."):
         write_labels_geotiff(tmp_path / "labels.tif", labels, Georeference(None, None))
     assert list(tmp_path.iterdir()) == []
 

@@ -400,7 +400,7 @@ def test_a_compression_that_nobody_knows_is_named(tmp_path, grey, monkeypatch):
 
 @pytest.mark.parametrize(("text", "nodata"), [("-9999", -9999.0), (" 0 \x00", 0.0), ("none", None)])
 def test_the_value_of_nothing_is_known_without_rasterio(tmp_path, grey, monkeypatch, text, nodata):
-    monkeypatch.setattr("napari_sam.images.rasters.gdal.has_rasterio", lambda: False)
+    monkeypatch.setattr("napari_sam.images.tiff.geo_tags.has_rasterio", lambda: False)
     tifffile.imwrite(tmp_path / "a.tif", grey, extratags=[(42113, "s", 0, text, True)])
     opened = open_image(tmp_path / "a.tif")
     assert opened.nodata == nodata

@@ -246,18 +246,18 @@ def test_formats_of_other_programs_are_named_with_the_way_to_use_them(tmp_path, 
 
 
 HEADS = [
-    ("a.nii", at(344, b"n+1\0"), "a NIfTI volume: python -m pip install nibabel."),
-    ("a.nii.gz", b"\x1f\x8b" + bytes(50), "a NIfTI volume: python -m pip install nibabel."),
-    ("scan", at(344, b"n+1\0"), "a NIfTI volume: python -m pip install nibabel."),
-    ("a.dcm", at(128, b"DICM"), "a DICOM file: python -m pip install pydicom."),
-    ("IM0001", at(128, b"DICM"), "a DICOM file: python -m pip install pydicom."),
-    ("a.czi", at(0, b"ZISRAWFILE"), "a Zeiss CZI file: python -m pip install pylibCZIrw."),
-    ("a.lif", at(0, b"\x70\0\0\0"), "a Leica LIF file: python -m pip install liffile."),
-    ("a.nd2", at(0, b"\xda\xce\xbe\x0a"), "a Nikon ND2 file: python -m pip install nd2."),
-    ("a.mrc", bytes(2000), "an MRC volume: python -m pip install mrcfile."),
-    ("volume", at(208, b"MAP "), "an MRC volume: python -m pip install mrcfile."),
-    ("a.nrrd", b"NRRD0004\n" + bytes(50), "an NRRD volume: python -m pip install pynrrd."),
-    ("a.ims", at(0, b"\x89HDF\r\n\x1a\n"), "an HDF5 file: python -m pip install h5py."),
+    ("a.nii", at(344, b"n+1\0"), "a NIfTI volume: pip install nibabel."),
+    ("a.nii.gz", b"\x1f\x8b" + bytes(50), "a NIfTI volume: pip install nibabel."),
+    ("scan", at(344, b"n+1\0"), "a NIfTI volume: pip install nibabel."),
+    ("a.dcm", at(128, b"DICM"), "a DICOM file: pip install pydicom."),
+    ("IM0001", at(128, b"DICM"), "a DICOM file: pip install pydicom."),
+    ("a.czi", at(0, b"ZISRAWFILE"), "a Zeiss CZI file: pip install pylibCZIrw."),
+    ("a.lif", at(0, b"\x70\0\0\0"), "a Leica LIF file: pip install liffile."),
+    ("a.nd2", at(0, b"\xda\xce\xbe\x0a"), "a Nikon ND2 file: pip install nd2."),
+    ("a.mrc", bytes(2000), "an MRC volume: pip install mrcfile."),
+    ("volume", at(208, b"MAP "), "an MRC volume: pip install mrcfile."),
+    ("a.nrrd", b"NRRD0004\n" + bytes(50), "an NRRD volume: pip install pynrrd."),
+    ("a.ims", at(0, b"\x89HDF\r\n\x1a\n"), "an HDF5 file: pip install h5py."),
 ]
 
 

@@ -218,6 +218,8 @@ def test_a_geopackage_is_converted_into_the_image(on_map, tmp_path, crs):
 
 def test_polygons_elsewhere_are_said(on_map, tmp_path):
     data = {"type": "FeatureCollection", "features": features(lambda x, y: (x + 10, y + 10))}
+    for feature in data["features"]:
+        del feature["properties"]["objectType"]  # Which means pixels.
     with pytest.raises(PromptError, match="holds no object that lies in the image"):
         import_objects(on_map, write_json(tmp_path / "a.geojson", data))
 

@@ -23,7 +23,7 @@ from napari_sam.cli import export as cli_export
 from napari_sam.cli import models as cli_models
 from napari_sam.cli import replay as cli_replay
 from napari_sam.cli import train as cli_train
-from napari_sam.cli.console import BROKEN_PIPE_STATUS, say, show_error, show_table, warn
+from napari_sam.cli.console import BROKEN_PIPE_STATUS, print_warnings, say, show_error, show_table, warn
 from napari_sam.cli.labeling import everything as cli_everything
 from napari_sam.cli.labeling import find as cli_find
 from napari_sam.cli.labeling import import_objects as cli_import
@@ -172,6 +172,7 @@ def _show_demo(out: Path) -> None:
 def main() -> None:
     """Run the command; report what the user can correct as one line instead of a traceback."""
     _end_cleanly_when_terminated()
+    print_warnings()
     try:
         app()
     except NapariSamError as error:

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import unicodedata
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import IO, Any, TypeVar, cast
@@ -19,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from napari_sam.errors import OutputError
+from napari_sam.errors import NapariSamWarning, OutputError
 
 BROKEN_PIPE_STATUS = 141
 MAX_NAMES_SHOWN = 5
@@ -121,6 +122,19 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Print a message beside the result in one line."""
     messages.print(Text(one_line(text)), soft_wrap=True)
+
+
+def print_warnings() -> None:
+    """Let the warnings of this package be printed in one line, without the line of code that Python names."""
+    others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *more: Any, **named: Any) -> None:
+        if issubclass(category, NapariSamWarning):
+            warn(str(message))
+        else:
+            others(message, category, *more, **named)
+
+    warnings.showwarning = show
 
 
 def show_error(error: Exception) -> None:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from napari_sam.errors import LabelsError, NapariSamError, OutputError, PromptError
 from napari_sam.exchange.label_formats import LABEL_SUFFIXES, PYRAMID_SUFFIX, as_label_dtype, write_labels
 from napari_sam.exchange.label_writer import LabelWriter
+from napari_sam.files.libraries import needs
 from napari_sam.files.outputs import check_output, replacing
 from napari_sam.files.paths import check_name, exists
+from napari_sam.images.rasters.gdal import RASTERIO, has_rasterio
 from napari_sam.options import LabelOptions
 
 if TYPE_CHECKING:
@@ -237,6 +239,9 @@ def write_label_image(
         write_labels(path, labels)
         return
     calibration, place = volume.calibration(plane), volume.georeference_of(plane)
+    if path.suffix.lower() != ".zarr" and place is not None and labels.ndim == 2 and not has_rasterio():
+        warn(needs("The place of the labels on the map", RASTERIO, "let their name end in .zarr to keep it"))
+        place = None
     if path.suffix.lower() != ".zarr" and place is None and _runs_backwards(calibration):
         warn(
             "A TIFF cannot say that rows or columns of the image run backwards, so programs show its labels mirrored: "

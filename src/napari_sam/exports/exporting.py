@@ -11,9 +11,9 @@ from napari_sam.arguments import path_argument
 from napari_sam.errors import LabelsError, OutputError
 from napari_sam.exports.formats import format_of
 from napari_sam.exports.label_images.ome_zarr import image_around, list_label
-from napari_sam.exports.libraries import library
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.source import ExportSource, Place
+from napari_sam.files.libraries import library
 from napari_sam.files.outputs import check_output, replacing
 from napari_sam.files.paths import check_apart, local_path
 from napari_sam.images.companion_files import parts_of

@@ -14,6 +14,9 @@ from napari_sam.exports.polygons.geopackage import GeoPackage
 from napari_sam.exports.polygons.imagej_rois import ImagejRois
 from napari_sam.exports.source import ExportSource
 from napari_sam.exports.tables.table_files import CsvTable, ParquetTable
+from napari_sam.exports.tracks.ctc import CellTrackingChallenge
+from napari_sam.exports.tracks.geff import Geff
+from napari_sam.exports.tracks.napari_tracks import NapariTracks
 from napari_sam.exports.volumes.nifti import Nifti
 from napari_sam.exports.volumes.nrrd import Nrrd
 
@@ -31,6 +34,9 @@ FORMATS: tuple[ExportFormat, ...] = (
     ZarrArray(),
     Nifti(),
     Nrrd(),
+    CellTrackingChallenge(),
+    Geff(),
+    NapariTracks(),
 )
 SUFFIXES = {suffix: form for form in FORMATS for suffix in form.suffixes}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from napari_sam.exports.source import ExportSource, Place
 from napari_sam.files.paths import check_input, exists
 from napari_sam.images.axes.calibration import Calibration
 from napari_sam.images.lazy.levels import dtype_of
+from napari_sam.images.lazy.whole_numbers import as_whole_numbers
 from napari_sam.images.opening import open_image
 from napari_sam.images.source import ImageSource, step_along
 from napari_sam.images.volume import Volume
@@ -40,6 +41,7 @@ def export_labels(
     simplify: float = 0.0,
     squared: bool = False,
     overwrite: bool = False,
+    parents: Mapping[int, int] | None = None,
 ) -> Exported:
     """Write a label image and its objects to a file of another program.
 
@@ -65,6 +67,8 @@ def export_labels(
         Whether outlines that are nearly rectangular become rectangles.
     overwrite
         Whether a file that exists is replaced.
+    parents
+        In tracks, the label that each daughter comes from by division. By default none does.
 
     Returns
     -------
@@ -86,7 +90,9 @@ def export_labels(
     read = [given if isinstance(given, (str, Path)) else None for given in (label_image, image)]
     check_inputs(out, read[0], read[1])
     with ExitStack() as stack:
-        return export(opened_source(label_image, image, options, stack), out, options)
+        source = opened_source(label_image, image, options, stack)
+        source.parents = dict(parents or {})
+        return export(source, out, options)
 
 
 def opened_source(
@@ -147,6 +153,7 @@ def open_label_file(path: Path) -> tuple[Any, Place]:
         raise LabelsError(f"{path} is a picture in color and no label image: give the file of the labels.")
     if dtype_of(array).kind == "b":
         return np.asarray(array).astype(np.uint8), _place_of(opened, path)
+    array = as_whole_numbers(array, path)
     check_whole(dtype_of(array))
     return array, _place_of(opened, path)
 

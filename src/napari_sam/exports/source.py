@@ -84,6 +84,8 @@ class ExportSource:
         Name of the image's file.
     channel_names
         Names of the channels of the image, for the table; numbers or colors when left out.
+    parents
+        The object that each daughter comes from by division, through time.
     """
 
     def __init__(
@@ -96,11 +98,13 @@ class ExportSource:
         chosen: Iterable[int] | None = None,
         name: str = "image",
         channel_names: Sequence[str] = (),
+        parents: Mapping[int, int] | None = None,
     ) -> None:
         check_whole(dtype_of(labels))
         self.channel_names = tuple(channel_names)
         self.labels, self.image, self.name = labels, image, name
         self.place = place or Place()
+        self.parents: Mapping[int, int] = dict(parents or {})
         self.objects: Mapping[int, LabelledObject] = {found.label: found for found in objects}
         self._chosen = None if chosen is None else np.unique(np.array(list(chosen), np.int64))
 

@@ -23,6 +23,8 @@ _IN_ZARR = re.compile(
     r"zarr\.json|\.z(array|group|attrs|metadata)|c(\.\d+)*|\d+(\.\d+)*|.*\.[0-9a-f]{8}([0-9a-f]{24})?\.partial"
     r"|\.DS_Store|Thumbs\.db|desktop\.ini|\._.*"
 )
+# Files of the Cell Tracking Challenge.
+_IN_RESULTS = re.compile(r"mask\d+\.tif|res_track\.txt|\.DS_Store|Thumbs\.db|desktop\.ini|\._.*")
 MOVE_SECONDS = 60.0
 # `Path` reduces two slashes to one.
 _URL = re.compile(r"(file|https?|ftp|s3|gs|gcs|az|abfss?|memory):/", re.ASCII | re.IGNORECASE)
@@ -95,7 +97,9 @@ def _check_replaceable(path: Path) -> None:
             raise OutputError(f"{path} is a pipe or a device and is not replaced: choose another name.")
         return
     # Labels among those of an OME-Zarr image need no ending.
-    is_named_so = path.suffix.lower() == ".zarr" or path.parent.name == "labels"
+    is_named_so = path.suffix.lower() in (".zarr", ".geff") or path.parent.name == "labels"
+    if path.name.lower().endswith("_res") and next(_foreign_files(path, _IN_RESULTS), None) is None:
+        return
     is_zarr = is_named_so and any((path / name).exists() for name in ZARR_FILES)
     if not is_zarr:
         raise OutputError(f"{path} is a folder and not a zarr array, so it is not replaced: choose another name.")
@@ -112,10 +116,10 @@ def _check_replaceable(path: Path) -> None:
         )
 
 
-def _foreign_files(folder: Path) -> Iterator[Path]:
+def _foreign_files(folder: Path, own: re.Pattern[str] = _IN_ZARR) -> Iterator[Path]:
     for root, _, names in os.walk(folder):
         for name in names:
-            if not _IN_ZARR.fullmatch(name):
+            if not own.fullmatch(name):
                 yield Path(root, name).relative_to(folder)
 
 
@@ -132,7 +136,7 @@ def _is_group_without_labels(folder: Path) -> bool:
             return False
         elif (folder / ".zattrs").exists():
             attributes = json.loads((folder / ".zattrs").read_bytes())
-    return not isinstance(attributes, dict) or "image-label" not in attributes
+    return not isinstance(attributes, dict) or not {"image-label", "geff"} & set(attributes)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_sam.errors import ImageError, first_line
+from napari_sam.files.libraries import INSTALL, needs
 from napari_sam.images.files.folders import explain_folder, is_zarr_folder
 from napari_sam.images.files.inner_names import split_name
 from napari_sam.images.files.local import existing
@@ -16,7 +17,7 @@ from napari_sam.images.formats.readable import is_without_library, reader_of
 from napari_sam.images.ome_zarr.reader import open_url, open_zarr
 from napari_sam.images.ome_zarr.zips import check_zip
 from napari_sam.images.pictures import open_picture
-from napari_sam.images.rasters.gdal import INSTALL, has_rasterio
+from napari_sam.images.rasters.gdal import RASTERIO, has_rasterio
 from napari_sam.images.rasters.reader import PHOTO_SUFFIXES, RASTER_SUFFIXES, open_by_gdal
 from napari_sam.images.rasters.sidecars import placed
 from napari_sam.images.source import ArrayLike, ImageSource, checked
@@ -130,10 +131,10 @@ def _reason(where: str, error: Exception) -> str:
 def _reason_of_file(path: Path, first: str) -> str:
     is_own = path.suffix.lower() in (*TIFF_SUFFIXES, *ZIPS, ".npy")
     known = known_format(path) if path.is_file() and not is_own and is_without_library(path) else None
-    install = f"{INSTALL}, or " if path.suffix.lower() in RASTER_SUFFIXES and not has_rasterio() else ""
+    install = f"{INSTALL} {RASTERIO}, or " if path.suffix.lower() in RASTER_SUFFIXES and not has_rasterio() else ""
     if known is not None:
         name, advice = known
         return f"{path} cannot be read as an image directly, since it is {name}: {install}{advice}."
     if install:
-        return f"{path} is not read without rasterio: {INSTALL}."
+        return needs(f"The file {path}", RASTERIO)
     return f"{path} cannot be read as an image ({first}): is it complete, and a {KNOWN}?"

@@ -76,6 +76,11 @@ class JournalReader:
         """Whether `redo_together` would do more than one operation again."""
         return self._history.redoes_several
 
+    @property
+    def redoes_many_objects(self) -> bool:
+        """Whether `redo` would redo one of the operations of an action that wrote many objects at once."""
+        return self._history.redoes_many_objects
+
     def object(self, label: int) -> LabelledObject:
         """Return the object of a label; raises LabelsError where there is none."""
         if not isinstance(label, (int, np.integer)) or (found := self._table.get(label)) is None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.arguments import index_of, path_argument, shown
-from napari_sam.errors import LabelsError, one_line
+from napari_sam.errors import ImageError, LabelsError, one_line
 from napari_sam.images.lazy.levels import dtype_of
 
 Region = tuple[slice, ...]
@@ -175,6 +175,8 @@ def loaded(array: WritableArray, key: tuple[int | slice, ...]) -> NDArray[Any]:
         return np.array(array[key])
     except LabelsError:
         raise
+    except ImageError as error:  # Its sentence says what to do.
+        raise LabelsError(str(error)) from error
     except Exception as error:
         raise LabelsError(
             f"The labels cannot be read ({one_line(error)}): check that their file or store is complete and open."

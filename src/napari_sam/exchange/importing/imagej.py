@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from napari_sam.errors import PromptError, first_line
 from napari_sam.exchange.importing.imported_object import ImportedObject, mask_of_rings
+from napari_sam.files.libraries import library
 from napari_sam.files.paths import shortened
 
 MAX_BYTES = 2**30
@@ -26,10 +26,7 @@ def read_rois(path: Path, shape: tuple[int, int]) -> tuple[list[ImportedObject],
     PromptError
         roifile is missing, or the file is damaged or unpacks to more than a gibibyte.
     """
-    if find_spec("roifile") is None:
-        raise PromptError(f"{shortened(path)} is not read without roifile: python -m pip install roifile.")
-    import roifile
-
+    roifile = library("roifile", "roifile", f"The file {shortened(path)}", PromptError)
     try:
         if path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive:

@@ -15,6 +15,7 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.errors import ImageError, PromptError
 from napari_sam.exchange.importing.imported_object import ImportedObject
+from napari_sam.images.lazy.whole_numbers import as_whole_numbers
 from napari_sam.images.opening import open_image
 
 # The table of boxes by label has a row for each number up to the highest.
@@ -39,9 +40,12 @@ def read_label_image(path: Path | str, shape: Sequence[int], axes: tuple[int, in
         It is no image of whole numbers, or of another shape.
     """
     try:
-        array = open_image(path, as_labels=True).levels[0]
+        return _objects_in(as_whole_numbers(open_image(path, as_labels=True).levels[0], path), path, shape, axes)
     except ImageError as error:
         raise PromptError(str(error)) from error
+
+
+def _objects_in(array: Any, path: Path | str, shape: Sequence[int], axes: tuple[int, int]) -> list[ImportedObject]:
     if np.dtype(array.dtype).kind not in "bui":
         raise PromptError(f"{path} holds numbers of the type {array.dtype}, and labels are whole numbers: convert it.")
     found_shape, sides = tuple(int(length) for length in array.shape), tuple(shape[axis] for axis in axes)

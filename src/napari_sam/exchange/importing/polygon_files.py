@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from napari_sam.errors import PromptError, first_line
 from napari_sam.exchange.importing.imported_object import ImportedObject, mask_of_rings, union
 from napari_sam.exchange.prompts_geojson import class_of, features_in
 from napari_sam.exchange.reference_systems import WGS84, system_of
+from napari_sam.files.libraries import library
 from napari_sam.files.paths import shortened
 from napari_sam.images.axes.georeference import Georeference
 from napari_sam.images.rasters.gdal import in_system
@@ -22,6 +22,8 @@ from napari_sam.images.rasters.gdal import in_system
 Turn = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Turns (x, y) of a file into (row, col), whole numbers being pixel centers."""
 PLANE_AXES = ("z", "t")
+# What QuPath and our own export in pixels call their objects; such files name no system.
+IN_PIXELS = ("annotation", "detection", "cell", "tile", "tma_core")
 
 
 def read_geojson(
@@ -30,7 +32,8 @@ def read_geojson(
     """Return the objects of GeoJSON in the pixels of an image, and how many features are none of its polygons.
 
     Coordinates are in the system that the file names; without one in that of the image, or in WGS 84 where all of them
-    would miss it. For an image that lies on no map they are pixels, counted from the corner of the first one.
+    would miss it. For an image that lies on no map they are pixels, counted from the corner of the first one, and so
+    they are in files of QuPath, unless all of them would miss the image.
 
     Parameters
     ----------
@@ -53,9 +56,12 @@ def read_geojson(
     properties = crs.get("properties") if isinstance(crs, dict) else None
     name = properties.get("name") if isinstance(properties, dict) else None
     given = str(name) if name else None
-    choices = [given] if given else [None, WGS84] if place is not None and place.transform is not None else [None]
-    for system in choices:
-        turn = _turn(system, place, path)
+    choices: list[tuple[str | None, Georeference | None]] = [(given, place)]
+    if given is None and place is not None and place.transform is not None:
+        is_in_pixels = any(_is_in_pixels(feature) for feature in features)
+        choices = [*([(None, None)] if is_in_pixels else []), (None, place), (WGS84, place)]
+    for system, lies in choices:
+        turn = _turn(system, lies, path)
         found = [one for feature in features for one in _object_of(feature, turn, shape, path)]
         if found:
             break
@@ -70,14 +76,9 @@ def read_geopackage(path: Path, place: Georeference | None, shape: tuple[int, in
     PromptError
         A library is missing, or the file cannot be read.
     """
-    missing = [name for name in ("pyogrio", "shapely") if find_spec(name) is None]
-    if missing:
-        raise PromptError(
-            f"{shortened(path)} is not read without {' and '.join(missing)}: python -m pip install {' '.join(missing)}."
-        )
-    import pyogrio
-    import shapely
-
+    pyogrio, shapely = (
+        library(name, name, f"The file {shortened(path)}", PromptError) for name in ("pyogrio", "shapely")
+    )
     try:
         # Layers without a kind of geometry are tables.
         layers = [pyogrio.raw.read(path, layer=name) for name, kind in pyogrio.list_layers(path) if kind is not None]
@@ -94,6 +95,11 @@ def read_geopackage(path: Path, place: Georeference | None, shape: tuple[int, in
             feature = {"geometry": None if geometry is None else geometry.__geo_interface__, "properties": properties}
             found += _object_of(feature, turn, shape, path)
     return found, sum(len(shapes) for _, shapes, _ in read) - len(found)
+
+
+def _is_in_pixels(feature: Any) -> bool:
+    properties = feature.get("properties") if isinstance(feature, Mapping) else None
+    return isinstance(properties, Mapping) and properties.get("objectType") in IN_PIXELS
 
 
 def _object_of(feature: Any, turn: Turn, shape: tuple[int, int], path: Path) -> Iterator[ImportedObject]:
@@ -114,7 +120,9 @@ def _object_of(feature: Any, turn: Turn, shape: tuple[int, int], path: Path) -> 
     except (TypeError, ValueError, KeyError, IndexError, OverflowError, RecursionError) as error:
         raise PromptError(f"A feature of {shortened(path)} is no GeoJSON geometry: export it again.") from error
     if mask is not None:
-        yield ImportedObject(mask, class_name=class_name, plane=positions)
+        # The parts of an object in several planes of a file of our own.
+        label = properties.get("object") if _is_in_pixels(feature) else None
+        yield ImportedObject(mask, label if type(label) is int else None, class_name=class_name, plane=positions)
 
 
 def _mask_of(geometry: Mapping[str, Any], turn: Turn, shape: tuple[int, int]) -> Mask | None:

@@ -13,8 +13,9 @@ from napari_sam.exchange.reference_systems import WGS84
 from napari_sam.exports.options import System
 from napari_sam.exports.polygons.outlines import Outline, Ring
 from napari_sam.exports.source import Place
+from napari_sam.files.libraries import needs
 from napari_sam.images.axes.georeference import Georeference
-from napari_sam.images.rasters.gdal import INSTALL, has_rasterio, in_system
+from napari_sam.images.rasters.gdal import RASTERIO, has_rasterio, in_system
 
 # A straight edge on a map is curved in longitude and latitude. Over 64 pixels it bends by 0.01 pixels of 100 m.
 LONGEST_EDGE = 64
@@ -130,7 +131,7 @@ class Coordinates:
 def _in_degrees(crs: str, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return map coordinates as longitude and latitude."""
     if not has_rasterio():
-        raise OutputError(f"Longitude and latitude cannot be computed without rasterio: {INSTALL}, or keep the map's.")
+        raise OutputError(needs("A file in longitude and latitude", RASTERIO, "keep those of the map, with crs image"))
     found = in_system(points, crs, WGS84) if len(points) else points
     if found is None:
         raise OutputError(

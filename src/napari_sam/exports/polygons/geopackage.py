@@ -9,13 +9,13 @@ import numpy as np
 
 from napari_sam.errors import OutputError, first_line
 from napari_sam.exchange.reference_systems import WGS84
-from napari_sam.exports.libraries import library
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.polygons.coordinates import Coordinates
 from napari_sam.exports.polygons.geojson import attributes_of
 from napari_sam.exports.polygons.objects import object_polygons
 from napari_sam.exports.polygons.shapes import geometries
 from napari_sam.exports.source import ExportSource
+from napari_sam.files.libraries import library
 
 LAYER = "objects"
 # GeoPackage's own name for a plane that lies nowhere.

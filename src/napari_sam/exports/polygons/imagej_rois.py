@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam.exports.libraries import library
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.polygons.coordinates import Coordinates
 from napari_sam.exports.polygons.objects import ObjectPolygon, object_polygons
 from napari_sam.exports.source import ExportSource
+from napari_sam.files.libraries import library
 
 # Commands of a path: go to a point, draw a line to one, and close the ring.
 MOVE, LINE, CLOSE = 0, 1, 4

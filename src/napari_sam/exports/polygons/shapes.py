@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.exports.libraries import library
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.polygons.outlines import Outline, Ring
+from napari_sam.files.libraries import library
 
 # A rectangle replaces an outline if their common area is at least this share of both together.
 LEAST_FIT = 0.85

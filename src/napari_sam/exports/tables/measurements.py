@@ -1,4 +1,4 @@
-"""Measurements: a table of objects, measured by scikit-image and scipy.
+"""Measurements: a table of objects, measured in one pass for all of them.
 
 Objects are read in groups that lie near each other, so that memory does not grow with the image.
 """
@@ -19,6 +19,7 @@ from napari_sam.exports.extents import Extents, compact, grouped
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.polygons.coordinates import Coordinates
 from napari_sam.exports.source import ExportSource
+from napari_sam.exports.tables.shapes import Columns, shapes_in_plane, sizes_and_places
 from napari_sam.exports.units import area_in_units, unit_sign
 
 if TYPE_CHECKING:
@@ -26,11 +27,9 @@ if TYPE_CHECKING:
 
 # A group of objects and its pixels take some hundred megabytes.
 MAX_GROUP_PIXELS = 2**23
-# Numbers of shape, which have no unit, and lengths.
-SHAPES_2D = ("perimeter", "axis_major_length", "axis_minor_length", "eccentricity", "solidity", "orientation")
+# Of the numbers of shape, which else have no unit.
 LENGTHS = {"perimeter", "axis_major_length", "axis_minor_length"}
 COLORS: Sequence[str] = ("red", "green", "blue", "alpha")
-Columns = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,26 +116,17 @@ class Measuring:
 
     def _shape(self, numbers: NDArray[np.intp], count: int, origin: NDArray[np.int64]) -> Columns:
         """Return size, place and shape of numbered objects."""
-        from skimage.measure import regionprops_table
-
         letters = [self.source.axes[axis] for axis in self._body_axes]
         ndim = len(letters)
-        names = ["area", "centroid", "bbox", *(SHAPES_2D if ndim == 2 else ())]
-        # It calls objects of one pixel flat, and has no word against that.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found: dict[str, NDArray[Any]] = regionprops_table(numbers, properties=names) if count else {}
-        if not count:
-            found = {name: np.zeros(0) for name in _column_names(names, ndim)}
-        sizes = found["area"].astype(np.int64)
+        sizes, centroids, boxes = sizes_and_places(numbers, count)
         columns: Columns = {"area_px" if ndim == 2 else "volume_px": sizes, **self._sizes(sizes, ndim)}
-        centers = [found[f"centroid-{at}"] + origin[at] for at in range(ndim)]
+        centers = list((centroids + origin).T)
         columns |= {f"centroid_{letter}_px": center for letter, center in zip(letters, centers, strict=True)}
         columns |= self._places(centers)
         for at, letter in enumerate(letters):
-            columns[f"bbox_{letter}_min"] = (found[f"bbox-{at}"] + origin[at]).astype(np.int64)
-            columns[f"bbox_{letter}_max"] = (found[f"bbox-{at + ndim}"] + origin[at]).astype(np.int64)
-        for name in SHAPES_2D if ndim == 2 else ():
-            columns[f"{name}_px" if name in LENGTHS else name] = found[name].astype(np.float64)
+            columns[f"bbox_{letter}_min"], columns[f"bbox_{letter}_max"] = (boxes[:, at] + origin[at]).T
+        for name, values in shapes_in_plane(numbers, sizes, centroids).items() if ndim == 2 else ():
+            columns[f"{name}_px" if name in LENGTHS else name] = values
         return columns
 
     def _sizes(self, sizes: NDArray[np.int64], ndim: int) -> Columns:
@@ -167,12 +157,6 @@ class Measuring:
                 names = ("longitude", "latitude") if coordinates.is_wgs84 else ("map_x", "map_y")
                 columns |= dict(zip(names, placed.T, strict=True))
         return columns
-
-
-def _column_names(names: Sequence[str], ndim: int) -> Iterator[str]:
-    counts = {"centroid": ndim, "bbox": 2 * ndim}
-    for name in names:
-        yield from (f"{name}-{at}" for at in range(counts[name])) if name in counts else (name,)
 
 
 def _pixels(image: Volume, region: Sequence[slice], channel_names: Sequence[str]) -> Columns:

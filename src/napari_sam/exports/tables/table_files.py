@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.exports.libraries import library
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.source import ExportSource
 from napari_sam.exports.tables.measurements import Measuring
+from napari_sam.files.libraries import library
 
 # A text that begins with one of these is a formula to spreadsheets, which would execute it.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")

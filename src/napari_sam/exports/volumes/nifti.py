@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.errors import LabelsError
-from napari_sam.exports.libraries import library
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.orientation import Orientation
 from napari_sam.exports.source import ExportSource
+from napari_sam.files.libraries import library
 
 # The axes of a file, the one whose pixels follow one another first.
 FILE_AXES = "xyztc"

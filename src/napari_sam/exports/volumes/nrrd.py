@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam.exports.libraries import library
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.orientation import Orientation
 from napari_sam.exports.source import ExportSource
 from napari_sam.exports.volumes.nifti import FILE_AXES, label_dtype, refusal_of_axes
+from napari_sam.files.libraries import library
 
 # Slicer lists every segment by name.
 MAX_SEGMENTS = 1000

@@ -14,7 +14,7 @@ class Georeference:
     Parameters
     ----------
     crs
-        Coordinate reference system as WKT, or None.
+        Coordinate reference system as WKT, or its code, such as "EPSG:32633", as read without rasterio; or None.
     transform
         (a, b, c, d, e, f): x = a col + b row + c and y = d col + e row + f, of pixel edges; or None.
     nodata

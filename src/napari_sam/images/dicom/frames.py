@@ -98,7 +98,7 @@ def decoded(frame: Frame, side: tuple[int, ...]) -> NDArray[Any]:
         if other is None:
             raise ImageError(
                 f"The pixels of {frame.path} are compressed in a way that needs another library "
-                f"({first_line(error)}): python -m pip install pylibjpeg[all]"
+                f"({first_line(error)}): pip install pylibjpeg[all]"
             ) from error
         pixels = other
     except Exception as error:  # pydicom and decoders raise many kinds.

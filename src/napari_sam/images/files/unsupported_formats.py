@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-INSTALL = "python -m pip install"
+from napari_sam.files.libraries import INSTALL
+
 TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 HEAD = 560
 CONVERT = "convert it to OME-TIFF or OME-Zarr"

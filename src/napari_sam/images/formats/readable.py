@@ -83,7 +83,7 @@ FORMATS = (
         (".tif", ".tiff", ".btf", ".svs", ".ndpi", ".scn", ".qptiff", ".lsm"),
         None,
         "tile by tile; files of up to 64 MiB at once",
-        "levels, axes, pixel size, units, channel names, colors, nodata; with rasterio the place on the map",
+        "levels, axes, pixel size, units, channel names, colors, nodata, place on the map (unusual ones by rasterio)",
         "label and macro images of slides",
     ),
     ReadableFormat(

@@ -10,21 +10,22 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.errors import ImageError, OutputError
+from napari_sam.errors import ImageError, NapariSamWarning, OutputError
+from napari_sam.files.libraries import is_installed, needs
 from napari_sam.files.outputs import replacing
+from napari_sam.files.paths import shortened
 from napari_sam.images.axes.georeference import Georeference
 from napari_sam.images.files.external_references import may_follow_outside
 from napari_sam.images.lazy.blocks import whole_key
 from napari_sam.images.rasters.array_formats import ends_in_colors, leading_axes
 
-INSTALL = "pip install rasterio"
+RASTERIO = "rasterio"
 BLOCK_SIDE = 512
 # Formats of GDAL that contain pixels; many others are descriptions that refer to other files or URLs.
 DRIVERS = {"AAIGrid", "BMP", "DTED", "ECW", "EHdr", "ENVI", "GIF", "GRASSASCIIGrid", "GTiff", "GenBin", "HDF4"} | {
@@ -80,7 +81,7 @@ class Raster:
 
 def has_rasterio() -> bool:
     """Return whether rasterio is installed."""
-    return find_spec("rasterio") is not None
+    return is_installed(RASTERIO)
 
 
 def read_georeference(path: Path, driver: str | None = None) -> Georeference | None:
@@ -96,9 +97,10 @@ def read_georeference(path: Path, driver: str | None = None) -> Georeference | N
     Returns
     -------
     Georeference or None
-        None where the file does not say, or rasterio is missing or cannot read it.
+        None where the file does not say, or rasterio cannot read it; or is missing, which a warning says.
     """
     if not has_rasterio():
+        warnings.warn(needs(f"{shortened(path)} may lie on a map, which", RASTERIO), NapariSamWarning, 2)
         return None
     import rasterio
 
@@ -121,7 +123,9 @@ def read_georeference(path: Path, driver: str | None = None) -> Georeference | N
 
 
 def band_names(path: Path) -> tuple[str, ...]:
-    """Return the names of the bands of a GeoTIFF that lies somewhere, "band 1" for one without."""
+    """Return the names of the bands of a GeoTIFF, "band 1" for one without; nothing if rasterio is missing."""
+    if not has_rasterio():
+        return ()
     with _gdal(), _open(path, driver="GTiff") as dataset:
         return _named(dataset)
 
@@ -245,7 +249,7 @@ def write_labels_geotiff(path: Path, labels: NDArray[Any], place: Georeference) 
         rasterio is missing, or the file cannot be written; whatever stood there before still does.
     """
     if not has_rasterio():
-        raise OutputError(f"A GeoTIFF cannot be written without rasterio: {INSTALL}.")
+        raise OutputError(needs("A GeoTIFF", RASTERIO))
     import rasterio
     from affine import Affine
 
@@ -308,7 +312,7 @@ def same_system(named: str, wkt: str) -> bool | None:
 
     try:
         with _gdal():
-            return bool(CRS.from_user_input(named) == CRS.from_wkt(wkt))
+            return bool(CRS.from_user_input(named) == CRS.from_user_input(wkt))
     except CRSError:
         return None
 
@@ -347,7 +351,7 @@ def meters_per_unit(wkt: str) -> float | None:
 
     try:
         with _gdal():
-            crs = CRS.from_wkt(wkt)
+            crs = CRS.from_user_input(wkt)
             return float(crs.linear_units_factor[1]) if crs.is_projected else None
     except CRSError:
         return None

@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from napari_sam.errors import ImageError
 from napari_sam.images.axes.names import known_letters
 from napari_sam.images.axes.units import in_one_unit, length_of, unit_name
-from napari_sam.images.files.external_references import MAX_XML_BYTES, check_raster
+from napari_sam.images.files.external_references import MAX_XML_BYTES
 from napari_sam.images.files.unsupported_formats import is_tiff
 from napari_sam.images.lazy.blocks import whole_key
 from napari_sam.images.lazy.levels import Stacked, dtype_of
@@ -26,9 +26,8 @@ from napari_sam.images.lazy.orientation import exchanges_axes, upright
 from napari_sam.images.lazy.recoloring import Recoloring
 from napari_sam.images.ome_zarr.reader import member
 from napari_sam.images.pictures import open_picture
-from napari_sam.images.rasters.gdal import band_names, has_rasterio, read_georeference
+from napari_sam.images.rasters.gdal import band_names, has_rasterio
 from napari_sam.images.rasters.reader import open_by_gdal
-from napari_sam.images.rasters.sidecars import has_sidecar
 from napari_sam.images.source import ImageSource, checked
 from napari_sam.images.tiff.colors import (
     PALETTE,
@@ -40,6 +39,7 @@ from napari_sam.images.tiff.colors import (
     orientation_of,
     recoloring_of,
 )
+from napari_sam.images.tiff.geo_tags import has_geo_tags, place_of_tiff, stated_nodata
 from napari_sam.images.tiff.ome_sizes import positions, time_step
 from napari_sam.images.tiff.ome_xml import check_ome, metadata_file, ome_channels
 from napari_sam.images.tiff.series import main_series
@@ -58,9 +58,6 @@ TIFF_SUFFIXES = {".tif", ".tiff", ".btf", ".tf2", ".tf8", ".ptif", ".ptiff", ".z
     ".avs",
     ".qptiff",
 }
-GDAL_NODATA = 42113
-# Pixel scale, tie points, transform, keys and sensor coefficients.
-GEO_TAGS = (33550, 33922, 34264, 34735, 50844, GDAL_NODATA)
 # Log messages of tifffile about missing pages.
 SIGNS_OF_MISSING_PAGES = ("invalid page offset", "failed to reshape", "contains index out of range", "are zeroed")
 # Coarser resolution tags are settings of a printer or scanner, and not the size of pixels.
@@ -183,17 +180,14 @@ def _describe_tiff(
     raw = [_tiff_levels(path, file, part) for part in chosen]
     levels = raw[0] if len(raw) == 1 else tuple(_stacked(parts) for parts in zip(*raw, strict=True))
     letters = series.axes.lower() if len(raw) == 1 else f"q{series.axes.lower()}"
-    place = None
-    if _may_lie_somewhere(path, file):
-        check_raster(path)
-        place = read_georeference(path, "GTiff")
-    nodata = place.nodata if place else _tiff_nodata(file)
+    place = place_of_tiff(path, file)
+    nodata = place.nodata if place else stated_nodata(file)
     is_stored = as_labels and page.photometric in (PALETTE, WHITE_IS_ZERO)
     recoloring = None if is_stored else _recoloring(levels, letters, page, nodata)
     levels, axes, windows = _in_colors(levels, letters, page, recoloring)
     sizes, unit = _tiff_spacing(file, series)
     # The georeference of a map applies to the stored pixels, whatever the orientation, as in GDAL.
-    turn = 1 if place or any(code in page.tags for code in GEO_TAGS) else orientation_of(file, page)
+    turn = 1 if place or has_geo_tags(page) else orientation_of(file, page)
     if axes and "yx" in axes and turn != 1:
         levels = tuple(upright(level, turn, axes.index("y")) for level in levels)
         if exchanges_axes(turn) and sizes:
@@ -351,19 +345,6 @@ def _ome_spacing(xml: str) -> tuple[dict[str, float], str | None]:
     step = time_step(pixels)
     sizes, unit = in_one_unit(sizes, units)
     return sizes | ({} if step is None else {"t": step}), unit
-
-
-def _may_lie_somewhere(path: Path, file: tifffile.TiffFile) -> bool:
-    """Return whether GDAL may find a georeference of a TIFF: in its tags, or in a file beside it."""
-    return any(code in file.pages.first.tags for code in GEO_TAGS) or has_sidecar(path)
-
-
-def _tiff_nodata(file: tifffile.TiffFile) -> float | None:
-    tag = file.pages.first.tags.get(GDAL_NODATA)
-    try:
-        return None if tag is None else float(str(tag.value).strip("\x00 "))
-    except ValueError:
-        return None
 
 
 @contextmanager

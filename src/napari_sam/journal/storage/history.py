@@ -114,6 +114,20 @@ class History:
         two = self.of_state(UNDONE, "ORDER BY n ASC LIMIT 2")
         return len(two) == 2 and len({entry.group or entry.number for entry in two}) == 1
 
+    @property
+    def redoes_many_objects(self) -> bool:
+        """Whether the next redo is one of an action that wrote many objects at once, in one plane or in many."""
+        upcoming, after = self.next_redo, 0
+        while upcoming is not None:
+            some = self.of_state(UNDONE, "AND n > ? ORDER BY n ASC LIMIT ?", after, PAGE)
+            own = [entry for entry in some if (entry.group or entry.number) == (upcoming.group or upcoming.number)]
+            if any(entry.objects is not None for entry in own):
+                return True
+            if len(own) < PAGE:
+                return False
+            after = own[-1].number
+        return False
+
     def entry(self, number: int) -> Entry:
         """Return an entry.
 

@@ -1,0 +1,109 @@
+"""Follow one object through a lazy zarr of many planes: does memory grow, is a tile encoded twice, is the object cut?
+
+The object drifts across the plane and grows, so that it crosses tiles and levels. Prints one line of JSON.
+
+    python benchmarks/propagation.py --planes 2000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+from collections import Counter
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import zarr
+from skimage.draw import disk
+
+from napari_sam import Segmenter
+from napari_sam.core.geometry import Box
+from napari_sam.core.masks import Mask
+
+SIDE = 768
+SMALLEST, LARGEST = 14, 110
+
+
+def place(z: int, planes: int) -> tuple[tuple[float, float], float]:
+    """Return center and radius of the object in a plane."""
+    share = z / max(planes - 1, 1)
+    at = 120 + share * (SIDE - 270)
+    return (at, at + 30 * np.sin(12 * share)), SMALLEST + (LARGEST - SMALLEST) * share
+
+
+def object_in(z: int, planes: int) -> np.ndarray:
+    """Return the object in a plane, shape (SIDE, SIDE), bool."""
+    pixels = np.zeros((SIDE, SIDE), bool)
+    center, radius = place(z, planes)
+    pixels[disk(center, radius, shape=pixels.shape)] = True
+    return pixels
+
+
+def make_volume(folder: Path, planes: int) -> zarr.Array:
+    """Write the image plane by plane; noise of few values, so that it takes little room."""
+    array = zarr.create_array(
+        folder / "volume.zarr", shape=(planes, SIDE, SIDE), chunks=(1, 256, 256), dtype=np.uint8, overwrite=True
+    )
+    rng = np.random.default_rng(0)
+    textures = [rng.integers(0, 4, (SIDE, SIDE), dtype=np.uint8) * 8 for _ in range(7)]
+    for z in range(planes):
+        array[z] = 60 + textures[z % 7] + object_in(z, planes).astype(np.uint8) * 90
+    return array
+
+
+def main() -> None:
+    """Measure, and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--planes", type=int, default=2000)
+    planes = parser.parse_args().planes
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        array = make_volume(folder, planes)
+        segmenter = Segmenter(array, labels=folder / "labels.ome.zarr", journal=True, rgb=False)
+        encoded: Counter[bytes] = Counter()
+        encode = segmenter.predictor.encode
+
+        def counted(tiles: np.ndarray) -> list:
+            encoded.update(tile.tobytes()[::97] for tile in tiles)
+            return encode(tiles)
+
+        segmenter.predictor.encode = counted
+        middle = planes // 2
+        truth = object_in(middle, planes)
+        label = segmenter.accept(Mask(Box.of_shape(truth.shape), truth).tightened(), plane=middle)
+        memory, shared, total, worst, tiles = [], 0, 0, 1.0, set()
+        start = perf_counter()
+        for step in segmenter.propagate_steps(label):
+            truth = object_in(step.at, planes)
+            found = step.followed.get(label)
+            answer = np.zeros_like(truth) if found is None else found.mask.to_array(truth.shape)
+            both, either = int((answer & truth).sum()), int((answer | truth).sum())
+            shared, total, worst = shared + both, total + either, min(worst, both / either)
+            if step.done % max(planes // 8, 1) == 0:
+                memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        seconds = perf_counter() - start
+        for plane, tile in segmenter.encoder._digests:
+            tiles.add((tile.level, tile.row, tile.col))
+        segmenter.close()
+    print(
+        json.dumps(
+            {
+                "planes": planes,
+                "volume_iou": round(shared / total, 4),
+                "worst_plane_iou": round(worst, 4),
+                "tiles_crossed": len(tiles),
+                "levels": sorted({level for level, _, _ in tiles}),
+                "encoded": sum(encoded.values()),
+                "encoded_twice": sum(count - 1 for count in encoded.values()),
+                "peak_mib_by_eighth": memory,
+                "ms_per_plane": round(1000 * seconds / planes, 1),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
