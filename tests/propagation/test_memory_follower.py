@@ -16,6 +16,7 @@ from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.errors import ModelError
 from napari_sam.images.volume import Volume
 from napari_sam.propagation.memory_follower import MemoryFollower
+from napari_sam.propagation.plane_stack import PlaneStack
 from napari_sam.testing import CountingArray, FakePredictor
 
 SIDE, CELL, REACH = 64, 4, 3
@@ -173,6 +174,20 @@ def test_many_objects_of_a_plane_share_its_encoded_tiles():
     for at in (1, 2):
         assert len(follower.follow(at, scene.plane(at), range(1, 201))) == 200
     assert len(scene.predictor.encoded) == 3
+
+
+def test_where_batches_pay_the_tiles_of_planes_to_come_are_encoded_with_those_of_the_plane():
+    scene = Scene(9, 128, lambda at: (60, 60, 10))
+    scene.predictor.batch = 4
+    calls: list[int] = []
+    encode = scene.predictor.encode
+    scene.predictor.encode = lambda tiles: calls.append(len(tiles)) or encode(tiles)
+    stack = PlaneStack.of(scene.truth.shape, scene.plane(0), 0)
+    follower = MemoryFollower(scene.encoder, planes=9, reverse=False, stack=stack)
+    follower.remember(0, scene.plane(0), {7: scene.mask(0)})
+    for at in range(1, 9):
+        assert scene.iou(at, follower.follow(at, scene.plane(at), [7])[7].mask) > 0.8
+    assert sorted(calls) == [1, 4, 4]
 
 
 def test_a_model_without_memory_is_refused_in_one_sentence():
