@@ -17,6 +17,7 @@ from napari_sam.core.prompts import Prompts, TilePrompts
 from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.propagation.appearance import Appearance
+from napari_sam.propagation.encoding_ahead import encode_ahead
 from napari_sam.propagation.follower import Followed
 from napari_sam.propagation.object_window import ObjectWindow
 from napari_sam.propagation.plane_stack import PlaneStack
@@ -126,7 +127,8 @@ class PromptFollower:
     def follow(self, at: int, plane: Plane, labels: Sequence[int]) -> dict[int, Followed]:
         """Return what the objects look like in a plane; see `Follower`."""
         grid = self.encoder.grid(plane)
-        self._encode_ahead(at, plane, [self._tile_of(self._state(label, at), grid) for label in labels])
+        tiles = [self._tile_of(self._state(label, at), grid) for label in labels]
+        encode_ahead(self.encoder, self.stack, at, self.direction, plane, tiles)
         seen = [each for label in labels if (each := self._seen(label, at, plane, grid)) is not None]
         found = {label: _missing(self._states[label].mask) for label in labels}
         if not seen:
@@ -238,20 +240,6 @@ class PromptFollower:
                 self._features.clear()
             self._features[plane, tile] = self.fuser.features(embedding)
         return embedding, self._features[plane, tile]
-
-    def _encode_ahead(self, at: int, plane: Plane, tiles: Sequence[Tile]) -> None:
-        """Encode the tiles of a plane by one call, and where batches pay, those of the next planes with them."""
-        batch = self.encoder.predictor.batch
-        wanted = list(dict.fromkeys(tiles))
-        places = [(plane, tile) for tile in wanted if not self.encoder.is_ready(plane, tile)]
-        if batch == 1 or not places:
-            return
-        if self.stack is not None:
-            stack = self.stack
-            to_come = range(at + self.direction, at + self.direction * (batch // len(wanted)), self.direction)
-            there = [stack.at(other) for other in to_come if stack.first <= other <= stack.last]
-            places += [(later, tile) for later in there for tile in wanted]
-        self.encoder.encode_together(places)
 
     def _tile_of(self, state: _State, grid: TileGrid) -> Tile:
         return self._tile(grid, state.mask.box, state.tile)
