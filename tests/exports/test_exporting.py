@@ -21,8 +21,8 @@ from napari_sam.images.volume import Volume
 
 # A map in pixels of a meter, for the formats that need one.
 MAP = Georeference(None, (1.0, 0.0, 0.0, 0.0, -1.0, 0.0))
-# Tracks need a time axis.
-ENDINGS = sorted(set(SUFFIXES) - {"_res", ".geff", ".tracks.csv"})
+# Tracks need a time axis, and a segmentation a DICOM image.
+ENDINGS = sorted(set(SUFFIXES) - {"_res", ".geff", ".tracks.csv", ".dcm"})
 
 
 @pytest.fixture
