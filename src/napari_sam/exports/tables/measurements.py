@@ -77,7 +77,7 @@ class Measuring:
         return [axis for axis in range(self.source.ndim) if axis not in self._body_axes]
 
     def _parts(self) -> Iterator[Columns]:
-        source, extents, others = self.source, self.source.extents, self._other_axes
+        extents, others = self.source.extents, self._other_axes
         if not len(extents):
             return
         ranges = [range(extents.starts[:, axis].min(), extents.stops[:, axis].max()) for axis in others]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class DicomSegmentation:
                 instance_number=1,
                 manufacturer="napari-sam",
                 manufacturer_model_name="napari-sam",
-                software_versions=_version(),
+                software_versions=version("napari-sam"),
                 device_serial_number="0",
                 series_description="napari-sam",
             )
@@ -97,7 +98,7 @@ def _segments(highdicom: Any, source: ExportSource, labels: NDArray[np.int64]) -
     """Return the description of each segment."""
     code = highdicom.sr.CodedConcept
     algorithm = highdicom.AlgorithmIdentificationSequence(
-        name="napari-sam", family=code(*ARTIFICIAL_INTELLIGENCE), version=_version()
+        name="napari-sam", family=code(*ARTIFICIAL_INTELLIGENCE), version=version("napari-sam")
     )
     found = []
     for number, label in enumerate(labels.tolist(), 1):
@@ -117,9 +118,3 @@ def _segments(highdicom: Any, source: ExportSource, labels: NDArray[np.int64]) -
             )
         )
     return found
-
-
-def _version() -> str:
-    from napari_sam import __version__
-
-    return __version__
