@@ -14,7 +14,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 
-PATIENCE = 120.0
+PATIENCE = 600.0
 # Outline of the cursor, which screenshots leave out, relative to its tip.
 _ARROW = [(0, 0), (0, 17), (4, 13), (7, 20), (10, 19), (7, 12), (12, 12)]
 Place = tuple[float, float]
@@ -123,7 +123,7 @@ class Desk:
         Raises
         ------
         TimeoutError
-            The condition does not hold within two minutes.
+            The condition does not hold within ten minutes.
         """
         start = time.monotonic()
         while not condition():

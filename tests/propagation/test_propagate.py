@@ -87,6 +87,27 @@ def test_a_second_propagation_keeps_accepted_planes_and_replaces_the_others(scen
         np.testing.assert_array_equal(segmenter.labels, first)
 
 
+def test_what_is_accepted_between_two_steps_stays_and_an_object_that_is_deleted_does_not_come_back(
+    scene, predictor, tmp_path
+):
+    volume, truth = scene
+    with Segmenter(volume, model=predictor, rgb=False, journal=tmp_path / "j") as segmenter:
+        label = accepted(segmenter, truth, 1, 8)
+        steps = segmenter.propagate_steps(label)
+        next(steps)
+        small = np.zeros(SHAPE, bool)
+        small[disk((24, 24), 3, shape=SHAPE)] = True
+        segmenter.accept(segmenter.segment(mask=small, plane=6).best, label=label, plane=6)
+        kept = np.array(segmenter.labels)[6]
+        list(steps)
+        np.testing.assert_array_equal(np.asarray(segmenter.labels)[6], kept)
+        steps = segmenter.propagate_steps(label)
+        next(steps)
+        segmenter.delete(label)
+        list(steps)
+        assert not np.asarray(segmenter.labels).any()
+
+
 def test_what_is_not_found_again_is_removed(scene, predictor, tmp_path):
     volume, truth = scene
     with Segmenter(volume, model=predictor, rgb=False, journal=tmp_path / "j") as segmenter:

@@ -125,7 +125,7 @@ def test_the_plot_tells_accepted_doubtful_and_missing_planes_and_the_one_in_view
     flush()
     plot = window.widget.planes.plot
     picture = plot.grab().toImage()
-    ratio, bottom = picture.width() / plot.width(), confidence_plot.HEIGHT - confidence_plot.NUMBER_ROOM - 3
+    ratio, bottom = picture.width() / plot.width(), plot.height() - confidence_plot.NUMBER_ROOM - 3
 
     def color_at(at, y=bottom):
         return picture.pixelColor(round(plot.x_of(at) * ratio), round(y * ratio)).name()

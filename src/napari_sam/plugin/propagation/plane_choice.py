@@ -206,7 +206,7 @@ def axes_through(image: Image, plane: Plane) -> list[FollowedAxis]:
     """Return the axes along which planes of an image follow each other, the usual one first."""
     shape, letters = adapters.shape_of(image), letters_of(image.axis_labels, image.ndim)
     axes = [
-        FollowedAxis(number, letters[number] if letters else f"axis {number}", length)
+        FollowedAxis(number, letters[number] if letters else str(number), length)
         for number, length in enumerate(shape)
         if number not in plane.axes and length > 1 and not (letters and letters[number] == "c")
     ]

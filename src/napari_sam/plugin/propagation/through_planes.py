@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_sam.plugin.session import Session
     from napari_sam.plugin.workers.runner import Runner, Work
 
-ACCEPT_FIRST = "There is no object to follow: click one and accept it first."
+ACCEPT_FIRST = "Click an object and accept it first."
 UNSAVED = "Accept the correction, or clear it, before you go to another plane."
 
 

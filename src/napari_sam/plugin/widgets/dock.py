@@ -200,7 +200,7 @@ class SamWidget(QWidget):
         content = QWidget()
         column = QVBoxLayout(content)
         column.setContentsMargins(4, 4, 4, 0)
-        column.setSpacing(4)
+        column.setSpacing(2)
         earlier_work = rows_of([self.resume, self.start_over])
         for part in (self.image_section, self.model_section, self.models, earlier_work, self.tasks):
             column.addWidget(part)

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QToolTip, QWidget
 
 from napari_sam.plugin.propagation.object_planes import LEAST_CONFIDENCE, ObjectPlanes, PlaneState
 
-HEIGHT = 84
+MIN_HEIGHT = 84
 # Room above the bars for the locks, and below them for the numbers of the first and the last plane.
 LOCK_ROOM, NUMBER_ROOM = 12, 14
 # Readable on napari's dark and light themes.
@@ -42,7 +42,7 @@ class ConfidencePlot(QWidget):
         self._planes: ObjectPlanes | None = None
         self._at: int | None = None
         self._limits = (0, 0)
-        self.setFixedHeight(HEIGHT)
+        self.setMinimumHeight(MIN_HEIGHT)
         self.setMinimumWidth(60)
 
     def show_planes(self, planes: ObjectPlanes | None, at: int | None) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from napari_sam.plugin.propagation.through_planes import ThroughPlanes
     from napari_sam.plugin.session import Session
 
+# Room for the numbers of planes, in pixels.
+NARROW = 40
 FOLLOW_FIRST = "Follow the object first."
 NO_MASK = "The object has no mask in this plane: click it to add one."
 
@@ -50,25 +52,30 @@ class PlanePanel(QWidget):
         rows_into(column, [[self.step]])
         column.addLayout(self._range_row())
         rows_into(column, [[self.follow, self.cancel], [self.bar]])
-        column.addWidget(self.plot)
+        column.addWidget(self.plot, 1)
         rows_into(column, [[self.next, self.lock], [self.measures]])
         rows_into(column, [[self.remove, self.volume, self.tracks, self.divide]])
-        column.addStretch()
         planes.changed.connect(self.refresh)
 
     def _build_range(self) -> None:
         self.step, self.bar = Line(), Bar()
         self.axis = QComboBox()
+        self.axis.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.axis.setMinimumContentsLength(2)
         self.axis.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.axis.activated.connect(lambda at: self._planes.choice.choose_axis(self._axes[at]))
         self.first, self.last = QSpinBox(), QSpinBox()
+        for narrow in (self.axis, self.first, self.last):
+            # napari's theme makes them 90 pixels wide and more.
+            narrow.setStyleSheet(f"min-width: {NARROW}px; padding: 1px 4px")
         for box in (self.first, self.last):
             box.setKeyboardTracking(False)
+            box.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)  # napari's are wider than the numbers.
             box.valueChanged.connect(self._on_range)
 
     def _range_row(self) -> QHBoxLayout:
         row = QHBoxLayout()
-        for widget in (QLabel("Along"), self.axis, QLabel("planes"), self.first, QLabel("to"), self.last):
+        for widget in (QLabel("Axis"), self.axis, QLabel("from"), self.first, QLabel("to"), self.last):
             row.addWidget(widget, int(widget in (self.axis, self.first, self.last)))
         return row
 
