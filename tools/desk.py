@@ -26,15 +26,18 @@ class Desk:
     Parameters
     ----------
     sample
-        Key of the sample.
+        Key of the sample, or the path of an image.
     size
         Width and height of the window.
     """
 
-    def __init__(self, sample: str, size: tuple[int, int] = (1400, 900)) -> None:
+    def __init__(self, sample: str | Path, size: tuple[int, int] = (1400, 900)) -> None:
         self.viewer = napari.Viewer()
         self.viewer.window.resize(*size)
-        self.layers = self.viewer.open_sample("napari-sam", sample)
+        if isinstance(sample, Path):
+            self.layers = self.viewer.open(str(sample), plugin="napari-sam")
+        else:
+            self.layers = self.viewer.open_sample("napari-sam", sample)
         _, self.widget = self.viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
         self.controller = self.widget.controller
         self.mouse: QPoint | None = None  # In pixels of the canvas.
@@ -61,7 +64,9 @@ class Desk:
     def at(self, place: Place) -> QPoint:
         """Return the position on the canvas of (row, col) in the shown plane."""
         image, camera = self.controller.session.image, self.viewer.scene.camera
-        world = np.asarray(image.scale)[-2:] * place + np.asarray(image.translate)[-2:]
+        position = np.zeros(image.ndim)
+        position[-2:] = place
+        world = np.asarray(image.data_to_world(position))[-2:]
         middle = np.array([self.canvas.height(), self.canvas.width()]) / 2
         row, col = (world - np.asarray(camera.center)[-2:]) * camera.zoom + middle
         return QPoint(round(col), round(row))

@@ -18,7 +18,12 @@ def main() -> None:
         show = [sys.executable, "-m", "napari_sam.plugin.demo", folder, "--screenshot"]
         subprocess.run(show, check=True)
         (IMAGES / "napari-sam.png").write_bytes((Path(folder) / "screenshot.png").read_bytes())
-    for script in ("tutorial_pictures.py", "all_objects_pictures.py", "make_animation.py"):
+    for script in (
+        "tutorial_pictures.py",
+        "all_objects_pictures.py",
+        "through_planes_pictures.py",
+        "make_animation.py",
+    ):
         subprocess.run([sys.executable, str(Path(__file__).with_name(script))], check=True)
     large = Path(__file__).parent.parent / "benchmarks" / "event_loop.py"
     subprocess.run([sys.executable, str(large), "--screenshot", str(IMAGES / "large-data.png")], check=True)

@@ -172,7 +172,7 @@ class PropagatedImage(SearchedImage):
         """Write the masks of a plane, the surest first; return what was written."""
         ordered = sorted(followed, key=lambda label: -followed[label].confidence)
         if self.journal is not None:
-            parts = {label: followed[label].mask for label in ordered}
+            parts = {label: followed[label].mask for label in ordered if _is_open(self.journal, label, plane)}
             labels = self.accept_parts(parts, plane=plane, overlap=overlap, made=made) if parts else []
             return {label: followed[label] for label in labels if label is not None}
         written = {}
@@ -187,9 +187,10 @@ class PropagatedImage(SearchedImage):
         if self.journal is None:
             return
         for label, positions in written.items():
+            found = self.journal.objects.get(label)
             stale = [
                 part.plane
-                for part in self.journal.object(label).parts
+                for part in (() if found is None else found.parts)
                 if is_propagated(part)
                 and (at := stack.position_of(part.plane)) is not None
                 and stack.first <= at <= stack.last
@@ -272,6 +273,13 @@ class PropagatedImage(SearchedImage):
         if missing:
             raise LabelsError(f"There is no object {missing[0]} in these planes: give the label of one.")
         return accepted
+
+
+def _is_open(journal: Journal, label: int, plane: Plane) -> bool:
+    """Return whether a mask may be written: the object is there, and nobody has accepted this plane meanwhile."""
+    found = journal.objects.get(label)
+    part = None if found is None else found.part(plane)
+    return found is not None and (part is None or is_propagated(part))
 
 
 def is_propagated(part: Part) -> bool:

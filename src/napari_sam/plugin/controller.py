@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, get_args
 
 from napari.layers import Labels
 
@@ -31,8 +32,9 @@ from napari_sam.plugin.objects.label_layers import LabelLayers
 from napari_sam.plugin.objects.object_list import Objects
 from napari_sam.plugin.prompts.keys import LayerKeys
 from napari_sam.plugin.prompts.layers import PromptLayers
+from napari_sam.plugin.propagation.through_planes import ThroughPlanes
 from napari_sam.plugin.proposals.finder import ProposalFinder
-from napari_sam.plugin.session import Session
+from napari_sam.plugin.session import Session, Task
 from napari_sam.plugin.workers.runner import Work
 
 if TYPE_CHECKING:
@@ -65,8 +67,8 @@ class Controller:
         Accepted objects: where they are written, listed, shown and exported.
     preview, commits, editing, undo
         Annotation: from prompts to accepted objects.
-    finder
-        Proposals: all objects at once.
+    finder, through_planes
+        Proposals: all objects at once. Propagation: objects followed from plane to plane.
     """
 
     def __init__(self, viewer: ViewerModel, runner: Runner, notify: Callable[[str], None]) -> None:
@@ -80,10 +82,9 @@ class Controller:
         self.class_view = ClassView(session, runner, self.objects)
         self.exporter = Exporter(session, runner, self.objects)
         self.jobs = Jobs(session)
-        self.prefetcher = Prefetcher(session, self.jobs, runner)
+        self.prefetcher, self.encoder_view = Prefetcher(session, self.jobs, runner), EncoderView(self.jobs)
         hover_preview = HoverPreview(session, layers)
         self.hover = Hover(viewer, self.jobs, runner, hover_preview)
-        self.encoder_view = EncoderView(self.jobs)
         self.requests = PredictionRequests(session, runner, self.jobs, self.hover, self.prefetcher, self.label_layers)
         self.preview = DraftPreview(session, layers, self.hover, hover_preview)
         self.commits = CommitQueue(session, self.requests, self.label_layers, self.objects, self.preview)
@@ -91,8 +92,9 @@ class Controller:
         self.editing = DraftEditor(session, runner, self.requests, self.objects, self.preview, history)
         self.undo = UndoStack(session, history, self.editing, self.commits, self.objects)
         self.finder = ProposalFinder(session, runner, self.jobs, self.label_layers, self.objects, layers)
+        self.through_planes = ThroughPlanes(session, runner, self.jobs, self.label_layers, self.objects)
         self.keys = LayerKeys(self._actions(), session.changed.emit)
-        self._hints = DraftHints(session, lambda: self.finder.hint)
+        self._hints = DraftHints(session, lambda: (self.finder if session.task == "all" else self.through_planes).hint)
         self._view = ViewFollower(session, self.hover, self.prefetcher, self.encoder_view, self.requests, self.preview)
         self._connect(history)
 
@@ -101,7 +103,7 @@ class Controller:
 
     def _actions(self) -> dict[str, Callable[[], None]]:
         """Return the function of each key, by its name in the preferences."""
-        return {
+        actions: dict[str, Callable[[], None]] = {
             "accept": self.commits.accept,
             "clear": self.editing.clear,
             "next_candidate": self.editing.cycle,
@@ -114,10 +116,10 @@ class Controller:
             "accept_all": self.commits.accept_all,
             "undo": self.undo.undo,
             "redo": self.undo.redo,
-            "task_one": lambda: self.session.set_task("one"),
-            "task_all": lambda: self.session.set_task("all"),
+            **{f"task_{task}": partial(self.session.set_task, task) for task in get_args(Task)},
             **self.finder.actions,
         }
+        return actions | self.through_planes.actions(actions)
 
     def _connect(self, history: PromptHistory) -> None:
         session, prompts, requests = self.session, self.prompts, self.requests
@@ -130,13 +132,13 @@ class Controller:
         self.finder.drawing.layer_added.connect(lambda layer: self.keys.bind(layer, "proposals"))
         self.finder.drawing.layer_removed.connect(self.keys.forget)
         prompts.changed.connect(self._view.on_tool)
+        prompts.prompted.connect(self.through_planes.corrections.take_up)
         prompts.prompted.connect(self.editing.follow_prompts)
         prompts.selected.connect(self.editing.switch_to_number)
         prompts.picked.connect(self.editing.pick)
         requests.asked.connect(self.preview.show_asked)
-        requests.answered.connect(self.preview.show_answered)
-        requests.answered.connect(self.commits.on_answered)
-        requests.answered.connect(self.encoder_view.show_answered)
+        for follow in (self.preview.show_answered, self.commits.on_answered, self.encoder_view.show_answered):
+            requests.answered.connect(follow)
         requests.unanswered.connect(self.commits.on_unanswered)
         requests.cleared.connect(self.preview.layers.hide)
         requests.cleaned.connect(self.preview.show)
@@ -146,10 +148,11 @@ class Controller:
         self.commits.written.connect(history.forget)
         self.commits.drained.connect(self.undo.catch_up)
         self.objects.modified.connect(self.editing.discard_outdated)
-        self.finder.changed.connect(self._hints.show)
+        for part in (self.finder, self.through_planes):
+            part.changed.connect(self._hints.show)
+            self._view.outdated.connect(part.cancel)
         self._view.moved.connect(self.finder.drawing.draw)
         self._view.placed.connect(self.finder.drawing.follow)
-        self._view.outdated.connect(self.finder.cancel)
         self.viewer.layers.events.removed.connect(self._on_removed)
         self.runner.set_idle(self._next_work)
 
@@ -157,8 +160,8 @@ class Controller:
         """Finish what was accepted and close the journals, after the viewer itself is gone."""
         if not self.session.is_closed:
             self.session.is_closed = True
-            self.session.changed.disconnect()  # The widgets are gone, too.
-            self.session.answered.disconnect()
+            for signal in (self.session.changed, self.session.answered):
+                signal.disconnect()  # The widgets are gone, too.
             self._stop()
 
     def close(self) -> None:
@@ -170,6 +173,7 @@ class Controller:
         self.prefetcher.close()
         self._stop()
         self.finder.close()
+        self.through_planes.close()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.prompts.close()
         self._view.close()
@@ -183,9 +187,8 @@ class Controller:
         self.label_layers.close()
 
     def _remove_layers(self) -> None:
-        for layer in (*self.prompts.layers, *self.preview.layers.existing):
-            if layer in self.viewer.layers:
-                self.viewer.layers.remove(layer)
+        for layer in {*self.prompts.layers, *self.preview.layers.existing} & {*self.viewer.layers}:
+            self.viewer.layers.remove(layer)
 
     def _add_output(self, layer: Labels) -> None:
         """Add a layer that was made for accepted masks; it stays the output even if the first mask is refused."""
@@ -243,5 +246,5 @@ class Controller:
 
     def _next_work(self) -> Work | None:
         """Return the next job for an idle runner: the mask under the cursor first, encoding ahead last."""
-        parts = (self.hover, self.journals, self.encoder_view, self.finder, self.prefetcher)
+        parts = (self.hover, self.journals, self.encoder_view, self.finder, self.through_planes, self.prefetcher)
         return next((work for part in parts if (work := part.next_work()) is not None), None)

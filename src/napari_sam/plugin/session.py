@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from napari_sam.plugin.request_types import PredictionRequest
     from napari_sam.segmenter import Candidates
 
-# What the user is doing: segment one object by prompts, or find all objects.
-Task = Literal["one", "all"]
+# What the user is doing: segment one object by prompts, find all objects, or follow objects through planes.
+Task = Literal["one", "all", "planes"]
 
 
 class Session:
@@ -160,7 +160,7 @@ class Session:
     @property
     def may_hover(self) -> bool:
         """Whether a click now would begin a new object: only then is there a preview under the cursor."""
-        if self.prompts.tool != "points" or self.prompts.sign != 1 or self.is_closed:
+        if self.task == "planes" or self.prompts.tool != "points" or self.prompts.sign != 1 or self.is_closed:
             return False
         return not (self.is_busy or self.is_warming or self.is_writing or self.is_begun)
 
@@ -170,7 +170,10 @@ class Session:
 
     def has_prompts(self, draft: Draft) -> bool:
         """Say whether a draft has prompts, or replaces an object."""
-        return draft.replaces is not None or self.prompts.count_of(draft.number) > 0
+        replaced = draft.replaces
+        if replaced is not None and not replaced.mask.box.is_empty:
+            return True
+        return self.prompts.count_of(draft.number) > 0
 
     def mask_of(self, draft: Draft, index: int | None = None) -> Mask:
         """Return a candidate of a draft as it would be written; by default the one that is shown."""

@@ -63,6 +63,11 @@ class ObjectWindow:
             return np.zeros((WINDOW_CELLS, WINDOW_CELLS), np.float32)
         return np.asarray(coverage(mask, *self._centers(), self.tile.step).clip(0, 1), np.float32)
 
+    def is_inside(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return which cells lie in a plane of `shape`; a small plane does not fill the window."""
+        rows, cols = self._centers()
+        return np.asarray((rows < shape[0])[:, None] & (cols < shape[1]), bool)
+
     def sampled(self, tile: Tile, values: NDArray[np.float32], outside: float) -> NDArray[np.float32]:
         """Return the values of a tile's cells at the cells of the window.
 

@@ -66,9 +66,9 @@ class DraftEditor:
         self._session.prompts.activate(tool, self._session.image)
 
     def on_task(self) -> None:
-        """Take up the points tool when the task One is chosen, unless another of its tools is active."""
+        """Take up the points tool when a task is chosen in which objects are clicked, unless a tool is active."""
         session = self._session
-        if session.task == "one" and session.image is not None and session.prompts.tool is None:
+        if session.task != "all" and session.image is not None and session.prompts.tool is None:
             self.activate("points")
 
     def new_object(self) -> None:

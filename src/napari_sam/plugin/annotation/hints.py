@@ -18,12 +18,12 @@ class DraftHints:
     ----------
     session
         The viewer, the task and the current draft.
-    hint_of_all
-        Returns the hint for the task All.
+    hint_of_task
+        Returns the hint of the task All or Through planes; an empty one of the latter stands for that of the tool.
     """
 
-    def __init__(self, session: Session, hint_of_all: Callable[[], str]) -> None:
-        self._session, self._hint_of_all = session, hint_of_all
+    def __init__(self, session: Session, hint_of_task: Callable[[], str]) -> None:
+        self._session, self._hint_of_task = session, hint_of_task
         self._hint, self._is_first = CanvasHint(session.viewer), True
         session.changed.connect(self.show)
 
@@ -33,7 +33,8 @@ class DraftHints:
         self._is_first = self._is_first and not session.is_begun
         replaced = None if current.replaces is None else current.replaces.label
         hint = hint_for(session.prompts.tool, session.prompts.sign, self._is_first, replaced)
-        self._hint.show(self._hint_of_all() if session.task == "all" else hint)
+        of_task = "" if session.task == "one" else self._hint_of_task()
+        self._hint.show(of_task if of_task or session.task == "all" else hint)
 
     def close(self) -> None:
         """Restore the user's own text."""

@@ -67,11 +67,11 @@ class ViewFollower:
         self._events.close()
 
     def on_tool(self, event: Any = None) -> None:
-        """Follow the tool that the user takes: one of the prompts belongs to the task One."""
+        """Follow the tool that the user takes: one of the prompts belongs to a task in which objects are clicked."""
         session = self._session
         if not session.may_hover:
             self._hover.leave()
-        if session.prompts.tool is not None:
+        if session.prompts.tool is not None and session.task == "all":
             session.set_task("one")
         session.changed.emit()
 

@@ -175,7 +175,8 @@ class PredictionRequests:
     def provenance_of(self, draft: Draft) -> Provenance | None:
         """Return how the shown candidate of a draft was made, or None where that is unknown."""
         if draft.is_as_accepted and draft.replaces is not None:
-            return draft.replaces.made
+            made = draft.replaces.made
+            return None if made is None else replace(made, is_propagated=False)  # Accepting it as it is counts, too.
         segmenter, mask, candidates = self._jobs.segmenter, draft.mask, draft.candidates
         if segmenter is None or mask is None or candidates is None:
             return None

@@ -11,6 +11,8 @@ from napari_sam.exports.units import SIGNS
 if TYPE_CHECKING:
     from napari.layers import Layer
 
+# In cubic millimeters: volumes of organs are told in cubic centimeters.
+CUBIC_CENTIMETER = 1000.0
 TIMES = ("second", "millisecond", "microsecond", "minute", "hour", "day", "frame")
 
 
@@ -51,4 +53,12 @@ class VoxelSize:
 
     def text(self, voxels: int) -> str:
         """Return the volume of some voxels, with its unit."""
-        return f"{voxels * self.volume:.4g}{f' {self.unit}³' if self.unit else ''}"
+        volume, unit = voxels * self.volume, self.unit
+        if unit == "mm" and volume >= CUBIC_CENTIMETER:
+            volume, unit = volume / CUBIC_CENTIMETER, "cm"
+        return f"{_written_out(volume)}{f' {unit}³' if unit else ''}"
+
+
+def _written_out(value: float) -> str:
+    """Return a number with four digits that count; a large one without an exponent."""
+    return f"{value:.0f}" if 1e4 <= value < 1e12 else f"{value:.4g}"

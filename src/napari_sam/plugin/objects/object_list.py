@@ -285,8 +285,7 @@ class Objects:
             self._session.set_status(f"{_count(known)} deleted.")
             self.modified.emit(journal.layer, known)
 
-        act = lambda log: [log.delete(label) for label in known]  # noqa: E731
-        self.act(journal, self.area_of(journal, known), act, done)
+        self.act(journal, self.area_of(journal, known), lambda log: [log.delete(label) for label in known], done)
 
     def classify(self, labels: Sequence[int], name: str | None) -> None:
         """Give objects a class; with no objects, choose that of the next ones."""
@@ -330,10 +329,11 @@ class Objects:
         self.act(journal, 0, act, done)
 
     def go_to(self, label: int) -> None:
-        """Show an object: its plane, centered."""
-        labelled = self.get(label)
+        """Show an object, centered: in the plane in view where it is there, else in the one that was accepted last."""
+        labelled, plane = self.get(label), self._session.plane
         if labelled is not None and self._session.image is not None:
-            self.look_at(labelled.parts[-1].plane, labelled.parts[-1].box)
+            part = next((part for part in labelled.parts if part.plane == plane), labelled.parts[-1])
+            self.look_at(part.plane, part.box)
 
     def picked(self, journal: OpenJournal, label: int, part: Part) -> tuple[PickedObject, int | None]:
         """Return a part of an object as one to correct, and the index of its candidate where the user chose one.

@@ -27,6 +27,7 @@ from napari_sam.plugin.widgets.model_panel import ModelPanel
 from napari_sam.plugin.widgets.object_panel import ObjectPanel
 from napari_sam.plugin.widgets.output_panel import OutputPanel
 from napari_sam.plugin.widgets.tasks.cleanup_panel import CleaningPanel
+from napari_sam.plugin.widgets.tasks.plane_panel import PlanePanel
 from napari_sam.plugin.widgets.tasks.prompt_panel import PromptPanel
 from napari_sam.plugin.widgets.tasks.proposal_panel import ProposalPanel
 from napari_sam.plugin.widgets.tasks.task_tabs import TaskTabs
@@ -40,6 +41,7 @@ CHECKPOINT = "checkpoint file ..."
 AS_SHOWN = "as the layer shows it"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 REST_MS = 300
+MAX_FOLLOWED = 1000
 WIDTH = 340
 
 
@@ -76,8 +78,9 @@ class SamWidget(QWidget):
             emitter.connect(self._on_view)
         self._session.changed.connect(self._refresh)
         self.controller.prefetcher.changed.connect(self.large.refresh)
-        self.controller.finder.changed.connect(self._on_proposals)
+        self.controller.finder.changed.connect(self.proposals.refresh)
         self.objects.chosen.connect(self.proposals.refresh)
+        self.objects.chosen.connect(self._choose_objects)
         self.controller.encoder_view.changed.connect(self.prompts.refresh_encoder_input)
         self._session.answered.connect(self._on_answered)
         self._viewer.layers.events.inserted.connect(self.reset_choices)
@@ -151,6 +154,7 @@ class SamWidget(QWidget):
         parts = self.controller
         self.prompts = PromptPanel(self._session, parts.keys, parts.editing, parts.hover, parts.encoder_view)
         self.proposals = ProposalPanel(self._session, parts.finder, parts.keys, lambda: self.objects.chosen_areas)
+        self.planes = PlanePanel(self._session, parts.through_planes, parts.keys)
         self.cleaning = CleaningPanel(lambda cleaning: parts.requests.set_cleaning(cleaning))
         self.large = LargeDataPanel(self._session, parts.prefetcher)
         self.footer = Footer(self._session, parts.keys, parts.undo)
@@ -186,7 +190,9 @@ class SamWidget(QWidget):
         for part in (self.prompts, self.cleaning_section):
             column.addWidget(part)
         column.addStretch()
-        self.tasks = TaskTabs(self._session, self.controller.keys, {"one": one, "all": self.proposals})
+        self.tasks = TaskTabs(
+            self._session, self.controller.keys, {"one": one, "all": self.proposals, "planes": self.planes}
+        )
         self._stack()
 
     def _stack(self) -> None:
@@ -321,8 +327,8 @@ class SamWidget(QWidget):
         self.controller.prefetcher.rested()
         self.controller.finder.drawing.draw(moved=True)
 
-    def _on_proposals(self) -> None:
-        self.proposals.refresh()
+    def _choose_objects(self) -> None:
+        self.controller.through_planes.choice.select(self.objects.table.first_chosen(MAX_FOLLOWED))
 
     def _on_answered(self) -> None:
         self._rest.start()  # Not at once: the answer has just been drawn.
@@ -334,6 +340,7 @@ class SamWidget(QWidget):
         self.tasks.refresh()
         self.prompts.refresh()
         self.proposals.refresh()
+        self.planes.refresh()
         self.large.refresh()
         self.footer.refresh()
         self._refresh_objects()
@@ -377,7 +384,8 @@ class SamWidget(QWidget):
         self.models.close_downloads()
         self.large.close_activity()
         self.proposals.close_activity()
-        self.controller.finder.changed.disconnect(self._on_proposals)
+        self.planes.close_activity()
+        self.controller.finder.changed.disconnect(self.proposals.refresh)
         self.controller.encoder_view.changed.disconnect(self.prompts.refresh_encoder_input)
         self._session.changed.disconnect(self._refresh)
         self.objects.close_table()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TASKS: dict[Task, tuple[str, str]] = {
     "one": ("One", "Segment one object after the other, by clicks, boxes and outlines."),
     "all": ("All", "Find all objects of the view, of a region or of the plane."),
+    "planes": ("Through planes", "Follow objects through the planes of a volume, or through time."),
 }
 
 

@@ -1,0 +1,1 @@
+"""Propagation: follow objects through the planes of a volume, and correct them plane by plane."""

@@ -1,0 +1,141 @@
+"""ObjectPlanes: what is known of an object in each plane of a stack."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from napari_sam.core.geometry import Box
+from napari_sam.propagated_image import is_propagated
+
+if TYPE_CHECKING:
+    from napari_sam.journal.journal import Journal
+    from napari_sam.journal.objects import LabelledObject, Part
+    from napari_sam.propagation.plane_stack import PlaneStack
+
+# A propagated plane of less confidence may be wrong.
+LEAST_CONFIDENCE = 0.75
+# Planes so near to one that was just looked at are wrong together with it: they come after all others.
+NEAR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneState:
+    """An object in one plane.
+
+    Parameters
+    ----------
+    at
+        Position of the plane along the axis.
+    confidence
+        Estimate of the mask's IoU, 0 to 1; NaN where there is none.
+    is_accepted
+        Whether the user has accepted the mask in this plane, so that no propagation changes it.
+    area
+        Number of pixels.
+    box
+        Box around them.
+    """
+
+    at: int
+    confidence: float
+    is_accepted: bool
+    area: int
+    box: Box
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the mask was propagated and may be wrong."""
+        return not self.is_accepted and not self.confidence >= LEAST_CONFIDENCE
+
+
+@dataclass(frozen=True)
+class ObjectPlanes:
+    """An object in the planes of a stack.
+
+    Parameters
+    ----------
+    label
+        The object.
+    stack
+        All planes along the axis.
+    states
+        Those in which it has pixels, by position.
+    """
+
+    label: int
+    stack: PlaneStack
+    states: Mapping[int, PlaneState]
+
+    @classmethod
+    def of(cls, found: LabelledObject, stack: PlaneStack, was_propagated: Callable[[Part], bool]) -> ObjectPlanes:
+        """Return what is known of an object in the planes of a stack."""
+        states = {}
+        for part in found.parts:
+            at = stack.position_of(part.plane)
+            if at is not None:
+                states[at] = PlaneState(at, part.iou_prediction, not was_propagated(part), part.area, part.box)
+        return cls(found.label, stack, states)
+
+    @property
+    def area(self) -> int:
+        """Number of its pixels, of all planes."""
+        return sum(state.area for state in self.states.values())
+
+    @property
+    def extent(self) -> tuple[int, int] | None:
+        """Its first and its last plane, or None where it has none."""
+        return (min(self.states), max(self.states)) if self.states else None
+
+    @cached_property
+    def propagated(self) -> list[PlaneState]:
+        """The planes that were propagated and not accepted, the least certain one first."""
+        states = [state for state in self.states.values() if not state.is_accepted]
+        return sorted(states, key=lambda state: (-1.0 if math.isnan(state.confidence) else state.confidence, state.at))
+
+    @cached_property
+    def doubtful(self) -> list[PlaneState]:
+        """The planes that may be wrong, the least certain one first."""
+        return [state for state in self.propagated if state.is_doubtful]
+
+    def behind(self, at: int) -> list[int]:
+        """Return a plane with the propagated ones behind it, seen from the accepted planes; between two it is alone."""
+        accepted = [state.at for state in self.states.values() if state.is_accepted and state.at != at]
+        is_lower, is_higher = any(other < at for other in accepted), any(other > at for other in accepted)
+        if is_lower and is_higher:
+            return [at]
+        return sorted(other for other in self.states if other == at or (other > at) == is_lower)
+
+    def next_doubtful(self, seen: Collection[int]) -> PlaneState | None:
+        """Return the least certain plane that is not near one of those that were looked at.
+
+        Where all are, it is the least certain one that was not looked at itself, then the least certain one of all.
+        Where no plane is doubtful, the least certain one that was propagated counts as such.
+        """
+        candidates = self.doubtful or self.propagated
+        away = [state for state in candidates if all(abs(state.at - other) > NEAR for other in seen)]
+        unseen = [state for state in candidates if state.at not in seen]
+        return next(iter(away or unseen or candidates), None)
+
+
+class Propagated:
+    """Knows which masks of a journal were propagated: an entry never changes, so each is read once."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[Journal, dict[tuple[int, int], bool]] = WeakKeyDictionary()
+
+    def of(self, journal: Journal, label: int) -> Callable[[Part], bool]:
+        """Return what says of a part of an object whether it was propagated, and nobody has accepted it."""
+        known = self._known.setdefault(journal, {})
+
+        def was_propagated(part: Part) -> bool:
+            key = label, part.number
+            if key not in known:
+                known[key] = is_propagated(part)
+            return known[key]
+
+        return was_propagated

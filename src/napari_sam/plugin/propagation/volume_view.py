@@ -1,0 +1,97 @@
+"""VolumeView: show the labels in napari's 3-D view, and the planes again as they were."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_sam.plugin.layers import factory as own_layers
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_sam.plugin.objects.object_list import Objects
+    from napari_sam.plugin.session import Session
+
+# From above and from the side, so that the planes are seen one over the other.
+ANGLES = (-20.0, 30.0, 60.0)
+
+
+class VolumeView:
+    """Switches a viewer between planes and the labels in 3-D.
+
+    Parameters
+    ----------
+    session
+        The viewer and the image.
+    objects
+        The output.
+    """
+
+    def __init__(self, session: Session, objects: Objects) -> None:
+        self._session, self._objects = session, objects
+        self._hidden: list[Layer] = []
+        self._before: tuple[Any, ...] | None = None
+        session.viewer.dims.events.ndisplay.connect(self._on_ndisplay)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the viewer shows three dimensions."""
+        return int(self._session.viewer.dims.ndisplay) == 3
+
+    def toggle(self, axis: int) -> None:
+        """Show the labels in 3-D, with an axis of the image as depth, or the planes again."""
+        if self.is_on:
+            self.leave()
+        else:
+            self._enter(axis)
+
+    def leave(self) -> None:
+        """Show planes again, as they were."""
+        if self.is_on:
+            self._session.viewer.dims.ndisplay = 2
+
+    def close(self) -> None:
+        """Show planes again, and stop following the viewer."""
+        if self._before is not None:
+            self.leave()
+        self._session.viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
+
+    def _enter(self, axis: int) -> None:
+        viewer, image, journal = self._session.viewer, self._session.image, self._objects.journal
+        if image is None or journal is None:
+            return
+        camera, dims = viewer.scene.camera, viewer.dims
+        self._before = tuple(camera.center), float(camera.zoom), tuple(camera.angles), tuple(dims.order)
+        depth = axis + dims.ndim - image.ndim
+        shown = (depth, *(at for at in dims.displayed if at != depth))[-3:]
+        # An image would cover the objects, and its volume is slow to draw; previews are of one plane.
+        self._hidden = [
+            layer
+            for layer in viewer.layers
+            if layer.visible and layer is not journal.layer and (own_layers.is_helper(layer) or layer in self._images())
+        ]
+        for layer in self._hidden:
+            layer.visible = False
+        journal.layer.visible = True
+        dims.order = (*(at for at in range(dims.ndim) if at not in shown), *shown)
+        dims.ndisplay = 3
+        viewer.reset_view()
+        camera.angles = ANGLES
+
+    def _images(self) -> list[Layer]:
+        from napari.layers import Image
+
+        return [layer for layer in self._session.viewer.layers if isinstance(layer, Image)]
+
+    def _on_ndisplay(self, event: Any = None) -> None:
+        """Restore the planes, whoever switched back."""
+        if self.is_on or self._before is None:
+            return
+        viewer = self._session.viewer
+        (center, zoom, angles, order), self._before = self._before, None
+        viewer.dims.order = order
+        camera = viewer.scene.camera
+        camera.center, camera.zoom, camera.angles = center, zoom, angles
+        hidden, self._hidden = self._hidden, []
+        for layer in hidden:
+            layer.visible = True
