@@ -13,9 +13,9 @@ from napari_sam import Segmenter
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
 from napari_sam.evaluation.datasets import read_manifest
-from napari_sam.evaluation.volume_baselines import interpolated_masks
-from napari_sam.evaluation.volume_metrics import PLANES, VolumeEvaluation, VolumeResult, plane_iou, volume_iou
-from napari_sam.evaluation.volumes import evaluate_volumes
+from napari_sam.evaluation.volumes.baselines import interpolated_masks
+from napari_sam.evaluation.volumes.metrics import PLANES, VolumeEvaluation, VolumeResult, plane_iou, volume_iou
+from napari_sam.evaluation.volumes.trial import evaluate_volumes
 from napari_sam.testing.predictors import FakePredictor
 
 SHAPE = (9, 64, 64)

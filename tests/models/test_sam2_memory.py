@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_sam.core.predictor import Embedding, SeenObject
+from napari_sam.core.following.memory import SeenObject
+from napari_sam.core.predictor import Embedding
 from napari_sam.models.sam2.memory import MemoryNetwork, Sam2Memory
 
 pytest.importorskip("transformers", reason="pip install transformers")

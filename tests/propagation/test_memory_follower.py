@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from napari_sam.core.following.memory import MemoryAnswer, SeenObject
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, iou
-from napari_sam.core.predictor import Embedding, MemoryAnswer, SeenObject
+from napari_sam.core.predictor import Embedding
 from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.errors import ModelError
 from napari_sam.images.volume import Volume

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.draw import disk
 
-from napari_sam.core.fusion import FEATURE_CELLS, WINDOW_CELLS
+from napari_sam.core.following.mask_fuser import FEATURE_CELLS, WINDOW_CELLS
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, iou
 from napari_sam.core.rendering import Rendering

@@ -9,7 +9,7 @@ import torch
 from skimage.draw import disk
 
 from napari_sam import Segmenter
-from napari_sam.core.fusion import CHANNELS, SCALARS, WINDOW_CELLS
+from napari_sam.core.following.mask_fuser import CHANNELS, SCALARS, WINDOW_CELLS
 from napari_sam.core.masks import iou
 from napari_sam.evaluation.datasets import LabelledImage
 from napari_sam.models.fusion import NetworkFuser

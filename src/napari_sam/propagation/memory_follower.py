@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from napari_sam.core.following.memory import MemoryPredictor
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, mask_from_logits, near_border
-from napari_sam.core.predictor import MemoryPredictor
 from napari_sam.core.prompts import coverage_on
 from napari_sam.core.tile_search import MAX_REFINEMENTS
 from napari_sam.errors import ModelError
@@ -17,7 +17,8 @@ from napari_sam.propagation.encoding_ahead import encode_ahead
 from napari_sam.propagation.follower import Followed
 
 if TYPE_CHECKING:
-    from napari_sam.core.predictor import MemoryAnswer, ObjectMemory, Predictor, SeenObject
+    from napari_sam.core.following.memory import MemoryAnswer, ObjectMemory, SeenObject
+    from napari_sam.core.predictor import Predictor
     from napari_sam.core.tiles import Tile, TileGrid
     from napari_sam.embeddings.encoder import TileEncoder
     from napari_sam.propagation.plane_stack import PlaneStack

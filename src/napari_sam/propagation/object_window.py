@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.core.fusion import WINDOW_CELLS
+from napari_sam.core.following.mask_fuser import WINDOW_CELLS
 from napari_sam.core.geometry import Box, Plane, interpolated
 from napari_sam.core.masks import Mask, mask_from_logits
 from napari_sam.core.prompts import coverage

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from napari_sam.core.fusion import MaskFuser
+from napari_sam.core.following.mask_fuser import MaskFuser
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.core.predictor import Embedding

@@ -100,8 +100,8 @@ def propagate(
 ) -> None:
     """Segment objects by prompts in some planes, and follow them through the others.
 
-    Labels in .ome.zarr are written plane by plane, and what was found stays where a run is stopped. Other labels are
-    written at the end.
+    Labels in .ome.zarr are written plane by plane, and what was found stays where a run is stopped.
+    Other labels are written at the end.
     """
     is_pyramid = out.name.endswith(PYRAMID_SUFFIX)
     if resume and exists(out) and not is_pyramid:

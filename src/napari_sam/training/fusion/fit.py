@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_sam.core.fusion import CHANNELS
+from napari_sam.core.following.mask_fuser import CHANNELS
 from napari_sam.models.fusion.network import FusionNetwork
 from napari_sam.training.fusion.samples import Sample
 
