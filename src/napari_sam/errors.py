@@ -9,10 +9,6 @@ class NapariSamError(Exception):
     """The base of every error that napari-sam raises on purpose."""
 
 
-class NapariSamWarning(UserWarning):
-    """What is lost of a file, and how to keep it, in one sentence; the CLI prints it, and napari shows it."""
-
-
 class ImageError(NapariSamError):
     """The image cannot be read, or a plane of it cannot be shown to the encoder."""
 

@@ -63,7 +63,8 @@ class LabeledImage(LabeledParts):
             A mask; of candidates the best one is taken.
         label
             The label to write, from 1 on. By default the next free one. With a journal, a mask under the label of an
-            object replaces the pixels of the object in that plane; without one, the mask is added to them.
+            object replaces the pixels of the object in that plane; without one, the mask is added to them. In another
+            plane it becomes a part of the object.
         plane
             The plane to write to; see `plane`. By default that of the candidates, or of the last call of `segment`.
         overlap

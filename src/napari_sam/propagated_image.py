@@ -132,7 +132,7 @@ class PropagatedImage(SearchedImage):
             The engine is "memory", and the model has none.
         """
         if engine == "memory" or (engine == "auto" and getattr(self.encoder.predictor, "has_memory", False)):
-            return MemoryFollower(self.encoder, planes=self.shape[stack.axis], reverse=direction < 0)
+            return MemoryFollower(self.encoder, planes=self.shape[stack.axis], reverse=direction < 0, stack=stack)
         from napari_sam.models.fusion import load_fuser
 
         return PromptFollower(self.encoder, load_fuser("cpu"), direction, stack)

@@ -292,3 +292,47 @@ def test_without_objects_or_images_there_is_no_table_of_everything(
     assert result.code != 0
     assert words in assert_one_sentence(PROGRESS.sub("", result.err))
     assert not out.exists()
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> Path:
+    """A manifest of one volume with one object in five planes."""
+    labels = np.zeros((6, 64, 64), np.uint8)
+    labels[1:, 20:40, 22:44] = 1
+    tifffile.imwrite(tmp_path / "volume.tif", np.where(labels > 0, 200, 20).astype(np.uint8))
+    tifffile.imwrite(tmp_path / "objects.tif", labels)
+    entry = {"image": "volume.tif", "mask": "objects.tif", "subset": "boxes", "kind": "volume"}
+    path = tmp_path / "volumes.json"
+    path.write_text(json.dumps([entry]))
+    return path
+
+
+def test_volumes_are_measured_in_the_agreed_form(run: Run, volumes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "table.json"
+    assert run("evaluate", volumes, "--volumes", "--objects-per-subset", 2, "--json", out).code == 0
+    table = json.loads(out.read_text())
+    row = table["subsets"]["boxes"]
+    keys = {"objects", "volume_iou", "plane_iou_16", "end_planes_missed", "spearman", "ms_per_plane"}
+    assert keys | {"box_baseline", "interpolation"} <= set(row)
+    assert set(table["mean"]) == set(row)
+    assert set(row["volume_iou"]) == set(row["box_baseline"]["volume_iou"]) == {"1", "2", "3", "5"}
+
+
+def test_options_of_other_measurements_are_refused_with_volumes(
+    run: Run, volumes: Path, labelled: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "table.json"
+    for options, words in (
+        (("--volumes", "--everything"), "leave out one of them"),
+        (("--volumes", "--max-clicks", 3), "--max-clicks has no effect with --volumes"),
+        (("--volumes", "--images-per-subset", 3), "--images-per-subset has no effect with --volumes"),
+        (("--everything", "--first", "click"), "--first has no effect with --everything"),
+        (("--first", "click"), "--first needs --volumes"),
+    ):
+        result = run("evaluate", volumes, "--json", out, *options)
+        assert result.code == 1
+        assert words in assert_one_sentence(result.err)
+    result = run("evaluate", labelled, "--volumes", "--json", out)
+    assert result.code == 1
+    assert "names no object in a volume, of 4 planes or more: add images to it." in result.err
+    assert not out.exists()

@@ -100,3 +100,56 @@ def test_labels_that_exist_are_kept_without_overwrite(run, labels, tmp_path):
     assert "pass --overwrite" in err
     assert run("export", labels, "--out", tmp_path / "table.csv", "--overwrite").code == 0
     assert len(rows_of(tmp_path / "table.csv")) == 2
+
+
+@pytest.fixture
+def many(tmp_path):
+    """The folder of three label images, of which the second is broken, beside the folder of their images."""
+    folder, images = tmp_path / "labels", tmp_path / "images"
+    folder.mkdir()
+    images.mkdir()
+    for number, name in enumerate("abc", 1):
+        labels = np.zeros((20, 30), np.uint16)
+        labels[2:8, 2 : 4 + number] = number
+        tifffile.imwrite(folder / f"{name}.tif", labels)
+        tifffile.imwrite(images / f"{name}.tif", np.full((20, 30), 10 * number, np.uint8))
+    (folder / "b.tif").write_bytes((folder / "b.tif").read_bytes()[:100])
+    LabelPyramid.create(folder / "d.ome.zarr", (9, 9))
+    return folder
+
+
+def test_label_images_of_a_folder_are_exported_each_with_its_image(run, many, tmp_path):
+    given = ("export", many, "--out", tmp_path / "out" / "*_t.csv", "--json", tmp_path / "done.json")
+    code, out, err = run(*given)
+    assert code == 1
+    assert "3 of 4 image(s) done, 1 failed" in out
+    assert "b.tif" in err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_t.csv", "c_t.csv", "d_t.csv"]
+    done = json.loads((tmp_path / "done.json").read_text())
+    assert [each["objects"] for each in done["images"]] == [1, 1, 0]
+    assert [each["image"] for each in done["failed"]] == [str(many / "b.tif")]
+
+    again = run(
+        "export", many / "[ac].tif", "--image", tmp_path / "images" / "*.tif", "--out", tmp_path / "i" / "*.csv"
+    )
+    assert again.code == 0
+    assert [rows_of(tmp_path / "i" / f"{name}.csv")[0]["mean"] for name in "ac"] == ["10.0", "30.0"]
+
+
+def test_exports_that_are_there_are_left_out_or_replaced_on_request(run, many, tmp_path):
+    files = [many / "a.tif", many / "c.tif"]
+    out = tmp_path / "out" / "*.csv"
+    assert run("export", files[0], "--out", out).code == 0
+    refused = run("export", *files, "--out", out)
+    assert refused.code == 1
+    assert "--resume" in refused.err
+    resumed = run("export", *files, "--out", out, "--resume")
+    assert resumed.code == 0
+    assert "1 of 2 image(s) done, 1 image(s) have outputs and were left out" in resumed.out
+    assert run("export", *files, "--out", out, "--overwrite").code == 0
+
+
+def test_several_label_images_are_not_written_to_one_file(run, many, tmp_path):
+    refused = run("export", many, "--out", tmp_path / "table.csv")
+    assert refused.code == 1
+    assert "is one file and there are several label images: name them by --out 'folder/*.csv'" in refused.err

@@ -79,6 +79,9 @@ COMMANDS = {
     "everything of a volume to OME-Zarr": Command((*VOLUME, "--out", "l.ome.zarr")),
     "everything of a volume to TIFF": Command((*VOLUME, "--out", "l.tif")),
     "everything of two images": Command((*EVERYTHING, "coins.tif", "--region", "0,0,150,200", "--out", "labels")),
+    "propagate to TIFF": Command(
+        ("propagate", "volume.tif", "--prompts", "planes.csv", "--contrast", "0,255", "--out", "l.tif")
+    ),
     "replay to OME-Zarr": Command(
         ("replay", "l.ome.zarr", "--out", "again.ome.zarr", "--prompts", "again.csv", "--overwrite"), (WITH_JOURNAL,)
     ),
@@ -140,6 +143,7 @@ def prepare(folder: Path, command: Command) -> None:
     for name, some in (("many.csv", boxes), ("few.csv", boxes[::4])):
         lines = [f"{n},{r},{c},{r + 40},{c + 40},{'ab'[n % 2]}" for n, (r, c) in enumerate(some, 1)]
         (folder / name).write_text("\n".join(["object,top,left,bottom,right,class", *lines, ""]))
+    (folder / "planes.csv").write_text("object,row,col,plane\n1,50,50,0\n2,150,150,1\n")
     shutil.copy(REGISTRY["compact"].path, folder / "compact.safetensors")
     (folder / "train.toml").write_text(
         'out = "trained"\npairs = [["coins.tif", "mask.tif"]]\nsteps = 4\nbatch = 1\nobjects = 1\nrounds = 1\n'

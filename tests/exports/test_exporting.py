@@ -21,8 +21,8 @@ from napari_sam.images.volume import Volume
 
 # A map in pixels of a meter, for the formats that need one.
 MAP = Georeference(None, (1.0, 0.0, 0.0, 0.0, -1.0, 0.0))
-# Tracks need a time axis.
-ENDINGS = sorted(set(SUFFIXES) - {"_res", ".geff", ".tracks.csv"})
+# Tracks need a time axis, and a segmentation a DICOM image.
+ENDINGS = sorted(set(SUFFIXES) - {"_res", ".geff", ".tracks.csv", ".dcm"})
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_wrong_arguments_are_refused_in_one_sentence(tmp_path, scene, arguments,
 
 def test_files_and_arrays_that_are_no_labels_are_refused(tmp_path, scene, classified):
     tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((40, 50, 3), np.uint8), photometric="rgb")
-    tifffile.imwrite(tmp_path / "float.tif", np.zeros((40, 50), np.float32))
+    tifffile.imwrite(tmp_path / "float.tif", np.full((40, 50), 0.5, np.float32))
     for given, message in (
         (tmp_path / "rgb.tif", "picture in color"),
         (tmp_path / "float.tif", "whole numbers"),

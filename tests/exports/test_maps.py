@@ -242,10 +242,63 @@ def test_an_object_in_several_planes_comes_back_from_pixels_as_one(tmp_path, fak
     labels[0:2, 2:6, 3:9] = 4
     labels[1:3, 10:16, 3:9] = 7
     export_labels(labels, tmp_path / "objects.geojson")
-    tifffile.imwrite(tmp_path / "image.tif", labels, metadata={"axes": "ZYX"})
+    tifffile.imwrite(tmp_path / "image.tif", labels, metadata={"axes": "ZYX"}, photometric="minisblack")
     back = Segmenter(tmp_path / "image.tif", model=fake_predictor)
     import_objects(back, tmp_path / "objects.geojson")
     found = np.asarray(back.labels)
     assert len(np.unique(found)) == 3
     assert np.array_equal(found > 0, labels > 0)
     assert len(np.unique(found[labels == 4])) == len(np.unique(found[labels == 7])) == 1
+
+
+@pytest.fixture
+def ring_across():
+    """Shape (40, 60): a ring around another object on the antimeridian, one on each side, and one on it."""
+    labels = np.zeros((40, 60), np.uint16)
+    labels[2:22, 10:50] = 1
+    labels[6:18, 20:42] = 0
+    labels[10:14, 24:40] = 2
+    labels[30:34, 2:6], labels[30:34, 52:58] = 3, 4
+    labels[36:39, 28:33] = 5
+    return labels
+
+
+FIJI = (CRS.from_epsg(32760), Affine(1000, 0, 790_000, 0, -1000, 8_100_000))
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform"), [FIJI, (CRS.from_epsg(4326), Affine(0.5, 0, 165, 0, -0.5, 10))], ids=["UTM", "degrees"]
+)
+def test_outlines_across_the_antimeridian_are_cut_as_the_standard_says(
+    tmp_path, ring_across, crs, transform, fake_predictor
+):
+    image = write(tmp_path / "image.tif", ring_across, crs, transform)
+    export_labels(ring_across, tmp_path / "objects.geojson", image=image)
+    found = {
+        feature["properties"]["object"]: shapely.geometry.shape(feature["geometry"])
+        for feature in collection(tmp_path / "objects.geojson")["features"]
+    }
+    assert {label for label, shape in found.items() if shape.geom_type == "MultiPolygon"} >= {1, 2, 5}
+    for shape in found.values():
+        assert shape.is_valid
+        for part in getattr(shape, "geoms", [shape]):
+            assert -180 <= part.bounds[0] < part.bounds[2] <= 180
+            assert part.bounds[2] - part.bounds[0] < 20
+            assert part.exterior.is_ccw
+    assert (found[3].bounds[0] > 0, found[4].bounds[0] < 0) == (True, True)
+    if crs == FIJI[0]:
+        # The other way round, all pixels are those of before.
+        back = Segmenter(image, model=fake_predictor)
+        labels = import_objects(back, tmp_path / "objects.geojson")
+        again = np.asarray(back.labels)
+        assert len(labels) == 5
+        assert all(len(np.unique(ring_across[again == label])) == 1 for label in labels)
+        assert np.array_equal(again > 0, ring_across > 0)
+
+
+def test_an_object_around_a_pole_is_refused(tmp_path):
+    labels = np.zeros((40, 40), np.uint8)
+    labels[10:30, 10:30] = 1
+    image = write(tmp_path / "pole.tif", labels, CRS.from_epsg(3031), Affine(10_000, 0, -200_000, 0, -10_000, 200_000))
+    with pytest.raises(OutputError, match="The object 1 lies around a pole: export the map's coordinates, with crs im"):
+        export_labels(labels, tmp_path / "objects.geojson", image=image)

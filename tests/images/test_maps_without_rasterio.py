@@ -17,13 +17,13 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 from napari_sam import cli
-from napari_sam.errors import NapariSamWarning
 from napari_sam.exchange import label_output
 from napari_sam.exchange.label_output import write_label_image
+from napari_sam.files.libraries import MissingLibraryWarning
 from napari_sam.images.opening import open_image
 from napari_sam.images.rasters import gdal as geo
 from napari_sam.images.rasters.gdal import write_labels_geotiff
-from napari_sam.images.tiff import geo_tags
+from napari_sam.images.tiff import geo_tags, reader
 from napari_sam.images.volume import Volume
 
 pytestmark = [
@@ -47,7 +47,7 @@ def write(path, pixels, **profile):
 
 @pytest.fixture
 def without_rasterio(monkeypatch):
-    for module in (geo, geo_tags, label_output):
+    for module in (geo, geo_tags, reader, label_output):
         monkeypatch.setattr(module, "has_rasterio", lambda: False)
 
 
@@ -94,7 +94,7 @@ UNUSUAL = {
 def test_what_an_unusual_geotiff_loses_without_rasterio_is_said(tmp_path, without_rasterio, kind):
     profile = UNUSUAL[kind]
     write(tmp_path / "a.tif", PIXELS[0], **({"transform": NORTH_UP} if "crs" in profile else {"crs": UTM}), **profile)
-    with pytest.warns(NapariSamWarning, match=r"a\.tif may lie on a map, which needs the library rasterio: pip inst"):
+    with pytest.warns(MissingLibraryWarning, match=r"a\.tif may lie on a map, which needs the library rasterio: pip"):
         assert open_image(tmp_path / "a.tif").georeference is None
 
 
@@ -104,7 +104,7 @@ def test_what_lies_beside_an_image_is_not_left_out_in_silence(tmp_path, without_
     (tmp_path / "a.tfw").write_text("2\n0\n0\n-2\n1\n1\n")
     (tmp_path / "b.pgw").write_text("2\n0\n0\n-2\n1\n1\n")
     for name in ("a.tif", "b.png"):
-        with pytest.warns(NapariSamWarning, match=rf"{name} may lie on a map.*pip install rasterio\.$"):
+        with pytest.warns(MissingLibraryWarning, match=rf"{name} may lie on a map.*pip install rasterio\.$"):
             open_image(tmp_path / name)
 
 

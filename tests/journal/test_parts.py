@@ -293,6 +293,17 @@ def test_connected_regions_become_objects_and_the_largest_keeps_the_label(journa
         journal.split_regions(1)
 
 
+def test_parts_on_planes_that_cut_across_lose_what_is_split_off_or_removed(journal):
+    across = Plane((0, 2), (0, 6, 0))
+    journal.accept(across, Mask(Box(0, 2, 6, 10), np.ones((6, 8), bool)), 1)
+    assert journal.object(1).part(across).area == 48
+    journal.split(1, [{plane(2): None}])
+    assert journal.object(1).part(across).area == 40 == np.count_nonzero(journal.target.array == 1)
+    journal.undo()
+    journal.remove_parts(1, [plane(2)])
+    assert journal.object(1).part(across).area == 40 == np.count_nonzero(journal.target.array == 1)
+
+
 # What is on the disk
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_sam.core.predictor import Embedding, SeenObject
+from napari_sam.core.following.memory import SeenObject
+from napari_sam.core.predictor import Embedding
 from napari_sam.models.sam2.memory import MemoryNetwork, Sam2Memory
 
 pytest.importorskip("transformers", reason="pip install transformers")
@@ -193,8 +194,8 @@ def test_memory_does_not_grow_with_the_number_of_planes(network: Any, video: Any
                 sizes.append(memory.nbytes)
     finally:
         network.config.max_cond_frame_num = -1
-    # 4 x 4 cells of 64 channels in bfloat16 of the last planes and the accepted ones, and 16 pointers of 256 numbers.
-    assert max(sizes) <= (memory.reach + 4) * 16 * 64 * 2 + (15 + 4) * 256 * 4
+    # 4 x 4 cells of 64 channels in bfloat16 of the last planes and the accepted ones, and pointers of 256 numbers.
+    assert max(sizes) <= (memory.reach + 1 + 4) * 16 * 64 * 2 + (15 + 4) * 256 * 4
     assert max(sizes[-10:]) <= max(sizes[:-10])
 
 

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from napari_sam.core.following.memory import MemoryAnswer, SeenObject
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, iou
-from napari_sam.core.predictor import Embedding, MemoryAnswer, SeenObject
+from napari_sam.core.predictor import Embedding
 from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.errors import ModelError
 from napari_sam.images.volume import Volume
 from napari_sam.propagation.memory_follower import MemoryFollower
+from napari_sam.propagation.plane_stack import PlaneStack
 from napari_sam.testing import CountingArray, FakePredictor
 
 SIDE, CELL, REACH = 64, 4, 3
@@ -96,13 +98,13 @@ class Scene:
 
 @pytest.mark.parametrize("direction", [1, -1])
 def test_a_tile_follows_an_object_over_tiles_and_levels_and_each_is_encoded_once(direction):
-    scene = Scene(40, 256, lambda at: (50 + 4 * at, 60 + 3.5 * at, 9 + at))
-    order = range(1, 40) if direction == 1 else range(38, -1, -1)
-    follower = scene.follower([0 if direction == 1 else 39], direction)
+    order = range(40) if direction == 1 else range(39, -1, -1)
+    scene = Scene(40, 256, lambda at: (50 + 4 * order.index(at), 60 + 3.5 * order.index(at), 9 + order.index(at)))
+    follower = scene.follower([order[0]], direction)
     tiles = set()
-    for at in order:
+    for at in order[1:]:
         found = follower.follow(at, scene.plane(at), [7])[7]
-        assert scene.iou(at, found.mask) > 0.7  # As far as the cells of the fake model show it.
+        assert scene.iou(at, found.mask) > 0.8
         assert found.mask.iou_prediction == found.confidence == pytest.approx(0.8 * 0.9)
         tiles.add(found.mask.tile)
     assert len({tile.level for tile in tiles}) >= 2
@@ -173,6 +175,20 @@ def test_many_objects_of_a_plane_share_its_encoded_tiles():
     for at in (1, 2):
         assert len(follower.follow(at, scene.plane(at), range(1, 201))) == 200
     assert len(scene.predictor.encoded) == 3
+
+
+def test_where_batches_pay_the_tiles_of_planes_to_come_are_encoded_with_those_of_the_plane():
+    scene = Scene(9, 128, lambda at: (60, 60, 10))
+    scene.predictor.batch = 4
+    calls: list[int] = []
+    encode = scene.predictor.encode
+    scene.predictor.encode = lambda tiles: calls.append(len(tiles)) or encode(tiles)
+    stack = PlaneStack.of(scene.truth.shape, scene.plane(0), 0)
+    follower = MemoryFollower(scene.encoder, planes=9, reverse=False, stack=stack)
+    follower.remember(0, scene.plane(0), {7: scene.mask(0)})
+    for at in range(1, 9):
+        assert scene.iou(at, follower.follow(at, scene.plane(at), [7])[7].mask) > 0.8
+    assert sorted(calls) == [1, 4, 4]
 
 
 def test_a_model_without_memory_is_refused_in_one_sentence():

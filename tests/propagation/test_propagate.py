@@ -11,7 +11,8 @@ from napari_sam.errors import LabelsError, ModelError, PromptError
 from napari_sam.models import load_predictor
 from napari_sam.propagation.propagation import Propagation
 
-DEPTH, SHAPE = 18, (72, 84)
+DEPTH, SHAPE = 11, (72, 84)
+MIDDLE = 5
 
 
 def ball(volume, truth, center, radius, planes, label, drift=0.0):
@@ -34,8 +35,8 @@ def scene():
     rng = np.random.default_rng(0)
     volume = rng.normal(60, 6, (DEPTH, *SHAPE))
     truth = np.zeros((DEPTH, *SHAPE), np.uint8)
-    ball(volume, truth, (24, 24), 11, range(3, 14), 1, drift=0.6)
-    ball(volume, truth, (46, 60), 9, range(6, 18), 2)
+    ball(volume, truth, (24, 24), 11, range(2, 9), 1, drift=0.6)
+    ball(volume, truth, (46, 60), 10, range(3, 11), 2)
     return volume.clip(0, 255).astype(np.uint8), truth
 
 
@@ -53,13 +54,13 @@ def accepted(segmenter, truth, label, plane):
 def test_an_object_is_followed_to_its_ends_and_one_undo_takes_all_back(scene, predictor, journal, tmp_path):
     volume, truth = scene
     with Segmenter(volume, model=predictor, rgb=False, journal=tmp_path / "j" if journal else False) as segmenter:
-        label = accepted(segmenter, truth, 1, 8)
+        label = accepted(segmenter, truth, 1, MIDDLE)
         before = np.array(segmenter.labels)
         written = segmenter.propagate(label)
         found = np.asarray(segmenter.labels) == label
         assert iou(found, truth == 1) > 0.8
-        assert written[label] == [at for at in range(DEPTH) if at != 8 and found[at].any()]
-        np.testing.assert_array_equal(segmenter.labels[8], before[8])
+        assert written[label] == [at for at in range(DEPTH) if at != MIDDLE and found[at].any()]
+        np.testing.assert_array_equal(segmenter.labels[MIDDLE], before[MIDDLE])
         segmenter.undo()
         np.testing.assert_array_equal(segmenter.labels, before)
         if journal:
@@ -70,17 +71,17 @@ def test_an_object_is_followed_to_its_ends_and_one_undo_takes_all_back(scene, pr
 def test_a_second_propagation_keeps_accepted_planes_and_replaces_the_others(scene, predictor, tmp_path):
     volume, truth = scene
     with Segmenter(volume, model=predictor, rgb=False, journal=tmp_path / "j") as segmenter:
-        label = accepted(segmenter, truth, 1, 8)
+        label = accepted(segmenter, truth, 1, MIDDLE)
         segmenter.propagate(label)
         # The user says that the object is larger in one plane.
         corrected = np.zeros(SHAPE, bool)
         corrected[disk((24, 24), 15, shape=SHAPE)] = True
-        segmenter.accept(segmenter.segment(mask=corrected, plane=11).best, label=label, plane=11)
-        kept = np.array(segmenter.labels)[[8, 11]]
+        segmenter.accept(segmenter.segment(mask=corrected, plane=11).best, label=label, plane=7)
+        kept = np.array(segmenter.labels)[[MIDDLE, 7]]
         parts = {part.plane.index[0]: part for part in segmenter.objects[0].parts}
-        assert {at for at, part in parts.items() if not part.made.is_propagated} == {8, 11}
+        assert {at for at, part in parts.items() if not part.made.is_propagated} == {MIDDLE, 7}
         segmenter.propagate(label)
-        np.testing.assert_array_equal(np.asarray(segmenter.labels)[[8, 11]], kept)
+        np.testing.assert_array_equal(np.asarray(segmenter.labels)[[MIDDLE, 7]], kept)
         first = np.array(segmenter.labels)
         segmenter.propagate(label)
         np.testing.assert_array_equal(segmenter.labels, first)
@@ -110,28 +111,28 @@ def test_what_is_accepted_between_two_steps_stays_and_an_object_that_is_deleted_
 def test_what_is_not_found_again_is_removed(scene, predictor, tmp_path):
     volume, truth = scene
     with Segmenter(volume, model=predictor, rgb=False, journal=tmp_path / "j") as segmenter:
-        label = accepted(segmenter, truth, 1, 8)
+        label = accepted(segmenter, truth, 1, MIDDLE)
         segmenter.propagate(label)
         changed = volume.copy()
-        changed[11:] = 60
+        changed[7:] = 60
         segmenter.volume.levels[0][...] = changed
         segmenter.refresh()
         segmenter.propagate(label)
         found = (np.asarray(segmenter.labels) == label).any((1, 2))
-        assert found[9:11].all()
-        assert not found[11:].any()
+        assert found[MIDDLE : MIDDLE + 2].all()
+        assert not found[7:].any()
         segmenter.volume.levels[0][...] = volume
 
 
 def test_several_objects_are_followed_together_and_keep_their_pixels_apart(scene, predictor, tmp_path):
     volume, truth = scene
     with Segmenter(volume, model=predictor, rgb=False, journal=tmp_path / "j") as segmenter:
-        labels = [accepted(segmenter, truth, 1, 8), accepted(segmenter, truth, 2, 12)]
+        labels = [accepted(segmenter, truth, 1, MIDDLE), accepted(segmenter, truth, 2, 7)]
         assert set(segmenter.propagate()) == set(labels)
         for label in labels:
             assert iou(np.asarray(segmenter.labels) == label, truth == label) > 0.75
         segmenter.undo()
-        assert sorted(np.unique(np.nonzero(segmenter.labels)[0])) == [8, 12]
+        assert sorted(np.unique(np.nonzero(segmenter.labels)[0])) == [MIDDLE, 7]
 
 
 def test_two_objects_that_touch_do_not_take_each_others_pixels(predictor, tmp_path):
@@ -154,12 +155,12 @@ def test_two_objects_that_touch_do_not_take_each_others_pixels(predictor, tmp_pa
 def test_an_empty_plane_is_a_gap(scene, predictor, tmp_path, value):
     volume, truth = scene
     broken = volume.astype(np.float32)
-    broken[10] = value
+    broken[6] = value
     with Segmenter(broken, model=predictor, journal=tmp_path / "j", contrast_limits=(0, 255)) as segmenter:
-        label = accepted(segmenter, truth, 1, 8)
+        label = accepted(segmenter, truth, 1, MIDDLE)
         written = segmenter.propagate(label)[label]
-        assert 10 not in written
-        assert {9, 11, 12} <= set(written)
+        assert 6 not in written
+        assert {4, 7} <= set(written)
 
 
 def test_an_object_in_the_last_plane_is_followed_back(scene, predictor, tmp_path):
@@ -167,8 +168,8 @@ def test_an_object_in_the_last_plane_is_followed_back(scene, predictor, tmp_path
     with Segmenter(volume, model=predictor, rgb=False, journal=tmp_path / "j") as segmenter:
         label = accepted(segmenter, truth, 2, DEPTH - 1)
         assert iou(np.asarray(segmenter.labels[DEPTH - 1] == label), truth[-1] == 2) > 0.7
-        written = segmenter.propagate(label, planes=(10, -1))[label]
-        assert written == list(range(10, DEPTH - 1))
+        written = segmenter.propagate(label, planes=(7, -1))[label]
+        assert written == list(range(7, DEPTH - 1))
 
 
 def test_a_run_that_was_stopped_keeps_what_is_done_and_the_next_one_makes_the_same(scene, predictor, tmp_path):
@@ -176,13 +177,13 @@ def test_a_run_that_was_stopped_keeps_what_is_done_and_the_next_one_makes_the_sa
     results = []
     for name, is_stopped in (("whole", False), ("stopped", True)):
         with Segmenter(volume, model=predictor, rgb=False, journal=tmp_path / name) as segmenter:
-            label = accepted(segmenter, truth, 1, 8)
+            label = accepted(segmenter, truth, 1, MIDDLE)
             if is_stopped:
                 steps = segmenter.propagate_steps(label)
-                done = [next(steps).at for _ in range(3)]
+                done = [next(steps).at for _ in range(2)]
                 steps.close()
-                assert done == [9, 10, 11]
-                assert sorted(np.unique(np.nonzero(segmenter.labels)[0])) == [8, 9, 10, 11]
+                assert done == [6, 7]
+                assert sorted(np.unique(np.nonzero(segmenter.labels)[0])) == [5, 6, 7]
             segmenter.propagate(label)
             results.append(np.array(segmenter.labels))
     np.testing.assert_array_equal(*results)
@@ -195,7 +196,7 @@ def test_each_tile_of_a_plane_is_encoded_once(scene, predictor, tmp_path, monkey
         predictor, "encode", lambda tiles, encode=predictor.encode: encoded.append(tiles.tobytes()) or encode(tiles)
     )
     with Segmenter(volume, model=predictor, rgb=False, journal=tmp_path / "j") as segmenter:
-        label = accepted(segmenter, truth, 1, 8)
+        label = accepted(segmenter, truth, 1, MIDDLE)
         encoded.clear()
         segmenter.propagate(label)
         segmenter.propagate(label)
@@ -205,8 +206,8 @@ def test_each_tile_of_a_plane_is_encoded_once(scene, predictor, tmp_path, monkey
 def test_a_volume_along_its_columns_and_time(scene, predictor, tmp_path):
     volume, truth = (np.moveaxis(array, 0, 2) for array in scene)
     with Segmenter(volume, model=predictor, rgb=False, axes=(0, 1), journal=tmp_path / "j") as segmenter:
-        mask = truth[..., 8] == 1
-        label = segmenter.accept(segmenter.segment(mask=mask, plane=8), plane=8)
+        mask = truth[..., MIDDLE] == 1
+        label = segmenter.accept(segmenter.segment(mask=mask, plane=MIDDLE), plane=MIDDLE)
         assert segmenter.propagate(label, axis=2)[label]
         assert iou(np.asarray(segmenter.labels) == label, truth == 1) > 0.75
 
@@ -216,12 +217,12 @@ def test_odd_requests_are_refused_with_a_sentence(scene, predictor, tmp_path):
     with Segmenter(volume, model=predictor, rgb=False, journal=tmp_path / "j") as segmenter:
         with pytest.raises(PromptError, match="accept a mask first"):
             segmenter.propagate()
-        label = accepted(segmenter, truth, 1, 8)
+        label = accepted(segmenter, truth, 1, MIDDLE)
         for arguments, words in (
             ({"axis": 1}, "lies in the planes"),
             ({"axis": "w"}, "no axis called"),
             ({"axis": 7}, "use one of"),
-            ({"planes": (5, 99)}, "0 to 17"),
+            ({"planes": (5, 99)}, "0 to 10"),
             ({"patience": 0}, "from 1 on"),
             ({"engine": "magic"}, "engine"),
         ):
@@ -231,7 +232,7 @@ def test_odd_requests_are_refused_with_a_sentence(scene, predictor, tmp_path):
             segmenter.propagate(99)
         with pytest.raises(ModelError):
             segmenter.propagate(label, engine="memory")
-        assert sorted(np.unique(np.nonzero(segmenter.labels)[0])) == [8]
+        assert sorted(np.unique(np.nonzero(segmenter.labels)[0])) == [MIDDLE]
     with Segmenter(volume[0], model=predictor, rgb=False, journal=tmp_path / "k") as segmenter:
         label = segmenter.accept(segmenter.segment(box=(10, 10, 40, 40)))
         with pytest.raises(PromptError, match="single plane"):
@@ -240,26 +241,26 @@ def test_odd_requests_are_refused_with_a_sentence(scene, predictor, tmp_path):
 
 def test_an_axis_of_one_plane_has_nowhere_to_go(scene, predictor, tmp_path):
     volume, truth = scene
-    with Segmenter(volume[8:9], model=predictor, rgb=False, journal=tmp_path / "j") as segmenter:
-        label = accepted(segmenter, truth[8:9], 1, 0)
+    with Segmenter(volume[5:6], model=predictor, rgb=False, journal=tmp_path / "j") as segmenter:
+        label = accepted(segmenter, truth[5:6], 1, 0)
         assert segmenter.propagate(label) == {}
 
 
 def test_an_image_that_breaks_in_the_middle_leaves_what_was_written(scene, predictor, tmp_path, monkeypatch):
     volume, truth = scene
     with Segmenter(volume, model=predictor, rgb=False, journal=tmp_path / "j") as segmenter:
-        label = accepted(segmenter, truth, 1, 8)
+        label = accepted(segmenter, truth, 1, MIDDLE)
         whole = Propagation._one_way
 
         def broken(self, direction, positions, total):
             for step in whole(self, direction, positions, total):
-                if step.at == 11:
+                if step.at == 7:
                     raise OSError("no such block")
                 yield step
 
         monkeypatch.setattr(Propagation, "_one_way", broken)
         with pytest.raises(OSError, match="no such block"):
             segmenter.propagate(label)
-        assert sorted(np.unique(np.nonzero(segmenter.labels)[0])) == [8, 9, 10]
+        assert sorted(np.unique(np.nonzero(segmenter.labels)[0])) == [5, 6]
         segmenter.undo()
-        assert sorted(np.unique(np.nonzero(segmenter.labels)[0])) == [8]
+        assert sorted(np.unique(np.nonzero(segmenter.labels)[0])) == [MIDDLE]

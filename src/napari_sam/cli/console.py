@@ -20,7 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from napari_sam.errors import NapariSamWarning, OutputError
+from napari_sam.errors import OutputError
+from napari_sam.files.libraries import MissingLibraryWarning
 
 BROKEN_PIPE_STATUS = 141
 MAX_NAMES_SHOWN = 5
@@ -129,7 +130,7 @@ def print_warnings() -> None:
     others = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *more: Any, **named: Any) -> None:
-        if issubclass(category, NapariSamWarning):
+        if issubclass(category, MissingLibraryWarning):
             warn(str(message))
         else:
             others(message, category, *more, **named)

@@ -189,8 +189,8 @@ def _measure_volumes(
     images: list[LabelledImage], predictor: Predictor, model: str, objects_per_subset: int, seed: int, first: str
 ) -> dict[str, Any] | None:
     """Return the table of objects that are followed through volumes; None where there is none."""
-    from napari_sam.evaluation.volume_metrics import VolumeEvaluation
-    from napari_sam.evaluation.volumes import evaluate_volumes
+    from napari_sam.evaluation.volumes.metrics import VolumeEvaluation
+    from napari_sam.evaluation.volumes.trial import evaluate_volumes
     from napari_sam.segmenter import Segmenter
 
     total = objects_per_subset * len({image.subset for image in images if image.kind == "volume"})

@@ -5,14 +5,19 @@ from __future__ import annotations
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from napari_sam.cli import options as opts
 from napari_sam.cli.console import say
+from napari_sam.cli.many_images import ANY_NAME, Results, left_over, names_of, outputs_of, run_over, sources_of
+from napari_sam.errors import OutputError
 from napari_sam.exchange.label_formats import write_json
 from napari_sam.files.outputs import check_output
+
+if TYPE_CHECKING:
+    from napari_sam.exports.options import ExportOptions
 
 
 class CoordinatesChoice(StrEnum):
@@ -25,10 +30,19 @@ class CoordinatesChoice(StrEnum):
 
 
 def export(
-    labels: Annotated[str, typer.Argument(help="A label image: a file or an OME-Zarr folder.")],
-    out: Annotated[Path, typer.Option(help="The file, in the format of its ending; or IMAGE.ome.zarr/labels/NAME.")],
+    labels: Annotated[
+        list[str],
+        typer.Argument(metavar="LABELS...", help="Label images: files, OME-Zarr folders, folders or patterns."),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The file, in the format of its ending; IMAGE.ome.zarr/labels/NAME; of several, a pattern 'x/*.csv'."
+        ),
+    ],
     image: Annotated[
-        str | None, typer.Option("--image", help="The image: a file, an OME-Zarr folder, or a URL.")
+        str | None,
+        typer.Option("--image", help="The image: a file, an OME-Zarr folder, or a URL; of several, a pattern."),
     ] = None,
     class_name: Annotated[str | None, typer.Option("--class", help="Only objects of this class.")] = None,
     chosen: Annotated[
@@ -45,10 +59,9 @@ def export(
     ] = False,
     json: Annotated[Path | None, typer.Option(help="Also write what was exported as JSON.")] = None,
     overwrite: opts.OverwriteOption = False,
+    resume: opts.ResumeOption = False,
 ) -> None:
-    """Export a label image and its objects: a table, polygons, a volume, annotations and others."""
-    from napari_sam.exports import exporting
-    from napari_sam.exports.opening import opened_source
+    """Export label images and their objects: a table, polygons, a volume, annotations and others."""
     from napari_sam.exports.options import ExportOptions
 
     numbers = None if chosen is None else opts.parse_numbers(chosen, None, "--labels", "N[,..]", whole=True)
@@ -60,12 +73,42 @@ def export(
         squared=squared,
         overwrite=overwrite,
     )
-    exporting.check_export(out, options)
     if json is not None:
         check_output(json, (".json",), overwrite)
+    if ANY_NAME in out.name or sources_of(labels, with_labels=True) != labels[:1]:
+        results = _export_many(labels, image, out, options, resume)
+        described, failed = {"images": results.described, "failed": results.failed}, bool(results.failed)
+    else:
+        described, failed = _export_one(labels[0], image, out, options, json), False
+        say(f"{described['objects']} object(s) written to {out} as {described['format']}")
+    if json is not None:
+        write_json(json, described)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _export_one(
+    labels: str, image: str | None, out: Path, options: ExportOptions, json: Path | None = None
+) -> dict[str, Any]:
+    from napari_sam.exports import exporting
+    from napari_sam.exports.opening import opened_source
+
+    exporting.check_export(out, options)
     exporting.check_inputs(out, labels, image, json, "--out")
     with ExitStack() as stack:
         exported = exporting.export(opened_source(labels, image, options, stack), out, options)
-    if json is not None:
-        write_json(json, {"path": str(exported.path), "format": exported.form, "objects": exported.count})
-    say(f"{exported.count} object(s) written to {out} as {exported.form}")
+    return {"path": str(exported.path), "format": exported.form, "objects": exported.count}
+
+
+def _export_many(labels: list[str], image: str | None, out: Path, options: ExportOptions, resume: bool) -> Results:
+    """Export each label image under its name, with the image of the same name."""
+    if ANY_NAME not in out.name:
+        raise OutputError(f"{out} is one file and there are several label images: name them by --out 'folder/*.csv'.")
+    outputs = outputs_of(labels, out, with_labels=True)
+    left = left_over(outputs, resume=resume, replaces=options.overwrite)
+
+    def work(source: str) -> dict[str, Any]:
+        of = None if image is None else image.replace(ANY_NAME, names_of(source)[0])
+        return {"labels": source, **_export_one(source, of, outputs[source], options)}
+
+    return run_over(list(left), work, left_out=len(outputs) - len(left))

@@ -64,8 +64,15 @@ class Results:
         return {"model": model, "images": self.described, "failed": self.failed}
 
 
-def sources_of(images: Sequence[str]) -> list[str]:
+def sources_of(images: Sequence[str], *, with_labels: bool = False) -> list[str]:
     """Return the images that files, folders and patterns name, each once, in order.
+
+    Parameters
+    ----------
+    images
+        Files, folders and patterns.
+    with_labels
+        Whether the label images of a folder count, too.
 
     Raises
     ------
@@ -79,7 +86,7 @@ def sources_of(images: Sequence[str]) -> list[str]:
             found.append(text)
         elif path.is_dir():
             # A zarr folder without the usual name is an image itself, and so is a folder with a DICOM series.
-            found += sorted(str(each) for each in path.iterdir() if _is_image(each)) or [text]
+            found += sorted(str(each) for each in path.iterdir() if _is_image(each, with_labels)) or [text]
         elif glob.has_magic(text) and not exists(split_name(text)[0]):
             members = sorted(glob.glob(text))  # noqa: PTH207  # A pattern may be absolute.
             if not members:
@@ -90,7 +97,7 @@ def sources_of(images: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def outputs_of(images: Sequence[str], out: Path) -> dict[str, Path]:
+def outputs_of(images: Sequence[str], out: Path, *, with_labels: bool = False) -> dict[str, Path]:
     """Return the images that files, folders and patterns name, each with its label image.
 
     The label image of one image is a file. Of several, `out` is a folder, in which each is named as the image without
@@ -103,7 +110,7 @@ def outputs_of(images: Sequence[str], out: Path) -> dict[str, Path]:
     OutputError
         There are several images and one label image, or two images would have the same.
     """
-    sources = sources_of(images)
+    sources = sources_of(images, with_labels=with_labels)
     is_pattern, is_folder = ANY_NAME in out.name, out.is_dir() and not _is_zarr(out)
     # One image of a folder is one of many; a folder may be named v1.2, and labels.png is refused as a file.
     is_file = sources == list(images) or out.suffix[1:].isalpha()
@@ -259,13 +266,13 @@ def _is_zarr(path: Path) -> bool:
     return path.suffix.lower() == ".zarr"
 
 
-def _is_image(path: Path) -> bool:
+def _is_image(path: Path, with_labels: bool) -> bool:
     from napari_sam.labels.storage.zarr_images import is_label_image
 
     if path.name.startswith(".") or not path.name.lower().endswith(IMAGE_SUFFIXES):
         return False
     # Labels may lie beside their images, and are none.
-    return not (path.is_dir() and is_label_image(path))
+    return with_labels or not (path.is_dir() and is_label_image(path))
 
 
 def _name_of(source: str) -> str:

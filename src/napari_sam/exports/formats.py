@@ -17,6 +17,7 @@ from napari_sam.exports.tables.table_files import CsvTable, ParquetTable
 from napari_sam.exports.tracks.ctc import CellTrackingChallenge
 from napari_sam.exports.tracks.geff import Geff
 from napari_sam.exports.tracks.napari_tracks import NapariTracks
+from napari_sam.exports.volumes.dicom_segmentation import DicomSegmentation
 from napari_sam.exports.volumes.nifti import Nifti
 from napari_sam.exports.volumes.nrrd import Nrrd
 
@@ -34,6 +35,7 @@ FORMATS: tuple[ExportFormat, ...] = (
     ZarrArray(),
     Nifti(),
     Nrrd(),
+    DicomSegmentation(),
     CellTrackingChallenge(),
     Geff(),
     NapariTracks(),

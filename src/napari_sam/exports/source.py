@@ -19,6 +19,7 @@ from napari_sam.exports.extents import TILE, Extents, find_extents
 from napari_sam.exports.orientation import Orientation
 from napari_sam.images.axes.calibration import Calibration
 from napari_sam.images.axes.georeference import Georeference
+from napari_sam.images.dicom.series import is_dicom_image
 from napari_sam.images.lazy.levels import dtype_of
 from napari_sam.journal.entries import LabelClass
 from napari_sam.journal.objects import LabelledObject, Part
@@ -45,11 +46,14 @@ class Place:
         Position on the earth, or None.
     orientation
         Position in the body or on the stage, or None.
+    dicom
+        The files of the DICOM image, or its one file or folder; empty for other images.
     """
 
     calibration: Calibration | None = None
     georeference: Georeference | None = None
     orientation: Orientation | None = None
+    dicom: tuple[Path, ...] = ()
 
     @classmethod
     def of(cls, volume: Volume, path: Path | None = None) -> Place:
@@ -62,7 +66,8 @@ class Place:
         path
             Its file, which may have a header that says more.
         """
-        return cls(volume.calibration(), volume.georeference_of(), Orientation.of_image(volume, path))
+        dicom = () if path is None or not is_dicom_image(path) else (path,)
+        return cls(volume.calibration(), volume.georeference_of(), Orientation.of_image(volume, path), dicom)
 
 
 class ExportSource:

@@ -11,6 +11,10 @@ from napari_sam.errors import NapariSamError, OutputError, first_line
 INSTALL = "pip install"
 
 
+class MissingLibraryWarning(UserWarning):
+    """What is lost without a library, in one sentence; the CLI prints it, and napari shows it."""
+
+
 def library(name: str, package: str, form: str, error: type[NapariSamError] = OutputError) -> Any:
     """Return a library.
 

@@ -151,10 +151,12 @@ def _rearranged(entry: Entry, get: Get, read: ReadEntry) -> Iterator[tuple[int, 
     for remade in entry.remade:
         area = remade.accepted.mask.area
         parts[remade.label][remade.plane] = _part(entry, remade.label, remade.plane, remade.accepted, area, read)
-    kept = known[entry.labels[0]]
+    kept, changed_axes = known[entry.labels[0]], {patch.plane.axes for patch in entry.patches}
     for label, found in known.items():
         # The one that was accepted last is at the end.
         ordered = tuple(sorted(parts[label].values(), key=lambda part: part.number))
+        if found is not None and len(changed_axes | {part.plane.axes for part in ordered}) > 1:
+            ordered = _less_across(replace(found, parts=ordered), entry.patches)
         begun = found or LabelledObject(label, (), entry.time, entry.time, kept.label_class if kept else None)
         yield label, replace(begun, parts=ordered, changed=entry.time) if ordered else None
 
@@ -180,6 +182,17 @@ def _resized(entry: Entry, get: Get) -> Iterator[tuple[int, LabelledObject]]:
             parts = (replace(part, area=part.area - n) for part, n in zip(found.parts, lost, strict=True))
             found = replace(found, parts=tuple(parts))
         yield label, found
+
+
+def _less_across(found: LabelledObject, patches: Sequence[Patch]) -> tuple[Part, ...]:
+    """Return the parts of an object without the pixels that it lost on planes that cut across them."""
+    for patch in patches:
+        across = [part.plane.axes != patch.plane.axes for part in found.parts]
+        if any(across):
+            lost = [n if is_across else 0 for n, is_across in zip(_lost_across(found, patch), across, strict=True)]
+            parts = (replace(part, area=part.area - n) for part, n in zip(found.parts, lost, strict=True))
+            found = replace(found, parts=tuple(parts))
+    return found.parts
 
 
 def _lost_across(found: LabelledObject, patch: Patch) -> list[int]:

@@ -7,18 +7,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from napari_sam.core.following.memory import MemoryPredictor
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, mask_from_logits, near_border
-from napari_sam.core.predictor import MemoryPredictor
 from napari_sam.core.prompts import coverage_on
 from napari_sam.core.tile_search import MAX_REFINEMENTS
 from napari_sam.errors import ModelError
+from napari_sam.propagation.encoding_ahead import encode_ahead
 from napari_sam.propagation.follower import Followed
 
 if TYPE_CHECKING:
-    from napari_sam.core.predictor import MemoryAnswer, ObjectMemory, Predictor, SeenObject
+    from napari_sam.core.following.memory import MemoryAnswer, ObjectMemory, SeenObject
+    from napari_sam.core.predictor import Predictor
     from napari_sam.core.tiles import Tile, TileGrid
     from napari_sam.embeddings.encoder import TileEncoder
+    from napari_sam.propagation.plane_stack import PlaneStack
 
 # Accepted planes, the closest ones, that the tile is placed to show as well.
 MOST_SHOWN = 2
@@ -38,6 +41,8 @@ class MemoryFollower:
         Number of planes along the axis that is followed.
     reverse
         Whether it is followed towards position 0.
+    stack
+        The planes; by it, the tiles of planes to come are encoded ahead in batches, where the model gains by that.
 
     Raises
     ------
@@ -45,8 +50,8 @@ class MemoryFollower:
         The model has no memory.
     """
 
-    def __init__(self, encoder: TileEncoder, *, planes: int, reverse: bool) -> None:
-        self._encoder, self._direction = encoder, -1 if reverse else 1
+    def __init__(self, encoder: TileEncoder, *, planes: int, reverse: bool, stack: PlaneStack | None = None) -> None:
+        self._encoder, self._stack, self._direction = encoder, stack, -1 if reverse else 1
         self._new_memory = partial(with_memory(encoder.predictor).memory, planes=planes, reverse=reverse)
         self._objects: dict[int, _RememberedObject] = {}
 
@@ -62,11 +67,12 @@ class MemoryFollower:
         for label, known in self._objects.items():
             if label not in labels and at not in known.accepted:
                 known.release()
+        grid = self._encoder.grid(plane)
+        tiles = {label: self._objects[label].tile_in(at, grid) for label in labels}
+        encode_ahead(self._encoder, self._stack, at, self._direction, plane, list(tiles.values()))
         # Objects on one tile after each other, so that its embedding stays in memory.
-        return {
-            label: self._objects[label].follow(at, plane)
-            for label in sorted(labels, key=lambda label: self._objects[label].tile_order)
-        }
+        ordered = sorted(labels, key=lambda label: (tiles[label].level, tiles[label].row, tiles[label].col))
+        return {label: self._objects[label].follow(at, plane, tiles[label]) for label in ordered}
 
 
 def with_memory(predictor: Predictor) -> MemoryPredictor:
@@ -108,21 +114,18 @@ class _RememberedObject:
         self._tile: Tile | None = None
         self._memory: ObjectMemory | None = None
 
-    @property
-    def tile_order(self) -> tuple[int, int, int]:
-        """What objects on the same tile have in common."""
-        tile = self._tile
-        return (0, -1, -1) if tile is None else (tile.level, tile.row, tile.col)
-
     def release(self) -> None:
         """Free the memory; if the object is followed again, it is built from masks."""
         self._memory = None
 
-    def follow(self, at: int, plane: Plane) -> Followed:
-        """Find the object in a plane, on another tile if the present one does not show all of it."""
-        grid = self._encoder.grid(plane)
+    def tile_in(self, at: int, grid: TileGrid) -> Tile:
+        """Return the tile on which the object is looked for first in a plane."""
         _, last = self._last_known(at)
-        tile = self._tile_for(last.mask.box, at, grid)
+        return self._tile_for(last.mask.box, at, grid)
+
+    def follow(self, at: int, plane: Plane, tile: Tile) -> Followed:
+        """Find the object in a plane, on another tile if the given one does not show all of it."""
+        grid = self._encoder.grid(plane)
         tried = {tile}
         found = self._follow_on(tile, at, plane)
         for _ in range(MAX_REFINEMENTS):

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.core.fusion import WINDOW_CELLS
+from napari_sam.core.following.mask_fuser import WINDOW_CELLS
 from napari_sam.core.geometry import Box, Plane, interpolated
 from napari_sam.core.masks import Mask, mask_from_logits
 from napari_sam.core.prompts import coverage
@@ -62,6 +62,11 @@ class ObjectWindow:
         if mask is None or mask.area == 0:
             return np.zeros((WINDOW_CELLS, WINDOW_CELLS), np.float32)
         return np.asarray(coverage(mask, *self._centers(), self.tile.step).clip(0, 1), np.float32)
+
+    def is_inside(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return which cells lie in a plane of `shape`; a small plane does not fill the window."""
+        rows, cols = self._centers()
+        return np.asarray((rows < shape[0])[:, None] & (cols < shape[1]), bool)
 
     def sampled(self, tile: Tile, values: NDArray[np.float32], outside: float) -> NDArray[np.float32]:
         """Return the values of a tile's cells at the cells of the window.

@@ -11,6 +11,7 @@ from napari_sam.plugin.layers.voxel_size import VoxelSize
 from napari_sam.plugin.objects.merging import ObjectMerging
 from napari_sam.plugin.widgets.object_panel import ObjectPanel
 from napari_sam.plugin.widgets.object_table import COLUMNS, VOLUME
+from napari_sam.plugin.widgets.tasks.prompt_panel import PromptPanel
 
 
 def plane(z):
@@ -80,6 +81,36 @@ def test_a_selected_row_is_the_object_that_goes_on_and_keeps_its_class(controlle
     accept(controller, 1, 8, 8, 3)
     assert planes_of(controller) == {1: [0, 1, 2], 3: [1]}
     assert controller.objects.get(3).label_class.name == "nucleus"
+
+
+def test_the_switch_says_where_masks_go_and_why_it_cannot_be_used(qapp, controller, notes):
+    def panel_of(made):
+        panel = PromptPanel(made.session, made.keys, made.editing, made.hover, made.encoder_view)
+        panel.refresh()
+        return panel
+
+    panel, session = panel_of(controller), controller.session
+    assert panel.same_object.isEnabled()
+    assert "Key: Shift+S." in panel.same_object.toolTip()
+    panel.same_object.click()
+    assert session.continued.is_on
+    propose(controller, disc(20, 20, 4), plane(0))
+    panel.refresh()
+    assert "the label that was accepted last" in panel.accept.toolTip()
+    session.continued.selected = (4,)
+    panel.refresh()
+    assert "into label 4 where that has no pixels" in panel.accept.toolTip()
+    controller.keys.press("Shift-S")
+    panel.refresh()
+    assert not panel.same_object.isChecked()
+    flat = make_controller(image_of(shape=(40, 48)), notes)
+    other = panel_of(flat)
+    assert not other.same_object.isEnabled()
+    assert "one plane" in other.same_object.toolTip()
+    flat.session.set_image(None)
+    other.refresh()
+    assert other.same_object.toolTip() == "Open an image first."
+    flat.close()
 
 
 def test_objects_that_are_accepted_together_go_into_one_where_they_lie_in_other_planes(controller):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_sam.cli import options as opts
-from napari_sam.cli.console import progress_bar, say, warn
+from napari_sam.cli.console import messages, progress_bar, say, warn
 from napari_sam.cli.labeling.segment import OverlapChoice, check_prompts_in, read_objects_of, report_file
 from napari_sam.cli.models import OneModel, check_sources, image_files, model_file, tidy_store
 from napari_sam.errors import OutputError, PromptError
@@ -100,8 +100,8 @@ def propagate(
 ) -> None:
     """Segment objects by prompts in some planes, and follow them through the others.
 
-    Labels in .ome.zarr are written plane by plane, and what was found stays where a run is stopped. Other labels are
-    written at the end.
+    Labels in .ome.zarr are written plane by plane, and what was found stays where a run is stopped.
+    Other labels are written at the end.
     """
     is_pyramid = out.name.endswith(PYRAMID_SUFFIX)
     if resume and exists(out) and not is_pyramid:
@@ -180,7 +180,9 @@ def _follow(segmenter: Segmenter, outcomes: Sequence[Outcome], run: _Run) -> Fou
         labels, axis=run.axis, planes=run.planes, patience=run.patience, overlap=run.overlap, engine=run.engine
     )
     found: Found = {label: {} for label in labels}
-    with progress_bar() as progress:
+    bar = progress_bar()
+    bar.disable = not messages.is_terminal
+    with bar as progress:
         task = progress.add_task("planes", total=None)
         for step in steps:
             progress.update(task, description=f"plane {step.at}", completed=step.done, total=step.total)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_sam.errors import OutputError
 from napari_sam.exchange.reference_systems import WGS84
 from napari_sam.exports.options import System
+from napari_sam.exports.polygons.antimeridian import cut, may_cross
 from napari_sam.exports.polygons.outlines import Outline, Ring
 from napari_sam.exports.source import Place
 from napari_sam.files.libraries import needs
@@ -105,7 +106,8 @@ class Coordinates:
             ring = next(parts)
             return ring[::-1] if is_mirrored else ring
 
-        return [outline.mapped(convert) for outline in outlines]
+        placed = [outline.mapped(convert) for outline in outlines]
+        return cut(placed) if self.is_wgs84 and may_cross(points) else placed
 
     @property
     def _is_mirrored(self) -> bool:

@@ -48,7 +48,7 @@ class Measuring:
     options: ExportOptions
 
     def table(self) -> Columns:
-        """Return the columns of the table by their names, one row for each object and time.
+        """Return the columns of the table by their names, one row for each object and time, by time and label.
 
         An object in several planes of depth is one body; one at several times has a row for each time.
 
@@ -60,7 +60,10 @@ class Measuring:
         parts = list(self._parts())
         if not parts:
             parts = [self._measured(self.source.extents, {})]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        times = [self.source.axes[axis] for axis in self._other_axes]
+        order = np.lexsort([table["label"], *(table[name] for name in reversed(times) if name in table)])
+        return {name: column[order] for name, column in table.items()}
 
     @property
     def _body_axes(self) -> list[int]:
@@ -68,9 +71,13 @@ class Measuring:
         source = self.source
         return sorted({*source.plane_axes, *(axis for axis in source.other_axes if source.axes[axis] == "z")})
 
+    @property
+    def _other_axes(self) -> list[int]:
+        """The axes of time and channels."""
+        return [axis for axis in range(self.source.ndim) if axis not in self._body_axes]
+
     def _parts(self) -> Iterator[Columns]:
-        source, extents = self.source, self.source.extents
-        others = [axis for axis in range(source.ndim) if axis not in self._body_axes]
+        extents, others = self.source.extents, self._other_axes
         if not len(extents):
             return
         ranges = [range(extents.starts[:, axis].min(), extents.stops[:, axis].max()) for axis in others]

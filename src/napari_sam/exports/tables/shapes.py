@@ -93,7 +93,7 @@ def _perimeters(numbers: NDArray[np.intp], count: int) -> Floats:
     kinds = np.ones(len(owners), np.int64)
     for down, right, weight in NEIGHBORS:
         kinds += weight * (borders[y + 1 + down, x + 1 + right] == owners)
-    return np.bincount(owners, STEPS[kinds], minlength=count + 1)[1:]
+    return np.asarray(np.bincount(owners, STEPS[kinds], minlength=count + 1)[1:], np.float64)
 
 
 def _shifted(padded: NDArray[np.intp], y: int, x: int) -> NDArray[np.intp]:

@@ -52,7 +52,7 @@ class Geff:
                 {},
                 metadata,
             )
-        except ValueError as error:
+        except (ValueError, LookupError) as error:  # Both are raised for what its checks refuse.
             raise OutputError(f"The tracks cannot be written as GEFF ({first_line(error)}): export _RES.") from error
 
 

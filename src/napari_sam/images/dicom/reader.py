@@ -14,15 +14,13 @@ from napari_sam.images.axes.anatomy import Anatomy
 from napari_sam.images.dicom.frames import FrameArray
 from napari_sam.images.dicom.headers import (
     directions_of,
-    frames_of,
     numbers_in,
     pixel_spacing,
     plane_distance,
-    read_header,
     value_scale,
     window_of,
 )
-from napari_sam.images.dicom.series import OrderedFrames, ordered, series_in
+from napari_sam.images.dicom.series import OrderedFrames, frames_in_order
 from napari_sam.images.lazy.blocks import whole_key
 from napari_sam.images.lazy.recoloring import Recoloring, palette
 from napari_sam.images.lazy.rescaling import rescaled
@@ -47,13 +45,7 @@ def open_dicom(path: Path, wanted: str | None = None) -> ImageSource:
     ImageError
         It is damaged, holds no image or several, or planes are missing.
     """
-    if path.is_dir():
-        series = series_in(path, wanted)
-        header, files, frames = series.header, series.files, series.frames
-    else:
-        header, files = read_header(path), [path]
-        frames = frames_of(path, header)
-    order = ordered(path, header, frames)
+    header, files, order = frames_in_order(path, wanted)
     samples = int(header.get("SamplesPerPixel", 1))
     side = (int(header.Rows), int(header.Columns), *((samples,) if samples > 1 else ()))
     stored = FrameArray(order.frames, side, _dtype_of(path, header))

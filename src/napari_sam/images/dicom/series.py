@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_sam.errors import ImageError
 from napari_sam.images.dicom.headers import Frame, directions_of, frames_of, pixel_spacing, plane_distance, read_header
+from napari_sam.images.files.inner_names import split_name
 from napari_sam.images.files.local import existing
 from napari_sam.images.files.unsupported_formats import head_of
 
@@ -77,6 +78,12 @@ def holds_dicom(folder: Path) -> bool:
     return any(entry.name.upper() != "DICOMDIR" and entry.is_file() and is_dicom(entry) for entry in entries)
 
 
+def is_dicom_image(path: Path) -> bool:
+    """Return whether a path is a DICOM file, a folder with one, or a series in it, as FOLDER:/NAME."""
+    file, _ = split_name(path)
+    return holds_dicom(file) if file.is_dir() else file.is_file() and is_dicom(file)
+
+
 def series_in(folder: Path, wanted: str | None = None) -> Series:
     """Return the only series of a folder, or the one that is named.
 
@@ -109,6 +116,43 @@ def series_in(folder: Path, wanted: str | None = None) -> Series:
         series.files.append(path)
         series.frames += frames_of(path, header)
     return _chosen(folder, list(found.values()), wanted)
+
+
+def frames_of_files(files: Sequence[Path]) -> OrderedFrames:
+    """Return the frames of the files of one image.
+
+    Raises
+    ------
+    ImageError
+        As in `ordered`.
+    """
+    headers = [read_header(path) for path in files]
+    frames = [frame for path, header in zip(files, headers, strict=True) for frame in frames_of(path, header)]
+    return ordered(files[0].parent, headers[0], frames)
+
+
+def frames_in_order(path: Path, wanted: str | None = None) -> tuple[Any, list[Path], OrderedFrames]:
+    """Return the first header, the files and the frames of an image.
+
+    Parameters
+    ----------
+    path
+        A file, or the folder of a series.
+    wanted
+        Number or UID of the series, where a folder holds several.
+
+    Raises
+    ------
+    ImageError
+        As in `series_in` and `ordered`.
+    """
+    if path.is_dir():
+        series = series_in(path, wanted)
+        header, files, frames = series.header, series.files, series.frames
+    else:
+        header, files = read_header(path), [path]
+        frames = frames_of(path, header)
+    return header, files, ordered(path, header, frames)
 
 
 def ordered(where: Path, header: Any, frames: Sequence[Frame]) -> OrderedFrames:

@@ -15,7 +15,7 @@ from napari_sam.images.lazy.recoloring import Recoloring
 # What a slope of the file, such as 0.1, may leave of a whole number.
 TOLERANCE = 1e-4
 # Each type holds all whole numbers that the stored one can tell apart.
-WHOLE = {2: np.int32, 4: np.int32, 8: np.int64}
+WHOLE = {2: "int32", 4: "int32", 8: "int64"}
 
 
 def as_whole_numbers(array: Any, path: str | Path) -> Any:
@@ -36,7 +36,7 @@ def as_whole_numbers(array: Any, path: str | Path) -> Any:
     stored = np.dtype(array.dtype)
     if stored.kind != "f":
         return array
-    dtype = np.dtype(WHOLE.get(stored.itemsize, np.int64))
+    dtype: np.dtype[Any] = np.dtype(WHOLE.get(stored.itemsize, "int64"))
 
     def convert(values: NDArray[Any]) -> NDArray[Any]:
         known = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
@@ -48,6 +48,6 @@ def as_whole_numbers(array: Any, path: str | Path) -> Any:
                 f"{shortened(path)} holds the value {known[is_wrong][0]:g}, and labels are whole numbers: give a label "
                 "image, or make one of it by a threshold."
             )
-        return whole.astype(dtype)
+        return np.asarray(whole.astype(dtype))
 
     return Recoloring(convert, dtype, 0, 0)(array)

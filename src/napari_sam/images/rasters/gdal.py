@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.errors import ImageError, NapariSamWarning, OutputError
-from napari_sam.files.libraries import is_installed, needs
+from napari_sam.errors import ImageError, OutputError
+from napari_sam.files.libraries import MissingLibraryWarning, is_installed, needs
 from napari_sam.files.outputs import replacing
-from napari_sam.files.paths import shortened
 from napari_sam.images.axes.georeference import Georeference
 from napari_sam.images.files.external_references import may_follow_outside
 from napari_sam.images.lazy.blocks import whole_key
@@ -100,7 +99,7 @@ def read_georeference(path: Path, driver: str | None = None) -> Georeference | N
         None where the file does not say, or rasterio cannot read it; or is missing, which a warning says.
     """
     if not has_rasterio():
-        warnings.warn(needs(f"{shortened(path)} may lie on a map, which", RASTERIO), NapariSamWarning, 2)
+        warnings.warn(needs(f"{path} may lie on a map, which", RASTERIO), MissingLibraryWarning, 2)
         return None
     import rasterio
 
@@ -123,9 +122,7 @@ def read_georeference(path: Path, driver: str | None = None) -> Georeference | N
 
 
 def band_names(path: Path) -> tuple[str, ...]:
-    """Return the names of the bands of a GeoTIFF, "band 1" for one without; nothing if rasterio is missing."""
-    if not has_rasterio():
-        return ()
+    """Return the names of the bands of a GeoTIFF that lies somewhere, "band 1" for one without."""
     with _gdal(), _open(path, driver="GTiff") as dataset:
         return _named(dataset)
 

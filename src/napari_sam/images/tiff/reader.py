@@ -203,7 +203,7 @@ def _describe_tiff(
         unit if spacing else None,
         windows=windows,
         colors=colors,
-        channel_names=names or (band_names(path) if place and "c" in (axes or "") else ()),
+        channel_names=names or (band_names(path) if place and "c" in (axes or "") and has_rasterio() else ()),
         nodata=None if dtype_of(levels[0]).kind == "f" and page.photometric == PALETTE else nodata,
         georeference=place,
         origin=origin if any(origin) else None,

@@ -37,9 +37,9 @@ class Rearranged:
         """Give a whole part to another object; 0 takes it away."""
         self.moved.setdefault((label, to), []).append(plane)
 
-    def remake(self, label: int, plane: Plane, box: Box, pixels: NDArray[np.bool_]) -> None:
-        """Give an object the pixels of a box in the place of what it had in the plane."""
-        self.remade.append(RemadePart(label, plane, PackedMask.of(Mask(box, pixels).tightened())))
+    def remake(self, label: int, plane: Plane, mask: Mask) -> None:
+        """Give an object the pixels of a mask in the place of what it had in the plane."""
+        self.remade.append(RemadePart(label, plane, PackedMask.of(mask.tightened())))
 
     def change(self, plane: Plane, box: Box, before: NDArray[Any], after: NDArray[Any]) -> None:
         """Change the labels of a box; the edit is packed at once, since there may be thousands of planes."""
@@ -97,7 +97,9 @@ class MergingJournal(PartsJournal):
         label
             The object.
         pieces
-            The new objects, which get the next free labels in order. A pixel of several is of the first of them.
+            One mapping for each new object, which get the next free labels in order: from its planes to the mask of its
+            pixels there, or to None for all that the object has in the plane. A pixel of several pieces is of the first
+            of them.
 
         Raises
         ------
@@ -177,7 +179,7 @@ def _merge_in(
         box = _checked_box(reduce(Box.union, (part.box for _, part in filled)), plane)
         pixels = np.isin(target.read(plane, box), [label for label, _ in filled])
         if pixels.any():  # Another program may have painted over them.
-            rearranged.remake(first, plane, box, pixels)
+            rearranged.remake(first, plane, Mask(box, pixels))
 
 
 def _split_in(
@@ -187,32 +189,28 @@ def _split_in(
     box = _checked_box(part.box, part.plane)
     before = target.read(part.plane, box)
     rest, after = before == label, fitting(before, max(masks)).copy()
-    got: dict[int, NDArray[np.bool_]] = {}
+    got: dict[int, Mask] = {}
     for number, mask in masks.items():
-        pixels = rest.copy() if mask is None else _inside(mask, box) & rest
+        both = box if mask is None else mask.box.intersection(box)
+        if both.is_empty and mask is not None:
+            continue
+        left, there = rest[within(box, both)], after[within(box, both)]
+        pixels = left.copy() if mask is None else mask.pixels[within(mask.box, both)] & left
         if pixels.any() or (mask is None and not got):
-            got[number], rest = pixels, rest & ~pixels
-            after[pixels] = number
+            got[number] = Mask(both, pixels)
+            left[pixels], there[pixels] = False, number
     rearranged.change(part.plane, box, before.astype(after.dtype), after)
+    if not got:
+        return
     if len(got) == 1 and not rest.any():
         rearranged.move(label, next(iter(got)), part.plane)
         return
-    for number, pixels in got.items():
-        rearranged.remake(number, part.plane, box, pixels)
-    if not got:
-        return
+    for number, mask in got.items():
+        rearranged.remake(number, part.plane, mask)
     if rest.any():
-        rearranged.remake(label, part.plane, box, rest)
+        rearranged.remake(label, part.plane, Mask(box, rest))
     else:
         rearranged.move(label, 0, part.plane)
-
-
-def _inside(mask: Mask, box: Box) -> NDArray[np.bool_]:
-    """Return the pixels of a mask in a box."""
-    pixels, both = np.zeros(box.pixel_shape, bool), mask.box.intersection(box)
-    if not both.is_empty:
-        pixels[within(box, both)] = mask.pixels[within(mask.box, both)]
-    return pixels
 
 
 def _check_split(found: LabelledObject, free: Sequence[int], rearranged: Rearranged) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 from scipy.ndimage import label as label_regions
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -124,8 +125,13 @@ def _links(one: PlaneRegions, other: PlaneRegions) -> NDArray[np.int64]:
 
 def _pieces_of(regions: PlaneRegions, of: NDArray[np.int32]) -> Iterator[tuple[int, Mask | None]]:
     """Yield the pieces in a plane, each with its pixels; None where it has them all."""
-    inside = regions.numbers > 0
-    pieces = np.where(inside, of[np.maximum(regions.numbers - 1, 0) + regions.first] if inside.any() else 0, -1)
-    there = np.unique(pieces[inside])
-    for piece in there.tolist():
-        yield piece, None if len(there) == 1 else Mask(regions.box, pieces == piece).tightened()
+    count = int(regions.numbers.max(initial=0))
+    there, own = np.unique(of[regions.first : regions.first + count], return_inverse=True)
+    if len(there) < 2:
+        yield from ((int(piece), None) for piece in there)
+        return
+    pieces = np.concatenate([[0], own.reshape(-1) + 1])[regions.numbers]
+    for number, slices in enumerate(find_objects(pieces), start=1):
+        rows, cols = slices
+        box = Box(rows.start, cols.start, rows.stop, cols.stop).moved(regions.box.top, regions.box.left)
+        yield int(there[number - 1]), Mask(box, pieces[slices] == number)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from napari_sam.core.fusion import FEATURE_CELLS, Fused
+from napari_sam.core.following.mask_fuser import FEATURE_CELLS, Fused
 from napari_sam.core.predictor import Embedding
 from napari_sam.models.device import resolve_device
 from napari_sam.models.fusion.network import FusionNetwork

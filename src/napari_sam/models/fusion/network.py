@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_sam.core.fusion import CHANNELS, SCALARS, WINDOW_CELLS
+from napari_sam.core.following.mask_fuser import CHANNELS, SCALARS, WINDOW_CELLS
 
 WIDTHS = (32, 64, 96)
 HIDDEN = 48

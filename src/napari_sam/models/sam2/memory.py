@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_sam.core.predictor import Embedding, MemoryAnswer, SeenObject
+from napari_sam.core.following.memory import MemoryAnswer, SeenObject
+from napari_sam.core.predictor import Embedding
 from napari_sam.models.sam2.decoding import resized
 
 # What is remembered of one plane: features for the memory attention, and the object pointer.

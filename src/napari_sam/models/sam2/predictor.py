@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_sam.core.predictor import Decoded, Embedding, SeenObject
+from napari_sam.core.following.memory import SeenObject
+from napari_sam.core.predictor import Decoded, Embedding
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError
 from napari_sam.models.base import TilePredictor, split_tiles, strided_shapes

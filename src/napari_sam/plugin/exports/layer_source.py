@@ -81,7 +81,9 @@ def place_of_layer(array: Any, attributes: Mapping[str, Any]) -> Place:
     if on_map is not None and on_map.transform is not None and letters is not None:
         # The world of such a layer is the map, which says all of it.
         return Place(Calibration(letters) if set(letters) <= set("tczyx") else None, on_map, orientation)
-    return Place(_calibration(letters, matrix, attributes), on_map, orientation)
+    # Notes of our reader for DICOM.
+    dicom = tuple(Path(file) for file in metadata.get("dicom_files") or ())
+    return Place(_calibration(letters, matrix, attributes), on_map, orientation, dicom)
 
 
 def _finest(data: Any, attributes: Mapping[str, Any]) -> Any:

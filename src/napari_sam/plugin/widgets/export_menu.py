@@ -77,7 +77,11 @@ class ExportMenu:
         """Offer what there is to export by now, and the formats that suit the image, the last one first."""
         self.menu.clear()
         self._add_choices()
-        self.menu.addSection("as")
+        self.menu.addSeparator()
+        # napari's style leaves out the text of a section.
+        heading = self.menu.addAction("Export as")
+        assert heading is not None
+        heading.setEnabled(False)
         for form in self._formats():
             action = self.menu.addAction(f"{form.name} ({form.suffixes[0]}) ...")
             assert action is not None

@@ -18,8 +18,8 @@ from napari_sam.core.masks import Mask
 from napari_sam.evaluation.clicks import most_interior, next_click
 from napari_sam.evaluation.datasets import LabelledImage, TargetObject, drawn_targets, read_labels
 from napari_sam.evaluation.metrics import iou_of
-from napari_sam.evaluation.volume_baselines import BoxFollower, interpolated_masks
-from napari_sam.evaluation.volume_metrics import PLANES, VolumeEvaluation, VolumeResult, plane_iou, volume_iou
+from napari_sam.evaluation.volumes.baselines import BoxFollower, interpolated_masks
+from napari_sam.evaluation.volumes.metrics import PLANES, VolumeEvaluation, VolumeResult, plane_iou, volume_iou
 from napari_sam.propagation.follower import Followed, Follower
 from napari_sam.propagation.plane_stack import PlaneStack
 from napari_sam.propagation.propagation import Propagation

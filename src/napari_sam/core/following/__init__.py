@@ -1,0 +1,1 @@
+"""What follows objects from plane to plane needs of a model."""

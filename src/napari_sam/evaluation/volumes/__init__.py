@@ -1,0 +1,1 @@
+"""Evaluate objects in volumes: followed from one plane, and corrected in others."""
