@@ -7,6 +7,7 @@ import pytest
 from tests.plugin.propagation.playback import play, run
 from tests.plugin.propagation.test_through_planes import SHAPE, accept
 
+from napari_sam.plugin.exports.layer_source import source_of_layer
 from napari_sam.testing.plugin import disc, make_controller, random_image
 
 PARENT = {at: (20, 10 + 2 * at, 4, 0.9) for at in range(4)}
@@ -50,6 +51,8 @@ def test_the_parent_of_three_objects_is_the_one_that_begins_first(controller, me
     controller.through_planes.tracks.divide([2, 3, 1])
     assert {child: list(parents) for child, parents in tracks_of(controller).graph.items()} == {2: [1], 3: [1]}
     assert controller.session.status == "Object 1 divides into 2 and 3."
+    data, attributes, _ = controller.session.target.as_layer_data_tuple()
+    assert source_of_layer(data, attributes).parents == {2: 1, 3: 1}
     controller.objects.delete([3])
     controller.through_planes.tracks.show()
     assert {child: list(parents) for child, parents in tracks_of(controller).graph.items()} == {2: [1]}

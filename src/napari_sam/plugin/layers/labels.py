@@ -23,6 +23,9 @@ from napari_sam.plugin.view.napari_private import draw_box
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
+# Key in a layer's metadata: the parent of each object that a division through time has made.
+DIVISIONS = "napari-sam divisions"
+
 
 class LayerLabels:
     """Labels that a layer shows, written into by a journal in any thread.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_sam.errors import LabelsError
 from napari_sam.plugin.layers import adapters
+from napari_sam.plugin.layers.labels import DIVISIONS
 from napari_sam.plugin.workers.runner import Work, apart
 
 if TYPE_CHECKING:
@@ -25,15 +26,13 @@ if TYPE_CHECKING:
     from napari_sam.plugin.session import Session
     from napari_sam.plugin.workers.runner import Runner
 
-# The parent of each object that a division has made.
-Graph = dict[int, int]
 NAME = "SAM tracks"
 
 
 class ObjectTracks:
     """Makes and updates the layer of tracks.
 
-    Divisions are kept as long as the Labels layer, and shown as the graph of the Tracks layer.
+    Divisions are in the metadata of the Labels layer, where exports find them, and in the graph of the Tracks layer.
 
     Parameters
     ----------
@@ -50,7 +49,6 @@ class ObjectTracks:
     def __init__(self, session: Session, runner: Runner, objects: Objects, choice: PlaneChoice) -> None:
         self._session, self._runner, self._objects, self._choice = session, runner, objects, choice
         self._layers: WeakKeyDictionary[Labels, Tracks] = WeakKeyDictionary()
-        self._graphs: WeakKeyDictionary[Labels, Graph] = WeakKeyDictionary()
 
     @property
     def why_not(self) -> str:
@@ -91,8 +89,8 @@ class ObjectTracks:
         except LabelsError as error:
             self._session.notify(str(error))
             return
-        graph = self._graphs.setdefault(journal.layer, {})
-        graph |= {first: parent, second: parent}
+        metadata = journal.layer.metadata
+        metadata[DIVISIONS] = {**metadata.get(DIVISIONS, {}), first: parent, second: parent}
         self._session.set_status(f"Object {parent} divides into {first} and {second}.")
         self.show()
 
@@ -122,7 +120,8 @@ class ObjectTracks:
         if labels not in viewer.layers:
             return
         known = set(data[:, 0].astype(int).tolist())
-        graph = {child: [parent] for child, parent in self._graphs.get(labels, {}).items() if {child, parent} <= known}
+        divisions: Mapping[int, int] = labels.metadata.get(DIVISIONS, {})
+        graph = {child: [parent] for child, parent in divisions.items() if {child, parent} <= known}
         layer = self._layers.get(labels)
         if layer is None or layer not in viewer.layers:
             active = viewer.layers.selection.active
