@@ -170,6 +170,7 @@ def test_the_result_in_3d_and_back(window, monkeypatch):
     assert volume.isChecked()
     assert not image.visible
     assert window.controller.session.target.visible
+    assert viewer.scene.camera.center == pytest.approx((4, *MIDDLE), abs=0.6)
     QTest.mouseClick(volume, LEFT)
     flush()
     assert viewer.dims.ndisplay == 2

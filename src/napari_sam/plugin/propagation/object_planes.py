@@ -91,6 +91,19 @@ class ObjectPlanes:
         """Its first and its last plane, or None where it has none."""
         return (min(self.states), max(self.states)) if self.states else None
 
+    @property
+    def corners(self) -> tuple[list[float], list[float]] | None:
+        """The lowest and the highest pixel of the image around it, or None where it has no pixels."""
+        if not self.states:
+            return None
+        boxes = [state.box for state in self.states.values()]
+        low, high = list(map(float, self.stack.plane.index)), list(map(float, self.stack.plane.index))
+        low[self.stack.axis], high[self.stack.axis] = min(self.states), max(self.states)
+        rows, cols = self.stack.plane.axes
+        low[rows], low[cols] = min(box.top for box in boxes), min(box.left for box in boxes)
+        high[rows], high[cols] = max(box.bottom for box in boxes) - 1, max(box.right for box in boxes) - 1
+        return low, high
+
     @cached_property
     def propagated(self) -> list[PlaneState]:
         """The planes that were propagated and not accepted, the least certain one first."""

@@ -293,6 +293,8 @@ class ThroughPlanes:
     def hint(self) -> str:
         """What can be done next in this task; empty where a click is next, as in the task One."""
         shown = self.choice.object
+        if self.volume_view.is_on:
+            return "Drag to turn the objects"
         if self._session.is_begun or shown is None or not shown.propagated:
             return ""
         count, total = len(shown.doubtful), len(shown.states)

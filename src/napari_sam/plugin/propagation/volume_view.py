@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_sam.plugin.layers import factory as own_layers
+from napari_sam.plugin.layers.adapters import shape_of
+from napari_sam.plugin.view import world
 
 if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_sam.plugin.objects.object_list import Objects
+    from napari_sam.plugin.propagation.object_planes import ObjectPlanes
     from napari_sam.plugin.session import Session
 
 # From above and from the side, so that the planes are seen one over the other.
 ANGLES = (-20.0, 30.0, 60.0)
+# The object takes this share of the view, unless that magnifies it more than so many times.
+SHARE, MOST_ZOOM = 0.7, 20.0
 
 
 class VolumeView:
@@ -38,12 +45,22 @@ class VolumeView:
         """Whether the viewer shows three dimensions."""
         return int(self._session.viewer.dims.ndisplay) == 3
 
-    def toggle(self, axis: int) -> None:
-        """Show the labels in 3-D, with an axis of the image as depth, or the planes again."""
+    def toggle(self, axis: int, planes: ObjectPlanes | None = None) -> None:
+        """Show the labels in 3-D, or the planes again.
+
+        Parameters
+        ----------
+        axis
+            The axis of the image that is the depth.
+        planes
+            The object that is in the middle of the view; all of the volume is without one.
+        """
         if self.is_on:
             self.leave()
         else:
             self._enter(axis)
+            if self.is_on and planes is not None:
+                self._look_at(planes)
 
     def leave(self) -> None:
         """Show planes again, as they were."""
@@ -77,6 +94,18 @@ class VolumeView:
         dims.ndisplay = 3
         viewer.reset_view()
         camera.angles = ANGLES
+
+    def _look_at(self, planes: ObjectPlanes) -> None:
+        """Put an object into the middle of the view, and magnify it."""
+        viewer, image, corners = self._session.viewer, self._session.image, planes.corners
+        if image is None or corners is None:
+            return
+        low, high = (world.to_world(viewer, image, corner) for corner in corners)
+        first, last = (world.to_world(viewer, image, at) for at in (np.zeros(image.ndim), shape_of(image)))
+        shown = [at - (viewer.dims.ndim - image.ndim) for at in viewer.dims.displayed]
+        camera, share = viewer.scene.camera, np.linalg.norm((high - low)[shown]) / np.linalg.norm((last - first)[shown])
+        camera.center = tuple(((low + high) / 2)[shown])
+        camera.zoom *= min(SHARE / max(share, 1e-6), MOST_ZOOM)
 
     def _images(self) -> list[Layer]:
         from napari.layers import Image

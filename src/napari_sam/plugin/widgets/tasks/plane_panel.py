@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from napari_sam.plugin.propagation.through_planes import ThroughPlanes
     from napari_sam.plugin.session import Session
 
-# Room for the numbers of planes, in pixels.
+# Room for the numbers of planes, in pixels; napari's theme takes 90 and more, half of them for the buttons.
 NARROW = 40
+SPIN_STYLE = (
+    f"QSpinBox {{ min-width: {NARROW}px; padding: 1px 4px }}"
+    "QSpinBox::up-button, QSpinBox::down-button { width: 0px; height: 0px }"
+)
 FOLLOW_FIRST = "Follow the object first."
 NO_MASK = "The object has no mask in this plane: click it to add one."
 
@@ -65,12 +69,11 @@ class PlanePanel(QWidget):
         self.axis.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.axis.activated.connect(lambda at: self._planes.choice.choose_axis(self._axes[at]))
         self.first, self.last = QSpinBox(), QSpinBox()
-        for narrow in (self.axis, self.first, self.last):
-            # napari's theme makes them 90 pixels wide and more.
-            narrow.setStyleSheet(f"min-width: {NARROW}px; padding: 1px 4px")
+        self.axis.setStyleSheet(f"min-width: {NARROW}px; padding: 1px 4px")
         for box in (self.first, self.last):
             box.setKeyboardTracking(False)
-            box.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)  # napari's are wider than the numbers.
+            box.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
+            box.setStyleSheet(SPIN_STYLE)
             box.valueChanged.connect(self._on_range)
 
     def _range_row(self) -> QHBoxLayout:
@@ -116,7 +119,7 @@ class PlanePanel(QWidget):
     def _on_volume(self) -> None:
         axis = self._planes.choice.axis
         if axis is not None:
-            self._planes.volume_view.toggle(axis.number)
+            self._planes.volume_view.toggle(axis.number, self._planes.choice.object)
 
     # -- showing -------------------------------------------------------------------------------------------------------
 
