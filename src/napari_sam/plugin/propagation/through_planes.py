@@ -79,6 +79,7 @@ class ThroughPlanes:
         self._label = 0
         self.choice.changed.connect(self._on_choice)
         self.following.changed.connect(self.changed.emit)
+        self.volume_view.changed.connect(self.changed.emit)
         self.following.ended.connect(self._on_ended)
         session.image_changed.connect(self._on_image)
         session.viewer.dims.events.current_step.connect(self._on_plane)

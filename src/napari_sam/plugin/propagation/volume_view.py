@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.layers import Image
+from psygnal import Signal
 
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.layers.adapters import shape_of
@@ -32,7 +34,14 @@ class VolumeView:
         The viewer and the image.
     objects
         The output.
+
+    Attributes
+    ----------
+    changed
+        Emitted when the viewer shows planes instead of a volume, or the other way round.
     """
+
+    changed = Signal()
 
     def __init__(self, session: Session, objects: Objects) -> None:
         self._session, self._objects = session, objects
@@ -108,16 +117,17 @@ class VolumeView:
         camera.zoom *= min(SHARE / max(share, 1e-6), MOST_ZOOM)
 
     def _images(self) -> list[Layer]:
-        from napari.layers import Image
-
         return [layer for layer in self._session.viewer.layers if isinstance(layer, Image)]
 
     def _on_ndisplay(self, event: Any = None) -> None:
         """Restore the planes, whoever switched back."""
-        if self.is_on or self._before is None:
-            return
+        if not self.is_on and self._before is not None:
+            self._restore(*self._before)
+        self.changed.emit()
+
+    def _restore(self, center: Any, zoom: float, angles: Any, order: Any) -> None:
+        self._before = None
         viewer = self._session.viewer
-        (center, zoom, angles, order), self._before = self._before, None
         viewer.dims.order = order
         camera = viewer.scene.camera
         camera.center, camera.zoom, camera.angles = center, zoom, angles
