@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pydicom
@@ -140,6 +141,13 @@ def test_labels_of_a_layer_know_the_files_of_their_image(tmp_path, scan, labels)
 
     _, attributes, _ = read_layers(str(scan))[0]
     source = source_of_layer(labels, attributes)
+    own = source.place.dicom[0]
+    before = own.read_bytes()
+    own_name = own.rename(own.with_name("first.dcm"))
+    renamed = replace(source.place, dicom=(own_name, *source.place.dicom[1:]))
+    with pytest.raises(OutputError, match="DICOM image"):
+        export(ExportSource(labels, renamed), own_name, ExportOptions(overwrite=True))
+    assert own_name.rename(own).read_bytes() == before
     export(source, tmp_path / "layer.dcm", ExportOptions())
     export_labels(labels, tmp_path / "path.dcm", image=scan)
     first, second = (pydicom.dcmread(tmp_path / name) for name in ("layer.dcm", "path.dcm"))

@@ -108,6 +108,8 @@ def export(source: ExportSource, path: Path, options: ExportOptions) -> Exported
         They cannot be read or written; whatever stood there before still does.
     """
     check_export(path, options)
+    for file in source.place.dicom:  # A layer knows them, too, and its segmentation may be given their name.
+        check_apart({"DICOM image": file}, {"the export": path})
     form = format_of(path)
     if (refusal := form.refusal(source)) is not None:
         raise OutputError(refusal)
