@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 from desk import Desk, save
@@ -14,6 +16,13 @@ SLICE, MIDDLE = 12, (105.0, 83.0)
 
 def main() -> None:
     """Write docs/images/through-planes*.png: an organ of the CT, followed and then shown in 3-D."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["NAPARI_SAM_CACHE"] = folder  # Or earlier work on the sample would be offered.
+        take()
+
+
+def take() -> None:
+    """Work in the window, and write the pictures."""
     desk = Desk("abdomen")
     planes = desk.controller.through_planes
     desk.viewer.dims.set_current_step(0, SLICE)

@@ -199,6 +199,8 @@ def test_it_fits_a_small_screen_nothing_moves_and_no_text_is_cut(window, monkeyp
     follow(window, monkeypatch, {1: BALL})
     window.key(Qt.Key.Key_N)
     np.testing.assert_allclose(places(), before, atol=1)
+    for box in (widget.planes.first, widget.planes.last):
+        assert box.lineEdit().width() >= box.fontMetrics().horizontalAdvance("8888")
     for button in widget.findChildren(QPushButton):
         if button.isVisibleTo(widget):
             assert button.isEnabled() or button.toolTip(), button.text()

@@ -66,10 +66,10 @@ class VolumeView:
         """
         if self.is_on:
             self.leave()
-        else:
-            self._enter(axis)
-            if self.is_on and planes is not None:
-                self._look_at(planes)
+            return
+        self._enter(axis)
+        if planes is not None and self._before is not None:
+            self._look_at(planes)
 
     def leave(self) -> None:
         """Show planes again, as they were."""
@@ -112,9 +112,10 @@ class VolumeView:
         low, high = (world.to_world(viewer, image, corner) for corner in corners)
         first, last = (world.to_world(viewer, image, at) for at in (np.zeros(image.ndim), shape_of(image)))
         shown = [at - (viewer.dims.ndim - image.ndim) for at in viewer.dims.displayed]
-        camera, share = viewer.scene.camera, np.linalg.norm((high - low)[shown]) / np.linalg.norm((last - first)[shown])
+        share = float(np.linalg.norm((high - low)[shown]) / np.linalg.norm((last - first)[shown]))
+        camera = viewer.scene.camera
         camera.center = tuple(((low + high) / 2)[shown])
-        camera.zoom *= min(SHARE / max(share, 1e-6), MOST_ZOOM)
+        camera.zoom *= MOST_ZOOM if share <= SHARE / MOST_ZOOM else SHARE / share
 
     def _images(self) -> list[Layer]:
         return [layer for layer in self._session.viewer.layers if isinstance(layer, Image)]

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from napari_sam.plugin.propagation.through_planes import ThroughPlanes
     from napari_sam.plugin.session import Session
 
-# Room for the numbers of planes, in pixels; napari's theme takes 90 and more, half of them for the buttons.
+# Room for the numbers of planes, in pixels; napari's theme takes 90 and more, half of them for the buttons. Without
+# buttons Qt would leave no room for the number in this theme, so they have no width.
 NARROW = 40
 SPIN_STYLE = (
     f"QSpinBox {{ min-width: {NARROW}px; padding: 1px 4px }}"
@@ -72,7 +73,6 @@ class PlanePanel(QWidget):
         self.axis.setStyleSheet(f"min-width: {NARROW}px; padding: 1px 4px")
         for box in (self.first, self.last):
             box.setKeyboardTracking(False)
-            box.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
             box.setStyleSheet(SPIN_STYLE)
             box.valueChanged.connect(self._on_range)
 
