@@ -1,4 +1,4 @@
-"""Follow one object through a lazy zarr of many planes: does memory grow, is a tile encoded twice, is the object cut?
+"""Follow one object through a lazy zarr of many planes: does memory grow, is a tile read twice, is the object cut.
 
 The object drifts across the plane and grows, so that it crosses tiles and levels. Prints one line of JSON.
 
@@ -85,7 +85,7 @@ def main() -> None:
             if step.done % max(planes // 8, 1) == 0:
                 memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
         seconds = perf_counter() - start
-        for plane, tile in segmenter.encoder._digests:
+        for _plane, tile in segmenter.encoder._digests:
             tiles.add((tile.level, tile.row, tile.col))
         segmenter.close()
     print(
