@@ -252,6 +252,8 @@ class PromptPanel(QWidget):
         """Show whether masks of other planes go into one object, and into which."""
         session = self._session
         has_planes = session.image is not None and session.image.ndim > 2
+        # An image of one plane has no use for the row, which would not fit a small screen.
+        self.same_object.setVisible(has_planes)
         self.same_object.setEnabled(has_planes)
         self.same_object.setChecked(session.continued.is_on)
         key = spelled(self._layer_keys.keys["same_object"])
