@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 NARROW = 40
 SPIN_STYLE = (
     f"QSpinBox {{ min-width: {NARROW}px; padding: 1px 4px }}"
-    "QSpinBox::up-button, QSpinBox::down-button { width: 0px; height: 0px }"
+    "QSpinBox::up-button, QSpinBox::down-button, QSpinBox::up-arrow, QSpinBox::down-arrow { width: 0px; height: 0px }"
 )
 FOLLOW_FIRST = "Follow the object first."
 NO_MASK = "The object has no mask in this plane: click it to add one."
@@ -52,6 +52,8 @@ class PlanePanel(QWidget):
         self._build_buttons()
         self.plot = ConfidencePlot(planes.go_to)
         self.measures = Line()
+        # Before it is shown in napari's theme, which is narrower, Qt takes it for too wide for the dock.
+        self.setMinimumWidth(1)
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 0, 4, 0)
         rows_into(column, [[self.step]])
