@@ -86,13 +86,13 @@ def test_an_object_goes_on_behind_a_gap_shorter_than_the_patience():
 
 
 def test_accepted_planes_are_never_answered_and_between_them_both_sides_meet():
-    found, asked, _ = run({1: {4: square(side=4), 12: square(side=12)}})
+    found, asked, _ = run({1: {4: square(side=9), 12: square(side=12)}})
     assert (1, 4) not in found
     assert (1, 12) not in found
     assert sorted(at for _, at in found) == [at for at in range(20) if at not in (4, 12)]
     sides = [found[1, at].mask.box.height for at in range(5, 12)]
     assert sides == sorted(sides)
-    assert 4 <= sides[0] < sides[-1] <= 12
+    assert 9 <= sides[0] < sides[-1] <= 12
     # From both sides: once each.
     assert sorted(at for at, _ in asked if 4 < at < 12) == sorted([*range(5, 12)] * 2)
 
@@ -145,16 +145,18 @@ def test_the_waiting_answers_are_kept_packed_and_come_back_to_the_pixel():
 
 
 def test_masks_meet_between_both_and_nearer_to_the_nearer_one():
-    small, large = Followed(square(10, 4), 0.9), Followed(square(4, 16), 0.9)
+    small, large = Followed(square(10, 12), 0.9), Followed(square(8, 16), 0.9)
     areas = [met(small, large, share).mask.area for share in (0.1, 0.5, 0.9)]
-    assert 16 <= areas[0] < areas[1] < areas[2] <= 256
+    assert 144 <= areas[0] < areas[1] < areas[2] <= 256
     doubtful = Followed(large.mask, 0.1)
     assert met(small, doubtful, 0.5).mask.area < areas[1]
 
 
-def test_masks_that_lie_far_apart_do_not_vanish():
+def test_of_masks_that_disagree_the_surer_one_counts():
     one, other = Followed(square(0, 3), 0.9), Followed(square(30, 3), 0.8)
-    assert met(one, other, 0.5) is one
+    assert met(one, other, 0.9) is one
+    small, large = Followed(square(10, 4), 0.7), Followed(square(4, 16), 0.9)
+    assert met(small, large, 0.1) is large
     assert met(None, other, 0.5) is other
     assert met(one, None, 0.5) is one
     assert met(None, None, 0.5) is None

@@ -6,15 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from napari_sam.core.masks import Mask
+from napari_sam.core.masks import Mask, shared_pixels
 from napari_sam.propagation.follower import Followed
+
+# Masks with a lower IoU are not of the same object.
+LEAST_AGREEMENT = 0.5
 
 
 def met(earlier: Followed | None, later: Followed | None, share: float) -> Followed | None:
     """Join the masks that an object has in one plane when it is followed there from both sides.
 
     The outline lies between both, nearer to that of the side whose accepted plane is nearer and whose confidence is
-    higher: their signed distances are averaged.
+    higher: their signed distances are averaged. Where the two sides disagree, the surer one alone counts.
 
     Parameters
     ----------
@@ -30,6 +33,8 @@ def met(earlier: Followed | None, later: Followed | None, share: float) -> Follo
     """
     if earlier is None or later is None:
         return later if earlier is None else earlier
+    if iou_of(earlier.mask, later.mask) < LEAST_AGREEMENT:  # One side has lost it; between both is nothing.
+        return earlier if earlier.confidence >= later.confidence else later
     weights = np.array([(1 - share) * earlier.confidence, share * later.confidence])
     weights = weights / weights.sum() if weights.sum() > 0 else np.array([1 - share, share])
     # One pixel around both, so that each has an outline in the box.
@@ -37,10 +42,13 @@ def met(earlier: Followed | None, later: Followed | None, share: float) -> Follo
     distances = [signed_distance(answer.mask.in_box(box)) for answer in (earlier, later)]
     pixels = weights[0] * distances[0] + weights[1] * distances[1] > 0
     confidence = float(weights @ (earlier.confidence, later.confidence))
-    mask = Mask(box, pixels, confidence).tightened()
-    if mask.area == 0:  # Far apart: the average of both is nowhere.
-        return earlier if weights[0] >= weights[1] else later
-    return Followed(mask, confidence)
+    return Followed(Mask(box, pixels, confidence).tightened(), confidence)
+
+
+def iou_of(one: Mask, other: Mask) -> float:
+    """Return the IoU of two masks that are not both empty."""
+    shared = shared_pixels(one, other)
+    return shared / (one.area + other.area - shared)
 
 
 def signed_distance(pixels: NDArray[np.bool_]) -> NDArray[np.float64]:
