@@ -60,7 +60,8 @@ def test_the_satellite_image_opens_without_rasterio(monkeypatch):
     with_rasterio = np.asarray(open_image(LANDSAT).levels[0])
     monkeypatch.setitem(sys.modules, "rasterio", None)
     opened = open_image(LANDSAT)
-    assert opened.georeference is None
+    assert opened.georeference.crs == "EPSG:32621"
+    assert opened.georeference.transform == (LANDSAT_PIXEL_M, 0.0, 734_145.0, 0.0, -LANDSAT_PIXEL_M, -2_791_095.0)
     assert opened.axes == "yxs"
     assert np.array_equal(np.asarray(opened.levels[0]), with_rasterio)
 

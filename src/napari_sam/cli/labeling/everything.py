@@ -253,12 +253,13 @@ def _row(writer: LabelWriter, found: FoundObjects, i: int, label: int, *, is_sin
 
     mask = found.mask(i)
     box, area = written_pixels(writer, found.plane, mask.box, label)
-    return {
-        "label": label,
-        **({} if is_single else {"plane": list(found.plane.position)}),
+    position = list(found.plane.position)
+    part = {
         "prompts": prompts_json(found.prompts(i)),
         "box": [int(edge) for edge in box.as_tuple()],
         "area": area,
         "iou_prediction": round(mask.iou_prediction, 4),
         "stability_score": round(mask.stability_score, 4),
     }
+    plane = {} if is_single else {"plane": position}
+    return {"label": label, **plane, **part, "planes": [{"plane": position, **part}]}
