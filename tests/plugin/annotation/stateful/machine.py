@@ -857,8 +857,9 @@ class Annotating(RuleBasedStateMachine):
         offer = self.controller.objects.offer
         if offer.labels is None:
             self.controller.objects.start_over()
-            if self.controller.objects.offer is None:  # Not twice in one second.
-                assert not offer.journal.exists()
+            # Not twice in one second. Then there may be other work to offer, such as labels on disk.
+            if not offer.journal.exists():
+                assert self.controller.objects.offer != offer
                 aside = self.references.pop(offer.journal)
                 for layer, reference in self.outputs.items():
                     if reference is aside:  # It is there, and begins anew as well.
