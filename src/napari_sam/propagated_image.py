@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_sam.arguments import choice, each, shown, whole
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.core.masks import Mask, Overlap, Provenance
+from napari_sam.core.masks import Mask, Overlap, Provenance, mask_of
 from napari_sam.errors import LabelsError, PromptError
 from napari_sam.labels.regions import label_number
 from napari_sam.propagation.memory_follower import MemoryFollower
@@ -268,7 +268,7 @@ class PropagatedImage(SearchedImage):
         for at in range(self.shape[stack.axis]):
             pixels = self._store().read(stack.at(at), whole_plane)
             for label in np.intersect1d(np.unique(pixels), labels).tolist():
-                accepted.setdefault(label, {})[at] = Mask(whole_plane, pixels == label).tightened()
+                accepted.setdefault(label, {})[at] = mask_of(pixels == label)
         missing = [label for label in labels if label not in accepted]
         if missing:
             raise LabelsError(f"There is no object {missing[0]} in these planes: give the label of one.")
@@ -277,9 +277,8 @@ class PropagatedImage(SearchedImage):
 
 def _is_open(journal: Journal, label: int, plane: Plane) -> bool:
     """Return whether a mask may be written: the object is there, and nobody has accepted this plane meanwhile."""
-    found = journal.objects.get(label)
-    part = None if found is None else found.part(plane)
-    return found is not None and (part is None or is_propagated(part))
+    part = journal.part(label, plane)
+    return journal.has(label) if part is None else is_propagated(part)
 
 
 def is_propagated(part: Part) -> bool:

@@ -10,7 +10,7 @@ from skimage.draw import disk
 
 from napari_sam import Segmenter
 from napari_sam.core.following.mask_fuser import CHANNELS, SCALARS, WINDOW_CELLS
-from napari_sam.core.masks import iou
+from napari_sam.core.masks import iou, mask_of
 from napari_sam.evaluation.datasets import LabelledImage
 from napari_sam.models.fusion import NetworkFuser
 from napari_sam.models.fusion.network import FusionNetwork
@@ -19,7 +19,7 @@ from napari_sam.testing.predictors import FakePredictor
 from napari_sam.training.fusion.bending import bent_planes
 from napari_sam.training.fusion.fit import _batch, _loss, fit_fusion
 from napari_sam.training.fusion.objects import SampledObjects
-from napari_sam.training.fusion.samples import SampledFollower, mask_of, samples_of, wronged
+from napari_sam.training.fusion.samples import SampledFollower, samples_of, wronged
 
 SHAPE = (7, 48, 60)
 

@@ -109,6 +109,11 @@ class Provenance:
     is_propagated: bool = False
 
 
+def mask_of(pixels: NDArray[np.bool_]) -> Mask:
+    """Return the pixels of a whole plane, shape (rows, cols), as a mask in its smallest box."""
+    return Mask(Box.of_shape(pixels.shape), pixels).tightened()
+
+
 def mask_from_logits(logits: NDArray[np.float32], tile: Tile, iou_prediction: float = float("nan")) -> Mask:
     """Convert a decoder's logits to a mask at level-0 resolution, computing only pixels near the object.
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_sam.arguments import as_numpy, numbers, shown
 from napari_sam.core.geometry import Box
-from napari_sam.core.masks import Mask
+from napari_sam.core.masks import Mask, mask_of
 from napari_sam.errors import NapariSamError, PromptError
 
 # Pixels of a mask prompt, a byte each.
@@ -117,7 +117,7 @@ def checked_mask(mask: Mask | ArrayLike | None, shape: tuple[int, int]) -> Mask 
         raise PromptError(f"The mask prompt has shape {pixels.shape} and the plane {tuple(shape)}: make them equal.")
     if not pixels.any():
         raise PromptError("The mask prompt is empty: mark at least one pixel of the object.")
-    return Mask(Box.of_shape(shape), pixels).tightened()
+    return mask_of(pixels)
 
 
 def _mask_pixels(mask: ArrayLike) -> NDArray[np.bool_]:

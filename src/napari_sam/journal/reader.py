@@ -9,7 +9,7 @@ import numpy as np
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.errors import LabelsError
 from napari_sam.journal.entries import Entry, LabelClass
-from napari_sam.journal.objects import LabelledObject
+from napari_sam.journal.objects import LabelledObject, Part
 from napari_sam.journal.storage.history import EntryView, History
 from napari_sam.journal.storage.object_table import ObjectView
 from napari_sam.journal.storage.schema import Content
@@ -55,6 +55,14 @@ class JournalReader:
     def objects(self) -> ObjectView:
         """The objects that are there, by label: a sequence that reads them when they are asked for."""
         return self._table.view()
+
+    def has(self, label: int) -> bool:
+        """Return whether there is an object of a label."""
+        return self._table.has(label)
+
+    def part(self, label: int, plane: Plane) -> Part | None:
+        """Return the part of an object in a plane, or None; quicker than by `object` for one in many planes."""
+        return self._table.part(label, plane)
 
     @property
     def classes(self) -> list[LabelClass]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +24,11 @@ class Followed:
 
     mask: Mask
     confidence: float
+
+
+def last_passed(accepted: Iterable[int], at: int, direction: int) -> int:
+    """Return the accepted position that was passed last on the way to a position; there must be one."""
+    return max((there for there in accepted if (at - there) * direction > 0), key=lambda there: there * direction)
 
 
 class Follower(Protocol):

@@ -18,7 +18,7 @@ from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.propagation.appearance import Appearance
 from napari_sam.propagation.encoding_ahead import encode_ahead
-from napari_sam.propagation.follower import Followed
+from napari_sam.propagation.follower import Followed, last_passed
 from napari_sam.propagation.object_window import ObjectWindow
 from napari_sam.propagation.plane_stack import PlaneStack
 
@@ -222,8 +222,7 @@ class PromptFollower:
     def _state(self, label: int, at: int) -> _State:
         """Return what is known of an object before a plane: of its last accepted plane, where that was passed since."""
         state = self._states.get(label)
-        passed = [there for there in self._accepted[label] if (at - there) * self.direction > 0]
-        last = max(passed, key=lambda there: there * self.direction)
+        last = last_passed(self._accepted[label], at, self.direction)
         if state is None or state.accepted_at != last:
             plane, mask = self._accepted[label][last]
             tile = self._tile(self.encoder.grid(plane), mask.box, None if state is None else state.tile)

@@ -9,7 +9,7 @@ from scipy import ndimage
 from skimage.filters import gaussian, threshold_otsu
 
 from napari_sam.core.geometry import Box
-from napari_sam.core.masks import Mask
+from napari_sam.core.masks import Mask, mask_of
 from napari_sam.core.tiles import TileGrid
 from napari_sam.errors import PromptError
 
@@ -52,4 +52,4 @@ def tissue_of(segmenter: Segmenter, plane: Plane) -> Mask:
     if np.ptp(away) < LEAST_CONTRAST:
         return Mask(Box(0, 0, 0, 0), np.zeros((0, 0), bool))
     found = ndimage.binary_dilation(ndimage.binary_fill_holes(away > threshold_otsu(away)), iterations=MARGIN)
-    return Mask(Box.of_shape(shape), found[np.ix_(rows, cols)]).tightened()
+    return mask_of(found[np.ix_(rows, cols)])

@@ -12,7 +12,7 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.core.prompts import Prompts
 from napari_sam.embeddings.round_decoder import RoundDecoder
-from napari_sam.propagation.follower import Followed
+from napari_sam.propagation.follower import Followed, last_passed
 from napari_sam.propagation.meeting import signed_distance
 
 
@@ -42,8 +42,7 @@ class BoxFollower:
         """Return the answers to the boxes."""
         found = {}
         for label in labels:
-            passed = [there for there in self._accepted[label] if (at - there) * self.direction > 0]
-            accepted_at = max(passed, key=lambda there: there * self.direction)
+            accepted_at = last_passed(self._accepted[label], at, self.direction)
             last_at, mask = self._last.get(label, (accepted_at, self._accepted[label][accepted_at]))
             if (accepted_at - last_at) * self.direction > 0:
                 mask = self._accepted[label][accepted_at]

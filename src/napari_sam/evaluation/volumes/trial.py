@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.core.masks import Mask
+from napari_sam.core.masks import Mask, mask_of
 from napari_sam.evaluation.clicks import most_interior, next_click
 from napari_sam.evaluation.datasets import LabelledImage, TargetObject, drawn_targets, read_labels
 from napari_sam.evaluation.metrics import iou_of
@@ -118,7 +118,7 @@ class _Trial:
         start = self.target.plane.index[0]
         accepted = {start: self._prompted(start)}
         if accepted[start].area == 0:
-            accepted[start] = _as_mask(self.truth[start])
+            accepted[start] = mask_of(self.truth[start])
         follower, found = partial(self.segmenter.follower, stack), self._found
         first = self._follow(stack, accepted, follower, measured=True)
         self._measure_planes(first, start)
@@ -200,7 +200,7 @@ class _Trial:
             if not self.truth[at].any():
                 return Mask(Box(0, 0, 0, 0), np.zeros((0, 0), bool))
             mask = self._clicked(at, None if followed is None else followed.mask)
-            self._corrected[at] = mask if mask.area else _as_mask(self.truth[at])
+            self._corrected[at] = mask if mask.area else mask_of(self.truth[at])
         return self._corrected[at]
 
     def _clicked(self, at: int, mask: Mask | None, box: Box | None = None) -> Mask:
@@ -276,7 +276,3 @@ def _encoding(segmenter: Segmenter) -> Iterator[_Encoding]:
         yield counted
     finally:
         predictor.encode = encode  # type: ignore[method-assign]
-
-
-def _as_mask(pixels: NDArray[np.bool_]) -> Mask:
-    return Mask(Box.of_shape(pixels.shape), pixels).tightened()

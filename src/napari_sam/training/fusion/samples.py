@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, gaussian_filter, shift
+from scipy.ndimage import gaussian_filter, shift
 
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.core.masks import Mask
+from napari_sam.core.masks import Mask, mask_of
 from napari_sam.core.tiles import TileGrid
 from napari_sam.propagation.follower import Followed
+from napari_sam.propagation.meeting import signed_distance
 from napari_sam.propagation.plane_stack import PlaneStack
 from napari_sam.propagation.prompt_follower import PromptFollower, Seen
 from napari_sam.propagation.propagation import Propagation
@@ -144,17 +145,12 @@ def samples_of(
         yield from each.samples
 
 
-def mask_of(pixels: NDArray[np.bool_]) -> Mask:
-    """Return the pixels of a plane as a mask."""
-    return Mask(Box.of_shape(pixels.shape), pixels).tightened()
-
-
 def wronged(mask: Mask, rng: np.random.Generator, plane: Plane, follower: PromptFollower) -> Mask:
     """Return a mask with errors as a decoder makes them: moved, larger or smaller, and with another outline."""
     shape, extent = plane.shape_in(follower.encoder.volume.shape), mask.box.extent
     box = mask.box.grown(int(extent * 0.4) + 3)
     pixels = mask.in_box(box)
-    distance = distance_transform_edt(pixels) - distance_transform_edt(~pixels)
+    distance = signed_distance(pixels)
     noise = gaussian_filter(rng.normal(size=distance.shape), max(extent * rng.uniform(0.03, 0.15), 0.7))
     distance += noise / (noise.std() + 1e-6) * extent * rng.uniform(0, 0.06) + extent * rng.normal() * 0.04
     distance = shift(distance, rng.normal(size=2) * extent * 0.04, order=1, mode="nearest")
