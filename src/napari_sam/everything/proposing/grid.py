@@ -14,7 +14,7 @@ from napari_sam.core.masks import mask_from_logits, near_border, stability_score
 from napari_sam.core.predictor import Embedding, PointAnswer, PointsPredictor, Predictor
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.core.tiles import Tile
-from napari_sam.everything.guided import is_uniform
+from napari_sam.everything.proposing.guided import is_uniform
 from napari_sam.everything.options import GridOptions
 from napari_sam.everything.proposals import Proposals
 

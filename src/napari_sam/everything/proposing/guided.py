@@ -14,7 +14,7 @@ from napari_sam.core.predictor import Embedding, WindowPredictor
 from napari_sam.core.prompts import Prompts, TilePrompts
 from napari_sam.core.tiles import Tile
 from napari_sam.everything.proposals import Proposals
-from napari_sam.everything.seeds import CELL, center_seeds
+from napari_sam.everything.proposing.seeds import CELL, center_seeds
 
 # What a tile and the next one both read, as a share of a window: objects of up to this size are seen whole.
 OVERLAP = 0.75
