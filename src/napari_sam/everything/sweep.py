@@ -15,11 +15,11 @@ from napari_sam.core.masks import Mask
 from napari_sam.core.predictor import DenseGuesses, WindowPredictor
 from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.everything.found import FoundObjects
+from napari_sam.everything.options import GridOptions
+from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.proposing.grid import GridProposer
 from napari_sam.everything.proposing.guided import GuidedProposer, is_uniform
 from napari_sam.everything.proposing.levels import LEAST_SIDE_OF_GRID, coarsest_level, levels_for, sampled_levels
-from napari_sam.everything.options import GridOptions
-from napari_sam.everything.proposals import Proposals
 
 if TYPE_CHECKING:
     from napari_sam.embeddings.encoder import TileEncoder

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_sam.images.volume import Volume
     from napari_sam.segmenter import Segmenter
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
