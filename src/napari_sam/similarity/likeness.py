@@ -1,0 +1,113 @@
+"""Likeness: how probably an object is well outlined and of the kind of given examples, before anything was answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.similarity.descriptors import SHAPES
+from napari_sam.similarity.metric import weights
+
+# A distance below this is none: examples drawn by hand differ as much from themselves.
+LEAST_DISTANCE = 0.05
+MOST_LOGIT = 30.0
+# Linear models for the distances of a fitted metric, and for those of any other.
+FITTED, GENERAL = "fitted", "general"
+# The size, which has its own comparison; elongation, ellipse, roughness and extent follow it.
+SIZE = SHAPES.index("size")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Traits:
+    """What objects are compared by.
+
+    Parameters
+    ----------
+    kinds
+        Shape (n, k), float32: points of a `KindMetric`.
+    shapes
+        Shape (n, 5), float32: see `SHAPES`.
+    quality
+        Shape (n, m), float32: what speaks for a correct outline, whatever the kind; see `quality_of`.
+    """
+
+    kinds: NDArray[np.float32]
+    shapes: NDArray[np.float32]
+    quality: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def taken(self, chosen: NDArray[np.intp] | NDArray[np.bool_]) -> Traits:
+        """Return those of some objects."""
+        return Traits(self.kinds[chosen], self.shapes[chosen], self.quality[chosen])
+
+
+def comparison(objects: Traits, examples: Traits, usual: float | None = None) -> tuple[NDArray[np.float32], float]:
+    """Compare each object with the example that is most like it.
+
+    Parameters
+    ----------
+    objects, examples
+        What is compared; at least one example.
+    usual
+        The median distance of the objects of the plane to the examples; that of `objects` by default.
+
+    Returns
+    -------
+    compared : numpy.ndarray
+        Shape (n, 10), float32: differences of size and shape, and distances of kind.
+    usual : float
+        The median distance.
+    """
+    square = (objects.kinds**2).mean(1)[:, None] + (examples.kinds**2).mean(1)
+    distance = np.maximum(square - 2 * (objects.kinds @ examples.kinds.T) / objects.kinds.shape[1], 0)
+    by_size = objects.shapes[:, SIZE, None] - examples.shapes[:, SIZE]
+    nearest = (distance + by_size**2).argmin(1)
+    rows = np.arange(len(objects))
+    distance, shapes = distance[rows, nearest], objects.shapes - examples.shapes[nearest]
+    if usual is None:
+        usual = float(np.median(distance)) if len(distance) else 0.0
+    columns = [
+        shapes[:, SIZE],
+        np.abs(shapes[:, SIZE]),
+        shapes[:, SIZE] ** 2,
+        *np.abs(np.delete(shapes, SIZE, 1)).T,
+        np.sqrt(distance),
+        np.log(distance + LEAST_DISTANCE),
+        np.log((distance + LEAST_DISTANCE) / (usual + LEAST_DISTANCE)),
+    ]
+    return np.stack(columns, axis=1).astype(np.float32), usual
+
+
+def linear_logits(name: str, objects: Traits, compared: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the logit of the likeness of each object, shape (n,).
+
+    Parameters
+    ----------
+    name
+        `FITTED` for distances of a fitted `KindMetric`, `GENERAL` for others.
+    objects, compared
+        What `comparison` compared, and its answer.
+    """
+    mean, spread, factor, bias = (weights()[f"{name} {part}"] for part in ("mean", "spread", "factor", "bias"))
+    values = (np.concatenate([objects.quality, compared], axis=1) - mean) / spread
+    return np.asarray(np.clip(values, -6, 6) @ factor.astype(np.float64) + float(bias[0]), np.float64)
+
+
+def usual_quality() -> NDArray[np.float32]:
+    """Return the mean quality of correct outlines, for examples that were not proposed; shape (m,)."""
+    return weights()["usual quality"]
+
+
+def quality_scale() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the mean and the spread of the quality of proposals, each of shape (m,)."""
+    count = len(usual_quality())
+    return weights()[f"{GENERAL} mean"][:count], weights()[f"{GENERAL} spread"][:count]
+
+
+def probability(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the probabilities of logits."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -MOST_LOGIT, MOST_LOGIT))), np.float64)
