@@ -17,6 +17,9 @@ from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.suppression import Overlaps, suppressed
 from napari_sam.journal.packing.objects import NewObject
 
+# What is found out once about proposals, however they are ranked.
+COSTLY = ("_overlaps", "_shares", "_solidity")
+
 
 class FoundObjects:
     """What everything mode found in a plane.
@@ -90,6 +93,12 @@ class FoundObjects:
         out = suppressed(ranks, pairs.first[conflict], pairs.second[conflict])
         kept = np.flatnonzero(passes & ~out)
         return kept[np.argsort(ranks[kept], kind="stable")]
+
+    def unranked(self) -> FoundObjects:
+        """Return the same proposals by their confidence, whatever they are ranked by here."""
+        found = FoundObjects(self.plane, self.proposals)
+        found.__dict__.update({name: self.__dict__[name] for name in COSTLY if name in self.__dict__})
+        return found
 
     def labels(self, shape: tuple[int, int], chosen: NDArray[np.intp] | None = None) -> NDArray[np.uint32]:
         """Return the chosen proposals as a label image of a plane of `shape`: 1 for the first one, and so on.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_sam.core.geometry import Plane
 from napari_sam.errors import ModelError, PromptError
 from napari_sam.everything.agreement import quality_of
-from napari_sam.everything.found import FoundObjects
+from napari_sam.everything.found import COSTLY, FoundObjects
 from napari_sam.everything.options import FilterOptions
 from napari_sam.everything.proposals import Proposals
 from napari_sam.similarity.answers import learned_logits
@@ -62,10 +62,13 @@ class SimilarObjects(FoundObjects):
 
     @classmethod
     def of(cls, found: FoundObjects, query: Query) -> SimilarObjects:
-        """Rank what everything mode found; nothing is encoded."""
+        """Rank what everything mode found; nothing is encoded. Answers that `found` has are left out."""
         similar = cls(found.plane, found.proposals, query)
-        if "_overlaps" in found.__dict__:  # Costly to find, and the same.
-            similar.__dict__["_overlaps"] = found.__dict__["_overlaps"]
+        same = COSTLY
+        if isinstance(found, SimilarObjects) and found._query is query:
+            same = (*COSTLY, "_metric", "_kinds", "_quality")
+            similar._ranked = None if found._answers else found._ranked
+        similar.__dict__.update({name: found.__dict__[name] for name in same if name in found.__dict__})
         return similar
 
     @property
@@ -121,6 +124,10 @@ class SimilarObjects(FoundObjects):
         if self._answers.pop(i, None) is not None:
             self._ranked = None
 
+    def teach(self, query: Query) -> None:
+        """Rank by a query that has more answers, such as those about other planes; those about this one stay."""
+        self._query, self._ranked = query, None
+
     def doubtful(self, options: FilterOptions | None = None) -> NDArray[np.intp]:
         """Return the proposals to ask about, those first whose answers say most: the least certain ones.
 
@@ -147,12 +154,19 @@ class SimilarObjects(FoundObjects):
         """
         return super().select(options or FilterOptions(confidence=LIKENESS))
 
-    def learned(self) -> Query:
-        """Return the query with the answers, to save it or to search another plane or image by it."""
+    def learned(self, query: Query | None = None) -> Query:
+        """Return the query with the answers, to save it or to search another plane or image by it.
+
+        Parameters
+        ----------
+        query
+            The query that the answers are added to; that of these objects by default.
+        """
+        query = self._query if query is None else query
         if not self._answers:
-            return self._query
+            return query
         numbers = np.array(list(self._answers), np.intp)
-        return self._query.with_objects(
+        return query.with_objects(
             self.proposals.descriptors[numbers],
             self._quality[numbers],
             [name for name, _ in self._answers.values()],
