@@ -236,7 +236,7 @@ class SimilarObjects(FoundObjects):
     @cached_property
     def _metric(self) -> KindMetric:
         described = np.concatenate([self.proposals.descriptors, self._query.descriptors])
-        return KindMetric.for_layout(self._query.layout, described)
+        return KindMetric.for_layout(self._query.layout, described, self._query.bias)
 
     @cached_property
     def _kinds(self) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from napari_sam.similarity.descriptors import DescriptorLayout
+from napari_sam.similarity.positional_bias import Bias, unbiased
 
 # Fitted by tools/fit_likeness.py on objects of known kinds.
 WEIGHTS = Path(__file__).with_name("likeness.safetensors")
@@ -40,7 +41,7 @@ class KindMetric:
     is_fitted: bool
 
     @classmethod
-    def for_layout(cls, layout: DescriptorLayout, descriptors: NDArray[np.float16]) -> Self:
+    def for_layout(cls, layout: DescriptorLayout, descriptors: NDArray[np.float16], bias: Bias | None = None) -> Self:
         """Return the metric of a model.
 
         Parameters
@@ -50,14 +51,16 @@ class KindMetric:
         descriptors
             Shape (n, width): objects of the plane and examples, from which the axes follow for a model without fitted
             ones.
+        bias
+            The positional bias of the model, which such axes leave out. Fitted ones have learned to.
         """
         fitted = weights().get(axes_name(layout))
-        return cls.of_objects(layout, descriptors) if fitted is None else cls(fitted[0], fitted[1:].T, True)
+        return cls.of_objects(layout, descriptors, bias) if fitted is None else cls(fitted[0], fitted[1:].T, True)
 
     @classmethod
-    def of_objects(cls, layout: DescriptorLayout, descriptors: NDArray[np.float16]) -> Self:
+    def of_objects(cls, layout: DescriptorLayout, descriptors: NDArray[np.float16], bias: Bias | None = None) -> Self:
         """Return the directions in which objects differ most, with each group of values counting the same."""
-        values = descriptors.astype(np.float32)
+        values = unbiased(descriptors.astype(np.float32), layout, bias or {})
         if not len(values):
             return cls(np.zeros(layout.width, np.float32), np.zeros((layout.width, AXES), np.float32), False)
         offset, spread = values.mean(0), values.std(0)
@@ -69,10 +72,15 @@ class KindMetric:
         scaled = (values - offset) * scale
         covariance = scaled.T @ scaled / len(scaled)
         sizes, vectors = np.linalg.eigh(covariance)
-        axes = vectors[:, ::-1][:, :AXES] * scale[:, None]
+        axes = unbiased((vectors[:, ::-1][:, :AXES] * scale[:, None]).T.astype(np.float32), layout, bias or {}).T
         # Scaled so that distances are about as large as those of fitted axes.
         total = np.sqrt(max(float(sizes[::-1][:AXES].sum()), 1e-6) / AXES)
         return cls(offset, np.asarray(axes / total, np.float32), False)
+
+    @staticmethod
+    def is_fitted_for(layout: DescriptorLayout) -> bool:
+        """Return whether there are fitted axes for the descriptors of a model."""
+        return axes_name(layout) in weights()
 
     def __call__(self, descriptors: NDArray[np.float16]) -> NDArray[np.float32]:
         """Return objects as points, shape (n, k)."""
