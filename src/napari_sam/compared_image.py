@@ -118,7 +118,7 @@ class ComparedImage(SearchedImage):
             np.array([list(dict.fromkeys(names)).index(name) for name in names], np.int64),
             np.ones(count, bool),
             np.zeros(count, bool),
-            {} if KindMetric.is_fitted_for(layout) else self._bias(),
+            {} if KindMetric.fitted(layout) is not None else self._bias(),
         )
 
     def find_similar(
@@ -216,6 +216,7 @@ class ComparedImage(SearchedImage):
     def _bias(self) -> dict[int, npt.NDArray[np.float32]]:
         """Return the positional bias of the model; a tile is encoded for it once."""
         predictor = self.encoder.predictor
+        assert isinstance(predictor, FeaturePredictor)
         if predictor.digest not in _BIASES:
             _BIASES[predictor.digest] = positional_bias(predictor)
         return _BIASES[predictor.digest]

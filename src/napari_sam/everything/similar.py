@@ -191,20 +191,21 @@ class SimilarObjects(FoundObjects):
             return np.zeros(0, np.float32), np.zeros(0, np.intp)
         query = self.learned()
         objects = self._traits(query)
-        metric = self._metric
+        kinds, looks = self._metrics
         known = Traits(
-            metric(query.descriptors),
+            kinds(query.descriptors),
+            looks(query.descriptors),
             query.descriptors[:, query.layout.slices["shape"]].astype(np.float32),
             query.quality,
         )
         logits = np.stack([self._logits(query, c, objects, known) for c in range(len(query.classes))])
-        kinds = logits.argmax(axis=0)
+        numbers = logits.argmax(axis=0)
         likeness = probability(logits.max(axis=0)).astype(np.float32)
         for i, (name, is_accepted) in self._answers.items():
             likeness[i] = is_accepted
             if is_accepted:
-                kinds[i] = query.classes.index(name)
-        return likeness, kinds
+                numbers[i] = query.classes.index(name)
+        return likeness, numbers
 
     def _logits(self, query: Query, number: int, objects: Traits, known: Traits) -> NDArray[np.float64]:
         """Return the logits of being of a class, by its examples and all answers."""
@@ -220,7 +221,7 @@ class SimilarObjects(FoundObjects):
         # An accepted object of another class is none of this one. A rejected one is none of any.
         counts = query.is_answer | (query.is_accepted & ~of_class)
         told = known.taken(counts)
-        model = FITTED if self._metric.is_fitted else GENERAL
+        model = FITTED if self._metrics[0].is_fitted else GENERAL
         return learned_logits(
             linear_logits(model, objects, compared),
             objects,
@@ -231,16 +232,22 @@ class SimilarObjects(FoundObjects):
 
     def _traits(self, query: Query) -> Traits:
         shapes = self.proposals.descriptors[:, query.layout.slices["shape"]].astype(np.float32)
-        return Traits(self._kinds, shapes, self._quality)
+        kinds, looks = self._points
+        return Traits(kinds, looks, shapes, self._quality)
 
     @cached_property
-    def _metric(self) -> KindMetric:
-        described = np.concatenate([self.proposals.descriptors, self._query.descriptors])
-        return KindMetric.for_layout(self._query.layout, described, self._query.bias)
+    def _metrics(self) -> tuple[KindMetric, KindMetric]:
+        """The metric of the model, and that of the objects of the plane."""
+        layout, bias = self._query.layout, self._query.bias
+        looks = KindMetric.of_objects(
+            layout, np.concatenate([self.proposals.descriptors, self._query.descriptors]), bias
+        )
+        return KindMetric.fitted(layout) or looks, looks
 
     @cached_property
-    def _kinds(self) -> NDArray[np.float32]:
-        return self._metric(self.proposals.descriptors)
+    def _points(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        kinds, looks = (metric(self.proposals.descriptors) for metric in self._metrics)
+        return kinds, looks
 
     @cached_property
     def _quality(self) -> NDArray[np.float32]:

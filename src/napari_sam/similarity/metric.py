@@ -41,25 +41,24 @@ class KindMetric:
     is_fitted: bool
 
     @classmethod
-    def for_layout(cls, layout: DescriptorLayout, descriptors: NDArray[np.float16], bias: Bias | None = None) -> Self:
-        """Return the metric of a model.
+    def fitted(cls, layout: DescriptorLayout) -> Self | None:
+        """Return the metric that was fitted for the model of a layout, or None."""
+        values = weights().get(axes_name(layout))
+        return None if values is None else cls(values[0], values[1:].T, True)
+
+    @classmethod
+    def of_objects(cls, layout: DescriptorLayout, descriptors: NDArray[np.float16], bias: Bias | None = None) -> Self:
+        """Return the directions in which objects of one plane differ most; each group of values counts the same.
 
         Parameters
         ----------
         layout
-            The layout of the model's descriptors.
+            The layout of the descriptors.
         descriptors
-            Shape (n, width): objects of the plane and examples, from which the axes follow for a model without fitted
-            ones.
+            Shape (n, width): the objects.
         bias
-            The positional bias of the model, which such axes leave out. Fitted ones have learned to.
+            The positional bias of the model, which the directions leave out; none by default.
         """
-        fitted = weights().get(axes_name(layout))
-        return cls.of_objects(layout, descriptors, bias) if fitted is None else cls(fitted[0], fitted[1:].T, True)
-
-    @classmethod
-    def of_objects(cls, layout: DescriptorLayout, descriptors: NDArray[np.float16], bias: Bias | None = None) -> Self:
-        """Return the directions in which objects differ most, with each group of values counting the same."""
         values = unbiased(descriptors.astype(np.float32), layout, bias or {})
         if not len(values):
             return cls(np.zeros(layout.width, np.float32), np.zeros((layout.width, AXES), np.float32), False)
@@ -76,11 +75,6 @@ class KindMetric:
         # Scaled so that distances are about as large as those of fitted axes.
         total = np.sqrt(max(float(sizes[::-1][:AXES].sum()), 1e-6) / AXES)
         return cls(offset, np.asarray(axes / total, np.float32), False)
-
-    @staticmethod
-    def is_fitted_for(layout: DescriptorLayout) -> bool:
-        """Return whether there are fitted axes for the descriptors of a model."""
-        return axes_name(layout) in weights()
 
     def __call__(self, descriptors: NDArray[np.float16]) -> NDArray[np.float32]:
         """Return objects as points, shape (n, k)."""

@@ -134,10 +134,12 @@ def _compared(
 ) -> Iterator[_Comparison]:
     """Compare the proposals of a plane with an example of the same, unless not `is_own`, or of another one."""
     example = origin.descriptors[[at]]
-    used = metric or KindMetric.of_objects(layout, np.concatenate([sample.descriptors, example]))
-    shape = layout.slices["shape"]
-    objects = Traits(used(sample.descriptors), sample.descriptors[:, shape].astype(np.float32), sample.quality)
-    examples = Traits(used(example), example[:, shape].astype(np.float32), origin.quality[[at]])
+    looks = KindMetric.of_objects(layout, np.concatenate([sample.descriptors, example]))
+    kinds, shape = metric or looks, layout.slices["shape"]
+    objects, examples = (
+        Traits(kinds(values), looks(values), values[:, shape].astype(np.float32), quality)
+        for values, quality in ((sample.descriptors, sample.quality), (example, origin.quality[[at]]))
+    )
     counts = sample.counts.copy()
     if is_own:
         counts &= sample.objects != origin.objects[at]
