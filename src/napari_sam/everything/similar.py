@@ -21,7 +21,7 @@ from napari_sam.similarity.metric import KindMetric
 from napari_sam.similarity.query import Query
 
 # The least likeness of what is found without a wish of the user: best F1 on training images.
-LIKENESS = 0.35
+LIKENESS = 0.3
 # Less likely ones are not worth a question.
 LEAST_ASKED = 0.08
 
@@ -143,7 +143,7 @@ class SimilarObjects(FoundObjects):
         Parameters
         ----------
         options
-            The filters; their confidence is the least likeness, 0.35 by default.
+            The filters; their confidence is the least likeness, 0.3 by default.
         """
         return super().select(options or FilterOptions(confidence=LIKENESS))
 
