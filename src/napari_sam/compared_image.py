@@ -26,7 +26,12 @@ from napari_sam.labels.regions import label_number
 from napari_sam.searched_image import SearchedImage
 from napari_sam.similarity.descriptors import DescriptorLayout
 from napari_sam.similarity.likeness import usual_quality
+from napari_sam.similarity.metric import KindMetric
+from napari_sam.similarity.positional_bias import positional_bias
 from napari_sam.similarity.query import Query
+
+# The positional bias of each model, by its digest: finding it takes as long as encoding a tile.
+_BIASES: dict[str, dict[int, npt.NDArray[np.float32]]] = {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,6 +118,7 @@ class ComparedImage(SearchedImage):
             np.array([list(dict.fromkeys(names)).index(name) for name in names], np.int64),
             np.ones(count, bool),
             np.zeros(count, bool),
+            {} if KindMetric.fitted(layout) is not None else self._bias(),
         )
 
     def find_similar(
@@ -206,6 +212,14 @@ class ComparedImage(SearchedImage):
         predictor = self.encoder.predictor
         query.check_model(predictor.digest, predictor.name)
         return query
+
+    def _bias(self) -> dict[int, npt.NDArray[np.float32]]:
+        """Return the positional bias of the model; a tile is encoded for it once."""
+        predictor = self.encoder.predictor
+        assert isinstance(predictor, FeaturePredictor)
+        if predictor.digest not in _BIASES:
+            _BIASES[predictor.digest] = positional_bias(predictor)
+        return _BIASES[predictor.digest]
 
     def _layout(self) -> DescriptorLayout:
         predictor = self.encoder.predictor

@@ -199,7 +199,7 @@ class WindowPredictor(Predictor, DensePredictor, Protocol):
 
 
 @runtime_checkable
-class FeaturePredictor(Protocol):
+class FeaturePredictor(Predictor, Protocol):
     """A predictor whose features can be compared: alike where the image looks alike.
 
     Attributes

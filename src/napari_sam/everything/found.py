@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,6 @@ from napari_sam.everything.options import FilterOptions
 from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.suppression import Overlaps, suppressed
 from napari_sam.journal.packing.objects import NewObject
-
-# What is found out once about proposals, however they are ranked.
-COSTLY = ("_overlaps", "_shares", "_solidity")
 
 
 class FoundObjects:
@@ -97,8 +95,14 @@ class FoundObjects:
     def unranked(self) -> FoundObjects:
         """Return the same proposals by their confidence, whatever they are ranked by here."""
         found = FoundObjects(self.plane, self.proposals)
-        found.__dict__.update({name: self.__dict__[name] for name in COSTLY if name in self.__dict__})
+        found.__dict__.update(self.remembered(FoundObjects))
         return found
+
+    def remembered(self, kind: type[FoundObjects]) -> dict[str, Any]:
+        """Return the properties of a class that were computed here, for another ranking of the same proposals."""
+        return {
+            name: value for name, value in self.__dict__.items() if isinstance(vars(kind).get(name), cached_property)
+        }
 
     def labels(self, shape: tuple[int, int], chosen: NDArray[np.intp] | None = None) -> NDArray[np.uint32]:
         """Return the chosen proposals as a label image of a plane of `shape`: 1 for the first one, and so on.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_sam.core.geometry import Plane
 from napari_sam.errors import ModelError, PromptError
 from napari_sam.everything.agreement import quality_of
-from napari_sam.everything.found import COSTLY, FoundObjects
+from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.options import FilterOptions
 from napari_sam.everything.proposals import Proposals
 from napari_sam.similarity.answers import learned_logits
@@ -21,7 +21,7 @@ from napari_sam.similarity.metric import KindMetric
 from napari_sam.similarity.query import Query
 
 # The least likeness of what is found without a wish of the user: best F1 on training images.
-LIKENESS = 0.35
+LIKENESS = 0.3
 # Less likely ones are not worth a question.
 LEAST_ASKED = 0.08
 
@@ -64,11 +64,10 @@ class SimilarObjects(FoundObjects):
     def of(cls, found: FoundObjects, query: Query) -> SimilarObjects:
         """Rank what everything mode found; nothing is encoded. Answers that `found` has are left out."""
         similar = cls(found.plane, found.proposals, query)
-        same = COSTLY
+        similar.__dict__.update(found.remembered(FoundObjects))  # Costly to find, and the same.
         if isinstance(found, SimilarObjects) and found._query is query:
-            same = (*COSTLY, "_metric", "_kinds", "_quality")
+            similar.__dict__.update(found.remembered(SimilarObjects))
             similar._ranked = None if found._answers else found._ranked
-        similar.__dict__.update({name: found.__dict__[name] for name in same if name in found.__dict__})
         return similar
 
     @property
@@ -150,7 +149,7 @@ class SimilarObjects(FoundObjects):
         Parameters
         ----------
         options
-            The filters; their confidence is the least likeness, 0.35 by default.
+            The filters; their confidence is the least likeness, 0.3 by default.
         """
         return super().select(options or FilterOptions(confidence=LIKENESS))
 
@@ -205,20 +204,21 @@ class SimilarObjects(FoundObjects):
             return np.zeros(0, np.float32), np.zeros(0, np.intp)
         query = self.learned()
         objects = self._traits(query)
-        metric = self._metric
+        kinds, looks = self._metrics
         known = Traits(
-            metric(query.descriptors),
+            kinds(query.descriptors),
+            looks(query.descriptors),
             query.descriptors[:, query.layout.slices["shape"]].astype(np.float32),
             query.quality,
         )
         logits = np.stack([self._logits(query, c, objects, known) for c in range(len(query.classes))])
-        kinds = logits.argmax(axis=0)
+        numbers = logits.argmax(axis=0)
         likeness = probability(logits.max(axis=0)).astype(np.float32)
         for i, (name, is_accepted) in self._answers.items():
             likeness[i] = is_accepted
             if is_accepted:
-                kinds[i] = query.classes.index(name)
-        return likeness, kinds
+                numbers[i] = query.classes.index(name)
+        return likeness, numbers
 
     def _logits(self, query: Query, number: int, objects: Traits, known: Traits) -> NDArray[np.float64]:
         """Return the logits of being of a class, by its examples and all answers."""
@@ -234,7 +234,7 @@ class SimilarObjects(FoundObjects):
         # An accepted object of another class is none of this one. A rejected one is none of any.
         counts = query.is_answer | (query.is_accepted & ~of_class)
         told = known.taken(counts)
-        model = FITTED if self._metric.is_fitted else GENERAL
+        model = FITTED if self._metrics[0].is_fitted else GENERAL
         return learned_logits(
             linear_logits(model, objects, compared),
             objects,
@@ -245,16 +245,22 @@ class SimilarObjects(FoundObjects):
 
     def _traits(self, query: Query) -> Traits:
         shapes = self.proposals.descriptors[:, query.layout.slices["shape"]].astype(np.float32)
-        return Traits(self._kinds, shapes, self._quality)
+        kinds, looks = self._points
+        return Traits(kinds, looks, shapes, self._quality)
 
     @cached_property
-    def _metric(self) -> KindMetric:
-        described = np.concatenate([self.proposals.descriptors, self._query.descriptors])
-        return KindMetric.for_layout(self._query.layout, described)
+    def _metrics(self) -> tuple[KindMetric, KindMetric]:
+        """The metric of the model, and that of the objects of the plane."""
+        layout, bias = self._query.layout, self._query.bias
+        looks = KindMetric.of_objects(
+            layout, np.concatenate([self.proposals.descriptors, self._query.descriptors]), bias
+        )
+        return KindMetric.fitted(layout) or looks, looks
 
     @cached_property
-    def _kinds(self) -> NDArray[np.float32]:
-        return self._metric(self.proposals.descriptors)
+    def _points(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        kinds, looks = (metric(self.proposals.descriptors) for metric in self._metrics)
+        return kinds, looks
 
     @cached_property
     def _quality(self) -> NDArray[np.float32]:

@@ -26,7 +26,10 @@ class Traits:
     Parameters
     ----------
     kinds
-        Shape (n, k), float32: points of a `KindMetric`.
+        Shape (n, k), float32: points of the `KindMetric` of the model.
+    looks
+        Shape (n, l), float32: points of the metric that follows from the objects of the plane. Among them it tells
+        apart what the other metric, fitted to whole kinds, takes for the same: bright from dark nuclei.
     shapes
         Shape (n, 5), float32: see `SHAPES`.
     quality
@@ -34,6 +37,7 @@ class Traits:
     """
 
     kinds: NDArray[np.float32]
+    looks: NDArray[np.float32]
     shapes: NDArray[np.float32]
     quality: NDArray[np.float32]
 
@@ -42,10 +46,12 @@ class Traits:
 
     def taken(self, chosen: NDArray[np.intp] | NDArray[np.bool_]) -> Traits:
         """Return those of some objects."""
-        return Traits(self.kinds[chosen], self.shapes[chosen], self.quality[chosen])
+        return Traits(self.kinds[chosen], self.looks[chosen], self.shapes[chosen], self.quality[chosen])
 
 
-def comparison(objects: Traits, examples: Traits, usual: float | None = None) -> tuple[NDArray[np.float32], float]:
+def comparison(
+    objects: Traits, examples: Traits, usual: tuple[float, float] | None = None
+) -> tuple[NDArray[np.float32], tuple[float, float]]:
     """Compare each object with the example that is most like it.
 
     Parameters
@@ -53,33 +59,42 @@ def comparison(objects: Traits, examples: Traits, usual: float | None = None) ->
     objects, examples
         What is compared; at least one example.
     usual
-        The median distance of the objects of the plane to the examples; that of `objects` by default.
+        The median distances of the objects of the plane to the examples, in kind and in looks; those of `objects` by
+        default.
 
     Returns
     -------
     compared : numpy.ndarray
-        Shape (n, 10), float32: differences of size and shape, and distances of kind.
-    usual : float
-        The median distance.
+        Shape (n, 12), float32: differences of size and shape, and distances of kind and looks.
+    usual : tuple of float
+        The median distances.
     """
-    square = (objects.kinds**2).mean(1)[:, None] + (examples.kinds**2).mean(1)
-    distance = np.maximum(square - 2 * (objects.kinds @ examples.kinds.T) / objects.kinds.shape[1], 0)
+    kinds, looks = _distances(objects.kinds, examples.kinds), _distances(objects.looks, examples.looks)
     by_size = objects.shapes[:, SIZE, None] - examples.shapes[:, SIZE]
-    nearest = (distance + by_size**2).argmin(1)
+    nearest = (kinds + looks + by_size**2).argmin(1)
     rows = np.arange(len(objects))
-    distance, shapes = distance[rows, nearest], objects.shapes - examples.shapes[nearest]
+    kind, look = kinds[rows, nearest], looks[rows, nearest]
+    shapes = objects.shapes - examples.shapes[nearest]
     if usual is None:
-        usual = float(np.median(distance)) if len(distance) else 0.0
+        usual = (float(np.median(kind)), float(np.median(look))) if len(kind) else (0.0, 0.0)
     columns = [
         shapes[:, SIZE],
         np.abs(shapes[:, SIZE]),
         shapes[:, SIZE] ** 2,
         *np.abs(np.delete(shapes, SIZE, 1)).T,
-        np.sqrt(distance),
-        np.log(distance + LEAST_DISTANCE),
-        np.log((distance + LEAST_DISTANCE) / (usual + LEAST_DISTANCE)),
+        np.sqrt(kind),
+        np.log(kind + LEAST_DISTANCE),
+        np.log((kind + LEAST_DISTANCE) / (usual[0] + LEAST_DISTANCE)),
+        np.sqrt(look),
+        np.log((look + LEAST_DISTANCE) / (usual[1] + LEAST_DISTANCE)),
     ]
     return np.stack(columns, axis=1).astype(np.float32), usual
+
+
+def _distances(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean squared differences of points, shape (n, m)."""
+    square = (one**2).mean(1)[:, None] + (other**2).mean(1)
+    return np.asarray(np.maximum(square - 2 * (one @ other.T) / one.shape[1], 0), np.float32)
 
 
 def linear_logits(name: str, objects: Traits, compared: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from napari_sam.similarity.descriptors import DescriptorLayout
+from napari_sam.similarity.positional_bias import Bias, unbiased
 
 # Fitted by tools/fit_likeness.py on objects of known kinds.
 WEIGHTS = Path(__file__).with_name("likeness.safetensors")
@@ -40,24 +41,25 @@ class KindMetric:
     is_fitted: bool
 
     @classmethod
-    def for_layout(cls, layout: DescriptorLayout, descriptors: NDArray[np.float16]) -> Self:
-        """Return the metric of a model.
+    def fitted(cls, layout: DescriptorLayout) -> Self | None:
+        """Return the metric that was fitted for the model of a layout, or None."""
+        values = weights().get(axes_name(layout))
+        return None if values is None else cls(values[0], values[1:].T, True)
+
+    @classmethod
+    def of_objects(cls, layout: DescriptorLayout, descriptors: NDArray[np.float16], bias: Bias | None = None) -> Self:
+        """Return the directions in which objects of one plane differ most; each group of values counts the same.
 
         Parameters
         ----------
         layout
-            The layout of the model's descriptors.
+            The layout of the descriptors.
         descriptors
-            Shape (n, width): objects of the plane and examples, from which the axes follow for a model without fitted
-            ones.
+            Shape (n, width): the objects.
+        bias
+            The positional bias of the model, which the directions leave out; none by default.
         """
-        fitted = weights().get(axes_name(layout))
-        return cls.of_objects(layout, descriptors) if fitted is None else cls(fitted[0], fitted[1:].T, True)
-
-    @classmethod
-    def of_objects(cls, layout: DescriptorLayout, descriptors: NDArray[np.float16]) -> Self:
-        """Return the directions in which objects differ most, with each group of values counting the same."""
-        values = descriptors.astype(np.float32)
+        values = unbiased(descriptors.astype(np.float32), layout, bias or {})
         if not len(values):
             return cls(np.zeros(layout.width, np.float32), np.zeros((layout.width, AXES), np.float32), False)
         offset, spread = values.mean(0), values.std(0)
@@ -69,7 +71,7 @@ class KindMetric:
         scaled = (values - offset) * scale
         covariance = scaled.T @ scaled / len(scaled)
         sizes, vectors = np.linalg.eigh(covariance)
-        axes = vectors[:, ::-1][:, :AXES] * scale[:, None]
+        axes = unbiased((vectors[:, ::-1][:, :AXES] * scale[:, None]).T.astype(np.float32), layout, bias or {}).T
         # Scaled so that distances are about as large as those of fitted axes.
         total = np.sqrt(max(float(sizes[::-1][:AXES].sum()), 1e-6) / AXES)
         return cls(offset, np.asarray(axes / total, np.float32), False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from safetensors.numpy import save
 from napari_sam.errors import ModelError, PromptError, first_line
 from napari_sam.files.outputs import check_output, replacing
 from napari_sam.similarity.descriptors import SHAPES, DescriptorLayout
+from napari_sam.similarity.positional_bias import Bias
 
 SUFFIX = ".sam"
 FORMAT = "napari-sam query 1"
@@ -25,6 +26,8 @@ SIZES = 1.7
 # A query of more objects would not be ranked by at once.
 MOST = 10_000
 LONGEST_NAME = 1000
+# Names of the arrays of the bias begin so; the stride follows.
+BIAS = "bias "
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +51,8 @@ class Query:
     is_accepted, is_answer
         Shape (k,), bool: whether an object is of its class, or was rejected; and whether it was proposed and answered,
         or given as an example.
+    bias
+        The positional bias of the model, where its features are compared as they are; see `positional_bias`.
     """
 
     model: str
@@ -59,6 +64,7 @@ class Query:
     kinds: NDArray[np.int64]
     is_accepted: NDArray[np.bool_]
     is_answer: NDArray[np.bool_]
+    bias: Bias = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.kinds)
@@ -169,6 +175,7 @@ class Query:
             "kinds": self.kinds,
             "is_accepted": self.is_accepted.astype(np.uint8),
             "is_answer": self.is_answer.astype(np.uint8),
+            **{f"{BIAS}{stride}": np.ascontiguousarray(directions) for stride, directions in self.bias.items()},
         }
         content = save(arrays, {"format": FORMAT, "query": json.dumps(described)})
         with replacing(path) as temporary:
@@ -221,6 +228,11 @@ class Query:
             np.asarray(arrays["kinds"], np.int64),
             np.asarray(arrays["is_accepted"]) != 0,
             np.asarray(arrays["is_answer"]) != 0,
+            {
+                int(name[len(BIAS) :]): np.asarray(array, np.float32)
+                for name, array in arrays.items()
+                if name.startswith(BIAS)
+            },
         )
         count = len(query)
         if "shape" not in layout.widths or any(width < 0 for width in layout.widths.values()):
@@ -234,8 +246,17 @@ class Query:
             raise ValueError("the numbers of objects differ")
         if not (np.isfinite(query.descriptors).all() and np.isfinite(query.quality).all()):
             raise ValueError("some values are no numbers")
+        _check_bias(query.bias, layout)
         if query.kinds.min() < 0 or query.kinds.max() >= len(classes):
             raise ValueError("there is no such class")
         if not (query.is_accepted & ~query.is_answer).any():
             raise ValueError("there is no example")
         return query
+
+
+def _check_bias(bias: Bias, layout: DescriptorLayout) -> None:
+    """Raise a ValueError where a bias does not fit a layout; a KeyError for a stride that it lacks."""
+    channels = {stride: count for count, stride in layout.maps}
+    for stride, array in bias.items():
+        if array.ndim != 2 or len(array) != channels[stride] or not np.isfinite(array).all():
+            raise ValueError("the bias does not fit the layout")

@@ -176,7 +176,7 @@ def likeness_colors(scores: NDArray[np.float32], least: float) -> NDArray[np.uin
     """Return the number of the color of each likeness: the nearer to 1, the brighter; `least` is that of the first."""
     steps = len(LIKENESS_COLORS)
     step = np.floor((scores - least) / max(1 - least, 1e-6) * steps)
-    return (COLORS.index(LIKENESS_COLORS[0]) + 1 + np.clip(step, 0, steps - 1)).astype(np.uint8)
+    return np.asarray(COLORS.index(LIKENESS_COLORS[0]) + 1 + np.clip(step, 0, steps - 1), np.uint8)
 
 
 def class_colors(kinds: NDArray[np.intp]) -> NDArray[np.uint8]:

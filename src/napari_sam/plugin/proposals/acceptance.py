@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from napari_sam.errors import LabelsError
 from napari_sam.everything.linking import PlaneLinker
 from napari_sam.everything.options import FilterOptions
-from napari_sam.everything.similar import SimilarObjects
 from napari_sam.journal.packing.objects import NewObject, written_in_groups
-from napari_sam.plugin.proposals.found_planes import SimilarPlanes
 from napari_sam.plugin.proposals.selection import box_of
 from napari_sam.tasks.everything import LinkedWriter
 
@@ -47,7 +45,7 @@ class ProposalCommit:
     runs
         The planes, those together and in order of which the objects go on from one to the next.
     overlap, class_name, made
-        How they are written over other labels, under which class unless examples say another one, and what found them.
+        How they are written over other labels, under which class, and what found them.
     done
         Called with the layer, how many objects were written, and how many proposals they are made of.
     failed
@@ -76,7 +74,6 @@ class ProposalCommit:
     def write(self, journal: Journal, labels: LayerLabels) -> Sequence[Entry]:
         """Write the proposals into the labels of a journal; safe in any thread."""
         entries: list[Entry] = []
-        classes: dict[int, str] = {}
         goes_on = self.overlap == "keep" and not labels.is_empty
         with journal.together():
             for run in self.runs:
@@ -84,11 +81,7 @@ class ProposalCommit:
                 known = self._known(run, labels) if links and goes_on else {}
                 writer = _Writer(self, journal, labels, entries, links=links, known=known)
                 for part, chosen in self._chosen(run):
-                    for i, label in writer.write_chosen(part, chosen):
-                        classes.setdefault(label, _class_of(part, i) or self.class_name or "")
-            for label, name in classes.items():
-                if name and name != self.shared_class:
-                    entries.append(journal.classify(label, name))
+                    writer.write_chosen(part, chosen)
         if not entries:
             raise LabelsError(
                 "Other objects cover all of these proposals: choose 'overwrite' as the overlap, or another output."
@@ -97,17 +90,8 @@ class ProposalCommit:
 
     def report(self, open_journal: OpenJournal, entries: Sequence[Entry]) -> None:
         """Tell the caller how many objects were written."""
-        written = [label for entry in entries if entry.what != "classify" for label in entry.labels]
+        written = [label for entry in entries for label in entry.labels]
         self.done(open_journal.layer, len(set(written)), len(written))
-
-    @property
-    def shared_class(self) -> str | None:
-        """The class of most of what is written, which is given to all new objects at once."""
-        similar = self.found if isinstance(self.found, SimilarPlanes) else None
-        if similar is None or not any(similar.classes):
-            return self.class_name
-        counts = np.bincount(similar.kinds[self.numbers], minlength=1)
-        return similar.classes[int(counts.argmax())] or self.class_name
 
     def _chosen(self, run: Sequence[Plane]) -> Iterator[tuple[FoundObjects, NDArray[np.intp]]]:
         """Yield the proposals of each plane, and the numbers of those to write."""
@@ -143,19 +127,22 @@ class _Writer(LinkedWriter):
     ) -> None:
         super().__init__(links=links, known=known)
         self._commit, self._journal, self._target, self._entries = commit, journal, labels, entries
-        self._class_name = commit.shared_class
 
-    def _write_new(self, plane: Plane, objects: list[NewObject]) -> Sequence[int | None]:
-        return written_in_groups(objects, lambda near: self._write_near(plane, near))
+    def _write_new(self, plane: Plane, objects: list[NewObject], class_name: str | None = None) -> Sequence[int | None]:
+        return written_in_groups(objects, lambda near: self._write_near(plane, near, class_name))
 
-    def _write_near(self, plane: Plane, near: Sequence[NewObject]) -> Sequence[int | None]:
+    def _write_near(self, plane: Plane, near: Sequence[NewObject], class_name: str | None) -> Sequence[int | None]:
         """Write new objects; one that was accepted before has its label already."""
         labels = self._accepted(plane, near)
         new = [at for at, label in enumerate(labels) if label is None]
         if new:
             commit = self._commit
             accepted = self._journal.accept_all(
-                plane, [near[at] for at in new], commit.overlap, made=commit.made, class_name=self._class_name
+                plane,
+                [near[at] for at in new],
+                commit.overlap,
+                made=commit.made,
+                class_name=class_name or commit.class_name,
             )
             self._entries += [] if accepted.entry is None else [accepted.entry]
             for at, label in zip(new, accepted.labels, strict=True):
@@ -180,10 +167,6 @@ class _Writer(LinkedWriter):
         if self._commit.overlap != "keep":
             return [None] * len(near)
         return _labels_under(self._target, plane, near)
-
-
-def _class_of(part: FoundObjects, i: int) -> str | None:
-    return part.class_of(i) if isinstance(part, SimilarObjects) else None
 
 
 def _labels_under(labels: LayerLabels, plane: Plane, near: Sequence[NewObject]) -> list[int | None]:

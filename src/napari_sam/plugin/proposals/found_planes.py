@@ -210,4 +210,4 @@ class SimilarPlanes(FoundPlanes):
         return self._doubt(numbers, options) < DOUBT
 
     def _doubt(self, numbers: NDArray[np.intp], options: FilterOptions) -> NDArray[np.floating]:
-        return np.abs(self.scores[numbers] - options.confidence)
+        return np.asarray(np.abs(self.scores[numbers] - options.confidence))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +20,7 @@ from napari_sam.similarity.query import Query
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
     from napari_sam.core.masks import Mask
-    from napari_sam.journal.objects import LabelledObject
+    from napari_sam.journal.objects import LabelledObject, Part
     from napari_sam.plugin.inference.jobs import Jobs
     from napari_sam.plugin.objects.object_list import Objects
     from napari_sam.plugin.proposals.found_planes import FoundPlanes
@@ -124,7 +125,7 @@ class WantedObjects:
         for found in objects:
             part = next((part for part in found.parts if part.plane == plane), found.parts[-1])
             name = None if found.label_class is None else found.label_class.name
-            self.examples.append(Example(part.plane, lambda part=part: part.accepted.mask.tightened(), name))
+            self.examples.append(Example(part.plane, partial(_mask_of, part), name))
 
     def find_similar(self, objects: Sequence[LabelledObject]) -> None:
         """Find what is like objects of the output: among what was found in the plane in view, or by a search."""
@@ -250,6 +251,10 @@ class WantedObjects:
             self._session.set_status(str(error))
             return
         self._search.rank(build, found, wanted)
+
+
+def _mask_of(part: Part) -> Mask:
+    return part.accepted.mask.tightened()
 
 
 def _described(segmenter: Segmenter, examples: Sequence[Example], found: FoundPlanes | None) -> Query:

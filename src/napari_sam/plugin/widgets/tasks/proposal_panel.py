@@ -288,15 +288,10 @@ class ProposalPanel(QWidget):
             return
         self._shown = options
         low, high = options.sizes
-        for slider, value in (
-            (self.confidence, round(100 * options.confidence)),
-            (self.stability, round(100 * options.stability_score_thresh)),
-            (self.solidity, round(100 * options.min_solidity)),
-            (
-                self.sizes,
-                (math.floor(self._place(low)), SIZE_STEPS if math.isinf(high) else math.ceil(self._place(high))),
-            ),
-        ):
+        places = math.floor(self._place(low)), SIZE_STEPS if math.isinf(high) else math.ceil(self._place(high))
+        shares = options.confidence, options.stability_score_thresh, options.min_solidity
+        sliders: tuple[Any, ...] = self.confidence, self.stability, self.solidity, self.sizes
+        for slider, value in zip(sliders, (*(round(100 * share) for share in shares), places), strict=True):
             slider.blockSignals(True)
             slider.setValue(value)
             slider.blockSignals(False)
