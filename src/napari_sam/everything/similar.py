@@ -59,6 +59,8 @@ class SimilarObjects(FoundObjects):
         # The class of each answered proposal, and whether it is of it.
         self._answers: dict[int, tuple[str, bool]] = {}
         self._ranked: tuple[NDArray[np.float32], NDArray[np.intp]] | None = None
+        # Scores, and the ranks by them, which are asked for several times after each answer.
+        self._ranks_of: tuple[NDArray[np.float32], NDArray[np.intp]] | None = None
 
     @classmethod
     def of(cls, found: FoundObjects, query: Query) -> SimilarObjects:
@@ -188,9 +190,12 @@ class SimilarObjects(FoundObjects):
     @property
     def _ranks(self) -> NDArray[np.intp]:
         """Rank of each proposal by likeness: unlike in everything mode it changes."""
-        ranks = np.empty(len(self), np.intp)
-        ranks[np.lexsort((self.proposals.boxes[:, 1], self.proposals.boxes[:, 0], -self.scores))] = np.arange(len(self))
-        return ranks
+        scores = self.scores
+        if self._ranks_of is None or self._ranks_of[0] is not scores:
+            ranks = np.empty(len(self), np.intp)
+            ranks[np.lexsort((self.proposals.boxes[:, 1], self.proposals.boxes[:, 0], -scores))] = np.arange(len(self))
+            self._ranks_of = scores, ranks
+        return self._ranks_of[1]
 
     @property
     def _ranking(self) -> tuple[NDArray[np.float32], NDArray[np.intp]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import Mask
     from napari_sam.everything.found import FoundObjects
     from napari_sam.everything.options import FilterOptions
+    from napari_sam.segmenter import Segmenter
     from napari_sam.similarity.query import Query
 
+# Makes what is looked for, in the worker, from what was found so far.
+QueryMaker = Callable[["Segmenter", "FoundPlanes | None"], "Query"]
 # Proposals whose likeness is this near to the least one that counts are worth a question.
 DOUBT = 0.2
 
@@ -69,7 +72,7 @@ class FoundPlanes:
         """Shape (n, 4): (top, left, bottom, right) of each proposal, half-open, in pixels."""
         return self._joined([part.boxes for part in self.parts], np.zeros((0, 4), np.int64))
 
-    @cached_property
+    @property
     def scores(self) -> NDArray[np.float32]:
         """Shape (n,): the confidence that each proposal is an object, 0 to 1."""
         return self._joined([part.scores for part in self.parts], np.zeros(0, np.float32))

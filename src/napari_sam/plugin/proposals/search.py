@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from psygnal import Signal
 
 from napari_sam.errors import PromptError
-from napari_sam.plugin.proposals.found_planes import FoundPlanes, SimilarPlanes
+from napari_sam.plugin.proposals.found_planes import FoundPlanes, QueryMaker, SimilarPlanes
 from napari_sam.plugin.workers.runner import Work
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from napari_sam.everything.found import FoundObjects
     from napari_sam.everything.sweep import EverythingProgress
     from napari_sam.plugin.proposals.region import Limit
-    from napari_sam.plugin.proposals.wanted import QueryMaker
     from napari_sam.plugin.workers.runner import Report, Runner
     from napari_sam.segmenter import Segmenter
     from napari_sam.similarity.query import Query

@@ -13,7 +13,7 @@ from psygnal import Signal
 from napari_sam.errors import NapariSamError, PromptError
 from napari_sam.everything.options import FilterOptions
 from napari_sam.everything.similar import LIKENESS
-from napari_sam.plugin.proposals.found_planes import SimilarPlanes
+from napari_sam.plugin.proposals.found_planes import QueryMaker, SimilarPlanes
 from napari_sam.plugin.view import world
 from napari_sam.similarity.query import Query
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 # Anything, what is like selected objects, or what is like those of the last search by examples or of a file.
 Like = Literal["anything", "selected", "learned"]
-QueryMaker = Callable[["Segmenter", "FoundPlanes | None"], Query]
 
 SELECT_FIRST = "Select one or a few objects in the table first: what is like them is found."
 
