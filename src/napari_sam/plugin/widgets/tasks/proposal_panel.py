@@ -376,6 +376,8 @@ class ProposalPanel(QWidget):
             return f"{PLACES[finder.where][2]}, then filter and accept."
         if not len(selection.kept):
             return "Nothing is kept: loosen the filters." if len(selection.found) else "Nothing was found here."
+        if selection.similar is not None and selection.doubtful_count:
+            return f"{selection.doubtful_count} doubtful: review them ({shown(keys['next_doubtful'])}); accept."
         return "Filter; click wrong ones away; accept."
 
     @property
