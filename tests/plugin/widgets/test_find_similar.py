@@ -52,7 +52,6 @@ def test_all_coins_are_found_from_one_reviewed_saved_and_found_by_the_file(
     window.click(COIN)
     window.key(Qt.Key.Key_C)
     window.wait_until(lambda: len(controller.objects.rows) == 1)
-    assert not widget.objects.menu.find_similar.isEnabled() or widget.objects.table.chosen
     widget.objects.table.choose([1])
     widget.objects.menu.refresh()
     assert widget.objects.menu.find_similar.isEnabled()
