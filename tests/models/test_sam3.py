@@ -29,7 +29,7 @@ from napari_sam.models.sam2.loading import Weightless
 from napari_sam.models.sam3 import Sam3Predictor
 from napari_sam.models.sam3.keys import parts
 from napari_sam.models.sam3.networks import configurations
-from napari_sam.models.sam3.text import vocabulary_of
+from napari_sam.models.vocabulary import vocabulary_of
 from napari_sam.weights.registry import REGISTRY
 
 pytest.importorskip("transformers", reason="pip install transformers")

@@ -18,7 +18,7 @@ from napari_sam.models.base import TilePredictor, split_tiles
 from napari_sam.models.nested_checkpoints import State
 from napari_sam.models.sam2.decoding import PromptDecoder, resized
 from napari_sam.models.sam3.networks import SIDE, networks
-from napari_sam.models.sam3.text import vocabulary_of, words
+from napari_sam.models.vocabulary import vocabulary_of, words
 
 PIXEL_MEAN, PIXEL_STD = 0.5, 0.5
 
