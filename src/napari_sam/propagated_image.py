@@ -19,7 +19,7 @@ from napari_sam.propagation.memory_follower import MemoryFollower
 from napari_sam.propagation.plane_stack import PlaneStack
 from napari_sam.propagation.prompt_follower import PromptFollower
 from napari_sam.propagation.propagation import PATIENCE, Propagation, PropagationStep
-from napari_sam.searched_image import SearchedImage
+from napari_sam.word_searched_image import WordSearchedImage
 
 if TYPE_CHECKING:
     from napari_sam.journal.journal import Journal
@@ -34,7 +34,7 @@ MOST_PATIENCE = 10**6
 Accepted = dict[int, dict[int, Mask]]
 
 
-class PropagatedImage(SearchedImage):
+class PropagatedImage(WordSearchedImage):
     """The part of `Segmenter` that follows objects from plane to plane."""
 
     def propagate(

@@ -72,7 +72,7 @@ def test_labels_of_a_volume_on_disk_are_written_in_its_plane(run, image, tmp_pat
         (("unicorn",), "Nothing was found"),
         (("disc", "--box", "1,2"), "not understood"),
         (("disc", "--downsample", "0"), "above 0"),
-        (("disc", "--box", "900,900,950,950"), "outside the plane"),
+        (("disc", "--box", "900,900,950,950"), "outside the image"),
     ],
 )
 def test_what_cannot_be_found_is_told_in_one_sentence_and_nothing_is_written(run, image, tmp_path, arguments, words):
