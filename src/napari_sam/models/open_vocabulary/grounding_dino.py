@@ -13,12 +13,14 @@ from torch import Tensor
 
 from napari_sam.core.finding.open_vocabulary import Detected
 from napari_sam.models.open_vocabulary.network_file import HEAD, NetworkFile
-from napari_sam.models.open_vocabulary.pictures import IMAGENET_COLORS, corners, normalized
+from napari_sam.models.open_vocabulary.pictures import IMAGENET_COLORS, corners, normalized, padded
 
 BACKBONE = "model.backbone.conv_encoder.model."
 SWIN, TEXTS = f"{BACKBONE}swin.", "model.text_backbone."
-# BERT's numbers of the full stop and of the end of a text, which the network looks for.
-FULL_STOP, END = 1012, 102
+# BERT's number of the end of a text.
+END = 102
+# A picture of this side has one cell in the coarsest map, which cannot be normalized.
+LEAST_SIDE = 64
 # Level of the first of the maps of Swin's stages that the network uses.
 FIRST_MAP = 2
 # From the names of Swin in published files to those of the library, in this order.
@@ -89,13 +91,14 @@ class GroundingDinoDetector:
         # The network was trained on phrases in small letters, each of which ends with a full stop.
         phrase = text.strip().rstrip(".").lower()
         numbers = self._file.words(f"{phrase}." if phrase else "", **self._limits)
-        pixels = normalized([picture], IMAGENET_COLORS, self._file.device)
+        seen = picture if max(picture.shape[:2]) > LEAST_SIDE else padded(picture, 2 * LEAST_SIDE)
+        pixels = normalized([seen], IMAGENET_COLORS, self._file.device)
         out = self._network(pixel_values=pixels, input_ids=numbers)
         scores = out.logits[0].sigmoid().amax(dim=-1)
         order = scores.argsort(descending=True, stable=True)
         order = order[scores[order] > threshold]
-        shape = picture.shape[:2]
-        return Detected(corners(out.pred_boxes[0, order], shape, shape), scores[order].cpu().numpy())
+        boxes = corners(out.pred_boxes[0, order], seen.shape[:2], picture.shape[:2])
+        return Detected(boxes, scores[order].cpu().numpy())
 
 
 def with_library_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
