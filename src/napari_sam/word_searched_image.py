@@ -257,7 +257,7 @@ class WordSearchedImage(SearchedImage):
             predictor,
             self.encoder,
             search.plane,
-            examples.checked(self.volume, search.plane),
+            examples.checked(self.encoder, search.plane),
             text=search.text,
             threshold=search.threshold_or(USUAL_THRESHOLD),
             downsample=tiles[0].downsample if tiles else search.downsample,

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box
-from napari_sam.core.rendering import Rendering
 from napari_sam.core.tiles import Tile
 from napari_sam.word_search.exemplars import PlacedExemplars
 from napari_sam.word_search.mask_ranker import picture_tile
@@ -38,15 +37,13 @@ class Canvas:
     labels: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, exemplars: PlacedExemplars, rendering: Rendering, side: int, downsample: float) -> Canvas:
+    def of(cls, exemplars: PlacedExemplars, side: int, downsample: float) -> Canvas:
         """Draw examples, each in the middle of a square; of more than seven those that are like the objects first.
 
         Parameters
         ----------
         exemplars
             The examples.
-        rendering
-            Contrast of their image.
         side
             Side of the canvas in pixels, a multiple of 16.
         downsample
@@ -59,7 +56,8 @@ class Canvas:
             box = exemplars.boxes[i]
             tile = picture_tile(exemplars.volume, exemplars.plane, box, square, square * downsample)
             top, left = row * square, col * square
-            pixels[top : top + square, left : left + square] = exemplars.volume.render(exemplars.plane, tile, rendering)
+            rendered = exemplars.volume.render(exemplars.plane, tile, exemplars.rendering)
+            pixels[top : top + square, left : left + square] = rendered
             boxes.append(tile.box_to_tile(box).moved(top, left))
         return cls(pixels, tuple(boxes), exemplars.labels[chosen])
 

@@ -87,8 +87,5 @@ class ExemplarFinder:
 
     @cached_property
     def _canvas(self) -> Canvas:
-        exemplars = self._exemplars
-        is_here = exemplars.volume is self._encoder.volume
-        rendering = self._encoder.rendering if is_here else exemplars.volume.rendering()
         side = self._encoder.predictor.input_side
-        return Canvas.of(exemplars, rendering, side, self._downsample * SQUARES / (SQUARES - 1))
+        return Canvas.of(self._exemplars, side, self._downsample * SQUARES / (SQUARES - 1))

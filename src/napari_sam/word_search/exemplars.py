@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,14 @@ import numpy.typing as npt
 from napari_sam.arguments import each, shown
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.prompt_checks import checked_box, point_signs
+from napari_sam.core.rendering import Rendering
+from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.errors import PromptError
 from napari_sam.images.opening import ArrayLike
 from napari_sam.images.volume import Volume
+
+if TYPE_CHECKING:
+    from napari_sam.segmenter import Segmenter
 
 FORM = "boxes, each (top, left, bottom, right)"
 
@@ -30,7 +35,8 @@ class Exemplars:
     labels
         Shape (n,): 1 for an object like those that are searched, 0 for one unlike them. By default all are like them.
     image
-        The image of the boxes, as for `Segmenter`. By default the one that is searched.
+        The image of the boxes, as for `Segmenter`, or a `Segmenter` of it, whose contrast then holds. By default the
+        image that is searched.
     plane
         Position of their plane along the other axes of the image. By default the plane that is searched; of another
         image that has many planes one must be named.
@@ -41,13 +47,13 @@ class Exemplars:
         boxes: Sequence[Box | Sequence[float]],
         labels: npt.ArrayLike | None = None,
         *,
-        image: Volume | ArrayLike | Sequence[ArrayLike] | str | Path | None = None,
+        image: Segmenter | Volume | ArrayLike | Sequence[ArrayLike] | str | Path | None = None,
         plane: Plane | int | Sequence[int] | None = None,
     ) -> None:
         self._boxes, self._labels, self._image, self._plane = boxes, labels, image, plane
 
-    def checked(self, volume: Volume, plane: Plane) -> PlacedExemplars:
-        """Return the examples for a search in a plane of a volume.
+    def checked(self, encoder: TileEncoder, plane: Plane) -> PlacedExemplars:
+        """Return the examples for a search in a plane of the image of an encoder.
 
         Raises
         ------
@@ -56,7 +62,8 @@ class Exemplars:
         ImageError
             The other image or its plane cannot be read.
         """
-        source = volume if self._image is None else Volume.of(self._image)
+        other = encoder if self._image is None else getattr(self._image, "encoder", None)
+        source = other.volume if isinstance(other, TileEncoder) else Volume.of(self._image)
         where = plane
         if self._image is not None or self._plane is not None:
             axes = plane.axes if self._image is None else source.plane_axes
@@ -68,7 +75,8 @@ class Exemplars:
             raise PromptError(f"There are {len(boxes)} examples and {len(signs)} labels: give one label for each.")
         if not signs.any():
             raise PromptError("No example shows an object that is searched: give a box around one.")
-        return PlacedExemplars(source, where, tuple(box for box in boxes if box is not None), signs)
+        rendering = other.rendering if isinstance(other, TileEncoder) else source.rendering()
+        return PlacedExemplars(source, where, rendering, tuple(box for box in boxes if box is not None), signs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +87,8 @@ class PlacedExemplars:
     ----------
     volume, plane
         Where they are.
+    rendering
+        The contrast of their image.
     boxes
         In level-0 pixels.
     labels
@@ -87,6 +97,7 @@ class PlacedExemplars:
 
     volume: Volume
     plane: Plane
+    rendering: Rendering
     boxes: tuple[Box, ...]
     labels: npt.NDArray[np.bool_]
 
