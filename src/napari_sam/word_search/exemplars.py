@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,13 @@ from napari_sam.errors import PromptError
 from napari_sam.images.opening import ArrayLike
 from napari_sam.images.volume import Volume
 
-if TYPE_CHECKING:
-    from napari_sam.segmenter import Segmenter
-
 FORM = "boxes, each (top, left, bottom, right)"
+
+
+class EncodedImage(Protocol):
+    """An image with the encoder of its tiles, as a `Segmenter`."""
+
+    encoder: TileEncoder
 
 
 class Exemplars:
@@ -47,7 +50,7 @@ class Exemplars:
         boxes: Sequence[Box | Sequence[float]],
         labels: npt.ArrayLike | None = None,
         *,
-        image: Segmenter | Volume | ArrayLike | Sequence[ArrayLike] | str | Path | None = None,
+        image: EncodedImage | Volume | ArrayLike | Sequence[ArrayLike] | str | Path | None = None,
         plane: Plane | int | Sequence[int] | None = None,
     ) -> None:
         self._boxes, self._labels, self._image, self._plane = boxes, labels, image, plane
