@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy.typing as npt
 
 from napari_sam.arguments import number, shown
+from napari_sam.compared_image import ComparedImage
 from napari_sam.core.finding.exemplars import ExemplarPredictor
 from napari_sam.core.finding.open_vocabulary import TextDetector, TextRanker
 from napari_sam.core.geometry import Box, Plane
@@ -23,7 +24,6 @@ from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.options import FilterOptions
 from napari_sam.everything.sweep import Region
 from napari_sam.images.volume import Volume
-from napari_sam.searched_image import SearchedImage
 from napari_sam.weights.detectors import DETECTORS
 from napari_sam.word_search.box_finder import BoxFinder
 from napari_sam.word_search.exemplar_finder import ExemplarFinder
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from napari_sam.models.open_vocabulary.loading import KnowsWords
 
     Detector = str | Path | TextDetector | TextRanker
-    Examples = Exemplars | Sequence[Box | Sequence[float]]
+    Boxes = Exemplars | Sequence[Box | Sequence[float]]
 
 # Threshold of a model that segments what words name.
 USUAL_THRESHOLD = 0.5
@@ -74,7 +74,7 @@ def _checked(downsample: float, threshold: float | None) -> tuple[float, float |
     return factor, number(threshold, "The threshold", "give a number from 0 to 1", least=0, most=1)
 
 
-class WordSearchedImage(SearchedImage):
+class WordSearchedImage(ComparedImage):
     """The part of `Segmenter` that finds objects by words and by exemplars.
 
     Attributes
@@ -102,7 +102,7 @@ class WordSearchedImage(SearchedImage):
         downsample: float = 1.0,
         threshold: float | None = None,
         detector: Detector | None = None,
-        examples: Examples | None = None,
+        exemplars: Boxes | None = None,
     ) -> FoundObjects:
         """Find the objects that a short noun phrase names, or that look like examples.
 
@@ -112,7 +112,7 @@ class WordSearchedImage(SearchedImage):
         Parameters
         ----------
         text
-            Short noun phrase, for example "nucleus". May be left out where there are examples.
+            Short noun phrase, for example "nucleus". May be left out where there are exemplars.
         plane
             The plane; see `plane`.
         box
@@ -128,7 +128,7 @@ class WordSearchedImage(SearchedImage):
         detector
             "owlv2", "grounding-dino", "clip", the path of a checkpoint of one of them, or what `load_detector`
             returned. By default the model of this `Segmenter` finds the objects, which must be SAM 3.
-        examples
+        exemplars
             Boxes around objects like those that are searched, each (top, left, bottom, right), in the same plane; or
             `Exemplars`, which may lie in another image or be examples of what is not searched. For SAM 3 only.
 
@@ -154,7 +154,7 @@ class WordSearchedImage(SearchedImage):
             downsample=downsample,
             threshold=threshold,
             detector=detector,
-            examples=examples,
+            exemplars=exemplars,
         )
         return last.found
 
@@ -168,7 +168,7 @@ class WordSearchedImage(SearchedImage):
         downsample: float = 1.0,
         threshold: float | None = None,
         detector: Detector | None = None,
-        examples: Examples | None = None,
+        exemplars: Boxes | None = None,
     ) -> Iterator[FindProgress]:
         """Find objects tile by tile; see `find` for parameters and errors.
 
@@ -177,14 +177,14 @@ class WordSearchedImage(SearchedImage):
         FindProgress
             After every tile, with what was found so far. Close the iterator to stop.
         """
-        if not isinstance(text, str) or not (text.strip() or examples is not None):
+        if not isinstance(text, str) or not (text.strip() or exemplars is not None):
             raise PromptError(NO_TEXT)
         where = self.plane(plane)
         search = _Search(where, self._region(where, box, within), text, *_checked(downsample, threshold))
-        if examples is not None:
+        if exemplars is not None:
             if detector is not None:
                 raise PromptError("Examples are for SAM 3 and not for a detector: leave one of them out.")
-            return self._by_exemplars(search, checked_exemplars(examples))
+            return self._by_exemplars(search, checked_exemplars(exemplars))
         if detector is None:
             return self._by_text(search)
         known = self._detector(detector)
@@ -232,7 +232,7 @@ class WordSearchedImage(SearchedImage):
         )
         least = known.usual_threshold
         if multiply:
-            scores, least = scores * proposals.scores, least * found.filters.confidence
+            scores, least = scores * found.scores, least * found.filters.confidence
         filters = FilterOptions(confidence=least, max_overlap=found.filters.max_overlap)
         return FoundObjects(found.plane, with_scores(proposals, scores), filters)
 
@@ -248,7 +248,7 @@ class WordSearchedImage(SearchedImage):
 
         return search.steps(search.tiles(grid), find)
 
-    def _by_exemplars(self, search: _Search, examples: Exemplars) -> Iterator[FindProgress]:
+    def _by_exemplars(self, search: _Search, exemplars: Exemplars) -> Iterator[FindProgress]:
         predictor = self.predictor
         if not (isinstance(predictor, ExemplarPredictor) and predictor.finds_exemplars):
             raise ModelError(f"The model {self.predictor.name} finds nothing by examples: use SAM 3.")
@@ -257,7 +257,7 @@ class WordSearchedImage(SearchedImage):
             predictor,
             self.encoder,
             search.plane,
-            examples.checked(self.encoder, search.plane),
+            exemplars.checked(self.encoder, search.plane),
             text=search.text,
             threshold=search.threshold_or(USUAL_THRESHOLD),
             downsample=tiles[0].downsample if tiles else search.downsample,

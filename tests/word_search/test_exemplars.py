@@ -35,7 +35,7 @@ def segmenter(model: LikeFinder) -> Segmenter:
 def test_an_example_finds_those_like_it_on_its_tile_and_on_others(
     segmenter: Segmenter, model: LikeFinder, example: tuple[int, ...], expected: list[int]
 ) -> None:
-    found = segmenter.find(examples=[example])
+    found = segmenter.find(exemplars=[example])
     assert sorted(truths_of(found)) == expected
     places = {boxes[0].as_tuple() for boxes, _, _ in model.asked}
     here = {box for box in places if box[2] - box[0] == 24}
@@ -44,7 +44,7 @@ def test_an_example_finds_those_like_it_on_its_tile_and_on_others(
 
 
 def test_text_and_counterexamples_reach_the_model(segmenter: Segmenter, model: LikeFinder) -> None:
-    found = segmenter.find("disc", examples=Exemplars([BRIGHT, DARK], [0, 1]), box=(0, 0, 100, 400))
+    found = segmenter.find("disc", exemplars=Exemplars([BRIGHT, DARK], [0, 1]), box=(0, 0, 100, 400))
     assert sorted(truths_of(found)) == [2, 4]
     assert {text for _, _, text in model.asked} == {"disc"}
     assert {tuple(labels) for _, labels, _ in model.asked} >= {(True, False)}, "on a canvas examples come first"
@@ -54,14 +54,14 @@ def test_examples_of_another_image_or_plane_find_those_like_them(model: LikeFind
     other = np.full((90, 70), 20, np.uint8)
     other[20:46, 30:52] = 120
     other[60:80, 30:52] = 220
-    found = segmenter_of(PIXELS, model).find(examples=Exemplars([(20, 30, 46, 52)], image=other))
+    found = segmenter_of(PIXELS, model).find(exemplars=Exemplars([(20, 30, 46, 52)], image=other))
     assert sorted(truths_of(found)) == EVEN
-    found = segmenter_of(PIXELS, model).find(examples=Exemplars([(60, 30, 80, 52)], image=segmenter_of(other, model)))
+    found = segmenter_of(PIXELS, model).find(exemplars=Exemplars([(60, 30, 80, 52)], image=segmenter_of(other, model)))
     assert sorted(truths_of(found)) == ODD
     volume = np.stack([PIXELS, np.full(SHAPE, 20, np.uint8)])
     volume[1, 100:120, 100:120] = 220
     segmenter = segmenter_of(volume, model)
-    found = segmenter.find(plane=0, examples=Exemplars([(100, 100, 120, 120)], plane=1))
+    found = segmenter.find(plane=0, exemplars=Exemplars([(100, 100, 120, 120)], plane=1))
     assert sorted(truths_of(found)) == ODD
 
 
@@ -96,14 +96,18 @@ def test_examples_of_any_size_are_shown_whole(segmenter: Segmenter) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"examples": [(900, 900, 950, 950)]}, PromptError, "outside the image"),
-        ({"examples": []}, PromptError, "No example shows"),
-        ({"examples": BRIGHT}, PromptError, "four numbers"),
-        ({"examples": "all"}, PromptError, "give boxes"),
-        ({"examples": Exemplars([BRIGHT], [0])}, PromptError, "No example shows"),
-        ({"examples": Exemplars([BRIGHT], [1, 1])}, PromptError, "one label for each"),
-        ({"examples": [BRIGHT], "detector": DiscDetector()}, PromptError, "leave one of them out"),
-        ({"examples": Exemplars([(0, 0, 9, 9)], image=np.zeros((4, 4, 4, 90, 90), np.uint8))}, NapariSamError, "plane"),
+        ({"exemplars": [(900, 900, 950, 950)]}, PromptError, "outside the image"),
+        ({"exemplars": []}, PromptError, "No example shows"),
+        ({"exemplars": BRIGHT}, PromptError, "four numbers"),
+        ({"exemplars": "all"}, PromptError, "give boxes"),
+        ({"exemplars": Exemplars([BRIGHT], [0])}, PromptError, "No example shows"),
+        ({"exemplars": Exemplars([BRIGHT], [1, 1])}, PromptError, "one label for each"),
+        ({"exemplars": [BRIGHT], "detector": DiscDetector()}, PromptError, "leave one of them out"),
+        (
+            {"exemplars": Exemplars([(0, 0, 9, 9)], image=np.zeros((4, 4, 4, 90, 90), np.uint8))},
+            NapariSamError,
+            "plane",
+        ),
     ],
 )
 def test_examples_that_make_no_sense_are_refused_in_one_sentence(
@@ -116,10 +120,10 @@ def test_examples_that_make_no_sense_are_refused_in_one_sentence(
 
 def test_a_model_that_takes_no_examples_says_which_does() -> None:
     with pytest.raises(ModelError, match="use SAM 3"):
-        segmenter_of(PIXELS, FakePredictor()).find(examples=[BRIGHT])
+        segmenter_of(PIXELS, FakePredictor()).find(exemplars=[BRIGHT])
 
 
 def test_an_example_of_the_background_finds_no_disc_that_is_not_there(segmenter: Segmenter) -> None:
     assert LABELS[100, 100] == 0
-    found = segmenter.find(examples=[(40, 40, 60, 60)], box=(90, 90, 110, 110))
+    found = segmenter.find(exemplars=[(40, 40, 60, 60)], box=(90, 90, 110, 110))
     assert len(found) == 0

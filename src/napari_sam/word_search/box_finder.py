@@ -14,8 +14,8 @@ from napari_sam.core.prompts import Prompts
 from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.embeddings.round_decoder import RoundDecoder
-from napari_sam.everything.grid import distinct
-from napari_sam.everything.guided import MARGIN, is_uniform
+from napari_sam.everything.proposing.grid import distinct
+from napari_sam.everything.proposing.guided import MARGIN, is_uniform
 from napari_sam.word_search.views import View
 
 # Of two boxes of one tile with a larger IoU the one with the lower score is left out.
