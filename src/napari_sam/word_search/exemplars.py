@@ -65,8 +65,9 @@ class Exemplars:
         ImageError
             The other image or its plane cannot be read.
         """
-        other = encoder if self._image is None else getattr(self._image, "encoder", None)
-        source = other.volume if isinstance(other, TileEncoder) else Volume.of(self._image)
+        given: Any = self._image
+        other = encoder if given is None else getattr(given, "encoder", None)
+        source = other.volume if isinstance(other, TileEncoder) else Volume.of(given)
         where = plane
         if self._image is not None or self._plane is not None:
             axes = plane.axes if self._image is None else source.plane_axes
