@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.arguments import choice, each, shown, whole
-from napari_sam.compared_image import ComparedImage
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap, Provenance, mask_of
 from napari_sam.errors import LabelsError, PromptError
@@ -20,6 +19,7 @@ from napari_sam.propagation.memory_follower import MemoryFollower
 from napari_sam.propagation.plane_stack import PlaneStack
 from napari_sam.propagation.prompt_follower import PromptFollower
 from napari_sam.propagation.propagation import PATIENCE, Propagation, PropagationStep
+from napari_sam.word_searched_image import WordSearchedImage
 
 if TYPE_CHECKING:
     from napari_sam.journal.journal import Journal
@@ -34,7 +34,7 @@ MOST_PATIENCE = 10**6
 Accepted = dict[int, dict[int, Mask]]
 
 
-class PropagatedImage(ComparedImage):
+class PropagatedImage(WordSearchedImage):
     """The part of `Segmenter` that follows objects from plane to plane."""
 
     def propagate(

@@ -48,7 +48,7 @@ class SimilarObjects(FoundObjects):
     """
 
     def __init__(self, plane: Plane, proposals: Proposals, query: Query) -> None:
-        super().__init__(plane, proposals)
+        super().__init__(plane, proposals, FilterOptions(confidence=LIKENESS))
         width = proposals.descriptors.shape[1]
         if len(proposals) and width != query.layout.width:
             raise ModelError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_sam.arguments import shown, whole
 from napari_sam.errors import ModelError
+from napari_sam.weights.detectors import DETECTORS
 from napari_sam.weights.registry import DEFAULT_MODEL, REGISTRY
 
 if TYPE_CHECKING:
@@ -80,6 +81,10 @@ def load_predictor(
         path, digest = verified(entry, progress)
     elif os.path.exists(model):  # noqa: PTH110  False for a name that is too long, where `Path` raises.
         path, digest = Path(model), ""
+    elif str(model) in DETECTORS:
+        raise ModelError(
+            f"{model} knows words and segments nothing: choose another model, and give {model} to find as detector."
+        )
     else:
         names = ", ".join(REGISTRY)
         raise ModelError(f"There is no model {shown(str(model))}: use one of {names}, or the path of a checkpoint.")
