@@ -14,12 +14,12 @@ from napari_sam.arguments import choice, each, shown, whole
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap, Provenance, mask_of
 from napari_sam.errors import LabelsError, PromptError
+from napari_sam.finding.word_searched_image import WordSearchedImage
 from napari_sam.labels.regions import label_number
 from napari_sam.propagation.memory_follower import MemoryFollower
 from napari_sam.propagation.plane_stack import PlaneStack
 from napari_sam.propagation.prompt_follower import PromptFollower
 from napari_sam.propagation.propagation import PATIENCE, Propagation, PropagationStep
-from napari_sam.word_searched_image import WordSearchedImage
 
 if TYPE_CHECKING:
     from napari_sam.journal.journal import Journal

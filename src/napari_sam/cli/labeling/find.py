@@ -1,14 +1,15 @@
-"""The command `napari-sam find`: label the objects that a text names, or that look like exemplars."""
+"""The command `napari-sam find`: label the objects that a text names, or that are like examples."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from napari_sam.cli import options as opts
 from napari_sam.cli.labeling.named import NamedRun, Wanted
+from napari_sam.cli.labeling.similar import label_similar
 from napari_sam.cli.many_images import label_images, outputs_of
 from napari_sam.cli.models import OneModel
 from napari_sam.errors import PromptError
@@ -17,10 +18,14 @@ from napari_sam.options import ModelOptions
 
 
 def find(
-    images: opts.ImagesArgument,
+    images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE...", help=opts.IMAGES_HELP)] = None,
     text: Annotated[
-        str, typer.Argument(help="Short noun phrase for the objects, such as nucleus; '' with exemplars alone.")
-    ],
+        str | None,
+        typer.Argument(
+            help="Short noun phrase for the objects, such as nucleus; '' with exemplars alone, nothing with --like."
+        ),
+    ] = None,
+    *,
     out: Annotated[
         Path,
         typer.Option(
@@ -34,6 +39,23 @@ def find(
             "--model",
             help="The model that segments: without a detector one that takes text, sam3 by default, or its "
             "checkpoint; with a detector compact by default.",
+        ),
+    ] = None,
+    like: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--like",
+            metavar="FILE.sam",
+            help="Examples that napari-sam examples or the window saved, in place of a text; several can be given.",
+        ),
+    ] = None,
+    likeness: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least likeness to the examples; 0.3 by default.")
+    ] = None,
+    proposals: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder OUT.proposals of napari-sam everything on the image, so that it is not encoded again."
         ),
     ] = None,
     detector: Annotated[
@@ -78,7 +100,25 @@ def find(
     resume: opts.ResumeOption = False,
     overwrite: opts.OverwriteOption = False,
 ) -> None:
-    """Find every object that a text names, in an image or in each of many images, and write label images."""
+    """Find every object that a text names or that is like examples, in one image or many, and write label images."""
+    where: dict[str, Any] = {
+        "plane": None if plane is None else opts.parse_plane(plane),
+        "box": None if box is None else opts.parse_box(box),
+    }
+    output: dict[str, Any] = {"json": json, "resume": resume, "overwrite": overwrite}
+    image = opts.image_options(channels, nodata, spacing, contrast, axes)
+    if like:
+        if detector or exemplar or exemplar_image or threshold is not None:
+            raise PromptError("A detector, exemplars and a threshold are for words: leave them out with --like.")
+        # Without a text the last of the images stands in its place.
+        given = [*(images or []), *([] if text is None else [text])]
+        opened = OneModel(ModelOptions(model or "compact", device, precision))
+        label_similar(
+            given, out, like, image=image, model=opened, likeness=likeness, proposals=proposals, **where, **output
+        )
+        return
+    if not images or text is None:
+        raise PromptError("There is no text: name the objects after the images, or give examples by --like.")
     if not downsample > 0:
         raise PromptError(f"--downsample must be above 0 and is {downsample:g}: 1 keeps the resolution of the image.")
     boxes = tuple(tuple(opts.parse_numbers(edges, 4, "--exemplar", "R0,C0,R1,C1")) for edges in exemplar or [])
@@ -86,24 +126,16 @@ def find(
     wanted.check()
     named = model or ("sam3" if detector is None else "compact")
     run = NamedRun(
-        opts.image_options(channels, nodata, spacing, contrast, axes),
+        image,
         OneModel(ModelOptions(named, device, precision, store=store)),
         wanted,
         device=device,
-        plane=None if plane is None else opts.parse_plane(plane),
-        search={"box": None if box is None else opts.parse_box(box), "downsample": downsample, "threshold": threshold},
+        plane=where["plane"],
+        search={"box": where["box"], "downsample": downsample, "threshold": threshold},
         others={"--json": json, "--store": store},
         overwrite=overwrite,
     )
     outputs = outputs_of(images, out)
     if json:
         check_output(json, (".json",), overwrite)
-    label_images(
-        outputs,
-        out,
-        lambda source: run.label(source, outputs[source]),
-        model=named,
-        json=json,
-        resume=resume,
-        overwrite=overwrite,
-    )
+    label_images(outputs, out, lambda source: run.label(source, outputs[source]), model=named, **output)

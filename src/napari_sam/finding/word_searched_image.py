@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy.typing as npt
 
 from napari_sam.arguments import number, shown
-from napari_sam.compared_image import ComparedImage
 from napari_sam.core.finding.exemplars import ExemplarPredictor
 from napari_sam.core.finding.open_vocabulary import TextDetector, TextRanker
 from napari_sam.core.geometry import Box, Plane
@@ -23,6 +22,7 @@ from napari_sam.errors import ModelError, PromptError
 from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.options import FilterOptions
 from napari_sam.everything.sweep import Region
+from napari_sam.finding.compared_image import ComparedImage
 from napari_sam.images.volume import Volume
 from napari_sam.weights.detectors import DETECTORS
 from napari_sam.word_search.box_finder import BoxFinder
