@@ -25,6 +25,8 @@ SIZES = 1.7
 # A query of more objects would not be ranked by at once.
 MOST = 10_000
 LONGEST_NAME = 1000
+# What is kept of each object.
+ARRAYS = ("descriptors", "quality", "kinds", "is_accepted", "is_answer")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,6 +105,11 @@ class Query:
             is_accepted=np.concatenate([self.is_accepted, np.asarray(is_accepted, bool)]),
             is_answer=np.concatenate([self.is_answer, np.full(len(classes), is_answer)]),
         )
+
+    def taken(self, chosen: Sequence[int]) -> Self:
+        """Return the query with some of its objects, of which one is an example at least."""
+        arrays = {name: getattr(self, name)[list(chosen)] for name in ARRAYS}
+        return replace(self, **arrays)
 
     def joined(self, other: Query) -> Self:
         """Return the objects of two queries as one.
