@@ -15,6 +15,8 @@ LEAST_DISTANCE = 0.05
 MOST_LOGIT = 30.0
 # Linear models for the distances of a fitted metric, and for those of any other.
 FITTED, GENERAL = "fitted", "general"
+# Larger distances count as this: few samples were farther apart, so that farther objects would be likelier again.
+FARTHEST = {FITTED: np.inf, GENERAL: 4.0}
 # The size, which has its own comparison; elongation, ellipse, roughness and extent follow it.
 SIZE = SHAPES.index("size")
 
@@ -93,7 +95,10 @@ def linear_logits(name: str, objects: Traits, compared: NDArray[np.float32]) -> 
         What `comparison` compared, and its answer.
     """
     mean, spread, factor, bias = (weights()[f"{name} {part}"] for part in ("mean", "spread", "factor", "bias"))
-    values = (np.concatenate([objects.quality, compared], axis=1) - mean) / spread
+    # The third and the second last column grow with the distance alone; see `comparison`.
+    most = np.full(compared.shape[1], np.inf, np.float32)
+    most[-3:-1] = np.sqrt(FARTHEST[name]), np.log(FARTHEST[name] + LEAST_DISTANCE)
+    values = (np.concatenate([objects.quality, np.minimum(compared, most)], axis=1) - mean) / spread
     return np.asarray(np.clip(values, -6, 6) @ factor.astype(np.float64) + float(bias[0]), np.float64)
 
 

@@ -17,6 +17,7 @@ from safetensors.numpy import save
 from napari_sam.errors import ModelError, PromptError, first_line
 from napari_sam.files.outputs import check_output, replacing
 from napari_sam.similarity.descriptors import SHAPES, DescriptorLayout
+from napari_sam.similarity.likeness import usual_quality
 
 SUFFIX = ".sam"
 FORMAT = "napari-sam query 1"
@@ -216,7 +217,7 @@ class Query:
             The parts do not fit together.
         """
         maps = tuple((int(channels), int(stride)) for channels, stride in described["maps"])
-        layout = DescriptorLayout(maps, {str(name): int(width) for name, width in described["widths"].items()})
+        layout = DescriptorLayout.of_maps(maps)
         classes = tuple(str(name)[:LONGEST_NAME] for name in described["classes"])
         query = cls(
             str(described["model"]),
@@ -230,14 +231,14 @@ class Query:
             np.asarray(arrays["is_answer"]) != 0,
         )
         count = len(query)
-        if "shape" not in layout.widths or any(width < 0 for width in layout.widths.values()):
+        # As a list: the order of the groups counts.
+        if list(layout.widths.items()) != list(described["widths"].items()):
             raise ValueError("the layout is unknown")
-        if not 0 < count <= MOST or query.descriptors.shape != (count, layout.width) or query.quality.ndim != 2:
+        if not 0 < count <= MOST or query.descriptors.shape != (count, layout.width):
             raise ValueError("the objects have other values")
-        if (
-            any(array.shape != (count,) for array in (query.is_accepted, query.is_answer))
-            or len(query.quality) != count
-        ):
+        if query.quality.shape != (count, len(usual_quality())):
+            raise ValueError("the objects have other values")
+        if any(array.shape != (count,) for array in (query.kinds, query.is_accepted, query.is_answer)):
             raise ValueError("the numbers of objects differ")
         if not (np.isfinite(query.descriptors).all() and np.isfinite(query.quality).all()):
             raise ValueError("some values are no numbers")

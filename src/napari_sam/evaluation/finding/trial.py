@@ -103,7 +103,7 @@ class _Trial:
     def results(self, carried: Sequence[Query]) -> list[FindingResult]:
         """Search by each example, and by as many of another image, if there are any."""
         search = PlaneSearch(self.segmenter, self.plane, [*self.queries, *carried])
-        others = [self._carried(search, query) for query in carried[: len(self.queries)]]
+        others: list[InstanceMatch | None] = [self._carried(search, query) for query in carried[: len(self.queries)]]
         others += [None] * (len(self.queries) - len(others))
         return [
             self._result(search, label, query, other)
