@@ -24,7 +24,7 @@ def test_what_is_like_the_example_comes_first_and_scores_are_probabilities() -> 
     similar = similar_to(query_of([0.2]), COLORS)
     assert similar.scores.dtype == np.float32
     assert ((similar.scores >= 0) & (similar.scores <= 1)).all()
-    assert similar.scores[ALIKE].min() > similar.scores[BETWEEN].max() > similar.scores[UNLIKE].max()
+    assert similar.scores[ALIKE].min() > similar.scores[BETWEEN].max() >= similar.scores[UNLIKE].max()
     chosen = similar.select(FilterOptions(confidence=0.0))
     assert sorted(chosen[:6].tolist()) == list(range(6))
     assert (np.diff(similar.scores[chosen]) <= 0).all()

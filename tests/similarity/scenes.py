@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 
@@ -12,7 +13,6 @@ from napari_sam.core.predictor import Embedding
 from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.similar import SimilarObjects
 from napari_sam.similarity.descriptors import DescriptorLayout
-from napari_sam.similarity.likeness import usual_quality
 from napari_sam.similarity.query import Query
 from napari_sam.testing import BlobFinder, FakePredictor
 
@@ -64,19 +64,11 @@ def descriptors_of(colors: Sequence[float], size: float = 5.0) -> np.ndarray:
 
 def query_of(colors: Sequence[float], classes: Sequence[str] | None = None) -> Query:
     """Return a query with an example of each color."""
-    names = list(classes or [""] * len(colors))
-    unique = tuple(dict.fromkeys(names))
-    return Query(
-        SeeingFinder.digest,
-        SeeingFinder.name,
-        LAYOUT,
-        unique,
-        descriptors_of(colors),
-        np.repeat(usual_quality()[None], len(colors), axis=0),
-        np.array([unique.index(name) for name in names], np.int64),
-        np.ones(len(colors), bool),
-        np.zeros(len(colors), bool),
-    )
+    parts = [
+        Query.of_examples(SeeingFinder.digest, SeeingFinder.name, LAYOUT, descriptors_of([color]), name)
+        for color, name in zip(colors, classes or [""] * len(colors), strict=True)
+    ]
+    return reduce(Query.joined, parts)
 
 
 def proposals_of(colors: Sequence[float]) -> Proposals:

@@ -26,8 +26,6 @@ SIZES = 1.7
 # A query of more objects would not be ranked by at once.
 MOST = 10_000
 LONGEST_NAME = 1000
-# What is kept of each object.
-ARRAYS = ("descriptors", "quality", "kinds", "is_accepted", "is_answer")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +60,16 @@ class Query:
     kinds: NDArray[np.int64]
     is_accepted: NDArray[np.bool_]
     is_answer: NDArray[np.bool_]
+
+    @classmethod
+    def of_examples(
+        cls, model: str, model_name: str, layout: DescriptorLayout, descriptors: NDArray[np.float16], class_name: str
+    ) -> Self:
+        """Return examples of one class that were not proposed, and so count as well outlined as most objects are."""
+        count = len(descriptors)
+        quality = np.repeat(usual_quality()[None], count, axis=0)
+        kinds, is_example = np.zeros(count, np.int64), np.ones(count, bool)
+        return cls(model, model_name, layout, (class_name,), descriptors, quality, kinds, is_example, ~is_example)
 
     def __len__(self) -> int:
         return len(self.kinds)
@@ -106,11 +114,6 @@ class Query:
             is_accepted=np.concatenate([self.is_accepted, np.asarray(is_accepted, bool)]),
             is_answer=np.concatenate([self.is_answer, np.full(len(classes), is_answer)]),
         )
-
-    def taken(self, chosen: Sequence[int]) -> Self:
-        """Return the query with some of its objects, of which one is an example at least."""
-        arrays = {name: getattr(self, name)[list(chosen)] for name in ARRAYS}
-        return replace(self, **arrays)
 
     def joined(self, other: Query) -> Self:
         """Return the objects of two queries as one.

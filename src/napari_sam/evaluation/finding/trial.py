@@ -96,9 +96,8 @@ class _Trial:
         # By the name: the same ones, whatever other images are measured.
         chosen = random.Random(f"{seed}/{image.subset}/{image.image.name}").sample(labels, min(count, len(labels)))
         truth = PlaneTruth(objects, np.zeros(objects.shape, bool) if ignored is None else ignored, image.is_partial)
-        # Described together, so that a tile with several of them is encoded once.
-        described = segmenter.examples([truth.object(label) for label in chosen], plane=plane)
-        return cls(segmenter, plane, truth, chosen, [described.taken([at]) for at in range(len(chosen))])
+        queries = segmenter.examples_apart([truth.object(label) for label in chosen], plane=plane)
+        return cls(segmenter, plane, truth, chosen, queries)
 
     def results(self, carried: Sequence[Query]) -> list[FindingResult]:
         """Search by each example, and by as many of another image, if there are any."""
