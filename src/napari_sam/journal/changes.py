@@ -111,7 +111,7 @@ def parts_of(entry: Entry, read: ReadEntry) -> Iterator[Part]:
     assert entry.objects is not None
     assert entry.plane is not None
     for label, edges, area, scores in zip(entry.labels, *entry.objects.table(), strict=True):
-        yield Part(entry.plane, Box(*edges), area, entry.number, scores[0], scores[1], read, label)
+        yield Part(entry.plane, Box(*edges), area, entry.number, *scores, read, label, entry.is_propagated)
 
 
 def grown_by(part: Part, old: LabelledObject | None, entry: Entry) -> LabelledObject:
@@ -134,7 +134,7 @@ def _accepted(entry: Entry, plane: Plane, accepted: PackedMask, old: LabelledObj
 
 def _part(entry: Entry, label: int, plane: Plane, accepted: PackedMask, area: int, read: ReadEntry) -> Part:
     scores = accepted.iou_prediction, accepted.stability_score
-    return Part(plane, accepted.box, area, entry.number, *scores, read, label)
+    return Part(plane, accepted.box, area, entry.number, *scores, read, label, entry.is_propagated)
 
 
 def _rearranged(entry: Entry, get: Get, read: ReadEntry) -> Iterator[tuple[int, LabelledObject | None]]:

@@ -188,6 +188,11 @@ class Entry:
         moved = (label for parts in self.moved for label in (parts.label, parts.to) if label)
         return list(dict.fromkeys([*named, *moved, *(part.label for part in self.remade)]))
 
+    @property
+    def is_propagated(self) -> bool:
+        """Whether its masks were propagated; see `Provenance`."""
+        return self.made is not None and self.made.is_propagated
+
     def of_object(self, label: int, plane: Plane | None = None) -> Entry:
         """Return the entry as if it were about this one of its objects only, without the patches; else itself.
 

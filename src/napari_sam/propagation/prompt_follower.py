@@ -18,7 +18,7 @@ from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.propagation.appearance import Appearance
 from napari_sam.propagation.encoding_ahead import encode_ahead
-from napari_sam.propagation.follower import Followed, last_passed
+from napari_sam.propagation.follower import Followed, Sighting, last_passed
 from napari_sam.propagation.object_window import ObjectWindow
 from napari_sam.propagation.plane_stack import PlaneStack
 
@@ -144,6 +144,24 @@ class PromptFollower:
             self.put_right(each.label, plane, mask, each.tile)
         return found
 
+    @property
+    def identity(self) -> str:
+        """What the answers depend on; see `ResumableFollower`."""
+        return f"prompts {self.encoder.predictor.digest} {self.fuser.digest} {self.direction}"
+
+    def basis(self, label: int, at: int) -> Sequence[int]:
+        """Return the accepted plane that was passed last; see `ResumableFollower`."""
+        return [last_passed(self._accepted[label], at, self.direction)]
+
+    def go_on(self, label: int, at: int, recent: Sequence[Sighting]) -> None:
+        """Go on from earlier answers; see `ResumableFollower`."""
+        self._states.pop(label, None)
+        state = self._state(label, at)
+        for one in recent:
+            if (one.at - state.accepted_at) * self.direction > 0 and one.found.mask.area:
+                self.put_right(label, one.plane, one.found.mask)
+                state.trust = one.found.confidence
+
     @staticmethod
     def _trusted(state: _State, mask: Mask, confidence: float) -> Followed:
         """Return a mask with its confidence in view of the planes that it was followed through.
@@ -224,11 +242,11 @@ class PromptFollower:
         state = self._states.get(label)
         last = last_passed(self._accepted[label], at, self.direction)
         if state is None or state.accepted_at != last:
+            # Nothing of the planes before it, so that answers depend on this accepted plane alone.
             plane, mask = self._accepted[label][last]
-            tile = self._tile(self.encoder.grid(plane), mask.box, None if state is None else state.tile)
+            tile = self._tile(self.encoder.grid(plane), mask.box, None)
             looks = Appearance.of(self._look(plane, tile)[1], tile, mask)
-            before = mask if state is None else state.mask
-            state = self._states[label] = _State(last, plane, mask, plane, mask, before, tile, looks, looks)
+            state = self._states[label] = _State(last, plane, mask, plane, mask, mask, tile, looks, looks)
         return state
 
     def _look(self, plane: Plane, tile: Tile) -> tuple[Embedding, NDArray[np.float32]]:

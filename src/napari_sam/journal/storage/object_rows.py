@@ -91,8 +91,9 @@ def new_contents(entry: Entry) -> Iterator[tuple[int, int, float, str]]:
         return
     number, time = None if entry.label_class is None else entry.label_class.number, _time_text(entry.time)
     begin, place = _begin(time, time, number), _place_text(entry.plane)
+    end = _end_of(entry.is_propagated)
     for label, box, area, scores in zip(entry.labels, *entry.objects.table(), strict=True):
-        yield label, area, scores[0], f"{begin}{_part_text(place, box, (area, entry.number), scores)}}}{_END}"
+        yield label, area, scores[0], f"{begin}{_part_text(place, box, (area, entry.number), scores)}{end}{_END}"
 
 
 def from_content(
@@ -110,24 +111,32 @@ def from_content(
         Reads the entry of a number.
     """
     data = json.loads(content)
-    parts = tuple(
-        Part(
-            plane_of(part),
-            box_of(part["box"]),
-            int(part["area"]),
-            int(part["n"]),
-            math.nan if part["iou"] is None else float(part["iou"]),
-            math.nan if part["stability"] is None else float(part["stability"]),
-            entry,
-            int(part.get("of", label)),
-        )
-        for part in data["parts"]
-    )
+    parts = tuple(_part_of(label, part, entry) for part in data["parts"])
     if not parts:
         raise ValueError("there are no pixels")
     kind = None if data["class"] is None else class_of(int(data["class"]))
     created, changed = (datetime.fromisoformat(data[name]) for name in ("created", "changed"))
     return LabelledObject(int(label), parts, created, changed, kind)
+
+
+def part_in(label: int, content: str, plane: Plane, entry: Callable[[int], Entry]) -> Part | None:
+    """Return the part of an object in a plane, or None, without parsing its other parts; errors as in `from_content`."""
+    begin = content.find(f"{{{_place_text(plane)},")
+    return None if begin < 0 else _part_of(label, json.loads(content[begin : content.index("}", begin) + 1]), entry)
+
+
+def _part_of(label: int, data: dict[str, Any], entry: Callable[[int], Entry]) -> Part:
+    return Part(
+        plane_of(data),
+        box_of(data["box"]),
+        int(data["area"]),
+        int(data["n"]),
+        math.nan if data["iou"] is None else float(data["iou"]),
+        math.nan if data["stability"] is None else float(data["stability"]),
+        entry,
+        int(data.get("of", label)),
+        data.get("propagated") == 1,
+    )
 
 
 def _begin(created: str, changed: str, kind: int | None) -> str:
@@ -152,7 +161,13 @@ def _text_of(part: Part, label: int) -> str:
         (int(part.area), part.number),
         (float(part.iou_prediction), float(part.stability_score)),
     )
-    return f"{text}}}" if part.label == label else f'{text},"of":{part.label}}}'
+    origin = "" if part.label == label else f',"of":{part.label}'
+    return f"{text}{origin}{_end_of(part.says_propagated)}"
+
+
+def _end_of(is_propagated: bool) -> str:
+    """Return the end of the JSON of a part. That it was propagated is said there, or each entry would be read for it."""
+    return ',"propagated":1}' if is_propagated else "}"
 
 
 def _part_text(place: str, box: Sequence[int], numbers: tuple[int, int], scores: Sequence[float]) -> str:
