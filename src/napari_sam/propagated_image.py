@@ -27,7 +27,6 @@ from napari_sam.searched_image import SearchedImage
 
 if TYPE_CHECKING:
     from napari_sam.journal.journal import Journal
-    from napari_sam.journal.objects import Part
     from napari_sam.propagation.follower import Followed, Follower, ResumableFollower
 
 ENGINES = ("auto", "prompts", "memory")

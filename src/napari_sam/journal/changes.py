@@ -90,6 +90,10 @@ def changed_objects(
     if entry.what == "accept_parts":
         new_parts = (part for part in parts_of(entry, read) if part.label not in known)
         yield from ((part.label, grown_by(part, get(part.label), entry)) for part in new_parts)
+    for child, parent in entry.parents:
+        known_child = get(child)
+        if known_child is not None:
+            yield child, replace(known_child, parent=parent or None)
     if entry.moved or entry.remade:
         yield from _rearranged(entry, get, read)
         return

@@ -95,6 +95,8 @@ class LabelledObject:
         When it was accepted first, and last.
     label_class
         Its class, or None.
+    parent
+        The object that it comes from by division, or None.
     """
 
     label: int
@@ -102,6 +104,7 @@ class LabelledObject:
     created: datetime
     changed: datetime
     label_class: LabelClass | None = None
+    parent: int | None = None
 
     @property
     def area(self) -> int:

@@ -98,11 +98,12 @@ class AnswerStore:
         # To SQLite no name is a temporary database, which goes to the disk where it gets large.
         connection = connect("" if self._path is None else str(self._path))
         try:
-            # What is lost with the machine is found again; a killed process loses nothing.
-            for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=OFF"):
+            # What is lost with the machine is found again; a killed process loses nothing. Whose file it is stands in
+            # the file before anything is in its log.
+            for pragma in ("synchronous=OFF", f"application_id={APPLICATION_ID}", "locking_mode=EXCLUSIVE"):
                 connection.execute(f"PRAGMA {pragma}")
-            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute(TABLE)
+            connection.execute("PRAGMA journal_mode=WAL")
         except BaseException:
             connection.close()
             raise
