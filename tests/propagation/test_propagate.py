@@ -159,7 +159,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_file_in_the_next_session(scene,
         assert asked == []
     other = volume.copy()
     other[MIDDLE + 1] = 60
-    with Segmenter(other, model=predictor, rgb=False, labels=labels, journal=tmp_path / "other") as segmenter:
+    with Segmenter(other, model=predictor, rgb=False, journal=tmp_path / "other") as segmenter:
         # The same masks, but not the same image.
         segmenter.keep_answers(tmp_path / "answers")
         label = accepted(segmenter, truth, 1, MIDDLE)
