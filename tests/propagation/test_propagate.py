@@ -8,6 +8,7 @@ import torch
 from skimage.draw import disk
 
 from napari_sam import Segmenter
+from napari_sam.core.masks import mask_of
 from napari_sam.errors import LabelsError, ModelError, OutputError, PromptError
 from napari_sam.models import load_predictor
 from napari_sam.models.fusion import load_fuser
@@ -310,6 +311,35 @@ def test_each_tile_of_a_plane_is_encoded_once(scene, predictor, tmp_path, monkey
         segmenter.propagate(label)
         segmenter.propagate(label)
     assert len(encoded) == len(set(encoded))
+
+
+def test_many_objects_of_a_plane_share_its_encodings_and_keep_their_numbers(predictor, tmp_path, monkeypatch):
+    rng = np.random.default_rng(2)
+    volume, truth = rng.normal(60, 6, (4, 240, 240)), np.zeros((4, 240, 240), np.uint8)
+    places = [(row, col) for row in range(20, 230, 33) for col in range(20, 230, 33)][:40]
+    for label, (row, col) in enumerate(places, 1):
+        at = disk((row, col), 10, shape=(240, 240))
+        volume[:, *at] += 60 + label
+        truth[:, *at] = label
+    encoded, asked = [], []
+    monkeypatch.setattr(
+        predictor, "encode", lambda tiles, encode=predictor.encode: encoded.extend(map(bytes, tiles)) or encode(tiles)
+    )
+    monkeypatch.setattr(
+        PromptFollower,
+        "_tile_of",
+        lambda self, *args, tile_of=PromptFollower._tile_of: asked.append(tile_of(self, *args)) or asked[-1],
+    )
+    with Segmenter(
+        volume.clip(0, 255).astype(np.uint8), model=predictor, rgb=False, journal=tmp_path / "j"
+    ) as segmenter:
+        for label in range(1, 41):
+            segmenter.accept(mask_of(truth[1] == label), label=label, plane=1)
+        segmenter.propagate()
+        labels = np.asarray(segmenter.labels)
+    assert len(encoded) == len(set(encoded)) <= 4 * len(set(asked)) < 40
+    for label in range(1, 41):
+        assert iou(labels == label, truth == label) > 0.7
 
 
 def test_a_volume_along_its_columns_and_time(scene, predictor, tmp_path):

@@ -115,7 +115,8 @@ def parts_of(entry: Entry, read: ReadEntry) -> Iterator[Part]:
     assert entry.objects is not None
     assert entry.plane is not None
     for label, edges, area, scores in zip(entry.labels, *entry.objects.table(), strict=True):
-        yield Part(entry.plane, Box(*edges), area, entry.number, *scores, read, label, entry.is_propagated)
+        own, stability = scores[0], scores[1]
+        yield Part(entry.plane, Box(*edges), area, entry.number, own, stability, read, label, entry.is_propagated)
 
 
 def grown_by(part: Part, old: LabelledObject | None, entry: Entry) -> LabelledObject:

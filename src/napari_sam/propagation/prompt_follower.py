@@ -24,6 +24,8 @@ from napari_sam.propagation.plane_stack import PlaneStack
 
 # The box of the previous mask is extended by this share of its sides: objects move and grow.
 BOX_MARGIN = 0.025
+# Objects that are followed together: their windows are in memory, and the embeddings of their tiles.
+AT_ONCE = 32
 LOGIT_SCALE = 8.0
 MOST_LOGIT = 16.0
 # Planes that count as 1 in the distance to the accepted plane, and the distance that is the largest known. The network
@@ -129,8 +131,18 @@ class PromptFollower:
     def follow(self, at: int, plane: Plane, labels: Sequence[int]) -> dict[int, Followed]:
         """Return what the objects look like in a plane; see `Follower`."""
         grid = self.encoder.grid(plane)
-        tiles = [self._tile_of(self._state(label, at), grid) for label in labels]
-        encode_ahead(self.encoder, self.stack, at, self.direction, plane, tiles)
+        tiles = {label: self._tile_of(self._state(label, at), grid) for label in labels}
+        # Objects on one tile after each other, so that its embedding stays in memory, whatever the number of objects.
+        ordered = sorted(labels, key=lambda label: (tiles[label].level, tiles[label].row, tiles[label].col))
+        found: dict[int, Followed] = {}
+        for start in range(0, len(ordered), AT_ONCE):
+            some = ordered[start : start + AT_ONCE]
+            encode_ahead(self.encoder, self.stack, at, self.direction, plane, [tiles[label] for label in some])
+            found |= self._found(some, at, plane, grid)
+        return found
+
+    def _found(self, labels: Sequence[int], at: int, plane: Plane, grid: TileGrid) -> dict[int, Followed]:
+        """Return what some objects look like in a plane."""
         seen = [each for label in labels if (each := self._seen(label, at, plane, grid)) is not None]
         found = {label: _missing(self._states[label].mask) for label in labels}
         if not seen:
@@ -182,7 +194,7 @@ class PromptFollower:
             state.before = state.mask
         state.tile = self._tile(self.encoder.grid(plane), mask.box, state.tile) if tile is None else tile
         state.mask, state.plane = mask, plane
-        state.looks = Appearance.of(self._look(plane, state.tile)[1], state.tile, mask)
+        state.looks = Appearance.of(self._features_of(plane, state.tile), state.tile, mask)
 
     def last_mask(self, label: int) -> Mask:
         """Return the mask of an object in the plane in which it was found last."""
@@ -196,7 +208,7 @@ class PromptFollower:
         if pixels.min() == pixels.max():
             return None
         tile = self._tile_of(state, grid)
-        embedding, features = self._look(plane, tile)
+        embedding, features = self.encoder.embedding(plane, tile), self._features_of(plane, tile)
         answers, scores = self._answers(embedding, tile, state.mask, grid.shape)
         own, template = self._template(state, window.span, grid)
         channels = np.concatenate(
@@ -247,18 +259,18 @@ class PromptFollower:
             # Nothing of the planes before it, so that answers depend on this accepted plane alone.
             plane, mask = self._accepted[label][last]
             tile = self._tile(self.encoder.grid(plane), mask.box, None)
-            looks = Appearance.of(self._look(plane, tile)[1], tile, mask)
+            looks = Appearance.of(self._features_of(plane, tile), tile, mask)
             state = self._states[label] = _State(last, plane, mask, plane, mask, mask, tile, looks, looks)
         return state
 
-    def _look(self, plane: Plane, tile: Tile) -> tuple[Embedding, NDArray[np.float32]]:
-        """Return the embedding and the features of a tile; objects of one plane often share it."""
-        embedding = self.encoder.embedding(plane, tile)
-        if (plane, tile) not in self._features:
-            if any(known != plane for known, _ in self._features):
+    def _features_of(self, plane: Plane, tile: Tile) -> NDArray[np.float32]:
+        """Return the features of a tile; objects of one plane often share it."""
+        known = self._features.get((plane, tile))
+        if known is None:
+            if len(self._features) >= AT_ONCE or any(other != plane for other, _ in self._features):
                 self._features.clear()
-            self._features[plane, tile] = self.fuser.features(embedding)
-        return embedding, self._features[plane, tile]
+            known = self._features[plane, tile] = self.fuser.features(self.encoder.embedding(plane, tile))
+        return known
 
     def _tile_of(self, state: _State, grid: TileGrid) -> Tile:
         return self._tile(grid, state.mask.box, state.tile)

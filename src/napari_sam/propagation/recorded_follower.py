@@ -55,19 +55,21 @@ class RecordedFollower:
     def follow(self, at: int, plane: Plane, labels: Sequence[int]) -> dict[int, Followed]:
         """Return what the objects look like in a plane; see `Follower`."""
         keys = {label: self._key(label, at) for label in labels}
-        known = {label: found for label in labels if (found := self._store.get(keys[label], at)) is not None}
+        stored = {label: self._store.get(keys[label], at) for label in labels}
+        known = {label: found for label, found in stored.items() if found is not None}
         missing = [label for label in labels if label not in known]
         self._behind |= known.keys()
         for label in missing:
             if label in self._behind:
                 self._follower.go_on(label, at, self._recent.get(label, []))
                 self._behind.discard(label)
-        found = self._follower.follow(at, plane, missing) if missing else {}
-        if found:
-            self._store.put((keys[label], at, answer) for label, answer in found.items())
-        for label, answer in (known | found).items():
+        if missing:
+            asked = self._follower.follow(at, plane, missing)
+            self._store.put((keys[label], at, answer) for label, answer in asked.items())
+            known |= asked
+        for label, answer in known.items():
             self._note(label, Sighting(at, plane, answer))
-        return {label: known[label] if label in known else found[label] for label in labels}
+        return {label: known[label] for label in labels}
 
     def _key(self, label: int, at: int) -> bytes:
         digest = blake2b(self._context, digest_size=DIGEST_SIZE)
