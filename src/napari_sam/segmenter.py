@@ -240,6 +240,7 @@ class Segmenter(PropagatedImage):
         """Read the image again from now on. Call it after changing pixels in place."""
         self.encoder.refresh()
         self.decoder.forget()
+        self._forget_answers()
 
     def encode(
         self,

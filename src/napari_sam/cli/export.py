@@ -15,6 +15,7 @@ from napari_sam.cli.many_images import ANY_NAME, Results, left_over, names_of, o
 from napari_sam.errors import OutputError
 from napari_sam.exchange.label_formats import write_json
 from napari_sam.files.outputs import check_output
+from napari_sam.files.paths import check_apart
 
 if TYPE_CHECKING:
     from napari_sam.exports.options import ExportOptions
@@ -57,6 +58,14 @@ def export(
     squared: Annotated[
         bool, typer.Option("--squared", help="Replace outlines that are nearly rectangular by rectangles.")
     ] = False,
+    parents: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            help="In tracks, which label comes from which by division: .csv with the columns child and parent; by "
+            "default as the journal says.",
+        ),
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Also write what was exported as JSON.")] = None,
     overwrite: opts.OverwriteOption = False,
     resume: opts.ResumeOption = False,
@@ -76,10 +85,12 @@ def export(
     if json is not None:
         check_output(json, (".json",), overwrite)
     if ANY_NAME in out.name or sources_of(labels, with_labels=True) != labels[:1]:
+        if parents is not None:
+            raise OutputError("--parents goes with one label image: export the others by calls of their own.")
         results = _export_many(labels, image, out, options, resume)
         described, failed = {"images": results.described, "failed": results.failed}, bool(results.failed)
     else:
-        described, failed = _export_one(labels[0], image, out, options, json), False
+        described, failed = _export_one(labels[0], image, out, options, json, parents), False
         say(f"{described['objects']} object(s) written to {out} as {described['format']}")
     if json is not None:
         write_json(json, described)
@@ -88,15 +99,30 @@ def export(
 
 
 def _export_one(
-    labels: str, image: str | None, out: Path, options: ExportOptions, json: Path | None = None
+    labels: str,
+    image: str | None,
+    out: Path,
+    options: ExportOptions,
+    json: Path | None = None,
+    parents: Path | None = None,
 ) -> dict[str, Any]:
     from napari_sam.exports import exporting
     from napari_sam.exports.opening import opened_source
+    from napari_sam.exports.tracks.parents_csv import check_parents, read_parents
 
     exporting.check_export(out, options)
     exporting.check_inputs(out, labels, image, json, "--out")
+    given = None
+    if parents is not None:
+        check_apart({"table of parents": parents}, {"--out": out, "--json": json})
+        given = read_parents(parents)
     with ExitStack() as stack:
-        exported = exporting.export(opened_source(labels, image, options, stack), out, options)
+        source = opened_source(labels, image, options, stack)
+        if parents is not None and given is not None:
+            if options.labels is None and options.class_name is None:
+                check_parents(given, source, parents)
+            source.parents = given
+        exported = exporting.export(source, out, options)
     return {"path": str(exported.path), "format": exported.form, "objects": exported.count}
 
 

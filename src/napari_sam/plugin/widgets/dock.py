@@ -13,7 +13,7 @@ from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QScrollArea, QVBoxLayout, QWidget
 
 from napari_sam.plugin.controller import Controller
-from napari_sam.plugin.inference.contrast_presets import PRESETS, set_limits
+from napari_sam.plugin.inference.contrast_presets import presets_for, set_limits
 from napari_sam.plugin.layers.factory import is_helper
 from napari_sam.plugin.objects.files import open_image
 from napari_sam.plugin.settings import load_settings, save_settings
@@ -100,9 +100,8 @@ class SamWidget(QWidget):
         )
         self.contrast = ComboBox(
             label="Contrast",
-            choices=[AS_SHOWN, *PRESETS],
-            tooltip="The encoder sees the image in the contrast that you see. This sets the layer's contrast limits; "
-            "the view is then encoded again.",
+            choices=lambda _: [AS_SHOWN, *presets_for(self._session.image)],
+            tooltip="Set the layer's contrast limits, which the encoder uses, too: the view is then encoded again.",
         )
         for choice in (self.image, self.contrast):
             narrow(choice)
@@ -274,6 +273,7 @@ class SamWidget(QWidget):
     def _choose_image(self, _: Any = None) -> None:
         if not self._updating:
             self._session.set_image(self.image.value)
+            self.contrast.reset_choices()
             self.proposals.reset_choices()
             self._choose_first_image()
 
