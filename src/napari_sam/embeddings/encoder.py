@@ -208,24 +208,25 @@ class TileEncoder:
         ImageError, OutputError
             A tile cannot be read, or the store cannot be written to; written embeddings are kept.
         """
-        if store.read_only:
-            raise OutputError(f"{store.path} is opened read-only: open it for writing to encode into it.")
-        if places.count > MAX_TILES:
-            raise ImageError(f"The image has {places.count:.1e} tiles, too many to encode: name a part of it by a box.")
+        check_run(store, places)
         self.store = store
         progress = EncodeProgress(len(places))
         left: TileSweep | list[TileKey] = places
         while len(left):
-            bulk: BulkPass[TileKey] = BulkPass(store, self.predictor)
-            for kind in bulk.run(self._read_all(left)):
+            bulk = self.bulk_pass(store)
+            for kind in bulk.run(self.read_all(left)):
                 progress = _counted(progress, kind)
                 yield progress
             if len(bulk.claimed_by_others) == len(left):
                 store.wait_for_others()
             left = bulk.claimed_by_others
 
-    def _read_all(self, places: Iterable[TileKey]) -> Iterator[tuple[TileKey, NDArray[np.uint8], str]]:
-        """Yield rendered tiles in order, read a few ahead in other threads."""
+    def bulk_pass(self, store: EmbeddingStore, *, ignores_locks: bool = False) -> BulkPass[TileKey]:
+        """Return a pass that encodes tiles into a store; see `BulkPass`."""
+        return BulkPass(store, self.predictor, ignores_locks=ignores_locks)
+
+    def read_all(self, places: Iterable[TileKey]) -> Iterator[tuple[TileKey, NDArray[np.uint8], str]]:
+        """Yield rendered tiles in order with their digests, read a few ahead in other threads."""
         _ = self.rendering  # Sampled once, and not in every thread.
         ahead = max(READ_AHEAD, 2 * self.predictor.batch)
         waiting: deque[tuple[TileKey, Future[tuple[NDArray[np.uint8], str]]]] = deque()
@@ -260,6 +261,20 @@ class TileEncoder:
                 kept = self.predictor.unpack(values)
                 self._memory.put(digest, kept)
         return kept
+
+
+def check_run(store: EmbeddingStore, places: TileSweep) -> None:
+    """Refuse a run over many tiles that cannot end well.
+
+    Raises
+    ------
+    ImageError, OutputError
+        There are too many tiles, or the store is opened read-only.
+    """
+    if store.read_only:
+        raise OutputError(f"{store.path} is opened read-only: open it for writing to encode into it.")
+    if places.count > MAX_TILES:
+        raise ImageError(f"The image has {places.count:.1e} tiles, too many to encode: name a part of it by a box.")
 
 
 def default_store(predictor: Predictor) -> EmbeddingStore | None:

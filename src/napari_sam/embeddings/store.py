@@ -143,6 +143,10 @@ class EmbeddingStore:
         with process_lock(self.path / CLAIMS / digest) as mine:
             yield mine
 
+    def has_lock(self, digest: str) -> bool:
+        """Return whether this machine sees the lock of a tile; of a URL, where there are none, always True."""
+        return not isinstance(self.path, Path) or (self.path / CLAIMS / digest).exists()
+
     def wait_for_others(self) -> None:
         """Wait a moment for another process to finish its tile."""
         time.sleep(WAIT_SECONDS)

@@ -1,0 +1,38 @@
+"""A cluster of two worker processes, for all tests of a module that leave it as it is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+distributed = pytest.importorskip("distributed")
+
+from napari_sam.distributed.cluster import Cluster  # noqa: E402
+
+
+def local_cluster(workers: int = 2) -> distributed.LocalCluster:
+    return distributed.LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=":0",
+        silence_logs=logging.CRITICAL,
+        memory_limit=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    """Address of the scheduler of two workers, which are started again where a test ends one."""
+    with local_cluster() as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., Cluster]]:
+    """Connect to a scheduler until the test ends."""
+    with ExitStack() as stack:
+        yield lambda *given, **options: stack.enter_context(Cluster(*given, **options))
