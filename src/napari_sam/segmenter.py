@@ -19,6 +19,7 @@ from napari_sam.core.predictor import checked_model
 from napari_sam.core.prompts import Prompts
 from napari_sam.distributed.cluster import Cluster
 from napari_sam.distributed.encoding import encode_on
+from napari_sam.distributed.remote_encoder import encoded_on
 from napari_sam.distributed.shared_image import SharedImage
 from napari_sam.embeddings.encoder import EncodeProgress, TileEncoder, TileSweep
 from napari_sam.embeddings.round_decoder import RoundDecoder
@@ -35,7 +36,6 @@ from napari_sam.propagated_image import PropagatedImage
 
 if TYPE_CHECKING:
     from distributed import Client
-
     from napari_sam.core.predictor import Predictor
     from napari_sam.embeddings.store import StoreChoice
     from napari_sam.exports.exporting import Exported
@@ -168,10 +168,12 @@ class Segmenter(PropagatedImage):
             from napari_sam.models import load_predictor
 
             model = load_predictor(model, device, threads, precision)
+        self.cluster = None if scheduler is None else Cluster.of(scheduler)
+        if self.cluster is not None:
+            model = encoded_on(self.cluster, model)
         self.predictor: Predictor = model
         if not (embeddings is None or isinstance(embeddings, EmbeddingStore)):
             embeddings = embeddings(model)
-        self.cluster = None if scheduler is None else Cluster.of(scheduler)
         self.encoder = TileEncoder(volume, model, lambda: volume.rendering(contrast_limits, gamma), embeddings)
         self.decoder = RoundDecoder(self.encoder)
         self._recent = AnswerCache()

@@ -41,6 +41,13 @@ class Cluster:
     warn
         Called with a sentence about workers that are not used; by default it becomes a Python warning.
 
+    Attributes
+    ----------
+    client
+        The connection.
+    warn
+        As given.
+
     Raises
     ------
     ClusterError
@@ -51,7 +58,7 @@ class Cluster:
         self, scheduler: str | Path | Client, *, patience: float = PATIENCE, warn: Callable[[str], None] | None = None
     ) -> None:
         distributed: Any = library("distributed", "distributed", "A scheduler", ClusterError)
-        self._warn = warn or _warn
+        self.warn = warn or _warn
         self._patience = patience
         self._is_own = not isinstance(scheduler, distributed.Client)
         self.client: Client = scheduler if not self._is_own else _connected(distributed, scheduler)
@@ -66,8 +73,15 @@ class Cluster:
         """Whether the scheduler answered when it was last heard of."""
         return bool(self.client.status == "running")
 
-    def runner(self, plan: Plan[Item, Result]) -> ClusterRunner[Item, Result]:
+    def runner(self, plan: Plan[Item, Result], *, patience: float | None = None) -> ClusterRunner[Item, Result]:
         """Return what does the jobs of a plan on the workers.
+
+        Parameters
+        ----------
+        plan
+            What all jobs share.
+        patience
+            Seconds without an answer after which a worker is not waited for any more; those of the cluster by default.
 
         Raises
         ------
@@ -82,7 +96,7 @@ class Cluster:
             ) from error
         name = blake2b(packed, digest_size=16).digest()
         prepared = name, packed, version_here()
-        return ClusterRunner(self.client, *prepared, patience=self._patience, warn=self._warn)
+        return ClusterRunner(self.client, *prepared, patience=patience or self._patience, warn=self.warn)
 
     def close(self) -> None:
         """Close the connection, unless it was given."""

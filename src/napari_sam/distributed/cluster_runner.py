@@ -99,6 +99,7 @@ class ClusterRunner(Generic[Item, Result]):
         self._events: SimpleQueue[_Copy[Item] | None] = SimpleQueue()
         self._pool = WorkerPool(client, name, packed, version, lambda: self._events.put(None), warn)
         self._copies: set[_Copy[Item]] = set()
+        self._asked: list[_Copy[Item]] = []
         self._queued: deque[_Job[Item]] = deque()
         self._times: deque[float] = deque(maxlen=TIMES_KEPT)
 
@@ -198,6 +199,8 @@ class ClusterRunner(Generic[Item, Result]):
 
     def _finished(self) -> Iterator[tuple[Item, Result]]:
         """Wait a moment for the next jobs that are done."""
+        while self._asked:
+            self._events.put(self._asked.pop())
         with suppress(Empty):
             copy = self._events.get(timeout=POLL_SECONDS)
             while True:
@@ -212,7 +215,7 @@ class ClusterRunner(Generic[Item, Result]):
         except ClusterError:
             raise
         except TimeoutError:
-            self._events.put(copy)  # Unless the worker is found to have ended, it is asked again.
+            self._asked.append(copy)  # Unless the worker is found to have ended, it is asked again.
             return
         except Exception as error:  # Of dask, of a worker that ended, or of the job.
             self._drop(copy)

@@ -49,6 +49,7 @@ class SharedModel:
         """Return a loaded model in the precision that it was loaded in."""
         from napari_sam.weights.registry import REGISTRY
 
+        predictor = getattr(predictor, "on_this_computer", predictor)  # See `encoded_on`.
         path = Path(predictor.name)
         name = predictor.name if predictor.name in REGISTRY else str(path.absolute()) if path.is_file() else None
         precision = predictor.digest.rpartition("/")[2]

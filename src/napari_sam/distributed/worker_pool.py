@@ -149,6 +149,8 @@ class WorkerPool:
         """Do not wait for workers that are about to be ready."""
         for future in self._preparing.values():
             future.cancel()
+        self._preparing.clear()
+        self._looked = float("-inf")
 
     def _prepare(self, address: str) -> None:
         future = self.client.submit(
