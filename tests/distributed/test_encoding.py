@@ -85,7 +85,7 @@ def shared(image: Path) -> SharedImage:
 
 def test_a_machine_with_another_image_of_the_name_is_told(shared: SharedImage, image: Path) -> None:
     tifffile.imwrite(image, PIXELS + 1)
-    with pytest.raises(ImageError, match="another image at .* that all machines share"):
+    with pytest.raises(ImageError, match=r"another image at .* that all machines share"):
         shared.open()
 
 
@@ -105,5 +105,5 @@ def test_a_machine_that_does_not_see_the_folder_of_the_store_is_told(tmp_path: P
     with store.process_lock(mark):
         assert SharedStore(tmp_path / "store", mark).open().path == store.path
         shutil.rmtree(tmp_path / "store")
-        with pytest.raises(OutputError, match="does not see the folder .* by --store"):
+        with pytest.raises(OutputError, match=r"does not see the folder .* by --store"):
             SharedStore(tmp_path / "store", mark).open()
