@@ -11,6 +11,7 @@ import pytest
 distributed = pytest.importorskip("distributed")
 
 from napari_sam.distributed.cluster import Cluster  # noqa: E402
+from napari_sam.testing import TIMEOUT  # noqa: E402
 
 
 def local_cluster(workers: int = 2) -> distributed.LocalCluster:
@@ -25,10 +26,18 @@ def local_cluster(workers: int = 2) -> distributed.LocalCluster:
 
 
 @pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
-    """Address of the scheduler of two workers, which are started again where a test ends one."""
+def two_workers() -> Iterator[distributed.LocalCluster]:
+    """A cluster of two workers, which are started again where a test ends one."""
     with local_cluster() as cluster:
-        yield cluster.scheduler_address
+        yield cluster
+
+
+@pytest.fixture
+def scheduler(two_workers: distributed.LocalCluster) -> str:
+    """Address of the scheduler of two workers that are there."""
+    with distributed.Client(two_workers, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=TIMEOUT)
+    return two_workers.scheduler_address
 
 
 @pytest.fixture

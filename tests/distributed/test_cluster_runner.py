@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from napari_sam.distributed import cluster as connecting
 from napari_sam.distributed.cluster import Cluster
 from napari_sam.distributed.worker_pool import JOBS_OF_A_WORKER
 from napari_sam.errors import ClusterError, ImageError
+from napari_sam.testing import wait_until
 
 Connect = Callable[..., Cluster]
 COUNT = 12
@@ -78,8 +81,11 @@ def test_a_job_that_kills_every_worker_ends_the_run(scheduler: str, connect: Con
 
 def test_the_job_of_a_worker_that_hangs_is_done_by_another(scheduler: str, connect: Connect, tmp_path: Path) -> None:
     said: list[str] = []
-    results = list(connect(scheduler, patience=2, warn=said.append).runner(Stopped(tmp_path)).run(range(COUNT)))
-    os.kill(int((tmp_path / "stopped").read_text()), signal.SIGCONT)
+    runner = connect(scheduler, patience=2, warn=said.append).runner(Stopped(tmp_path))
+    try:
+        results = list(runner.run(range(COUNT)))
+    finally:
+        os.kill(int((tmp_path / "stopped").read_text()), signal.SIGCONT)
     assert sorted(results) == sorted(SQUARES.items())
     assert len(done_by(tmp_path)[3]) == 2
     assert len(said) == 1
@@ -94,17 +100,30 @@ def test_when_no_worker_answers_any_more_the_run_ends(connect: Connect, tmp_path
         os.kill(int((tmp_path / "stopped").read_text()), signal.SIGCONT)
 
 
+def started(module: str, file: Path, *options: str) -> subprocess.Popen[bytes]:
+    """Start a scheduler or a worker as a shell does."""
+    command = [sys.executable, "-m", f"distributed.cli.{module}", "--scheduler-file", str(file), *options]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
 def test_a_scheduler_that_dies_is_a_clear_end_and_the_next_run_does_the_rest(
     scheduler: str, connect: Connect, tmp_path: Path
 ) -> None:
-    done: list[tuple[int, int]] = []
-    with local_cluster() as dying:
-        steps = connect(dying.scheduler_address).runner(Waiting(tmp_path)).run(range(COUNT))
+    file = tmp_path / "scheduler.json"
+    dying = started("dask_scheduler", file, "--port", "0", "--no-dashboard", "--host", "127.0.0.1")
+    wait_until(file.exists)
+    worker = started("dask_worker", file, "--nthreads", "1", "--no-dashboard", "--no-nanny", "--death-timeout", "1")
+    try:
+        done: list[tuple[int, int]] = []
+        steps = connect(file).runner(Waiting(tmp_path)).run(range(COUNT))
         done += itertools.islice(steps, 3)
-        threading.Thread(target=dying.close).start()
+        dying.kill()
         with pytest.raises(ClusterError, match=r"scheduler has gone away: .* run the same command again"):
             done += steps
-        (tmp_path / "go").touch()
+    finally:
+        for process in (dying, worker):
+            process.kill()
+            process.wait()
     left = [item for item in range(COUNT) if item not in dict(done)]
     assert len(left) >= COUNT - 4
     done += connect(scheduler).runner(Squares(tmp_path)).run(left)

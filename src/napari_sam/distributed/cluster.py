@@ -60,8 +60,9 @@ class Cluster:
         distributed: Any = library("distributed", "distributed", "A scheduler", ClusterError)
         self.warn = warn or _warn
         self._patience = patience
-        self._is_own = not isinstance(scheduler, distributed.Client)
-        self.client: Client = scheduler if not self._is_own else _connected(distributed, scheduler)
+        given: Any = scheduler
+        self._is_own = not isinstance(given, distributed.Client)
+        self.client: Client = _connected(distributed, given) if self._is_own else given
 
     @classmethod
     def of(cls, scheduler: Cluster | str | Path | Client) -> Cluster:

@@ -82,6 +82,7 @@ class WorkerPool:
         self._take_ready()
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return set()
+        assert self.client.scheduler is not None
         identity = self.client.sync(self.client.scheduler.identity, n_workers=-1, callback_timeout=SCHEDULER_SECONDS)
         self._looked = time.monotonic()
         there = {
@@ -164,6 +165,8 @@ class WorkerPool:
             if not future.done():
                 continue
             del self._preparing[address]
+            if future.cancelled():  # The scheduler has gone, or it says in a moment that the worker has.
+                continue
             reason = _reason(future)
             if reason is None:
                 self._ready[address] = WorkerState(address, self._resources.get(address, False))
