@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from napari_sam.distributed import cluster as connecting
 from napari_sam.distributed.cluster import Cluster
 from napari_sam.distributed.worker_pool import JOBS_OF_A_WORKER
 from napari_sam.errors import ClusterError, ImageError
-from napari_sam.testing import wait_until
+from napari_sam.testing import TIMEOUT
 
 Connect = Callable[..., Cluster]
 COUNT = 12
@@ -111,7 +112,9 @@ def test_a_scheduler_that_dies_is_a_clear_end_and_the_next_run_does_the_rest(
 ) -> None:
     file = tmp_path / "scheduler.json"
     dying = started("dask_scheduler", file, "--port", "0", "--no-dashboard", "--host", "127.0.0.1")
-    wait_until(file.exists)
+    end = time.monotonic() + TIMEOUT
+    while not file.exists() and time.monotonic() < end:
+        time.sleep(0.02)
     worker = started("dask_worker", file, "--nthreads", "1", "--no-dashboard", "--no-nanny", "--death-timeout", "1")
     try:
         done: list[tuple[int, int]] = []
