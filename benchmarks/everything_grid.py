@@ -100,7 +100,7 @@ def thresholds(size: str, seed: int = 0) -> dict[str, float]:
 
 def suppress(boxes: Any, scores: Any, _: Any, iou_threshold: float) -> Any:
     """Do what torchvision's `batched_nms` does for one category."""
-    from napari_sam.everything.grid import distinct
+    from napari_sam.everything.proposing.grid import distinct
 
     return torch.tensor(distinct(boxes.double().numpy(), scores.double().numpy(), iou_threshold), dtype=torch.long)
 

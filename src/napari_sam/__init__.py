@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_sam.everything.found import FoundObjects as FoundObjects
     from napari_sam.everything.options import FilterOptions as FilterOptions
     from napari_sam.everything.options import GridOptions as GridOptions
+    from napari_sam.everything.similar import SimilarObjects as SimilarObjects
     from napari_sam.exports.opening import export_labels as export_labels
     from napari_sam.images.lazy.levels import LazyLevel as LazyLevel
     from napari_sam.images.volume import Volume as Volume
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from napari_sam.labels.pyramid import LabelPyramid as LabelPyramid
     from napari_sam.segmenter import Candidates as Candidates
     from napari_sam.segmenter import Segmenter as Segmenter
+    from napari_sam.similarity.query import Query as Query
     from napari_sam.tasks.find import find as find
     from napari_sam.tasks.import_objects import import_objects as import_objects
 
@@ -40,6 +42,8 @@ _HOMES = {
     "FilterOptions": "everything.options",
     "FoundObjects": "everything.found",
     "GridOptions": "everything.options",
+    "Query": "similarity.query",
+    "SimilarObjects": "everything.similar",
     "NewObject": "journal.packing.objects",
     "Cleaning": "core.cleaning",
     "Journal": "journal.journal",
@@ -66,7 +70,9 @@ __all__ = [
     "NapariSamError",
     "NewObject",
     "Plane",
+    "Query",
     "Segmenter",
+    "SimilarObjects",
     "Volume",
     "__version__",
     "export_labels",

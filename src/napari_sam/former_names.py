@@ -14,6 +14,10 @@ from typing import Any
 # Earlier module -> present modules, in which its names are looked up in this order.
 MODULES = {
     "napari_sam.encoding": ("napari_sam.embeddings.encoder",),
+    "napari_sam.everything.grid": ("napari_sam.everything.proposing.grid",),
+    "napari_sam.everything.guided": ("napari_sam.everything.proposing.guided",),
+    "napari_sam.everything.levels": ("napari_sam.everything.proposing.levels",),
+    "napari_sam.everything.seeds": ("napari_sam.everything.proposing.seeds",),
     "napari_sam.export": ("napari_sam.exchange.label_formats",),
     "napari_sam.geo": ("napari_sam.images.rasters.gdal", "napari_sam.images.axes.georeference"),
     "napari_sam.lazy": ("napari_sam.images.lazy.levels",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -21,6 +22,7 @@ from napari_sam.errors import PromptError
 from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.options import GridOptions, checked_sizes
 from napari_sam.everything.proposal_store import ProposalStore
+from napari_sam.everything.similar import SimilarObjects
 from napari_sam.everything.sweep import EverythingProgress, Region, Sweep, propose_all
 from napari_sam.labeled_image import LabeledImage
 
@@ -175,7 +177,8 @@ class SearchedImage(LabeledImage):
         chosen
             Numbers of the proposals to write, best first. By default `found.select()`.
         overlap, class_name
-            As in `accept_all`.
+            As in `accept_all`. Of what `find_similar` returned, each object gets its most likely class by default, if
+            there is a journal.
 
         Returns
         -------
@@ -187,8 +190,15 @@ class SearchedImage(LabeledImage):
         LabelsError, OutputError
             As in `accept_all`.
         """
-        numbers = found.select() if chosen is None else chosen
-        made = self.encoder.provenance_of_found()
-        return self.accept_all(
-            found.objects(numbers), plane=found.plane, overlap=overlap, made=made, class_name=class_name
-        )
+        numbers = [int(i) for i in (found.select() if chosen is None else chosen)]
+        groups = {class_name: numbers}
+        if isinstance(found, SimilarObjects) and class_name is None and self.journal is not None:
+            groups = found.by_class(numbers)
+        made, labels = self.encoder.provenance_of_found(), dict[int, int | None]()
+        with nullcontext() if self.journal is None else self.journal.together():
+            for name, group in groups.items():
+                written = self.accept_all(
+                    found.objects(group), plane=found.plane, overlap=overlap, made=made, class_name=name
+                )
+                labels.update(zip(group, written, strict=True))
+        return [labels[i] for i in numbers]

@@ -24,7 +24,7 @@ from napari_sam.core.masks import Mask
 from napari_sam.core.predictor import Predictor
 from napari_sam.core.tiles import TileGrid
 from napari_sam.errors import PromptError
-from napari_sam.everything.guided import GuidedProposer
+from napari_sam.everything.proposing.guided import GuidedProposer
 from napari_sam.everything.sweep import Region, Sweep
 from napari_sam.testing import BlobFinder, CountingArray
 

@@ -25,6 +25,7 @@ from napari_sam.cli import replay as cli_replay
 from napari_sam.cli import train as cli_train
 from napari_sam.cli.console import BROKEN_PIPE_STATUS, print_warnings, say, show_error, show_table, warn
 from napari_sam.cli.labeling import everything as cli_everything
+from napari_sam.cli.labeling import examples as cli_examples
 from napari_sam.cli.labeling import find as cli_find
 from napari_sam.cli.labeling import import_objects as cli_import
 from napari_sam.cli.labeling import propagate as cli_propagate
@@ -79,6 +80,7 @@ app.command()(cli_encode.encode)
 app.command()(cli_encode.cache)
 app.command()(cli_replay.replay)
 app.command()(cli_export.export)
+app.command()(cli_examples.examples)
 app.command()(cli_find.find)
 app.command("import")(cli_import.import_objects)
 app.command()(cli_models.models)

@@ -198,6 +198,24 @@ class WindowPredictor(Predictor, DensePredictor, Protocol):
         ...
 
 
+@runtime_checkable
+class FeaturePredictor(Predictor, Protocol):
+    """A predictor whose features can be compared: alike where the image looks alike.
+
+    Attributes
+    ----------
+    feature_strides
+        (channels, stride in tile pixels) of each map of features, the coarsest one first.
+    """
+
+    @property
+    def feature_strides(self) -> Sequence[tuple[int, int]]: ...
+
+    def features(self, embedding: Embedding) -> list[NDArray[np.float32]]:
+        """Return the maps of features of a tile, each of shape (channels, side / stride, side / stride)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PointAnswer:
     """The masks for one of several points that pass a threshold.

@@ -176,7 +176,7 @@ def _checked(arrays: dict[str, Any]) -> Proposals:
         raise ValueError("their numbers differ")
     if found.boxes.shape[1] != 4 or found.points.shape[1] != 2:
         raise ValueError("they have other columns")
-    if not all(np.isfinite(array).all() for array in (found.scores, found.stability, found.points)):
+    if not all(np.isfinite(array).all() for array in (found.scores, found.stability, found.points, found.descriptors)):
         raise ValueError("some are no numbers")
     sides = found.boxes[:, 2:] - found.boxes[:, :2]
     if (sides < 1).any() or (sides > MOST_PIXELS).any():

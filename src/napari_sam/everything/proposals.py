@@ -33,6 +33,9 @@ class Proposals:
         The packed pixels of all masks, one after the other, uint8; each begins at a whole byte.
     ends
         Shape (n,), int64: where the bits of each mask end.
+    descriptors
+        Shape (n, width), float16: what the model sees of each; see `DescriptorLayout`. The width is 0 where nothing is
+        described.
     """
 
     boxes: NDArray[np.int64]
@@ -43,12 +46,19 @@ class Proposals:
     levels: NDArray[np.int8]
     bits: NDArray[np.uint8]
     ends: NDArray[np.int64]
+    descriptors: NDArray[np.float16]
 
     def __len__(self) -> int:
         return len(self.scores)
 
     @classmethod
-    def of(cls, masks: Sequence[Mask], points: NDArray[np.float64], level: int) -> Proposals:
+    def of(
+        cls,
+        masks: Sequence[Mask],
+        points: NDArray[np.float64],
+        level: int,
+        descriptors: NDArray[np.float16] | None = None,
+    ) -> Proposals:
         """Return masks with their scores as proposals.
 
         Parameters
@@ -59,6 +69,8 @@ class Proposals:
             Shape (n, 2): the prompted points.
         level
             Level of the tile.
+        descriptors
+            Shape (n, width): what the model sees of each. By default nothing is described.
         """
         packed = [np.packbits(mask.pixels) for mask in masks]
         return cls(
@@ -70,6 +82,7 @@ class Proposals:
             np.full(len(masks), level, np.int8),
             np.concatenate([np.zeros(0, np.uint8), *packed]),
             np.cumsum([len(one) for one in packed], dtype=np.int64),
+            np.zeros((len(masks), 0), np.float16) if descriptors is None else descriptors,
         )
 
     @classmethod
@@ -80,7 +93,7 @@ class Proposals:
     @classmethod
     def joined(cls, parts: Sequence[Proposals]) -> Proposals:
         """Return all proposals of several tiles, in their order."""
-        parts = [cls.none(), *parts]
+        parts = [part for part in parts if len(part)] or [cls.none()]
         arrays = {field.name: [getattr(part, field.name) for part in parts] for field in fields(cls)}
         starts = np.cumsum([0, *(len(part.bits) for part in parts[:-1])])
         arrays["ends"] = [ends + start for ends, start in zip(arrays["ends"], starts, strict=True)]

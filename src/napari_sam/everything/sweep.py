@@ -15,11 +15,11 @@ from napari_sam.core.masks import Mask
 from napari_sam.core.predictor import DenseGuesses, WindowPredictor
 from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.everything.found import FoundObjects
-from napari_sam.everything.grid import GridProposer
-from napari_sam.everything.guided import GuidedProposer, is_uniform
-from napari_sam.everything.levels import LEAST_SIDE_OF_GRID, coarsest_level, levels_for, sampled_levels
 from napari_sam.everything.options import GridOptions
 from napari_sam.everything.proposals import Proposals
+from napari_sam.everything.proposing.grid import GridProposer
+from napari_sam.everything.proposing.guided import GuidedProposer, is_uniform
+from napari_sam.everything.proposing.levels import LEAST_SIDE_OF_GRID, coarsest_level, levels_for, sampled_levels
 
 if TYPE_CHECKING:
     from napari_sam.embeddings.encoder import TileEncoder
@@ -160,6 +160,8 @@ class Sweep:
         The options of the grid of points, or None for the model's guesses.
     levels
         The levels that are searched.
+    shape, pixel_size
+        Rows and columns of the plane, and the size of a pixel along them in units.
     """
 
     def __init__(
@@ -174,14 +176,14 @@ class Sweep:
         shift: tuple[int, int] = (0, 0),
     ) -> None:
         self.encoder, self.plane, self.region, self.grid_options = encoder, plane, region, grid
-        self._shape = plane.shape_in(encoder.volume.shape)
+        self.shape = plane.shape_in(encoder.volume.shape)
         predictor = encoder.predictor
         options = grid or GridOptions()
         self._dense: WindowPredictor | None = None
         self._proposer: Proposer = GridProposer(predictor, options)
         if grid is None and isinstance(predictor, WindowPredictor) and predictor.guesses_foreground:
             self._dense, self._proposer = predictor, GuidedProposer(predictor)
-        self._pixel_size = encoder.volume.pixel_size(plane)
+        self.pixel_size = encoder.volume.pixel_size(plane)
         self._shift = (shift[0] // SIDE_STEP * SIDE_STEP, shift[1] // SIDE_STEP * SIDE_STEP)
         self.levels = self._levels(sizes, options) if levels is None else list(levels)
         if self._dense is None and self.levels:
@@ -199,10 +201,10 @@ class Sweep:
         """
         side = side or self._proposer.side
         if self._dense is not None:
-            longest = max(length * size for length, size in zip(self._shape, self._pixel_size, strict=True))
+            longest = max(length * size for length, size in zip(self.shape, self.pixel_size, strict=True))
             needed = math.ceil(longest * 2.0**-level / SIDE_STEP) * SIDE_STEP
             side = min(max(needed, self._dense.window_side), side)
-        return TileGrid(self._shape, side, self._pixel_size, self._proposer.overlap, self._shift)
+        return TileGrid(self.shape, side, self.pixel_size, self._proposer.overlap, self._shift)
 
     @property
     def tiles(self) -> list[Tile]:
@@ -223,25 +225,26 @@ class Sweep:
             A tile cannot be read.
         """
         for tile in tiles:
-            found = self._proposer.propose(tile, self._render, self._shape)
+            found = self._proposer.propose(tile, self.render, self.shape)
             yield tile, found.taken(np.flatnonzero(self.region.holds(found.points)))
 
-    def _render(self, tile: Tile) -> NDArray[np.uint8]:
+    def render(self, tile: Tile) -> NDArray[np.uint8]:
+        """Return the pixels of a tile, as the image encoder sees them."""
         return self.encoder.volume.render(self.plane, tile, self.encoder.rendering)
 
     def _levels(self, sizes: tuple[float, float] | None, options: GridOptions) -> list[int]:
         if sizes is not None:
-            return levels_for(sizes, self._shape)
+            return levels_for(sizes, self.shape)
         if self._dense is not None:
             # A sample of small tiles says as much and costs a quarter.
             small = self.encoder.predictor.input_side
             return sampled_levels(lambda level: self.grid(level, small), self._guesses, self.region.box)
         grid = self.grid(0)
-        top = min(grid.max_level, coarsest_level(self._shape, LEAST_SIDE_OF_GRID))
+        top = min(grid.max_level, coarsest_level(self.shape, LEAST_SIDE_OF_GRID))
         return sorted({grid.clamp(top - step) for step in range(options.crop_n_layers + 1)})
 
     def _guesses(self, tile: Tile) -> DenseGuesses | None:
-        rendered = self._render(tile)
+        rendered = self.render(tile)
         if is_uniform(rendered, tile):
             return None
         assert self._dense is not None

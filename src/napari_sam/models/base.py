@@ -59,6 +59,24 @@ class TilePredictor(ABC):
     def _shapes(self) -> list[tuple[int, ...]]:
         """Return the shape of each packed tensor of an embedding."""
 
+    @property
+    def feature_strides(self) -> list[tuple[int, int]]:
+        """Channels and stride of each map of features, the coarsest one first; see `FeaturePredictor`."""
+        shapes = self._shapes()
+        return [(shapes[at][1], self.input_side // shapes[at][-1]) for at in self._feature_maps]
+
+    def features(self, embedding: Embedding) -> list[NDArray[np.float32]]:
+        """Return the maps of features of a tile; see `FeaturePredictor`."""
+        return [np.asarray(embedding.tensors[at][0].float().cpu().numpy()) for at in self._feature_maps]
+
+    @cached_property
+    def _feature_maps(self) -> list[int]:
+        """Which tensors of an embedding are compared: the first one of each resolution."""
+        first: dict[int, int] = {}
+        for at, shape in enumerate(self._shapes()):
+            first.setdefault(shape[-1], at)
+        return [first[cells] for cells in sorted(first)]
+
     @cached_property
     def _batches(self) -> Batches:
         # Sized at the first use: by then the weights have taken their share of the device's memory.

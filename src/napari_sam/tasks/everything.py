@@ -22,6 +22,7 @@ from napari_sam.everything.linking import PlaneLinker
 from napari_sam.everything.options import FilterOptions, GridOptions
 from napari_sam.everything.proposal_store import ProposalStore
 from napari_sam.everything.proposals import Proposals
+from napari_sam.everything.similar import SimilarObjects
 from napari_sam.everything.sweep import Sweep
 from napari_sam.images.opening import open_image
 from napari_sam.journal.image_identity import pixel_digest
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from napari_sam.images.volume import Volume
     from napari_sam.segmenter import Segmenter
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,16 +236,17 @@ class LinkedWriter(ABC):
             if label is not None:
                 labels[at] = self._write_part(found.plane, objects[at], label)
         new = [at for at, label in enumerate(known) if label is None]
-        written = self._write_new(found.plane, [objects[at] for at in new])
-        for at, label in zip(new, written, strict=True):
-            labels[at] = label
-            if label is not None and self._linker is not None:
-                self._labels[int(numbers[at])] = label
+        for name, group in _by_class(found, chosen, new).items():
+            written = self._write_new(found.plane, [objects[at] for at in group], name)
+            for at, label in zip(group, written, strict=True):
+                labels[at] = label
+                if label is not None and self._linker is not None:
+                    self._labels[int(numbers[at])] = label
         return [(int(i), label) for i, label in zip(chosen, labels, strict=True) if label is not None]
 
     @abstractmethod
-    def _write_new(self, plane: Plane, objects: list[NewObject]) -> Sequence[int | None]:
-        """Write new objects, best first; return the label of each, or None where all its pixels belong to others."""
+    def _write_new(self, plane: Plane, objects: list[NewObject], class_name: str | None = None) -> Sequence[int | None]:
+        """Write new objects of a class; return the label of each, or None where all its pixels belong to others."""
 
     @abstractmethod
     def _write_part(self, plane: Plane, part: NewObject, label: int) -> int | None:
@@ -277,14 +279,24 @@ class FoundWriter(LinkedWriter):
         """Write the objects of the next plane; see `write_chosen`."""
         return self.write_chosen(found, found.select(self._options))
 
-    def _write_new(self, plane: Plane, objects: list[NewObject]) -> Sequence[int | None]:
-        return self._writer.write_all(plane, objects, made=self._made)
+    def _write_new(self, plane: Plane, objects: list[NewObject], class_name: str | None = None) -> Sequence[int | None]:
+        return self._writer.write_all(plane, objects, made=self._made, class_name=class_name)
 
     def _write_part(self, plane: Plane, part: NewObject, label: int) -> int | None:
         try:
             return self._writer.write(plane, part.mask, label, prompts=part.prompts, made=self._made).label
         except LabelsError:
             return None
+
+
+def _by_class(found: FoundObjects, chosen: NDArray[np.intp], places: Sequence[int]) -> dict[str | None, list[int]]:
+    """Return the places of chosen proposals by the class that they are like; all under None without examples."""
+    if not isinstance(found, SimilarObjects):
+        return {None: list(places)}
+    groups: dict[str | None, list[int]] = {}
+    for at in places:
+        groups.setdefault(found.class_of(int(chosen[at])), []).append(at)
+    return groups
 
 
 def runs_of_planes(volume: Volume, planes: Sequence[Plane]) -> list[list[Plane]]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_sam.everything.sweep import Sweep
     from napari_sam.exchange.label_writer import LabelWriter
     from napari_sam.segmenter import Segmenter
+    from napari_sam.similarity.query import Query
 
     # The store of the proposals of a plane, and the sweep that fills it.
     OpenedSweep = Callable[[Plane], tuple[ProposalStore, Sweep]]
@@ -37,8 +38,26 @@ PROPOSALS_SUFFIX = ".proposals"
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """What all images of a run have in common."""
+class EverythingRun:
+    """What all images of a run have in common.
+
+    Parameters
+    ----------
+    image, model
+        How the images are opened, and the model.
+    filters
+        Which proposals count.
+    plane, box, within
+        Where is searched; everywhere by default.
+    sizes
+        Diameters of the objects.
+    grid
+        Options of the grid of points, or None.
+    query
+        Examples that the objects must be like; None for all objects.
+    proposals
+        Folder of the proposals of an earlier run; by default one beside each output.
+    """
 
     image: ImageOptions
     model: OneModel
@@ -46,8 +65,10 @@ class _Run:
     plane: list[int] | dict[str, int] | None
     box: tuple[float, ...] | None
     within: str | None
-    sizes: list[float] | None
+    sizes: Sequence[float] | None
     grid: GridOptions | None
+    query: Query | None = None
+    proposals: Path | None = None
 
 
 def everything(
@@ -99,7 +120,7 @@ def everything(
     from napari_sam.everything.options import FilterOptions, GridOptions
 
     diameters = None if sizes is None else opts.parse_numbers(sizes, 2, "--sizes", "LOW,HIGH")
-    run = _Run(
+    run = EverythingRun(
         opts.image_options(channels, nodata, spacing, contrast, axes),
         OneModel(ModelOptions(model, device, precision), scheduler),
         FilterOptions.of(
@@ -115,22 +136,42 @@ def everything(
         diameters,
         GridOptions(points_per_side=points_per_side) if grid else None,
     )
+    label_all(images, out, run, json, overwrite=overwrite, resume=resume)
+
+
+def label_all(
+    images: Sequence[str], out: Path, run: EverythingRun, json: Path | None, *, overwrite: bool, resume: bool
+) -> None:
+    """Label the objects of images.
+
+    Parameters
+    ----------
+    images, out, json, overwrite, resume
+        As given to the command.
+    run
+        The rest.
+
+    Raises
+    ------
+    typer.Exit
+        Some of several images failed.
+    """
     outputs = outputs_of(images, out)
     if json:
         check_output(json, (".json",), overwrite)
-    check_sources(None, model)
+    check_sources(None, run.model.name)
     if is_one(outputs, out) and not (resume and exists(out)):
         described, failed = _label_one(next(iter(outputs)), out, run, json, overwrite=overwrite), False
     else:
         results = _label_many(outputs, run, json, overwrite=overwrite)
-        described, failed = results.as_json(model), bool(results.failed)
+        described, failed = results.as_json(run.model.name), bool(results.failed)
     if json and described is not None:
         write_json(json, described)
     if failed:
         raise typer.Exit(1)
 
 
-def _label_many(outputs: dict[str, Path], run: _Run, json: Path | None, *, overwrite: bool) -> Results:
+def _label_many(outputs: dict[str, Path], run: EverythingRun, json: Path | None, *, overwrite: bool) -> Results:
     """Label several images; those of which other processes do the last tiles come again at the end."""
     left = left_over(outputs, resume=True, replaces=overwrite)
     postponed: set[str] = set()
@@ -150,7 +191,9 @@ def _label_many(outputs: dict[str, Path], run: _Run, json: Path | None, *, overw
     )
 
 
-def _label_one(source: str, out: Path, run: _Run, json: Path | None, *, overwrite: bool) -> dict[str, Any] | None:
+def _label_one(
+    source: str, out: Path, run: EverythingRun, json: Path | None, *, overwrite: bool
+) -> dict[str, Any] | None:
     """Label one image; return its objects as plain data, or None if another process has labeled it meanwhile."""
     was_there = exists(out)
     try:
@@ -163,7 +206,7 @@ def _label_one(source: str, out: Path, run: _Run, json: Path | None, *, overwrit
 
 
 def _label(
-    source: str, out: Path, run: _Run, json: Path | None, *, overwrite: bool, waits: bool
+    source: str, out: Path, run: EverythingRun, json: Path | None, *, overwrite: bool, waits: bool
 ) -> dict[str, Any] | None:
     """Label the objects of one image; return them as plain data, or None where others must be waited for."""
     from napari_sam.tasks.everything import FoundWriter, found_in, runs_of_planes
@@ -172,7 +215,7 @@ def _label(
     is_pyramid = out.name.endswith(PYRAMID_SUFFIX)
     output = LabelOutput(out, LabelOptions(journal=is_pyramid, overwrite=overwrite), can_extend=True, warn=warn)
     check_sources(source, None)
-    proposals = out.with_name(out.name + PROPOSALS_SUFFIX)
+    proposals = run.proposals or out.with_name(out.name + PROPOSALS_SUFFIX)
     check_apart(
         {**image_files(source), "model": model_file(run.model.name)},
         {"--out": out, "--json": json, "--journal": output.journal, "proposals": proposals},
@@ -182,6 +225,8 @@ def _label(
     planes = segmenter.planes() if position is None else [segmenter.plane(position)]
     where = planes[0] if len(planes) == 1 and not is_pyramid else None
     rows: list[dict[str, Any]] = []
+    if run.query is not None:
+        run.query.check_model(segmenter.predictor.digest, segmenter.predictor.name)
     opened = _opener(segmenter, proposals, run)
     if not _sweep_all(segmenter, opened, planes, waits=waits):
         return None
@@ -191,7 +236,7 @@ def _label(
         for neighbors in runs_of_planes(segmenter.volume, planes):
             into = FoundWriter(writer, segmenter, run.filters, links=len(neighbors) > 1)
             for plane in neighbors:
-                found = found_in(*opened(plane), plane)
+                found = _like(found_in(*opened(plane), plane), run.query)
                 written = into.write(found)
                 labels |= {label for _, label in written}
                 if json:
@@ -207,7 +252,7 @@ def _label(
     }
 
 
-def _opener(segmenter: Segmenter, proposals: Path, run: _Run) -> OpenedSweep:
+def _opener(segmenter: Segmenter, proposals: Path, run: EverythingRun) -> OpenedSweep:
     """Return what opens the store and the sweep of a plane; the pixels that identify the image are read once."""
     from napari_sam.journal.image_identity import pixel_digest
     from napari_sam.tasks.everything import opened_sweep
@@ -247,20 +292,30 @@ def _sweep(segmenter: Segmenter, store: ProposalStore, sweep: Sweep, *, waits: b
     return now.done == now.total
 
 
+def _like(found: FoundObjects, query: Query | None) -> FoundObjects:
+    """Return what was found, ranked by how like the examples it is if there are any."""
+    from napari_sam.everything.similar import SimilarObjects
+
+    return found if query is None else SimilarObjects.of(found, query)
+
+
 def _row(writer: LabelWriter, found: FoundObjects, i: int, label: int, *, is_single: bool) -> dict[str, Any]:
     """Return a written object, or its part in one plane, as plain data."""
+    from napari_sam.everything.similar import SimilarObjects
     from napari_sam.journal.codec import prompts_json
     from napari_sam.tasks.everything import written_pixels
 
     mask = found.mask(i)
     box, area = written_pixels(writer, found.plane, mask.box, label)
     position = list(found.plane.position)
-    part = {
+    part: dict[str, Any] = {
         "prompts": prompts_json(found.prompts(i)),
         "box": [int(edge) for edge in box.as_tuple()],
         "area": area,
         "iou_prediction": round(mask.iou_prediction, 4),
         "stability_score": round(mask.stability_score, 4),
     }
+    if isinstance(found, SimilarObjects):
+        part |= {"likeness": round(float(found.scores[i]), 4), "class": found.class_of(i)}
     plane = {} if is_single else {"plane": position}
     return {"label": label, **plane, **part, "planes": [{"plane": position, **part}]}

@@ -128,17 +128,21 @@ class _Writer(LinkedWriter):
         super().__init__(links=links, known=known)
         self._commit, self._journal, self._target, self._entries = commit, journal, labels, entries
 
-    def _write_new(self, plane: Plane, objects: list[NewObject]) -> Sequence[int | None]:
-        return written_in_groups(objects, lambda near: self._write_near(plane, near))
+    def _write_new(self, plane: Plane, objects: list[NewObject], class_name: str | None = None) -> Sequence[int | None]:
+        return written_in_groups(objects, lambda near: self._write_near(plane, near, class_name))
 
-    def _write_near(self, plane: Plane, near: Sequence[NewObject]) -> Sequence[int | None]:
+    def _write_near(self, plane: Plane, near: Sequence[NewObject], class_name: str | None) -> Sequence[int | None]:
         """Write new objects; one that was accepted before has its label already."""
         labels = self._accepted(plane, near)
         new = [at for at, label in enumerate(labels) if label is None]
         if new:
             commit = self._commit
             accepted = self._journal.accept_all(
-                plane, [near[at] for at in new], commit.overlap, made=commit.made, class_name=commit.class_name
+                plane,
+                [near[at] for at in new],
+                commit.overlap,
+                made=commit.made,
+                class_name=class_name or commit.class_name,
             )
             self._entries += [] if accepted.entry is None else [accepted.entry]
             for at, label in zip(new, accepted.labels, strict=True):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from napari_sam.core.geometry import Box
 from napari_sam.core.predictor import DenseGuesses
 from napari_sam.core.tiles import MAX_MAGNIFICATION_LEVEL, Tile, TileGrid
-from napari_sam.everything.seeds import CELL, LEAST_FOREGROUND
+from napari_sam.everything.proposing.seeds import CELL, LEAST_FOREGROUND
 
 # Square root of the area, in tile pixels, at which objects are found best; they are decoded at twice the size then.
 BEST_SIZE = 25.0

@@ -14,7 +14,8 @@ from napari_sam.core.predictor import Embedding, WindowPredictor
 from napari_sam.core.prompts import Prompts, TilePrompts
 from napari_sam.core.tiles import Tile
 from napari_sam.everything.proposals import Proposals
-from napari_sam.everything.seeds import CELL, center_seeds
+from napari_sam.everything.proposing.seeds import CELL, center_seeds
+from napari_sam.similarity.descriptors import described
 
 # What a tile and the next one both read, as a share of a window: objects of up to this size are seen whole.
 OVERLAP = 0.75
@@ -115,8 +116,9 @@ class GuidedProposer:
             self._confirm(found, answers, small, finer, fine, shape)
         self._confirm(found, answers, [i for i, mask in enumerate(found) if mask is None], tile, embedding, shape)
         kept = [(i, mask) for i, mask in enumerate(found) if mask is not None and _suits(mask, tile)]
-        points = np.array([answers[i].point for i, _ in kept])
-        return Proposals.of([mask for _, mask in kept], points, tile.level)
+        points, masks = np.array([answers[i].point for i, _ in kept]), [mask for _, mask in kept]
+        descriptors = described(self._predictor, embedding, rendered, tile, masks)
+        return Proposals.of(masks, points, tile.level, descriptors)
 
     def _first_answers(self, tile: Tile, embedding: Embedding) -> list[FirstAnswer]:
         """Decode the seeds of a tile, each as a point; without those whose mask is empty or fills its window."""

@@ -14,9 +14,10 @@ from napari_sam.core.masks import mask_from_logits, near_border, stability_score
 from napari_sam.core.predictor import Embedding, PointAnswer, PointsPredictor, Predictor
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.core.tiles import Tile
-from napari_sam.everything.guided import is_uniform
 from napari_sam.everything.options import GridOptions
 from napari_sam.everything.proposals import Proposals
+from napari_sam.everything.proposing.guided import is_uniform
+from napari_sam.similarity.descriptors import described
 
 # Tile pixels to a side of a logit.
 CELL = 4
@@ -102,7 +103,9 @@ class GridProposer:
         scores = np.array([one.score for one in candidates])
         chosen = [candidates[i] for i in distinct(boxes, scores, self._options.box_nms_thresh)]
         # Packed one by one: enlarged, a mask has eight times as many bytes.
-        return Proposals.joined([self._proposed(one, tile, shape) for one in chosen])
+        found = Proposals.joined([self._proposed(one, tile, shape) for one in chosen])
+        masks = [found.mask(i) for i in range(len(found))]
+        return replace(found, descriptors=described(self._predictor, embedding, rendered, tile, masks))
 
     def _candidates(self, tile: Tile, embedding: Embedding, shape: tuple[int, int]) -> Iterator[Candidate]:
         """Yield the masks that pass the thresholds, and are not cut by the tile."""

@@ -1,0 +1,254 @@
+"""SimilarObjects: the proposals of a plane, ranked by how like given examples they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.core.geometry import Plane
+from napari_sam.errors import ModelError, PromptError
+from napari_sam.everything.agreement import quality_of
+from napari_sam.everything.found import FoundObjects
+from napari_sam.everything.options import FilterOptions
+from napari_sam.everything.proposals import Proposals
+from napari_sam.similarity.answers import learned_logits
+from napari_sam.similarity.likeness import FITTED, GENERAL, Traits, comparison, linear_logits, probability
+from napari_sam.similarity.metric import KindMetric
+from napari_sam.similarity.query import Query
+
+# The least likeness of what is found without a wish of the user: best F1 on training images.
+LIKENESS = 0.35
+# Less likely ones are not worth a question.
+LEAST_ASKED = 0.08
+
+
+class SimilarObjects(FoundObjects):
+    """Proposals of a plane that are like examples.
+
+    The scores are likenesses: how probably each proposal is well outlined and of the kind of the examples. They change
+    with every answer.
+
+    Parameters
+    ----------
+    plane
+        The plane.
+    proposals
+        All proposals, which the model of the query has described.
+    query
+        The examples, and answers about proposals of other planes or images.
+
+    Raises
+    ------
+    ModelError
+        The proposals have other descriptors than the query.
+    """
+
+    def __init__(self, plane: Plane, proposals: Proposals, query: Query) -> None:
+        super().__init__(plane, proposals)
+        width = proposals.descriptors.shape[1]
+        if len(proposals) and width != query.layout.width:
+            raise ModelError(
+                f"The model {query.model_name} described the examples, and another one or none these proposals: search "
+                "the plane again with that model."
+            )
+        self._query = query
+        # The class of each answered proposal, and whether it is of it.
+        self._answers: dict[int, tuple[str, bool]] = {}
+        self._ranked: tuple[NDArray[np.float32], NDArray[np.intp]] | None = None
+
+    @classmethod
+    def of(cls, found: FoundObjects, query: Query) -> SimilarObjects:
+        """Rank what everything mode found; nothing is encoded."""
+        similar = cls(found.plane, found.proposals, query)
+        if "_overlaps" in found.__dict__:  # Costly to find, and the same.
+            similar.__dict__["_overlaps"] = found.__dict__["_overlaps"]
+        return similar
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the kinds; a single kind may be unnamed ("")."""
+        return tuple(dict.fromkeys([*self._query.classes, *(name for name, _ in self._answers.values())]))
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Shape (n,), float32: the likeness of each proposal, 0 to 1; 1 for accepted and 0 for rejected ones."""
+        return self._ranking[0]
+
+    @property
+    def kinds(self) -> NDArray[np.intp]:
+        """Shape (n,): the number of the most likely class of each proposal, in `classes`."""
+        return self._ranking[1]
+
+    @property
+    def answers(self) -> dict[int, bool]:
+        """Whether each answered proposal was accepted, by its number, in the order of the answers."""
+        return {i: is_accepted for i, (_, is_accepted) in self._answers.items()}
+
+    def class_of(self, i: int) -> str | None:
+        """Return the name of the most likely class of a proposal; None for an unnamed one."""
+        return self.classes[self.kinds[i]] or None
+
+    def answer(self, i: int, is_accepted: bool, class_name: str | None = None) -> None:
+        """Accept or reject a proposal; all others are ranked anew.
+
+        Parameters
+        ----------
+        i
+            Number of the proposal.
+        is_accepted
+            Whether it is one of the objects that are looked for, and well outlined.
+        class_name
+            Its class, for an accepted one; by default the most likely one.
+
+        Raises
+        ------
+        PromptError
+            There is no proposal of this number.
+        """
+        if not 0 <= i < len(self):
+            raise PromptError(f"There is no proposal {i}: give a number from 0 to {len(self) - 1}.")
+        name = self.classes[self.kinds[i]] if class_name is None else class_name
+        self._answers.pop(i, None)
+        self._answers[i] = name, bool(is_accepted)
+        self._ranked = None
+
+    def withdraw(self, i: int) -> None:
+        """Take the answer about a proposal back, if there is one."""
+        if self._answers.pop(i, None) is not None:
+            self._ranked = None
+
+    def doubtful(self, options: FilterOptions | None = None) -> NDArray[np.intp]:
+        """Return the proposals to ask about, those first whose answers say most: the least certain ones.
+
+        Parameters
+        ----------
+        options
+            The filters; their confidence is the least likeness that counts. Likenesses near it are the least certain.
+        """
+        options = options or FilterOptions(confidence=LIKENESS)
+        asked = self.select(replace(options, confidence=min(LEAST_ASKED, options.confidence)))
+        asked = asked[~np.isin(asked, list(self._answers))]
+        doubt = np.abs(self.scores[asked] - options.confidence)
+        return asked[np.argsort(doubt, kind="stable")]
+
+    def select(self, options: FilterOptions | None = None) -> NDArray[np.intp]:
+        """Return the numbers of the proposals that count, those most like the examples first.
+
+        Accepted proposals count whatever the filters say, and rejected ones never.
+
+        Parameters
+        ----------
+        options
+            The filters; their confidence is the least likeness, 0.35 by default.
+        """
+        return super().select(options or FilterOptions(confidence=LIKENESS))
+
+    def learned(self) -> Query:
+        """Return the query with the answers, to save it or to search another plane or image by it."""
+        if not self._answers:
+            return self._query
+        numbers = np.array(list(self._answers), np.intp)
+        return self._query.with_objects(
+            self.proposals.descriptors[numbers],
+            self._quality[numbers],
+            [name for name, _ in self._answers.values()],
+            is_accepted=[is_accepted for _, is_accepted in self._answers.values()],
+        )
+
+    def by_class(self, numbers: Iterable[int] | NDArray[np.intp]) -> dict[str | None, list[int]]:
+        """Return proposals by their most likely class, in their order; under None those without a named one."""
+        groups: dict[str | None, list[int]] = {}
+        for i in numbers:
+            groups.setdefault(self.class_of(int(i)), []).append(int(i))
+        return groups
+
+    def _passing(self, options: FilterOptions) -> NDArray[np.bool_]:
+        passes = super()._passing(options)
+        for i, is_accepted in self.answers.items():
+            passes[i] = is_accepted
+        return passes
+
+    @property
+    def _ranks(self) -> NDArray[np.intp]:
+        """Rank of each proposal by likeness: unlike in everything mode it changes."""
+        ranks = np.empty(len(self), np.intp)
+        ranks[np.lexsort((self.proposals.boxes[:, 1], self.proposals.boxes[:, 0], -self.scores))] = np.arange(len(self))
+        return ranks
+
+    @property
+    def _ranking(self) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+        """The likeness and the most likely class of each proposal."""
+        if self._ranked is None:
+            self._ranked = self._rank()
+        return self._ranked
+
+    def _rank(self) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+        if not len(self):
+            return np.zeros(0, np.float32), np.zeros(0, np.intp)
+        query = self.learned()
+        objects = self._traits(query)
+        kinds, looks = self._metrics
+        known = Traits(
+            kinds(query.descriptors),
+            looks(query.descriptors),
+            query.descriptors[:, query.layout.slices["shape"]].astype(np.float32),
+            query.quality,
+        )
+        logits = np.stack([self._logits(query, c, objects, known) for c in range(len(query.classes))])
+        numbers = logits.argmax(axis=0)
+        likeness = probability(logits.max(axis=0)).astype(np.float32)
+        for i, (name, is_accepted) in self._answers.items():
+            likeness[i] = is_accepted
+            if is_accepted:
+                numbers[i] = query.classes.index(name)
+        return likeness, numbers
+
+    def _logits(self, query: Query, number: int, objects: Traits, known: Traits) -> NDArray[np.float64]:
+        """Return the logits of being of a class, by its examples and all answers."""
+        of_class = query.kinds == number
+        examples = of_class & query.is_accepted & ~query.is_answer
+        if not examples.any():
+            # A class that is known by answers only.
+            examples = of_class & query.is_accepted
+        if not examples.any():
+            return np.full(len(objects), -np.inf)
+        chosen = known.taken(examples)
+        compared, usual = comparison(objects, chosen)
+        # An accepted object of another class is none of this one. A rejected one is none of any.
+        counts = query.is_answer | (query.is_accepted & ~of_class)
+        told = known.taken(counts)
+        model = FITTED if self._metrics[0].is_fitted else GENERAL
+        return learned_logits(
+            linear_logits(model, objects, compared),
+            objects,
+            told,
+            linear_logits(model, told, comparison(told, chosen, usual)[0]),
+            (query.is_accepted & of_class)[counts],
+        )
+
+    def _traits(self, query: Query) -> Traits:
+        shapes = self.proposals.descriptors[:, query.layout.slices["shape"]].astype(np.float32)
+        kinds, looks = self._points
+        return Traits(kinds, looks, shapes, self._quality)
+
+    @cached_property
+    def _metrics(self) -> tuple[KindMetric, KindMetric]:
+        """The metric of the model, and that of the objects of the plane."""
+        layout, bias = self._query.layout, self._query.bias
+        looks = KindMetric.of_objects(
+            layout, np.concatenate([self.proposals.descriptors, self._query.descriptors]), bias
+        )
+        return KindMetric.fitted(layout) or looks, looks
+
+    @cached_property
+    def _points(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        kinds, looks = (metric(self.proposals.descriptors) for metric in self._metrics)
+        return kinds, looks
+
+    @cached_property
+    def _quality(self) -> NDArray[np.float32]:
+        return quality_of(self.proposals, self._query.layout, self._overlaps)

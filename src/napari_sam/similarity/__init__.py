@@ -1,0 +1,1 @@
+"""What objects look like to a model, and which of them are like given ones."""

@@ -1,0 +1,1 @@
+"""Fit what tells like from unlike objects."""
