@@ -169,8 +169,7 @@ class Segmenter(PropagatedImage):
 
             model = load_predictor(model, device, threads, precision)
         self.cluster = None if scheduler is None else Cluster.of(scheduler)
-        if self.cluster is not None:
-            model = encoded_on(self.cluster, model)
+        model = encoded_on(self.cluster, model)
         self.predictor: Predictor = model
         if not (embeddings is None or isinstance(embeddings, EmbeddingStore)):
             embeddings = embeddings(model)

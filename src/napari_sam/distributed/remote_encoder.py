@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.predictor import Embedding, Predictor
-from napari_sam.distributed.shared_image import SharedModel
+from napari_sam.distributed.shared_image import ON_THIS_COMPUTER, SharedModel
 from napari_sam.errors import ClusterError, NapariSamError
 
 if TYPE_CHECKING:
@@ -96,18 +96,21 @@ class RemoteEncoder:
         return self._predictor.encode(tiles)
 
 
-def encoded_on(cluster: Cluster, predictor: Predictor) -> Predictor:
-    """Return a model that decodes here and encodes on the workers of a cluster.
+def encoded_on(cluster: Cluster | None, predictor: Predictor) -> Predictor:
+    """Return a model that decodes here and encodes on the workers of a cluster; without one, all is done here.
 
     Raises
     ------
     ClusterError
         The model cannot be sent.
     """
+    predictor = getattr(predictor, ON_THIS_COMPUTER, predictor)
+    if cluster is None:
+        return predictor
     try:
         # A copy and not a wrapper, which would hide what else the model can do.
         remote = copy.copy(predictor)
-        vars(remote).update(encode=RemoteEncoder(cluster, predictor).encode, on_this_computer=predictor)
+        vars(remote).update({"encode": RemoteEncoder(cluster, predictor).encode, ON_THIS_COMPUTER: predictor})
     except TypeError as error:
         raise ClusterError(
             f"The model {predictor.name} cannot encode on a cluster: leave out the scheduler."

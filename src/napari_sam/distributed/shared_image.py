@@ -17,6 +17,8 @@ from napari_sam.images.volume import Volume
 from napari_sam.journal.image_identity import pixel_digest
 from napari_sam.options import ImageOptions
 
+# Attribute of a model that encodes elsewhere, with the one that encodes here; see `encoded_on`.
+ON_THIS_COMPUTER = "on_this_computer"
 PRECISIONS = ("float32", "bfloat16", "tf32")
 
 _models: LastUsed[Predictor] = LastUsed(1)
@@ -49,7 +51,7 @@ class SharedModel:
         """Return a loaded model in the precision that it was loaded in."""
         from napari_sam.weights.registry import REGISTRY
 
-        predictor = getattr(predictor, "on_this_computer", predictor)  # See `encoded_on`.
+        predictor = getattr(predictor, ON_THIS_COMPUTER, predictor)
         path = Path(predictor.name)
         name = predictor.name if predictor.name in REGISTRY else str(path.absolute()) if path.is_file() else None
         precision = predictor.digest.rpartition("/")[2]
