@@ -11,6 +11,7 @@ import pytest
 distributed = pytest.importorskip("distributed")
 
 from napari_sam.distributed.cluster import Cluster  # noqa: E402
+from napari_sam.distributed.worker import version_here  # noqa: E402
 from napari_sam.testing import TIMEOUT  # noqa: E402
 
 
@@ -34,12 +35,13 @@ def two_workers() -> Iterator[distributed.LocalCluster]:
 
 @pytest.fixture
 def scheduler(two_workers: distributed.LocalCluster) -> str:
-    """Address of the scheduler of two workers that are there."""
+    """Address of the scheduler of two workers that are there; of three, where one that was killed came back."""
     with distributed.Client(two_workers, set_as_default=False) as client:
         missing = 2 - len(client.scheduler_info()["workers"])
         if missing > 0:  # A nanny starts no worker again that was killed several times.
             two_workers.scale(len(two_workers.workers) + missing)
         client.wait_for_workers(2, timeout=TIMEOUT)
+        client.run(version_here)  # They import napari-sam, which takes long on a busy machine.
     return two_workers.scheduler_address
 
 

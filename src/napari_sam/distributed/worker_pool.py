@@ -139,8 +139,8 @@ class WorkerPool:
 
     @property
     def is_preparing(self) -> bool:
-        """Whether there is no worker but those that are about to be ready."""
-        return not self._ready and bool(self._preparing)
+        """Whether there are workers that are about to be ready."""
+        return bool(self._preparing)
 
     def has_others(self, but: set[str]) -> bool:
         """Return whether there are more workers that answer."""
