@@ -23,7 +23,7 @@ from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.options import GridOptions, checked_sizes
 from napari_sam.everything.proposal_store import ProposalStore
 from napari_sam.everything.similar import SimilarObjects
-from napari_sam.everything.sweep import EverythingProgress, Region, Sweep, propose_all
+from napari_sam.everything.sweep import EverythingProgress, Region, RunTiles, Sweep, propose_all
 from napari_sam.labeled_image import LabeledImage
 
 
@@ -103,13 +103,17 @@ class SearchedImage(LabeledImage):
         """
         where = self.plane(plane)
         sweep = self.sweep(plane=where, box=box, within=within, sizes=sizes, grid=grid)
-        runner = self.proposing_runner(sweep)
-        return propose_all(where, sweep, None if runner is None else partial(proposals_of, runner))
+        return propose_all(where, sweep, self.run_on_cluster(sweep))
 
     @property
     def shared(self) -> SharedImage | None:
         """The image and the model as the workers of the cluster open them; None without one, or for an array."""
         return None
+
+    def run_on_cluster(self, sweep: Sweep) -> RunTiles | None:
+        """Return what proposes the objects of tiles on the workers of the cluster, for `propose_all`, or None."""
+        runner = self.proposing_runner(sweep)
+        return None if runner is None else partial(proposals_of, runner)
 
     def proposing_runner(self, sweep: Sweep, store: ProposalStore | None = None) -> Runner[Tile, Proposed] | None:
         """Return what proposes the objects of tiles on the workers of the cluster; None without a cluster.

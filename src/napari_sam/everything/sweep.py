@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -100,13 +100,18 @@ class EverythingProgress:
     done: int
     plane: Plane
     parts: Sequence[Proposals]
-    numbers: Sequence[int] | None = None
+    numbers: Sequence[int] | None = field(default=None, kw_only=True)
+
+    @property
+    def proposals(self) -> Proposals:
+        """What was proposed so far."""
+        order = range(self.done) if self.numbers is None else np.argsort(self.numbers[: self.done])
+        return Proposals.joined([self.parts[at] for at in order])
 
     @property
     def found(self) -> FoundObjects:
         """What was found so far."""
-        order = range(self.done) if self.numbers is None else np.argsort(self.numbers[: self.done])
-        return FoundObjects(self.plane, Proposals.joined([self.parts[at] for at in order]))
+        return FoundObjects(self.plane, self.proposals)
 
 
 RunTiles = Callable[[Sequence[Tile]], Iterator[tuple[Tile, Proposals]]]
@@ -126,11 +131,11 @@ def propose_all(plane: Plane, sweep: Sweep, run: RunTiles | None = None) -> Iter
     number_of = {tile: number for number, tile in enumerate(tiles)}
     parts: list[Proposals] = []
     numbers: list[int] = []
-    yield EverythingProgress(len(tiles), 0, plane, parts, numbers)
+    yield EverythingProgress(len(tiles), 0, plane, parts, numbers=numbers)
     for tile, proposals in (run or sweep.run)(tiles):
         parts.append(proposals)
         numbers.append(number_of[tile])
-        yield EverythingProgress(len(tiles), len(parts), plane, parts, numbers)
+        yield EverythingProgress(len(tiles), len(parts), plane, parts, numbers=numbers)
 
 
 class Sweep:
