@@ -98,7 +98,7 @@ def test_a_run_of_which_a_worker_is_killed_leaves_the_same_files(
     found, encoded = run_into(tmp_path / "run", segmenter_of(image, model, connect(scheduler)))
     assert model.trace.exists()
     assert found == alone
-    assert encoded == len(alone)
+    assert encoded <= len(alone), "less where a worker wrote a tile and could not say so any more"
 
 
 def test_a_run_that_was_stopped_goes_on_with_what_is_left(

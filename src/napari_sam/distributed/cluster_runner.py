@@ -287,9 +287,9 @@ class ClusterRunner(Generic[Item, Result]):
 
     def _cancel(self) -> None:
         """Take back what no worker has begun."""
-        self._pool.forget()
         futures: list[Any] = [copy.future for copy in self._copies]
         self._copies.clear()
-        if futures and self._client.status == "running":
-            with suppress(Exception):
+        with suppress(Exception):  # The connection may be closed by now.
+            self._pool.forget()
+            if futures and self._client.status == "running":
                 self._client.cancel(futures)
