@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.arguments import choice, each, shown, whole
-from napari_sam.compared_image import ComparedImage
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap, Provenance, mask_of
 from napari_sam.distributed.following import FollowingPlan, followed_on, follower_of
 from napari_sam.errors import LabelsError, PromptError
+from napari_sam.finding.word_searched_image import WordSearchedImage
 from napari_sam.labels.regions import label_number
 from napari_sam.propagation.plane_stack import PlaneStack
 from napari_sam.propagation.propagation import PATIENCE, Propagation, PropagationStep
@@ -33,7 +33,7 @@ MOST_PATIENCE = 10**6
 Accepted = dict[int, dict[int, Mask]]
 
 
-class PropagatedImage(ComparedImage):
+class PropagatedImage(WordSearchedImage):
     """The part of `Segmenter` that follows objects from plane to plane."""
 
     def propagate(

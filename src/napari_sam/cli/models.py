@@ -31,20 +31,22 @@ def models(
 ) -> None:
     """List the available models, or download one ahead of time."""
     from napari_sam.files.folders import models_folder
+    from napari_sam.weights.detectors import DETECTORS
     from napari_sam.weights.local import verified
     from napari_sam.weights.registry import REGISTRY
 
+    entries = {**REGISTRY, **DETECTORS}
     for name in download or []:
-        if name not in REGISTRY:
-            raise ModelError(f"There is no model {name!r}: use one of {', '.join(REGISTRY)}.")
+        if name not in entries:
+            raise ModelError(f"There is no model {name!r}: use one of {', '.join(entries)}.")
     if download:
         for name in download:
-            _fetch(REGISTRY[name])
-            path, _ = verified(REGISTRY[name])
+            _fetch(entries[name])
+            path, _ = verified(entries[name])
             say(f"{name} is in {path}")
         return
     if json:
-        text = jsonlib.dumps([_described(entry) for entry in REGISTRY.values()], indent=2)
+        text = jsonlib.dumps([_described(entry) for entry in entries.values()], indent=2)
         console.print(text, soft_wrap=True)
         finish_listing()
         return
@@ -52,7 +54,7 @@ def models(
     for column in ("name", "where", "licence"):
         table.add_column(column, no_wrap=True)
     table.add_column("good for")
-    for entry in REGISTRY.values():
+    for entry in entries.values():
         table.add_row(entry.name, _where(entry), entry.licence, entry.summary)
     console.print(table)
     say(f"Weights are stored in {models_folder()} (NAPARI_SAM_MODELS).")
@@ -117,6 +119,13 @@ def model_file(model: str) -> Path | None:
     from napari_sam.weights.registry import REGISTRY
 
     return None if model in REGISTRY else Path(model)
+
+
+def detector_file(detector: str | None) -> Path | None:
+    """Return the path of the checkpoint of a detector, or None for a name."""
+    from napari_sam.weights.detectors import DETECTORS
+
+    return None if detector is None or detector in DETECTORS else Path(detector)
 
 
 def load(options: ModelOptions, image: str | None = None) -> Predictor:

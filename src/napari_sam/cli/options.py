@@ -15,10 +15,8 @@ if TYPE_CHECKING:
     from napari_sam.labeled_image import LabeledImage
 
 ImageArgument = Annotated[str, typer.Argument(help="An image file, an OME-Zarr folder, or a URL.")]
-ImagesArgument = Annotated[
-    list[str],
-    typer.Argument(metavar="IMAGE...", help="Image files, OME-Zarr folders, URLs, FILE:/NAME, folders or patterns."),
-]
+IMAGES_HELP = "Image files, OME-Zarr folders, URLs, FILE:/NAME, folders or patterns."
+ImagesArgument = Annotated[list[str], typer.Argument(metavar="IMAGE...", help=IMAGES_HELP)]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Leave out images whose output exists.")]
 ModelOption = Annotated[str, typer.Option("--model", help="A name from `napari-sam models`, or a checkpoint file.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_sam.arguments import shown, whole
 from napari_sam.errors import ModelError
+from napari_sam.weights.detectors import DETECTORS
 from napari_sam.weights.registry import DEFAULT_MODEL, REGISTRY
 
 if TYPE_CHECKING:
@@ -81,8 +82,7 @@ def load_predictor(
     elif os.path.exists(model):  # noqa: PTH110  False for a name that is too long, where `Path` raises.
         path, digest = Path(model), ""
     else:
-        names = ", ".join(REGISTRY)
-        raise ModelError(f"There is no model {shown(str(model))}: use one of {names}, or the path of a checkpoint.")
+        raise _unknown(str(model))
     state = load_weights(path)
     family, state = detect_architecture(state, path)
     if entry and family != entry.family:
@@ -149,3 +149,14 @@ def _predictor(
     from napari_sam.models.sam import SamPredictor
 
     return SamPredictor(state, family, name=name, digest=digest, device=device, precision=precision)
+
+
+def _unknown(model: str) -> ModelError:
+    """Return the error for a name that is neither that of a model nor a path."""
+    if model in DETECTORS:
+        return ModelError(
+            f"{model} knows words and segments nothing: choose another model, and give {model} to find as detector."
+        )
+    return ModelError(
+        f"There is no model {shown(model)}: use one of {', '.join(REGISTRY)}, or the path of a checkpoint."
+    )

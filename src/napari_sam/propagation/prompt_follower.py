@@ -7,11 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from napari_sam.core.following.mask_fuser import MaskFuser
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.core.masks import Mask
+from napari_sam.core.masks import Mask, innermost
 from napari_sam.core.predictor import Embedding
 from napari_sam.core.prompts import Prompts, TilePrompts
 from napari_sam.core.tiles import Tile, TileGrid
@@ -254,13 +253,6 @@ class PromptFollower:
 
     def _pixels(self, window: ObjectWindow, plane: Plane) -> NDArray[np.float32]:
         return window.pixels(self.encoder.volume, plane, self.encoder.rendering)
-
-
-def innermost(mask: Mask) -> NDArray[np.float64]:
-    """Return the pixel of a mask that is farthest from its outline, shape (1, 2): (row, col)."""
-    distance = distance_transform_edt(np.pad(mask.pixels, 1))
-    row, col = np.unravel_index(int(distance.argmax()), distance.shape)
-    return np.array([[mask.box.top + row - 1, mask.box.left + col - 1]], np.float64)
 
 
 def _extended(box: Box, shape: tuple[int, int]) -> Box:

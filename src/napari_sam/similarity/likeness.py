@@ -69,7 +69,7 @@ def comparison(
     usual : tuple of float
         The median distances.
     """
-    kinds, looks = _distances(objects.kinds, examples.kinds), _distances(objects.looks, examples.looks)
+    kinds, looks = distances(objects.kinds, examples.kinds), distances(objects.looks, examples.looks)
     by_size = objects.shapes[:, SIZE, None] - examples.shapes[:, SIZE]
     nearest = (kinds + looks + by_size**2).argmin(1)
     rows = np.arange(len(objects))
@@ -91,7 +91,7 @@ def comparison(
     return np.stack(columns, axis=1).astype(np.float32), usual
 
 
-def _distances(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+def distances(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the mean squared differences of points, shape (n, m)."""
     square = (one**2).mean(1)[:, None] + (other**2).mean(1)
     return np.asarray(np.maximum(square - 2 * (one @ other.T) / one.shape[1], 0), np.float32)

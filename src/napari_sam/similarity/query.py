@@ -246,14 +246,17 @@ class Query:
             raise ValueError("the numbers of objects differ")
         if not (np.isfinite(query.descriptors).all() and np.isfinite(query.quality).all()):
             raise ValueError("some values are no numbers")
-        channels = {stride: count for count, stride in maps}
-        if any(
-            array.ndim != 2 or len(array) != channels[stride] or not np.isfinite(array).all()
-            for stride, array in query.bias.items()
-        ):
-            raise ValueError("the bias does not fit the layout")
+        _check_bias(query.bias, layout)
         if query.kinds.min() < 0 or query.kinds.max() >= len(classes):
             raise ValueError("there is no such class")
         if not (query.is_accepted & ~query.is_answer).any():
             raise ValueError("there is no example")
         return query
+
+
+def _check_bias(bias: Bias, layout: DescriptorLayout) -> None:
+    """Raise a ValueError where a bias does not fit a layout; a KeyError for a stride that it lacks."""
+    channels = {stride: count for count, stride in layout.maps}
+    for stride, array in bias.items():
+        if array.ndim != 2 or len(array) != channels[stride] or not np.isfinite(array).all():
+            raise ValueError("the bias does not fit the layout")

@@ -225,8 +225,6 @@ def _label(
     planes = segmenter.planes() if position is None else [segmenter.plane(position)]
     where = planes[0] if len(planes) == 1 and not is_pyramid else None
     rows: list[dict[str, Any]] = []
-    if run.query is not None:
-        run.query.check_model(segmenter.predictor.digest, segmenter.predictor.name)
     opened = _opener(segmenter, proposals, run)
     if not _sweep_all(segmenter, opened, planes, waits=waits):
         return None
@@ -257,6 +255,8 @@ def _opener(segmenter: Segmenter, proposals: Path, run: EverythingRun) -> Opened
     from napari_sam.journal.image_identity import pixel_digest
     from napari_sam.tasks.everything import opened_sweep
 
+    if run.query is not None:
+        run.query.check_model(segmenter.predictor.digest, segmenter.predictor.name)
     pixels = pixel_digest(segmenter.volume.array)
     return lambda plane: opened_sweep(
         proposals,

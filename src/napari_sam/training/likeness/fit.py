@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -105,21 +106,24 @@ def _comparisons(
     rng: np.random.Generator,
 ) -> Iterator[_Comparison]:
     """Draw examples, and compare proposals with them: in the plane, mixed with another kind, and carried over."""
+    counts = Counter(sample.subset for sample in samples)
     for sample in samples:
         good = np.flatnonzero(sample.ious >= LEAST_IOU)
         if not len(good):
             continue
+        # Each subset counts by the square root of its planes.
+        share = counts[sample.subset] ** -0.5
         for at in rng.choice(good, min(ALONE, len(good)), replace=False):
-            yield from _compared(sample, sample, at, layout, metric, 1 / ALONE)
+            yield from _compared(sample, sample, at, layout, metric, share / ALONE)
         others = [other for other in samples if _kind(other.subset) != _kind(sample.subset)]
         for other in rng.choice(np.array(others, object), MIXED if others else 0):
             mixed = _mixed(sample, other, int(rng.uniform(0.3, 2) * len(sample.ious)) + 5, rng)
-            yield from _compared(mixed, sample, rng.choice(good), layout, metric, MIXED_WEIGHT / MIXED)
+            yield from _compared(mixed, sample, rng.choice(good), layout, metric, share * MIXED_WEIGHT / MIXED)
         same = [other for other in samples if other.subset == sample.subset and other is not sample]
         same = [other for other in same if (other.ious >= LEAST_IOU).any()]
         for other in rng.choice(np.array(same, object), CARRIED if same else 0):
             at = rng.choice(np.flatnonzero(other.ious >= LEAST_IOU))
-            yield from _compared(sample, other, at, layout, metric, MIXED_WEIGHT / CARRIED, is_own=False)
+            yield from _compared(sample, other, at, layout, metric, share * MIXED_WEIGHT / CARRIED, is_own=False)
 
 
 def _compared(

@@ -154,13 +154,7 @@ class SearchedImage(LabeledImage):
         PromptError
             The box or the mask lies outside the plane, or the sizes are not two rising numbers.
         """
-        shape = plane.shape_in(self.shape)
-        if min(shape) < 2:
-            raise PromptError(
-                f"A plane of {shape[0]} x {shape[1]} pixels has nothing to segment: choose other axes or another image."
-            )
-        whole = Box.of_shape(shape)
-        region = Region(checked_box(box, whole) or whole, checked_mask(within, shape))
+        region = self._region(plane, box, within)
         checked = None if sizes is None else checked_sizes(sizes)
         return Sweep(self.encoder, plane, region, sizes=checked, grid=grid, levels=levels)
 
@@ -206,3 +200,13 @@ class SearchedImage(LabeledImage):
                 )
                 labels.update(zip(group, written, strict=True))
         return [labels[i] for i in numbers]
+
+    def _region(self, plane: Plane, box: Box | Sequence[float] | None, within: Mask | npt.ArrayLike | None) -> Region:
+        """Return the checked part of a plane that is searched."""
+        shape = plane.shape_in(self.shape)
+        if min(shape) < 2:
+            raise PromptError(
+                f"A plane of {shape[0]} x {shape[1]} pixels has nothing to segment: choose other axes or another image."
+            )
+        whole = Box.of_shape(shape)
+        return Region(checked_box(box, whole) or whole, checked_mask(within, shape))

@@ -21,8 +21,8 @@ from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.options import GridOptions
 from napari_sam.everything.similar import SimilarObjects
 from napari_sam.everything.sweep import EverythingProgress, propose_all
+from napari_sam.finding.searched_image import SearchedImage
 from napari_sam.labels.regions import label_number
-from napari_sam.searched_image import SearchedImage
 from napari_sam.similarity.descriptors import DescriptorLayout
 from napari_sam.similarity.likeness import usual_quality
 from napari_sam.similarity.metric import KindMetric
