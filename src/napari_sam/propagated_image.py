@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -14,14 +14,13 @@ import numpy as np
 from napari_sam.arguments import choice, each, shown, whole
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap, Provenance, mask_of
+from napari_sam.distributed.following import FollowingPlan, followed_on, follower_of
 from napari_sam.errors import LabelsError, PromptError
 from napari_sam.finding.word_searched_image import WordSearchedImage
 from napari_sam.journal.image_identity import pixel_digest
 from napari_sam.labels.regions import label_number
 from napari_sam.propagation.answer_store import AnswerStore
-from napari_sam.propagation.memory_follower import MemoryFollower
 from napari_sam.propagation.plane_stack import PlaneStack
-from napari_sam.propagation.prompt_follower import PromptFollower
 from napari_sam.propagation.propagation import PATIENCE, Propagation, PropagationStep
 from napari_sam.propagation.recorded_follower import RecordedFollower
 
@@ -186,12 +185,7 @@ class PropagatedImage(WordSearchedImage):
         ModelError
             The engine is "memory", and the model has none.
         """
-        if engine == "memory" or (engine == "auto" and getattr(self.encoder.predictor, "has_memory", False)):
-            return MemoryFollower(self.encoder, planes=self.shape[stack.axis], reverse=direction < 0, stack=stack)
-        from napari_sam.models.fusion import load_fuser
-
-        fuser = load_fuser(getattr(self.encoder.predictor, "device", "cpu"))
-        return PromptFollower(self.encoder, fuser, direction, stack)
+        return follower_of(self.encoder, stack, direction, engine)
 
     def stack_of(self, plane: Plane, axis: int | str | None = None, planes: Sequence[int] | None = None) -> PlaneStack:
         """Return the planes that the objects of a plane are followed through.
@@ -210,10 +204,10 @@ class PropagatedImage(WordSearchedImage):
         # Without a journal, one undo takes back what is written in one block.
         with self._store().together() if self.journal is None else nullcontext():
             action = _Action(self.journal)
-            for stack, accepted in stacks:
+            for number, steps in self._steps_of(stacks, patience, engine):
+                stack, accepted = stacks[number]
                 written: dict[int, set[int]] = {label: set(masks) for label, masks in accepted.items()}
-                follower = partial(self._recorded, stack, engine=engine)
-                for step in Propagation(stack, accepted, follower, patience).run():
+                for step in steps:
                     with action.entries():
                         followed = self._write(stack.at(step.at), step.followed, overlap, made)
                     for label in followed:
@@ -221,6 +215,18 @@ class PropagatedImage(WordSearchedImage):
                     yield replace(step, followed=followed)
                 with action.entries():
                     self._remove_others(stack, written)
+
+    def _steps_of(
+        self, stacks: Sequence[tuple[PlaneStack, Accepted]], patience: int, engine: str
+    ) -> Iterator[tuple[int, Iterable[PropagationStep]]]:
+        """Follow the objects of stacks, here or on the workers of the cluster; yield each stack's number and steps."""
+        if self.cluster is not None and (image := self.shared) is not None:
+            runner = self.cluster.runner(FollowingPlan(image, patience, engine))
+            yield from followed_on(runner, stacks)
+            return
+        for number, (stack, accepted) in enumerate(stacks):
+            follower = partial(self._recorded, stack, engine=engine)
+            yield number, Propagation(stack, accepted, follower, patience).run()
 
     def _write(
         self, plane: Plane, followed: Mapping[int, Followed], overlap: Overlap, made: Provenance

@@ -10,13 +10,14 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from napari_sam.cli.console import console, finish_listing, messages, say
+from napari_sam.cli.console import console, finish_listing, messages, say, warn
 from napari_sam.errors import ImageError, ModelError
 from napari_sam.files.outputs import check_output
 from napari_sam.files.paths import check_apart, check_input, local_path
 
 if TYPE_CHECKING:
     from napari_sam.core.predictor import Predictor
+    from napari_sam.distributed.cluster import Cluster
     from napari_sam.options import ImageOptions, ModelOptions
     from napari_sam.segmenter import Segmenter
     from napari_sam.weights.registry import ModelEntry
@@ -154,11 +155,15 @@ class OneModel:
     ----------
     options
         Which model.
+    scheduler
+        Address of the scheduler of a cluster that does the work, or None.
     """
 
-    def __init__(self, options: ModelOptions) -> None:
+    def __init__(self, options: ModelOptions, scheduler: str | None = None) -> None:
         self._options = options
         self._predictor: Predictor | None = None
+        self._scheduler = scheduler
+        self._cluster: Cluster | None = None
 
     @property
     def name(self) -> str:
@@ -170,14 +175,20 @@ class OneModel:
 
         Raises
         ------
-        ImageError, ModelError, LabelsError, OutputError
-            The image, the model, the labels, the journal or the store of embeddings cannot be used.
+        ImageError, ModelError, LabelsError, OutputError, ClusterError
+            The image, the model, the labels, the journal, the store of embeddings or the cluster cannot be used.
         """
         from napari_sam.tasks import opening
 
+        if self._scheduler is not None and self._cluster is None:
+            from napari_sam.distributed.cluster import Cluster
+
+            self._cluster = Cluster(self._scheduler, warn=warn)
         if self._predictor is None:
             self._predictor = load(self._options, image)
-        return opening.open_segmenter(image, options, self._options, self._predictor, labels, journal=journal)
+        return opening.open_segmenter(
+            image, options, self._options, self._predictor, labels, journal=journal, scheduler=self._cluster
+        )
 
 
 def tidy_store(segmenter: Segmenter) -> None:

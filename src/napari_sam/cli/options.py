@@ -26,6 +26,14 @@ PrecisionOption = Annotated[
 StoreOption = Annotated[
     str | None, typer.Option("--store", help="Folder or URL of a store of embeddings to read and fill.")
 ]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="A dask.distributed cluster that does the work: tcp://HOST:PORT, or the scheduler's .json file.",
+    ),
+]
 ChannelsOption = Annotated[
     str | None, typer.Option("--channels", metavar="C[,..]", help="Channels that the model sees, at most three.")
 ]

@@ -20,7 +20,6 @@ from napari_sam.errors import LabelsError, ModelError, PromptError
 from napari_sam.everything.describing import describe_objects
 from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.options import GridOptions
-from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.similar import SimilarObjects
 from napari_sam.everything.sweep import EverythingProgress, propose_all
 from napari_sam.finding.searched_image import SearchedImage
@@ -49,7 +48,7 @@ class SimilarProgress(EverythingProgress):
     @property
     def found(self) -> SimilarObjects:
         """What was found so far."""
-        return SimilarObjects(self.plane, Proposals.joined(self.parts[: self.done]), self.query)
+        return SimilarObjects(self.plane, self.proposals, self.query)
 
 
 class ComparedImage(SearchedImage):
@@ -207,8 +206,8 @@ class ComparedImage(SearchedImage):
         checked = self.checked_query(query)
         where = self.plane(plane)
         sweep = self.sweep(plane=where, box=box, within=within, sizes=sizes or checked.sizes, grid=grid)
-        for now in propose_all(where, sweep):
-            yield SimilarProgress(now.total, now.done, now.plane, now.parts, checked)
+        for now in propose_all(where, sweep, self.run_on_cluster(sweep)):
+            yield SimilarProgress(now.total, now.done, now.plane, now.parts, checked, numbers=now.numbers)
 
     def checked_query(self, query: Any, found: FoundObjects | None = None) -> Query:
         """Return a query that was given as one, as its file, or as the labels of objects.

@@ -29,8 +29,9 @@ from napari_sam.word_search.box_finder import BoxFinder
 from napari_sam.word_search.exemplar_finder import ExemplarFinder
 from napari_sam.word_search.exemplars import Exemplars, checked_exemplars
 from napari_sam.word_search.mask_ranker import MaskRanker, RankedFinder, with_scores
-from napari_sam.word_search.steps import FindProgress, find_on_tiles
-from napari_sam.word_search.views import View, views_of
+from napari_sam.word_search.steps import FindProgress, RunViews, find_on_tiles
+from napari_sam.word_search.text_finder import TextFinder, TextFinderPlan
+from napari_sam.word_search.views import View
 
 if TYPE_CHECKING:
     from napari_sam.models.open_vocabulary.loading import KnowsWords
@@ -59,8 +60,10 @@ class _Search:
         level = grid.clamp(round(math.log2(self.downsample)))
         return [tile for tile in grid.tiles_over(level, self.region.box) if self.region.meets(tile)]
 
-    def steps(self, tiles: Sequence[Tile], find: Callable[[Tile], list[View]]) -> Iterator[FindProgress]:
-        return find_on_tiles(self.plane, self.region, tiles, find)
+    def steps(
+        self, tiles: Sequence[Tile], find: Callable[[Tile], list[View]], run: RunViews | None = None
+    ) -> Iterator[FindProgress]:
+        return find_on_tiles(self.plane, self.region, tiles, find, run)
 
     def threshold_or(self, usual: float) -> float:
         return usual if self.threshold is None else self.threshold
@@ -240,13 +243,12 @@ class WordSearchedImage(ComparedImage):
         predictor = self.predictor
         if not (isinstance(predictor, TextPredictor) and predictor.finds_text):
             raise ModelError(f"The model {self.predictor.name} finds nothing by words: {ADVICE}.")
-        grid, threshold = self.encoder.grid(search.plane), search.threshold_or(USUAL_THRESHOLD)
-
-        def find(tile: Tile) -> list[View]:
-            embedding = self.encoder.embedding(search.plane, tile)
-            return views_of(predictor.find(embedding, search.text, threshold), tile, grid.shape)
-
-        return search.steps(search.tiles(grid), find)
+        finder = TextFinder(self.encoder, search.plane, search.text, search.threshold_or(USUAL_THRESHOLD))
+        tiles = search.tiles(self.encoder.grid(search.plane))
+        if self.cluster is None or (image := self.shared) is None:
+            return search.steps(tiles, finder.find)
+        runner = self.cluster.runner(TextFinderPlan(image, search.plane, search.text, finder.threshold))
+        return search.steps(tiles, finder.find, runner.run)
 
     def _by_exemplars(self, search: _Search, exemplars: Exemplars) -> Iterator[FindProgress]:
         predictor = self.predictor

@@ -42,8 +42,15 @@ class FindProgress(EverythingProgress):
         return FoundObjects(self.plane, proposals.taken(whole_objects(proposals, is_cut)), ALL_FOUND)
 
 
+RunViews = Callable[[Sequence[Tile]], Iterator[tuple[Tile, list[View]]]]
+
+
 def find_on_tiles(
-    plane: Plane, region: Region, tiles: Sequence[Tile], find: Callable[[Tile], list[View]]
+    plane: Plane,
+    region: Region,
+    tiles: Sequence[Tile],
+    find: Callable[[Tile], list[View]],
+    run: RunViews | None = None,
 ) -> Iterator[FindProgress]:
     """Find the objects of a region; yields after every tile, and once for a region without any.
 
@@ -55,12 +62,13 @@ def find_on_tiles(
         The tiles.
     find
         Returns the objects on a tile.
+    run
+        Finds the objects of tiles, in any order; by default `find` on one after the other.
     """
     parts: list[Proposals] = []
     cut: list[NDArray[np.bool_]] = []
     yield FindProgress(len(tiles), 0, plane, parts, cut)
-    for tile in tiles:
-        views = find(tile)
+    for tile, views in ((tile, find(tile)) for tile in tiles) if run is None else run(tiles):
         proposals = proposals_of(views, tile.level)
         counts = np.flatnonzero(region.holds(proposals.points))
         parts.append(proposals.taken(counts))

@@ -79,6 +79,7 @@ def find(
     ] = None,
     device: opts.DeviceOption = "auto",
     precision: opts.PrecisionOption = "auto",
+    scheduler: opts.SchedulerOption = None,
     plane: opts.PlaneOption = None,
     box: Annotated[
         str | None, typer.Option(metavar="R0,C0,R1,C1", help="Search only this box, in pixels of the image.")
@@ -112,7 +113,7 @@ def find(
             raise PromptError("A detector, exemplars and a threshold are for words: leave them out with --like.")
         # Without a text the last of the images stands in its place.
         given = [*(images or []), *([] if text is None else [text])]
-        opened = OneModel(ModelOptions(model or "compact", device, precision))
+        opened = OneModel(ModelOptions(model or "compact", device, precision), scheduler)
         label_similar(
             given, out, like, image=image, model=opened, likeness=likeness, proposals=proposals, **where, **output
         )
@@ -127,7 +128,7 @@ def find(
     named = model or ("sam3" if detector is None else "compact")
     run = NamedRun(
         image,
-        OneModel(ModelOptions(named, device, precision, store=store)),
+        OneModel(ModelOptions(named, device, precision, store=store), scheduler),
         wanted,
         device=device,
         plane=where["plane"],

@@ -91,6 +91,7 @@ def propagate(
     model: opts.ModelOption = "compact",
     device: opts.DeviceOption = "auto",
     precision: opts.PrecisionOption = "auto",
+    scheduler: opts.SchedulerOption = None,
     json: Annotated[Path | None, typer.Option(help="Also write in which planes each object was found.")] = None,
     store: opts.StoreOption = None,
     channels: opts.ChannelsOption = None,
@@ -132,7 +133,7 @@ def propagate(
     )
     run = _Run(
         opts.image_options(channels, nodata, spacing, contrast, axes),
-        OneModel(ModelOptions(model, device, precision, store=store, cache="auto")),
+        OneModel(ModelOptions(model, device, precision, store=store, cache="auto"), scheduler),
         _parse_axis(axis),
         None if planes is None else _parse_planes(planes),
         patience,

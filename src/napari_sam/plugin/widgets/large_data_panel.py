@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from magicgui.types import FileDialogMode
 from magicgui.widgets import Container, FileEdit
-from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from napari_sam.plugin.inference.prefetch import Extent
 from napari_sam.plugin.widgets.buttons import push_button, rows_into
@@ -61,13 +61,29 @@ class LargeDataPanel(QWidget):
             "for what you encode here.",
         )
         self.store.changed.connect(self._choose_store)
+        self.cluster = QLineEdit()
+        self.cluster.setPlaceholderText("Cluster, such as tcp://gpubox:8786")
+        self.cluster.setToolTip(
+            "Address of a dask scheduler whose workers encode what is in view; empty: this computer encodes."
+        )
+        self.cluster.editingFinished.connect(
+            lambda: session.set_scheduler(self.cluster.text().strip() or None),
+        )
         self.encoding = QLabel()
         self.encoding.setWordWrap(True)
         stored = Container(widgets=[self.store]).native
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 0, 4, 4)
         rows_into(
-            column, [[self.ahead], [self.coverage], [*self.extents.values(), self.cancel], [self.encoding], [stored]]
+            column,
+            [
+                [self.ahead],
+                [self.coverage],
+                [*self.extents.values(), self.cancel],
+                [self.encoding],
+                [stored],
+                [self.cluster],
+            ],
         )
 
     def refresh(self) -> None:
