@@ -1,0 +1,273 @@
+"""Teach a model what a lesson holds: steps until the time is over, and figures on the held-back objects around them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_sam import __version__
+from napari_sam.core.predictor import Predictor
+from napari_sam.models import predictor_of
+from napari_sam.models.checkpoints import detect_architecture
+from napari_sam.models.device import free_threads, resolve_device
+from napari_sam.models.nested_checkpoints import State
+from napari_sam.models.safe_load import load_weights, save_weights
+from napari_sam.training.checkpoint import TrainingState, restored, save, state_of
+from napari_sam.training.config import TrainOptions
+from napari_sam.training.crops import Crop, CropOptions, Source, draw_crop
+from napari_sam.training.teaching.held_back import Figures, Held, held_back, is_better, measured
+from napari_sam.training.teaching.lesson import MODEL_FILE, Lesson, TeachOptions
+from napari_sam.training.teaching.regions import Region
+from napari_sam.training.teaching.trainers import TaughtSam, trained_parameters, trainer_of_weights
+from napari_sam.training.train import take_step
+from napari_sam.weights.taught import base_file
+
+# How much more often an object is drawn that the user corrected.
+CORRECTED_WEIGHT = 3.0
+# Steps whose time tells how many there can be.
+TIMED = 4
+LEAST_STEPS, MOST_STEPS = 40, 400
+# The curve has a point after each of these shares of the steps.
+CHECKS = (0.34, 0.67)
+# Crops that a slow image encoder sees at most; all steps draw from them.
+MOST_ENCODED = 96
+SAVE_SECONDS, REPORT_SECONDS = 45.0, 1.0
+# How far each step moves the weights back to those of the base model, as a multiple of the learning rate.
+PULL = 2.0
+
+Report = Callable[[dict[str, Any]], None]
+
+
+class Stopped(Exception):
+    """Raised when the lesson was asked to stop; its state is saved."""
+
+
+@dataclass
+class Teaching:
+    """One lesson under way.
+
+    Parameters
+    ----------
+    lesson
+        What is taught.
+    report
+        Called with the progress, whenever it changed.
+    """
+
+    lesson: Lesson
+    report: Report
+
+    def __post_init__(self) -> None:
+        self.options: TeachOptions = self.lesson.options
+        self.device = resolve_device(self.options.device)
+        self.path, self.digest = base_file(self.options.base)
+        self.family, self.weights = detect_architecture(load_weights(self.path), self.path)
+        self._told = 0.0
+        self._state: TrainingState | None = None
+
+    def run(self) -> bool:
+        """Teach, and return whether the model became better; it is then in the lesson's folder.
+
+        Raises
+        ------
+        ModelError, OutputError
+            The model cannot be taught, there are too few objects, or the disk is full.
+        Stopped
+            The lesson was asked to stop.
+        """
+        torch.set_num_threads(self.options.threads or max(1, free_threads() - 1))
+        regions = self.lesson.regions()
+        held = held_back(regions, self.options.seed)
+        known = self.lesson.progress
+        if "before" not in known:
+            self._tell(phase="measuring", force=True)
+            start = time.monotonic()
+            before = measured(regions, held, self._predictor(self.weights, self.digest))
+            rows = {"before": before.means, "rows": _rows(before), "held_back": len(before.box)}
+            known = self._tell(
+                **rows, measuring_seconds=time.monotonic() - start, curve=[[0, before.means]], force=True
+            )
+        before = Figures(*np.array(known["rows"], np.float64))
+        state, spent = self._train(regions, held)
+        self._state = state
+        self._tell(phase="measuring", force=True)
+        after = measured(regions, held, self._predictor(state.averaged.state_dict(), "taught"))
+        return self._end(before, after, state, spent)
+
+    def taught(self) -> Predictor:
+        """Return the model after `run`, whether it is better or not."""
+        assert self._state is not None
+        return self._predictor(self._state.averaged.state_dict(), "taught")
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def _train(self, regions: Sequence[Region], held: Held) -> tuple[TrainingState, float]:
+        options = teaching_options(self.family, self.options, self.lesson.folder)
+        trainer = trainer_of_weights(self.weights, self.family, self.options.base)
+        state = restored(state_of(trainer, options, self.device), self.lesson.folder)
+        home = [one.detach().clone() for one in trained_parameters(state.trainer)]
+        for one, name in zip(home, self._names(state), strict=True):
+            one.copy_(self.weights[name].to(one))
+        known = self.lesson.progress
+        spent, steps = float(known.get("seconds", 0.0)), int(known.get("steps", 0)) or None
+        sources, weights = sources_of(regions, held)
+        crops = CropOptions(options.side or trainer.side, options.objects, options.smallest, options.largest)
+        saved = time.monotonic()
+        self._tell(phase="training", steps=steps or 0, step=state.step, force=True)
+        with ThreadPoolExecutor(1) as pool:
+            while steps is None or state.step < steps:
+                start = time.monotonic()
+                options = replace(options, steps=steps or MOST_STEPS)
+                batch = self._batch(sources, weights, options, crops, state)
+                figures = take_step(state, options, batch, state.step, self.device, pool)
+                _pull(state, home, options)
+                state.step += 1
+                state.curve.append({"step": state.step, **figures})
+                spent += time.monotonic() - start
+                if steps is None and state.step == TIMED:
+                    steps = self._steps(spent)
+                self._tell(step=state.step, steps=steps or 0, seconds=spent)
+                is_due = time.monotonic() - saved > SAVE_SECONDS
+                if is_due or self.lesson.must_stop:
+                    save(state, self.lesson.folder, with_picture=False)
+                    saved = time.monotonic()
+                if self.lesson.must_stop:
+                    self._tell(phase="stopped", force=True)
+                    raise Stopped
+                if steps is not None and state.step in {round(share * steps) for share in CHECKS}:
+                    self._check(regions, held, state)
+        save(state, self.lesson.folder, with_picture=False)
+        return state, spent
+
+    def _steps(self, spent: float) -> int:
+        """Return how many steps there can be, from the time that the first ones took."""
+        measuring = float(self.lesson.progress.get("measuring_seconds", 0.0)) * (2 + len(CHECKS))
+        wanted = (self.options.minutes * 60 - measuring) * TIMED / max(spent, 1e-3)
+        return int(min(max(wanted, LEAST_STEPS), MOST_STEPS))
+
+    def _batch(
+        self,
+        sources: dict[str, list[Source]],
+        weights: dict[str, float],
+        options: TrainOptions,
+        crops: CropOptions,
+        state: TrainingState,
+    ) -> list[Crop]:
+        """Draw the crops of a step, which depend on the seed and the step only."""
+        numbers = range(state.step * options.batch, (state.step + 1) * options.batch)
+        if isinstance(state.trainer, TaughtSam):
+            numbers = range(numbers.start % MOST_ENCODED, numbers.start % MOST_ENCODED + options.batch)
+        return [
+            draw_crop(sources, weights, crops, np.random.default_rng([self.options.seed, number])) for number in numbers
+        ]
+
+    def _names(self, state: TrainingState) -> list[str]:
+        known = {id(parameter): name for name, parameter in state.trainer.network.named_parameters()}
+        return [known[id(parameter)] for parameter in trained_parameters(state.trainer)]
+
+    # -- measuring -----------------------------------------------------------------------------------------------------
+
+    def _check(self, regions: Sequence[Region], held: Held, state: TrainingState) -> None:
+        """Add a point to the curve."""
+        figures = measured(regions, held, self._predictor(state.averaged.state_dict(), f"step {state.step}"))
+        self._tell(curve=[*self.lesson.progress["curve"], [state.step, figures.means]], force=True)
+
+    def _predictor(self, weights: State, digest: str) -> Predictor:
+        copied = {key: value.detach().cpu().clone() for key, value in weights.items()}
+        return predictor_of(copied, self.family, self.options.name, digest, self.device)
+
+    def _end(self, before: Figures, after: Figures, state: TrainingState, spent: float) -> bool:
+        better = is_better(before, after)
+        curve = [*self.lesson.progress["curve"], [state.step, after.means]]
+        if better:
+            weights = {key: value.detach().cpu() for key, value in state.averaged.state_dict().items()}
+            kept = {key: value for key, value in weights.items() if value.dtype.is_floating_point}
+            card = self._card(before, after, state, spent)
+            save_weights(kept, self.lesson.folder / MODEL_FILE, family=self.family, half=True, card=card)
+        self._tell(phase="better" if better else "not better", after=after.means, curve=curve, force=True)
+        return better
+
+    def _card(self, before: Figures, after: Figures, state: TrainingState, spent: float) -> dict[str, Any]:
+        return {
+            "name": self.options.name,
+            "base": str(self.options.base),
+            "base_sha256": self.digest,
+            "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
+            "version": __version__,
+            "images": self.lesson.images,
+            "objects": sum(image["objects"] for image in self.lesson.images),
+            "corrected": self.lesson.corrected,
+            "held_back": len(before.box),
+            "steps": state.step,
+            "minutes": round(spent / 60, 1),
+            "before": before.means,
+            "after": after.means,
+        }
+
+    def _tell(self, *, force: bool = False, **changes: Any) -> dict[str, Any]:
+        """Write the progress, at most once in a second unless something more than the step changed."""
+        if not force and time.monotonic() - self._told < REPORT_SECONDS:
+            return {}
+        self._told = time.monotonic()
+        now = self.lesson.report(**changes, process=os.getpid())
+        self.report(now)
+        return now
+
+
+def teaching_options(family: str, options: TeachOptions, folder: Path) -> TrainOptions:
+    """Return the options of the steps, which `benchmarks/teach.py` compared."""
+    common = {
+        "out": folder,
+        "objects": 4,
+        "rounds": 4,
+        "learned_rounds": 2,
+        "every_candidate": 0.25,
+        "chosen_candidate": 1.0,
+        "weight_decay": 0.0,
+        "smallest": 0.06,
+        "largest": 1.0,
+        "seed": options.seed,
+        "device": options.device,
+    }
+    if family == "compact":
+        return TrainOptions(**common, batch=6, learning_rate=5e-4, warmup=15, decay=0.7, average=0.97, box_share=0.3)
+    return TrainOptions(**common, batch=1, learning_rate=1e-4, warmup=15, decay=0.7, average=0.97, box_share=0.3)
+
+
+def sources_of(regions: Sequence[Region], held: Held) -> tuple[dict[str, list[Source]], dict[str, float]]:
+    """Return what crops are drawn from, and how often from each region, so that all objects come alike.
+
+    Objects that were corrected come three times as often. Nothing is known where an object is that is held back.
+    """
+    sources, weights = {}, {}
+    for number, (region, hidden) in enumerate(zip(regions, held, strict=True)):
+        seen = region.without(hidden)
+        if len(seen.numbers):
+            shares = np.where(seen.is_corrected, CORRECTED_WEIGHT, 1.0)
+            sources[str(number)] = [Source(seen.pixels, seen.objects, seen.numbers, shares / shares.sum())]
+            weights[str(number)] = float(shares.sum())
+    return sources, weights
+
+
+@torch.no_grad()
+def _pull(state: TrainingState, home: Sequence[Tensor], options: TrainOptions) -> None:
+    """Move the weights back a little to those of the base model, so that it does not forget other images."""
+    at = 0
+    for group in state.optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.lerp_(home[at], min(group["lr"] * PULL, 1.0))
+            at += 1
+
+
+def _rows(figures: Figures) -> list[list[float]]:
+    return [[round(float(value), 6) for value in values] for values in (figures.click_1, figures.click_3, figures.box)]
