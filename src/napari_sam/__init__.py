@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_sam.segmenter import Segmenter as Segmenter
     from napari_sam.tasks.find import find as find
     from napari_sam.tasks.import_objects import import_objects as import_objects
+    from napari_sam.training.teaching.teach import teach as teach
 
 __version__ = "0.1.0"
 
@@ -50,6 +51,7 @@ _HOMES = {
     "export_labels": "exports.opening",
     "find": "tasks.find",
     "import_objects": "tasks.import_objects",
+    "teach": "training.teaching.teach",
 }
 
 __all__ = [
@@ -73,6 +75,7 @@ __all__ = [
     "find",
     "import_objects",
     "rasterize_polygon",
+    "teach",
 ]
 
 

@@ -121,12 +121,9 @@ def cut_regions(
     """
     size = volume.pixel_size(plane)
     levels = np.array([_level(part.mask.box, size) for part in parts])
-    others = [axis for axis in range(len(volume.shape)) if axis not in plane.axes]
-    position = (
-        int(np.ravel_multi_index([plane.index[a] for a in others], [volume.shape[a] for a in others] or (1,)))
-        if others
-        else 0
-    )
+    position = 0
+    for axis, length in enumerate(volume.shape):
+        position = position if axis in plane.axes else position * length + plane.index[axis]
     for level in sorted(set(levels.tolist())):
         step = (2.0**level / size[0], 2.0**level / size[1])
         taught = [number for number, own in enumerate(levels, 1) if own == level]

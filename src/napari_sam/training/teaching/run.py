@@ -17,6 +17,7 @@ from torch import Tensor
 
 from napari_sam import __version__
 from napari_sam.core.predictor import Predictor
+from napari_sam.errors import NapariSamError
 from napari_sam.models import predictor_of
 from napari_sam.models.checkpoints import detect_architecture
 from napari_sam.models.device import free_threads, resolve_device
@@ -48,7 +49,7 @@ PULL = 2.0
 Report = Callable[[dict[str, Any]], None]
 
 
-class Stopped(Exception):
+class StoppedError(NapariSamError):
     """Raised when the lesson was asked to stop; its state is saved."""
 
 
@@ -82,7 +83,7 @@ class Teaching:
         ------
         ModelError, OutputError
             The model cannot be taught, there are too few objects, or the disk is full.
-        Stopped
+        StoppedError
             The lesson was asked to stop.
         """
         torch.set_num_threads(self.options.threads or max(1, free_threads() - 1))
@@ -143,7 +144,7 @@ class Teaching:
                     saved = time.monotonic()
                 if self.lesson.must_stop:
                     self._tell(phase="stopped", force=True)
-                    raise Stopped
+                    raise StoppedError("Teaching was stopped; its state is saved: teach again to go on.")
                 if steps is not None and state.step in {round(share * steps) for share in CHECKS}:
                     self._check(regions, held, state)
         save(state, self.lesson.folder, with_picture=False)
