@@ -76,7 +76,7 @@ class Teacher:
 
     @property
     def phase(self) -> str:
-        """What the lesson does: "beginning", "measuring", "training", "stopped", "killed" or its end; "" without one."""
+        """What the lesson does: "beginning", "measuring", "training", "stopped", "killed", its end, or "" without."""
         if self._is_beginning:
             return "beginning"
         if self.lesson is None:

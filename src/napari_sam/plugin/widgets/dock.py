@@ -156,7 +156,7 @@ class SamWidget(QWidget):
         self.prompts = PromptPanel(self._session, parts.keys, parts.editing, parts.hover, parts.encoder_view)
         self.proposals = ProposalPanel(self._session, parts.finder, parts.keys, lambda: self.objects.chosen_areas)
         self.planes = PlanePanel(self._session, parts.through_planes, parts.keys)
-        self.teaching = TeachPanel(self._session, parts.teacher, self._use_taught)
+        self.teaching = TeachPanel(self._session, parts.teacher, self.model)
         self.cleaning = CleaningPanel(lambda cleaning: parts.requests.set_cleaning(cleaning))
         self.large = LargeDataPanel(self._session, parts.prefetcher)
         self.footer = Footer(self._session, parts.keys, parts.undo)
@@ -202,15 +202,8 @@ class SamWidget(QWidget):
         column = QVBoxLayout(content)
         column.setContentsMargins(4, 4, 4, 0)
         column.setSpacing(2)
-        earlier_work = rows_of([self.resume, self.start_over])
-        for part in (
-            self.image_section,
-            self.model_section,
-            self.models,
-            earlier_work,
-            self.tasks,
-            self.object_section,
-        ):
+        earlier = rows_of([self.resume, self.start_over])
+        for part in (self.image_section, self.model_section, self.models, earlier, self.tasks, self.object_section):
             column.addWidget(part)
         column.addWidget(self.objects, 1)
         scroll = QScrollArea()
@@ -303,11 +296,6 @@ class SamWidget(QWidget):
     def _use_model(self, name: str) -> None:
         self._session.set_model(name, str(self.device.value))
         self._name_model()
-
-    def _use_taught(self, name: str | None) -> None:
-        """List the models that were taught by now, and use one of them."""
-        self.model.choices = [*model_names(), CHECKPOINT]
-        self.model.value = name or self.model.value
 
     def _name_model(self) -> None:
         name = Path(self._session.model).name

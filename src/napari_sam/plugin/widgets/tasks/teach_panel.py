@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from magicgui.widgets import ComboBox
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -22,6 +23,7 @@ from qtpy.QtWidgets import (
 from napari_sam.errors import NapariSamError
 from napari_sam.plugin.widgets.buttons import MIN_LETTERS, Bar, Line, push_button, rows_into
 from napari_sam.plugin.widgets.tasks.lesson_curve import LessonCurve
+from napari_sam.segmenter import model_names
 from napari_sam.weights.taught import base_of, export_model, import_model, remove_model, taught_model, taught_models
 
 if TYPE_CHECKING:
@@ -48,13 +50,13 @@ class TeachPanel(QWidget):
         The image, and the model in use.
     teacher
         The task.
-    use
-        Called with the name of a model to use from now on, or None where the list of models changed.
+    model
+        The choice of the model in use, which also offers the models that were taught.
     """
 
-    def __init__(self, session: Session, teacher: Teacher, use: Callable[[str | None], None]) -> None:
+    def __init__(self, session: Session, teacher: Teacher, model: ComboBox) -> None:
         super().__init__()
-        self._session, self._teacher, self._use = session, teacher, use
+        self._session, self._teacher, self._model = session, teacher, model
         self._build_material()
         self._build_lesson()
         self._build_models()
@@ -64,7 +66,7 @@ class TeachPanel(QWidget):
         self.setMinimumWidth(1)
         self._lay_out()
         teacher.changed.connect(self.refresh)
-        teacher.kept.connect(self._use)
+        teacher.kept.connect(self._offer)
 
     def _build_material(self) -> None:
         material = self._teacher.material
@@ -132,7 +134,7 @@ class TeachPanel(QWidget):
         """Stop following the task."""
         self._timer.stop()
         self._teacher.changed.disconnect(self.refresh)
-        self._teacher.kept.disconnect(self._use)
+        self._teacher.kept.disconnect(self._offer)
 
     # -- choices -------------------------------------------------------------------------------------------------------
 
@@ -165,8 +167,7 @@ class TeachPanel(QWidget):
             change()
         except NapariSamError as error:
             self._session.notify_error(error)
-        self._list_models()
-        self._use(None)
+        self._offer(str(self._model.value))
 
     # -- showing -------------------------------------------------------------------------------------------------------
 
@@ -233,6 +234,13 @@ class TeachPanel(QWidget):
         if phase == "better":
             return "Use takes the new model; Discard forgets it."
         return teacher.why_not or "Teach learns from what you accepted, while you go on."
+
+    def _offer(self, name: str) -> None:
+        """Offer the models that there are now, and use one of them."""
+        self._list_models()
+        self._model.choices = [*model_names(), self._model.choices[-1]]
+        if name in self._model.choices:
+            self._model.value = name
 
     def _list_models(self) -> None:
         """List the models that were taught."""
