@@ -87,7 +87,8 @@ class Lesson:
         OutputError
             The disk is full or the folder cannot be written to.
         """
-        kept, pixels = [], 0
+        kept: list[Region] = []
+        pixels = 0
         for region in regions:
             pixels += region.objects.size
             if pixels > MOST_PIXELS and kept:

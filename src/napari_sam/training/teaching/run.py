@@ -63,10 +63,13 @@ class Teaching:
         What is taught.
     report
         Called with the progress, whenever it changed.
+    clock
+        Tells the seconds that count for the time of the lesson.
     """
 
     lesson: Lesson
     report: Report
+    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         self.options: TeachOptions = self.lesson.options
@@ -92,7 +95,7 @@ class Teaching:
         known = self.lesson.progress
         if "before" not in known:
             self._tell(phase="measuring", force=True)
-            start = time.monotonic()
+            start = self.clock()
             before = measured(regions, held, self._predictor(self.weights, self.digest))
             rows = {"before": before.means, "rows": _rows(before), "held_back": len(before.box)}
             known = self._tell(
@@ -101,7 +104,7 @@ class Teaching:
         before = Figures(*np.array(known["rows"], np.float64))
         state, spent = self._train(regions, held)
         self._state = state
-        self._tell(phase="measuring", force=True)
+        self._tell(phase="measuring", step=state.step, seconds=spent, force=True)
         after = measured(regions, held, self._predictor(state.averaged.state_dict(), "taught"))
         return self._end(before, after, state, spent)
 
@@ -127,14 +130,14 @@ class Teaching:
         self._tell(phase="training", steps=steps or 0, step=state.step, force=True)
         with ThreadPoolExecutor(1) as pool:
             while steps is None or state.step < steps:
-                start = time.monotonic()
+                start = self.clock()
                 options = replace(options, steps=steps or MOST_STEPS)
                 batch = self._batch(sources, weights, options, crops, state)
                 figures = take_step(state, options, batch, state.step, self.device, pool)
                 _pull(state, home, options)
                 state.step += 1
                 state.curve.append({"step": state.step, **figures})
-                spent += time.monotonic() - start
+                spent += self.clock() - start
                 if steps is None and state.step == TIMED:
                     steps = self._steps(spent)
                 self._tell(step=state.step, steps=steps or 0, seconds=spent)
@@ -143,7 +146,7 @@ class Teaching:
                     save(state, self.lesson.folder, with_picture=False)
                     saved = time.monotonic()
                 if self.lesson.must_stop:
-                    self._tell(phase="stopped", force=True)
+                    self._tell(phase="stopped", step=state.step, seconds=spent, force=True)
                     raise StoppedError("Teaching was stopped; its state is saved: teach again to go on.")
                 if steps is not None and state.step in {round(share * steps) for share in CHECKS}:
                     self._check(regions, held, state)
@@ -227,22 +230,25 @@ class Teaching:
 
 def teaching_options(family: str, options: TeachOptions, folder: Path) -> TrainOptions:
     """Return the options of the steps, which `benchmarks/teach.py` compared."""
-    common = {
-        "out": folder,
-        "objects": 4,
-        "rounds": 4,
-        "learned_rounds": 2,
-        "every_candidate": 0.25,
-        "chosen_candidate": 1.0,
-        "weight_decay": 0.0,
-        "smallest": 0.06,
-        "largest": 1.0,
-        "seed": options.seed,
-        "device": options.device,
-    }
-    if family == "compact":
-        return TrainOptions(**common, batch=6, learning_rate=5e-4, warmup=15, decay=0.7, average=0.97, box_share=0.3)
-    return TrainOptions(**common, batch=1, learning_rate=1e-4, warmup=15, decay=0.7, average=0.97, box_share=0.3)
+    chosen = TrainOptions(
+        out=folder,
+        objects=4,
+        rounds=4,
+        learned_rounds=2,
+        every_candidate=0.25,
+        chosen_candidate=1.0,
+        weight_decay=0.0,
+        warmup=15,
+        decay=0.7,
+        average=0.97,
+        box_share=0.3,
+        smallest=0.06,
+        largest=1.0,
+        seed=options.seed,
+        device=options.device,
+    )
+    batch, rate = (6, 5e-4) if family == "compact" else (1, 1e-4)
+    return replace(chosen, batch=batch, learning_rate=rate)
 
 
 def sources_of(regions: Sequence[Region], held: Held) -> tuple[dict[str, list[Source]], dict[str, float]]:

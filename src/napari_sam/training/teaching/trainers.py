@@ -15,7 +15,7 @@ from napari_sam.errors import ModelError
 from napari_sam.models.compact import Compact
 from napari_sam.models.compact.image_encoder import ImageEncoder
 from napari_sam.models.nested_checkpoints import State
-from napari_sam.models.sam import build
+from napari_sam.models.sam import Sam, build
 from napari_sam.training.losses import dense_loss
 from napari_sam.training.prompts import PromptBatch
 from napari_sam.training.teaching.regions import UNKNOWN
@@ -40,7 +40,7 @@ class TaughtCompact(CompactTrainer):
     def __init__(self, network: Compact) -> None:
         super().__init__(network, trunk_rate=TRUNK_RATE, frozen_stages=FROZEN_STAGES, frozen_norms=True)
         encoder = network.image_encoder
-        self._base: nn.Module | None = None
+        self._base: ImageEncoder | None = None
         if isinstance(encoder, ImageEncoder):
             self._base = copy.deepcopy(encoder).eval().requires_grad_(False)
 
@@ -82,7 +82,7 @@ class TaughtSam(SamTrainer):
         The network to train.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Sam) -> None:
         super().__init__(network, frozen_encoder=True)
         self._encoded: dict[bytes, Tensor] = {}
 
@@ -107,11 +107,10 @@ def trainer_of_weights(state: State, family: str, source: str) -> Trainer:
     """
     check_teachable(family, source)
     weights = {key: value.float() for key, value in state.items()}
-    network: nn.Module
     if family == "compact":
-        network = Compact.matching(weights)
-        network.load_state_dict(weights)
-        return TaughtCompact(network)
+        compact = Compact.matching(weights)
+        compact.load_state_dict(weights)
+        return TaughtCompact(compact)
     network = build(family)
     network.load_state_dict(weights)
     return TaughtSam(network)
