@@ -25,9 +25,9 @@ def regions(journal, *, is_complete=False):
 
 def test_a_journal_has_all_that_a_model_is_taught_by(journal, pixels):
     (region,) = regions(journal)
-    np.testing.assert_array_equal(region.labels, np.arange(1, 11))
-    np.testing.assert_array_equal(region.is_corrected, [True, True, *[False] * 8])
-    first = region.objects == region.numbers[0]
+    assert sorted(region.labels) == list(range(1, 11))
+    assert sorted(region.labels[region.is_corrected]) == [1, 2]
+    first = region.objects == region.numbers[region.labels == 1]
     np.testing.assert_array_equal(first, disc(CENTERS[0], 17))
     assert np.corrcoef(region.pixels[..., 0].ravel(), pixels.ravel())[0, 1] > 0.99
 
@@ -75,7 +75,7 @@ def test_a_journal_without_its_image_says_what_to_do(journal, image, tmp_path):
 
 def test_propagated_masks_teach_nothing(tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (3, *SHAPE)).astype(np.uint8)
-    tifffile.imwrite(tmp_path / "volume.tif", image)
+    tifffile.imwrite(tmp_path / "volume.tif", image, photometric="minisblack")
     with Segmenter(tmp_path / "volume.tif", model=FakePredictor(), journal=tmp_path / "own") as segmenter:
         for z, is_propagated in enumerate((False, True, False)):
             made = Provenance(is_propagated=is_propagated)
@@ -105,7 +105,7 @@ def test_each_object_of_a_large_plane_is_whole_in_one_region():
 
 
 def test_an_object_larger_than_a_region_is_taken_from_a_reduced_plane():
-    shape = (1500, 3200)
+    shape = (1520, 3200)
     pixels = np.zeros(shape, np.uint8)
     large, small = np.zeros(shape, bool), np.zeros(shape, bool)
     large[200:1300, 300:2500], small[20:60, 20:60] = True, True
@@ -191,9 +191,8 @@ def test_held_back_objects_are_unknown_while_it_learns_and_corrected_ones_come_m
 
 def figures(first, third=None, box=None):
     first = np.asarray(first, float)
-    return Figures(
-        first, first if third is None else np.asarray(third, float), first if box is None else np.asarray(box)
-    )
+    others = [first if each is None else np.asarray(each, float) for each in (third, box)]
+    return Figures(first, *others)
 
 
 def test_a_model_is_better_only_if_chance_does_not_explain_it():

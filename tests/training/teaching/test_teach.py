@@ -96,9 +96,7 @@ def test_a_model_that_is_not_better_is_not_kept_and_the_earlier_one_stays(journa
     assert lessons() == []
 
 
-def test_teaching_changes_the_weights_and_begins_from_the_base_model_each_time(
-    journal, few_steps, measured, own_models
-):
+def test_teaching_changes_the_weights_and_always_begins_from_the_base_model(journal, few_steps, measured, own_models):
     teach(journal, "one", threads=1)
     teach(journal, "two", model="one", threads=1)
     one, two = (load_weights(own_models / f"{name}.safetensors") for name in ("one", "two"))
