@@ -4,6 +4,7 @@ python benchmarks/teach.py MANIFEST SPLIT --subset NAME... [--objects 30] [--min
 
 The objects that teach are those of the first kept-out images of a subset (of the left half, where there is one image).
 What is measured are the objects of its other kept-out images (or of the right half), which no model has seen.
+Where the kept-out images have too few objects, as of organs in slices, the training images teach.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from napari_sam.core.masks import Mask
 from napari_sam.evaluation.datasets import LabelledImage, labelled_plane, read_manifest, read_split, split_images
 from napari_sam.images.volume import Volume
 from napari_sam.models import load_predictor
-from napari_sam.training.teaching.held_back import measured
+from napari_sam.training.teaching.held_back import FEWEST, Figures, measured
 from napari_sam.training.teaching.lesson import Lesson, TeachOptions
 from napari_sam.training.teaching.regions import Region, TaughtPart, cut_regions
 from napari_sam.training.teaching.run import Teaching
 
 # Objects of each other subset on which forgetting is measured.
-OTHERS = 4
+OTHERS = 1
 
 
 def regions_of(image: LabelledImage, number: int = 0) -> list[Region]:
@@ -107,7 +108,9 @@ def shifted(regions: list[Region], rng: np.random.Generator) -> list[Region]:
     return moved
 
 
-def teach_subset(members: list[LabelledImage], options: argparse.Namespace) -> dict[str, Any]:
+def teach_subset(
+    members: list[LabelledImage], others: list[LabelledImage], options: argparse.Namespace
+) -> dict[str, Any]:
     """Teach one subset and return the figures."""
     rng = np.random.default_rng(options.seed)
     if len(members) > 1:
@@ -116,6 +119,10 @@ def teach_subset(members: list[LabelledImage], options: argparse.Namespace) -> d
         rest = [one for image in members[share:] for one in regions_of(image)]
     else:
         own, rest = halves(regions_of(members[0]))
+    is_of_training = sum(len(one.numbers) for one in own) < FEWEST
+    if is_of_training:
+        own = [one for at, image in enumerate(others) for one in regions_of(image, at)]
+        rest = [one for image in members for one in regions_of(image)]
     own = limited(own, options.objects, rng, hide=True)
     rest = limited(rest, options.measured, rng, hide=False)
     if options.shifted:
@@ -131,6 +138,7 @@ def teach_subset(members: list[LabelledImage], options: argparse.Namespace) -> d
     base = load_predictor("compact", threads=options.threads)
     taught = teaching.taught()
     found = {
+        "taught_by_training_images": is_of_training,
         "objects": sum(len(one.numbers) for one in own),
         "minutes": round(minutes, 2),
         "steps": lesson.progress["step"],
@@ -142,11 +150,23 @@ def teach_subset(members: list[LabelledImage], options: argparse.Namespace) -> d
         "curve": lesson.progress["curve"],
     }
     if options.others:
-        others = [one for subset, one in options.other_regions if subset != members[0].subset]
-        found["others_before"] = measured(others, all_held(others), base).means
-        found["others_after"] = measured(others, all_held(others), taught).means
+        found["others_before"], found["others_after"] = others_of(members[0].subset, options, base, taught)
     lesson.discard()
     return found
+
+
+def others_of(subset: str, options: argparse.Namespace, *models: Any) -> list[dict[str, float]]:
+    """Return what each model reaches on objects of all other subsets; of the base model it is computed once."""
+    rows = []
+    for model in models:
+        if model.name not in options.known or model.name == "mine":
+            regions = [one for _, one in options.other_regions]
+            options.known[model.name] = measured(regions, all_held(regions), model)
+        counts = [len(one.numbers) for _, one in options.other_regions]
+        own = np.repeat([name == subset for name, _ in options.other_regions], counts)
+        known = options.known[model.name]
+        rows.append(Figures(known.click_1[~own], known.click_3[~own], known.box[~own]).means)
+    return rows
 
 
 def main() -> None:
@@ -166,16 +186,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     images = read_manifest(options.manifest)
-    _, held_out = split_images(images, read_split(options.split), options.manifest.parent)
+    training, held_out = split_images(images, read_split(options.split), options.manifest.parent)
     rng = np.random.default_rng(1)
-    options.other_regions = []
+    options.other_regions, options.known = [], {}
     if options.others:
         for subset in sorted({image.subset for image in held_out}):
             first = next(image for image in held_out if image.subset == subset)
             options.other_regions += [(subset, one) for one in limited(regions_of(first), OTHERS, rng, hide=False)]
     results = {}
     for subset in options.subset:
-        results[subset] = teach_subset([image for image in held_out if image.subset == subset], options)
+        members, others = ([image for image in part if image.subset == subset] for part in (held_out, training))
+        results[subset] = teach_subset(members, others, options)
         print(subset, json.dumps(results[subset]), flush=True)
         if options.out:
             options.out.write_text(json.dumps(results, indent=1))
