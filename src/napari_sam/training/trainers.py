@@ -121,7 +121,7 @@ class SamTrainer:
         Whether only the prompt encoder and the mask decoder are trained, which a laptop can do.
     """
 
-    # SAM has no batch normalization, so the images of a batch do not depend on each other.
+    # The images of a batch do not depend on each other: SAM has no batch normalization, and that of MobileSAM is fixed.
     has_frozen_norms = True
 
     def __init__(self, network: Sam, *, frozen_encoder: bool) -> None:
@@ -130,8 +130,13 @@ class SamTrainer:
         self._frozen = frozen_encoder
 
     def train(self) -> None:
-        """Switch the network to training."""
+        """Switch the network to training; normalizations, and an encoder that is not trained, stay in evaluation."""
         self.network.train()
+        if self._frozen:
+            self.network.image_encoder.eval()
+        for module in self.network.image_encoder.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Encode images of shape (n, 3, side, side), uint8, into features for `decode`."""

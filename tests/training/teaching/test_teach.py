@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from napari_sam.core.masks import mask_of
 from napari_sam.errors import ModelError, OutputError
 from napari_sam.models import load_predictor
 from napari_sam.models.compact import Compact
-from napari_sam.models.safe_load import load_weights
+from napari_sam.models.safe_load import load_weights, save_weights
+from napari_sam.models.sam import build
 from napari_sam.segmenter import Segmenter, model_names
 from napari_sam.training.prompts import PromptBatch
 from napari_sam.training.teaching import lesson as lessons_of
@@ -26,6 +28,7 @@ from napari_sam.training.teaching.process import LessonProcess
 from napari_sam.training.teaching.run import StoppedError, Teaching
 from napari_sam.training.teaching.teach import BUSY, lesson_of, lessons, only_lesson, teach
 from napari_sam.training.teaching.trainers import TaughtCompact
+from napari_sam.training.trainers import SamTrainer
 from napari_sam.weights.taught import base_of, export_model, import_model, read_card, taught_model, taught_models
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -267,3 +270,42 @@ def test_nothing_is_learned_where_nothing_is_known_but_what_was_guessed_there():
     prompts = PromptBatch(torch.full((1, 2, 2), 20.0), torch.ones(1, 2, dtype=torch.int64), torch.zeros(1, 16, 16))
     logits, _ = trainer.decode(features, 1, prompts)
     assert logits.shape[-2:] == (16, 16)
+
+
+def test_an_earlier_point_of_the_curve_is_taken_where_the_last_one_is_worse(
+    journal, few_steps, monkeypatch, own_models
+):
+    values = iter([0.5, 0.6, 0.7, 0.55])
+
+    def measure(regions, held, predictor):
+        value = np.full(sum(int(one.sum()) for one in held), next(values))
+        return Figures(value, value, value)
+
+    monkeypatch.setattr(running, "measured", measure)
+    result = teach(journal, "mine", threads=1)
+    assert result.is_better
+    assert result.after["click_1"] == 0.7
+    assert [figures["click_1"] for _, figures in result.curve] == [0.5, 0.6, 0.7, 0.55]
+    assert taught_model("mine").card["after"]["click_1"] == 0.7
+
+
+def test_the_decoder_of_a_mobile_sam_is_taught_and_its_encoder_sees_each_crop_once(
+    journal, few_steps, measured, monkeypatch, tmp_path, own_models
+):
+    torch.manual_seed(0)
+    weights = build("vit_t").state_dict()
+    save_weights(
+        {key: value for key, value in weights.items() if "idxs" not in key}, tmp_path / "t.safetensors", family="vit_t"
+    )
+    monkeypatch.setattr(running, "MOST_ENCODED", 1)
+    seen, encode = [], SamTrainer.encode
+    monkeypatch.setattr(SamTrainer, "encode", lambda self, pixels: (seen.append(len(pixels)), encode(self, pixels))[1])
+    full = running.teaching_options
+    monkeypatch.setattr(running, "teaching_options", lambda *arguments: replace(full(*arguments), side=None))
+    result = teach(journal, "mine", model=tmp_path / "t.safetensors", threads=1)
+    assert result.steps == 3
+    assert seen == [1]
+    taught = load_weights(own_models / "mine.safetensors")
+    before, after = ({key: value.half().float() for key, value in state.items()} for state in (weights, taught))
+    changed = {key.split(".")[0] for key in after if not torch.equal(before[key], after[key])}
+    assert changed == {"prompt_encoder", "mask_decoder"}

@@ -133,13 +133,14 @@ class Teacher:
         session, seed = self._session, time.time_ns() % 1000
         try:
             options = checked_options(name, session.model, self.minutes, self.is_complete, session.device, None, seed)
-            images = self.material.images()
+            images, lesson = self.material.images(), lesson_of(options.name)
         except NapariSamError as error:
             session.notify_error(error)
             return
         self._is_beginning = True
         if self.lesson is not None:
             self.lesson.discard()
+        self.lesson, self._process, self._shown = lesson, None, {}
         self._begin(images, options)
         self.changed.emit()
 
@@ -153,7 +154,6 @@ class Teacher:
             self._is_beginning = False
             self._start(lesson)
 
-        self.lesson, self._process, self._shown = lesson_of(options.name), None, {}
         self._runner.submit_apart(Work(lambda _: begun(images(), options), done, failed))
 
     def _start(self, lesson: Lesson) -> None:

@@ -37,9 +37,12 @@ from napari_sam.weights.taught import base_file
 CORRECTED_WEIGHT = 3.0
 # Steps whose time tells how many there can be.
 TIMED = 4
-LEAST_STEPS, MOST_STEPS = 40, 400
-# The curve has a point after each of these shares of the steps.
-CHECKS = (0.34, 0.67)
+LEAST_STEPS, MOST_STEPS = 20, 400
+# The curve has a point after each of these shares of the steps, where measuring takes a smaller share of the time.
+CHECKS, MOST_MEASURING = (0.34, 0.67), 0.4
+# The weights of an earlier point of the curve are taken if the last ones are worse by more than this.
+MUCH_WORSE = 0.01
+BEST_FILE = "best.safetensors"
 # Crops that a slow image encoder sees at most; all steps draw from them.
 MOST_ENCODED = 96
 SAVE_SECONDS, REPORT_SECONDS = 45.0, 1.0
@@ -77,7 +80,7 @@ class Teaching:
         self.path, self.digest = base_file(self.options.base)
         self.family, self.weights = detect_architecture(load_weights(self.path), self.path)
         self._told = 0.0
-        self._state: TrainingState | None = None
+        self._chosen: State = self.weights
 
     def run(self) -> bool:
         """Teach, and return whether the model became better; it is then in the lesson's folder.
@@ -103,15 +106,13 @@ class Teaching:
             )
         before = Figures(*np.array(known["rows"], np.float64))
         state, spent = self._train(regions, held)
-        self._state = state
         self._tell(phase="measuring", step=state.step, seconds=spent, force=True)
         after = measured(regions, held, self._predictor(state.averaged.state_dict(), "taught"))
         return self._end(before, after, state, spent)
 
     def taught(self) -> Predictor:
         """Return the model after `run`, whether it is better or not."""
-        assert self._state is not None
-        return self._predictor(self._state.averaged.state_dict(), "taught")
+        return self._predictor(self._chosen, "taught")
 
     # -- training ------------------------------------------------------------------------------------------------------
 
@@ -119,9 +120,7 @@ class Teaching:
         options = teaching_options(self.family, self.options, self.lesson.folder)
         trainer = trainer_of_weights(self.weights, self.family, self.options.base)
         state = restored(state_of(trainer, options, self.device), self.lesson.folder)
-        home = [one.detach().clone() for one in trained_parameters(state.trainer)]
-        for one, name in zip(home, self._names(state), strict=True):
-            one.copy_(self.weights[name].to(one))
+        home = self._home(state)
         known = self.lesson.progress
         spent, steps = float(known.get("seconds", 0.0)), int(known.get("steps", 0)) or None
         sources, weights = sources_of(regions, held)
@@ -148,7 +147,7 @@ class Teaching:
                 if self.lesson.must_stop:
                     self._tell(phase="stopped", step=state.step, seconds=spent, force=True)
                     raise StoppedError("Teaching was stopped; its state is saved: teach again to go on.")
-                if steps is not None and state.step in {round(share * steps) for share in CHECKS}:
+                if steps is not None and state.step in self._checks(steps):
                     self._check(regions, held, state)
         save(state, self.lesson.folder, with_picture=False)
         return state, spent
@@ -175,29 +174,54 @@ class Teaching:
             draw_crop(sources, weights, crops, np.random.default_rng([self.options.seed, number])) for number in numbers
         ]
 
-    def _names(self, state: TrainingState) -> list[str]:
+    def _checks(self, steps: int) -> set[int]:
+        """Return after which steps the model is measured."""
+        measuring = float(self.lesson.progress.get("measuring_seconds", 0.0)) * (2 + len(CHECKS))
+        is_quick = measuring < MOST_MEASURING * self.options.minutes * 60
+        return {round(share * steps) for share in CHECKS} if is_quick else set()
+
+    def _home(self, state: TrainingState) -> list[Tensor]:
+        """Return the weights of the base model, of all parameters that are trained."""
         known = {id(parameter): name for name, parameter in state.trainer.network.named_parameters()}
-        return [known[id(parameter)] for parameter in trained_parameters(state.trainer)]
+        trained = trained_parameters(state.trainer)
+        # The dense head of the first release is not among its weights: it begins at random.
+        base = (self.weights.get(known.get(id(parameter), "")) for parameter in trained)
+        return [
+            parameter.detach().clone() if weights is None else weights.to(parameter.detach())
+            for parameter, weights in zip(trained, base, strict=True)
+        ]
 
     # -- measuring -----------------------------------------------------------------------------------------------------
 
     def _check(self, regions: Sequence[Region], held: Held, state: TrainingState) -> None:
         """Add a point to the curve."""
-        figures = measured(regions, held, self._predictor(state.averaged.state_dict(), f"step {state.step}"))
-        self._tell(curve=[*self.lesson.progress["curve"], [state.step, figures.means]], force=True)
+        figures = measured(regions, held, self._predictor(state.averaged.state_dict(), "check"))
+        now = self.lesson.progress
+        score, best = float(figures.scores.mean()), now.get("best")
+        if best is None or score > best["score"]:
+            save_weights(self._plain(state.averaged.state_dict()), self.lesson.folder / BEST_FILE, family=self.family)
+            best = {"score": score, "step": state.step, "rows": _rows(figures)}
+        self._tell(curve=[*now["curve"], [state.step, figures.means]], best=best, force=True)
+
+    def _plain(self, weights: State) -> State:
+        """Return weights without the tables that a network computes from others."""
+        copied = {key: value.detach().cpu().clone() for key, value in weights.items()}
+        return {key: value for key, value in copied.items() if key in self.weights}
 
     def _predictor(self, weights: State, digest: str) -> Predictor:
-        copied = {key: value.detach().cpu().clone() for key, value in weights.items()}
+        copied = self._plain(weights)
         return predictor_of(copied, self.family, self.options.name, digest, self.device)
 
     def _end(self, before: Figures, after: Figures, state: TrainingState, spent: float) -> bool:
-        better = is_better(before, after)
-        curve = [*self.lesson.progress["curve"], [state.step, after.means]]
+        now = self.lesson.progress
+        best, weights = now.get("best"), self._plain(state.averaged.state_dict())
+        curve = [*now["curve"], [state.step, after.means]]
+        if best is not None and best["score"] > float(after.scores.mean()) + MUCH_WORSE:
+            after, weights = Figures(*np.array(best["rows"], np.float64)), load_weights(self.lesson.folder / BEST_FILE)
+        self._chosen, better = weights, is_better(before, after)
         if better:
-            weights = {key: value.detach().cpu() for key, value in state.averaged.state_dict().items()}
-            kept = {key: value for key, value in weights.items() if value.dtype.is_floating_point}
             card = self._card(before, after, state, spent)
-            save_weights(kept, self.lesson.folder / MODEL_FILE, family=self.family, half=True, card=card)
+            save_weights(weights, self.lesson.folder / MODEL_FILE, family=self.family, half=True, card=card)
         self._tell(phase="better" if better else "not better", after=after.means, curve=curve, force=True)
         return better
 

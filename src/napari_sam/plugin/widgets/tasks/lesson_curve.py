@@ -10,11 +10,11 @@ from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QWidget
 
-HEIGHT = 84
+HEIGHT = 66
 # Readable on napari's dark and light themes.
 LINES = {"click_1": ("first click", "#5a9bd8"), "click_3": ("3 clicks", "#3a9d5d"), "box": ("box", "#e8871e")}
 TRACK = "#408a919c"
-TOP, BOTTOM, SIDE = 16, 4, 34
+TOP, BOTTOM, SIDE, TEXT = 16, 4, 34, 13
 
 
 class LessonCurve(QWidget):
@@ -55,6 +55,7 @@ class LessonCurve(QWidget):
             low, high = max(min(values) - 0.05, 0.0), min(max(values) + 0.05, 1.0)
             for name, (_, color) in LINES.items():
                 self._draw_line(painter, area, (low, high), name, QColor(color))
+            self._draw_values(painter, area, (low, high))
         painter.end()
 
     def _draw_names(self, painter: QPainter) -> None:
@@ -69,13 +70,9 @@ class LessonCurve(QWidget):
     def _draw_line(
         self, painter: QPainter, area: QRectF, limits: tuple[float, float], name: str, color: QColor
     ) -> None:
-        low, high = limits
         last = max(self._steps, self._points[-1][0], 1)
         spots = [
-            QPointF(
-                area.left() + area.width() * step / last,
-                area.bottom() - area.height() * (figures[name] - low) / max(high - low, 1e-6),
-            )
+            QPointF(area.left() + area.width() * step / last, _height(area, limits, figures[name]))
             for step, figures in self._points
         ]
         painter.setPen(QPen(color, 2))
@@ -83,9 +80,23 @@ class LessonCurve(QWidget):
             painter.drawLine(one, other)
         for spot in spots:
             painter.drawEllipse(spot, 2.0, 2.0)
-        for spot, (_, figures), x, side in (
-            (spots[0], self._points[0], 0.0, Qt.AlignmentFlag.AlignRight),
-            (spots[-1], self._points[-1], area.right() + 4, Qt.AlignmentFlag.AlignLeft),
-        ):
-            box = QRectF(x, spot.y() - 7, SIDE - 4, 14)
-            painter.drawText(box, int(side | Qt.AlignmentFlag.AlignVCenter), f"{figures[name]:.2f}")
+
+    def _draw_values(self, painter: QPainter, area: QRectF, limits: tuple[float, float]) -> None:
+        """Write the first and the last values beside the lines, apart from each other."""
+        for at, x, side in ((0, 0.0, Qt.AlignmentFlag.AlignRight), (-1, area.right() + 4, Qt.AlignmentFlag.AlignLeft)):
+            figures = self._points[at][1]
+            names = sorted(LINES, key=lambda name: -figures[name])
+            heights = [_height(area, limits, figures[name]) for name in names]
+            for number in range(1, len(heights)):
+                heights[number] = max(heights[number], heights[number - 1] + TEXT)
+            excess = max(heights[-1] - area.bottom(), 0.0)
+            for number, name in enumerate(names):
+                painter.setPen(QColor(LINES[name][1]))
+                top = max(heights[number] - excess - TEXT / 2, TOP - 4 + number * TEXT)
+                box = QRectF(x, top, SIDE - 4, TEXT)
+                painter.drawText(box, int(side | Qt.AlignmentFlag.AlignVCenter), f"{figures[name]:.2f}")
+
+
+def _height(area: QRectF, limits: tuple[float, float], value: float) -> float:
+    low, high = limits
+    return area.bottom() - area.height() * (value - low) / max(high - low, 1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,21 +11,21 @@ from magicgui.widgets import ComboBox
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QFileDialog,
     QHBoxLayout,
     QLabel,
     QLineEdit,
+    QMenu,
     QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_sam.errors import NapariSamError
-from napari_sam.plugin.widgets.buttons import MIN_LETTERS, Bar, Line, push_button, rows_into
+from napari_sam.plugin.widgets.buttons import Bar, Line, push_button, rows_into
 from napari_sam.plugin.widgets.tasks.lesson_curve import LessonCurve
 from napari_sam.segmenter import model_names
-from napari_sam.weights.taught import base_of, export_model, import_model, remove_model, taught_model, taught_models
+from napari_sam.weights.taught import base_of, export_model, import_model, remove_model, taught_models
 
 if TYPE_CHECKING:
     from napari_sam.plugin.session import Session
@@ -38,7 +39,6 @@ PHASES = {
     "stopped": "Stopped. Teach goes on there.",
     "killed": "Ended before it was done. Teach goes on there.",
 }
-NO_MODEL = "Nothing was taught yet: there is no model to export or to remove."
 
 
 class TeachPanel(QWidget):
@@ -57,6 +57,7 @@ class TeachPanel(QWidget):
     def __init__(self, session: Session, teacher: Teacher, model: ComboBox) -> None:
         super().__init__()
         self._session, self._teacher, self._model = session, teacher, model
+        self._others = [choice for choice in model.choices if choice not in model_names()]
         self._build_material()
         self._build_lesson()
         self._build_models()
@@ -101,16 +102,11 @@ class TeachPanel(QWidget):
         self.discard.clicked.connect(lambda: teacher.discard())
 
     def _build_models(self) -> None:
-        self.models = QComboBox()
-        self.models.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.models.setMinimumContentsLength(MIN_LETTERS)
-        self.models.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.models.currentIndexChanged.connect(self._describe_model)
-        self.export, self.remove = push_button("Export ...", ""), push_button("Remove", "")
-        self.bring = push_button("Import ...", "Add a model that somebody exported.")
-        self.export.clicked.connect(self._ask_export)
-        self.bring.clicked.connect(self._ask_import)
-        self.remove.clicked.connect(lambda: self._change_models(lambda: remove_model(self.models.currentText())))
+        self.models = push_button("Mine", "The models that were taught here: use, export or remove them.")
+        self.menu = QMenu(self.models)
+        self.menu.setToolTipsVisible(True)
+        self.menu.aboutToShow.connect(self.fill)
+        self.models.setMenu(self.menu)
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
@@ -120,15 +116,22 @@ class TeachPanel(QWidget):
         for widget, share in ((QLabel("Name"), 0), (self.name, 1), (self.minutes, 0)):
             row.addWidget(widget, share)
         column.addLayout(row)
-        rows_into(column, [[self.teach, self.stop], [self.bar], [self.curve], [self.result], [self.use, self.discard]])
+        rows_into(column, [[self.teach, self.stop], [self.bar], [self.curve], [self.result]])
+        rows_into(column, [[self.use, self.discard, self.models]])
         column.addStretch()
-        models = QHBoxLayout()
-        models.addWidget(QLabel("Mine"))
-        models.addWidget(self.models, 1)
-        for button in (self.export, self.bring, self.remove):
-            models.addWidget(button)
-        column.addLayout(models)
-        self._list_models()
+
+    def fill(self) -> None:
+        """List the models that were taught, each with what can be done with it."""
+        self.menu.clear()
+        for model in taught_models():
+            own = self.menu.addMenu(model.name)
+            assert own is not None
+            own.setToolTipsVisible(True)
+            own.addAction(model.summary).setEnabled(False)
+            own.addAction("Use", partial(self._offer, model.name))
+            own.addAction("Export ...", partial(self._ask_export, model.name))
+            own.addAction("Remove", partial(self._change_models, partial(remove_model, model.name)))
+        self.menu.addAction("Import ...", self._ask_import)
 
     def close_activity(self) -> None:
         """Stop following the task."""
@@ -150,8 +153,7 @@ class TeachPanel(QWidget):
         for name in names:
             self._teacher.material.add(Path(name))
 
-    def _ask_export(self) -> None:
-        model = self.models.currentText()
+    def _ask_export(self, model: str) -> None:
         name, _ = QFileDialog.getSaveFileName(self, "Export the model", f"{model}.safetensors", "(*.safetensors)")
         if name:
             path = Path(name if name.endswith(".safetensors") else f"{name}.safetensors")
@@ -194,7 +196,6 @@ class TeachPanel(QWidget):
 
     def showEvent(self, event: object) -> None:  # noqa: N802  Qt's name.
         """Show the present state, which was left out while the panel was hidden."""
-        self._list_models()
         self.refresh()
 
     def _refresh_material(self) -> None:
@@ -237,24 +238,6 @@ class TeachPanel(QWidget):
 
     def _offer(self, name: str) -> None:
         """Offer the models that there are now, and use one of them."""
-        self._list_models()
-        self._model.choices = [*model_names(), self._model.choices[-1]]
+        self._model.choices = [*model_names(), *self._others]
         if name in self._model.choices:
             self._model.value = name
-
-    def _list_models(self) -> None:
-        """List the models that were taught."""
-        names, current = [model.name for model in taught_models()], self.models.currentText()
-        if names != [self.models.itemText(at) for at in range(self.models.count())]:
-            self.models.clear()
-            self.models.addItems(names)
-            if current in names:
-                self.models.setCurrentText(current)
-        for button, tip in ((self.export, "Write it as one file."), (self.remove, "Delete it from this computer.")):
-            button.setEnabled(bool(names))
-            button.setToolTip(tip if names else NO_MODEL)
-        self._describe_model()
-
-    def _describe_model(self, _: int = 0) -> None:
-        model = taught_model(self.models.currentText()) if self.models.currentText() else None
-        self.models.setToolTip("The models that were taught here." if model is None else model.summary)
