@@ -22,7 +22,6 @@ from napari_sam.cli import evaluate as cli_evaluate
 from napari_sam.cli import export as cli_export
 from napari_sam.cli import models as cli_models
 from napari_sam.cli import replay as cli_replay
-from napari_sam.cli import teach as cli_teach
 from napari_sam.cli import train as cli_train
 from napari_sam.cli.console import BROKEN_PIPE_STATUS, print_warnings, say, show_error, show_table, warn
 from napari_sam.cli.labeling import everything as cli_everything
@@ -75,7 +74,7 @@ app.command()(cli_segment.segment)
 app.command()(cli_everything.everything)
 app.command()(cli_propagate.propagate)
 app.command()(cli_evaluate.evaluate)
-app.command()(cli_teach.teach)
+app.command()(cli_train.teach)
 app.command()(cli_train.train)
 app.command()(cli_encode.encode)
 app.command()(cli_encode.cache)

@@ -76,14 +76,12 @@ def load_predictor(
     _set_threads(count)
     if not isinstance(model, (str, Path)):
         raise ModelError(f"A model is a name or the path of a checkpoint, and {shown(model)} is neither: give one.")
-    entry = REGISTRY.get(str(model))
+    entry, taught = REGISTRY.get(str(model)), taught_model(str(model))
     if entry:
         _check_extra(entry.family)
         path, digest = verified(entry, progress)
-    elif (taught := taught_model(str(model))) is not None:
-        path, digest = taught.path, ""
-    elif os.path.exists(model):  # noqa: PTH110  False for a name that is too long, where `Path` raises.
-        path, digest = Path(model), ""
+    elif taught is not None or os.path.exists(model):  # noqa: PTH110  False for too long a name, where `Path` raises.
+        path, digest = Path(model) if taught is None else taught.path, ""
     else:
         names = ", ".join(REGISTRY)
         raise ModelError(f"There is no model {shown(str(model))}: use one of {names}, or the path of a checkpoint.")

@@ -158,6 +158,18 @@ def test_a_lesson_of_a_window_that_was_killed_is_followed_and_then_continued(con
         other.close()
 
 
+def test_objects_that_seem_to_be_shifted_are_told_and_taught_on_request_only(controller):
+    teacher = begin(controller)
+    assert not teacher.lesson.options.trust_labels
+    FakeProcess.last.end("failed", message="The outlines of 5 of 9 objects ...", is_displaced=True)
+    teacher.poll()
+    assert teacher.result.startswith("The outlines of 5")
+    assert teacher.is_displaced
+    teacher.teach("mine")
+    assert teacher.lesson.options.trust_labels
+    assert not teacher.is_displaced
+
+
 def test_discarding_ends_the_process_and_removes_all(controller):
     teacher = begin(controller)
     folder = teacher.lesson.folder

@@ -13,6 +13,7 @@ from napari_sam.errors import ImageError, LabelsError, ModelError
 from napari_sam.images.volume import Volume
 from napari_sam.segmenter import Segmenter
 from napari_sam.testing import FakePredictor
+from napari_sam.training.teaching.displaced import check_in_place, displaced_labels, edge_rank
 from napari_sam.training.teaching.held_back import FEWEST, Figures, held_back, is_better
 from napari_sam.training.teaching.journals import TaughtImage, taught_images
 from napari_sam.training.teaching.regions import SIDE, Region, TaughtPart, cut_regions
@@ -205,3 +206,26 @@ def test_a_model_is_better_only_if_chance_does_not_explain_it():
     assert not is_better(before, figures(before.click_1 + np.array([0.5, *[-0.04] * 7])))
     # The first click became worse, however good the others are.
     assert not is_better(before, figures(before.click_1 - 0.01, before.click_1 + 0.2, before.click_1 + 0.2))
+
+
+def test_an_outline_beside_the_edges_of_the_image_is_noticed(pixels):
+    image = np.repeat(pixels[..., None], 3, axis=-1)
+    assert edge_rank(image, disc(CENTERS[5])) == 1
+    # An outline that is drawn a little too large is in its place.
+    assert edge_rank(image, disc(CENTERS[5], 19)) == 1
+    assert edge_rank(image, disc((CENTERS[5][0], CENTERS[5][1] + 20))) < 0.8
+
+
+@pytest.mark.parametrize(("shifted", "is_refused"), [(0, False), (2, False), (6, True)])
+def test_objects_of_which_many_are_shifted_are_refused_by_their_labels(pixels, shifted, is_refused):
+    masks = [disc((row, col + 20 if at < shifted else col)) for at, (row, col) in enumerate(CENTERS)]
+    volume = Volume.of(pixels)
+    parts = [TaughtPart(at, mask_of(mask)) for at, mask in enumerate(masks, 1)]
+    cut = list(cut_regions(volume, Plane.of(SHAPE), volume.rendering(), parts, is_complete=False))
+    found, count = displaced_labels(cut, seed=0)
+    assert (sorted(found), count) == (list(range(1, shifted + 1)), 12)
+    if is_refused:
+        with pytest.raises(ModelError, match=r"outlines of 6 of 12 objects lie beside the edges .*correct or delete"):
+            check_in_place(cut, seed=0)
+    else:
+        check_in_place(cut, seed=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -110,6 +111,11 @@ class Teacher:
         return ""
 
     @property
+    def is_displaced(self) -> bool:
+        """Whether the lesson was refused since many objects seem to be shifted; the next one learns from them anyway."""
+        return self.phase == "failed" and bool(self._shown.get("is_displaced"))
+
+    @property
     def result(self) -> str:
         """What came of the lesson, in a sentence; empty before its end."""
         now, phase = self._shown, self.phase
@@ -133,6 +139,7 @@ class Teacher:
         session, seed = self._session, time.time_ns() % 1000
         try:
             options = checked_options(name, session.model, self.minutes, self.is_complete, session.device, None, seed)
+            options = replace(options, trust_labels=self.is_displaced)
             images, lesson = self.material.images(), lesson_of(options.name)
         except NapariSamError as error:
             session.notify_error(error)

@@ -42,6 +42,8 @@ class TeachOptions:
         Whether all objects of the planes with accepted ones were accepted.
     seed
         Fixes which objects are held back, and the order of the others.
+    trust_labels
+        Whether to learn also from masks of which many lie beside the edges of the image.
     """
 
     name: str
@@ -51,6 +53,7 @@ class TeachOptions:
     threads: int | None = None
     is_complete: bool = False
     seed: int = 0
+    trust_labels: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from napari_sam.models.safe_load import load_weights, save_weights
 from napari_sam.training.checkpoint import TrainingState, restored, save, state_of
 from napari_sam.training.config import TrainOptions
 from napari_sam.training.crops import Crop, CropOptions, Source, draw_crop
+from napari_sam.training.teaching.displaced import check_in_place
 from napari_sam.training.teaching.held_back import Figures, Held, held_back, is_better, measured
 from napari_sam.training.teaching.lesson import MODEL_FILE, Lesson, TeachOptions
 from napari_sam.training.teaching.regions import Region
@@ -98,12 +99,13 @@ class Teaching:
         known = self.lesson.progress
         if "before" not in known:
             self._tell(phase="measuring", force=True)
+            if not self.options.trust_labels:
+                check_in_place(regions, self.options.seed)
+            base = self._predictor(self.weights, self.digest)
             start = self.clock()
-            before = measured(regions, held, self._predictor(self.weights, self.digest))
+            before = measured(regions, held, base)
             rows = {"before": before.means, "rows": _rows(before), "held_back": len(before.box)}
-            known = self._tell(
-                **rows, measuring_seconds=time.monotonic() - start, curve=[[0, before.means]], force=True
-            )
+            known = self._tell(**rows, measuring_seconds=self.clock() - start, curve=[[0, before.means]], force=True)
         before = Figures(*np.array(known["rows"], np.float64))
         state, spent = self._train(regions, held)
         self._tell(phase="measuring", step=state.step, seconds=spent, force=True)

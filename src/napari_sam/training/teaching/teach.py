@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,7 @@ def teach(
     device: str = "auto",
     threads: int | None = None,
     seed: int = 0,
+    trust_labels: bool = False,
     report: Report | None = None,
 ) -> TeachResult:
     """Teach a model the objects that were accepted in images, and keep it under a name if it became better.
@@ -119,6 +120,9 @@ def teach(
         As for `Segmenter`; by default all processor threads but one.
     seed
         Fixes which objects are held back, and the order of the others.
+    trust_labels
+        Whether to learn also where the outlines of many objects lie beside the edges of the image, which is refused
+        otherwise: they may be shifted.
     report
         Called with the progress, about once a second: a dictionary with `phase`, `step`, `steps`, `seconds`, `curve`.
 
@@ -132,7 +136,7 @@ def teach(
     LabelsError, ImageError
         A journal or its image cannot be used.
     ModelError
-        The name is taken, the model cannot be taught, or there are fewer than 8 objects.
+        The name is taken, the model cannot be taught, there are fewer than 8 objects, or many of them are shifted.
     OutputError
         Another model is being taught, or the disk is full.
 
@@ -143,6 +147,7 @@ def teach(
     'mine is better: first click 0.52 -> 0.66 on 9 objects it has not seen.'
     """
     options = checked_options(name, model, minutes, is_complete, device, threads, seed)
+    options = replace(options, trust_labels=bool(trust_labels))
     with only_lesson():
         lesson = lesson_of(options.name)
         if images_or_journals is not None:

@@ -185,7 +185,8 @@ class TeachPanel(QWidget):
         self._refresh_material()
         why_not, is_running = teacher.why_not, teacher.is_running
         goes_on = teacher.lesson is not None and phase in ("stopped", "killed")
-        self.teach.setText("Go on" if goes_on else f"Teach, about {self.minutes.value()} min")
+        begin = "Teach anyway" if teacher.is_displaced else f"Teach, about {self.minutes.value()} min"
+        self.teach.setText("Go on" if goes_on else begin)
         self.teach.setEnabled(not why_not)
         self.teach.setToolTip(why_not or f"Teach {base_of(self._session.model)} your objects, in the background.")
         self.stop.setEnabled(is_running and phase != "beginning")
