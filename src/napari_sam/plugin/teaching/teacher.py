@@ -112,7 +112,7 @@ class Teacher:
 
     @property
     def is_displaced(self) -> bool:
-        """Whether the lesson was refused since many objects seem to be shifted; the next one learns from them anyway."""
+        """Whether many objects seem to be shifted, so that the lesson was refused; the next one learns from them."""
         return self.phase == "failed" and bool(self._shown.get("is_displaced"))
 
     @property

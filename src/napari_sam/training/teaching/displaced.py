@@ -19,8 +19,8 @@ SHARES, DIRECTIONS = (0.35, 0.5, 0.65, 0.8), 12
 SLACK = 0.05
 # Edges are looked for at this share of the extent, and of an outline so much must lie inside the region.
 BLUR, LEAST_INSIDE = 0.03, 0.6
-# An object is in its place if the edge under its outline is clearer than at so many of the other places. Of 30 objects of
-# each of nine kinds of images 3 to 27 % were not, and of the same where every second mask was shifted 30 to 48 %.
+# An object is in its place if the edge under its outline is clearer than at so many of the other places. Of 30 objects
+# of each of nine kinds of images 3 to 27 % were not; where every second mask was shifted it was 30 to 48 %.
 CLEARER, FEW, FEW_SHARE = 0.9, 3, 0.3
 NAMED = 5
 
