@@ -12,7 +12,7 @@ from psygnal import Signal
 from napari_sam.errors import NapariSamError
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.workers.runner import Work
-from napari_sam.training.teaching.journals import TaughtImage
+from napari_sam.training.teaching.journals import MOST_OBJECTS, TaughtImage
 
 if TYPE_CHECKING:
     from napari_sam.plugin.objects.object_list import Objects
@@ -150,6 +150,7 @@ def _counted(images: Sequence[TaughtImage]) -> ObjectCount:
     objects = corrected = 0
     for image in images:
         parts = [part for found in image.parts().values() for part in found]
-        objects += len({part.label for part in parts})
+        # Of very many objects, only some are looked at.
+        objects += len(image.objects) if len(image.objects) > MOST_OBJECTS else len({part.label for part in parts})
         corrected += len({part.label for part in parts if part.is_corrected})
     return ObjectCount(objects, corrected)
