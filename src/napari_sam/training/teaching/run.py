@@ -139,9 +139,9 @@ class Teaching:
                 state.step += 1
                 state.curve.append({"step": state.step, **figures})
                 spent += self.clock() - start
-                if steps is None and state.step == TIMED:
-                    steps = self._steps(spent)
-                self._tell(step=state.step, steps=steps or 0, seconds=spent)
+                is_timed = steps is None and state.step >= TIMED
+                steps = self._steps(spent, state.step) if is_timed else steps
+                self._tell(step=state.step, steps=steps or 0, seconds=spent, force=is_timed)
                 is_due = time.monotonic() - saved > SAVE_SECONDS
                 if is_due or self.lesson.must_stop:
                     save(state, self.lesson.folder, with_picture=False)
@@ -154,10 +154,10 @@ class Teaching:
         save(state, self.lesson.folder, with_picture=False)
         return state, spent
 
-    def _steps(self, spent: float) -> int:
+    def _steps(self, spent: float, done: int) -> int:
         """Return how many steps there can be, from the time that the first ones took."""
         measuring = float(self.lesson.progress.get("measuring_seconds", 0.0)) * (2 + len(CHECKS))
-        wanted = (self.options.minutes * 60 - measuring) * TIMED / max(spent, 1e-3)
+        wanted = (self.options.minutes * 60 - measuring) * done / max(spent, 1e-3)
         return int(min(max(wanted, LEAST_STEPS), MOST_STEPS))
 
     def _batch(
