@@ -19,7 +19,7 @@ from napari_sam.propagation.memory_follower import MemoryFollower
 from napari_sam.propagation.plane_stack import PlaneStack
 from napari_sam.propagation.prompt_follower import PromptFollower
 from napari_sam.propagation.propagation import PATIENCE, Propagation, PropagationStep
-from napari_sam.word_searched_image import WordSearchedImage
+from napari_sam.word_search.word_searched_image import WordSearchedImage
 
 if TYPE_CHECKING:
     from napari_sam.journal.journal import Journal

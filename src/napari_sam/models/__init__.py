@@ -81,13 +81,8 @@ def load_predictor(
         path, digest = verified(entry, progress)
     elif os.path.exists(model):  # noqa: PTH110  False for a name that is too long, where `Path` raises.
         path, digest = Path(model), ""
-    elif str(model) in DETECTORS:
-        raise ModelError(
-            f"{model} knows words and segments nothing: choose another model, and give {model} to find as detector."
-        )
     else:
-        names = ", ".join(REGISTRY)
-        raise ModelError(f"There is no model {shown(str(model))}: use one of {names}, or the path of a checkpoint.")
+        raise _unknown(str(model))
     state = load_weights(path)
     family, state = detect_architecture(state, path)
     if entry and family != entry.family:
@@ -102,6 +97,16 @@ def load_predictor(
     if compiled:
         _compile(predictor, where)
     return predictor
+
+
+def _unknown(model: str) -> ModelError:
+    if model in DETECTORS:
+        return ModelError(
+            f"{model} knows words and segments nothing: choose another model, and give {model} to find as detector."
+        )
+    return ModelError(
+        f"There is no model {shown(model)}: use one of {', '.join(REGISTRY)}, or the path of a checkpoint."
+    )
 
 
 def _checked_threads(threads: int) -> int:
