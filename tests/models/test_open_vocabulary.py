@@ -166,18 +166,18 @@ def test_grounding_dino_answers_as_in_the_library(grounding_dino: Any, publish: 
 
     detector = load_detector(publish(grounding_dino, write_pieces), "cpu")
     assert isinstance(detector, TextDetector)
-    picture = np.tile(picture, (2, 2, 1))[:72, :96]
+    picture = np.tile(picture, (6, 5, 1))[:256, :288]
     inputs = GroundingDinoImageProcessorPil()(picture, do_resize=False, do_pad=False)
     pixels = torch.as_tensor(np.stack(inputs.pixel_values))
-    assert pixels.shape == (1, 3, 72, 96)
+    assert pixels.shape == (1, 3, 256, 288)
     out = grounding_dino(pixel_values=pixels, input_ids=torch.tensor([[101, 6, 5, 1012, 102]]))
     scores = out.logits[0].sigmoid().amax(-1)
     threshold = float(scores.sort().values[9:11].mean())
     order = scores.argsort(descending=True)[:10]
     found = detector.detect(picture, " Dark cell ", threshold)
     np.testing.assert_allclose(found.scores, scores[order], atol=1e-5)
-    left, top, far, low = (center_to_corners_format(out.pred_boxes[0, order]) * torch.tensor([96, 72, 96, 72])).T
-    expected = torch.stack([top.clamp(0, 72), left.clamp(0, 96), low.clamp(0, 72), far.clamp(0, 96)], 1)
+    left, top, far, low = (center_to_corners_format(out.pred_boxes[0, order]) * torch.tensor([288, 256, 288, 256])).T
+    expected = torch.stack([top.clamp(0, 256), left.clamp(0, 288), low.clamp(0, 256), far.clamp(0, 288)], 1)
     np.testing.assert_allclose(found.boxes, expected, atol=1e-3)
     assert expected.std() > 5
     tiny = detector.detect(picture[:20, :30], "cell", 0)
