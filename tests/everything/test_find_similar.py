@@ -151,9 +151,9 @@ def test_steps_end_with_what_is_found_at_once(segmenter: Segmenter) -> None:
         (np.zeros(SHAPE, bool), PromptError, "empty"),
         (np.ones((3, 3), bool), PromptError, "shape"),
         (99, LabelsError, "99"),
-        ("nuclei", NapariSamError, ""),
-        ([None], NapariSamError, ""),
-        (Mask(Box(900, 900, 910, 910), np.ones((10, 10), bool)), PromptError, ""),
+        ("nuclei", NapariSamError, "label"),
+        ([None], NapariSamError, "label"),
+        (Mask(Box(900, 900, 910, 910), np.ones((10, 10), bool)), PromptError, "outside"),
     ],
     ids=["none", "empty", "other shape", "no label", "text", "None", "outside"],
 )
