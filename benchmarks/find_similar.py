@@ -33,7 +33,7 @@ def made_of(count: int, layout: DescriptorLayout) -> FoundObjects:
     across = round(count**0.5)
     boxes = [Box(row := STEP * (i // across), col := STEP * (i % across), row + SIDE, col + SIDE) for i in range(count)]
     masks = [Mask(box, np.ones((SIDE, SIDE), bool), float(rng.uniform(0.3, 1)), 0.9) for box in boxes]
-    values = rng.normal(0, 0.3, (count, layout.width)).astype(np.float16)
+    values = rng.normal(0, 0.02, (count, layout.width)).astype(np.float16)
     values[:, layout.slices["shape"]] = np.log2(SIDE), 0, 0, 1.8, 0.9
     points = np.array([box.center for box in boxes])
     shape = (STEP * (count // across + 2), STEP * (across + 1))
