@@ -86,7 +86,8 @@ def set_limits(session: Session, runner: Runner, preset: str) -> None:
 def _has_low_values(image: Image) -> bool:
     """Return whether values can lie below fat: signed whole numbers, as CTs are stored, or floats that do."""
     kind = np.dtype(image.dtype).kind
-    return kind == "i" or (kind == "f" and min(image.contrast_limits_range[0], image.contrast_limits[0]) <= FAT)
+    lowest = min(float(image.contrast_limits_range[0]), float(image.contrast_limits[0]))
+    return kind == "i" or (kind == "f" and lowest <= FAT)
 
 
 def _full_range(image: Image) -> Limits:
