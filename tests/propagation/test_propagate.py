@@ -313,7 +313,7 @@ def test_each_tile_of_a_plane_is_encoded_once(scene, predictor, tmp_path, monkey
     assert len(encoded) == len(set(encoded))
 
 
-def test_no_tile_of_a_plane_is_encoded_twice_for_many_objects_which_keep_their_numbers(
+def test_no_tile_is_encoded_twice_for_many_objects_of_a_plane_which_keep_their_numbers(
     predictor, tmp_path, monkeypatch
 ):
     rng = np.random.default_rng(2)
