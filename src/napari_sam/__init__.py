@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_sam.similarity.query import Query as Query
     from napari_sam.tasks.find import find as find
     from napari_sam.tasks.import_objects import import_objects as import_objects
+    from napari_sam.training.teaching.teach import teach as teach
 
 __version__ = "0.1.0"
 
@@ -54,6 +55,7 @@ _HOMES = {
     "export_labels": "exports.opening",
     "find": "tasks.find",
     "import_objects": "tasks.import_objects",
+    "teach": "training.teaching.teach",
 }
 
 __all__ = [
@@ -79,6 +81,7 @@ __all__ = [
     "find",
     "import_objects",
     "rasterize_polygon",
+    "teach",
 ]
 
 

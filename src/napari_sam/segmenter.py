@@ -42,10 +42,11 @@ if TYPE_CHECKING:
 
 
 def model_names() -> list[str]:
-    """Return the names of the models, the default one first."""
+    """Return the names of the models, the default one first, and those that were taught behind the others."""
     from napari_sam.weights.registry import REGISTRY
+    from napari_sam.weights.taught import taught_models
 
-    return list(REGISTRY)
+    return [*REGISTRY, *(model.name for model in taught_models())]
 
 
 class Segmenter(PropagatedImage):
@@ -262,6 +263,7 @@ class Segmenter(PropagatedImage):
         """Read the image again from now on. Call it after changing pixels in place."""
         self.encoder.refresh()
         self.decoder.forget()
+        self._forget_answers()
 
     def encode(
         self,

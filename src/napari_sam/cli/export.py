@@ -17,6 +17,7 @@ from napari_sam.cli.many_images import ANY_NAME, Results, left_over, names_of, o
 from napari_sam.errors import OutputError
 from napari_sam.exchange.label_formats import write_json
 from napari_sam.files.outputs import check_output
+from napari_sam.files.paths import check_apart
 
 if TYPE_CHECKING:
     from napari_sam.exports.exporting import Exported
@@ -60,6 +61,14 @@ def export(
     squared: Annotated[
         bool, typer.Option("--squared", help="Replace outlines that are nearly rectangular by rectangles.")
     ] = False,
+    parents: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            help="In tracks, which label comes from which by division: .csv with the columns child and parent; by "
+            "default as the journal says.",
+        ),
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Also write what was exported as JSON.")] = None,
     scheduler: opts.SchedulerOption = None,
     overwrite: opts.OverwriteOption = False,
@@ -80,10 +89,12 @@ def export(
     if json is not None:
         check_output(json, (".json",), overwrite)
     if ANY_NAME in out.name or sources_of(labels, with_labels=True) != labels[:1]:
+        if parents is not None:
+            raise OutputError("--parents goes with one label image: export the others by calls of their own.")
         results = _export_many(labels, image, out, options, resume, scheduler)
         described, failed = {"images": results.described, "failed": results.failed}, bool(results.failed)
     else:
-        described, failed = _export_one(labels[0], image, out, options, json), False
+        described, failed = _export_one(labels[0], image, out, options, json, parents), False
         say(f"{described['objects']} object(s) written to {out} as {described['format']}")
     if json is not None:
         write_json(json, described)
@@ -96,11 +107,18 @@ def _described(exported: Exported, out: Path) -> dict[str, Any]:
 
 
 def _export_one(
-    labels: str, image: str | None, out: Path, options: ExportOptions, json: Path | None = None
+    labels: str,
+    image: str | None,
+    out: Path,
+    options: ExportOptions,
+    json: Path | None = None,
+    parents: Path | None = None,
 ) -> dict[str, Any]:
     from napari_sam.tasks.export_images import ExportJob, export_file
 
-    return _described(export_file(ExportJob(labels, image, out), options, json), out)
+    if parents is not None:
+        check_apart({"table of parents": parents}, {"--out": out, "--json": json})
+    return _described(export_file(ExportJob(labels, image, out), options, json, parents), out)
 
 
 def _export_many(

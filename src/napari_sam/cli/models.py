@@ -21,20 +21,35 @@ if TYPE_CHECKING:
     from napari_sam.options import ImageOptions, ModelOptions
     from napari_sam.segmenter import Segmenter
     from napari_sam.weights.registry import ModelEntry
+    from napari_sam.weights.taught import TaughtModel
 
 
 def models(
     download: Annotated[
         list[str] | None, typer.Option("--download", metavar="NAME", help="Download the weights of this model.")
     ] = None,
+    export: Annotated[
+        tuple[str, Path] | None,
+        typer.Option("--export", metavar="NAME FILE", help="Write a model that was taught as one .safetensors file."),
+    ] = None,
+    bring: Annotated[
+        Path | None, typer.Option("--import", metavar="FILE", help="Add a model that somebody exported.")
+    ] = None,
+    remove: Annotated[
+        str | None, typer.Option("--remove", metavar="NAME", help="Delete a model that was taught.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Write the list as JSON.")] = False,
 ) -> None:
-    """List the available models, or download one ahead of time."""
+    """List the available models; download one ahead of time; export, import or remove one that was taught."""
     from napari_sam.files.folders import models_folder
     from napari_sam.weights.detectors import DETECTORS
     from napari_sam.weights.local import verified
     from napari_sam.weights.registry import REGISTRY
+    from napari_sam.weights.taught import taught_models
 
+    if export or bring or remove:
+        _change_taught(export, bring, remove)
+        return
     entries = {**REGISTRY, **DETECTORS}
     for name in download or []:
         if name not in entries:
@@ -46,7 +61,8 @@ def models(
             say(f"{name} is in {path}")
         return
     if json:
-        text = jsonlib.dumps([_described(entry) for entry in entries.values()], indent=2)
+        listed = [*map(_described, entries.values()), *map(_described_taught, taught_models())]
+        text = jsonlib.dumps(listed, indent=2)
         console.print(text, soft_wrap=True)
         finish_listing()
         return
@@ -56,9 +72,28 @@ def models(
     table.add_column("good for")
     for entry in entries.values():
         table.add_row(entry.name, _where(entry), entry.licence, entry.summary)
+    for taught in taught_models():
+        table.add_row(taught.name, f"here, {_size(taught.path.stat().st_size)}", f"as {taught.base}", taught.summary)
     console.print(table)
     say(f"Weights are stored in {models_folder()} (NAPARI_SAM_MODELS).")
     finish_listing()
+
+
+def _change_taught(export: tuple[str, Path] | None, bring: Path | None, remove: str | None) -> None:
+    """Export, import or remove a model that was taught."""
+    from napari_sam.weights.taught import export_model, import_model, remove_model
+
+    if export:
+        name, file = export
+        export_model(name, file)
+        say(f"{name} written to {file}")
+    if bring:
+        check_input(bring, "model", ModelError)
+        model = import_model(bring)
+        say(f"{model.name} is in {model.path}. {model.summary}")
+    if remove:
+        remove_model(remove)
+        say(f"{remove} was removed")
 
 
 def convert(
@@ -117,8 +152,9 @@ def image_files(image: str | None) -> dict[str, str | Path | None]:
 def model_file(model: str) -> Path | None:
     """Return the path of a checkpoint, or None for the name of a model."""
     from napari_sam.weights.registry import REGISTRY
+    from napari_sam.weights.taught import taught_model
 
-    return None if model in REGISTRY else Path(model)
+    return None if model in REGISTRY or taught_model(model) is not None else Path(model)
 
 
 def detector_file(detector: str | None) -> Path | None:
@@ -231,6 +267,18 @@ def _described(entry: ModelEntry) -> dict[str, Any]:
         "homepage": entry.homepage or None,
         "by hand": entry.by_hand or None,
         "extra": entry.extra or None,
+    }
+
+
+def _described_taught(model: TaughtModel) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "where": "here",
+        "path": str(model.path),
+        "bytes": model.path.stat().st_size,
+        "licence": f"as {model.base}",
+        "good for": model.summary,
+        "taught": model.card,
     }
 
 

@@ -10,7 +10,7 @@ from napari_sam.core.masks import Mask
 from napari_sam.distributed.job import Runner
 from napari_sam.distributed.shared_image import SharedImage
 from napari_sam.embeddings.encoder import TileEncoder
-from napari_sam.propagation.follower import Followed, Follower
+from napari_sam.propagation.follower import Followed, ResumableFollower
 from napari_sam.propagation.memory_follower import MemoryFollower
 from napari_sam.propagation.plane_stack import PlaneStack
 from napari_sam.propagation.prompt_follower import PromptFollower
@@ -90,7 +90,7 @@ class FollowingPlan:
         return Following(self.image.open(), self.patience, self.engine)
 
 
-def follower_of(encoder: TileEncoder, stack: PlaneStack, direction: int, engine: str) -> Follower:
+def follower_of(encoder: TileEncoder, stack: PlaneStack, direction: int, engine: str) -> ResumableFollower:
     """Return what follows objects through a stack: 1 towards higher positions, -1 towards lower ones.
 
     Raises
@@ -103,7 +103,7 @@ def follower_of(encoder: TileEncoder, stack: PlaneStack, direction: int, engine:
         return MemoryFollower(encoder, planes=planes, reverse=direction < 0, stack=stack)
     from napari_sam.models.fusion import load_fuser
 
-    return PromptFollower(encoder, load_fuser("cpu"), direction, stack)
+    return PromptFollower(encoder, load_fuser(getattr(encoder.predictor, "device", "cpu")), direction, stack)
 
 
 def followed_on(

@@ -64,8 +64,7 @@ class SimilarObjects(FoundObjects):
     def of(cls, found: FoundObjects, query: Query) -> SimilarObjects:
         """Rank what everything mode found; nothing is encoded."""
         similar = cls(found.plane, found.proposals, query)
-        if "_overlaps" in found.__dict__:  # Costly to find, and the same.
-            similar.__dict__["_overlaps"] = found.__dict__["_overlaps"]
+        similar.__dict__["_overlaps"] = found._overlaps  # Costly to find, and the same for every query.
         return similar
 
     @property

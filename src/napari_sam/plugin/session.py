@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from napari_sam.plugin.request_types import PredictionRequest
     from napari_sam.segmenter import Candidates
 
-# What the user is doing: segment one object by prompts, find all objects, or follow objects through planes.
-Task = Literal["one", "all", "planes"]
+# What the user does: segment one object by prompts, find all, follow objects through planes, or teach a model.
+Task = Literal["one", "all", "planes", "teach"]
 
 
 class Session:

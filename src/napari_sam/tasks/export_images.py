@@ -12,6 +12,7 @@ from napari_sam.errors import NapariSamError
 from napari_sam.exports import exporting
 from napari_sam.exports.opening import opened_source
 from napari_sam.exports.options import ExportOptions
+from napari_sam.exports.tracks.parents_csv import check_parents, read_parents
 from napari_sam.files.paths import local_path
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ class ExportPlan:
             return error
 
 
-def export_file(job: ExportJob, options: ExportOptions, json: Path | None = None) -> Exported:
+def export_file(
+    job: ExportJob, options: ExportOptions, json: Path | None = None, parents: Path | None = None
+) -> Exported:
     """Export a label image from its file.
 
     Parameters
@@ -73,6 +76,8 @@ def export_file(job: ExportJob, options: ExportOptions, json: Path | None = None
         What, and how.
     json
         Another file that will be written, which is to lie elsewhere.
+    parents
+        Table of the divisions; by default as the journal says.
 
     Raises
     ------
@@ -81,8 +86,14 @@ def export_file(job: ExportJob, options: ExportOptions, json: Path | None = None
     """
     exporting.check_export(job.out, options)
     exporting.check_inputs(job.out, job.labels, job.image, json, "--out")
+    given = None if parents is None else read_parents(parents)
     with ExitStack() as stack:
-        return exporting.export(opened_source(job.labels, job.image, options, stack), job.out, options)
+        source = opened_source(job.labels, job.image, options, stack)
+        if parents is not None and given is not None:
+            if options.labels is None and options.class_name is None:
+                check_parents(given, source, parents)
+            source.parents = given
+        return exporting.export(source, job.out, options)
 
 
 def exports_on(cluster: Cluster, jobs: Iterable[ExportJob], options: ExportOptions) -> Callable[[ExportJob], Exported]:
