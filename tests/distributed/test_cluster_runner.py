@@ -82,7 +82,7 @@ def test_a_job_that_kills_every_worker_ends_the_run(scheduler: str, connect: Con
 
 def test_the_job_of_a_worker_that_hangs_is_done_by_another(scheduler: str, connect: Connect, tmp_path: Path) -> None:
     said: list[str] = []
-    runner = connect(scheduler, patience=8, warn=said.append).runner(Stopped(tmp_path))
+    runner = connect(scheduler, patience=4, warn=said.append).runner(Stopped(tmp_path))
     try:
         results = list(runner.run(range(COUNT)))
     finally:

@@ -99,6 +99,8 @@ class ClusterRunner(Generic[Item, Result]):
         self._events: SimpleQueue[_Copy[Item] | None] = SimpleQueue()
         self._pool = WorkerPool(client, name, packed, version, lambda: self._events.put(None), warn)
         self._copies: set[_Copy[Item]] = set()
+        # Late ones of jobs that another worker has done; only whether they end at last is of interest.
+        self._overtaken: set[_Copy[Item]] = set()
         self._asked: list[_Copy[Item]] = []
         self._queued: deque[_Job[Item]] = deque()
         self._times: deque[float] = deque(maxlen=TIMES_KEPT)
@@ -204,7 +206,10 @@ class ClusterRunner(Generic[Item, Result]):
         with suppress(Empty):
             copy = self._events.get(timeout=POLL_SECONDS)
             while True:
-                if copy is not None and copy in self._copies:
+                if copy in self._overtaken:
+                    self._overtaken.discard(copy)
+                    self._answers_again(copy)
+                elif copy is not None and copy in self._copies:
                     yield from self._result(copy)
                 copy = self._events.get_nowait()
 
@@ -223,10 +228,7 @@ class ClusterRunner(Generic[Item, Result]):
             self._retry(copy, f"{first_line(error)} ({type(error).__name__})")
             return
         self._drop(copy)
-        if (state := self._pool.state(copy.address)) is not None:
-            state.is_silent = False
-        if copy.job.is_done:
-            return
+        self._answers_again(copy)
         if answer.is_lost:
             self._pool.prepare_again(copy.address)
             self._queued.appendleft(copy.job)
@@ -234,14 +236,25 @@ class ClusterRunner(Generic[Item, Result]):
             self._retry(copy, str(answer.error), answer.error)
         else:
             self._times.append(time.monotonic() - copy.since)
-            copy.job.is_done = True
+            self._overtake(copy.job)
             yield copy.job.item, answer.value
+
+    def _answers_again(self, copy: _Copy[Item]) -> None:
+        if (state := self._pool.state(copy.address)) is not None:
+            state.is_silent = False
+
+    def _overtake(self, job: _Job[Item]) -> None:
+        """Note that a job is done, and wait for no other worker that has it."""
+        job.is_done = True
+        for copy in [copy for copy in self._copies if copy.job is job]:
+            self._copies.discard(copy)
+            self._overtaken.add(copy)
+            if (state := self._pool.state(copy.address)) is not None:
+                state.jobs -= 1
 
     def _retry(self, copy: _Copy[Item], reason: str, error: NapariSamError | None = None) -> None:
         """Give a job that failed to another worker, unless several have failed at it."""
         job = copy.job
-        if job.is_done:
-            return
         job.failed.append(copy.address)
         is_last = error is not None and not self._pool.has_others(set(job.failed))
         if len(job.failed) < TRIES and not is_last:
@@ -287,8 +300,9 @@ class ClusterRunner(Generic[Item, Result]):
 
     def _cancel(self) -> None:
         """Take back what no worker has begun."""
-        futures: list[Any] = [copy.future for copy in self._copies]
+        futures: list[Any] = [copy.future for copy in (*self._copies, *self._overtaken)]
         self._copies.clear()
+        self._overtaken.clear()
         with suppress(Exception):  # The connection may be closed by now.
             self._pool.forget()
             if futures and self._client.status == "running":

@@ -61,30 +61,15 @@ class LargeDataPanel(QWidget):
             "for what you encode here.",
         )
         self.store.changed.connect(self._choose_store)
-        self.cluster = QLineEdit()
-        self.cluster.setPlaceholderText("Cluster, such as tcp://gpubox:8786")
-        self.cluster.setToolTip(
-            "Address of a dask scheduler whose workers encode what is in view; empty: this computer encodes."
-        )
-        self.cluster.editingFinished.connect(
-            lambda: session.set_scheduler(self.cluster.text().strip() or None),
-        )
+        self.cluster = _cluster_edit()
+        self.cluster.editingFinished.connect(lambda: session.set_scheduler(self.cluster.text().strip() or None))
         self.encoding = QLabel()
         self.encoding.setWordWrap(True)
         stored = Container(widgets=[self.store]).native
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 0, 4, 4)
-        rows_into(
-            column,
-            [
-                [self.ahead],
-                [self.coverage],
-                [*self.extents.values(), self.cancel],
-                [self.encoding],
-                [stored],
-                [self.cluster],
-            ],
-        )
+        buttons = [*self.extents.values(), self.cancel]
+        rows_into(column, [[self.ahead], [self.coverage], buttons, [self.encoding], [stored], [self.cluster]])
 
     def refresh(self) -> None:
         """Show the progress."""
@@ -118,3 +103,10 @@ class LargeDataPanel(QWidget):
     def _choose_store(self, _: Any = None) -> None:
         path = str(self.store.value) if self.store.value else ""
         self._session.set_store(path if path not in ("", ".") else None)
+
+
+def _cluster_edit() -> QLineEdit:
+    edit = QLineEdit()
+    edit.setPlaceholderText("Cluster, such as tcp://gpubox:8786")
+    edit.setToolTip("Address of a dask scheduler whose workers encode what is in view; empty: this computer encodes.")
+    return edit
