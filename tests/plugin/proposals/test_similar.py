@@ -12,9 +12,11 @@ from napari_sam.everything.similar import LIKENESS
 from napari_sam.plugin.annotation.undo import DECISION_STEP
 from napari_sam.plugin.layers.proposals import COLORS, LIKENESS_COLORS
 from napari_sam.plugin.proposals.found_planes import Decision, SimilarPlanes
-from napari_sam.plugin.proposals.wanted import SELECT_FIRST
+from napari_sam.plugin.proposals.wanted import NO_WORDS, SELECT_FIRST
+from napari_sam.segmenter import Segmenter
 from napari_sam.similarity.query import Query
 from napari_sam.testing.plugin import disc, labels_of, make_controller, propose, random_image
+from napari_sam.testing.predictors import DiscFinder, FakePredictor
 
 PLANE = Plane((1, 2), (0, 0, 0))
 # Middle, radius, score and kind of each object.
@@ -289,3 +291,39 @@ def test_the_proposal_or_the_object_under_the_mouse_is_an_example(controller, se
     controller.viewer.cursor.position = image.data_to_world((0, 38, 1))
     finder.actions["find_similar"]()
     assert controller.session.status == "There is no object under the mouse: point at one."
+
+
+def test_what_words_name_is_found_where_the_model_reads_them(controller, monkeypatch, messages):
+    image = np.zeros((40, 96), np.uint8)
+    centers = [(20, 20), (20, 70)]
+    rows, cols = np.ogrid[:40, :96]
+    for row, col in centers:
+        image[(rows - row) ** 2 + (cols - col) ** 2 <= 64] = 220
+    finder = controller.finder
+    controller.session.set_image(controller.viewer.add_image(image, name="discs"))
+    reading = Segmenter(image, model=DiscFinder(), contrast_limits=(0, 255), store=None)
+    use(controller, monkeypatch, reading)
+    finder.set_where("plane")
+    finder.wanted.set_words("disc")
+    finder.find()
+    controller.runner.run_idle()
+    found = finder.selection.found
+    assert len(finder.selection.kept) == len(centers)
+    for number in finder.selection.kept:
+        mask = found.mask(number)
+        row, col = found.points[number].astype(int)
+        assert image[row, col] == 220
+        assert mask.pixels[row - int(mask.box.top), col - int(mask.box.left)]
+    finder.accept()
+    assert len(controller.objects.rows) == len(centers)
+    finder.wanted.set_words("square")
+    finder.find()
+    controller.runner.run_idle()
+    assert len(finder.selection.kept) == 0
+    silent = Segmenter(image, model=FakePredictor(), store=None)
+    use(controller, monkeypatch, silent)
+    monkeypatch.setattr(controller.jobs, "segmenter_of", lambda _: silent)
+    assert finder.wanted.why_no_words == NO_WORDS
+    finder.find()
+    controller.runner.run_idle()
+    assert "finds nothing by words" in messages[-1]

@@ -279,7 +279,8 @@ class ProposalFinder:
         planes = planes_like(plane, adapters.shape_of(image)) if self.where == "volume" else [plane]
         box = adapters.view_of(session.viewer, image, plane) if self.where == "view" else None
         wanted = self.wanted.maker()
-        return Place(planes, box, limit, None if wanted is not None else sizes, wanted)
+        words = self.wanted.words if self.wanted.like == "words" else None
+        return Place(planes, box, limit, None if wanted is not None else sizes, wanted, words)
 
     def _on_found(self, found: FoundPlanes) -> None:
         if self.selection.found is None:

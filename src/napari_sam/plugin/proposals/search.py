@@ -6,19 +6,24 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from psygnal import Signal
 
+from napari_sam.core.geometry import Box
 from napari_sam.errors import PromptError
+from napari_sam.everything.proposals import Proposals
+from napari_sam.everything.sweep import EverythingProgress
 from napari_sam.plugin.proposals.found_planes import FoundPlanes, QueryMaker, SimilarPlanes
 from napari_sam.plugin.workers.runner import Work
+from napari_sam.tasks.find import find
 
 if TYPE_CHECKING:
-    from napari_sam.core.geometry import Box, Plane
+    from napari_sam.core.geometry import Plane
     from napari_sam.core.masks import Mask
     from napari_sam.everything.found import FoundObjects
-    from napari_sam.everything.sweep import EverythingProgress
     from napari_sam.plugin.proposals.region import Limit
     from napari_sam.plugin.workers.runner import Report, Runner
     from napari_sam.segmenter import Segmenter
@@ -82,6 +87,8 @@ class Place:
         (smallest, largest) diameter in pixels, or None to find out on a sample, or by the examples.
     wanted
         Makes the query whose objects are looked for; None for any objects.
+    words
+        Name the objects that are looked for; None without.
     """
 
     planes: Sequence[Plane]
@@ -89,6 +96,7 @@ class Place:
     limit: Limit
     sizes: tuple[float, float] | None = None
     wanted: QueryMaker | None = None
+    words: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +179,8 @@ class _Run:
 
     def _tiles_of(self, segmenter: Segmenter, plane: Plane, within: Mask | None) -> Iterator[EverythingProgress]:
         place, query = self._place, self._query
+        if place.words is not None:
+            return _named(segmenter, place.words, plane, place.box, within)
         if query is None:
             return segmenter.everything_steps(plane=plane, box=place.box, within=within, sizes=place.sizes)
         return segmenter.find_similar_steps(query, plane=plane, box=place.box, within=within, sizes=place.sizes)
@@ -321,6 +331,26 @@ class ProposalSearch:
         if run is self._run:
             self.drop()
             self._failed(error)
+
+
+def _named(
+    segmenter: Segmenter, words: str, plane: Plane, box: Box | None, within: Mask | None
+) -> Iterator[EverythingProgress]:
+    """Find what words name in a plane, at once."""
+    yield EverythingProgress(1, 0, plane, [])
+    masks = [mask.tightened() for mask in find(segmenter, words, plane=plane, box=box)]
+    points = [_point_in(mask) for mask in masks]
+    if within is not None:
+        inside = [bool(within.in_box(Box(row, col, row + 1, col + 1)).all()) for row, col in points]
+        masks, points = list(compress(masks, inside)), list(compress(points, inside))
+    yield EverythingProgress(1, 1, plane, [Proposals.of(masks, np.array(points, float).reshape(-1, 2), 0)])
+
+
+def _point_in(mask: Mask) -> tuple[int, int]:
+    """Return a pixel of a mask about in its middle."""
+    pixels = np.argwhere(mask.pixels)
+    row, col = pixels[len(pixels) // 2]
+    return int(mask.box.top + row), int(mask.box.left + col)
 
 
 def _duration(seconds: float) -> str:

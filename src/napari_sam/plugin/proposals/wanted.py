@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from psygnal import Signal
 
+from napari_sam.core.predictor import TextPredictor
 from napari_sam.errors import NapariSamError, PromptError
 from napari_sam.everything.options import FilterOptions
 from napari_sam.everything.similar import LIKENESS
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
     from napari_sam.plugin.session import Session
     from napari_sam.segmenter import Segmenter
 
-# Anything, what is like selected objects, or what is like those of the last search by examples or of a file.
-Like = Literal["anything", "selected", "learned"]
+# Anything, what is like selected objects, what is like those of the last search by examples or of a file, or what words
+# name.
+Like = Literal["anything", "selected", "learned", "words"]
 
+NO_WORDS = "The chosen model finds nothing by words: choose one that does at Model, such as SAM 3."
 SELECT_FIRST = "Select one or a few objects in the table first: what is like them is found."
 
 
@@ -82,6 +85,8 @@ class WantedObjects:
         What was learned last, or comes from a file; None before.
     name
         Says in a word or two what `query` is.
+    words
+        The words that name what is looked for.
     """
 
     changed = Signal()
@@ -93,7 +98,7 @@ class WantedObjects:
         self.like: Like = "anything"
         self.examples: list[Example] = []
         self.query: Query | None = None
-        self.name = ""
+        self.name = self.words = ""
         self._loaded: Query | None = None
         self._session, self._jobs, self._objects = session, jobs, objects
         self._selection, self._search = selection, search
@@ -110,6 +115,22 @@ class WantedObjects:
         self.like = like
         self._rank()
         self.changed.emit()
+
+    def set_words(self, words: str) -> None:
+        """Look for what words name, in the next search."""
+        self.learn()
+        self.like, self.words = "words", words
+        self.changed.emit()
+
+    @property
+    def why_no_words(self) -> str:
+        """Why nothing can be found by words, or nothing; a model that is not loaded yet says so when it is."""
+        image = self._session.image
+        segmenter = None if image is None else self._jobs.segmenter_of(image)
+        if segmenter is None:
+            return ""
+        predictor = segmenter.predictor
+        return "" if isinstance(predictor, TextPredictor) and predictor.finds_text else NO_WORDS
 
     def leave_image(self) -> None:
         """Forget the objects of an image; what was learned by them is looked for in the next one."""
@@ -150,14 +171,14 @@ class WantedObjects:
             session.set_status("There is no object under the mouse: point at one.")
 
     def maker(self) -> QueryMaker | None:
-        """Return what makes the query of a search in the worker; None where anything is looked for.
+        """Return what makes the query of a search in the worker; None where there are no examples.
 
         Raises
         ------
         PromptError
             No object is selected.
         """
-        if self.like == "anything":
+        if self.like in ("anything", "words"):
             return None
         if self.like == "learned" and self.query is not None:
             query = self.query

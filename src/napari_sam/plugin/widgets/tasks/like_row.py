@@ -1,4 +1,4 @@
-"""LikeRow: what a search looks for: anything, what is like selected objects, or what was learned and saved."""
+"""LikeRow: what a search looks for: anything, what is like selected objects, what was learned, or what words name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QStandardItemModel
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QInputDialog, QLabel, QWidget
 
 from napari_sam.plugin.proposals.wanted import Like
 from napari_sam.plugin.widgets.buttons import MIN_LETTERS, push_button
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 FROM_FILE = "saved ..."
 FILES = f"Searches (*{SUFFIX})"
+NAMES: dict[Like, str] = {"anything": "anything", "selected": "the selected objects"}
 NOT_LEARNED = "Find what is like the selected objects first."
 TIPS: dict[Like, str] = {
     "anything": "Find all objects, whatever they are.",
     "selected": "Find what is like the objects that are selected in the table; every class that they have is found.",
     "learned": "Find what the last examples and your answers describe, also in another image.",
+    "words": "Find what a word or two name, such as nucleus.",
 }
 
 
@@ -42,7 +44,12 @@ class LikeRow(QWidget):
         self.like.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.like.setMinimumContentsLength(MIN_LETTERS)
         self.like.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        for text, like in (("anything", "anything"), ("the selected objects", "selected"), ("", "learned")):
+        for text, like in (
+            ("anything", "anything"),
+            ("the selected objects", "selected"),
+            ("", "learned"),
+            ("", "words"),
+        ):
             self.like.addItem(text, like)
         self.like.addItem(FROM_FILE)
         for at, tip in enumerate([*TIPS.values(), "Find what was learned and saved before."]):
@@ -57,16 +64,12 @@ class LikeRow(QWidget):
 
     def refresh(self) -> None:
         """Show what is looked for."""
-        wanted = self._finder.wanted
-        names = list(TIPS)
-        at, has_learned = names.index("learned"), wanted.query is not None
-        self.like.setItemText(at, f"learned: {wanted.name}" if has_learned else "what was learned")
-        model = self.like.model()
-        assert isinstance(model, QStandardItemModel)
-        item = model.item(at)
-        assert item is not None
-        item.setEnabled(has_learned)
-        item.setToolTip(TIPS["learned"] if has_learned else NOT_LEARNED)
+        wanted, names = self._finder.wanted, list(TIPS)
+        has_learned, why_no_words = wanted.query is not None, wanted.why_no_words
+        learned = f"learned: {wanted.name}" if has_learned else "what was learned"
+        self._offer(names.index("learned"), learned, TIPS["learned"] if has_learned else NOT_LEARNED, has_learned)
+        named = f"words: {wanted.words}" if wanted.like == "words" else "words ..."
+        self._offer(names.index("words"), named, why_no_words or TIPS["words"], not why_no_words)
         self.like.setCurrentIndex(names.index(wanted.like))
         self.like.setToolTip(TIPS[wanted.like])
         self.save.setEnabled(wanted.can_save)
@@ -76,13 +79,32 @@ class LikeRow(QWidget):
             else NOT_LEARNED
         )
 
+    def _offer(self, at: int, text: str, tip: str, is_possible: bool) -> None:
+        """Set the text of an entry, and whether it can be chosen or why not."""
+        model = self.like.model()
+        assert isinstance(model, QStandardItemModel)
+        item = model.item(at)
+        assert item is not None
+        item.setText(text)
+        item.setToolTip(tip)
+        item.setEnabled(is_possible)
+
     def _choose(self, at: int) -> None:
         like: Like | None = self.like.itemData(at)
-        if like is not None:
+        if like == "words":
+            self._ask_words()
+        elif like is not None:
             self._finder.wanted.set_like(like)
         else:
             self._ask_saved()
         self.refresh()
+
+    def _ask_words(self) -> None:
+        words, is_given = QInputDialog.getText(
+            self, "Words", "What to find, in a word or two:", text=self._finder.wanted.words
+        )
+        if is_given and words.strip():
+            self._finder.wanted.set_words(words.strip())
 
     def _ask_saved(self) -> None:
         name, _ = QFileDialog.getOpenFileName(self, "What to find", str(self._folder), FILES)
