@@ -2,7 +2,7 @@
 
 The object drifts across the plane and grows, so that it crosses tiles and levels. Prints one line of JSON.
 
-    python benchmarks/propagation.py --planes 2000
+    python benchmarks/propagation.py --planes 2000 --side 256
 """
 
 from __future__ import annotations
@@ -24,33 +24,34 @@ from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
 
 SIDE = 768
-SMALLEST, LARGEST = 14, 110
+# As shares of the side of a plane.
+SMALLEST, LARGEST = 14 / 768, 110 / 768
 
 
-def place(z: int, planes: int) -> tuple[tuple[float, float], float]:
+def place(z: int, planes: int, side: int) -> tuple[tuple[float, float], float]:
     """Return center and radius of the object in a plane."""
     share = z / max(planes - 1, 1)
-    at = 120 + share * (SIDE - 270)
-    return (at, at + 30 * np.sin(12 * share)), SMALLEST + (LARGEST - SMALLEST) * share
+    at = side * (0.156 + share * 0.648)
+    return (at, at + 0.039 * side * np.sin(12 * share)), side * (SMALLEST + (LARGEST - SMALLEST) * share)
 
 
-def object_in(z: int, planes: int) -> np.ndarray:
-    """Return the object in a plane, shape (SIDE, SIDE), bool."""
-    pixels = np.zeros((SIDE, SIDE), bool)
-    center, radius = place(z, planes)
+def object_in(z: int, planes: int, side: int = SIDE) -> np.ndarray:
+    """Return the object in a plane, shape (side, side), bool."""
+    pixels = np.zeros((side, side), bool)
+    center, radius = place(z, planes, side)
     pixels[disk(center, radius, shape=pixels.shape)] = True
     return pixels
 
 
-def make_volume(folder: Path, planes: int) -> zarr.Array:
+def make_volume(folder: Path, planes: int, side: int = SIDE) -> zarr.Array:
     """Write the image plane by plane; noise of few values, so that it takes little room."""
     array = zarr.create_array(
-        folder / "volume.zarr", shape=(planes, SIDE, SIDE), chunks=(1, 256, 256), dtype=np.uint8, overwrite=True
+        folder / "volume.zarr", shape=(planes, side, side), chunks=(1, 256, 256), dtype=np.uint8, overwrite=True
     )
     rng = np.random.default_rng(0)
-    textures = [rng.integers(0, 4, (SIDE, SIDE), dtype=np.uint8) * 8 for _ in range(7)]
+    textures = [rng.integers(0, 4, (side, side), dtype=np.uint8) * 8 for _ in range(7)]
     for z in range(planes):
-        array[z] = 60 + textures[z % 7] + object_in(z, planes).astype(np.uint8) * 90
+        array[z] = 60 + textures[z % 7] + object_in(z, planes, side).astype(np.uint8) * 90
     return array
 
 
@@ -58,10 +59,12 @@ def main() -> None:
     """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--planes", type=int, default=2000)
-    planes = parser.parse_args().planes
+    parser.add_argument("--side", type=int, default=SIDE)
+    given = parser.parse_args()
+    planes, side = given.planes, given.side
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        array = make_volume(folder, planes)
+        array = make_volume(folder, planes, side)
         segmenter = Segmenter(array, labels=folder / "labels.ome.zarr", journal=True, rgb=False)
         encoded: Counter[bytes] = Counter()
         encode = segmenter.predictor.encode
@@ -72,18 +75,21 @@ def main() -> None:
 
         segmenter.predictor.encode = counted
         middle = planes // 2
-        truth = object_in(middle, planes)
+        truth = object_in(middle, planes, side)
         label = segmenter.accept(Mask(Box.of_shape(truth.shape), truth).tightened(), plane=middle)
-        memory, shared, total, worst, tiles = [], 0, 0, 1.0, set()
-        start = perf_counter()
+        memory, speed, shared, total, worst, tiles = [], [], 0, 0, 1.0, set()
+        start = last = perf_counter()
         for step in segmenter.propagate_steps(label):
-            truth = object_in(step.at, planes)
+            truth = object_in(step.at, planes, side)
             found = step.followed.get(label)
             answer = np.zeros_like(truth) if found is None else found.mask.to_array(truth.shape)
             both, either = int((answer & truth).sum()), int((answer | truth).sum())
             shared, total, worst = shared + both, total + either, min(worst, both / either)
             if step.done % max(planes // 8, 1) == 0:
                 memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+                now = perf_counter()
+                speed.append(round(1000 * (now - last) / max(planes // 8, 1), 1))
+                last = now
         seconds = perf_counter() - start
         for _plane, tile in segmenter.encoder._digests:
             tiles.add((tile.level, tile.row, tile.col))
@@ -92,6 +98,7 @@ def main() -> None:
         json.dumps(
             {
                 "planes": planes,
+                "side": side,
                 "volume_iou": round(shared / total, 4),
                 "worst_plane_iou": round(worst, 4),
                 "tiles_crossed": len(tiles),
@@ -99,6 +106,7 @@ def main() -> None:
                 "encoded": sum(encoded.values()),
                 "encoded_twice": sum(count - 1 for count in encoded.values()),
                 "peak_mib_by_eighth": memory,
+                "ms_per_plane_by_eighth": speed,
                 "ms_per_plane": round(1000 * seconds / planes, 1),
             }
         )

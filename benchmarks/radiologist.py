@@ -123,7 +123,7 @@ def main() -> None:
     image = desk.controller.session.image
     assert tuple(image.data.shape) == truth.shape, (image.data.shape, truth.shape)
     user = Radiologist(desk, truth, arguments.out)
-    desk.widget.contrast.value = "CT soft tissue"
+    desk.widget.contrast.value = "CT abdomen (soft tissue)"
     user.count(KEY)
     areas = truth.sum((1, 2))
     user.go_to(int(areas.argmax()))

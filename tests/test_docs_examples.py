@@ -32,6 +32,11 @@ ELSEWHERE = {
     "viewer.add_image": "a window",
     "train finetune.toml": "minutes",
     "MANIFEST": "labeled images",
+    "teach(": "minutes, and accepted objects",
+    "--name mine": "the same",
+    "--model mine": "a model that was taught",
+    "--remove mine": "the same",
+    "mine.safetensors": "the same",
 }
 VRT = """<VRTDataset rasterXSize="384" rasterYSize="303"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>
 <SourceFilename relativeToVRT="0">{}</SourceFilename><SourceBand>1</SourceBand>

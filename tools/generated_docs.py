@@ -232,7 +232,7 @@ def models() -> str:
     for model in listed:
         is_shipped = model["where"] == "shipped"
         how = "in the package" if is_shipped else "by hand" if model["by hand"] else "downloaded"
-        file = "—" if is_shipped else f"`{Path(model['path']).name}`"
+        file = "—" if is_shipped else f"`{Path(model['path']).relative_to(folder).as_posix()}`"
         rows.append([f"`{model['name']}`", model["good for"], _size(model["bytes"]), model["licence"], how, file])
     return table(["name", "good for", "size", "license of the weights", "how it comes", "file"], rows)
 

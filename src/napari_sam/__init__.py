@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from napari_sam.similarity.query import Query as Query
     from napari_sam.tasks.find import find as find
     from napari_sam.tasks.import_objects import import_objects as import_objects
+    from napari_sam.training.teaching.teach import teach as teach
+    from napari_sam.word_search.exemplars import Exemplars as Exemplars
 
 __version__ = "0.1.0"
 
@@ -39,6 +41,7 @@ _HOMES = {
     "rasterize_polygon": "core.prompts",
     "NapariSamError": "errors",
     "Candidates": "core.candidates",
+    "Exemplars": "word_search.exemplars",
     "FilterOptions": "everything.options",
     "FoundObjects": "everything.found",
     "GridOptions": "everything.options",
@@ -54,12 +57,14 @@ _HOMES = {
     "export_labels": "exports.opening",
     "find": "tasks.find",
     "import_objects": "tasks.import_objects",
+    "teach": "training.teaching.teach",
 }
 
 __all__ = [
     "Box",
     "Candidates",
     "Cleaning",
+    "Exemplars",
     "FilterOptions",
     "FoundObjects",
     "GridOptions",
@@ -79,6 +84,7 @@ __all__ = [
     "find",
     "import_objects",
     "rasterize_polygon",
+    "teach",
 ]
 
 

@@ -29,6 +29,10 @@ class OutputError(NapariSamError):
     """A result cannot be written to disk."""
 
 
+class ClusterError(NapariSamError):
+    """The cluster, or the workers of it, cannot be used."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type where it has none, to be put into a sentence."""
     lines = str(error).strip().splitlines()

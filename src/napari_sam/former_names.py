@@ -27,6 +27,7 @@ MODULES = {
     "napari_sam.plugin.widget": ("napari_sam.plugin.widgets.dock",),
     "napari_sam.prompt_files": ("napari_sam.exchange.prompts",),
     "napari_sam.replay": ("napari_sam.tasks.replay", "napari_sam.tasks.batch", "napari_sam.exchange.label_writer"),
+    "napari_sam.searched_image": ("napari_sam.finding.searched_image",),
     "napari_sam.search": ("napari_sam.tasks.find",),
     "napari_sam.stores": (),
     "napari_sam.stores.journal": ("napari_sam.journal.journal",),

@@ -183,6 +183,26 @@ class LabeledParts(LabeledPlanes):
             return journal.split_regions(value).labels[1:]
         return journal.split(value, [piece]).labels[1:]
 
+    def set_parents(self, parents: Mapping[int, int | None]) -> None:
+        """Say which object each of some objects comes from by division, as tracks are exported; undone by `undo`.
+
+        Parameters
+        ----------
+        parents
+            The label of the parent of each label; None for none.
+
+        Raises
+        ------
+        LabelsError
+            There is no journal, no such object in it, or an object would be its own ancestor; nothing has changed.
+        OutputError
+            The journal cannot be written; nothing has changed.
+        """
+        journal = self._journal()
+        journal.set_parents(
+            {label_number(child): None if parent is None else label_number(parent) for child, parent in parents.items()}
+        )
+
     def _plane_of_mask(self, label: int, plane: Plane | int | Sequence[int] | None) -> Plane:
         if plane is not None:
             return self.plane(plane)

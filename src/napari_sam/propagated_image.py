@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from napari_sam.arguments import choice, each, shown, whole
-from napari_sam.compared_image import ComparedImage
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap, Provenance, mask_of
+from napari_sam.distributed.following import FollowingPlan, followed_on, follower_of
 from napari_sam.errors import LabelsError, PromptError
+from napari_sam.finding.word_searched_image import WordSearchedImage
+from napari_sam.journal.image_identity import pixel_digest
 from napari_sam.labels.regions import label_number
-from napari_sam.propagation.memory_follower import MemoryFollower
+from napari_sam.propagation.answer_store import AnswerStore
 from napari_sam.propagation.plane_stack import PlaneStack
-from napari_sam.propagation.prompt_follower import PromptFollower
 from napari_sam.propagation.propagation import PATIENCE, Propagation, PropagationStep
+from napari_sam.propagation.recorded_follower import RecordedFollower
 
 if TYPE_CHECKING:
     from napari_sam.journal.journal import Journal
-    from napari_sam.journal.objects import Part
-    from napari_sam.propagation.follower import Followed, Follower
+    from napari_sam.propagation.follower import Followed, Follower, ResumableFollower
 
 ENGINES = ("auto", "prompts", "memory")
 # Axes that objects go on along, the first that the image has.
@@ -34,8 +36,11 @@ MOST_PATIENCE = 10**6
 Accepted = dict[int, dict[int, Mask]]
 
 
-class PropagatedImage(ComparedImage):
+class PropagatedImage(WordSearchedImage):
     """The part of `Segmenter` that follows objects from plane to plane."""
+
+    _answers: AnswerStore | None = None
+    _identity = ""
 
     def propagate(
         self,
@@ -49,8 +54,9 @@ class PropagatedImage(ComparedImage):
     ) -> dict[int, list[int]]:
         """Follow objects from their accepted planes through the other planes, and write their masks into the labels.
 
-        Accepted planes are never changed, and all of them count: after a correction of one plane, call it again. One
-        `undo` takes back all that one call has written.
+        Accepted planes are never changed, and all of them count: after a correction of one plane, call it again. Only
+        the planes between it and its neighbors that are accepted are followed anew then, and planes that stay the same
+        are not written again. One `undo` takes back all that one call has written.
 
         Parameters
         ----------
@@ -74,7 +80,7 @@ class PropagatedImage(ComparedImage):
         Returns
         -------
         dict
-            For each label the positions along the axis that were written, in rising order.
+            For each label the positions along the axis where it was found, in rising order.
 
         Raises
         ------
@@ -113,7 +119,8 @@ class PropagatedImage(ComparedImage):
         Yields
         ------
         PropagationStep
-            After every plane, with the masks that were written. Close the iterator to stop; what was written stays.
+            After every plane, with the masks that are in the labels now. Close the iterator to stop; what was written
+            stays.
         """
         choice(engine, "The engine", ENGINES)
         patience = whole(patience, "The patience", "give a number of planes from 1 on", least=1, most=MOST_PATIENCE)
@@ -123,7 +130,54 @@ class PropagatedImage(ComparedImage):
             raise PromptError("There is no object with an accepted plane to begin from: accept a mask first.")
         return self._write_steps(stacks, patience, overlap, engine)
 
-    def follower(self, stack: PlaneStack, direction: int, engine: str = "auto") -> Follower:
+    def keep_answers(self, path: Path) -> None:
+        """Keep what is found in planes in a file, so that a run that was killed goes on where it was.
+
+        Answers of the same model, contrast and accepted masks are read from there. By default they are forgotten with
+        the Segmenter.
+
+        Parameters
+        ----------
+        path
+            The file, made where there is none.
+
+        Raises
+        ------
+        OutputError
+            It is of another program, in use, or cannot be written.
+        ImageError
+            The pixels that identify the image cannot be read.
+        """
+        self._identity = pixel_digest(self.volume.array)
+        self._forget_answers()
+        self._answers = AnswerStore(path)
+
+    def close(self) -> None:
+        """Close the journal and the file of `keep_answers`; see `LabeledPlanes.close`."""
+        super().close()
+        self._forget_answers()
+
+    def _forget_answers(self) -> None:
+        """Forget what was found in planes of an image that has changed."""
+        if self._answers is not None:
+            self._answers.close()
+            self._answers = None
+
+    def _recorded(self, stack: PlaneStack, direction: int, engine: str) -> Follower:
+        """Return a follower that does not follow twice what it has followed."""
+        if self._answers is None:
+            self._answers = AnswerStore()
+        context = {
+            "image": self._identity,
+            "axes": stack.plane.axes,
+            "index": stack.at(0).index,
+            "axis": stack.axis,
+            "rendering": repr(self.encoder.rendering),
+            "channels": self.volume.channels,
+        }
+        return RecordedFollower(self.follower(stack, direction, engine), self._answers, context)
+
+    def follower(self, stack: PlaneStack, direction: int, engine: str = "auto") -> ResumableFollower:
         """Return what follows objects through a stack: 1 towards higher positions, -1 towards lower ones.
 
         Raises
@@ -131,11 +185,7 @@ class PropagatedImage(ComparedImage):
         ModelError
             The engine is "memory", and the model has none.
         """
-        if engine == "memory" or (engine == "auto" and getattr(self.encoder.predictor, "has_memory", False)):
-            return MemoryFollower(self.encoder, planes=self.shape[stack.axis], reverse=direction < 0, stack=stack)
-        from napari_sam.models.fusion import load_fuser
-
-        return PromptFollower(self.encoder, load_fuser("cpu"), direction, stack)
+        return follower_of(self.encoder, stack, direction, engine)
 
     def stack_of(self, plane: Plane, axis: int | str | None = None, planes: Sequence[int] | None = None) -> PlaneStack:
         """Return the planes that the objects of a plane are followed through.
@@ -154,10 +204,10 @@ class PropagatedImage(ComparedImage):
         # Without a journal, one undo takes back what is written in one block.
         with self._store().together() if self.journal is None else nullcontext():
             action = _Action(self.journal)
-            for stack, accepted in stacks:
+            for number, steps in self._steps_of(stacks, patience, engine):
+                stack, accepted = stacks[number]
                 written: dict[int, set[int]] = {label: set(masks) for label, masks in accepted.items()}
-                follower = partial(self.follower, stack, engine=engine)
-                for step in Propagation(stack, accepted, follower, patience).run():
+                for step in steps:
                     with action.entries():
                         followed = self._write(stack.at(step.at), step.followed, overlap, made)
                     for label in followed:
@@ -166,15 +216,29 @@ class PropagatedImage(ComparedImage):
                 with action.entries():
                     self._remove_others(stack, written)
 
+    def _steps_of(
+        self, stacks: Sequence[tuple[PlaneStack, Accepted]], patience: int, engine: str
+    ) -> Iterator[tuple[int, Iterable[PropagationStep]]]:
+        """Follow the objects of stacks, here or on the workers of the cluster; yield each stack's number and steps."""
+        if self.cluster is not None and (image := self.shared) is not None:
+            runner = self.cluster.runner(FollowingPlan(image, patience, engine))
+            yield from followed_on(runner, stacks)
+            return
+        for number, (stack, accepted) in enumerate(stacks):
+            follower = partial(self._recorded, stack, engine=engine)
+            yield number, Propagation(stack, accepted, follower, patience).run()
+
     def _write(
         self, plane: Plane, followed: Mapping[int, Followed], overlap: Overlap, made: Provenance
     ) -> dict[int, Followed]:
         """Write the masks of a plane, the surest first; return what was written."""
         ordered = sorted(followed, key=lambda label: -followed[label].confidence)
         if self.journal is not None:
-            parts = {label: followed[label].mask for label in ordered if _is_open(self.journal, label, plane)}
+            states = {label: _state_of(self.journal, label, plane, followed[label].mask) for label in ordered}
+            parts = {label: followed[label].mask for label in ordered if states[label] == "open"}
             labels = self.accept_parts(parts, plane=plane, overlap=overlap, made=made) if parts else []
-            return {label: followed[label] for label in labels if label is not None}
+            there = {label for label in labels if label is not None}
+            return {label: followed[label] for label in ordered if label in there or states[label] == "same"}
         written = {}
         for label in ordered:
             with suppress(LabelsError):  # All its pixels belong to other labels.
@@ -191,7 +255,7 @@ class PropagatedImage(ComparedImage):
             stale = [
                 part.plane
                 for part in (() if found is None else found.parts)
-                if is_propagated(part)
+                if part.is_propagated
                 and (at := stack.position_of(part.plane)) is not None
                 and stack.first <= at <= stack.last
                 and at not in positions
@@ -224,7 +288,7 @@ class PropagatedImage(ComparedImage):
         if self.journal is None:
             return self._last_plane or self.plane([0] * (len(self.shape) - 2))
         parts = self.journal.object(label).parts
-        return next((part.plane for part in reversed(parts) if not is_propagated(part)), parts[-1].plane)
+        return next((part.plane for part in reversed(parts) if not part.is_propagated), parts[-1].plane)
 
     def _axis_of(self, axis: Any, plane: Plane) -> int:
         """Return the number of the axis along which objects are followed."""
@@ -257,7 +321,7 @@ class PropagatedImage(ComparedImage):
         for label in labels:
             for part in self.journal.object(label).parts:
                 at = stack.position_of(part.plane)
-                if at is not None and not is_propagated(part):
+                if at is not None and not part.is_propagated:
                     accepted.setdefault(label, {})[at] = part.accepted.mask
         return accepted
 
@@ -275,15 +339,21 @@ class PropagatedImage(ComparedImage):
         return accepted
 
 
-def _is_open(journal: Journal, label: int, plane: Plane) -> bool:
-    """Return whether a mask may be written: the object is there, and nobody has accepted this plane meanwhile."""
+def _state_of(journal: Journal, label: int, plane: Plane, mask: Mask) -> Literal["open", "same", "closed"]:
+    """Return whether a mask may be written, is there already, or may not: accepted meanwhile, or the object is gone."""
     part = journal.part(label, plane)
-    return journal.has(label) if part is None else is_propagated(part)
+    if part is None:
+        return "open" if journal.has(label) else "closed"
+    if not part.is_propagated:
+        return "closed"
+    # Where other labels had taken pixels of it, it is written again: these may be free now.
+    is_same = part.area == mask.area and part.iou_prediction == mask.iou_prediction and part.label == label
+    return "same" if is_same and _have_same_pixels(part.accepted.mask, mask) else "open"
 
 
-def is_propagated(part: Part) -> bool:
-    """Return whether the pixels of an object in a plane were propagated, and not accepted there."""
-    return part.made is not None and part.made.is_propagated
+def _have_same_pixels(one: Mask, other: Mask) -> bool:
+    one, other = one.tightened(), other.tightened()
+    return one.box == other.box and np.array_equal(one.pixels, other.pixels)
 
 
 class _Action:

@@ -17,6 +17,10 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Provenance
 from napari_sam.core.predictor import checked_model
 from napari_sam.core.prompts import Prompts
+from napari_sam.distributed.cluster import Cluster
+from napari_sam.distributed.encoding import encode_on
+from napari_sam.distributed.remote_encoder import encoded_on
+from napari_sam.distributed.shared_image import SharedImage
 from napari_sam.embeddings.encoder import EncodeProgress, TileEncoder, TileSweep
 from napari_sam.embeddings.round_decoder import RoundDecoder
 from napari_sam.embeddings.store import EmbeddingStore, checked_store
@@ -27,19 +31,22 @@ from napari_sam.labeled_image import checked_journal
 from napari_sam.labeled_image import open_labels as open_labels
 from napari_sam.labels.array import WritableArray
 from napari_sam.labels.regions import checked_labels
+from napari_sam.options import ImageOptions
 from napari_sam.propagated_image import PropagatedImage
 
 if TYPE_CHECKING:
+    from distributed import Client
     from napari_sam.core.predictor import Predictor
     from napari_sam.embeddings.store import StoreChoice
     from napari_sam.exports.exporting import Exported
 
 
 def model_names() -> list[str]:
-    """Return the names of the models, the default one first."""
+    """Return the names of the models, the default one first, and those that were taught behind the others."""
     from napari_sam.weights.registry import REGISTRY
+    from napari_sam.weights.taught import taught_models
 
-    return list(REGISTRY)
+    return [*REGISTRY, *(model.name for model in taught_models())]
 
 
 class Segmenter(PropagatedImage):
@@ -97,6 +104,10 @@ class Segmenter(PropagatedImage):
         True to record every change of the objects on disk, beside the labels or, for labels in memory, in the cache
         folder; or the folder to record it in. Earlier work found there is continued, and new labels get its objects
         back. By default nothing is recorded, and `undo` ends with the session.
+    scheduler
+        Address of the scheduler of a dask.distributed cluster (tcp://HOST:PORT), its .json file, or a client of it.
+        Its workers encode tiles, find all objects and follow objects. They open the image from its path or URL; of an
+        array, they only encode. By default everything is done in this process.
 
     Attributes
     ----------
@@ -113,8 +124,8 @@ class Segmenter(PropagatedImage):
 
     Raises
     ------
-    ImageError, ModelError, LabelsError, OutputError
-        The image, the model, the labels, or the store or journal cannot be used.
+    ImageError, ModelError, LabelsError, OutputError, ClusterError
+        The image, the model, the labels, the store or journal, or the scheduler cannot be used.
 
     Examples
     --------
@@ -147,6 +158,7 @@ class Segmenter(PropagatedImage):
         gamma: float | Sequence[float] = 1.0,
         store: EmbeddingStore | StoreChoice | Path | str | None = None,
         journal: bool | Path | str | None = None,
+        scheduler: Cluster | Client | Path | str | None = None,
     ) -> None:
         volume = Volume.of(image, rgb, channel_axis=channel_axis, channels=channels, spacing=spacing, nodata=nodata)
         super().__init__(volume, axes)
@@ -157,14 +169,25 @@ class Segmenter(PropagatedImage):
             from napari_sam.models import load_predictor
 
             model = load_predictor(model, device, threads, precision)
+        self.cluster = None if scheduler is None else Cluster.of(scheduler)
+        model = encoded_on(self.cluster, model)
         self.predictor: Predictor = model
         if not (embeddings is None or isinstance(embeddings, EmbeddingStore)):
             embeddings = embeddings(model)
         self.encoder = TileEncoder(volume, model, lambda: volume.rendering(contrast_limits, gamma), embeddings)
         self.decoder = RoundDecoder(self.encoder)
         self._recent = AnswerCache()
+        self._place = image if isinstance(image, (str, Path)) else None
+        self._read_as = ImageOptions(rgb, channel_axis, channels, spacing, nodata)
         self._source = Path(image) if isinstance(image, (str, Path)) else None
-        self._open(target, recorded, image if isinstance(image, (str, Path)) else None)
+        self._open(target, recorded, self._place)
+
+    @property
+    def shared(self) -> SharedImage | None:
+        """The image and the model as the workers of the cluster open them; None without one, or for an array."""
+        if self.cluster is None or self._place is None:
+            return None
+        return SharedImage.of(self._place, self._read_as, self.encoder)
 
     def segment(
         self,
@@ -240,6 +263,7 @@ class Segmenter(PropagatedImage):
         """Read the image again from now on. Call it after changing pixels in place."""
         self.encoder.refresh()
         self.decoder.forget()
+        self._forget_answers()
 
     def encode(
         self,
@@ -280,7 +304,10 @@ class Segmenter(PropagatedImage):
         chosen = self.planes() if planes is None else each(planes, "The planes", where, self.plane)
         if not chosen:
             raise PromptError("There is no plane to encode: name one, or leave the planes out to encode all.")
-        return self.encoder.encode_all(store, TileSweep.checked(self.encoder, chosen, levels, box))
+        places = TileSweep.checked(self.encoder, chosen, levels, box)
+        if self.cluster is not None and (image := self.shared) is not None:
+            return encode_on(self.cluster, image, store, places)
+        return self.encoder.encode_all(store, places)
 
     def export(
         self,

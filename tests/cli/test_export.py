@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import tifffile
+from tests.cli.checks import assert_one_sentence
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
@@ -153,3 +154,43 @@ def test_several_label_images_are_not_written_to_one_file(run, many, tmp_path):
     refused = run("export", many, "--out", tmp_path / "table.csv")
     assert refused.code == 1
     assert "is one file and there are several label images: name them by --out 'folder/*.csv'" in refused.err
+
+
+@pytest.fixture
+def movie(tmp_path):
+    """Three objects through four frames, and the table of which come from which."""
+    labels = np.zeros((4, 20, 20), np.uint16)
+    labels[:2, 4:8, 4:8] = 1
+    labels[2:, 2:5, 4:8] = 2
+    labels[2:, 8:11, 4:8] = 3
+    tifffile.imwrite(tmp_path / "movie.ome.tif", labels, metadata={"axes": "TYX"})
+    (tmp_path / "parents.csv").write_text("Child, parent\n2,1\n3,1\n")
+    return tmp_path / "movie.ome.tif"
+
+
+def test_a_table_says_which_tracks_come_from_which(run, movie, tmp_path):
+    out = tmp_path / "movie.tracks.csv"
+    assert run("export", movie, "--out", out, "--parents", tmp_path / "parents.csv").code == 0
+    assert {(row["track_id"], row["parent"]) for row in rows_of(out)} == {("1", ""), ("2", "1"), ("3", "1")}
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("a,b\n1,2\n", "no columns child and parent"),
+        ("child,parent\n2,one\n", "Line 2 of"),
+        ("child,parent\n2\n", "Line 2 of"),
+        ("child,parent\n2,1\n2,3\n", "a second parent"),
+        ("child,parent\n9,1\n", "no object 9"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_table_of_parents_that_cannot_be_is_refused_in_one_sentence(run, movie, tmp_path, table, words):
+    given = tmp_path / "parents.csv"
+    given.unlink()
+    if table is not None:
+        given.write_text(table)
+    code, _, err = run("export", movie, "--out", tmp_path / "movie.tracks.csv", "--parents", given)
+    assert code == 1
+    assert words in assert_one_sentence(err)
+    assert not (tmp_path / "movie.tracks.csv").exists()

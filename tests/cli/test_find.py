@@ -10,10 +10,13 @@ import pytest
 import tifffile
 import zarr
 from tests.text_model import DiscFinder
+from tests.word_search.models import DiscDetector, LikeFinder
 
 from napari_sam.cli import app as cli
 from napari_sam.cli import models as cli_models
 from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.models import open_vocabulary
+from napari_sam.testing import FakePredictor
 
 
 @pytest.fixture
@@ -40,6 +43,62 @@ def test_every_disc_becomes_a_label(run, image, tmp_path):
     assert labels[50, 50] > 0
     assert labels[0, 0] == 0
     assert {entry["score"] for entry in json.loads(table.read_text())["objects"]} == {0.9}
+
+
+def test_boxes_of_a_detector_become_labels_by_the_compact_model(run, image, tmp_path, monkeypatch):
+    detector, asked = DiscDetector(), []
+    monkeypatch.setattr(open_vocabulary, "load_detector", lambda name, device: asked.append((name, device)) or detector)
+    monkeypatch.setattr(cli_models, "load", lambda options, *_: asked.append(options.model) or FakePredictor())
+    second = tmp_path / "discs2.tif"
+    second.write_bytes(image.read_bytes())
+    arguments = ("--detector", "owlv2", "--device", "cpu", "--contrast", "0,255", "--json", tmp_path / "objects.json")
+    code, _, error = run("find", image, second, "disc", "--out", tmp_path / "labels", *arguments)
+    assert code == 0, error
+    assert asked == ["compact", ("owlv2", "cpu")], "both models are loaded once"
+    described = json.loads((tmp_path / "objects.json").read_text())["images"]
+    assert [entry["detector"] for entry in described] == ["owlv2", "owlv2"]
+    assert [len(entry["objects"]) for entry in described] == [6, 6]
+    written = sorted((tmp_path / "labels").glob("discs*.ome.zarr"))
+    assert [set(np.unique(LabelPyramid.open(path)[...])) for path in written] == [set(range(7))] * 2
+    assert run("find", image, "disc", "--out", tmp_path / "l.tif", *arguments, "--threshold", "0.95")[0] == 1
+
+
+def test_exemplars_of_this_and_of_another_image_find_objects(run, image, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli_models, "load", lambda *_, **__: LikeFinder())
+    out, box = tmp_path / "labels.tif", ("--exemplar", "36,36,64,64", "--contrast", "0,255")
+    code, said, error = run("find", image, "", "--out", out, *box)
+    assert code == 0, error
+    assert "6 object(s)" in said
+    other = tmp_path / "other.tif"
+    pixels = np.full((90, 90), 20, np.uint8)
+    pixels[40:60, 40:60] = 200
+    tifffile.imwrite(other, pixels)
+    code, said, error = run("find", image, "", "--out", out, *box, "--exemplar-image", other, "--overwrite")
+    assert code == 0, error
+    assert "6 object(s)" in said
+    code, _, error = run("find", image, "", "--out", other, *box, "--exemplar-image", other, "--overwrite")
+    assert code == 1
+    assert tifffile.imread(other).max() == 200, "an output never replaces an input"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("",), "name the objects"),
+        (("disc", "--exemplar", "1,2"), "--exemplar"),
+        (("disc", "--exemplar-image", "a.tif"), "give their boxes by --exemplar"),
+        (("disc", "--exemplar", "1,2,3,4", "--detector", "clip"), "leave --detector or --exemplar out"),
+        (("disc", "--detector", "owlv2"), "owlv2 cannot be downloaded by a program: get model.safetensors"),
+        (("disc", "--detector", "yolo"), "no detector 'yolo'"),
+    ],
+)
+def test_options_that_make_no_sense_are_told_in_one_sentence(run, image, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.setenv("NAPARI_SAM_MODELS", str(tmp_path / "models"))
+    code, _, error = run("find", image, *arguments, "--out", tmp_path / "labels.tif")
+    assert code == 1
+    assert words in " ".join(error.split())
+    assert "Traceback" not in error
+    assert not (tmp_path / "labels.tif").exists()
 
 
 def test_what_a_killed_run_was_writing_into_the_store_is_removed_and_no_file_of_the_user(run, image, tmp_path):
@@ -72,7 +131,7 @@ def test_labels_of_a_volume_on_disk_are_written_in_its_plane(run, image, tmp_pat
         (("unicorn",), "Nothing was found"),
         (("disc", "--box", "1,2"), "not understood"),
         (("disc", "--downsample", "0"), "above 0"),
-        (("disc", "--box", "900,900,950,950"), "outside the plane"),
+        (("disc", "--box", "900,900,950,950"), "outside the image"),
     ],
 )
 def test_what_cannot_be_found_is_told_in_one_sentence_and_nothing_is_written(run, image, tmp_path, arguments, words):

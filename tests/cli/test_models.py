@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from napari_sam.cli import models as cli_models
 from napari_sam.models import load_predictor
 from napari_sam.weights import local as storage
+from napari_sam.weights.detectors import DETECTORS
 from napari_sam.weights.registry import REGISTRY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,7 +39,7 @@ def test_the_list_names_every_model_and_where_it_is(run: Run, folder: Path) -> N
     code, out, err = run("models")
     assert (code, err) == (0, "")
     rows = {line.split()[0]: line for line in out.splitlines() if line.split()}
-    assert set(REGISTRY) <= set(rows)
+    assert {*REGISTRY, *DETECTORS} <= set(rows)
     assert "shipped, 14 MiB" in rows["compact"]
     assert "here, 3 MiB" in rows["vit_b"]
     assert "download, ~1.2 GiB" in rows["vit_l"]
@@ -51,7 +52,8 @@ def test_the_list_as_json(run: Run, folder: Path) -> None:
     code, out, _ = run("models", "--json")
     listed = json.loads(out)
     assert code == 0
-    assert [entry["name"] for entry in listed] == list(REGISTRY)
+    assert [entry["name"] for entry in listed] == [*REGISTRY, *DETECTORS]
+    assert listed[-1]["path"] == str(folder / "clip" / "model.safetensors")
     assert {entry["where"] for entry in listed} == {"shipped", "download", "by hand"}
     by_name = {entry["name"]: entry for entry in listed}
     assert by_name["vit_b"]["path"] == str(folder / "vit_b.pth")

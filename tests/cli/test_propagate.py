@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ import tifffile
 from tests.cli.checks import Run, assert_one_sentence
 from tests.forked_cli import start
 
+from napari_sam.core.geometry import Plane
 from napari_sam.journal.journal import open_journal
 from napari_sam.labels.pyramid import LabelPyramid
+from napari_sam.propagation.follower import Followed
+from napari_sam.propagation.prompt_follower import PromptFollower
 
 pytestmark = pytest.mark.usefixtures("one_predictor")
 
@@ -127,3 +131,40 @@ def test_a_run_that_is_killed_in_the_middle_is_gone_on_with(stack: Path, tmp_pat
     assert resumed.end() == 0, resumed.log.read_text()
     found, expected = (np.asarray(LabelPyramid.open(at)) for at in (out, tmp_path / "whole.ome.zarr"))
     np.testing.assert_array_equal(found, expected)
+
+
+def test_a_plane_that_is_added_to_the_prompts_is_a_correction_and_only_its_neighbors_are_followed_again(
+    run: Run, stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int, int]] = []
+    follow = PromptFollower.follow
+
+    def counted(self: PromptFollower, at: int, plane: Plane, labels: Sequence[int]) -> dict[int, Followed]:
+        asked.extend((self.direction, at, label) for label in labels)
+        return follow(self, at, plane, labels)
+
+    monkeypatch.setattr(PromptFollower, "follow", counted)
+    out, told = tmp_path / "l.ome.zarr", tmp_path / "o.json"
+    arguments = ("propagate", stack, "--prompts", tmp_path / "p.csv", "--out", out, "--json", told)
+    assert run(*arguments).code == 0
+    assert {at for _, at, _ in asked} == {0, 1, 2, 4, 5, 6}
+    asked.clear()
+    assert run(*arguments, "--resume").code == 0
+    assert asked == []
+    with (tmp_path / "p.csv").open("a") as file:
+        file.write(f"5,{FIRST[0]},{FIRST[1] + 4},5\n")
+    assert run(*arguments, "--resume").code == 0
+    # Forward from plane 5, and back from it; what was found forward from plane 3 is known.
+    assert sorted(asked) == [(-1, 4, 5), (1, 6, 5)]
+    rows = {row["label"]: row for row in json.loads(told.read_text())["objects"]}
+    assert [one["plane"] for one in rows[5]["followed"]] == [0, 1, 2, 4, 6]
+    assert [one["plane"] for one in rows[8]["followed"]] == [0, 1, 2, 4, 5, 6]
+
+
+def test_a_file_beside_the_labels_that_is_not_ours_is_left_alone(run: Run, stack: Path, tmp_path: Path) -> None:
+    other = tmp_path / "l.ome.zarr.followed"
+    other.write_text("my notes")
+    result = run("propagate", stack, "--prompts", tmp_path / "p.csv", "--out", tmp_path / "l.ome.zarr")
+    assert "of another program" in assert_one_sentence(result.err)
+    assert other.read_text() == "my notes"
+    assert not (tmp_path / "l.ome.zarr").exists()

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_sam import export_labels
+from napari_sam import Segmenter, export_labels
+from napari_sam.core.masks import mask_of
 from napari_sam.errors import LabelsError, OutputError
 from napari_sam.exports.exporting import source_of
 from napari_sam.exports.formats import suitable_formats
@@ -18,6 +19,7 @@ from napari_sam.exports.source import ExportSource, Place
 from napari_sam.exports.tracks import ctc
 from napari_sam.images.axes.calibration import Calibration
 from napari_sam.images.volume import Volume
+from napari_sam.testing.predictors import FakePredictor
 
 needs_geff = pytest.mark.skipif(importlib.util.find_spec("geff") is None, reason="geff is missing: pip install geff")
 SHAPE = (6, 20, 30)
@@ -176,3 +178,15 @@ def test_a_movie_of_nothing_is_written(tmp_path, image, ending):
 
 def test_a_source_of_an_open_image_has_its_time_axis(movie, image):
     assert source_of(movie, Volume.of(image), ExportOptions()).axes == "tyx"
+
+
+def test_parents_in_the_journal_are_exported(tmp_path, movie, image):
+    labels = np.zeros_like(movie)
+    with Segmenter(image, labels=labels, journal=tmp_path / "j", model=FakePredictor()) as segmenter:
+        for label in (1, 2, 3):
+            for at in np.flatnonzero((movie == label).any((1, 2))):
+                segmenter.accept(mask_of(movie[at] == label), label=label, plane=int(at))
+        segmenter.set_parents({2: 1, 3: 1})
+        segmenter.export(tmp_path / "01_RES")
+    _, table = read_ctc(tmp_path / "01_RES")
+    assert {number: parent for number, (_, _, parent) in table.items()} == {1: 0, 2: 1, 3: 1}

@@ -6,10 +6,13 @@ The reference implementation needs torchvision and more, and its weights a licen
 from __future__ import annotations
 
 import inspect
+import itertools
+import math
 import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from napari_sam.core.finding.exemplars import ExemplarPredictor
 from napari_sam.core.geometry import Box
 from napari_sam.core.predictor import Embedding, TextPredictor
 from napari_sam.core.prompts import TilePrompts
@@ -27,9 +31,10 @@ from napari_sam.models.checkpoints import detect_architecture
 from napari_sam.models.sam2.decoding import resized
 from napari_sam.models.sam2.loading import Weightless
 from napari_sam.models.sam3 import Sam3Predictor
+from napari_sam.models.sam3.geometry import roi_align
 from napari_sam.models.sam3.keys import parts
 from napari_sam.models.sam3.networks import configurations
-from napari_sam.models.sam3.text import vocabulary_of
+from napari_sam.models.vocabulary import vocabulary_of
 from napari_sam.weights.registry import REGISTRY
 
 pytest.importorskip("transformers", reason="pip install transformers")
@@ -275,6 +280,63 @@ def test_a_text_that_names_nothing_there_finds_nothing(ours: Sam3Predictor, exac
     assert found.scores.dtype == found.logits.dtype == np.float32
 
 
+def plain_roi_align(features: torch.Tensor, boxes: tuple[torch.Tensor, ...], bins: int) -> torch.Tensor:
+    """RoIAlign as it is published (He et al. 2017), point by point, with the default options of torchvision."""
+    (rois,) = boxes
+    rows, cols = features.shape[-2:]
+    out = torch.zeros(len(rois), features.shape[1], bins, bins)
+    for number, (left, top, right, bottom) in enumerate(rois.tolist()):
+        height, width = max(bottom - top, 1.0), max(right - left, 1.0)
+        by_row, by_col = math.ceil(height / bins), math.ceil(width / bins)
+        for row, col, i, j in itertools.product(range(bins), range(bins), range(by_row), range(by_col)):
+            y = top + (row + (i + 0.5) / by_row) * height / bins
+            x = left + (col + (j + 0.5) / by_col) * width / bins
+            if not (-1 <= y <= rows and -1 <= x <= cols):
+                continue
+            y, x = min(max(y, 0), rows - 1), min(max(x, 0), cols - 1)
+            above, before = int(y), int(x)
+            below, after = min(above + 1, rows - 1), min(before + 1, cols - 1)
+            dy, dx = y - above, x - before
+            value = (1 - dy) * ((1 - dx) * features[0, :, above, before] + dx * features[0, :, above, after])
+            value = value + dy * ((1 - dx) * features[0, :, below, before] + dx * features[0, :, below, after])
+            out[number, :, row, col] += value / (by_row * by_col)
+    return out
+
+
+def test_features_are_pooled_over_boxes_as_published() -> None:
+    torch.manual_seed(0)
+    features = torch.randn(1, 5, 20, 30)
+    boxes = torch.tensor(
+        [[2.3, 1.7, 9.1, 18.2], [0, 0, 30, 20], [4, 4, 4.2, 4.1], [27.5, 17.5, 31, 22], [-3, -2, 2, 2]]
+    )
+    close(roi_align(features[0], boxes[:, [1, 0, 3, 2]], 7), plain_roi_align(features, (boxes,), 7), 1e-5)
+
+
+@pytest.mark.parametrize("text", ["", "dark cell"])
+@torch.inference_mode()
+def test_examples_find_on_an_embedding_what_the_library_finds_on_the_image(
+    reference: Any, ours: Sam3Predictor, exact: Embedding, pixels: torch.Tensor, monkeypatch: Any, text: str
+) -> None:
+    from transformers.models.sam3 import modeling_sam3
+
+    assert isinstance(ours, ExemplarPredictor)
+    pooling = SimpleNamespace(ops=SimpleNamespace(roi_align=plain_roi_align))
+    monkeypatch.setattr(modeling_sam3, "torchvision", pooling, raising=False)
+    _, detector = reference
+    boxes, labels = [Box(30, 40, 91, 100), Box(5, 10, 20, 22)], np.array([True, False])
+    edges = torch.tensor([[70, 60.5, 60, 61], [16, 12.5, 12, 15]]) / SIDE
+    asked = {"input_boxes": edges[None], "input_boxes_labels": torch.tensor([[1, 0]])}
+    numbers = torch.tensor([[1, 4, 3, 2] if text else [1, 0, 2]])
+    out = detector(pixel_values=pixels, input_ids=numbers, **asked)
+    scores = out.pred_logits[0].sigmoid() * out.presence_logits[0].sigmoid()
+    found = ours.find_like(exact, boxes, labels, text, 0)
+    order = scores.argsort(descending=True)
+    np.testing.assert_allclose(found.scores, scores[order], atol=0.01 * float(scores.std()), rtol=0)
+    close(found.logits, resized(out.pred_masks[0, order], (CELLS, CELLS)))
+    unlike = ours.find_like(exact, boxes, ~labels, text, 0)
+    assert np.abs(unlike.scores - found.scores).max() > 1e-4
+
+
 def test_what_is_kept_of_an_embedding_is_the_embedding(ours: Sam3Predictor, exact: Embedding, tile: Any) -> None:
     (kept,) = ours.encode(tile)
     for again, tensor, before in zip(ours.unpack(ours.pack(kept)).tensors, kept.tensors, exact.tensors, strict=True):
@@ -327,6 +389,7 @@ def test_a_file_of_the_tracker_alone_answers_prompts_and_refuses_texts(reference
     assert predictor.decode(predictor.unpack(predictor.pack(embedding)), POINT).logits.shape == (3, CELLS, CELLS)
     with pytest.raises(ModelError, match="part of SAM 3 for text: use the complete"):
         predictor.find(embedding, "cell")
+    assert not predictor.finds_exemplars
 
 
 def test_weights_that_cannot_be_used_are_refused_in_one_sentence(reference: Any, state: Any) -> None:
@@ -382,3 +445,4 @@ def test_the_full_size_is_the_published_one_by_name_and_shape(tmp_path: Path) ->
 
 def test_the_find_method_is_the_protocols() -> None:
     assert inspect.signature(Sam3Predictor.find) == inspect.signature(TextPredictor.find)
+    assert inspect.signature(Sam3Predictor.find_like) == inspect.signature(ExemplarPredictor.find_like)

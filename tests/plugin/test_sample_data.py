@@ -58,7 +58,7 @@ def test_a_sample_opens_by_its_key_without_a_network_and_with_its_size_in_the_wo
 def test_the_ct_is_a_stack_of_slices_in_the_window_for_soft_tissue():
     (layer,) = ViewerModel().open_sample("napari-sam", "abdomen")
     assert layer.axis_labels == ("z", "y", "x")
-    assert tuple(layer.contrast_limits) == WINDOWS["CT soft tissue"]
+    assert tuple(layer.contrast_limits) == WINDOWS["CT abdomen (soft tissue)"]
 
 
 def test_one_click_on_the_data_of_a_layer_finds_an_organ():

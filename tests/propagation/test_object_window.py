@@ -10,13 +10,12 @@ from skimage.draw import disk
 
 from napari_sam.core.following.mask_fuser import FEATURE_CELLS, WINDOW_CELLS
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.core.masks import Mask, iou
+from napari_sam.core.masks import Mask, innermost, iou
 from napari_sam.core.rendering import Rendering
 from napari_sam.core.tiles import TileGrid
 from napari_sam.images.volume import Volume
 from napari_sam.propagation.appearance import Appearance
 from napari_sam.propagation.object_window import SPAN, ObjectWindow
-from napari_sam.propagation.prompt_follower import innermost
 
 SHAPE = (90, 120)
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from skimage.draw import disk
 
 from napari_sam import Segmenter
-from napari_sam.errors import LabelsError, ModelError, PromptError
+from napari_sam.core.masks import mask_of
+from napari_sam.errors import LabelsError, ModelError, OutputError, PromptError
 from napari_sam.models import load_predictor
+from napari_sam.models.fusion import load_fuser
+from napari_sam.propagation.prompt_follower import PromptFollower
 from napari_sam.propagation.propagation import Propagation
 
 DEPTH, SHAPE = 11, (72, 84)
@@ -85,6 +89,115 @@ def test_a_second_propagation_keeps_accepted_planes_and_replaces_the_others(scen
         first = np.array(segmenter.labels)
         segmenter.propagate(label)
         np.testing.assert_array_equal(segmenter.labels, first)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The direction and the position of each plane that a model is asked about."""
+    asked = []
+    follow = PromptFollower.follow
+
+    def counted(self, at, plane, labels):
+        asked.append((self.direction, at))
+        return follow(self, at, plane, labels)
+
+    monkeypatch.setattr(PromptFollower, "follow", counted)
+    return asked
+
+
+def corrected(segmenter, label, plane):
+    """Accept a slightly other mask of an object in a plane."""
+    pixels = np.zeros(SHAPE, bool)
+    pixels[disk((25, 24), 9, shape=SHAPE)] = True
+    segmenter.accept(segmenter.segment(mask=pixels, plane=plane).best, label=label, plane=plane)
+
+
+def test_after_a_correction_only_the_planes_up_to_the_next_accepted_ones_are_followed_again(
+    scene, predictor, tmp_path, asked
+):
+    volume, truth = scene
+    results = []
+    for name in ("at once", "step by step"):
+        with Segmenter(volume, model=predictor, rgb=False, journal=tmp_path / name) as segmenter:
+            label = accepted(segmenter, truth, 1, 2)
+            accepted_too = truth[6] == 1
+            segmenter.accept(segmenter.segment(mask=accepted_too, plane=6).best, label=label, plane=6)
+            if name == "step by step":
+                found = segmenter.propagate(label)
+                asked.clear()
+                assert segmenter.propagate(label) == found
+                assert asked == []
+            corrected(segmenter, label, 4)
+            before = len(segmenter.journal.entries)
+            segmenter.propagate(label)
+            results.append(np.array(segmenter.labels))
+    # Forward from the correction to plane 6, and back to plane 2; other planes rest on what was there before.
+    assert asked == [(1, 5), (-1, 3)]
+    assert len(segmenter.journal.entries) - before <= 2
+    np.testing.assert_array_equal(*results)
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_file_in_the_next_session(scene, predictor, tmp_path, asked):
+    volume, truth = scene
+    with Segmenter(volume, model=predictor, rgb=False, journal=tmp_path / "whole") as segmenter:
+        whole = segmenter.propagate(accepted(segmenter, truth, 1, MIDDLE))
+        expected = np.array(segmenter.labels)
+    with Segmenter(volume, model=predictor, rgb=False, journal=tmp_path / "j") as segmenter:
+        segmenter.keep_answers(tmp_path / "answers")
+        label = accepted(segmenter, truth, 1, MIDDLE)
+        steps = segmenter.propagate_steps(label)
+        done = [next(steps).at for _ in range(2)]
+        steps.close()
+        labels = np.array(segmenter.labels)
+    asked.clear()
+    with Segmenter(volume, model=predictor, rgb=False, labels=labels, journal=tmp_path / "j") as segmenter:
+        segmenter.keep_answers(tmp_path / "answers")
+        assert segmenter.propagate(label) == whole
+        assert not {(1, at) for at in done} & set(asked)
+        assert iou(np.asarray(segmenter.labels) > 0, expected > 0) > 0.97
+        asked.clear()
+        segmenter.propagate(label, patience=1)
+        assert asked == []
+    other = volume.copy()
+    other[MIDDLE + 1] = 60
+    with Segmenter(other, model=predictor, rgb=False, journal=tmp_path / "other") as segmenter:
+        # The same masks, but not the same image.
+        segmenter.keep_answers(tmp_path / "answers")
+        label = accepted(segmenter, truth, 1, MIDDLE)
+        segmenter.propagate(label, planes=(MIDDLE, MIDDLE + 2))
+        assert asked[0] == (1, MIDDLE + 1)
+
+
+def test_a_file_of_another_program_is_not_taken_for_answers_and_a_damaged_one_is_made_anew(
+    scene, predictor, tmp_path, asked
+):
+    volume, truth = scene
+    (tmp_path / "thesis.followed").write_bytes(b"of another program" * 10)
+    with Segmenter(volume, model=predictor, rgb=False, journal=tmp_path / "j") as segmenter:
+        with pytest.raises(OutputError, match="of another program"):
+            segmenter.keep_answers(tmp_path / "thesis.followed")
+        segmenter.keep_answers(tmp_path / "a")
+        found = segmenter.propagate(accepted(segmenter, truth, 1, MIDDLE), planes=(MIDDLE, 7))
+        labels = np.array(segmenter.labels)
+    pixels = bytearray((tmp_path / "a").read_bytes())
+    pixels[120:4096] = b"\xff" * (4096 - 120)
+    (tmp_path / "a").write_bytes(pixels)
+    asked.clear()
+    with Segmenter(volume, model=predictor, rgb=False, labels=labels, journal=tmp_path / "j") as segmenter:
+        segmenter.keep_answers(tmp_path / "a")
+        assert segmenter.propagate(planes=(MIDDLE, 7)) == found
+    assert {at for _, at in asked} == {6, 7}
+
+
+def test_the_fusion_network_runs_where_the_model_does(scene, predictor, tmp_path, monkeypatch):
+    devices = []
+    monkeypatch.setattr(
+        "napari_sam.models.fusion.load_fuser", lambda device: devices.append(device) or load_fuser("cpu")
+    )
+    monkeypatch.setattr(predictor, "_device", torch.device("mps"))
+    with Segmenter(scene[0], model=predictor, rgb=False, journal=tmp_path / "j") as segmenter:
+        segmenter.follower(segmenter.stack_of(segmenter.plane(0)), 1)
+    assert devices == ["mps"]
 
 
 def test_what_is_accepted_between_two_steps_stays_and_an_object_that_is_deleted_does_not_come_back(
@@ -198,6 +311,31 @@ def test_each_tile_of_a_plane_is_encoded_once(scene, predictor, tmp_path, monkey
         segmenter.propagate(label)
         segmenter.propagate(label)
     assert len(encoded) == len(set(encoded))
+
+
+def test_no_tile_is_encoded_twice_for_many_objects_of_a_plane_which_keep_their_numbers(
+    predictor, tmp_path, monkeypatch
+):
+    rng = np.random.default_rng(2)
+    volume, truth = rng.normal(60, 6, (3, 240, 240)), np.zeros((3, 240, 240), np.uint8)
+    places = [(row, col) for row in range(20, 230, 33) for col in range(20, 230, 33)][:14]
+    for label, (row, col) in enumerate(places, 1):
+        at = disk((row, col), 10, shape=(240, 240))
+        volume[:, *at] += 60 + label
+        truth[:, *at] = label
+    encoded = []
+    monkeypatch.setattr(
+        predictor, "encode", lambda tiles, encode=predictor.encode: encoded.extend(map(bytes, tiles)) or encode(tiles)
+    )
+    pixels = volume.clip(0, 255).astype(np.uint8)
+    with Segmenter(pixels, model=predictor, rgb=False, journal=tmp_path / "j") as segmenter:
+        for label in range(1, 15):
+            segmenter.accept(mask_of(truth[1] == label), label=label, plane=1)
+        segmenter.propagate()
+        labels = np.asarray(segmenter.labels)
+    assert len(encoded) == len(set(encoded)) <= 3 * 14
+    for label in range(1, 15):
+        assert iou(labels == label, truth == label) > 0.7
 
 
 def test_a_volume_along_its_columns_and_time(scene, predictor, tmp_path):

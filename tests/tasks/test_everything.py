@@ -122,6 +122,22 @@ def test_without_waiting_a_run_ends_when_only_tiles_of_others_are_left(tmp_path:
     assert_equal(run.found, whole)
 
 
+def test_tiles_are_shared_by_claims_where_there_are_no_locks(
+    tmp_path: Path, whole: FoundObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAPARI_SAM_CLAIMS", "1")
+    run = Run(tmp_path / "run")
+    run.store.begin(run.sweep.levels)
+    with run.store.claimed(run.sweep.tiles[2]) as is_mine:
+        assert is_mine
+        *_, last = sweep_into(run.store, run.sweep, waits=False)
+        assert last.done == last.total - 1
+    *_, last = sweep_into(run.store, run.sweep, waits=False)
+    assert (last.done, last.encoded) == (last.total, 1)
+    assert_equal(run.found, whole)
+    assert not (run.store.path / "claims").exists(), "nothing is left of the claims"
+
+
 def test_a_tile_that_cannot_be_read_ends_the_run_and_keeps_the_others(
     tmp_path: Path, whole: FoundObjects, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from napari_sam import Segmenter, find
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
 from napari_sam.errors import ModelError, PromptError
-from napari_sam.tasks.find import distinct
+from napari_sam.word_search.views import distinct
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_coarser_look_takes_fewer_tiles_and_finds_larger_objects(reader, field
     [
         ({"text": "  "}, PromptError, "name the objects"),
         ({"text": "disc", "downsample": 0}, PromptError, "above 0"),
-        ({"text": "disc", "box": (900, 900, 950, 950)}, PromptError, "outside the plane"),
+        ({"text": "disc", "box": (900, 900, 950, 950)}, PromptError, "outside the image"),
     ],
 )
 def test_a_search_that_makes_no_sense_is_refused(reader, field, options, error, words):

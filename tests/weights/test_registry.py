@@ -23,6 +23,7 @@ from napari_sam.models import load_predictor
 from napari_sam.segmenter import model_names
 from napari_sam.testing import TIMEOUT
 from napari_sam.weights import local as storage
+from napari_sam.weights.detectors import DETECTORS
 from napari_sam.weights.download import record_of, sha256_of
 from napari_sam.weights.registry import DEFAULT_MODEL, REGISTRY, ModelEntry
 
@@ -83,8 +84,9 @@ def test_no_two_entries_share_a_file_or_a_source() -> None:
 def test_the_documentation_lists_every_model_with_its_licence() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reference" / "models.md").read_text()
     rows = {row.split("|")[1].strip(): row for row in page.splitlines() if row.startswith("| `")}
-    assert list(rows) == [f"`{name}`" for name in REGISTRY]
-    assert all(REGISTRY[name.strip("`")].licence in row for name, row in rows.items())
+    entries = {**REGISTRY, **DETECTORS}
+    assert list(rows) == [f"`{name}`" for name in entries]
+    assert all(entries[name.strip("`")].licence in row for name, row in rows.items())
 
 
 def test_finding_and_fetching_needs_no_torch() -> None:

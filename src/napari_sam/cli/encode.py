@@ -49,6 +49,7 @@ def encode(
             "--compile", help="Compile the model first, which takes minutes and pays off for many tiles on a GPU."
         ),
     ] = False,
+    scheduler: opts.SchedulerOption = None,
     channels: opts.ChannelsOption = None,
     nodata: opts.NodataOption = None,
     spacing: opts.SpacingOption = None,
@@ -57,7 +58,10 @@ def encode(
 ) -> None:
     """Encode the tiles of an image, or of each of many images, ahead of time; run it again to resume."""
     options = opts.image_options(channels, nodata, spacing, contrast, axes)
-    running = OneModel(ModelOptions(model, device, precision, compiled=compiled, store=store or None, cache="on"))
+    if compiled and scheduler is not None:
+        raise PromptError("Models are not compiled on the workers of a cluster: leave out --compile or --scheduler.")
+    kept = ModelOptions(model, device, precision, compiled=compiled, store=store or None, cache="on")
+    running = OneModel(kept, scheduler)
     wanted = _parse_range(level, "--level")
     where = None if box is None else opts.parse_box(box)
     chosen = None if plane is None else opts.parse_plane(plane) if "=" in plane else _parse_range(plane, "--plane")

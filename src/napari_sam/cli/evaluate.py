@@ -30,7 +30,8 @@ OPTIONS = {
     "objects_per_subset": ("clicks", "volumes"),
     "off_center_clicks": ("clicks",),
     "baselines": ("clicks",),
-    "images_per_subset": ("everything",),
+    "images_per_subset": ("everything", "find"),
+    "examples_per_image": ("find",),
     "first": ("volumes",),
 }
 
@@ -71,8 +72,16 @@ def evaluate(
     ] = False,
     images_per_subset: Annotated[
         int,
-        typer.Option(min=0, max=10**6, help="Number of images drawn from each subset for --everything; 0 for all."),
+        typer.Option(
+            min=0, max=10**6, help="Number of images drawn from each subset for --everything and --find; 0 for all."
+        ),
     ] = 0,
+    find: Annotated[
+        bool, typer.Option("--find", help="Measure objects that are found by one example, and after answers.")
+    ] = False,
+    examples_per_image: Annotated[
+        int, typer.Option(min=1, max=10**6, help="Objects of each image that are the example in turn, for --find.")
+    ] = 10,
     volumes: Annotated[
         bool,
         typer.Option("--volumes", help="Measure objects that are followed through volumes, beside two baselines."),
@@ -86,9 +95,10 @@ def evaluate(
 
     Clicks: IoU, boundary F, numbers of clicks, off-center clicks, calibration, seconds per click, and dense guesses.
     With --everything: mSA, F1, average precision, panoptic quality, and seconds per megapixel.
+    With --find: F1 from one example after 0, 5, 10 and 20 answers, from one of another image, and without example.
     With --volumes: IoU of volumes after 1, 2, 3 and 5 corrected planes, and of planes, missed ends, and confidence.
     """
-    kind = _checked_kind(context, everything, volumes)
+    kind = _checked_kind(context, {"everything": everything, "find": find, "volumes": volumes})
     check_output(json, (".json",), overwrite)
     cli_models.check_sources(None, model)
     from napari_sam.evaluation.datasets import MIN_AREA
@@ -97,6 +107,8 @@ def evaluate(
     predictor = cli_models.load(ModelOptions(model, device, precision))
     if kind == "everything":
         table = _measure_everything(images, predictor, model, images_per_subset, seed)
+    elif kind == "find":
+        table = _measure_finding(images, predictor, model, images_per_subset, examples_per_image, seed)
     elif kind == "volumes":
         table = _measure_volumes(images, predictor, model, objects_per_subset, seed, first)
     else:
@@ -108,22 +120,26 @@ def evaluate(
         }
         table = _measure_clicks(images, predictor, model, clicks, baselines)
     if table is None:
-        least = {"everything": "", "volumes": " in a volume, of 4 planes or more"}.get(
-            kind, f" of {MIN_AREA} pixels or more"
-        )
+        least = {
+            "everything": "",
+            "find": f" that has two others of {MIN_AREA} pixels or more beside it",
+            "volumes": " in a volume, of 4 planes or more",
+        }.get(kind, f" of {MIN_AREA} pixels or more")
         raise ImageError(f"The manifest {manifest} names no object{least}: add images to it.")
     write_json(json, table)
     if kind == "clicks":
         _show(table)
     else:
-        _print_whole(_everything_table(table) if kind == "everything" else _volume_table(table))
+        view = {"everything": _everything_table, "find": _finding_table, "volumes": _volume_table}[kind]
+        _print_whole(view(table))
 
 
-def _checked_kind(context: typer.Context, everything: bool, volumes: bool) -> str:
-    """Return what to measure: "clicks", "everything" or "volumes"; refuse options that have no effect on it."""
-    if everything and volumes:
-        raise NapariSamError("--everything and --volumes are two measurements: leave out one of them.")
-    kind = "everything" if everything else "volumes" if volumes else "clicks"
+def _checked_kind(context: typer.Context, asked: dict[str, bool]) -> str:
+    """Return what to measure: "clicks", or the one that is asked for; refuse options that have no effect on it."""
+    named = [name for name, is_asked in asked.items() if is_asked]
+    if len(named) > 1:
+        raise NapariSamError(f"--{named[0]} and --{named[1]} are two measurements: leave out one of them.")
+    kind = named[0] if named else "clicks"
     for name, kinds in OPTIONS.items():
         source = context.get_parameter_source(name)
         # By its name: newer versions of typer bring a click of their own.
@@ -183,6 +199,28 @@ def _measure_everything(
             progress.update(task, description=subset, advance=1)
         progress.update(task, description="done")
     return evaluation.table() if evaluation.objects else None
+
+
+def _measure_finding(
+    images: list[LabelledImage], predictor: Predictor, model: str, images_per_subset: int, examples: int, seed: int
+) -> dict[str, Any] | None:
+    """Return the table of objects that are found by an example; None where no plane has enough of them."""
+    from napari_sam.evaluation.datasets import drawn_images
+    from napari_sam.evaluation.finding.metrics import FindingEvaluation
+    from napari_sam.evaluation.finding.trial import evaluate_finding
+    from napari_sam.segmenter import Segmenter
+
+    drawn = drawn_images(images, images_per_subset, seed)
+    evaluation = FindingEvaluation(model)
+    with progress_bar("{task.description:28s}") as progress:
+        task = progress.add_task("", total=len(drawn))
+        steps = evaluate_finding(
+            drawn, lambda path: Segmenter(path, model=predictor), model=model, examples_per_image=examples, seed=seed
+        )
+        for subset, evaluation in steps:  # noqa: B007
+            progress.update(task, description=subset, advance=1)
+        progress.update(task, completed=len(drawn), description="done")
+    return evaluation.table() if evaluation.examples else None
 
 
 def _measure_volumes(
@@ -302,6 +340,21 @@ def _everything_table(table: dict[str, Any]) -> Table:
         figures = [row[key] for key in ("msa", "f1_50", "ap50", "pq", "seconds_per_megapixel")]
         figures += [row["watershed"][key] for key in ("msa", "f1_50")]
         view.add_row(Text(one_line(name)), str(row["images"]), str(row["objects"]), *map(_decimals, figures))
+    return view
+
+
+def _finding_table(table: dict[str, Any]) -> Table:
+    """Return the table of objects that were found by an example."""
+    answers = list(table["mean"]["f1_50"])
+    beside = {
+        "other image": "other_image_f1_50",
+        "nearest color": "nearest_colour_f1_50",
+        "everything": "everything_f1_50",
+    }
+    view = Table("subset", "images", "examples", *(f"F1, {count} answers" for count in answers), *beside)
+    for name, row in _rows(table):
+        figures = [*(row["f1_50"][count] for count in answers), *(row[key] for key in beside.values())]
+        view.add_row(Text(one_line(name)), str(row["images"]), str(row["examples"]), *map(_decimals, figures))
     return view
 
 

@@ -10,40 +10,59 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from napari_sam.cli.console import console, finish_listing, messages, say
+from napari_sam.cli.console import console, finish_listing, messages, say, warn
 from napari_sam.errors import ImageError, ModelError
 from napari_sam.files.outputs import check_output
 from napari_sam.files.paths import check_apart, check_input, local_path
 
 if TYPE_CHECKING:
     from napari_sam.core.predictor import Predictor
+    from napari_sam.distributed.cluster import Cluster
     from napari_sam.options import ImageOptions, ModelOptions
     from napari_sam.segmenter import Segmenter
     from napari_sam.weights.registry import ModelEntry
+    from napari_sam.weights.taught import TaughtModel
 
 
 def models(
     download: Annotated[
         list[str] | None, typer.Option("--download", metavar="NAME", help="Download the weights of this model.")
     ] = None,
+    export: Annotated[
+        tuple[str, Path] | None,
+        typer.Option("--export", metavar="NAME FILE", help="Write a model that was taught as one .safetensors file."),
+    ] = None,
+    bring: Annotated[
+        Path | None, typer.Option("--import", metavar="FILE", help="Add a model that somebody exported.")
+    ] = None,
+    remove: Annotated[
+        str | None, typer.Option("--remove", metavar="NAME", help="Delete a model that was taught.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Write the list as JSON.")] = False,
 ) -> None:
-    """List the available models, or download one ahead of time."""
+    """List the available models; download one ahead of time; export, import or remove one that was taught."""
     from napari_sam.files.folders import models_folder
+    from napari_sam.weights.detectors import DETECTORS
     from napari_sam.weights.local import verified
     from napari_sam.weights.registry import REGISTRY
+    from napari_sam.weights.taught import taught_models
 
+    if export or bring or remove:
+        _change_taught(export, bring, remove)
+        return
+    entries = {**REGISTRY, **DETECTORS}
     for name in download or []:
-        if name not in REGISTRY:
-            raise ModelError(f"There is no model {name!r}: use one of {', '.join(REGISTRY)}.")
+        if name not in entries:
+            raise ModelError(f"There is no model {name!r}: use one of {', '.join(entries)}.")
     if download:
         for name in download:
-            _fetch(REGISTRY[name])
-            path, _ = verified(REGISTRY[name])
+            _fetch(entries[name])
+            path, _ = verified(entries[name])
             say(f"{name} is in {path}")
         return
     if json:
-        text = jsonlib.dumps([_described(entry) for entry in REGISTRY.values()], indent=2)
+        listed = [*map(_described, entries.values()), *map(_described_taught, taught_models())]
+        text = jsonlib.dumps(listed, indent=2)
         console.print(text, soft_wrap=True)
         finish_listing()
         return
@@ -51,11 +70,30 @@ def models(
     for column in ("name", "where", "licence"):
         table.add_column(column, no_wrap=True)
     table.add_column("good for")
-    for entry in REGISTRY.values():
+    for entry in entries.values():
         table.add_row(entry.name, _where(entry), entry.licence, entry.summary)
+    for taught in taught_models():
+        table.add_row(taught.name, f"here, {_size(taught.path.stat().st_size)}", f"as {taught.base}", taught.summary)
     console.print(table)
     say(f"Weights are stored in {models_folder()} (NAPARI_SAM_MODELS).")
     finish_listing()
+
+
+def _change_taught(export: tuple[str, Path] | None, bring: Path | None, remove: str | None) -> None:
+    """Export, import or remove a model that was taught."""
+    from napari_sam.weights.taught import export_model, import_model, remove_model
+
+    if export:
+        name, file = export
+        export_model(name, file)
+        say(f"{name} written to {file}")
+    if bring:
+        check_input(bring, "model", ModelError)
+        model = import_model(bring)
+        say(f"{model.name} is in {model.path}. {model.summary}")
+    if remove:
+        remove_model(remove)
+        say(f"{remove} was removed")
 
 
 def convert(
@@ -114,8 +152,16 @@ def image_files(image: str | None) -> dict[str, str | Path | None]:
 def model_file(model: str) -> Path | None:
     """Return the path of a checkpoint, or None for the name of a model."""
     from napari_sam.weights.registry import REGISTRY
+    from napari_sam.weights.taught import taught_model
 
-    return None if model in REGISTRY else Path(model)
+    return None if model in REGISTRY or taught_model(model) is not None else Path(model)
+
+
+def detector_file(detector: str | None) -> Path | None:
+    """Return the path of the checkpoint of a detector, or None for a name."""
+    from napari_sam.weights.detectors import DETECTORS
+
+    return None if detector is None or detector in DETECTORS else Path(detector)
 
 
 def load(options: ModelOptions, image: str | None = None) -> Predictor:
@@ -145,11 +191,15 @@ class OneModel:
     ----------
     options
         Which model.
+    scheduler
+        Address of the scheduler of a cluster that does the work, or None.
     """
 
-    def __init__(self, options: ModelOptions) -> None:
+    def __init__(self, options: ModelOptions, scheduler: str | None = None) -> None:
         self._options = options
         self._predictor: Predictor | None = None
+        self._scheduler = scheduler
+        self._cluster: Cluster | None = None
 
     @property
     def name(self) -> str:
@@ -161,14 +211,20 @@ class OneModel:
 
         Raises
         ------
-        ImageError, ModelError, LabelsError, OutputError
-            The image, the model, the labels, the journal or the store of embeddings cannot be used.
+        ImageError, ModelError, LabelsError, OutputError, ClusterError
+            The image, the model, the labels, the journal, the store of embeddings or the cluster cannot be used.
         """
         from napari_sam.tasks import opening
 
+        if self._scheduler is not None and self._cluster is None:
+            from napari_sam.distributed.cluster import Cluster
+
+            self._cluster = Cluster(self._scheduler, warn=warn)
         if self._predictor is None:
             self._predictor = load(self._options, image)
-        return opening.open_segmenter(image, options, self._options, self._predictor, labels, journal=journal)
+        return opening.open_segmenter(
+            image, options, self._options, self._predictor, labels, journal=journal, scheduler=self._cluster
+        )
 
 
 def tidy_store(segmenter: Segmenter) -> None:
@@ -211,6 +267,18 @@ def _described(entry: ModelEntry) -> dict[str, Any]:
         "homepage": entry.homepage or None,
         "by hand": entry.by_hand or None,
         "extra": entry.extra or None,
+    }
+
+
+def _described_taught(model: TaughtModel) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "where": "here",
+        "path": str(model.path),
+        "bytes": model.path.stat().st_size,
+        "licence": f"as {model.base}",
+        "good for": model.summary,
+        "taught": model.card,
     }
 
 

@@ -15,10 +15,8 @@ if TYPE_CHECKING:
     from napari_sam.labeled_image import LabeledImage
 
 ImageArgument = Annotated[str, typer.Argument(help="An image file, an OME-Zarr folder, or a URL.")]
-ImagesArgument = Annotated[
-    list[str],
-    typer.Argument(metavar="IMAGE...", help="Image files, OME-Zarr folders, URLs, FILE:/NAME, folders or patterns."),
-]
+IMAGES_HELP = "Image files, OME-Zarr folders, URLs, FILE:/NAME, folders or patterns."
+ImagesArgument = Annotated[list[str], typer.Argument(metavar="IMAGE...", help=IMAGES_HELP)]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Leave out images whose output exists.")]
 ModelOption = Annotated[str, typer.Option("--model", help="A name from `napari-sam models`, or a checkpoint file.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
@@ -27,6 +25,14 @@ PrecisionOption = Annotated[
 ]
 StoreOption = Annotated[
     str | None, typer.Option("--store", help="Folder or URL of a store of embeddings to read and fill.")
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="A dask.distributed cluster that does the work: tcp://HOST:PORT, or the scheduler's .json file.",
+    ),
 ]
 ChannelsOption = Annotated[
     str | None, typer.Option("--channels", metavar="C[,..]", help="Channels that the model sees, at most three.")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from scipy.ndimage import label as label_regions
 
 from napari_sam.core.geometry import Box, positive
@@ -251,6 +252,13 @@ def paste(region: NDArray[Any], mask: Mask, label: int, overlap: Overlap = "keep
         written &= ~others if overlap == "keep" else not (others & mask.pixels).any()
     region[written] = label
     return written
+
+
+def innermost(mask: Mask) -> NDArray[np.float64]:
+    """Return the pixel of a mask that is farthest from its outline, shape (1, 2): (row, col)."""
+    distance = distance_transform_edt(np.pad(mask.pixels, 1))
+    row, col = np.unravel_index(int(distance.argmax()), distance.shape)
+    return np.array([[mask.box.top + row - 1, mask.box.left + col - 1]], np.float64)
 
 
 def shared_pixels(one: Mask, other: Mask) -> int:

@@ -43,6 +43,8 @@ class BulkPass(Generic[TileKey]):
         Store of the embeddings.
     predictor
         Model that encodes.
+    ignores_locks
+        Whether to encode also what another process has locked, which may not answer any more.
 
     Attributes
     ----------
@@ -50,9 +52,9 @@ class BulkPass(Generic[TileKey]):
         Tiles that were locked by another process, to be checked again.
     """
 
-    def __init__(self, store: EmbeddingStore, predictor: Predictor) -> None:
+    def __init__(self, store: EmbeddingStore, predictor: Predictor, *, ignores_locks: bool = False) -> None:
         self.claimed_by_others: list[TileKey] = []
-        self._store, self._predictor = store, predictor
+        self._store, self._predictor, self._ignores_locks = store, predictor, ignores_locks
         self._held: list[_Held] = []
         self._written: deque[tuple[int, Future[None]]] = deque()
 
@@ -91,7 +93,7 @@ class BulkPass(Generic[TileKey]):
         if self._store.has(digest, self._predictor.digest):
             return "known"
         with ExitStack() as process_lock:
-            if not process_lock.enter_context(self._store.process_lock(digest)):
+            if not process_lock.enter_context(self._store.process_lock(digest)) and not self._ignores_locks:
                 self.claimed_by_others.append(place)
                 return None
             if self._store.has(digest, self._predictor.digest):  # Another process wrote it before the lock was taken.

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.arguments import each, whole
-from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask, Provenance
-from napari_sam.core.prompts import Prompts
 from napari_sam.core.rendering import Rendering
 from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.embeddings.bulk import BulkPass
 from napari_sam.embeddings.cache import EmbeddingCache, tile_digest
 from napari_sam.embeddings.store import EmbeddingStore
+from napari_sam.embeddings.tile_sweep import EncodeProgress as EncodeProgress
+from napari_sam.embeddings.tile_sweep import TileKey as TileKey
+from napari_sam.embeddings.tile_sweep import TileSweep as TileSweep
 from napari_sam.errors import ImageError, OutputError
 from napari_sam.files.folders import CACHE_VARIABLE, embedding_folder
 from napari_sam.images.volume import Volume
@@ -35,110 +35,6 @@ READ_AHEAD = 6
 # Digests of rendered tiles in memory, a few hundred bytes each.
 DIGESTS_KEPT = 20_000
 MAX_TILES = 2**40
-TileKey = tuple[Plane, Tile]
-
-
-@dataclass(frozen=True, slots=True)
-class EncodeProgress:
-    """Progress of a run over many tiles.
-
-    Parameters
-    ----------
-    total, done
-        Number of tiles of the run, and of finished ones.
-    encoded, known, empty
-        Finished tiles that were encoded, found in the store, or skipped because all pixels are equal.
-    """
-
-    total: int
-    done: int = 0
-    encoded: int = 0
-    known: int = 0
-    empty: int = 0
-
-
-class TileSweep:
-    """The tiles that own a box of some planes at some levels, created one by one.
-
-    Parameters
-    ----------
-    encoder
-        Encoder of the volume, for the tiles of its planes.
-    planes
-        Planes, in the order of encoding.
-    levels
-        Levels; of each plane the coarse ones come first.
-    box
-        Box to cover; by default whole planes.
-    """
-
-    def __init__(
-        self, encoder: TileEncoder, planes: Sequence[Plane], levels: Sequence[int], box: Box | None = None
-    ) -> None:
-        self._encoder, self._planes, self._levels, self._box = encoder, planes, levels, box
-
-    @classmethod
-    def checked(cls, encoder: TileEncoder, planes: Sequence[Plane], levels: Any, box: Any) -> TileSweep:
-        """Return the sweep over levels and a box that a caller named.
-
-        Parameters
-        ----------
-        encoder, planes
-            As for the class; one plane at least.
-        levels
-            A level, or a sequence of them.
-        box
-            (top, left, bottom, right), or None.
-
-        Raises
-        ------
-        PromptError
-            The planes have no such level, or the box is none or lies outside.
-        """
-        grid = encoder.grid(planes[0])
-        least, most = grid.min_level, grid.max_level
-        advice = (
-            "at level 0 a pixel of the encoder's input is one of the image, and here there are the levels "
-            f"{least} to {most}"
-        )
-        is_row = isinstance(levels, Sequence) or getattr(levels, "ndim", 0) == 1
-        numbers = each(
-            levels if is_row else [levels],
-            "The levels",
-            "whole numbers",
-            lambda level: whole(level, "A level", advice, least=least, most=most),
-        )
-        return cls(encoder, planes, numbers, None if box is None else Prompts.of(box=box, shape=grid.shape).box)
-
-    def __len__(self) -> int:
-        return self.count
-
-    @property
-    def count(self) -> int:
-        """Number of tiles; for huge shapes it exceeds the range of `len`."""
-        return sum(
-            (last.row - first.row + 1) * (last.col - first.col + 1)
-            for plane in self._planes
-            for first, last in self._corners(plane)
-        )
-
-    def __iter__(self) -> Iterator[TileKey]:
-        for plane in self._planes:
-            grid = self._encoder.grid(plane)
-            for first, last in self._corners(plane):
-                for row in range(first.row, last.row + 1):
-                    for col in range(first.col, last.col + 1):
-                        yield plane, grid.tile(first.level, row, col)
-
-    def _corners(self, plane: Plane) -> Iterator[tuple[Tile, Tile]]:
-        """Yield the first and the last tile of each level."""
-        grid = self._encoder.grid(plane)
-        whole = Box.of_shape(grid.shape)
-        inside = whole if self._box is None else self._box.intersection(whole)
-        if inside.is_empty:
-            return
-        for level in sorted({grid.clamp(level) for level in self._levels}, reverse=True):
-            yield grid.corners(level, inside)
 
 
 class TileEncoder:
@@ -312,24 +208,25 @@ class TileEncoder:
         ImageError, OutputError
             A tile cannot be read, or the store cannot be written to; written embeddings are kept.
         """
-        if store.read_only:
-            raise OutputError(f"{store.path} is opened read-only: open it for writing to encode into it.")
-        if places.count > MAX_TILES:
-            raise ImageError(f"The image has {places.count:.1e} tiles, too many to encode: name a part of it by a box.")
+        check_run(store, places)
         self.store = store
         progress = EncodeProgress(len(places))
         left: TileSweep | list[TileKey] = places
         while len(left):
-            bulk: BulkPass[TileKey] = BulkPass(store, self.predictor)
-            for kind in bulk.run(self._read_all(left)):
+            bulk = self.bulk_pass(store)
+            for kind in bulk.run(self.read_all(left)):
                 progress = _counted(progress, kind)
                 yield progress
             if len(bulk.claimed_by_others) == len(left):
                 store.wait_for_others()
             left = bulk.claimed_by_others
 
-    def _read_all(self, places: Iterable[TileKey]) -> Iterator[tuple[TileKey, NDArray[np.uint8], str]]:
-        """Yield rendered tiles in order, read a few ahead in other threads."""
+    def bulk_pass(self, store: EmbeddingStore, *, ignores_locks: bool = False) -> BulkPass[TileKey]:
+        """Return a pass that encodes tiles into a store; see `BulkPass`."""
+        return BulkPass(store, self.predictor, ignores_locks=ignores_locks)
+
+    def read_all(self, places: Iterable[TileKey]) -> Iterator[tuple[TileKey, NDArray[np.uint8], str]]:
+        """Yield rendered tiles in order with their digests, read a few ahead in other threads."""
         _ = self.rendering  # Sampled once, and not in every thread.
         ahead = max(READ_AHEAD, 2 * self.predictor.batch)
         waiting: deque[tuple[TileKey, Future[tuple[NDArray[np.uint8], str]]]] = deque()
@@ -364,6 +261,20 @@ class TileEncoder:
                 kept = self.predictor.unpack(values)
                 self._memory.put(digest, kept)
         return kept
+
+
+def check_run(store: EmbeddingStore, places: TileSweep) -> None:
+    """Refuse a run over many tiles that cannot end well.
+
+    Raises
+    ------
+    ImageError, OutputError
+        There are too many tiles, or the store is opened read-only.
+    """
+    if store.read_only:
+        raise OutputError(f"{store.path} is opened read-only: open it for writing to encode into it.")
+    if places.count > MAX_TILES:
+        raise ImageError(f"The image has {places.count:.1e} tiles, too many to encode: name a part of it by a box.")
 
 
 def default_store(predictor: Predictor) -> EmbeddingStore | None:

@@ -27,6 +27,7 @@ from napari_sam.embeddings.zarr_layout import (
     reason,
 )
 from napari_sam.errors import OutputError
+from napari_sam.files.claims import expiring_claim
 from napari_sam.files.folders import cache_capacity, embedding_folder
 from napari_sam.files.locks import try_lock
 from napari_sam.files.paths import local_path
@@ -135,13 +136,21 @@ class EmbeddingStore:
     def process_lock(self, digest: str) -> Iterator[bool]:
         """Lock a tile for encoding; yields False if another process has locked it.
 
-        At a URL there are no locks: two processes may encode the same tile there, with the same result.
+        At a URL it is a claim that expires, beside the store.
         """
-        if not isinstance(self.path, Path) or self.read_only:
+        if self.read_only:
             yield True
-            return
-        with process_lock(self.path / CLAIMS / digest) as mine:
-            yield mine
+        elif isinstance(self.path, Path):
+            with process_lock(self.path / CLAIMS / digest) as mine:
+                yield mine
+        else:
+            # Not inside: zarr warns of what is no part of a group.
+            with expiring_claim(f"{self.path.rstrip('/')}.{CLAIMS}/{digest}") as mine:
+                yield mine
+
+    def has_lock(self, digest: str) -> bool:
+        """Return whether this machine sees the lock of a tile; of a URL, where there are none, always True."""
+        return not isinstance(self.path, Path) or (self.path / CLAIMS / digest).exists()
 
     def wait_for_others(self) -> None:
         """Wait a moment for another process to finish its tile."""

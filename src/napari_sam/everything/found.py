@@ -28,15 +28,19 @@ class FoundObjects:
         The plane.
     proposals
         All proposals, overlapping ones too.
+    filters
+        Which of them `select` chooses where it is given no filters: those of a search by words differ from those of
+        everything mode.
 
     Attributes
     ----------
-    plane, proposals
+    plane, proposals, filters
         As given.
     """
 
-    def __init__(self, plane: Plane, proposals: Proposals) -> None:
+    def __init__(self, plane: Plane, proposals: Proposals, filters: FilterOptions | None = None) -> None:
         self.plane, self.proposals = plane, proposals
+        self.filters = filters or FilterOptions()
 
     def __len__(self) -> int:
         return len(self.proposals)
@@ -80,10 +84,10 @@ class FoundObjects:
         Parameters
         ----------
         options
-            The filters; the default ones when left out. They are applied before overlapping proposals are suppressed,
+            The filters; `filters` when left out. They are applied before overlapping proposals are suppressed,
             so that a proposal comes back when the one that hid it is filtered out.
         """
-        options = options or FilterOptions()
+        options = options or self.filters
         passes = self._passing(options)
         ranks = self._ranks
         pairs = self._overlaps

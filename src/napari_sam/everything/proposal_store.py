@@ -45,12 +45,14 @@ class ProposalStore:
     ----------
     path
         Folder of the sweep.
+    settings
+        As given.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         text = json.dumps(settings, sort_keys=True)
         self.path = folder / blake2b(text.encode(), digest_size=8).hexdigest()
-        self._settings = dict(settings)
+        self.settings = dict(settings)
 
     @property
     def levels(self) -> list[int] | None:
@@ -70,7 +72,7 @@ class ProposalStore:
             The folder cannot be written.
         """
         if self.levels is None:
-            text = json.dumps({**self._settings, "levels": list(levels)}, sort_keys=True, indent=1)
+            text = json.dumps({**self.settings, "levels": list(levels)}, sort_keys=True, indent=1)
             # A process that holds the lock writes the same levels: they follow from the settings.
             with process_lock(self.path / CLAIMS / SETTINGS) as is_mine:
                 if is_mine:

@@ -16,7 +16,7 @@ from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.options import FilterOptions
 from napari_sam.everything.proposals import Proposals
 from napari_sam.similarity.answers import learned_logits
-from napari_sam.similarity.likeness import FITTED, GENERAL, Traits, comparison, linear_logits, probability
+from napari_sam.similarity.likeness import FITTED, GENERAL, Traits, comparison, distances, linear_logits, probability
 from napari_sam.similarity.metric import KindMetric
 from napari_sam.similarity.query import Query
 
@@ -48,7 +48,7 @@ class SimilarObjects(FoundObjects):
     """
 
     def __init__(self, plane: Plane, proposals: Proposals, query: Query) -> None:
-        super().__init__(plane, proposals)
+        super().__init__(plane, proposals, FilterOptions(confidence=LIKENESS))
         width = proposals.descriptors.shape[1]
         if len(proposals) and width != query.layout.width:
             raise ModelError(
@@ -218,6 +218,9 @@ class SimilarObjects(FoundObjects):
         )
         logits = np.stack([self._logits(query, c, objects, known) for c in range(len(query.classes))])
         numbers = logits.argmax(axis=0)
+        if len(query.classes) > 1:
+            # Which class it is shows in the looks; how sure it is of any shows in kind, size and outline.
+            numbers = np.argmax(logits - self._look_distances(query, objects, known), axis=0)
         likeness = probability(logits.max(axis=0)).astype(np.float32)
         for i, (name, is_accepted) in self._answers.items():
             likeness[i] = is_accepted
@@ -247,6 +250,15 @@ class SimilarObjects(FoundObjects):
             linear_logits(model, told, comparison(told, chosen, usual)[0]),
             (query.is_accepted & of_class)[counts],
         )
+
+    def _look_distances(self, query: Query, objects: Traits, known: Traits) -> NDArray[np.float64]:
+        """Return how different each object looks from the nearest accepted one of each class, shape (classes, n)."""
+        out = np.zeros((len(query.classes), len(objects)))
+        for number in range(len(query.classes)):
+            members = (query.kinds == number) & query.is_accepted
+            if members.any():
+                out[number] = distances(objects.looks, known.taken(members).looks).min(axis=1)
+        return out
 
     def _traits(self, query: Query) -> Traits:
         shapes = self.proposals.descriptors[:, query.layout.slices["shape"]].astype(np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -92,27 +92,50 @@ class EverythingProgress:
         The plane.
     parts
         What each finished tile proposed.
+    numbers
+        The number of each finished tile in the order in which they are joined; that of `parts` by default.
     """
 
     total: int
     done: int
     plane: Plane
     parts: Sequence[Proposals]
+    numbers: Sequence[int] | None = field(default=None, kw_only=True)
+
+    @property
+    def proposals(self) -> Proposals:
+        """What was proposed so far."""
+        order = range(self.done) if self.numbers is None else np.argsort(self.numbers[: self.done])
+        return Proposals.joined([self.parts[at] for at in order])
 
     @property
     def found(self) -> FoundObjects:
         """What was found so far."""
-        return FoundObjects(self.plane, Proposals.joined(self.parts[: self.done]))
+        return FoundObjects(self.plane, self.proposals)
 
 
-def propose_all(plane: Plane, sweep: Sweep) -> Iterator[EverythingProgress]:
-    """Propose all objects of a sweep; yields after every tile, and once for a region without any."""
+RunTiles = Callable[[Sequence[Tile]], Iterator[tuple[Tile, Proposals]]]
+
+
+def propose_all(plane: Plane, sweep: Sweep, run: RunTiles | None = None) -> Iterator[EverythingProgress]:
+    """Propose all objects of a sweep; yields after every tile, and once for a region without any.
+
+    Parameters
+    ----------
+    plane, sweep
+        What is searched.
+    run
+        Proposes the objects of tiles, in any order; `Sweep.run` by default.
+    """
     tiles = sweep.tiles
+    number_of = {tile: number for number, tile in enumerate(tiles)}
     parts: list[Proposals] = []
-    yield EverythingProgress(len(tiles), 0, plane, parts)
-    for _, proposals in sweep.run(tiles):
+    numbers: list[int] = []
+    yield EverythingProgress(len(tiles), 0, plane, parts, numbers=numbers)
+    for tile, proposals in (run or sweep.run)(tiles):
         parts.append(proposals)
-        yield EverythingProgress(len(tiles), len(parts), plane, parts)
+        numbers.append(number_of[tile])
+        yield EverythingProgress(len(tiles), len(parts), plane, parts, numbers=numbers)
 
 
 class Sweep:
@@ -136,6 +159,10 @@ class Sweep:
 
     Attributes
     ----------
+    encoder, plane, region
+        As given.
+    grid_options
+        The options of the grid of points, or None for the model's guesses.
     levels
         The levels that are searched.
     shape, pixel_size
@@ -153,7 +180,7 @@ class Sweep:
         levels: Sequence[int] | None = None,
         shift: tuple[int, int] = (0, 0),
     ) -> None:
-        self._encoder, self._plane, self._region = encoder, plane, region
+        self.encoder, self.plane, self.region, self.grid_options = encoder, plane, region, grid
         self.shape = plane.shape_in(encoder.volume.shape)
         predictor = encoder.predictor
         options = grid or GridOptions()
@@ -190,8 +217,8 @@ class Sweep:
         return [
             tile
             for level in sorted(self.levels, reverse=True)
-            for tile in self.grid(level).tiles_over(level, self._region.box)
-            if self._region.meets(tile)
+            for tile in self.grid(level).tiles_over(level, self.region.box)
+            if self.region.meets(tile)
         ]
 
     def run(self, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, Proposals]]:
@@ -204,19 +231,19 @@ class Sweep:
         """
         for tile in tiles:
             found = self._proposer.propose(tile, self.render, self.shape)
-            yield tile, found.taken(np.flatnonzero(self._region.holds(found.points)))
+            yield tile, found.taken(np.flatnonzero(self.region.holds(found.points)))
 
     def render(self, tile: Tile) -> NDArray[np.uint8]:
         """Return the pixels of a tile, as the image encoder sees them."""
-        return self._encoder.volume.render(self._plane, tile, self._encoder.rendering)
+        return self.encoder.volume.render(self.plane, tile, self.encoder.rendering)
 
     def _levels(self, sizes: tuple[float, float] | None, options: GridOptions) -> list[int]:
         if sizes is not None:
             return levels_for(sizes, self.shape)
         if self._dense is not None:
             # A sample of small tiles says as much and costs a quarter.
-            small = self._encoder.predictor.input_side
-            return sampled_levels(lambda level: self.grid(level, small), self._guesses, self._region.box)
+            small = self.encoder.predictor.input_side
+            return sampled_levels(lambda level: self.grid(level, small), self._guesses, self.region.box)
         grid = self.grid(0)
         top = min(grid.max_level, coarsest_level(self.shape, LEAST_SIDE_OF_GRID))
         return sorted({grid.clamp(top - step) for step in range(options.crop_n_layers + 1)})
@@ -226,5 +253,5 @@ class Sweep:
         if is_uniform(rendered, tile):
             return None
         assert self._dense is not None
-        (embedding,) = self._encoder.predictor.encode(rendered[None])
+        (embedding,) = self.encoder.predictor.encode(rendered[None])
         return self._dense.dense_guesses(embedding)

@@ -68,7 +68,7 @@ def export_labels(
     overwrite
         Whether a file that exists is replaced.
     parents
-        In tracks, the label that each daughter comes from by division. By default none does.
+        In tracks, the label that each daughter comes from by division. By default as the journal says.
 
     Returns
     -------
@@ -91,7 +91,8 @@ def export_labels(
     check_inputs(out, read[0], read[1])
     with ExitStack() as stack:
         source = opened_source(label_image, image, options, stack)
-        source.parents = dict(parents or {})
+        if parents is not None:
+            source.parents = dict(parents)
         return export(source, out, options)
 
 

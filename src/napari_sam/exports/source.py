@@ -90,7 +90,7 @@ class ExportSource:
     channel_names
         Names of the channels of the image, for the table; numbers or colors when left out.
     parents
-        The object that each daughter comes from by division, through time.
+        The object that each daughter comes from by division, through time; what `objects` say when left out.
     """
 
     def __init__(
@@ -109,8 +109,9 @@ class ExportSource:
         self.channel_names = tuple(channel_names)
         self.labels, self.image, self.name = labels, image, name
         self.place = place or Place()
-        self.parents: Mapping[int, int] = dict(parents or {})
         self.objects: Mapping[int, LabelledObject] = {found.label: found for found in objects}
+        known = {label: found.parent for label, found in self.objects.items() if found.parent is not None}
+        self.parents: Mapping[int, int] = known if parents is None else dict(parents)
         self._chosen = None if chosen is None else np.unique(np.array(list(chosen), np.int64))
 
     @property

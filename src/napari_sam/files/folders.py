@@ -47,6 +47,22 @@ def models_folder() -> Path:
     return (cache / "models").absolute()
 
 
+def taught_folder() -> Path:
+    """Return the folder of the models that users taught: in that of NAPARI_SAM_MODELS, or among the user's data.
+
+    It is not in the cache, since a deleted one would have to be taught again.
+
+    Raises
+    ------
+    ModelError
+        NAPARI_SAM_MODELS is a URL, or it is not set and there is no home folder.
+    """
+    named = _folder_in(MODELS_VARIABLE, ModelError) or user_folder("data")
+    if named is None:
+        raise ModelError(f"There is no home folder for taught models: set {MODELS_VARIABLE} to a folder.")
+    return (named / "taught").absolute()
+
+
 def _folder_in(variable: str, error: type[NapariSamError]) -> Path | None:
     """Return the folder that an environment variable names, or None where it is not set.
 

@@ -1,7 +1,7 @@
 """Process locks: mark a piece of work, such as a tile, as taken by this process.
 
 Such a lock is on an empty file of its own and ends with the process, even if that is killed. The lock file of a killed
-process is reused, or removed by `remove_stale_locks`.
+process is reused, or removed by `remove_stale_locks`. On file systems without locks there is a claim in its place.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from napari_sam.files.claims import MAX_BYTES, expiring_claim, has_expired, honors_locks
 from napari_sam.files.locks import Lock, try_lock
 
 
@@ -19,13 +20,21 @@ from napari_sam.files.locks import Lock, try_lock
 def process_lock(file: Path) -> Iterator[bool]:
     """Lock the work that a file stands for; yields False if another process, or this one, has locked it already.
 
-    If no file can be created or locked, all processes get True: at worst the work is done twice.
+    Where the file system has no locks, or they hold on one machine only, the file is a claim that expires. If no file
+    can be created, all processes get True: at worst the work is done twice.
     """
+    lock: Lock | None = None
+    is_lockable = honors_locks(file.parent)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        lock = try_lock(file, create=True)
+        if is_lockable:
+            lock = try_lock(file, create=True)
     except OSError:
-        yield True
+        is_lockable = False
+        _remove(file)  # Created, but not locked.
+    if not is_lockable:
+        with expiring_claim(file) as is_claimed:
+            yield is_claimed
         return
     if lock is None:
         yield False
@@ -48,7 +57,7 @@ def remove_stale_locks(folder: Path, names: re.Pattern[str]) -> None:
     folder
         Folder of the lock files.
     names
-        Pattern of their names. Other files, and files with content, stay.
+        Pattern of their names. Other files, and files with content that are no claims that have expired, stay.
     """
     with contextlib.suppress(OSError):
         for file in list(folder.iterdir()):
@@ -56,6 +65,8 @@ def remove_stale_locks(folder: Path, names: re.Pattern[str]) -> None:
                 if lock.is_on(file):
                     _remove(file)
                 lock.release()
+            elif names.fullmatch(file.name) and _is_stale_claim(file):
+                file.unlink()
         folder.rmdir()
 
 
@@ -72,6 +83,13 @@ def _is_empty(file: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(found.st_mode) and found.st_size == 0
+
+
+def _is_stale_claim(file: Path) -> bool:
+    with contextlib.suppress(OSError):
+        if 0 < file.lstat().st_size < MAX_BYTES and file.is_file():
+            return has_expired(file.read_bytes())
+    return False
 
 
 def _remove(file: Path) -> None:

@@ -90,6 +90,10 @@ def changed_objects(
     if entry.what == "accept_parts":
         new_parts = (part for part in parts_of(entry, read) if part.label not in known)
         yield from ((part.label, grown_by(part, get(part.label), entry)) for part in new_parts)
+    for child, parent in entry.parents:
+        known_child = get(child)
+        if known_child is not None:
+            yield child, replace(known_child, parent=parent or None)
     if entry.moved or entry.remade:
         yield from _rearranged(entry, get, read)
         return
@@ -111,7 +115,8 @@ def parts_of(entry: Entry, read: ReadEntry) -> Iterator[Part]:
     assert entry.objects is not None
     assert entry.plane is not None
     for label, edges, area, scores in zip(entry.labels, *entry.objects.table(), strict=True):
-        yield Part(entry.plane, Box(*edges), area, entry.number, scores[0], scores[1], read, label)
+        own, stability = scores[0], scores[1]
+        yield Part(entry.plane, Box(*edges), area, entry.number, own, stability, read, label, entry.is_propagated)
 
 
 def grown_by(part: Part, old: LabelledObject | None, entry: Entry) -> LabelledObject:
@@ -134,7 +139,7 @@ def _accepted(entry: Entry, plane: Plane, accepted: PackedMask, old: LabelledObj
 
 def _part(entry: Entry, label: int, plane: Plane, accepted: PackedMask, area: int, read: ReadEntry) -> Part:
     scores = accepted.iou_prediction, accepted.stability_score
-    return Part(plane, accepted.box, area, entry.number, *scores, read, label)
+    return Part(plane, accepted.box, area, entry.number, *scores, read, label, entry.is_propagated)
 
 
 def _rearranged(entry: Entry, get: Get, read: ReadEntry) -> Iterator[tuple[int, LabelledObject | None]]:

@@ -42,6 +42,7 @@ def to_json(entry: Entry) -> Json:
         "objects": None if entry.objects is None else _objects_json(entry.objects),
         "moved": [_moved_json(moved) for moved in entry.moved] or None,
         "remade": [_remade_json(part) for part in entry.remade] or None,
+        "parents": entry.parents or None,
     }
     return {key: value for key, value in data.items() if value is not None}
 
@@ -97,6 +98,7 @@ def _entry(data: Json) -> Entry:
         objects=None if data.get("objects") is None else _objects(data["objects"]),
         moved=tuple(_moved(moved) for moved in data.get("moved", ())),
         remade=tuple(_remade(part) for part in data.get("remade", ())),
+        parents=tuple((int(child), int(parent)) for child, parent in data.get("parents", ())),
     )
 
 

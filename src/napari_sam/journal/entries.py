@@ -31,6 +31,7 @@ What = Literal[
     "delete",
     "classify",
     "class",
+    "set_parents",
     "undo",
     "redo",
 ]
@@ -134,11 +135,11 @@ class Entry:
     what
         "accept" an object, "accept_all" of many new ones, "accept_parts" of many objects in one more plane, "correct"
         one (accept it again under its label), "remove_parts" of it, "merge" it with others, "split" it, "delete" it,
-        "classify" it, define a "class", "undo" an earlier entry or "redo" it.
+        "classify" it, define a "class", "set_parents" of objects, "undo" an earlier entry or "redo" it.
     time
         When it happened.
     label
-        The object, for all but "accept_all", "accept_parts", "class", "undo" and "redo".
+        The object, for all but "accept_all", "accept_parts", "class", "set_parents", "undo" and "redo".
     plane, overlap, made
         Of all masks that were accepted.
     prompts
@@ -159,6 +160,8 @@ class Entry:
         The new objects of "accept_all", or the parts of "accept_parts".
     moved, remade
         What became of the parts of objects that were merged, split or partly removed.
+    parents
+        (object, parent) of "set_parents"; the parent is 0 for none.
     """
 
     number: int
@@ -178,6 +181,7 @@ class Entry:
     objects: PackedObjects | None = None
     moved: tuple[MovedParts, ...] = ()
     remade: tuple[RemadePart, ...] = ()
+    parents: tuple[tuple[int, int], ...] = ()
 
     @property
     def labels(self) -> list[int]:
@@ -186,7 +190,13 @@ class Entry:
             return [label for first, count in self.objects.labels for label in range(first, first + count)]
         named = [] if self.label is None else [self.label]
         moved = (label for parts in self.moved for label in (parts.label, parts.to) if label)
-        return list(dict.fromkeys([*named, *moved, *(part.label for part in self.remade)]))
+        children = (child for child, _ in self.parents)
+        return list(dict.fromkeys([*named, *moved, *(part.label for part in self.remade), *children]))
+
+    @property
+    def is_propagated(self) -> bool:
+        """Whether its masks were propagated; see `Provenance`."""
+        return self.made is not None and self.made.is_propagated
 
     def of_object(self, label: int, plane: Plane | None = None) -> Entry:
         """Return the entry as if it were about this one of its objects only, without the patches; else itself.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from napari_sam.core.geometry import Box, Plane
@@ -10,6 +10,7 @@ from napari_sam.core.masks import Mask, Overlap, Provenance
 from napari_sam.core.prompts import Prompts
 from napari_sam.files.paths import exists
 from napari_sam.journal.entries import AcceptedObjects, Entry, LabelClass, PackedMask, class_named, defined_class
+from napari_sam.journal.operations.ancestry import checked_parents
 from napari_sam.journal.operations.merging import MergingJournal
 from napari_sam.journal.packing.objects import NewObject, PackedObjects
 from napari_sam.journal.patches import area_changes, lost_areas, patches_of
@@ -19,7 +20,7 @@ from napari_sam.labels.object_edits import plan_objects
 
 
 class Journal(MergingJournal):
-    """The objects of an image: accepted, corrected, deleted, classified, and all of it undone and redone.
+    """The objects of an image: accepted, corrected, deleted, classified, divided, and all of it undone and redone.
 
     An operation is on the disk before it is in the labels. Opening the journal with the labels again completes an
     operation that a crash interrupted, or leaves no trace of it. No operation takes longer with more objects, and any
@@ -201,6 +202,22 @@ class Journal(MergingJournal):
             found = self.object(label)
             kind = None if name is None else class_named(self.classes, name)
             entry = Entry(**self._next("classify"), label=found.label, label_class=kind)
+            self._commit(entry)
+            return entry
+
+    def set_parents(self, parents: Mapping[int, int | None]) -> Entry:
+        """Say which object each of some objects comes from by division; None takes that back.
+
+        Raises
+        ------
+        LabelsError
+            None is named, one is not there, or an object would be its own ancestor.
+        OutputError
+            The journal cannot be written.
+        """
+        with self._lock:
+            checked = checked_parents(parents, lambda label: self.object(label).parent)
+            entry = Entry(**self._next("set_parents"), parents=checked)
             self._commit(entry)
             return entry
 

@@ -34,6 +34,8 @@ class Part:
     label
         The label under which that entry accepted it: another one than that of the object where objects were merged or
         split.
+    says_propagated
+        Whether its row says that it was propagated; rows of earlier versions do not.
     """
 
     plane: Plane
@@ -44,6 +46,12 @@ class Part:
     stability_score: float = field(compare=False)
     entry: Callable[[int], Entry] = field(compare=False, repr=False)
     label: int
+    says_propagated: bool = field(default=False, compare=False, repr=False)
+
+    @property
+    def is_propagated(self) -> bool:
+        """Whether it was propagated, and nobody has accepted it in its own plane; see `Provenance`."""
+        return self.says_propagated or ((made := self.made) is not None and made.is_propagated)
 
     @property
     def accepted(self) -> PackedMask:
@@ -87,6 +95,8 @@ class LabelledObject:
         When it was accepted first, and last.
     label_class
         Its class, or None.
+    parent
+        The object that it comes from by division, or None.
     """
 
     label: int
@@ -94,6 +104,7 @@ class LabelledObject:
     created: datetime
     changed: datetime
     label_class: LabelClass | None = None
+    parent: int | None = None
 
     @property
     def area(self) -> int:

@@ -129,7 +129,7 @@ def is_of_many_objects(last: Entry, entries: Sequence[Entry]) -> bool:
 
 
 def _writes_many(entry: Entry) -> bool:
-    return entry.objects is not None or (entry.made is not None and entry.made.is_propagated)
+    return entry.objects is not None or entry.is_propagated
 
 
 def turn_together(turn: Callable[[], Entry | None], upcoming: Callable[[], Entry | None]) -> list[Entry]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_sam.arguments import shown, whole
 from napari_sam.errors import ModelError
+from napari_sam.weights.detectors import DETECTORS
 from napari_sam.weights.registry import DEFAULT_MODEL, REGISTRY
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def load_predictor(
     Parameters
     ----------
     model
-        A name of the registry, or the path of a .safetensors, .pth or .pt file of a known architecture.
+        A name of the registry or of a taught model, or the path of a .safetensors, .pth or .pt file of a known
+        architecture.
     device
         "auto", "cpu", "cuda", "cuda:1" or "mps".
     threads
@@ -66,6 +68,7 @@ def load_predictor(
     from napari_sam.models.safe_load import load_weights
     from napari_sam.weights.download import sha256_of
     from napari_sam.weights.local import verified
+    from napari_sam.weights.taught import taught_model
 
     where = resolve_device(device)
     count = None if threads is None else _checked_threads(threads)
@@ -74,15 +77,14 @@ def load_predictor(
     _set_threads(count)
     if not isinstance(model, (str, Path)):
         raise ModelError(f"A model is a name or the path of a checkpoint, and {shown(model)} is neither: give one.")
-    entry = REGISTRY.get(str(model))
+    entry, taught = REGISTRY.get(str(model)), taught_model(str(model))
     if entry:
         _check_extra(entry.family)
         path, digest = verified(entry, progress)
-    elif os.path.exists(model):  # noqa: PTH110  False for a name that is too long, where `Path` raises.
-        path, digest = Path(model), ""
+    elif taught is not None or os.path.exists(model):  # noqa: PTH110  False for too long a name, where `Path` raises.
+        path, digest = Path(model) if taught is None else taught.path, ""
     else:
-        names = ", ".join(REGISTRY)
-        raise ModelError(f"There is no model {shown(str(model))}: use one of {names}, or the path of a checkpoint.")
+        raise _unknown(str(model))
     state = load_weights(path)
     family, state = detect_architecture(state, path)
     if entry and family != entry.family:
@@ -93,7 +95,7 @@ def load_predictor(
         raise ModelError(
             f"The weights in {path} hold NaN or infinite values: use a checkpoint of an intact training run."
         )
-    predictor = _predictor(state, family, str(model), digest or sha256_of(path), where, precision)
+    predictor = predictor_of(state, family, str(model), digest or sha256_of(path), where, precision)
     if compiled:
         _compile(predictor, where)
     return predictor
@@ -130,9 +132,10 @@ def _check_extra(family: str) -> None:
         raise ModelError(f"The models of {family} need the library transformers: pip install transformers.")
 
 
-def _predictor(
-    state: dict[str, torch.Tensor], family: str, name: str, digest: str, device: torch.device, precision: str
+def predictor_of(
+    state: dict[str, torch.Tensor], family: str, name: str, digest: str, device: torch.device, precision: str = "auto"
 ) -> Predictor:
+    """Return the predictor of weights in memory; see `detect_architecture` and `TilePredictor`."""
     _check_extra(family)
     if family == "compact":
         from napari_sam.models.compact import CompactPredictor
@@ -149,3 +152,14 @@ def _predictor(
     from napari_sam.models.sam import SamPredictor
 
     return SamPredictor(state, family, name=name, digest=digest, device=device, precision=precision)
+
+
+def _unknown(model: str) -> ModelError:
+    """Return the error for a name that is neither that of a model nor a path."""
+    if model in DETECTORS:
+        return ModelError(
+            f"{model} knows words and segments nothing: choose another model, and give {model} to find as detector."
+        )
+    return ModelError(
+        f"There is no model {shown(model)}: use one of {', '.join(REGISTRY)}, or the path of a checkpoint."
+    )

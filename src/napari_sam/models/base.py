@@ -51,6 +51,11 @@ class TilePredictor(ABC):
         self._dtype = precision_for(device, self.auto_precision if precision == "auto" else precision)
         self.digest = f"{digest}/{precision_name(self._dtype, precision)}"
 
+    @property
+    def device(self) -> str:
+        """The device of the network, by its name in torch."""
+        return str(self._device)
+
     @abstractmethod
     def _encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
         """Encode tiles of shape (n, side, side, 3) in one batch."""

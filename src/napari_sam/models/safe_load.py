@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import warnings
 from pathlib import Path
@@ -116,7 +117,14 @@ def _load_torch(path: Path) -> Any:
         raise ModelError(f"{path} is not a complete torch checkpoint: download or save it again.") from error
 
 
-def save_weights(state: dict[str, torch.Tensor], path: Path, *, family: str, half: bool = False) -> None:
+def save_weights(
+    state: dict[str, torch.Tensor],
+    path: Path,
+    *,
+    family: str,
+    half: bool = False,
+    card: dict[str, Any] | None = None,
+) -> None:
     """Write a state dict as safetensors, atomically, with its family in the metadata.
 
     Parameters
@@ -129,6 +137,8 @@ def save_weights(state: dict[str, torch.Tensor], path: Path, *, family: str, hal
         Network that the weights are of.
     half
         Round to half precision, except what that cannot hold and running statistics, which small errors spoil.
+    card
+        What is known of the model, for its metadata; values that JSON can hold.
 
     Raises
     ------
@@ -143,5 +153,6 @@ def save_weights(state: dict[str, torch.Tensor], path: Path, *, family: str, hal
     with replacing(path) as temporary:
         temporary.touch()
         usual = temporary.stat().st_mode
-        save_file(tensors, temporary, metadata={"family": family, "format": "pt"})
+        described = {} if card is None else {"card": json.dumps(card)}
+        save_file(tensors, temporary, metadata={"family": family, "format": "pt", **described})
         temporary.chmod(usual)  # The library creates files that only their owner may read.

@@ -35,6 +35,7 @@ from napari_sam.plugin.prompts.layers import PromptLayers
 from napari_sam.plugin.propagation.through_planes import ThroughPlanes
 from napari_sam.plugin.proposals.finder import ProposalFinder
 from napari_sam.plugin.session import Session, Task
+from napari_sam.plugin.teaching.teacher import Teacher
 from napari_sam.plugin.workers.runner import Work
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ class Controller:
         Accepted objects: where they are written, listed, shown and exported.
     preview, commits, editing, undo
         Annotation: from prompts to accepted objects.
-    finder, through_planes
-        Proposals: all objects at once. Propagation: objects followed from plane to plane.
+    finder, through_planes, teacher
+        All objects at once; objects followed from plane to plane; a model that learns from the objects.
     """
 
     def __init__(self, viewer: ViewerModel, runner: Runner, notify: Callable[[str], None]) -> None:
@@ -92,6 +93,7 @@ class Controller:
         self.finder = ProposalFinder(session, runner, self.jobs, self.label_layers, self.objects, layers)
         self.undo = UndoStack(session, history, self.editing, self.commits, self.objects, self.finder.decisions)
         self.through_planes = ThroughPlanes(session, runner, self.jobs, self.label_layers, self.objects)
+        self.teacher = Teacher(session, runner, self.objects)
         self.keys = LayerKeys(self._actions(), session.changed.emit)
         self._hints = DraftHints(session, lambda: (self.finder if session.task == "all" else self.through_planes).hint)
         self._view = ViewFollower(session, self.hover, self.prefetcher, self.encoder_view, self.requests, self.preview)
@@ -171,8 +173,8 @@ class Controller:
         self._hints.close()
         self.prefetcher.close()
         self._stop()
-        self.finder.close()
-        self.through_planes.close()
+        for part in (self.finder, self.through_planes):
+            part.close()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.prompts.close()
         self._view.close()
@@ -180,10 +182,8 @@ class Controller:
         self._remove_layers()
 
     def _stop(self) -> None:
-        self.keys.close()
-        self.hover.close()
-        self.runner.close()
-        self.label_layers.close()
+        for part in (self.teacher, self.keys, self.hover, self.runner, self.label_layers):
+            part.close()
 
     def _remove_layers(self) -> None:
         for layer in {*self.prompts.layers, *self.preview.layers.existing} & {*self.viewer.layers}:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from napari_sam.plugin.request_types import PredictionRequest
     from napari_sam.segmenter import Candidates
 
-# What the user is doing: segment one object by prompts, find all objects, or follow objects through planes.
-Task = Literal["one", "all", "planes"]
+# What the user does: segment one object by prompts, find all, follow objects through planes, or teach a model.
+Task = Literal["one", "all", "planes", "teach"]
 
 
 class Session:
@@ -50,7 +50,8 @@ class Session:
     image_changed, target_changed, task_changed
         Emitted when another image, another output or another task was chosen.
     encoder_changed
-        Emitted when the model, its device, the store or the channels changed, so that earlier answers are out of date.
+        Emitted when the model, its device, the store, the cluster or the channels changed, so that earlier answers are
+        out of date.
     answered
         Emitted after an answer was shown, when the view can be encoded ahead again.
     image
@@ -63,6 +64,8 @@ class Session:
         Whether the encoder sees the image together with its other visible channels.
     model, device, store
         The model's name or file, its device, and the folder or URL of embeddings (None leaves that to the model).
+    scheduler
+        Address of the scheduler of a cluster that encodes tiles, or None.
     overlap, cleaning, class_name
         How the next mask is written: over other labels, cleaned, and under a class or None.
     drafts
@@ -94,6 +97,7 @@ class Session:
         self.compose = False
         self.model, self.device = "compact", "auto"
         self.store: str | None = None
+        self.scheduler: str | None = None
         self.overlap: Overlap = "keep"
         self.cleaning = Cleaning()
         self.class_name: str | None = None
@@ -243,6 +247,12 @@ class Session:
             return
         self.store = store
         self.encoder_changed.emit()
+
+    def set_scheduler(self, scheduler: str | None) -> None:
+        """Let the workers of a cluster encode from now on, or this computer."""
+        if scheduler != self.scheduler:
+            self.scheduler = scheduler
+            self.encoder_changed.emit()
 
     def set_compose(self, compose: bool) -> None:
         """Encode the image alone, or together with its other visible channels in their colors."""

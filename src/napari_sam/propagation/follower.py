@@ -31,6 +31,23 @@ def last_passed(accepted: Iterable[int], at: int, direction: int) -> int:
     return max((there for there in accepted if (at - there) * direction > 0), key=lambda there: there * direction)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sighting:
+    """What a follower has found of an object in one plane.
+
+    Parameters
+    ----------
+    at, plane
+        The plane, and its position along the axis.
+    found
+        The answer.
+    """
+
+    at: int
+    plane: Plane
+    found: Followed
+
+
 class Follower(Protocol):
     """Follows objects in one direction; a fresh one is made for each direction.
 
@@ -50,4 +67,21 @@ class Follower(Protocol):
         An object is asked for from the plane after its first accepted one (in this direction) on, and no longer
         once it has ended. Where it meets an accepted plane, that is not asked for, and following goes on from there.
         """
+        ...
+
+
+class ResumableFollower(Follower, Protocol):
+    """A follower whose answers can be kept, and that goes on from kept ones."""
+
+    @property
+    def identity(self) -> str:
+        """What its answers depend on besides the image and the accepted masks: its kind, model and direction."""
+        ...
+
+    def basis(self, label: int, at: int) -> Sequence[int]:
+        """Return the positions of the accepted planes that the answer for an object at a position rests on."""
+        ...
+
+    def go_on(self, label: int, at: int, recent: Sequence[Sighting]) -> None:
+        """Take what was found of an object in the planes before a position, as if this follower had found it."""
         ...

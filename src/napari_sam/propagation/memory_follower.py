@@ -14,7 +14,7 @@ from napari_sam.core.prompts import coverage_on
 from napari_sam.core.tile_search import MAX_REFINEMENTS
 from napari_sam.errors import ModelError
 from napari_sam.propagation.encoding_ahead import encode_ahead
-from napari_sam.propagation.follower import Followed
+from napari_sam.propagation.follower import Followed, Sighting, last_passed
 
 if TYPE_CHECKING:
     from napari_sam.core.following.memory import MemoryAnswer, ObjectMemory, SeenObject
@@ -74,6 +74,25 @@ class MemoryFollower:
         ordered = sorted(labels, key=lambda label: (tiles[label].level, tiles[label].row, tiles[label].col))
         return {label: self._objects[label].follow(at, plane, tiles[label]) for label in ordered}
 
+    @property
+    def identity(self) -> str:
+        """What the answers depend on; see `ResumableFollower`."""
+        return f"memory {self._encoder.predictor.digest} {self._direction}"
+
+    def basis(self, label: int, at: int) -> Sequence[int]:
+        """Return the accepted planes before and behind a plane; see `ResumableFollower`.
+
+        Others condition the memory too, but less: after a correction, planes beyond its neighbors stay as they are.
+        """
+        accepted = self._objects[label].accepted
+        ahead = [there for there in accepted if (there - at) * self._direction > 0]
+        passed = last_passed(accepted, at, self._direction)
+        return [passed, last_passed(ahead, at, -self._direction)] if ahead else [passed]
+
+    def go_on(self, label: int, at: int, recent: Sequence[Sighting]) -> None:
+        """Go on from earlier answers; see `ResumableFollower`."""
+        self._objects[label].go_on(recent)
+
 
 def with_memory(predictor: Predictor) -> MemoryPredictor:
     """Return a model as one that has a memory.
@@ -118,6 +137,14 @@ class _RememberedObject:
         """Free the memory; if the object is followed again, it is built from masks."""
         self._memory = None
 
+    def go_on(self, recent: Sequence[Sighting]) -> None:
+        """Take what was found in the planes before; the memory is built from these masks."""
+        self.release()
+        seen = {one.at: _Sighting(one.plane, one.found.mask) for one in recent}
+        found = [one.at for one in recent if one.found.mask.area]
+        self._recent, self._tile = seen, None
+        self._last_found = (found[-1], seen[found[-1]]) if found else None
+
     def tile_in(self, at: int, grid: TileGrid) -> Tile:
         """Return the tile on which the object is looked for first in a plane."""
         _, last = self._last_known(at)
@@ -159,7 +186,8 @@ class _RememberedObject:
             accepted[position] = seen
         memory = self._new_memory({p: partial(self._seen, seen, tile) for p, seen in accepted.items()})
         for position, seen in self._recent.items():
-            if position not in accepted and position != at and _is_on(tile, seen.mask):
+            is_near = 0 < abs(at - position) < memory.reach
+            if position not in accepted and is_near and _is_on(tile, seen.mask):
                 memory.recall(position, self._seen(seen, tile))
         return memory
 

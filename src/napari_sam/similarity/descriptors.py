@@ -49,7 +49,11 @@ class DescriptorLayout:
     @classmethod
     def of(cls, predictor: FeaturePredictor) -> Self:
         """Return the layout of the descriptors of a model."""
-        maps = tuple(predictor.feature_strides)
+        return cls.of_maps(tuple(predictor.feature_strides))
+
+    @classmethod
+    def of_maps(cls, maps: tuple[tuple[int, int], ...]) -> Self:
+        """Return the layout for (channels, stride in tile pixels) of each map of features."""
         several = len(maps) > 1
         coarsest = max(stride for _, stride in maps)
         fine = [(channels, stride) for channels, stride in maps if stride <= COARSEST_BORDER]

@@ -17,6 +17,7 @@ from safetensors.numpy import save
 from napari_sam.errors import ModelError, PromptError, first_line
 from napari_sam.files.outputs import check_output, replacing
 from napari_sam.similarity.descriptors import SHAPES, DescriptorLayout
+from napari_sam.similarity.likeness import usual_quality
 from napari_sam.similarity.positional_bias import Bias
 
 SUFFIX = ".sam"
@@ -65,6 +66,24 @@ class Query:
     is_accepted: NDArray[np.bool_]
     is_answer: NDArray[np.bool_]
     bias: Bias = field(default_factory=dict)
+
+    @classmethod
+    def of_examples(
+        cls,
+        model: str,
+        model_name: str,
+        layout: DescriptorLayout,
+        descriptors: NDArray[np.float16],
+        class_name: str,
+        bias: Bias | None = None,
+    ) -> Self:
+        """Return examples of one class that were not proposed, and so count as well outlined as most objects are."""
+        count = len(descriptors)
+        quality = np.repeat(usual_quality()[None], count, axis=0)
+        kinds, is_example = np.zeros(count, np.int64), np.ones(count, bool)
+        return cls(
+            model, model_name, layout, (class_name,), descriptors, quality, kinds, is_example, ~is_example, bias or {}
+        )
 
     def __len__(self) -> int:
         return len(self.kinds)
@@ -216,7 +235,7 @@ class Query:
             The parts do not fit together.
         """
         maps = tuple((int(channels), int(stride)) for channels, stride in described["maps"])
-        layout = DescriptorLayout(maps, {str(name): int(width) for name, width in described["widths"].items()})
+        layout = DescriptorLayout.of_maps(maps)
         classes = tuple(str(name)[:LONGEST_NAME] for name in described["classes"])
         query = cls(
             str(described["model"]),
@@ -235,14 +254,14 @@ class Query:
             },
         )
         count = len(query)
-        if "shape" not in layout.widths or any(width < 0 for width in layout.widths.values()):
+        # As a list: the order of the groups counts.
+        if list(layout.widths.items()) != list(described["widths"].items()):
             raise ValueError("the layout is unknown")
-        if not 0 < count <= MOST or query.descriptors.shape != (count, layout.width) or query.quality.ndim != 2:
+        if not 0 < count <= MOST or query.descriptors.shape != (count, layout.width):
             raise ValueError("the objects have other values")
-        if (
-            any(array.shape != (count,) for array in (query.is_accepted, query.is_answer))
-            or len(query.quality) != count
-        ):
+        if query.quality.shape != (count, len(usual_quality())):
+            raise ValueError("the objects have other values")
+        if any(array.shape != (count,) for array in (query.kinds, query.is_accepted, query.is_answer)):
             raise ValueError("the numbers of objects differ")
         if not (np.isfinite(query.descriptors).all() and np.isfinite(query.quality).all()):
             raise ValueError("some values are no numbers")

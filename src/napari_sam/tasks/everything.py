@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
+from napari_sam.distributed.job import LocalRunner
+from napari_sam.distributed.proposing import Proposing
 from napari_sam.errors import ImageError, LabelsError, OutputError
 from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.linking import PlaneLinker
@@ -28,6 +30,8 @@ from napari_sam.journal.packing.objects import NewObject
 
 if TYPE_CHECKING:
     from napari_sam.core.tiles import Tile
+    from napari_sam.distributed.job import Runner
+    from napari_sam.distributed.proposing import Proposed
     from napari_sam.exchange.label_writer import LabelWriter
     from napari_sam.images.volume import Volume
     from napari_sam.segmenter import Segmenter
@@ -52,7 +56,9 @@ class SweepProgress:
     encoded: int
 
 
-def sweep_into(store: ProposalStore, sweep: Sweep, *, waits: bool = True) -> Iterator[SweepProgress]:
+def sweep_into(
+    store: ProposalStore, sweep: Sweep, *, waits: bool = True, runner: Runner[Tile, Proposed] | None = None
+) -> Iterator[SweepProgress]:
     """Propose the objects of a sweep into a store, except on tiles that are there.
 
     Several processes may work on one store: tiles that another one works on are looked at again at the end.
@@ -64,6 +70,8 @@ def sweep_into(store: ProposalStore, sweep: Sweep, *, waits: bool = True) -> Ite
     waits
         Whether to wait at the end for tiles that other processes work on. Without it the last progress says how many
         tiles are done, and the caller can do something else first.
+    runner
+        Where the tiles are done; in this process by default. See `runner_on`.
 
     Yields
     ------
@@ -74,23 +82,24 @@ def sweep_into(store: ProposalStore, sweep: Sweep, *, waits: bool = True) -> Ite
     ------
     ImageError, OutputError
         A tile cannot be read, or the disk is full; what was proposed is kept.
+    ClusterError
+        The scheduler has gone away, or no worker can do it; what was proposed is kept.
     """
     store.begin(sweep.levels)
+    runner = runner or LocalRunner(Proposing(sweep, store))
     tiles = sweep.tiles
     left = [tile for tile in tiles if store.get(tile) is None]
     done, encoded = len(tiles) - len(left), 0
     yield SweepProgress(len(tiles), done, encoded)
     while left:
         others: list[Tile] = []
-        for tile in left:
-            with store.claimed(tile) as is_mine:
-                if not is_mine:
-                    others.append(tile)
-                    continue
-                if store.get(tile) is None:  # Another process may have done it since.
-                    for _, proposals in sweep.run([tile]):
-                        store.put(tile, proposals)
-                    encoded += 1
+        for tile, proposed in runner.run(left):
+            if proposed.is_claimed:
+                others.append(tile)
+                continue
+            if proposed.proposals is not None:
+                store.put(tile, proposed.proposals)
+            encoded += proposed.is_new
             done += 1
             yield SweepProgress(len(tiles), done, encoded)
         if len(others) == len(left):

@@ -15,6 +15,7 @@ from napari_sam.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from napari_sam.core.predictor import Predictor
+    from napari_sam.distributed.cluster import Cluster
     from napari_sam.labels.array import WritableArray
 
 
@@ -26,6 +27,7 @@ def open_segmenter(
     labels: WritableArray | Path | None = None,
     *,
     journal: bool = False,
+    scheduler: Cluster | None = None,
 ) -> Segmenter:
     """Open an image with a model.
 
@@ -39,7 +41,7 @@ def open_segmenter(
         Which model runs, and where its embeddings are stored.
     predictor
         The model that `model` names, where it is loaded already.
-    labels, journal
+    labels, journal, scheduler
         As in `Segmenter`.
 
     Raises
@@ -53,7 +55,15 @@ def open_segmenter(
 
         predictor = load_predictor(model.model, model.device, model.threads, model.precision, compiled=model.compiled)
     store = _store_of(model, predictor)
-    return Segmenter(image, model=predictor, store=store, labels=labels, journal=journal, **options.arguments)
+    return Segmenter(
+        image,
+        model=predictor,
+        store=store,
+        labels=labels,
+        journal=journal,
+        scheduler=scheduler,
+        **options.arguments,
+    )
 
 
 def _store_of(model: ModelOptions, predictor: Predictor) -> EmbeddingStore | Path | str | None:

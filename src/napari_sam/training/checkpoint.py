@@ -58,7 +58,11 @@ def fresh_state(options: TrainOptions, device: torch.device) -> TrainingState:
         The weights are damaged, or of a network that cannot be trained, or a pretrained trunk is not installed.
     """
     torch.manual_seed(options.seed)
-    trainer = trainer_of(options)
+    return state_of(trainer_of(options), options, device)
+
+
+def state_of(trainer: Trainer, options: TrainOptions, device: torch.device) -> TrainingState:
+    """Return the state of a trainer before its first step."""
     trainer.network.to(device, torch.float32)
     if isinstance(trainer, CompactTrainer):
         trainer.head.to(device)
@@ -108,8 +112,8 @@ def restored(state: TrainingState, folder: Path) -> TrainingState:
     return state
 
 
-def save(state: TrainingState, folder: Path) -> None:
-    """Write the state, the curve and the averaged weights; each file whole or not at all.
+def save(state: TrainingState, folder: Path, *, with_picture: bool = True) -> None:
+    """Write the state, the curve, the averaged weights and a picture of the curve; each file whole or not at all.
 
     Raises
     ------
@@ -134,7 +138,7 @@ def save(state: TrainingState, folder: Path) -> None:
         (WEIGHTS_FILE, lambda path: save_file(half, path)),
         (STATE_FILE, lambda path: torch.save(saved, path)),
     ]
-    if can_draw():
+    if with_picture and can_draw():
         writers.append((PICTURE_FILE, lambda path: draw_curve(state.curve, path)))
     try:
         for name, write in writers:

@@ -39,11 +39,14 @@ class Source:
         Shape (rows, cols), int32; 0 is background, -1 is ignored.
     values
         The labels of the objects that are large enough.
+    shares
+        How often each of them is drawn, as shares that sum to 1; by default all alike.
     """
 
     pixels: NDArray[np.uint8]
     objects: NDArray[np.int32]
     values: NDArray[np.int32]
+    shares: NDArray[np.float64] | None = None
     _levels: dict[int, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
 
     @property
@@ -160,7 +163,7 @@ def draw_crop(
     for _ in range(MAX_DRAWS):
         members = sources[names[rng.choice(len(names), p=share / share.sum())]]
         source = members[rng.integers(len(members))]
-        crop = _crop(source, int(rng.choice(source.values)), options, rng)
+        crop = _crop(source, int(rng.choice(source.values, p=source.shares)), options, rng)
         if crop is not None:
             return crop
     raise ImageError(

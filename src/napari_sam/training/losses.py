@@ -75,7 +75,7 @@ def dense_targets(objects: NDArray[np.int32], stride: int) -> NDArray[np.float32
     return np.stack([inside, border, *ways, np.log(radius * stride) * inside]).astype(np.float32)
 
 
-def dense_loss(seen: Tensor, centers: Tensor, targets: Tensor) -> Tensor:
+def dense_loss(seen: Tensor, centers: Tensor, targets: Tensor, counted: Tensor | None = None) -> Tensor:
     """Compare dense predictions with `dense_targets`.
 
     Parameters
@@ -85,16 +85,20 @@ def dense_loss(seen: Tensor, centers: Tensor, targets: Tensor) -> Tensor:
     centers
         Shape (n, 3, rows, cols): way to the center, x and y, and logarithm of the radius; only objects count.
     targets
-        Shape (n, 5, rows, cols).
+        Shape (n, 5, rows, cols); of foreground and border, any share from 0 to 1.
+    counted
+        Shape (n, 1, rows, cols), 0 to 1: how much each cell counts; by default all alike.
 
     Returns
     -------
     torch.Tensor
         The loss, a scalar.
     """
-    inside = targets[:, :1]
+    weights = torch.ones_like(targets[:, :1]) if counted is None else counted
+    inside = targets[:, :1] * weights
     off = F.smooth_l1_loss(centers, targets[:, 2:], reduction="none", beta=0.5) * inside
-    return F.binary_cross_entropy_with_logits(seen, targets[:, :2]) + off.sum() / (inside.sum() + 1)
+    apart = F.binary_cross_entropy_with_logits(seen, targets[:, :2], reduction="none") * weights
+    return apart.sum() / (2 * weights.sum() + 1e-6) + off.sum() / (inside.sum() + 1)
 
 
 def sample_cells(

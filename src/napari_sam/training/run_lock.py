@@ -14,11 +14,18 @@ LOCK_FILE = "training.lock"
 
 
 @contextmanager
-def only_run_in(folder: Path) -> Iterator[None]:
+def only_run_in(folder: Path, busy: str = "") -> Iterator[None]:
     """Keep other training runs out of a folder. It is created, and removed again if it is empty in the end.
 
     The lock is on a file of its own: other programs may write results into the folder meanwhile. The file is removed in
     the end; that of a killed run by the next run.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    busy
+        The message if another run is there; by default one that names the folder.
 
     Raises
     ------
@@ -35,7 +42,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
         ) from error
     if is_busy:
         raise OutputError(
-            f"Another training run is using {folder}: wait until it has ended, or choose another folder (out)."
+            busy or f"Another training run is using {folder}: wait until it has ended, or choose another folder (out)."
         )
     try:
         yield

@@ -89,7 +89,7 @@ def _run(
     with ThreadPoolExecutor(options.parts) as pool:
         for step, batch in _batches(sources, options, crops, state.step):
             with _enough_memory(options, side):
-                figures = _step(state, options, batch, step, device, pool)
+                figures = take_step(state, options, batch, step, device, pool)
             state.step = step + 1
             state.curve.append({"step": state.step, **figures})
             last = state.step == options.steps
@@ -162,7 +162,7 @@ def _batches(
                 future.cancel()
 
 
-def _step(
+def take_step(
     state: TrainingState, options: TrainOptions, batch: list[Crop], step: int, device: torch.device, pool: Executor
 ) -> dict[str, float]:
     """Take one optimizer step on a batch; return its losses and IoUs, means over the crops."""

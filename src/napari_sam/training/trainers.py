@@ -72,9 +72,14 @@ class CompactTrainer:
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Encode images of shape (n, 3, side, side), uint8, into features for `decode`."""
-        images = (pixels.float() / 255 - PIXEL_MEAN) / PIXEL_STD
-        features: tuple[Tensor, ...] = self.network.image_encoder(images.contiguous(memory_format=torch.channels_last))
+        features: tuple[Tensor, ...] = self.network.image_encoder(self.normalized(pixels))
         return features
+
+    @staticmethod
+    def normalized(pixels: Tensor) -> Tensor:
+        """Return images of shape (n, 3, side, side), uint8, as the network takes them."""
+        images = (pixels.float() / 255 - PIXEL_MEAN) / PIXEL_STD
+        return images.contiguous(memory_format=torch.channels_last)
 
     def decode(self, features: tuple[Tensor, ...], each: int, prompts: PromptBatch) -> tuple[Tensor, Tensor]:
         """Decode `each` objects of every image; return logits (n, masks, side/4, side/4) and predicted IoUs."""
@@ -87,15 +92,14 @@ class CompactTrainer:
         self, features: tuple[Tensor, ...], objects: NDArray[np.int32], rng: np.random.Generator
     ) -> Tensor | None:
         """Return the auxiliary loss against labels of shape (n, side, side), or None for a network without one."""
-        _, _, f4, pixels, centers = features
-        stride = objects.shape[-1] // f4.shape[-1]
-        cells = np.ascontiguousarray(objects[:, stride // 2 :: stride, stride // 2 :: stride])
-        targets = torch.from_numpy(np.stack([dense_targets(one, stride) for one in cells])).to(f4.device)
-        drawn = [sample_cells(one, LIKENESS_CELLS, rng) for one in cells]
-        where, values = (torch.from_numpy(np.stack(part)).to(f4.device) for part in zip(*drawn, strict=True))
-        labels = torch.from_numpy(cells).to(f4.device)
-        alike = likeness_loss(pixels, labels, where, values, self.head.likeness)
-        return dense_loss(self.head(f4), centers, targets) + 0.5 * alike
+        targets, labels = dense_labels(features[2], objects)
+        return dense_loss(self.head(features[2]), features[4], targets) + 0.5 * self.alike(features, labels, rng)
+
+    def alike(self, features: tuple[Tensor, ...], labels: Tensor, rng: np.random.Generator) -> Tensor:
+        """Return the loss of the likeness of cells, whose labels have the shape (n, rows, cols)."""
+        drawn = [sample_cells(one, LIKENESS_CELLS, rng) for one in labels.cpu().numpy()]
+        where, values = (torch.from_numpy(np.stack(part)).to(labels.device) for part in zip(*drawn, strict=True))
+        return likeness_loss(features[3], labels, where, values, self.head.likeness)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trained parameters in groups, with "rate", a factor of the learning rate, for each."""
@@ -117,7 +121,7 @@ class SamTrainer:
         Whether only the prompt encoder and the mask decoder are trained, which a laptop can do.
     """
 
-    # SAM has no batch normalization, so the images of a batch do not depend on each other.
+    # The images of a batch do not depend on each other: SAM has no batch normalization, and that of MobileSAM is fixed.
     has_frozen_norms = True
 
     def __init__(self, network: Sam, *, frozen_encoder: bool) -> None:
@@ -126,8 +130,13 @@ class SamTrainer:
         self._frozen = frozen_encoder
 
     def train(self) -> None:
-        """Switch the network to training."""
+        """Switch the network to training; normalizations, and an encoder that is not trained, stay in evaluation."""
         self.network.train()
+        if self._frozen:
+            self.network.image_encoder.eval()
+        for module in self.network.image_encoder.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Encode images of shape (n, 3, side, side), uint8, into features for `decode`."""
@@ -227,6 +236,22 @@ def _compact_trainer(weights: dict[str, Tensor], options: TrainOptions) -> Compa
 def _trained(*groups: tuple[list[nn.Parameter], float]) -> list[dict[str, Any]]:
     trained = [([one for one in parameters if one.requires_grad], rate) for parameters, rate in groups]
     return [{"params": parameters, "rate": rate} for parameters, rate in trained if parameters and rate]
+
+
+def dense_labels(f4: Tensor, objects: NDArray[np.int32]) -> tuple[Tensor, Tensor]:
+    """Return the dense targets of the finest features, and the labels of their cells, (n, rows, cols).
+
+    Parameters
+    ----------
+    f4
+        The features.
+    objects
+        Shape (n, side, side).
+    """
+    stride = objects.shape[-1] // f4.shape[-1]
+    cells = np.ascontiguousarray(objects[:, stride // 2 :: stride, stride // 2 :: stride])
+    targets = torch.from_numpy(np.stack([dense_targets(one, stride) for one in cells])).to(f4.device)
+    return targets, torch.from_numpy(cells).to(f4.device)
 
 
 def _repeated(feature: Tensor, each: int) -> Tensor:

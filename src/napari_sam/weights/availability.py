@@ -53,7 +53,7 @@ class ModelState:
 
 
 def model_states() -> list[ModelState]:
-    """Return all models of the registry, the default one first; reads no weights and no torch.
+    """Return all models of the registry, the default one first, and those that were taught; reads no weights.
 
     Raises
     ------
@@ -61,15 +61,22 @@ def model_states() -> list[ModelState]:
         NAPARI_SAM_MODELS or NAPARI_SAM_CACHE is not a folder on this computer.
     """
     from napari_sam.weights.registry import REGISTRY, ModelEntry
+    from napari_sam.weights.taught import taught_models
 
     def where(entry: ModelEntry) -> Where:
         if entry.shipped:
             return "shipped"
         return "here" if entry.is_here else "download" if entry.source else "by hand"
 
+    taught = [ModelState(each.name, "here", None, f"as {each.base}", each.summary) for each in taught_models()]
     return [
-        ModelState(entry.name, where(entry), entry.nbytes, entry.licence, entry.summary, entry.homepage, entry.by_hand)
-        for entry in REGISTRY.values()
+        *(
+            ModelState(
+                entry.name, where(entry), entry.nbytes, entry.licence, entry.summary, entry.homepage, entry.by_hand
+            )
+            for entry in REGISTRY.values()
+        ),
+        *taught,
     ]
 
 

@@ -19,10 +19,24 @@ class PlayedBack:
     """Finds each object as a disc: (row, col, radius, confidence) by label and by position; nothing elsewhere."""
 
     def __init__(self, discs):
-        self.discs = discs
+        self.discs, self.accepted = discs, {}
+
+    @property
+    def identity(self):
+        """Name the discs, since others are other answers."""
+        return repr(self.discs)
+
+    def basis(self, label, at):
+        """Return that answers rest on the accepted masks of the object, all of them."""
+        return sorted(self.accepted[label])
+
+    def go_on(self, label, at, recent):
+        """Go on from earlier answers, which change nothing."""
 
     def remember(self, at, plane, masks):
-        """Take accepted masks, which change nothing."""
+        """Take accepted masks, which change no answer."""
+        for label in masks:
+            self.accepted.setdefault(label, set()).add(at)
 
     def follow(self, at, plane, labels):
         """Return the discs of a plane."""

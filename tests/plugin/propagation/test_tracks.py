@@ -52,7 +52,12 @@ def test_the_parent_of_three_objects_is_the_one_that_begins_first(controller, me
     assert {child: list(parents) for child, parents in tracks_of(controller).graph.items()} == {2: [1], 3: [1]}
     assert controller.session.status == "Object 1 divides into 2 and 3."
     data, attributes, _ = controller.session.target.as_layer_data_tuple()
-    assert source_of_layer(data, attributes).parents == {2: 1, 3: 1}
+    known = controller.objects.journal.journal.objects
+    assert source_of_layer(data, attributes, objects=known).parents == {2: 1, 3: 1}
+    controller.undo.undo()
+    controller.through_planes.tracks.show()
+    assert tracks_of(controller).graph == {}
+    controller.undo.redo()
     controller.objects.delete([3])
     controller.through_planes.tracks.show()
     assert {child: list(parents) for child, parents in tracks_of(controller).graph.items()} == {2: [1]}

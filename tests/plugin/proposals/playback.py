@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from napari_sam.compared_image import SimilarProgress
 from napari_sam.core.masks import iou
 from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.sweep import EverythingProgress
+from napari_sam.finding.compared_image import SimilarProgress
 from napari_sam.similarity.descriptors import SHAPES, DescriptorLayout
 from napari_sam.similarity.likeness import usual_quality
 from napari_sam.similarity.query import Query

@@ -103,6 +103,7 @@ def everything(
     model: opts.ModelOption = "compact",
     device: opts.DeviceOption = "auto",
     precision: opts.PrecisionOption = "auto",
+    scheduler: opts.SchedulerOption = None,
     json: opts.JsonOption = None,
     channels: opts.ChannelsOption = None,
     nodata: opts.NodataOption = None,
@@ -121,7 +122,7 @@ def everything(
     diameters = None if sizes is None else opts.parse_numbers(sizes, 2, "--sizes", "LOW,HIGH")
     run = EverythingRun(
         opts.image_options(channels, nodata, spacing, contrast, axes),
-        OneModel(ModelOptions(model, device, precision)),
+        OneModel(ModelOptions(model, device, precision), scheduler),
         FilterOptions.of(
             confidence=confidence,
             stability_score_thresh=stability,
@@ -225,7 +226,7 @@ def _label(
     where = planes[0] if len(planes) == 1 and not is_pyramid else None
     rows: list[dict[str, Any]] = []
     opened = _opener(segmenter, proposals, run)
-    if not _sweep_all(opened, planes, waits=waits):
+    if not _sweep_all(segmenter, opened, planes, waits=waits):
         return None
     out.parent.mkdir(parents=True, exist_ok=True)
     labels: set[int] = set()
@@ -269,22 +270,22 @@ def _opener(segmenter: Segmenter, proposals: Path, run: EverythingRun) -> Opened
     )
 
 
-def _sweep_all(opened: OpenedSweep, planes: Sequence[Plane], *, waits: bool) -> bool:
+def _sweep_all(segmenter: Segmenter, opened: OpenedSweep, planes: Sequence[Plane], *, waits: bool) -> bool:
     """Propose the objects of planes; tiles of other processes are waited for when no plane has another one left."""
-    left = [plane for plane in planes if not _sweep(opened, plane, waits=False)]
-    return all(waits and _sweep(opened, plane, waits=True) for plane in left)
+    left = [plane for plane in planes if not _sweep(segmenter, *opened(plane), waits=False)]
+    return all(waits and _sweep(segmenter, *opened(plane), waits=True) for plane in left)
 
 
-def _sweep(opened: OpenedSweep, plane: Plane, *, waits: bool) -> bool:
+def _sweep(segmenter: Segmenter, store: ProposalStore, sweep: Sweep, *, waits: bool) -> bool:
     """Propose the objects of a plane, except those that are in the store; return whether all tiles are done."""
     from rich.progress import TextColumn
 
     from napari_sam.tasks.everything import sweep_into
 
-    store, sweep = opened(plane)
+    runner = segmenter.proposing_runner(sweep, store)
     with progress_bar("{task.description}", TextColumn("{task.fields[rate]}")) as progress:
         task = progress.add_task("tiles", total=None, rate="")
-        for now in sweep_into(store, sweep, waits=waits):
+        for now in sweep_into(store, sweep, waits=waits, runner=runner):
             speed = progress.tasks[0].speed
             rate = "" if not speed else f"{speed:.1f} tiles/s"
             progress.update(task, completed=now.done, total=now.total, rate=rate)

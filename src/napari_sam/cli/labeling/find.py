@@ -1,33 +1,31 @@
-"""The command `napari-sam find`: label the objects that a text names."""
+"""The command `napari-sam find`: label the objects that a text names, or that are like examples."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from napari_sam.cli import options as opts
-from napari_sam.cli.console import say, warn
+from napari_sam.cli.labeling.named import NamedRun, Wanted
+from napari_sam.cli.labeling.similar import label_similar
 from napari_sam.cli.many_images import label_images, outputs_of
-from napari_sam.cli.models import OneModel, check_sources, image_files, model_file, tidy_store
-from napari_sam.errors import LabelsError, PromptError
-from napari_sam.exchange.label_output import LabelOutput
+from napari_sam.cli.models import OneModel
+from napari_sam.errors import PromptError
 from napari_sam.files.outputs import check_output
-from napari_sam.files.paths import check_apart
-from napari_sam.options import ImageOptions, LabelOptions, ModelOptions
-
-if TYPE_CHECKING:
-    from napari_sam.core.geometry import Plane
-    from napari_sam.core.masks import Mask
-    from napari_sam.exchange.label_writer import LabelWriter
+from napari_sam.options import ModelOptions
 
 
 def find(
-    images: opts.ImagesArgument,
-    text: Annotated[str, typer.Argument(help="Short noun phrase for the objects, such as nucleus.")],
+    images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE...", help=opts.IMAGES_HELP)] = None,
+    text: Annotated[
+        str | None,
+        typer.Argument(
+            help="Short noun phrase for the objects, such as nucleus; '' with exemplars alone, nothing with --like."
+        ),
+    ] = None,
+    *,
     out: Annotated[
         Path,
         typer.Option(
@@ -35,9 +33,53 @@ def find(
             "folder, or a name with *."
         ),
     ],
-    model: Annotated[str, typer.Option("--model", help="A model that takes text: sam3, or its checkpoint.")] = "sam3",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="The model that segments: without a detector one that takes text, sam3 by default, or its "
+            "checkpoint; with a detector compact by default.",
+        ),
+    ] = None,
+    like: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--like",
+            metavar="FILE.sam",
+            help="Examples that napari-sam examples or the window saved, in place of a text; several can be given.",
+        ),
+    ] = None,
+    likeness: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least likeness to the examples; 0.3 by default.")
+    ] = None,
+    proposals: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder OUT.proposals of napari-sam everything on the image, so that it is not encoded again."
+        ),
+    ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            "--detector",
+            help="The model that finds: owlv2, grounding-dino, clip, or a checkpoint of one of them. By default the "
+            "model that segments.",
+        ),
+    ] = None,
+    exemplar: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exemplar",
+            metavar="R0,C0,R1,C1",
+            help="Box around an object like those that are searched; can be given several times. For SAM 3.",
+        ),
+    ] = None,
+    exemplar_image: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="The image of the exemplars, where it is another one.")
+    ] = None,
     device: opts.DeviceOption = "auto",
     precision: opts.PrecisionOption = "auto",
+    scheduler: opts.SchedulerOption = None,
     plane: opts.PlaneOption = None,
     box: Annotated[
         str | None, typer.Option(metavar="R0,C0,R1,C1", help="Search only this box, in pixels of the image.")
@@ -45,7 +87,10 @@ def find(
     downsample: Annotated[
         float, typer.Option(help="Image pixels along each axis for one pixel of the model; higher for larger objects.")
     ] = 1.0,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Minimum score.")] = 0.5,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Minimum score; 0.5 by default, owlv2 0.2, grounding-dino 0.35."),
+    ] = None,
     json: opts.JsonOption = None,
     store: opts.StoreOption = None,
     channels: opts.ChannelsOption = None,
@@ -56,74 +101,42 @@ def find(
     resume: opts.ResumeOption = False,
     overwrite: opts.OverwriteOption = False,
 ) -> None:
-    """Find every object that a text names, in an image or in each of many images, and write label images."""
+    """Find every object that a text names or that is like examples, in one image or many, and write label images."""
+    where: dict[str, Any] = {
+        "plane": None if plane is None else opts.parse_plane(plane),
+        "box": None if box is None else opts.parse_box(box),
+    }
+    output: dict[str, Any] = {"json": json, "resume": resume, "overwrite": overwrite}
+    image = opts.image_options(channels, nodata, spacing, contrast, axes)
+    if like:
+        if detector or exemplar or exemplar_image or threshold is not None:
+            raise PromptError("A detector, exemplars and a threshold are for words: leave them out with --like.")
+        # Without a text the last of the images stands in its place.
+        given = [*(images or []), *([] if text is None else [text])]
+        opened = OneModel(ModelOptions(model or "compact", device, precision), scheduler)
+        label_similar(
+            given, out, like, image=image, model=opened, likeness=likeness, proposals=proposals, **where, **output
+        )
+        return
+    if not images or text is None:
+        raise PromptError("There is no text: name the objects after the images, or give examples by --like.")
     if not downsample > 0:
         raise PromptError(f"--downsample must be above 0 and is {downsample:g}: 1 keeps the resolution of the image.")
-    run = _Run(
-        opts.image_options(channels, nodata, spacing, contrast, axes),
-        OneModel(ModelOptions(model, device, precision, store=store)),
-        text,
-        None if plane is None else opts.parse_plane(plane),
-        {"box": None if box is None else opts.parse_box(box), "downsample": downsample, "threshold": threshold},
-        {"--json": json, "--store": store},
-        overwrite,
+    boxes = tuple(tuple(opts.parse_numbers(edges, 4, "--exemplar", "R0,C0,R1,C1")) for edges in exemplar or [])
+    wanted = Wanted(text, detector, boxes, exemplar_image)
+    wanted.check()
+    named = model or ("sam3" if detector is None else "compact")
+    run = NamedRun(
+        image,
+        OneModel(ModelOptions(named, device, precision, store=store), scheduler),
+        wanted,
+        device=device,
+        plane=where["plane"],
+        search={"box": where["box"], "downsample": downsample, "threshold": threshold},
+        others={"--json": json, "--store": store},
+        overwrite=overwrite,
     )
     outputs = outputs_of(images, out)
     if json:
         check_output(json, (".json",), overwrite)
-    label_images(
-        outputs,
-        out,
-        lambda source: run.find(source, outputs[source]),
-        model=model,
-        json=json,
-        resume=resume,
-        overwrite=overwrite,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What all images of a run have in common."""
-
-    image: ImageOptions
-    model: OneModel
-    text: str
-    plane: list[int] | dict[str, int] | None
-    search: dict[str, Any]
-    others: dict[str, str | Path | None]
-    overwrite: bool
-
-    def find(self, image: str, out: Path) -> dict[str, Any]:
-        """Label the objects of one image; return them as plain data."""
-        output = LabelOutput(out, LabelOptions(overwrite=self.overwrite), warn=warn)
-        check_sources(image, self.model.name)
-        check_apart({**image_files(image), "model": model_file(self.model.name)}, {"--out": out, **self.others})
-        from napari_sam.tasks.find import find as search
-
-        segmenter = self.model.open(image, self.image)
-        where = segmenter.plane(opts.plane_position(segmenter, self.plane))
-        with output.open(segmenter.volume, where) as writer:
-            masks = search(segmenter, self.text, plane=where, **self.search)
-            if not masks:
-                raise PromptError(
-                    f"Nothing was found for {self.text!r}: try another word, --threshold or --downsample."
-                )
-            objects = _write(writer, where, masks)
-        tidy_store(segmenter)
-        say(f"{len(objects)} object(s) written to {out}")
-        return {"image": image, "model": self.model.name, "text": self.text, "objects": objects}
-
-
-def _write(writer: LabelWriter, plane: Plane, masks: Sequence[Mask]) -> list[dict[str, Any]]:
-    """Write the masks in the order of their scores, and return the objects as plain data."""
-    objects = []
-    for mask in masks:
-        try:
-            written = writer.write(plane, mask)
-        except LabelsError:
-            continue  # All of its pixels belong to objects with higher scores.
-        box = [int(edge) for edge in written.box.as_tuple()]
-        score = round(mask.iou_prediction, 4)
-        objects.append({"label": written.label, "box": box, "area": written.area, "score": score})
-    return objects
+    label_images(outputs, out, lambda source: run.label(source, outputs[source]), model=named, **output)

@@ -20,6 +20,7 @@ from napari_sam.exchange.label_output import LabelOutput
 from napari_sam.files.outputs import check_output
 from napari_sam.files.paths import check_apart, exists
 from napari_sam.options import ImageOptions, LabelOptions, ModelOptions
+from napari_sam.propagation.answer_store import check_answers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import Overlap
     from napari_sam.segmenter import Segmenter
     from napari_sam.tasks.batch import Outcome
+
+# Beside the labels: what was found in planes, from which a run that was stopped goes on.
+FOLLOWED_SUFFIX = ".followed"
 
 # Planes in which each object was found, with the area and the confidence of its mask there.
 Found = dict[int, dict[int, tuple[int, float]]]
@@ -51,6 +55,7 @@ class _Run:
     patience: int
     overlap: Overlap
     engine: str
+    followed: Path | None
 
 
 def propagate(
@@ -86,6 +91,7 @@ def propagate(
     model: opts.ModelOption = "compact",
     device: opts.DeviceOption = "auto",
     precision: opts.PrecisionOption = "auto",
+    scheduler: opts.SchedulerOption = None,
     json: Annotated[Path | None, typer.Option(help="Also write in which planes each object was found.")] = None,
     store: opts.StoreOption = None,
     channels: opts.ChannelsOption = None,
@@ -101,6 +107,7 @@ def propagate(
     """Segment objects by prompts in some planes, and follow them through the others.
 
     Labels in .ome.zarr are written plane by plane, and what was found stays where a run is stopped.
+    With --resume, planes that were followed are not followed again, unless their accepted planes have changed.
     Other labels are written at the end.
     """
     is_pyramid = out.name.endswith(PYRAMID_SUFFIX)
@@ -112,24 +119,30 @@ def propagate(
     output = LabelOutput(
         out, LabelOptions("best", "keep", goes_on, is_pyramid, overwrite), can_extend=is_pyramid, warn=warn
     )
+    followed = out.with_name(out.name + FOLLOWED_SUFFIX) if is_pyramid else None
+    if followed is not None:
+        check_answers(followed)
     if json:
         check_output(json, (".json",), overwrite or resume)
     check_prompts_in(prompts)
     check_sources(image, model)
     check_apart(
         {**image_files(image), "prompt file": prompts, "model": model_file(model)},
-        {"--out": out, "--json": json, "--journal": output.journal, "--store": store},
+        {"--out": out, "--json": json, "--journal": output.journal, "--store": store, "followed planes": followed},
         extended=["--out", "--journal"] if output.extends else [],
     )
     run = _Run(
         opts.image_options(channels, nodata, spacing, contrast, axes),
-        OneModel(ModelOptions(model, device, precision, store=store, cache="auto")),
+        OneModel(ModelOptions(model, device, precision, store=store, cache="auto"), scheduler),
         _parse_axis(axis),
         None if planes is None else _parse_planes(planes),
         patience,
         overlap.value,
         engine.value,
+        followed,
     )
+    if followed is not None and not goes_on:
+        followed.unlink(missing_ok=True)
     described = _propagate(image, prompts, output, run)
     if json:
         write_json(json, described)
@@ -157,8 +170,9 @@ def _propagate(image: str, prompts: Path, output: LabelOutput, run: _Run) -> dic
             found = _follow(run.model.open(image, run.image, writer.target.array), results, run)
     if output.is_pyramid:
         following = run.model.open(image, run.image, output.path, journal=True)
-        assert following.journal is not None
-        with following.journal:
+        assert run.followed is not None
+        with following:
+            following.keep_answers(run.followed)
             found = _follow(following, results, run)
     tidy_store(segmenter)
     count = sum(map(len, found.values()))

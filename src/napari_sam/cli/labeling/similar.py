@@ -60,6 +60,8 @@ def label_similar(
     from napari_sam.everything.options import FilterOptions
     from napari_sam.everything.similar import LIKENESS
 
+    if not images:
+        raise PromptError("There is no image: name files, folders or patterns.")
     query = joined_queries(like)
     if json is not None:
         check_output(json, (".json",), overwrite)

@@ -43,7 +43,15 @@ class Fused:
 
 
 class MaskFuser(Protocol):
-    """Decides where an object is that was followed into a plane."""
+    """Decides where an object is that was followed into a plane.
+
+    Attributes
+    ----------
+    digest
+        Hash of its weights.
+    """
+
+    digest: str
 
     def features(self, embedding: Embedding) -> NDArray[np.float32]:
         """Return the appearance of each cell of a tile, shape (channels, FEATURE_CELLS, FEATURE_CELLS).

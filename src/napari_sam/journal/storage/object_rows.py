@@ -16,7 +16,7 @@ from napari_sam.journal.entries import Entry, LabelClass
 from napari_sam.journal.objects import LabelledObject, Part
 
 # An object may have thousands of parts, so what changes one of them does not parse the others.
-_BEGIN = re.compile(r'\{"created":"([^"]+)","changed":"([^"]+)","class":(null|\d+),"parts":\[')
+_BEGIN = re.compile(r'\{"created":"([^"]+)","changed":"([^"]+)","class":(null|\d+),(?:"parent":(\d+),)?"parts":\[')
 _AREA = re.compile(r'"area":(-?\d+)')
 _PART = '{"axes":'
 _END = "]}"
@@ -25,7 +25,7 @@ _END = "]}"
 def to_content(found: LabelledObject) -> str:
     """Return an object as the text of its row."""
     number = None if found.label_class is None else found.label_class.number
-    begin = _begin(_time_text(found.created), _time_text(found.changed), number)
+    begin = _begin(_time_text(found.created), _time_text(found.changed), number, found.parent)
     return f"{begin}{','.join(_text_of(part, found.label) for part in found.parts)}{_END}"
 
 
@@ -34,7 +34,7 @@ def with_part(label: int, content: str, part: Part, changed: datetime) -> str | 
     begin = _BEGIN.match(content)
     if begin is None or not content.endswith(_END) or has_plane(content, part.plane):
         return None
-    first = _begin(begin[1], _time_text(changed), None if begin[3] == "null" else int(begin[3]))
+    first = _with_changed(begin, _time_text(changed))
     return f"{first}{content[begin.end() : -len(_END)]},{_text_of(part, label)}{_END}"
 
 
@@ -64,7 +64,7 @@ def without_last_part(content: str, changed: str) -> str:
     begin, last = _BEGIN.match(content), content.rfind(f",{_PART}")
     if begin is None or last < begin.end():
         raise ValueError("there is no part more than one")
-    first = _begin(begin[1], changed, None if begin[3] == "null" else int(begin[3]))
+    first = _with_changed(begin, changed)
     return f"{first}{content[begin.end() : last]}{_END}"
 
 
@@ -91,8 +91,9 @@ def new_contents(entry: Entry) -> Iterator[tuple[int, int, float, str]]:
         return
     number, time = None if entry.label_class is None else entry.label_class.number, _time_text(entry.time)
     begin, place = _begin(time, time, number), _place_text(entry.plane)
+    end = _end_of(entry.is_propagated)
     for label, box, area, scores in zip(entry.labels, *entry.objects.table(), strict=True):
-        yield label, area, scores[0], f"{begin}{_part_text(place, box, (area, entry.number), scores)}}}{_END}"
+        yield label, area, scores[0], f"{begin}{_part_text(place, box, (area, entry.number), scores)}{end}{_END}"
 
 
 def from_content(
@@ -110,30 +111,46 @@ def from_content(
         Reads the entry of a number.
     """
     data = json.loads(content)
-    parts = tuple(
-        Part(
-            plane_of(part),
-            box_of(part["box"]),
-            int(part["area"]),
-            int(part["n"]),
-            math.nan if part["iou"] is None else float(part["iou"]),
-            math.nan if part["stability"] is None else float(part["stability"]),
-            entry,
-            int(part.get("of", label)),
-        )
-        for part in data["parts"]
-    )
+    parts = tuple(_part_of(label, part, entry) for part in data["parts"])
     if not parts:
         raise ValueError("there are no pixels")
     kind = None if data["class"] is None else class_of(int(data["class"]))
     created, changed = (datetime.fromisoformat(data[name]) for name in ("created", "changed"))
-    return LabelledObject(int(label), parts, created, changed, kind)
+    parent = data.get("parent")
+    return LabelledObject(int(label), parts, created, changed, kind, None if parent is None else int(parent))
 
 
-def _begin(created: str, changed: str, kind: int | None) -> str:
+def part_in(label: int, content: str, plane: Plane, entry: Callable[[int], Entry]) -> Part | None:
+    """Return the part of an object in a plane, or None, without parsing the others; errors as in `from_content`."""
+    begin = content.find(f"{{{_place_text(plane)},")
+    return None if begin < 0 else _part_of(label, json.loads(content[begin : content.index("}", begin) + 1]), entry)
+
+
+def _part_of(label: int, data: dict[str, Any], entry: Callable[[int], Entry]) -> Part:
+    return Part(
+        plane_of(data),
+        box_of(data["box"]),
+        int(data["area"]),
+        int(data["n"]),
+        math.nan if data["iou"] is None else float(data["iou"]),
+        math.nan if data["stability"] is None else float(data["stability"]),
+        entry,
+        int(data.get("of", label)),
+        data.get("propagated") == 1,
+    )
+
+
+def _with_changed(begin: re.Match[str], changed: str) -> str:
+    """Return the JSON of an object up to its first part, with another time of its last change."""
+    _, _, kind, parent = begin.groups()
+    return _begin(begin[1], changed, None if kind == "null" else int(kind), None if parent is None else int(parent))
+
+
+def _begin(created: str, changed: str, kind: int | None, parent: int | None = None) -> str:
     """Return the JSON of an object up to its first part; made by hand, which is ten times as fast as `json.dumps`."""
     number = "null" if kind is None else kind
-    return f'{{"created":"{created}","changed":"{changed}","class":{number},"parts":['
+    origin = "" if parent is None else f'"parent":{parent},'
+    return f'{{"created":"{created}","changed":"{changed}","class":{number},{origin}"parts":['
 
 
 def _time_text(time: datetime) -> str:
@@ -152,7 +169,13 @@ def _text_of(part: Part, label: int) -> str:
         (int(part.area), part.number),
         (float(part.iou_prediction), float(part.stability_score)),
     )
-    return f"{text}}}" if part.label == label else f'{text},"of":{part.label}}}'
+    origin = "" if part.label == label else f',"of":{part.label}'
+    return f"{text}{origin}{_end_of(part.says_propagated)}"
+
+
+def _end_of(is_propagated: bool) -> str:
+    """Return the end of the JSON of a part; without what it says, an entry would be read for each part."""
+    return ',"propagated":1}' if is_propagated else "}"
 
 
 def _part_text(place: str, box: Sequence[int], numbers: tuple[int, int], scores: Sequence[float]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Literal, overload
 
@@ -16,7 +17,7 @@ from napari_sam.journal.objects import LabelledObject, Part
 from napari_sam.journal.packing.objects import Runs
 from napari_sam.journal.storage.database import Database
 from napari_sam.journal.storage.files import damaged
-from napari_sam.journal.storage.object_rows import from_content, has_plane, row_of
+from napari_sam.journal.storage.object_rows import from_content, part_in, row_of
 
 Order = Literal["label", "class", "area", "iou", "plane", "changed"]
 
@@ -77,9 +78,12 @@ class ObjectTable:
         return None if content is None else self.parsed(label, content)
 
     def part(self, label: int, plane: Plane) -> Part | None:
-        """Return the part of an object in a plane, or None; the object is parsed only where it has one."""
+        """Return the part of an object in a plane, or None; its other parts are not parsed."""
         content = self.content(label)
-        return self.parsed(label, content).part(plane) if content is not None and has_plane(content, plane) else None
+        if content is None:
+            return None
+        with self._understood(label):
+            return part_in(label, content, plane, self._entry)
 
     def has(self, label: int) -> bool:
         """Return whether there is an object of a label."""
@@ -151,8 +155,13 @@ class ObjectTable:
         return content
 
     def _object(self, label: int, content: str, class_of: Callable[[int], LabelClass | None]) -> LabelledObject:
-        try:
+        with self._understood(label):
             return from_content(label, content, class_of, self._entry)
+
+    @contextmanager
+    def _understood(self, label: int) -> Iterator[None]:
+        try:
+            yield
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
             raise damaged(self._database.name, f"the row of object {label} is not understood") from error
 

@@ -15,7 +15,7 @@ from napari_sam.core.following.mask_fuser import FEATURE_CELLS, Fused
 from napari_sam.core.predictor import Embedding
 from napari_sam.models.device import resolve_device
 from napari_sam.models.fusion.network import FusionNetwork
-from napari_sam.models.safe_load import load_weights
+from napari_sam.models.safe_load import load_weights, sha256_of
 
 WEIGHTS = Path(__file__).with_name("fusion.safetensors")
 # Tensors of an embedding with fewer channels are guesses, not features.
@@ -33,9 +33,12 @@ class NetworkFuser:
         The network's state dict; half precision is widened.
     device
         Where it runs.
+    digest
+        Hash of the weights; empty for weights that are in no file.
     """
 
-    def __init__(self, state: dict[str, torch.Tensor], device: torch.device) -> None:
+    def __init__(self, state: dict[str, torch.Tensor], device: torch.device, digest: str = "") -> None:
+        self.digest = digest
         network = FusionNetwork()
         network.load_state_dict({key: value.float() for key, value in state.items()})
         network.eval().requires_grad_(False)
@@ -91,4 +94,4 @@ def load_fuser(device: str = "auto") -> NetworkFuser:
     ModelError
         The device is not available, or the file of the weights is damaged.
     """
-    return NetworkFuser(load_weights(WEIGHTS), resolve_device(device))
+    return NetworkFuser(load_weights(WEIGHTS), resolve_device(device), sha256_of(WEIGHTS))

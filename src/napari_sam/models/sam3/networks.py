@@ -8,6 +8,7 @@ from torch import Tensor
 
 from napari_sam.models.sam2.decoding import NoPositions
 from napari_sam.models.sam2.loading import filled
+from napari_sam.models.sam3.geometry import without_torchvision
 from napari_sam.models.sam3.keys import parts
 
 SIDE = 1008
@@ -36,6 +37,7 @@ def networks(state: dict[str, Tensor], name: str) -> tuple[Any, Any | None]:
         return tracker, None
     detector = filled(_detector, finding, name)
     detector.vision_encoder.backbone = tracker.vision_encoder.backbone
+    without_torchvision(detector.geometry_encoder)
     return tracker, detector
 
 

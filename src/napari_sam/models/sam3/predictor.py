@@ -1,7 +1,8 @@
-"""SAM 3 behind the Predictor and TextPredictor protocols."""
+"""SAM 3 behind the protocols Predictor, TextPredictor and ExemplarPredictor."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_sam.core.geometry import Box
 from napari_sam.core.predictor import Decoded, Embedding, Found
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError
@@ -18,13 +20,15 @@ from napari_sam.models.base import TilePredictor, split_tiles
 from napari_sam.models.nested_checkpoints import State
 from napari_sam.models.sam2.decoding import PromptDecoder, resized
 from napari_sam.models.sam3.networks import SIDE, networks
-from napari_sam.models.sam3.text import vocabulary_of, words
+from napari_sam.models.vocabulary import vocabulary_of, words
 
 PIXEL_MEAN, PIXEL_STD = 0.5, 0.5
+# The word that the network was trained with where examples come without words.
+EXAMPLES_ALONE = "visual"
 
 
 class Sam3Predictor(TilePredictor):
-    """Encode, decode prompts and find objects by text with the user's own weights of SAM 3.
+    """Encode, decode prompts and find objects by text and examples with the user's own weights of SAM 3.
 
     Parameters
     ----------
@@ -63,7 +67,7 @@ class Sam3Predictor(TilePredictor):
         tracker, detector = networks(state, name)
         self._tracker: Any = tracker.to(device)
         self._detector: Any = None if detector is None else detector.to(device)
-        self.finds_text = detector is not None
+        self.finds_text = self.finds_exemplars = detector is not None
         self.input_side = int(tracker.config.vision_config.image_size)
         self._sizes = [tuple(size) for size in tracker.config.vision_config.backbone_feature_sizes]
         self._decode = PromptDecoder(self._tracker, self.input_side)
@@ -118,6 +122,28 @@ class Sam3Predictor(TilePredictor):
         ModelError
             The weights lack the part for text, or their vocabulary is missing or another's.
         """
+        return self._found(embedding, text, threshold)
+
+    @torch.inference_mode()
+    def find_like(
+        self,
+        embedding: Embedding,
+        boxes: Sequence[Box],
+        labels: NDArray[np.bool_],
+        text: str = "",
+        threshold: float = 0.5,
+    ) -> Found:
+        """Find the objects that look like examples; see `ExemplarPredictor`, and `find` for scores and errors."""
+        edges = np.array([box.as_tuple() for box in boxes], np.float32) / self.input_side
+        top, left, bottom, right = torch.from_numpy(edges).T
+        placed = torch.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], dim=1)
+        examples = {
+            "input_boxes": placed[None].to(self._device),
+            "input_boxes_labels": torch.from_numpy(labels.astype(np.int64))[None].to(self._device),
+        }
+        return self._found(embedding, text.strip() or EXAMPLES_ALONE, threshold, **examples)
+
+    def _found(self, embedding: Embedding, text: str, threshold: float, **examples: Tensor) -> Found:
         if not self.finds_text:
             raise ModelError(f"{self.name} lacks the part of SAM 3 for text: use the complete model.safetensors.")
         config = self._detector.config.text_config
@@ -126,10 +152,8 @@ class Sam3Predictor(TilePredictor):
         vision = SimpleNamespace(
             fpn_hidden_states=levels, fpn_position_encoding=positions, hidden_states=None, attentions=None
         )
-        out = self._detector(vision_embeds=vision, input_ids=torch.tensor([numbers], device=self._device))
-        return self._found(out, threshold)
-
-    def _found(self, out: Any, threshold: float) -> Found:
+        asked = torch.tensor([numbers], device=self._device)
+        out = self._detector(vision_embeds=vision, input_ids=asked, **examples)
         scores = out.pred_logits[0].sigmoid() * out.presence_logits[0].sigmoid()
         order = scores.argsort(descending=True, stable=True)
         order = order[scores[order] > threshold]

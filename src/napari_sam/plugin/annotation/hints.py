@@ -33,7 +33,7 @@ class DraftHints:
         self._is_first = self._is_first and not session.is_begun
         replaced = None if current.replaces is None else current.replaces.label
         hint = hint_for(session.prompts.tool, session.prompts.sign, self._is_first, replaced)
-        of_task = "" if session.task == "one" else self._hint_of_task()
+        of_task = "" if session.task in ("one", "teach") else self._hint_of_task()
         self._hint.show(of_task if of_task or session.task == "all" else hint)
 
     def close(self) -> None:

@@ -19,7 +19,6 @@ from napari_sam.images.axes.letters import letters_of
 from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.labels.storage.multiscales import DEFAULT_AXES
 from napari_sam.plugin.layers.factory import PYRAMID
-from napari_sam.plugin.layers.labels import DIVISIONS
 
 if TYPE_CHECKING:
     from napari_sam.images.volume import Volume
@@ -59,7 +58,6 @@ def source_of_layer(
         channel_names=channel_names,
         objects=objects,
         chosen=chosen,
-        parents=metadata.get(DIVISIONS),
         name=str(attributes.get("name") or "image"),
     )
 

@@ -20,14 +20,21 @@ if TYPE_CHECKING:
 
 Limits = tuple[float, float]
 PERCENTILES, FULL = "0.5 to 99.5 percentile", "full range"
-# Window center and width, in Hounsfield units, as radiologists use them.
+# Windows in Hounsfield units, as radiologists use them: level 40 and width 400, -600 and 1500, 300 and 1500, 40 and 80.
 WINDOWS: dict[str, Limits] = {
-    "CT soft tissue": (-160.0, 240.0),
+    "CT abdomen (soft tissue)": (-160.0, 240.0),
     "CT lung": (-1350.0, 150.0),
     "CT bone": (-450.0, 1050.0),
     "CT brain": (0.0, 80.0),
 }
-PRESETS = (PERCENTILES, FULL, *WINDOWS)
+# Fat: a CT of anything has values below.
+FAT = -100.0
+
+
+def presets_for(image: Image | None) -> tuple[str, ...]:
+    """Return the presets for an image: windows of a CT where its values can be Hounsfield units."""
+    can_be_ct = image is not None and not image.rgb and _has_low_values(image)
+    return (PERCENTILES, FULL, *WINDOWS) if can_be_ct else (PERCENTILES, FULL)
 
 
 def limits_job(preset: str, image: Image, viewer: ViewerModel | None = None) -> Callable[[Report], Limits]:
@@ -74,6 +81,13 @@ def set_limits(session: Session, runner: Runner, preset: str) -> None:
         session.notify(str(error))
         return
     apart(runner)(Work(job, done, session.notify_error))
+
+
+def _has_low_values(image: Image) -> bool:
+    """Return whether values can lie below fat: signed whole numbers, as CTs are stored, or floats that do."""
+    kind = np.dtype(image.dtype).kind
+    lowest = min(image.contrast_limits_range[0], image.contrast_limits[0])
+    return bool(kind == "i" or (kind == "f" and lowest <= FAT))
 
 
 def _full_range(image: Image) -> Limits:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.core.geometry import Plane
+from napari_sam.distributed.cluster import Cluster
 from napari_sam.embeddings.encoder import default_store
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import labels as labels_layer
@@ -41,6 +42,7 @@ class Jobs:
         self._session = session
         self.segmenter: Segmenter | None = None
         self._key: tuple[Any, ...] = ()
+        self._cluster: tuple[str, Cluster] | None = None
         self._image: Image | None = None
 
     def segmenter_of(self, image: Image) -> Segmenter | None:
@@ -70,8 +72,8 @@ class Jobs:
         """
         session = self._session
         shown = adapters.shown(layers or [image], session.viewer)
-        model, device, store = session.model, session.device, session.store
-        key = (model, device, store, *shown.key)
+        model, device, store, scheduler = session.model, session.device, session.store, session.scheduler
+        key = (model, device, store, scheduler, *shown.key)
 
         def build(report: Report) -> Segmenter:
             if self.segmenter is None or self._key != key:
@@ -86,12 +88,22 @@ class Jobs:
                     contrast_limits=shown.limits,
                     gamma=shown.gamma,
                     store=default_store if store is None else store,
+                    scheduler=self._cluster_of(scheduler),
                 )
                 self._key, self._image = key, image
             self.segmenter.encoder.progress = report
             return self.segmenter
 
         return build
+
+    def _cluster_of(self, scheduler: str | None) -> Cluster | None:
+        """Return the cluster of a scheduler, connected once for all images."""
+        if self._cluster is not None and self._cluster[0] != scheduler:
+            self._cluster[1].close()
+            self._cluster = None
+        if self._cluster is None and scheduler is not None:
+            self._cluster = scheduler, Cluster(scheduler)
+        return None if self._cluster is None else self._cluster[1]
 
     def answer(self, request: PredictionRequest, target: Labels | None) -> Callable[[Report], Prediction]:
         """Return what answers a request, and looks through a target whose highest label is not known yet."""

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
 # Key in a layer's metadata: the parent of each object that a division through time has made.
-DIVISIONS = "napari-sam divisions"
 
 
 class LayerLabels:

@@ -16,6 +16,7 @@ PAST = {
     "split": "was split",
     "delete": "was deleted",
     "classify": "has its class",
+    "set_parents": "has its parent",
 }
 PAST_OF_SEVERAL = {
     "accept": "were accepted",
@@ -26,6 +27,7 @@ PAST_OF_SEVERAL = {
     "merge": "were merged",
     "delete": "were deleted",
     "classify": "have their class",
+    "set_parents": "have their parent",
 }
 
 

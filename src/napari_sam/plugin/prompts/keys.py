@@ -51,10 +51,11 @@ ACTIONS = (
     Action("accept_all", "Alt-C"),
     Action("undo", "Control-Z", EVERYWHERE),
     Action("redo", "Control-Shift-Z", EVERYWHERE),
-    # 1, 2 and 3 alone are napari's own: they delete points and choose a tool.
+    # 1 to 4 alone are napari's own: they delete points and choose a tool.
     Action("task_one", "Alt-1", EVERYWHERE),
     Action("task_all", "Alt-2", EVERYWHERE),
     Action("task_planes", "Alt-3", EVERYWHERE),
+    Action("task_teach", "Alt-4", EVERYWHERE),
     Action("follow", "F"),
     Action("accept_found", "C", PROPOSALS),
     Action("next_doubtful", "R", PROPOSALS),

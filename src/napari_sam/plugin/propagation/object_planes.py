@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from napari_sam.core.geometry import Box
-from napari_sam.propagated_image import is_propagated
 
 if TYPE_CHECKING:
     from napari_sam.journal.journal import Journal
@@ -148,7 +147,7 @@ class Propagated:
         def was_propagated(part: Part) -> bool:
             key = label, part.number
             if key not in known:
-                known[key] = is_propagated(part)
+                known[key] = part.is_propagated
             return known[key]
 
         return was_propagated

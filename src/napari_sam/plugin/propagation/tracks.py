@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from napari_sam.errors import LabelsError
 from napari_sam.plugin.layers import adapters
-from napari_sam.plugin.layers.labels import DIVISIONS
 from napari_sam.plugin.workers.runner import Work, apart
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ NAME = "SAM tracks"
 class ObjectTracks:
     """Makes and updates the layer of tracks.
 
-    Divisions are in the metadata of the Labels layer, where exports find them, and in the graph of the Tracks layer.
+    Divisions are in the journal, where exports find them, and in the graph of the Tracks layer.
 
     Parameters
     ----------
@@ -68,8 +67,8 @@ class ObjectTracks:
             return
         shape, log, time = adapters.shape_of(image), journal.journal, axis.number
 
-        def done(data: NDArray[np.float64]) -> None:
-            self._show(journal, image, data)
+        def done(tracks: ObjectTrackData) -> None:
+            self._show(journal, image, tracks)
 
         apart(self._runner)(Work(lambda _: track_data(log, shape, time), done, self._session.notify_error))
 
@@ -89,10 +88,13 @@ class ObjectTracks:
         except LabelsError as error:
             self._session.notify(str(error))
             return
-        metadata = journal.layer.metadata
-        metadata[DIVISIONS] = {**metadata.get(DIVISIONS, {}), first: parent, second: parent}
-        self._session.set_status(f"Object {parent} divides into {first} and {second}.")
-        self.show()
+
+        def done(_: object) -> None:
+            self._session.set_status(f"Object {parent} divides into {first} and {second}.")
+            self._objects.modified.emit(journal.layer, [first, second])
+            self.show()
+
+        self._objects.act(journal, 0, lambda log: [log.set_parents({first: parent, second: parent})], done)
 
     def _family(self, labels: Sequence[int], time: int) -> tuple[int, int, int]:
         """Return the parent and its two successors.
@@ -115,13 +117,11 @@ class ObjectTracks:
                 )
         return parent, others[0], others[1]
 
-    def _show(self, journal: OpenJournal, image: Image, data: NDArray[np.float64]) -> None:
+    def _show(self, journal: OpenJournal, image: Image, tracks: ObjectTrackData) -> None:
         viewer, labels = self._session.viewer, journal.layer
         if labels not in viewer.layers:
             return
-        known = set(data[:, 0].astype(int).tolist())
-        divisions: Mapping[int, int] = labels.metadata.get(DIVISIONS, {})
-        graph = {child: [parent] for child, parent in divisions.items() if {child, parent} <= known}
+        data, graph = tracks
         layer = self._layers.get(labels)
         if layer is None or layer not in viewer.layers:
             active = viewer.layers.selection.active
@@ -135,7 +135,22 @@ class ObjectTracks:
             layer.graph = graph
 
 
-def track_data(journal: Journal, shape: Sequence[int], time: int) -> NDArray[np.float64]:
+class ObjectTrackData(NamedTuple):
+    """What a Tracks layer shows.
+
+    Parameters
+    ----------
+    data
+        Shape (n, 1 + axes of the image): the label, then the middle of its pixels in each frame, in pixels.
+    graph
+        The parent of each object that comes from another one that is there.
+    """
+
+    data: NDArray[np.float64]
+    graph: dict[int, list[int]]
+
+
+def track_data(journal: Journal, shape: Sequence[int], time: int) -> ObjectTrackData:
     """Return the tracks of all objects of a journal.
 
     Parameters
@@ -149,8 +164,8 @@ def track_data(journal: Journal, shape: Sequence[int], time: int) -> NDArray[np.
 
     Returns
     -------
-    numpy.ndarray
-        Shape (n, 1 + axes of the image): the label, then the middle of its pixels in each frame, in pixels.
+    ObjectTrackData
+        The tracks, and which come from which.
 
     Raises
     ------
@@ -158,7 +173,12 @@ def track_data(journal: Journal, shape: Sequence[int], time: int) -> NDArray[np.
         There is no object, or a mask cannot be read.
     """
     rows: list[NDArray[np.float64]] = []
+    parents: dict[int, int] = {}
+    labels: set[int] = set()
     for found in journal.objects:
+        labels.add(found.label)
+        if found.parent is not None:
+            parents[found.label] = found.parent
         frames: dict[int, list[tuple[int, NDArray[np.float64]]]] = defaultdict(list)
         for part in found.parts:
             mask = part.accepted.mask
@@ -171,7 +191,8 @@ def track_data(journal: Journal, shape: Sequence[int], time: int) -> NDArray[np.
         rows += [np.array([found.label, *_middle(parts)]) for _, parts in sorted(frames.items())]
     if not rows:
         raise LabelsError("There is no object to make tracks of: accept one first.")
-    return np.array(rows, np.float64).reshape(-1, 1 + len(shape))
+    graph = {child: [parent] for child, parent in parents.items() if parent in labels}
+    return ObjectTrackData(np.array(rows, np.float64).reshape(-1, 1 + len(shape)), graph)
 
 
 def _middle(parts: Iterable[tuple[int, NDArray[np.float64]]]) -> Any:

@@ -13,7 +13,7 @@ from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QScrollArea, QVBoxLayout, QWidget
 
 from napari_sam.plugin.controller import Controller
-from napari_sam.plugin.inference.contrast_presets import PRESETS, set_limits
+from napari_sam.plugin.inference.contrast_presets import presets_for, set_limits
 from napari_sam.plugin.layers.factory import is_helper
 from napari_sam.plugin.objects.files import open_image
 from napari_sam.plugin.settings import load_settings, save_settings
@@ -31,11 +31,14 @@ from napari_sam.plugin.widgets.tasks.plane_panel import PlanePanel
 from napari_sam.plugin.widgets.tasks.prompt_panel import PromptPanel
 from napari_sam.plugin.widgets.tasks.proposal_panel import ProposalPanel
 from napari_sam.plugin.widgets.tasks.task_tabs import TaskTabs
+from napari_sam.plugin.widgets.tasks.teach_panel import TeachPanel
 from napari_sam.plugin.workers.runner import LatestRunner
 from napari_sam.segmenter import model_names
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
+
+    from napari_sam.plugin.session import Task
 
 CHECKPOINT = "checkpoint file ..."
 AS_SHOWN = "as the layer shows it"
@@ -89,8 +92,6 @@ class SamWidget(QWidget):
         self._choose_image()
         self._refresh()
 
-    # -- building --------------------------------------------------------------------------------------------------
-
     def _build_image(self) -> None:
         self.image = ComboBox(label="Image", choices=self._image_choices, tooltip="The image layer to segment.")
         self.compose = CheckBox(
@@ -99,9 +100,8 @@ class SamWidget(QWidget):
         )
         self.contrast = ComboBox(
             label="Contrast",
-            choices=[AS_SHOWN, *PRESETS],
-            tooltip="The encoder sees the image in the contrast that you see. This sets the layer's contrast limits; "
-            "the view is then encoded again.",
+            choices=lambda _: [AS_SHOWN, *presets_for(self._session.image)],
+            tooltip="Set the layer's contrast limits, which the encoder uses, too: the view is then encoded again.",
         )
         for choice in (self.image, self.contrast):
             narrow(choice)
@@ -154,6 +154,7 @@ class SamWidget(QWidget):
         self.prompts = PromptPanel(self._session, parts.keys, parts.editing, parts.hover, parts.encoder_view)
         self.proposals = ProposalPanel(self._session, parts.finder, parts.keys, self.objects)
         self.planes = PlanePanel(self._session, parts.through_planes, parts.keys)
+        self.teaching = TeachPanel(self._session, parts.teacher, self.model)
         self.cleaning = CleaningPanel(lambda cleaning: parts.requests.set_cleaning(cleaning))
         self.large = LargeDataPanel(self._session, parts.prefetcher)
         self.footer = Footer(self._session, parts.keys, parts.undo)
@@ -186,12 +187,11 @@ class SamWidget(QWidget):
         one = QWidget()
         column = QVBoxLayout(one)
         column.setContentsMargins(0, 0, 0, 0)
-        for part in (self.prompts, self.cleaning_section):
-            column.addWidget(part)
+        column.addWidget(self.prompts)
+        column.addWidget(self.cleaning_section)
         column.addStretch()
-        self.tasks = TaskTabs(
-            self._session, self.controller.keys, {"one": one, "all": self.proposals, "planes": self.planes}
-        )
+        panels: dict[Task, QWidget] = {"one": one, "all": self.proposals, "planes": self.planes, "teach": self.teaching}
+        self.tasks = TaskTabs(self._session, self.controller.keys, panels)
         self._stack()
 
     def _stack(self) -> None:
@@ -200,10 +200,9 @@ class SamWidget(QWidget):
         column = QVBoxLayout(content)
         column.setContentsMargins(4, 4, 4, 0)
         column.setSpacing(2)
-        earlier_work = rows_of([self.resume, self.start_over])
-        for part in (self.image_section, self.model_section, self.models, earlier_work, self.tasks):
+        earlier = rows_of([self.resume, self.start_over])
+        for part in (self.image_section, self.model_section, self.models, earlier, self.tasks, self.object_section):
             column.addWidget(part)
-        column.addWidget(self.object_section)
         column.addWidget(self.objects, 1)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
@@ -273,6 +272,7 @@ class SamWidget(QWidget):
     def _choose_image(self, _: Any = None) -> None:
         if not self._updating:
             self._session.set_image(self.image.value)
+            self.contrast.reset_choices()
             self.proposals.reset_choices()
             self._choose_first_image()
 
@@ -336,12 +336,8 @@ class SamWidget(QWidget):
 
     def _refresh(self) -> None:
         self._tab.set_enabled(self.prompts.takes_tab(self._viewer.layers.selection.active))
-        self.tasks.refresh()
-        self.prompts.refresh()
-        self.proposals.refresh()
-        self.planes.refresh()
-        self.large.refresh()
-        self.footer.refresh()
+        for panel in (self.tasks, self.prompts, self.proposals, self.planes, self.teaching, self.large, self.footer):
+            panel.refresh()
         self._refresh_objects()
         shown, used = (self.image.value, self.output.value), (self._session.image, self._session.target)
         if not self._updating and any(a is not b for a, b in zip(shown, used, strict=True)):
@@ -381,9 +377,8 @@ class SamWidget(QWidget):
         self._tab.close()
         self._listed.close()
         self.models.close_downloads()
-        self.large.close_activity()
-        self.proposals.close_activity()
-        self.planes.close_activity()
+        for panel in (self.large, self.proposals, self.planes, self.teaching):
+            panel.close_activity()
         self.controller.finder.changed.disconnect(self.proposals.refresh)
         self.controller.encoder_view.changed.disconnect(self.prompts.refresh_encoder_input)
         self._session.changed.disconnect(self._refresh)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from magicgui.types import FileDialogMode
 from magicgui.widgets import Container, FileEdit
-from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from napari_sam.plugin.inference.prefetch import Extent
 from napari_sam.plugin.widgets.buttons import push_button, rows_into
@@ -61,14 +61,15 @@ class LargeDataPanel(QWidget):
             "for what you encode here.",
         )
         self.store.changed.connect(self._choose_store)
+        self.cluster = _cluster_edit()
+        self.cluster.editingFinished.connect(lambda: session.set_scheduler(self.cluster.text().strip() or None))
         self.encoding = QLabel()
         self.encoding.setWordWrap(True)
         stored = Container(widgets=[self.store]).native
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 0, 4, 4)
-        rows_into(
-            column, [[self.ahead], [self.coverage], [*self.extents.values(), self.cancel], [self.encoding], [stored]]
-        )
+        buttons = [*self.extents.values(), self.cancel]
+        rows_into(column, [[self.ahead], [self.coverage], buttons, [self.encoding], [stored], [self.cluster]])
 
     def refresh(self) -> None:
         """Show the progress."""
@@ -102,3 +103,10 @@ class LargeDataPanel(QWidget):
     def _choose_store(self, _: Any = None) -> None:
         path = str(self.store.value) if self.store.value else ""
         self._session.set_store(path if path not in ("", ".") else None)
+
+
+def _cluster_edit() -> QLineEdit:
+    edit = QLineEdit()
+    edit.setPlaceholderText("Cluster, such as tcp://gpubox:8786")
+    edit.setToolTip("Address of a dask scheduler whose workers encode what is in view; empty: this computer encodes.")
+    return edit

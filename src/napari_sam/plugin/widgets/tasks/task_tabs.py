@@ -18,6 +18,7 @@ TASKS: dict[Task, tuple[str, str]] = {
     "one": ("One", "Segment one object after the other, by clicks, boxes and outlines."),
     "all": ("All", "Find all objects of the view, of a region or of the plane."),
     "planes": ("Through planes", "Follow objects through the planes of a volume, or through time."),
+    "teach": ("Teach", "Teach a model the objects that you accepted."),
 }
 
 

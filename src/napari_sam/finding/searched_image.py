@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +12,18 @@ import numpy.typing as npt
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Overlap
 from napari_sam.core.prompt_checks import checked_box, checked_mask
+from napari_sam.core.tiles import Tile
+from napari_sam.distributed.cluster import Cluster
+from napari_sam.distributed.job import Runner
+from napari_sam.distributed.proposing import Proposed, ProposingPlan, proposals_of
+from napari_sam.distributed.shared_image import SharedImage
 from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.errors import PromptError
 from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.options import GridOptions, checked_sizes
+from napari_sam.everything.proposal_store import ProposalStore
 from napari_sam.everything.similar import SimilarObjects
-from napari_sam.everything.sweep import EverythingProgress, Region, Sweep, propose_all
+from napari_sam.everything.sweep import EverythingProgress, Region, RunTiles, Sweep, propose_all
 from napari_sam.labeled_image import LabeledImage
 
 
@@ -27,9 +34,12 @@ class SearchedImage(LabeledImage):
     ----------
     encoder
         The `TileEncoder` of the image.
+    cluster
+        The cluster that long work is done on, or None.
     """
 
     encoder: TileEncoder
+    cluster: Cluster | None = None
 
     def everything(
         self,
@@ -92,7 +102,33 @@ class SearchedImage(LabeledImage):
             After every tile, with what was found so far. Close the iterator to stop.
         """
         where = self.plane(plane)
-        return propose_all(where, self.sweep(plane=where, box=box, within=within, sizes=sizes, grid=grid))
+        sweep = self.sweep(plane=where, box=box, within=within, sizes=sizes, grid=grid)
+        return propose_all(where, sweep, self.run_on_cluster(sweep))
+
+    @property
+    def shared(self) -> SharedImage | None:
+        """The image and the model as the workers of the cluster open them; None without one, or for an array."""
+        return None
+
+    def run_on_cluster(self, sweep: Sweep) -> RunTiles | None:
+        """Return what proposes the objects of tiles on the workers of the cluster, for `propose_all`, or None."""
+        runner = self.proposing_runner(sweep)
+        return None if runner is None else partial(proposals_of, runner)
+
+    def proposing_runner(self, sweep: Sweep, store: ProposalStore | None = None) -> Runner[Tile, Proposed] | None:
+        """Return what proposes the objects of tiles on the workers of the cluster; None without a cluster.
+
+        Parameters
+        ----------
+        sweep
+            What is searched.
+        store
+            Where the workers write the proposals; they return them by default.
+        """
+        image = self.shared
+        if image is None or self.cluster is None:
+            return None
+        return self.cluster.runner(ProposingPlan.of(image, sweep, store))
 
     def sweep(
         self,
@@ -118,13 +154,7 @@ class SearchedImage(LabeledImage):
         PromptError
             The box or the mask lies outside the plane, or the sizes are not two rising numbers.
         """
-        shape = plane.shape_in(self.shape)
-        if min(shape) < 2:
-            raise PromptError(
-                f"A plane of {shape[0]} x {shape[1]} pixels has nothing to segment: choose other axes or another image."
-            )
-        whole = Box.of_shape(shape)
-        region = Region(checked_box(box, whole) or whole, checked_mask(within, shape))
+        region = self._region(plane, box, within)
         checked = None if sizes is None else checked_sizes(sizes)
         return Sweep(self.encoder, plane, region, sizes=checked, grid=grid, levels=levels)
 
@@ -170,3 +200,13 @@ class SearchedImage(LabeledImage):
                 )
                 labels.update(zip(group, written, strict=True))
         return [labels[i] for i in numbers]
+
+    def _region(self, plane: Plane, box: Box | Sequence[float] | None, within: Mask | npt.ArrayLike | None) -> Region:
+        """Return the checked part of a plane that is searched."""
+        shape = plane.shape_in(self.shape)
+        if min(shape) < 2:
+            raise PromptError(
+                f"A plane of {shape[0]} x {shape[1]} pixels has nothing to segment: choose other axes or another image."
+            )
+        whole = Box.of_shape(shape)
+        return Region(checked_box(box, whole) or whole, checked_mask(within, shape))

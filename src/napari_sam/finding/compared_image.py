@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,11 @@ from napari_sam.errors import LabelsError, ModelError, PromptError
 from napari_sam.everything.describing import describe_objects
 from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.options import GridOptions
-from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.similar import SimilarObjects
 from napari_sam.everything.sweep import EverythingProgress, propose_all
+from napari_sam.finding.searched_image import SearchedImage
 from napari_sam.labels.regions import label_number
-from napari_sam.searched_image import SearchedImage
 from napari_sam.similarity.descriptors import DescriptorLayout
-from napari_sam.similarity.likeness import usual_quality
 from napari_sam.similarity.metric import KindMetric
 from napari_sam.similarity.positional_bias import positional_bias
 from napari_sam.similarity.query import Query
@@ -49,7 +48,7 @@ class SimilarProgress(EverythingProgress):
     @property
     def found(self) -> SimilarObjects:
         """What was found so far."""
-        return SimilarObjects(self.plane, Proposals.joined(self.parts[: self.done]), self.query)
+        return SimilarObjects(self.plane, self.proposals, self.query)
 
 
 class ComparedImage(SearchedImage):
@@ -93,6 +92,26 @@ class ComparedImage(SearchedImage):
         ImageError
             There is no such plane, or it cannot be read.
         """
+        queries = self.examples_apart(objects, plane=plane, class_name=class_name, found=found)
+        return reduce(Query.joined, queries)
+
+    def examples_apart(
+        self,
+        objects: int | Mask | npt.ArrayLike | Sequence[int | Mask],
+        *,
+        plane: Plane | int | Sequence[int] | None = None,
+        class_name: str | None = None,
+        found: FoundObjects | None = None,
+    ) -> list[Query]:
+        """Describe objects, each as a query of its own; see `examples` for parameters and errors.
+
+        A tile with several of them is encoded once.
+
+        Returns
+        -------
+        list of Query
+            One for each object.
+        """
         layout = self._layout()
         given = self._given(objects, plane)
         if not given:
@@ -100,26 +119,19 @@ class ComparedImage(SearchedImage):
         by_plane: dict[Plane, list[int]] = {}
         for at, (where, _, _) in enumerate(given):
             by_plane.setdefault(where, []).append(at)
-        descriptors = np.zeros((len(given), layout.width), np.float16)
+        described: dict[int, npt.NDArray[np.float16]] = {}
         for where, numbers in by_plane.items():
             masks = [given[at][1] for at in numbers]
             of_plane = found if found is not None and found.plane == where else None
             sweep = self.sweep(plane=where, sizes=(1.0, float(max(where.shape_in(self.shape)) + 1)))
-            descriptors[numbers] = describe_objects(self.encoder, sweep, masks, of_plane)
-        names = [class_name or name or "" for _, _, name in given]
-        count = len(given)
-        return Query(
-            self.encoder.predictor.digest,
-            self.encoder.predictor.name,
-            layout,
-            tuple(dict.fromkeys(names)),
-            descriptors,
-            np.repeat(usual_quality()[None], count, axis=0),
-            np.array([list(dict.fromkeys(names)).index(name) for name in names], np.int64),
-            np.ones(count, bool),
-            np.zeros(count, bool),
-            {} if KindMetric.fitted(layout) is not None else self._bias(),
-        )
+            values, of = describe_objects(self.encoder, sweep, masks, of_plane)
+            described |= {at: values[of == number] for number, at in enumerate(numbers)}
+        digest, model = self.encoder.predictor.digest, self.encoder.predictor.name
+        bias = {} if KindMetric.fitted(layout) is not None else self._bias()
+        return [
+            Query.of_examples(digest, model, layout, described[at], class_name or name or "", bias)
+            for at, (_, _, name) in enumerate(given)
+        ]
 
     def find_similar(
         self,
@@ -194,8 +206,8 @@ class ComparedImage(SearchedImage):
         checked = self.checked_query(query)
         where = self.plane(plane)
         sweep = self.sweep(plane=where, box=box, within=within, sizes=sizes or checked.sizes, grid=grid)
-        for now in propose_all(where, sweep):
-            yield SimilarProgress(now.total, now.done, now.plane, now.parts, checked)
+        for now in propose_all(where, sweep, self.run_on_cluster(sweep)):
+            yield SimilarProgress(now.total, now.done, now.plane, now.parts, checked, numbers=now.numbers)
 
     def checked_query(self, query: Any, found: FoundObjects | None = None) -> Query:
         """Return a query that was given as one, as its file, or as the labels of objects.

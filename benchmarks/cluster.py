@@ -1,0 +1,214 @@
+"""Clusters: what a job costs, what the scheduler keeps of many jobs, and a plane of 100 000 x 100 000.
+
+    python benchmarks/cluster.py overhead --jobs 2000
+    python benchmarks/cluster.py memory --jobs 100000
+    python benchmarks/cluster.py speedup                        # on a machine with two free cores
+    python benchmarks/cluster.py sparse --tiles 500
+
+Scheduler and workers are processes of their own, started as in a shell. `sparse` writes a zarr of which a small part
+has pixels, searches some of its tiles, and says what that means for all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import zarr
+
+from napari_sam import Segmenter
+from napari_sam.distributed.cluster import Cluster
+from napari_sam.distributed.proposing import ProposingPlan
+from napari_sam.samples.cells import cells
+from napari_sam.tasks.everything import opened_sweep
+
+HERE = Path(__file__).parent
+SIDE, BLOCK = 100_000, 2_000
+# Of the plane, one block in as many has pixels.
+SPARSE = 10
+STEPS = 10
+
+
+@dataclass(frozen=True)
+class NoWork:
+    """Does nothing, for the cost of a job itself."""
+
+    def open(self) -> NoWork:
+        return self
+
+    def do(self, item: Any, *, again: bool = False) -> None:
+        return None
+
+
+@contextmanager
+def processes(workers: int) -> Iterator[tuple[Path, psutil.Process]]:
+    """Start a scheduler and workers; yields the file of the scheduler, and its process."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        file = Path(folder, "scheduler.json")
+        paths = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+
+        def start(name: str, *options: str) -> subprocess.Popen[bytes]:
+            command = [sys.executable, "-m", f"distributed.cli.{name}", "--scheduler-file", str(file), *options]
+            process = subprocess.Popen(
+                command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            return process
+
+        scheduler = start("dask_scheduler", "--port", "0", "--no-dashboard", "--host", "127.0.0.1")
+        while not file.exists():
+            time.sleep(0.05)
+        for _ in range(workers):
+            start("dask_worker", "--nthreads", "1", "--no-nanny", "--no-dashboard")
+        yield file, psutil.Process(scheduler.pid)
+
+
+def tile_like() -> Any:
+    """Return a tile, which is what most jobs are."""
+    segmenter = Segmenter(np.zeros((2000, 2000), np.uint8), model="compact")
+    return segmenter.encoder.grid(segmenter.plane()).tile(0, 1, 1)
+
+
+def overhead(jobs: int) -> dict[str, Any]:
+    """Return milliseconds of a job that does nothing, and processor time of the scheduler and of this process."""
+    from cluster import NoWork
+
+    tile = tile_like()
+    with processes(2) as (file, scheduler), Cluster(file) as cluster:
+        cluster.client.wait_for_workers(2)
+        list(cluster.runner(NoWork()).run([tile] * 50))
+        start, busy, own = time.perf_counter(), sum(scheduler.cpu_times()[:2]), time.process_time()
+        list(cluster.runner(NoWork()).run([tile] * jobs))
+        seconds = time.perf_counter() - start
+        return {
+            "jobs": jobs,
+            "milliseconds per job": round(1000 * seconds / jobs, 2),
+            "of the scheduler's processor": round(1000 * (sum(scheduler.cpu_times()[:2]) - busy) / jobs, 2),
+            "of the client's processor": round(1000 * (time.process_time() - own) / jobs, 2),
+        }
+
+
+def memory(jobs: int) -> dict[str, Any]:
+    """Return the memory of the scheduler over many jobs, in MB, after each tenth of them."""
+    from cluster import NoWork
+
+    tile = tile_like()
+    with processes(2) as (file, scheduler), Cluster(file) as cluster:
+        cluster.client.wait_for_workers(2)
+        results = cluster.runner(NoWork()).run(tile for _ in range(jobs))
+        resident = []
+        for _ in range(STEPS):
+            list(islice(results, jobs // STEPS))
+            resident.append(round(scheduler.memory_info().rss / 2**20, 1))
+        results.close()
+        return {"jobs": jobs, "MB of the scheduler after each tenth": resident}
+
+
+def speedup(side: int) -> dict[str, Any]:
+    """Return seconds of one and of two workers on all objects of a picture, and what two gain."""
+    with tempfile.TemporaryDirectory() as folder:
+        image = Path(folder, "image.zarr")
+        array = zarr.create_array(image, shape=(side, side), chunks=(512, 512), dtype=np.uint16)
+        block = cells().image[0]
+        for top in range(0, side, block.shape[0]):
+            for left in range(0, side, block.shape[1]):
+                part = block[: side - top, : side - left]
+                array[top : top + part.shape[0], left : left + part.shape[1]] = part
+        seconds = {}
+        for workers in (1, 2):
+            with processes(workers) as (file, _), Cluster(file) as cluster:
+                cluster.client.wait_for_workers(workers)
+                segmenter = Segmenter(image, model="compact", threads=1, scheduler=cluster)
+                sweep = segmenter.sweep(plane=segmenter.plane(), levels=[0])
+                runner = cluster.runner(ProposingPlan.of(segmenter.shared, sweep))
+                list(runner.run(sweep.tiles[:4]))  # The workers load the model.
+                start = time.perf_counter()
+                done = sum(1 for _ in runner.run(sweep.tiles))
+                seconds[workers] = time.perf_counter() - start
+        gain = seconds[1] / seconds[2]
+        return {"tiles": done, "seconds": {n: round(s, 1) for n, s in seconds.items()}, "gain": round(gain, 2)}
+
+
+def sparse_image(folder: Path) -> Path:
+    """Write a plane of which a tenth of the blocks has pixels; the others are not stored."""
+    image = folder / "sparse.zarr"
+    array = zarr.create_array(image, shape=(SIDE, SIDE), chunks=(512, 512), dtype=np.uint8, fill_value=0)
+    picture = cells().image[0].astype(np.float32)
+    gray = np.uint8(255 * np.clip(picture / np.percentile(picture, 99.5), 0, 1))
+    block = np.tile(gray, (4, 4))[:BLOCK, :BLOCK]
+    # Only as many as are searched need to be there; they are all alike.
+    for number in range(4):
+        array[number * BLOCK * SPARSE // 4 : number * BLOCK * SPARSE // 4 + BLOCK, :BLOCK] = block
+    return image
+
+
+def sparse(tiles: int, workers: int) -> dict[str, Any]:
+    """Return tiles a second and bytes of a tile, and what that means for the whole plane on 1, 8 and 64 workers."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        image = sparse_image(folder)
+        with processes(workers) as (file, _), Cluster(file) as cluster:
+            cluster.client.wait_for_workers(workers)
+            segmenter = Segmenter(image, model="compact", contrast_limits=(0, 255), threads=1, scheduler=cluster)
+            store, sweep = opened_sweep(folder / "proposals", segmenter, segmenter.plane(), sizes=(10, 40))
+            store.begin(sweep.levels)
+            total = len(sweep.tiles)
+            chosen = sweep.tiles[:tiles]
+            runner = segmenter.proposing_runner(sweep, store)
+            assert runner is not None
+            start = time.perf_counter()
+            done = sum(1 for _ in runner.run(chosen))
+            seconds = time.perf_counter() - start
+            written = sum(file.stat().st_size for file in store.path.glob("*.npz"))
+            read = float(np.mean([segmenter.volume.pixels_for(segmenter.plane(), tile) for tile in chosen]))
+        rate = done / seconds / workers
+        return {
+            "tiles of the plane": total,
+            "tiles searched": done,
+            "workers": workers,
+            "tiles a second of a worker": round(rate, 3),
+            "bytes read a tile, before compression": round(read),
+            "bytes written a tile": round(written / done),
+            "hours for the plane by workers": {n: round(total / rate / n / 3600, 2) for n in (1, 8, 64)},
+        }
+
+
+def main() -> None:
+    """Measure, and print or write the result."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=["overhead", "memory", "speedup", "sparse"])
+    parser.add_argument("--jobs", type=int, default=2000)
+    parser.add_argument("--tiles", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--side", type=int, default=6000)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    measured = {
+        "overhead": lambda: overhead(given.jobs),
+        "memory": lambda: memory(given.jobs),
+        "speedup": lambda: speedup(given.side),
+        "sparse": lambda: sparse(given.tiles, given.workers),
+    }[given.what]()
+    text = json.dumps({given.what: measured}, indent=1)
+    print(text)
+    if given.json:
+        given.json.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Measure teaching: objects of kept-out images teach, others of the same subset and other subsets are measured.
+
+python benchmarks/teach.py MANIFEST SPLIT --subset NAME... [--objects 30] [--minutes 4] [--others] [--out FILE.json]
+
+The objects that teach are those of the first kept-out images of a subset (of the left half, where there is one image).
+What is measured are the objects of its other kept-out images (or of the right half), which no model has seen.
+Where the kept-out images have too few objects, as of organs in slices, the training images teach.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_sam.core.geometry import Box
+from napari_sam.core.masks import Mask
+from napari_sam.evaluation.datasets import LabelledImage, labelled_plane, read_manifest, read_split, split_images
+from napari_sam.images.volume import Volume
+from napari_sam.models import load_predictor
+from napari_sam.training.teaching.held_back import FEWEST, Figures, measured
+from napari_sam.training.teaching.lesson import Lesson, TeachOptions
+from napari_sam.training.teaching.regions import Region, TaughtPart, cut_regions
+from napari_sam.training.teaching.run import Teaching
+
+# Objects of each other subset on which forgetting is measured.
+OTHERS = 1
+
+
+def regions_of(image: LabelledImage, number: int = 0) -> list[Region]:
+    """Return the regions of the plane of an image with the most objects."""
+    volume = Volume.of(image.image)
+    plane, labels, _ = labelled_plane(image, volume.shape)
+    parts = []
+    for value in np.unique(labels[labels > 0]):
+        pixels = labels == value
+        parts.append(TaughtPart(int(value), Mask(Box.of_shape(pixels.shape), pixels).tightened()))
+    is_complete = not image.is_partial
+    return list(cut_regions(volume, plane, volume.rendering(), parts, is_complete=is_complete, image=number))
+
+
+def halves(regions: list[Region]) -> tuple[list[Region], list[Region]]:
+    """Return the left and the right half of regions, with the objects that lie in one of them."""
+    found: tuple[list[Region], list[Region]] = ([], [])
+    for region in regions:
+        middle = region.pixels.shape[1] // 2
+        for side, span in zip(found, (slice(0, middle), slice(middle, None)), strict=True):
+            objects = np.ascontiguousarray(region.objects[:, span])
+            whole = np.bincount(region.objects[region.objects > 0], minlength=region.numbers.max() + 1)
+            part = np.bincount(objects[objects > 0], minlength=len(whole))
+            own = part[region.numbers] == whole[region.numbers]
+            pixels = np.ascontiguousarray(region.pixels[:, span])
+            fields = (region.numbers[own], region.labels[own], region.is_corrected[own])
+            side.append(Region(pixels, objects, *fields, region.image, region.position))
+    return found
+
+
+NAMES = ("numbers", "labels", "is_corrected", "image", "position")
+
+
+def limited(regions: list[Region], count: int, rng: np.random.Generator, *, hide: bool) -> list[Region]:
+    """Return the regions with so many of their objects, drawn at random; the others are unknown, or not asked about."""
+    places = [(at, i) for at, region in enumerate(regions) for i in range(len(region.numbers))]
+    chosen = {places[i] for i in rng.permutation(len(places))[:count]}
+    kept = []
+    for at, region in enumerate(regions):
+        hidden = np.array([(at, i) not in chosen for i in range(len(region.numbers))], bool)
+        if hidden.all():
+            continue
+        if hide:
+            partial = region.without(hidden)
+            objects = np.where(partial.objects == 0, -1, partial.objects)
+            kept.append(Region(partial.pixels, objects, *(getattr(partial, n) for n in NAMES)))
+        else:
+            kept.append(
+                Region(region.pixels, region.objects, *(getattr(region, n)[~hidden] for n in NAMES[:3]), region.image)
+            )
+    return kept
+
+
+def all_held(regions: list[Region]) -> list[Any]:
+    """Return a choice of all objects."""
+    return [np.ones(len(region.numbers), bool) for region in regions]
+
+
+def shifted(regions: list[Region], rng: np.random.Generator) -> list[Region]:
+    """Return regions in which every second object lies beside its place, by 0.6 of its extent."""
+    moved = []
+    for region in regions:
+        objects = region.objects.copy()
+        for number in rng.permutation(region.numbers)[: len(region.numbers) // 2]:
+            rows, cols = np.nonzero(region.objects == number)
+            extent = max(np.ptp(rows), np.ptp(cols)) + 1
+            angle = rng.uniform(0, 2 * np.pi)
+            by = np.rint(0.6 * extent * np.array([np.sin(angle), np.cos(angle)])).astype(int)
+            objects[objects == number] = -1
+            r, c = rows + by[0], cols + by[1]
+            inside = (r >= 0) & (c >= 0) & (r < objects.shape[0]) & (c < objects.shape[1])
+            objects[r[inside], c[inside]] = number
+        left = np.array([np.count_nonzero(objects == n) >= 40 for n in region.numbers], bool)
+        fields = (region.numbers[left], region.labels[left], region.is_corrected[left])
+        moved.append(Region(region.pixels, objects, *fields, region.image, region.position))
+    return moved
+
+
+def teach_subset(
+    members: list[LabelledImage], others: list[LabelledImage], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Teach one subset and return the figures."""
+    rng = np.random.default_rng(options.seed)
+    if len(members) > 1:
+        share = max(1, len(members) // 2)
+        own = [one for at, image in enumerate(members[:share]) for one in regions_of(image, at)]
+        rest = [one for image in members[share:] for one in regions_of(image)]
+    else:
+        own, rest = halves(regions_of(members[0]))
+    is_of_training = sum(len(one.numbers) for one in own) < FEWEST
+    if is_of_training:
+        own = [one for at, image in enumerate(others) for one in regions_of(image, at)]
+        rest = [one for image in members for one in regions_of(image)]
+    own = limited(own, options.objects, rng, hide=True)
+    rest = limited(rest, options.measured, rng, hide=False)
+    if options.shifted:
+        own = shifted(own, rng)
+    folder = Path(tempfile.mkdtemp())
+    choices = TeachOptions("mine", minutes=options.minutes, threads=options.threads, seed=options.seed)
+    lesson = Lesson.begin(folder, choices, [image.image.name for image in members], own)
+    clock = time.process_time if options.processor else time.monotonic
+    teaching = Teaching(lesson, lambda now: None, clock)
+    start = clock()
+    is_better = teaching.run()
+    minutes = (clock() - start) / 60
+    base = load_predictor("compact", threads=options.threads)
+    taught = teaching.taught()
+    found = {
+        "taught_by_training_images": is_of_training,
+        "objects": sum(len(one.numbers) for one in own),
+        "minutes": round(minutes, 2),
+        "steps": lesson.progress["step"],
+        "offered": is_better,
+        "held_back": {"before": lesson.progress["before"], "after": lesson.progress["after"]},
+        "measured_objects": sum(len(one.numbers) for one in rest),
+        "before": measured(rest, all_held(rest), base).means,
+        "after": measured(rest, all_held(rest), taught).means,
+        "curve": lesson.progress["curve"],
+    }
+    if options.others:
+        found["others_before"], found["others_after"] = others_of(members[0].subset, options, base, taught)
+    lesson.discard()
+    return found
+
+
+def others_of(subset: str, options: argparse.Namespace, *models: Any) -> list[dict[str, float]]:
+    """Return what each model reaches on objects of all other subsets; of the base model it is computed once."""
+    rows = []
+    for model in models:
+        if model.name not in options.known or model.name == "mine":
+            regions = [one for _, one in options.other_regions]
+            options.known[model.name] = measured(regions, all_held(regions), model)
+        counts = [len(one.numbers) for _, one in options.other_regions]
+        own = np.repeat([name == subset for name, _ in options.other_regions], counts)
+        known = options.known[model.name]
+        rows.append(Figures(known.click_1[~own], known.click_3[~own], known.box[~own]).means)
+    return rows
+
+
+def main() -> None:
+    """Measure the subsets, and print or write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("split", type=Path)
+    parser.add_argument("--subset", nargs="+", required=True)
+    parser.add_argument("--objects", type=int, default=30)
+    parser.add_argument("--measured", type=int, default=40)
+    parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processor", action="store_true", help="count processor time, on a busy machine")
+    parser.add_argument("--others", action="store_true")
+    parser.add_argument("--shifted", action="store_true")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    images = read_manifest(options.manifest)
+    training, held_out = split_images(images, read_split(options.split), options.manifest.parent)
+    rng = np.random.default_rng(1)
+    options.other_regions, options.known = [], {}
+    if options.others:
+        for subset in sorted({image.subset for image in held_out}):
+            first = next(image for image in held_out if image.subset == subset)
+            options.other_regions += [(subset, one) for one in limited(regions_of(first), OTHERS, rng, hide=False)]
+    results = {}
+    for subset in options.subset:
+        members, others = ([image for image in part if image.subset == subset] for part in (held_out, training))
+        results[subset] = teach_subset(members, others, options)
+        print(subset, json.dumps(results[subset]), flush=True)
+        if options.out:
+            options.out.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Measure how well objects are found that are like one example."""

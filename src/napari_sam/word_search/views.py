@@ -1,0 +1,85 @@
+"""View: an object as one tile shows it; and which of several views are of one object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.core.masks import Mask, innermost, mask_from_logits, touches_border
+from napari_sam.core.predictor import Found
+from napari_sam.core.tiles import Tile
+from napari_sam.everything.proposals import Proposals
+from napari_sam.everything.suppression import Overlaps, suppressed
+
+# Two masks are views of one object if more than this share of the smaller one lies in the other.
+SAME_OBJECT = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """An object as one tile shows it.
+
+    Parameters
+    ----------
+    mask
+        Its mask; `iou_prediction` is the score.
+    is_cut
+        Whether the border of the tile may cut it.
+    """
+
+    mask: Mask
+    is_cut: bool
+
+
+def views_of(found: Found, tile: Tile, shape: tuple[int, int]) -> list[View]:
+    """Return what a model found on a tile of a plane of `shape`, without empty masks."""
+    pairs = zip(found.logits, found.scores, strict=True)
+    masks = [mask_from_logits(logits, tile, float(score)) for logits, score in pairs]
+    return [View(mask, touches_border(mask, shape)) for mask in masks if mask.area]
+
+
+def proposals_of(views: Sequence[View], level: int) -> Proposals:
+    """Return views as proposals; their points are the pixels farthest from the outlines."""
+    points = [innermost(view.mask) for view in views]
+    return Proposals.of([view.mask for view in views], np.concatenate([np.zeros((0, 2)), *points]), level)
+
+
+def whole_objects(proposals: Proposals, is_cut: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the numbers of the views that remain where each object counts once, by falling score.
+
+    Of several views of an object one that is not cut remains, and of these the one with the highest score.
+
+    Parameters
+    ----------
+    proposals
+        Views from overlapping tiles of one plane.
+    is_cut
+        Shape (n,): which of them may be cut.
+    """
+    overlaps = Overlaps.of(proposals)
+    same = overlaps.share_of_smaller(proposals.areas) > SAME_OBJECT
+    # Of equal scores the place decides, so that the order of tiles does not matter.
+    place = proposals.boxes.T[::-1]
+    order = np.lexsort((*place, -proposals.scores, is_cut))
+    ranks = np.empty(len(order), np.intp)
+    ranks[order] = np.arange(len(order))
+    kept = np.flatnonzero(~suppressed(ranks, overlaps.first[same], overlaps.second[same]))
+    return kept[np.lexsort((*place[:, kept], -proposals.scores[kept]))]
+
+
+def distinct(masks: Iterable[Mask], shape: tuple[int, int]) -> list[Mask]:
+    """Return each object once, by falling score; of several views, one that is not cut by its tile's border.
+
+    Parameters
+    ----------
+    masks
+        Masks from overlapping tiles of one plane.
+    shape
+        Shape (rows, cols) of the plane.
+    """
+    views = [View(mask, touches_border(mask, shape)) for mask in masks if mask.area]
+    proposals = proposals_of(views, 0)
+    return [views[i].mask for i in whole_objects(proposals, np.array([view.is_cut for view in views], bool))]

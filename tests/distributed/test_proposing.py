@@ -1,0 +1,155 @@
+"""A search on a cluster finds what one in this process finds, byte for byte, whatever happens to the workers."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from tests.everything.scenes import SIZES, assert_each_is_found_once, discs, picture
+
+from napari_sam import Segmenter
+from napari_sam.distributed.cluster import Cluster
+from napari_sam.everything.found import FoundObjects
+from napari_sam.tasks.everything import found_in, opened_sweep, sweep_into
+from napari_sam.testing import BlobFinder
+
+Connect = Callable[..., Cluster]
+SHAPE = (480, 560)
+LABELS = discs(SHAPE, [(60, 60), (168, 168), (168, 300), (312, 168), (400, 500), (240, 420)])
+
+
+class Mortal(BlobFinder):
+    """Kills its process at the third tile, once.
+
+    Parameters
+    ----------
+    trace
+        A file that says that it happened.
+    """
+
+    digest = "fake-blobs/mortal"  # Workers keep models by their digests.
+
+    def __init__(self, trace: Path) -> None:
+        super().__init__()
+        self.trace = trace
+
+    def encode(self, tiles: np.ndarray) -> list:
+        if len(self.encoded) == 2 and not self.trace.exists():
+            self.trace.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().encode(tiles)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    tifffile.imwrite(tmp_path / "image.tif", picture(LABELS))
+    return tmp_path / "image.tif"
+
+
+def segmenter_of(image: Path, model: BlobFinder | None = None, cluster: Cluster | None = None) -> Segmenter:
+    return Segmenter(image, model=model or BlobFinder(), contrast_limits=(0, 255), scheduler=cluster)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.glob("*.npz")}
+
+
+def assert_equal(one: FoundObjects, other: FoundObjects) -> None:
+    for name, array in one.proposals.arrays.items():
+        np.testing.assert_array_equal(array, other.proposals.arrays[name])
+
+
+@pytest.fixture
+def alone(image: Path, tmp_path: Path) -> dict[str, bytes]:
+    """The files of the tiles of a run in this process."""
+    segmenter = segmenter_of(image)
+    store, sweep = opened_sweep(tmp_path / "alone", segmenter, segmenter.plane(), sizes=SIZES)
+    list(sweep_into(store, sweep))
+    assert_each_is_found_once(found_in(store, sweep, segmenter.plane()), LABELS)
+    return files_of(store.path)
+
+
+def run_into(folder: Path, segmenter: Segmenter) -> tuple[dict[str, bytes], int]:
+    """Run on the cluster of a segmenter; return the files, and how many tiles were done now."""
+    store, sweep = opened_sweep(folder, segmenter, segmenter.plane(), sizes=SIZES)
+    *_, last = sweep_into(store, sweep, runner=segmenter.proposing_runner(sweep, store))
+    assert last.done == last.total
+    return files_of(store.path), last.encoded
+
+
+def test_a_run_of_two_workers_leaves_the_files_of_one_process(
+    scheduler: str, connect: Connect, image: Path, tmp_path: Path, alone: dict[str, bytes]
+) -> None:
+    found, encoded = run_into(tmp_path / "run", segmenter_of(image, cluster=connect(scheduler)))
+    assert found == alone
+    assert encoded == len(alone), "each tile once"
+
+
+def test_a_run_of_which_a_worker_is_killed_leaves_the_same_files(
+    scheduler: str, connect: Connect, image: Path, tmp_path: Path, alone: dict[str, bytes]
+) -> None:
+    model = Mortal(tmp_path / "killed")
+    found, encoded = run_into(tmp_path / "run", segmenter_of(image, model, connect(scheduler)))
+    assert model.trace.exists()
+    assert found == alone
+    assert encoded <= len(alone), "less where a worker wrote a tile and could not say so any more"
+
+
+def test_a_run_that_was_stopped_goes_on_with_what_is_left(
+    scheduler: str, connect: Connect, image: Path, tmp_path: Path, alone: dict[str, bytes]
+) -> None:
+    segmenter = segmenter_of(image, cluster=connect(scheduler))
+    store, sweep = opened_sweep(tmp_path / "run", segmenter, segmenter.plane(), sizes=SIZES)
+    steps = sweep_into(store, sweep, runner=segmenter.proposing_runner(sweep, store))
+    *_, last = itertools.islice(steps, 5)
+    steps.close()
+    found, encoded = run_into(tmp_path / "run", segmenter)
+    assert found == alone
+    assert encoded <= len(alone) - last.encoded
+
+
+def test_workers_that_do_not_see_the_store_return_what_they_propose(
+    scheduler: str, connect: Connect, image: Path, tmp_path: Path, alone: dict[str, bytes]
+) -> None:
+    segmenter = segmenter_of(image, cluster=connect(scheduler))
+    store, sweep = opened_sweep(tmp_path / "run", segmenter, segmenter.plane(), sizes=SIZES)
+    *_, last = sweep_into(store, sweep, runner=segmenter.proposing_runner(sweep))
+    assert last.encoded == last.total
+    assert files_of(store.path) == alone
+
+
+def test_a_script_finds_the_same_with_a_cluster_and_within_a_mask(
+    scheduler: str, connect: Connect, image: Path
+) -> None:
+    within = np.zeros(SHAPE, bool)
+    within[150:330, 150:330] = True
+    here, there = segmenter_of(image), segmenter_of(image, cluster=connect(scheduler))
+    assert_equal(there.everything(sizes=SIZES, within=within), here.everything(sizes=SIZES, within=within))
+    assert here.predictor.encoded
+    assert there.predictor.encoded == []
+
+
+def test_an_array_is_searched_here(scheduler: str, connect: Connect) -> None:
+    array = Segmenter(picture(LABELS), model=BlobFinder(), contrast_limits=(0, 255), scheduler=connect(scheduler))
+    assert_each_is_found_once(array.everything(sizes=SIZES), LABELS)
+
+
+def test_a_tile_that_another_process_works_on_is_done_at_the_end(
+    scheduler: str, connect: Connect, image: Path, tmp_path: Path, alone: dict[str, bytes]
+) -> None:
+    segmenter = segmenter_of(image, cluster=connect(scheduler))
+    store, sweep = opened_sweep(tmp_path / "run", segmenter, segmenter.plane(), sizes=SIZES)
+    store.begin(sweep.levels)
+    with store.claimed(sweep.tiles[0]) as is_mine:
+        assert is_mine
+        runner = segmenter.proposing_runner(sweep, store)
+        *_, last = sweep_into(store, sweep, waits=False, runner=runner)
+    assert last.done == last.total - 1
+    found, encoded = run_into(tmp_path / "run", segmenter)
+    assert (found, encoded) == (alone, 1)

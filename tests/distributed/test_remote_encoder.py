@@ -1,0 +1,64 @@
+"""A laptop lets a cluster encode and decodes by itself; without the cluster it goes on alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from tests.distributed.conftest import local_cluster
+from tests.everything.scenes import discs, picture
+
+from napari_sam import Segmenter
+from napari_sam.core.predictor import WindowPredictor
+from napari_sam.distributed.cluster import Cluster
+from napari_sam.testing import BlobFinder, FakePredictor
+
+Connect = Callable[..., Cluster]
+PIXELS = picture(discs((200, 200), [(60, 60), (150, 140)]))
+
+
+def answer(segmenter: Segmenter) -> np.ndarray:
+    return np.stack([mask.to_array(PIXELS.shape) for mask in segmenter.segment(points=[(60, 60)]).masks])
+
+
+def test_tiles_are_encoded_on_the_cluster_and_answers_are_the_same(scheduler: str, connect: Connect) -> None:
+    here, there = FakePredictor(), FakePredictor()
+    alone = answer(Segmenter(PIXELS, model=here, contrast_limits=(0, 255)))
+    remote = Segmenter(PIXELS, model=there, contrast_limits=(0, 255), scheduler=connect(scheduler))
+    np.testing.assert_array_equal(answer(remote), alone)
+    assert here.encoded
+    assert there.encoded == [], "nothing was encoded here"
+    assert there.decoded, "but decoded"
+
+
+def test_a_model_keeps_all_that_it_can_do(scheduler: str, connect: Connect) -> None:
+    segmenter = Segmenter(PIXELS, model=BlobFinder(), scheduler=connect(scheduler))
+    assert isinstance(segmenter.predictor, WindowPredictor)
+    assert segmenter.predictor.digest == BlobFinder.digest
+
+
+def test_when_the_cluster_goes_away_the_next_tile_is_encoded_here_and_said_so_once(connect: Connect) -> None:
+    said: list[str] = []
+    model = FakePredictor()
+    alone = answer(Segmenter(PIXELS, model=FakePredictor(), contrast_limits=(0, 255)))
+    with local_cluster(1) as cluster:
+        segmenter = Segmenter(
+            PIXELS,
+            model=model,
+            contrast_limits=(0, 255),
+            scheduler=connect(cluster.scheduler_address, warn=said.append),
+        )
+        segmenter.encoder.embedding(segmenter.plane(), segmenter.encoder.grid(segmenter.plane()).tile(0, 0, 0))
+        assert model.encoded == []
+    np.testing.assert_array_equal(answer(segmenter), alone)
+    assert model.encoded
+    assert len(said) == 1
+    assert said[0].startswith("Tiles are encoded on this computer from now on. The scheduler has gone away")
+
+
+def test_a_model_that_cannot_be_sent_is_refused_before_any_work(scheduler: str, connect: Connect) -> None:
+    model = FakePredictor()
+    model.other = lambda: None  # type: ignore[attr-defined]  A function of a script cannot be sent.
+    with pytest.raises(Exception, match="cannot be sent to workers"):
+        Segmenter(PIXELS, model=model, scheduler=connect(scheduler))
