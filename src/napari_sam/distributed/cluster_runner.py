@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from queue import Empty, SimpleQueue
 from statistics import median
 from typing import TYPE_CHECKING, Any, Generic
@@ -103,6 +105,8 @@ class ClusterRunner(Generic[Item, Result]):
         self._overtaken: set[_Copy[Item]] = set()
         self._asked: list[_Copy[Item]] = []
         self._queued: deque[_Job[Item]] = deque()
+        # One group for all jobs: of each group the scheduler keeps a record.
+        self._group, self._numbers = f"napari-sam-{secrets.token_hex(16)}", count()
         self._times: deque[float] = deque(maxlen=TIMES_KEPT)
 
     def run(self, items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
@@ -192,6 +196,7 @@ class ClusterRunner(Generic[Item, Result]):
             again=job.again,
             workers=[address],
             resources={GPU: 1} if has_gpu else None,
+            key=(self._group, next(self._numbers)),
             pure=False,
         )
         copy = _Copy(job, address, future, time.monotonic())
