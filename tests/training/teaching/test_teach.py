@@ -272,7 +272,7 @@ def test_nothing_is_learned_where_nothing_is_known_but_what_was_guessed_there():
 def test_an_earlier_point_of_the_curve_is_taken_where_the_last_one_is_worse(
     journal, few_steps, monkeypatch, own_models
 ):
-    values = iter([0.5, 0.6, 0.7, 0.55])
+    values = iter([0.5, 0.6, 0.7, 0.55, 0.4])
 
     def measure(regions, held, predictor):
         value = np.full(sum(int(one.sum()) for one in held), next(values))
@@ -306,3 +306,23 @@ def test_the_decoder_of_a_mobile_sam_is_taught_and_its_encoder_sees_each_crop_on
     before, after = ({key: value.half().float() for key, value in state.items()} for state in (weights, taught))
     changed = {key.split(".")[0] for key in after if not torch.equal(before[key], after[key])}
     assert changed == {"prompt_encoder", "mask_decoder"}
+
+
+@pytest.mark.parametrize(("near", "share"), [(0.695, 0.6), (0.66, 1.0)])
+def test_weights_on_the_way_are_taken_where_they_are_nearly_as_good(journal, few_steps, monkeypatch, near, share):
+    states = {}
+
+    def measure(regions, held, predictor):
+        digest = predictor.digest.partition("/")[0]
+        states[digest] = predictor._network.prompt_encoder.state_dict()
+        value = {"taught": 0.7, "taught in part": near}.get(digest, 0.5)
+        return Figures(*np.full((3, sum(int(one.sum()) for one in held)), value))
+
+    monkeypatch.setattr(running, "measured", measure)
+    result = teach(journal, "mine", threads=1)
+    assert result.after["click_1"] == (near if share < 1 else 0.7)
+    taught, base = load_weights(taught_model("mine").path), load_weights(load_path("compact"))
+    for key, last in states["taught"].items():
+        start = base[f"prompt_encoder.{key}"].float()
+        expected = start + share * (last - start)
+        np.testing.assert_allclose(taught[f"prompt_encoder.{key}"].float(), expected, atol=2e-3, rtol=2e-3)
