@@ -12,7 +12,7 @@ from qtpy.QtCore import Qt
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 # The middle of the nucleus that is the example.
 EXAMPLE = (300.0, 347.0)
-ANSWERS = 4
+ANSWERS = 1
 
 
 def main() -> None:
