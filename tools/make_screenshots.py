@@ -21,6 +21,7 @@ def main() -> None:
     for script in (
         "tutorial_pictures.py",
         "all_objects_pictures.py",
+        "find_similar_pictures.py",
         "through_planes_pictures.py",
         "make_animation.py",
     ):

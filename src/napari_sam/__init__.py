@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_sam.tasks.find import find as find
     from napari_sam.tasks.import_objects import import_objects as import_objects
     from napari_sam.training.teaching.teach import teach as teach
+    from napari_sam.word_search.exemplars import Exemplars as Exemplars
 
 __version__ = "0.1.0"
 
@@ -40,6 +41,7 @@ _HOMES = {
     "rasterize_polygon": "core.prompts",
     "NapariSamError": "errors",
     "Candidates": "core.candidates",
+    "Exemplars": "word_search.exemplars",
     "FilterOptions": "everything.options",
     "FoundObjects": "everything.found",
     "GridOptions": "everything.options",
@@ -62,6 +64,7 @@ __all__ = [
     "Box",
     "Candidates",
     "Cleaning",
+    "Exemplars",
     "FilterOptions",
     "FoundObjects",
     "GridOptions",

@@ -294,6 +294,37 @@ def test_without_objects_or_images_there_is_no_table_of_everything(
     assert not out.exists()
 
 
+def test_a_search_by_example_is_measured_in_the_agreed_form(run: Run, tmp_path: Path) -> None:
+    """Coins, found by two of them."""
+    crop = coins()[92:220, 20:300]
+    parts, count = ndimage.label(ndimage.binary_opening(ndimage.gaussian_filter(crop, 1.5) > 115, iterations=2))
+    assert count >= 4
+    Image.fromarray(crop).save(tmp_path / "image.png")
+    Image.fromarray(parts.astype(np.uint8)).save(tmp_path / "labels.png")
+    entry = {"image": "image.png", "mask": "labels.png", "subset": "coins", "kind": "instance"}
+    out = tmp_path / "table.json"
+    manifest = _manifest(tmp_path, [entry])
+    result = run("evaluate", manifest, "--find", "--examples-per-image", 2, "--json", out)
+    assert result.code == 0, result.err
+    table = json.loads(out.read_text())
+    assert table.keys() == {"model", "subsets", "mean"}
+    figures = {"other_image_f1_50", "nearest_colour_f1_50", "everything_f1_50"}
+    for row in (table["subsets"]["coins"], table["mean"]):
+        assert row.keys() == {"images", "examples", "f1_50"} | figures
+        assert row["f1_50"].keys() == {"0", "5", "10", "20"}
+        assert (row["images"], row["examples"]) == (1, 2)
+        assert 0 < row["f1_50"]["0"] <= row["f1_50"]["20"] <= 1
+        assert row["other_image_f1_50"] is None, "there is no other image"
+    for text in ("coins", "F1, 20 answers", "nearest color", f"{table['mean']['f1_50']['0']:.3f}"):
+        assert text in result.out
+    refused = run(
+        "evaluate", _manifest(tmp_path, [entry | {"kind": "semantic"}]), "--find", "--json", tmp_path / "b.json"
+    )
+    assert refused.code == 1
+    assert "two others" in assert_one_sentence(PROGRESS.sub("", refused.err))
+    assert not (tmp_path / "b.json").exists()
+
+
 @pytest.fixture
 def volumes(tmp_path: Path) -> Path:
     """A manifest of one volume with one object in five planes."""
@@ -324,6 +355,9 @@ def test_options_of_other_measurements_are_refused_with_volumes(
     out = tmp_path / "table.json"
     for options, words in (
         (("--volumes", "--everything"), "leave out one of them"),
+        (("--find", "--everything"), "--everything and --find are two measurements"),
+        (("--find", "--objects-per-subset", 3), "--objects-per-subset has no effect with --find"),
+        (("--examples-per-image", 3), "--examples-per-image needs --find"),
         (("--volumes", "--max-clicks", 3), "--max-clicks has no effect with --volumes"),
         (("--volumes", "--images-per-subset", 3), "--images-per-subset has no effect with --volumes"),
         (("--everything", "--first", "click"), "--first has no effect with --everything"),

@@ -58,8 +58,8 @@ def test_boxes_of_a_detector_become_labels_by_the_compact_model(run, image, tmp_
     described = json.loads((tmp_path / "objects.json").read_text())["images"]
     assert [entry["detector"] for entry in described] == ["owlv2", "owlv2"]
     assert [len(entry["objects"]) for entry in described] == [6, 6]
-    written = sorted((tmp_path / "labels").glob("discs*.tif"))
-    assert [set(np.unique(tifffile.imread(path))) for path in written] == [set(range(7))] * 2
+    written = sorted((tmp_path / "labels").glob("discs*.ome.zarr"))
+    assert [set(np.unique(LabelPyramid.open(path)[...])) for path in written] == [set(range(7))] * 2
     assert run("find", image, "disc", "--out", tmp_path / "l.tif", *arguments, "--threshold", "0.95")[0] == 1
 
 

@@ -66,14 +66,14 @@ def test_classes_of_the_journal_are_those_of_the_examples_and_are_written(segmen
     before = np.asarray(segmenter.labels).copy()
     written = segmenter.accept_found(similar, overlap="keep")
     names = {label: segmenter.journal.object(label).label_class.name for label in written if label is not None}
-    assert len(names) == 4
+    assert len(names) >= 4
     for label, name in names.items():
-        ((value, *_),) = [np.unique(LABELS[np.asarray(segmenter.labels) == label])]
+        value = np.bincount(LABELS[np.asarray(segmenter.labels) == label]).argmax()
         assert name == ("dark" if value in DARK else "bright")
     segmenter.undo()
     np.testing.assert_array_equal(np.asarray(segmenter.labels), before)
     segmenter.redo()
-    assert len(segmenter.journal.objects) == 6
+    assert len(segmenter.journal.objects) == 2 + len(names)
 
 
 def test_a_class_that_is_named_is_written_for_all(segmenter: Segmenter) -> None:
@@ -103,7 +103,7 @@ def test_nothing_is_encoded_again_for_a_plane_that_was_searched(segmenter: Segme
 
 
 def test_examples_on_one_tile_are_described_by_encoding_it_once(segmenter: Segmenter) -> None:
-    masks = [disc(1), disc(3)]
+    masks = [disc(1), disc(1) & (np.indices(SHAPE)[1] > 50)]
     before = encoded(segmenter)
     segmenter.examples(masks[0])
     once = encoded(segmenter) - before
@@ -151,9 +151,9 @@ def test_steps_end_with_what_is_found_at_once(segmenter: Segmenter) -> None:
         (np.zeros(SHAPE, bool), PromptError, "empty"),
         (np.ones((3, 3), bool), PromptError, "shape"),
         (99, LabelsError, "99"),
-        ("nuclei", NapariSamError, ""),
-        ([None], NapariSamError, ""),
-        (Mask(Box(900, 900, 910, 910), np.ones((10, 10), bool)), PromptError, ""),
+        ("nuclei", NapariSamError, "label"),
+        ([None], NapariSamError, "label"),
+        (Mask(Box(900, 900, 910, 910), np.ones((10, 10), bool)), PromptError, "outside"),
     ],
     ids=["none", "empty", "other shape", "no label", "text", "None", "outside"],
 )

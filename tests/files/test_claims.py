@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from napari_sam.files import claims, process_locks
 from napari_sam.files.claims import expiring_claim, has_expired, honors_locks
-from napari_sam.files.process_locks import process_lock, remove_stale_locks
+from napari_sam.files.process_locks import remove_stale_locks, work_lock
 
 
 @pytest.fixture(params=["file", "object"])
@@ -102,7 +103,7 @@ def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         return
 
     def refuse(*_: object, **__: object) -> None:
-        raise OSError(37, "No locks available")
+        raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(process_locks, "try_lock", refuse)
     yield
@@ -111,9 +112,9 @@ def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.usefixtures("no_locks")
 def test_work_is_shared_where_there_are_no_locks(tmp_path: Path) -> None:
     file = tmp_path / "claims" / "0_1_2"
-    with process_lock(file) as first, process_lock(file) as second:
+    with work_lock(file) as first, work_lock(file) as second:
         assert (first, second) == (True, False)
-    with process_lock(file) as third:
+    with work_lock(file) as third:
         assert third
     assert list(file.parent.iterdir()) == []
 

@@ -279,7 +279,8 @@ def test_in_a_folder_that_is_read_only_a_journal_is_read_and_not_written(folder,
     before = {path.name: path.read_bytes() for path in place.iterdir()}
     assert (log_of(place / NAME).name in before) == was_killed
     with read_only(place):
-        assert labels_of(open_journal(place)) == [1, 2, 3, 4, 5]
+        with open_journal(place) as opened:
+            assert labels_of(opened) == [1, 2, 3, 4, 5]
         assert read_header(place) == {"journal": 2, **ABOUT}
         with pytest.raises(OutputError, match="cannot be written"):
             Journal(place, target(), about=ABOUT)

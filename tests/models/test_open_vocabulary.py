@@ -76,7 +76,7 @@ def grounding_dino() -> Any:
             backbone_config={**swin, "out_indices": [2, 3, 4]},
             text_config={**bert, "num_attention_heads": 1, "intermediate_size": 96, "max_position_embeddings": 32},
             d_model=32,
-            num_queries=20,
+            num_queries=900,
             encoder_layers=2,
             decoder_layers=3,
             encoder_ffn_dim=48,
@@ -166,22 +166,22 @@ def test_grounding_dino_answers_as_in_the_library(grounding_dino: Any, publish: 
 
     detector = load_detector(publish(grounding_dino, write_pieces), "cpu")
     assert isinstance(detector, TextDetector)
-    picture = np.tile(picture, (2, 2, 1))[:72, :96]
+    picture = np.tile(picture, (6, 5, 1))[:256, :288]
     inputs = GroundingDinoImageProcessorPil()(picture, do_resize=False, do_pad=False)
     pixels = torch.as_tensor(np.stack(inputs.pixel_values))
-    assert pixels.shape == (1, 3, 72, 96)
+    assert pixels.shape == (1, 3, 256, 288)
     out = grounding_dino(pixel_values=pixels, input_ids=torch.tensor([[101, 6, 5, 1012, 102]]))
     scores = out.logits[0].sigmoid().amax(-1)
-    threshold = float(scores.sort().values[9:11].mean())
+    threshold = float(scores.sort(descending=True).values[9:11].mean())
     order = scores.argsort(descending=True)[:10]
     found = detector.detect(picture, " Dark cell ", threshold)
     np.testing.assert_allclose(found.scores, scores[order], atol=1e-5)
-    left, top, far, low = (center_to_corners_format(out.pred_boxes[0, order]) * torch.tensor([96, 72, 96, 72])).T
-    expected = torch.stack([top.clamp(0, 72), left.clamp(0, 96), low.clamp(0, 72), far.clamp(0, 96)], 1)
+    left, top, far, low = (center_to_corners_format(out.pred_boxes[0, order]) * torch.tensor([288, 256, 288, 256])).T
+    expected = torch.stack([top.clamp(0, 256), left.clamp(0, 288), low.clamp(0, 256), far.clamp(0, 288)], 1)
     np.testing.assert_allclose(found.boxes, expected, atol=1e-3)
     assert expected.std() > 5
     tiny = detector.detect(picture[:20, :30], "cell", 0)
-    assert len(tiny.boxes) == 20
+    assert len(tiny.boxes) == 900
     assert (tiny.boxes <= [20, 30, 20, 30]).all()
     np.testing.assert_array_equal(detector.detect(picture, "dark cell.", threshold).scores, found.scores)
     assert np.abs(detector.detect(picture, "cell", 0).scores[:10] - found.scores).max() > 1e-4

@@ -56,7 +56,8 @@ LAYOUT = DescriptorLayout.of(SeeingFinder())
 def descriptors_of(colors: Sequence[float], size: float = 5.0) -> np.ndarray:
     """Return descriptors of objects that differ in their color alone."""
     values = np.zeros((len(colors), LAYOUT.width), np.float32)
-    for name in (f"inside {GRAY}", f"border {GRAY}", "inside color", "border color"):
+    # The surroundings too: contrast speaks for an object, whatever its kind.
+    for name in (f"inside {GRAY}", f"border {GRAY}", "inside color", "border color", "around color"):
         values[:, LAYOUT.slices[name]] = np.array(colors)[:, None]
     values[:, LAYOUT.slices["shape"]] = size, 0, 0, 1.8, 0.8
     return values.astype(np.float16)

@@ -31,7 +31,7 @@ from napari_sam.files.claims import expiring_claim
 from napari_sam.files.folders import cache_capacity, embedding_folder
 from napari_sam.files.locks import try_lock
 from napari_sam.files.paths import local_path
-from napari_sam.files.process_locks import process_lock, remove_stale_locks
+from napari_sam.files.process_locks import remove_stale_locks, work_lock
 
 if TYPE_CHECKING:
     from napari_sam.core.predictor import Predictor
@@ -141,7 +141,7 @@ class EmbeddingStore:
         if self.read_only:
             yield True
         elif isinstance(self.path, Path):
-            with process_lock(self.path / CLAIMS / digest) as mine:
+            with work_lock(self.path / CLAIMS / digest) as mine:
                 yield mine
         else:
             # Not inside: zarr warns of what is no part of a group.

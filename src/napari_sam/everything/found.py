@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +95,18 @@ class FoundObjects:
         out = suppressed(ranks, pairs.first[conflict], pairs.second[conflict])
         kept = np.flatnonzero(passes & ~out)
         return kept[np.argsort(ranks[kept], kind="stable")]
+
+    def unranked(self) -> FoundObjects:
+        """Return the same proposals by their confidence, whatever they are ranked by here."""
+        found = FoundObjects(self.plane, self.proposals)
+        found.__dict__.update(self.remembered(FoundObjects))
+        return found
+
+    def remembered(self, kind: type[FoundObjects]) -> dict[str, Any]:
+        """Return the properties of a class that were computed here, for another ranking of the same proposals."""
+        return {
+            name: value for name, value in self.__dict__.items() if isinstance(vars(kind).get(name), cached_property)
+        }
 
     def labels(self, shape: tuple[int, int], chosen: NDArray[np.intp] | None = None) -> NDArray[np.uint32]:
         """Return the chosen proposals as a label image of a plane of `shape`: 1 for the first one, and so on.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from napari_sam.core.tiles import Tile
 from napari_sam.errors import OutputError, first_line
 from napari_sam.everything.proposals import Proposals
-from napari_sam.files.process_locks import process_lock, remove_stale_locks
+from napari_sam.files.process_locks import remove_stale_locks, work_lock
 
 CLAIMS = "claims"
 SETTINGS = "settings.json"
@@ -74,7 +74,7 @@ class ProposalStore:
         if self.levels is None:
             text = json.dumps({**self.settings, "levels": list(levels)}, sort_keys=True, indent=1)
             # A process that holds the lock writes the same levels: they follow from the settings.
-            with process_lock(self.path / CLAIMS / SETTINGS) as is_mine:
+            with work_lock(self.path / CLAIMS / SETTINGS) as is_mine:
                 if is_mine:
                     self._write(self.path / SETTINGS, lambda file: file.write_text(text, "utf-8"))
 
@@ -106,7 +106,7 @@ class ProposalStore:
     @contextlib.contextmanager
     def claimed(self, tile: Tile) -> Iterator[bool]:
         """Lock a tile for this process; yields False if another one works on it."""
-        with process_lock(self.path / CLAIMS / _name(tile)) as is_mine:
+        with work_lock(self.path / CLAIMS / _name(tile)) as is_mine:
             yield is_mine
 
     def wait_for_others(self) -> None:
@@ -122,7 +122,7 @@ class ProposalStore:
     def _remove_unfinished(self) -> None:
         for file in list(self.path.iterdir()):
             if unfinished := UNFINISHED.fullmatch(file.name):
-                with process_lock(self.path / CLAIMS / unfinished[1]) as is_mine:
+                with work_lock(self.path / CLAIMS / unfinished[1]) as is_mine:
                     if is_mine:  # Otherwise a process may be writing it.
                         file.unlink(missing_ok=True)
 

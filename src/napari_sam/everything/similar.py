@@ -59,12 +59,17 @@ class SimilarObjects(FoundObjects):
         # The class of each answered proposal, and whether it is of it.
         self._answers: dict[int, tuple[str, bool]] = {}
         self._ranked: tuple[NDArray[np.float32], NDArray[np.intp]] | None = None
+        # Scores, and the ranks by them, which are asked for several times after each answer.
+        self._ranks_of: tuple[NDArray[np.float32], NDArray[np.intp]] | None = None
 
     @classmethod
     def of(cls, found: FoundObjects, query: Query) -> SimilarObjects:
-        """Rank what everything mode found; nothing is encoded."""
+        """Rank what everything mode found; nothing is encoded. Answers that `found` has are left out."""
         similar = cls(found.plane, found.proposals, query)
-        similar.__dict__["_overlaps"] = found._overlaps  # Costly to find, and the same for every query.
+        similar.__dict__.update(found.remembered(FoundObjects))  # Costly to find, and the same.
+        if isinstance(found, SimilarObjects) and found._query is query:
+            similar.__dict__.update(found.remembered(SimilarObjects))
+            similar._ranked = None if found._answers else found._ranked
         return similar
 
     @property
@@ -120,6 +125,10 @@ class SimilarObjects(FoundObjects):
         if self._answers.pop(i, None) is not None:
             self._ranked = None
 
+    def teach(self, query: Query) -> None:
+        """Rank by a query that has more answers, such as those about other planes; those about this one stay."""
+        self._query, self._ranked = query, None
+
     def doubtful(self, options: FilterOptions | None = None) -> NDArray[np.intp]:
         """Return the proposals to ask about, those first whose answers say most: the least certain ones.
 
@@ -146,12 +155,19 @@ class SimilarObjects(FoundObjects):
         """
         return super().select(options or FilterOptions(confidence=LIKENESS))
 
-    def learned(self) -> Query:
-        """Return the query with the answers, to save it or to search another plane or image by it."""
+    def learned(self, query: Query | None = None) -> Query:
+        """Return the query with the answers, to save it or to search another plane or image by it.
+
+        Parameters
+        ----------
+        query
+            The query that the answers are added to; that of these objects by default.
+        """
+        query = self._query if query is None else query
         if not self._answers:
-            return self._query
+            return query
         numbers = np.array(list(self._answers), np.intp)
-        return self._query.with_objects(
+        return query.with_objects(
             self.proposals.descriptors[numbers],
             self._quality[numbers],
             [name for name, _ in self._answers.values()],
@@ -174,9 +190,12 @@ class SimilarObjects(FoundObjects):
     @property
     def _ranks(self) -> NDArray[np.intp]:
         """Rank of each proposal by likeness: unlike in everything mode it changes."""
-        ranks = np.empty(len(self), np.intp)
-        ranks[np.lexsort((self.proposals.boxes[:, 1], self.proposals.boxes[:, 0], -self.scores))] = np.arange(len(self))
-        return ranks
+        scores = self.scores
+        if self._ranks_of is None or self._ranks_of[0] is not scores:
+            ranks = np.empty(len(self), np.intp)
+            ranks[np.lexsort((self.proposals.boxes[:, 1], self.proposals.boxes[:, 0], -scores))] = np.arange(len(self))
+            self._ranks_of = scores, ranks
+        return self._ranks_of[1]
 
     @property
     def _ranking(self) -> tuple[NDArray[np.float32], NDArray[np.intp]]:

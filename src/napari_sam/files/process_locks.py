@@ -1,12 +1,13 @@
-"""Process locks: mark a piece of work, such as a tile, as taken by this process.
+"""Process locks: mark a piece of work, such as a tile, or a journal as taken by this process.
 
 Such a lock is on an empty file of its own and ends with the process, even if that is killed. The lock file of a killed
-process is reused, or removed by `remove_stale_locks`. On file systems without locks there is a claim in its place.
+process is reused, or removed by `remove_stale_locks`. On file systems without locks, work has a claim in its place.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import stat
 from collections.abc import Iterator
@@ -15,27 +16,52 @@ from pathlib import Path
 from napari_sam.files.claims import MAX_BYTES, expiring_claim, has_expired, honors_locks
 from napari_sam.files.locks import Lock, try_lock
 
+# What a file system without locks says.
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+
 
 @contextlib.contextmanager
 def process_lock(file: Path) -> Iterator[bool]:
-    """Lock the work that a file stands for; yields False if another process, or this one, has locked it already.
+    """Lock what a file stands for, such as a journal; yields False if another process, or this one, has locked it.
+
+    If no file can be created or locked, all processes get True.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = try_lock(file, create=True)
+    except OSError:
+        yield True
+        return
+    with _held(file, lock) as is_mine:
+        yield is_mine
+
+
+@contextlib.contextmanager
+def work_lock(file: Path) -> Iterator[bool]:
+    """Lock a piece of work that may be done twice; yields False if another process, or this one, has locked it already.
 
     Where the file system has no locks, or they hold on one machine only, the file is a claim that expires. If no file
     can be created, all processes get True: at worst the work is done twice.
     """
     lock: Lock | None = None
-    is_lockable = honors_locks(file.parent)
+    has_locks = honors_locks(file.parent)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        if is_lockable:
+        if has_locks:
             lock = try_lock(file, create=True)
-    except OSError:
-        is_lockable = False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            yield True
+            return
+        has_locks = False
         _remove(file)  # Created, but not locked.
-    if not is_lockable:
-        with expiring_claim(file) as is_claimed:
-            yield is_claimed
-        return
+    with _held(file, lock) if has_locks else expiring_claim(file) as is_mine:
+        yield is_mine
+
+
+@contextlib.contextmanager
+def _held(file: Path, lock: Lock | None) -> Iterator[bool]:
+    """Hold a lock on a file, and remove both at the end; yields False without a lock."""
     if lock is None:
         yield False
         return

@@ -157,11 +157,7 @@ def keep_model(file: Path, name: str) -> TaughtModel:
         The folder cannot be written to.
     """
     name = checked_name(name)
-    card = read_card(file)
-    if card is None:
-        raise ModelError(
-            f"{file} is no model that was taught here: give a file that `napari-sam models --export` wrote."
-        )
+    card = _card_of(file)
     path = taught_folder() / f"{name}{SUFFIX}"
     with replacing(path) as temporary:
         shutil.copyfile(file, temporary)
@@ -185,8 +181,7 @@ def import_model(file: Path, name: str | None = None) -> TaughtModel:
     OutputError
         The folder cannot be written to.
     """
-    card = read_card(file)
-    wanted = name or (str(card["name"]) if card and "name" in card else file.name.removesuffix(SUFFIX))
+    wanted = name or str(_card_of(file).get("name", file.name.removesuffix(SUFFIX)))
     if taught_model(wanted) is not None:
         raise ModelError(f"There is a model named {wanted} already: remove it first, or give another name.")
     return keep_model(file, wanted)
@@ -215,6 +210,13 @@ def remove_model(name: str) -> None:
         model.path.unlink()
     except OSError as error:
         raise OutputError(f"{model.path} cannot be removed ({error.strerror}): check its permissions.") from error
+
+
+def _card_of(file: Path) -> dict[str, Any]:
+    card = read_card(file)
+    if card is None:
+        raise ModelError(f"{file} is no taught model: give a file that `napari-sam models --export` wrote.")
+    return card
 
 
 def _known(name: str) -> TaughtModel:

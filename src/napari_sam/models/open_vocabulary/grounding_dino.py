@@ -19,8 +19,8 @@ BACKBONE = "model.backbone.conv_encoder.model."
 SWIN, TEXTS = f"{BACKBONE}swin.", "model.text_backbone."
 # BERT's number of the end of a text.
 END = 102
-# A picture of this side has one cell in the coarsest map, which cannot be normalized.
-LEAST_SIDE = 64
+# Smaller pictures have fewer cells than the network has queries, 900.
+LEAST_SIDE = 256
 # Level of the first of the maps of Swin's stages that the network uses.
 FIRST_MAP = 2
 # From the names of Swin in published files to those of the library, in this order.
@@ -91,7 +91,7 @@ class GroundingDinoDetector:
         # The network was trained on phrases in small letters, each of which ends with a full stop.
         phrase = text.strip().rstrip(".").lower()
         numbers = self._file.words(f"{phrase}." if phrase else "", **self._limits)
-        seen = picture if max(picture.shape[:2]) > LEAST_SIDE else padded(picture, 2 * LEAST_SIDE)
+        seen = padded(picture, LEAST_SIDE)
         pixels = normalized([seen], IMAGENET_COLORS, self._file.device)
         out = self._network(pixel_values=pixels, input_ids=numbers)
         scores = out.logits[0].sigmoid().amax(dim=-1)

@@ -24,9 +24,9 @@ def normalized(pictures: Sequence[NDArray[np.uint8]], colors: Colors, device: to
 
 
 def padded(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Return a picture with black pixels below and to the right of it, shape (side, side, 3)."""
+    """Return a picture with black pixels below and to the right of it, so that no side is shorter than `side`."""
     rows, cols = picture.shape[:2]
-    return np.pad(picture, ((0, side - rows), (0, side - cols), (0, 0)))
+    return np.pad(picture, ((0, max(side - rows, 0)), (0, max(side - cols, 0)), (0, 0)))
 
 
 def corners(boxes: Tensor, scale: tuple[float, float], shape: tuple[int, int]) -> NDArray[np.float64]:

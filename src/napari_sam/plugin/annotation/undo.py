@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from napari_sam.plugin.objects.step_labels import StepLabel
 
@@ -14,10 +14,33 @@ if TYPE_CHECKING:
     from napari_sam.plugin.objects.object_list import Objects
     from napari_sam.plugin.session import Session
 
-Kind = Literal["prompt", "object", "accepted"]
+Kind = Literal["prompt", "object", "accepted", "decision"]
 
 AFTER_WRITE = "This will be undone as soon as the object is written."
 PROMPT_STEP = "The last step of the prompts."
+DECISION_STEP = "The last decision about a proposal."
+
+
+class Steps(Protocol):
+    """A history of steps of one kind."""
+
+    @property
+    def last_at(self) -> int | None:
+        """Time of the step that `undo` takes back, or None where there is none."""
+        ...
+
+    @property
+    def undone_at(self) -> int | None:
+        """Time of the undo that `redo` reverses, or None where there is none."""
+        ...
+
+    def undo(self) -> None:
+        """Take the last step back."""
+        ...
+
+    def redo(self) -> None:
+        """Do the step again that was taken back last."""
+        ...
 
 
 class UndoStack:
@@ -38,6 +61,8 @@ class UndoStack:
         Reopens drafts that are not written yet.
     objects
         Undoes what was written.
+    decisions
+        Decisions about proposals.
     """
 
     def __init__(
@@ -47,8 +72,9 @@ class UndoStack:
         editing: DraftEditor,
         commits: CommitQueue,
         objects: Objects,
+        decisions: Steps,
     ) -> None:
-        self.history = history
+        self.history, self._decisions = history, decisions
         self._session, self._editing = session, editing
         self._commits, self._objects = commits, objects
         self._due: list[Callable[[], None]] = []
@@ -68,11 +94,16 @@ class UndoStack:
             snapshot = self.history.undo()
             if snapshot is not None:
                 self._restore(snapshot, "Prompts: one step back.")
+        elif kind == "decision":
+            self._decisions.undo()
         elif kind != "object" or not self._objects.undo():
             self._session.notify("There is nothing to undo: no mask was accepted, or its Labels layer is gone.")
 
     def redo(self) -> None:
         """Redo the step that was undone last."""
+        if self._is_decision_next:
+            self._decisions.redo()
+            return
         if self._is_prompt_next and self._session.must_wait:
             self._due.append(self.redo)
             return
@@ -93,11 +124,15 @@ class UndoStack:
         kind = self._last
         if kind == "prompt":
             return StepLabel(PROMPT_STEP, "")
+        if kind == "decision":
+            return StepLabel(DECISION_STEP, "")
         return StepLabel("Accepting the last object.", "") if kind == "accepted" else self._objects.next_undo
 
     @property
     def next_redo(self) -> StepLabel:
         """What the button for redo says."""
+        if self._is_decision_next:
+            return StepLabel(DECISION_STEP, "")
         return StepLabel(PROMPT_STEP, "") if self._is_prompt_next else self._objects.next_redo
 
     @property
@@ -107,6 +142,8 @@ class UndoStack:
         last: dict[Kind, int] = {}
         if self.history.last_at is not None:
             last["prompt"] = self.history.last_at
+        if self._decisions.last_at is not None:
+            last["decision"] = self._decisions.last_at
         accepted = self._session.drafts.accepted
         if accepted:
             last["accepted"] = max(draft.accepted_at for draft in accepted)
@@ -123,6 +160,15 @@ class UndoStack:
         if journal is None or not self._objects.can_redo:
             return True
         return prompt > self._objects.times.last_undone(journal)
+
+    @property
+    def _is_decision_next(self) -> bool:
+        """Whether the step that was undone last is a decision about a proposal."""
+        undone, objects = self._decisions.undone_at, self._objects
+        others = [self.history.undone_at]
+        if objects.journal is not None and objects.can_redo:
+            others.append(objects.times.last_undone(objects.journal))
+        return undone is not None and all(other is None or other < undone for other in others)
 
     def _undo_accept(self) -> None:
         """Reopen the drafts that were accepted last and are not written; one that is being written is undone then."""

@@ -23,9 +23,16 @@ if TYPE_CHECKING:
 # None is the preview's yellow, near black, or the red and green of prompts.
 KEPT_COLORS = ("#35d0ba", "#4cc9f0", "#7b9cff", "#c77dff", "#ff8fd8", "#f7a072")
 REMOVED_COLOR, REVIEWED_COLOR = "#9a9a9a", "#ffffff"
-COLORS = (*KEPT_COLORS, REMOVED_COLOR, REVIEWED_COLOR)
-FILLED_OPACITY = {REMOVED_COLOR: 0.0, REVIEWED_COLOR: 0.55}
+# From the least to the greatest likeness that is drawn.
+LIKENESS_COLORS = ("#8a63d8", "#5f7fe8", "#38a6ee", "#2ed0dc", "#8ff5e4")
+COLORS = (*KEPT_COLORS, REMOVED_COLOR, REVIEWED_COLOR, *LIKENESS_COLORS)
+# How strongly the inside of an outline is filled.
 KEPT_OPACITY = 0.3
+FILLED_OPACITY = {
+    REMOVED_COLOR: 0.0,
+    REVIEWED_COLOR: 0.55,
+    **dict(zip(LIKENESS_COLORS, (0.1, 0.17, 0.25, 0.33, 0.42), strict=True)),
+}
 REGION_NAME, EXAMPLES_NAME, DRAWN_COLOR = "SAM region", "SAM examples", "#4cc9f0"
 # Side of the picture in pixels; proposals that are smaller in it than this are drawn as dots, all at once.
 MAX_SIDE, DOT_SIZE = 2048, 3
@@ -91,7 +98,11 @@ class Pixels:
         self._pixels, self._owners, self._inner = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
     def picture(
-        self, kept: NDArray[np.intp], removed: NDArray[np.intp], reviewed: int | None = None
+        self,
+        kept: NDArray[np.intp],
+        removed: NDArray[np.intp],
+        reviewed: int | None = None,
+        kept_colors: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
         """Draw some of the proposals.
 
@@ -101,6 +112,8 @@ class Pixels:
             Numbers of those that are kept, and of those that were removed by hand.
         reviewed
             Number of the one that is looked at, or None.
+        kept_colors
+            Numbers, from 1, of the colors of those that are kept; by default neighbors have different ones.
 
         Returns
         -------
@@ -108,7 +121,7 @@ class Pixels:
             The color of each pixel, 0 for none: an outline in its color, and fainter inside.
         """
         colors = np.zeros(len(self.found), np.uint8)
-        colors[kept] = kept % len(KEPT_COLORS) + 1
+        colors[kept] = kept % len(KEPT_COLORS) + 1 if kept_colors is None else kept_colors
         colors[removed] = COLORS.index(REMOVED_COLOR) + 1
         if reviewed is not None:
             colors[reviewed] = COLORS.index(REVIEWED_COLOR) + 1
@@ -157,6 +170,18 @@ class Pixels:
         )
         pixels = (down[chosen] * self._shape[1] + across[chosen]).astype(np.int32)
         return pixels, numbers[owner].astype(np.int32), inner
+
+
+def likeness_colors(scores: NDArray[np.float32], least: float) -> NDArray[np.uint8]:
+    """Return the number of the color of each likeness: the nearer to 1, the brighter; `least` is that of the first."""
+    steps = len(LIKENESS_COLORS)
+    step = np.floor((scores - least) / max(1 - least, 1e-6) * steps)
+    return np.asarray(COLORS.index(LIKENESS_COLORS[0]) + 1 + np.clip(step, 0, steps - 1), np.uint8)
+
+
+def class_colors(kinds: NDArray[np.intp]) -> NDArray[np.uint8]:
+    """Return the number of the color of each class."""
+    return (kinds % len(KEPT_COLORS) + 1).astype(np.uint8)
 
 
 def _colors() -> dict[int | None, NDArray[np.float32] | str]:

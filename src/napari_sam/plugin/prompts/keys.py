@@ -61,6 +61,9 @@ ACTIONS = (
     Action("next_doubtful", "R", PROPOSALS),
     Action("keep_found", "Y", PROPOSALS),
     Action("remove_found", "N", PROPOSALS),
+    Action("other_class", "K", PROPOSALS),
+    # F alone follows.
+    Action("find_similar", "Shift-F", EVERYWHERE),
     Action("leave_found", "Escape", PROPOSALS),
 )
 SYMBOLS = {"Control": "^", "Shift": "⇧", "Alt": "⌥", "Meta": "⌘"}

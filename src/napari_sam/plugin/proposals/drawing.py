@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_sam.core.geometry import Box
+from napari_sam.everything.similar import SimilarObjects
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
-from napari_sam.plugin.layers.proposals import Pixels, make_proposals, step_for
+from napari_sam.plugin.layers.proposals import Pixels, class_colors, likeness_colors, make_proposals, step_for
 from napari_sam.plugin.prompts.modifier_clicks import DRAGGED
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
+    from napari_sam.everything.found import FoundObjects
     from napari_sam.plugin.layers.preview import PreviewLayers
     from napari_sam.plugin.proposals.selection import ProposalSelection
     from napari_sam.plugin.session import Session
@@ -96,15 +98,27 @@ class ProposalDrawing:
         assert selection.found is not None
         view = adapters.view_of(self._session.viewer, image, plane)
         pixels = self._pixels
-        if pixels is None or pixels.found is not found or not _fits(pixels, view):
+        # Ranked anew, proposals are other objects with the same pixels.
+        if pixels is None or pixels.found.proposals is not found.proposals or not _fits(pixels, view):
             shape = plane.shape_in(adapters.shape_of(image))
             self._pixels = pixels = Pixels(found, *_part_for(view, shape))
         elif moved and layer.visible:
             return
         kept, removed = (selection.found.among(plane, numbers) for numbers in (selection.kept, selection.removed))
         reviewed = None if selection.reviewed is None else selection.found.among(plane, np.array([selection.reviewed]))
-        picture = pixels.picture(kept, removed, int(reviewed[0]) if reviewed is not None and len(reviewed) else None)
+        white = int(reviewed[0]) if reviewed is not None and len(reviewed) else None
+        picture = pixels.picture(kept, removed, white, self._colors_of(found, kept))
         self._put(layer, image, pixels.box, pixels.step, picture)
+
+    def _colors_of(self, found: FoundObjects, kept: NDArray[np.intp]) -> NDArray[np.uint8] | None:
+        """Return the colors of ranked proposals: by their class, where there are several, or else by their likeness."""
+        similar = self._selection.similar
+        if similar is None or not isinstance(found, SimilarObjects):
+            return None
+        if len(similar.classes) > 1:
+            names = np.array([similar.classes.index(name) for name in found.classes], np.intp)
+            return class_colors(names[found.kinds[kept]])
+        return likeness_colors(found.scores[kept], self._selection.options.confidence)
 
     def forget(self, layer: Layer) -> None:
         """Forget the layer if it is the one that was deleted."""

@@ -17,6 +17,7 @@ from napari_sam.plugin.proposals.region import Within, draw_region, limit_of
 from napari_sam.plugin.proposals.review import ReviewCamera
 from napari_sam.plugin.proposals.search import Place, ProposalSearch
 from napari_sam.plugin.proposals.selection import ProposalSelection
+from napari_sam.plugin.proposals.wanted import WantedObjects
 from napari_sam.plugin.view import world
 from napari_sam.tasks.everything import runs_of_planes
 
@@ -59,8 +60,12 @@ class ProposalFinder:
         Emitted when anything here changed.
     where, within
         Where the next search looks: in what part of the image, and inside what of it.
+    wanted
+        What the next search looks for.
     selection, search, drawing, examples
         The proposals, the search for them, their layer, and shapes that show how large they are.
+    decisions
+        What the user decided about single proposals, with undo.
     is_accepting
         Whether proposals are being written.
     accepted_count
@@ -86,14 +91,20 @@ class ProposalFinder:
         self.accepted_count = 0
         self._session, self._jobs = session, jobs
         self._label_layers, self._objects = label_layers, objects
-        self.selection = ProposalSelection()
+        self.selection = ProposalSelection(session.tick)
+        self.decisions = self.selection.decisions
         self.search = ProposalSearch(runner, session.notify_error, session.set_status)
+        self.wanted = WantedObjects(session, jobs, objects, self.selection, self.search)
         self.drawing = ProposalDrawing(session, self.selection, previews, self._on_click)
         self.examples = Examples(session)
         self._camera = ReviewCamera(session, objects)
         self.search.found.connect(self._on_found)
+        self.search.ranked.connect(self._on_ranked)
         self.search.changed.connect(self.changed.emit)
+        self.wanted.changed.connect(self.changed.emit)
+        self.wanted.search_wanted.connect(self.find)
         self.selection.changed.connect(self._on_selection)
+        self.decisions.stepped.connect(self._on_stepped)
         session.task_changed.connect(self._on_task)
         session.image_changed.connect(self._on_image)
         session.viewer.layers.selection.events.active.connect(self._on_active)
@@ -106,6 +117,8 @@ class ProposalFinder:
             "next_doubtful": self.next_doubtful,
             "keep_found": lambda: self.judge(True),
             "remove_found": lambda: self.judge(False),
+            "other_class": self.selection.choose_class,
+            "find_similar": self.wanted.find_similar_to_pointed,
             "leave_found": self.leave,
         }
 
@@ -137,6 +150,7 @@ class ProposalFinder:
         if image is None:
             session.notify("There is no image: open one, or choose an image layer.")
             return
+        self.wanted.learn()
         try:
             place = self._place(image)
             build = self._jobs.builder(image, session.channels)
@@ -185,6 +199,7 @@ class ProposalFinder:
         self._camera.restore()
         self.accepted_count = 0
         self.search.drop()
+        self.wanted.learn()
         self.selection.clear()
 
     def accept(self) -> None:
@@ -233,6 +248,7 @@ class ProposalFinder:
         if not self.has_many_planes and self.where == "volume":
             self.where = "plane"
         self.discard()
+        self.wanted.leave_image()
         self.examples.remove()
         self.drawing.remove()
 
@@ -262,14 +278,27 @@ class ProposalFinder:
         limit = limit_of(self.within, session, image, plane)
         planes = planes_like(plane, adapters.shape_of(image)) if self.where == "volume" else [plane]
         box = adapters.view_of(session.viewer, image, plane) if self.where == "view" else None
-        return Place(planes, box, limit, sizes)
+        wanted = self.wanted.maker()
+        words = self.wanted.words if self.wanted.like == "words" else None
+        return Place(planes, box, limit, None if wanted is not None else sizes, wanted, words)
 
     def _on_found(self, found: FoundPlanes) -> None:
+        if self.selection.found is None:
+            self.wanted.adjust(found)
         self.selection.update(found)
+
+    def _on_ranked(self, found: FoundPlanes) -> None:
+        self._camera.restore()
+        self.wanted.adjust(found)
+        self.selection.rank(found)
 
     def _on_selection(self) -> None:
         self.drawing.draw()
         self.changed.emit()
+
+    def _on_stepped(self, number: int) -> None:
+        if self.selection.reviewed == number:
+            self._go_to(number)
 
     def _on_click(self, position: Any) -> None:
         session, plane, image = self._session, self._session.plane, self._session.image
@@ -302,6 +331,7 @@ class ProposalFinder:
             session.set_target(layer)
         self._objects.note_commit(layer, at)
         self._camera.forget()
+        self.wanted.learn()
         self.accepted_count = count
         self.selection.clear()
         covered = f" {left} lie under other objects." if left > 0 else ""

@@ -6,21 +6,28 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from psygnal import Signal
 
+from napari_sam.core.geometry import Box
 from napari_sam.errors import PromptError
-from napari_sam.plugin.proposals.found_planes import FoundPlanes
+from napari_sam.everything.proposals import Proposals
+from napari_sam.everything.sweep import EverythingProgress
+from napari_sam.plugin.proposals.found_planes import FoundPlanes, QueryMaker, SimilarPlanes
 from napari_sam.plugin.workers.runner import Work
+from napari_sam.tasks.find import find
 
 if TYPE_CHECKING:
-    from napari_sam.core.geometry import Box, Plane
+    from napari_sam.core.geometry import Plane
+    from napari_sam.core.masks import Mask
     from napari_sam.everything.found import FoundObjects
-    from napari_sam.everything.sweep import EverythingProgress
     from napari_sam.plugin.proposals.region import Limit
     from napari_sam.plugin.workers.runner import Report, Runner
     from napari_sam.segmenter import Segmenter
+    from napari_sam.similarity.query import Query
 
 # Tiles are searched for so long before what they gave is shown; a click waits for that and one tile.
 SLICE_SECONDS = 0.2
@@ -77,13 +84,19 @@ class Place:
     limit
         Returns the pixels of a plane that are searched.
     sizes
-        (smallest, largest) diameter in pixels, or None to find out on a sample.
+        (smallest, largest) diameter in pixels, or None to find out on a sample, or by the examples.
+    wanted
+        Makes the query whose objects are looked for; None for any objects.
+    words
+        Name the objects that are looked for; None without.
     """
 
     planes: Sequence[Plane]
     box: Box | None
     limit: Limit
     sizes: tuple[float, float] | None = None
+    wanted: QueryMaker | None = None
+    words: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +130,7 @@ class _Run:
         self._done = 0
         self._finished: list[FoundObjects] = []
         self._last: tuple[EverythingProgress, FoundObjects] | None = None
+        self._query: Query | None = None
         self._started = self._shown = self._cost = 0.0
 
     def step(self, report: Report) -> Step:
@@ -152,15 +166,24 @@ class _Run:
             There is nothing to search in any of them.
         """
         place = self._place
+        self._query = None if place.wanted is None else place.wanted(segmenter, None)
         for plane in place.planes:
             within = place.limit(segmenter, plane)
             if within is None or within.area:
-                yield from segmenter.everything_steps(plane=plane, box=place.box, within=within, sizes=place.sizes)
+                yield from self._tiles_of(segmenter, plane, within)
                 assert self._now is not None
                 self._finished.append(self._found_in(self._now))
             self._done += 1
         if not self._finished:
             raise PromptError("There is nothing to search there: choose another place, or search everywhere.")
+
+    def _tiles_of(self, segmenter: Segmenter, plane: Plane, within: Mask | None) -> Iterator[EverythingProgress]:
+        place, query = self._place, self._query
+        if place.words is not None:
+            return _named(segmenter, place.words, plane, place.box, within)
+        if query is None:
+            return segmenter.everything_steps(plane=plane, box=place.box, within=within, sizes=place.sizes)
+        return segmenter.find_similar_steps(query, plane=plane, box=place.box, within=within, sizes=place.sizes)
 
     def _progress(self, now: EverythingProgress) -> SearchProgress:
         seconds, count = time.monotonic() - self._started, len(self._place.planes)
@@ -178,6 +201,8 @@ class _Run:
         is_finished = bool(self._finished) and self._finished[-1].plane == now.plane
         found = FoundPlanes([*self._finished, *([] if is_finished else [self._found_in(now)])])
         found.select()  # Here, and not in the GUI thread: it finds the overlapping pairs, which `found` remembers.
+        if self._query is not None:
+            found = SimilarPlanes(found.parts, self._query)  # Copies, which the GUI thread may change.
         self._shown = time.monotonic()
         self._cost = self._shown - begun
         return found
@@ -187,6 +212,26 @@ class _Run:
         if self._last is None or self._last[0] is not now:
             self._last = now, now.found
         return self._last[1]
+
+
+class _Ranking:
+    """What was found already, ranked by other examples or by none, in one step; encodes at most the examples."""
+
+    def __init__(self, build: Callable[[Report], Segmenter], found: FoundPlanes, wanted: QueryMaker | None) -> None:
+        self.is_stopped = False
+        self._build, self._found, self._wanted = build, found, wanted
+
+    def step(self, report: Report) -> Step:
+        """Rank, in the worker."""
+        if self.is_stopped:
+            return Step(SearchProgress(0, 0, 0.0), None, True)
+        if self._wanted is None:
+            found = FoundPlanes([part.unranked() for part in self._found.parts])
+        else:
+            found = SimilarPlanes(self._found.parts, self._wanted(self._build(report), self._found))
+        report("")
+        found.select()
+        return Step(SearchProgress(1, 1, 0.0), found, True)
 
 
 class ProposalSearch:
@@ -207,17 +252,20 @@ class ProposalSearch:
         Emitted when `progress` changed.
     found
         Emitted with what was found so far, after each tile.
+    ranked
+        Emitted with the same proposals as before, ranked by what is wanted now.
     progress
         How far the search is, or None when there is none.
     """
 
     changed = Signal()
     found = Signal(object)
+    ranked = Signal(object)
 
     def __init__(self, runner: Runner, failed: Callable[[Exception], None], report: Report) -> None:
         self.progress: SearchProgress | None = None
         self._runner, self._failed, self._report = runner, failed, report
-        self._run: _Run | None = None
+        self._run: _Run | _Ranking | None = None
 
     @property
     def is_running(self) -> bool:
@@ -236,6 +284,13 @@ class ProposalSearch:
         """
         self._run = _Run(build, place)
         self.progress = SearchProgress(0, 0, 0.0, "tiles" if len(place.planes) == 1 else "planes")
+        self.changed.emit()
+        self._runner.wake()
+
+    def rank(self, build: Callable[[Report], Segmenter], found: FoundPlanes, wanted: QueryMaker | None) -> None:
+        """Rank what was found by what is wanted now, instead of searching on; in the worker, and reported once."""
+        self._run = _Ranking(build, found, wanted)
+        self.progress = SearchProgress(0, 0, 0.0)
         self.changed.emit()
         self._runner.wake()
 
@@ -261,21 +316,41 @@ class ProposalSearch:
             run.step, lambda step: self._on_step(run, step), lambda error: self._on_error(run, error), self._report
         )
 
-    def _on_step(self, run: _Run, step: Step) -> None:
+    def _on_step(self, run: _Run | _Ranking, step: Step) -> None:
         if run is not self._run:
             return
         self.progress = step.progress
         if step.found is not None:
-            self.found.emit(step.found)
+            (self.ranked if isinstance(run, _Ranking) else self.found).emit(step.found)
         if step.is_last:
             self.drop()
         else:
             self.changed.emit()
 
-    def _on_error(self, run: _Run, error: Exception) -> None:
+    def _on_error(self, run: _Run | _Ranking, error: Exception) -> None:
         if run is self._run:
             self.drop()
             self._failed(error)
+
+
+def _named(
+    segmenter: Segmenter, words: str, plane: Plane, box: Box | None, within: Mask | None
+) -> Iterator[EverythingProgress]:
+    """Find what words name in a plane, at once."""
+    yield EverythingProgress(1, 0, plane, [])
+    masks = [mask.tightened() for mask in find(segmenter, words, plane=plane, box=box)]
+    points = [_point_in(mask) for mask in masks]
+    if within is not None:
+        inside = [bool(within.in_box(Box(row, col, row + 1, col + 1)).all()) for row, col in points]
+        masks, points = list(compress(masks, inside)), list(compress(points, inside))
+    yield EverythingProgress(1, 1, plane, [Proposals.of(masks, np.array(points, float).reshape(-1, 2), 0)])
+
+
+def _point_in(mask: Mask) -> tuple[int, int]:
+    """Return a pixel of a mask about in its middle."""
+    pixels = np.argwhere(mask.pixels)
+    row, col = pixels[len(pixels) // 2]
+    return int(mask.box.top + row), int(mask.box.left + col)
 
 
 def _duration(seconds: float) -> str:

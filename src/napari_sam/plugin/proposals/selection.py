@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +13,8 @@ from psygnal import Signal
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import shared_pixels
 from napari_sam.everything.options import FilterOptions
+from napari_sam.plugin.proposals.decisions import Decisions
+from napari_sam.plugin.proposals.found_planes import Decision, SimilarPlanes
 
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
@@ -21,6 +25,13 @@ if TYPE_CHECKING:
 class ProposalSelection:
     """Filters proposals, and remembers what the user decided about single ones.
 
+    Of proposals that are ranked by examples, each decision is an answer, which ranks all others anew.
+
+    Parameters
+    ----------
+    tick
+        Returns the time of a step, in the order of all steps that can be undone.
+
     Attributes
     ----------
     changed
@@ -29,36 +40,56 @@ class ProposalSelection:
         The proposals, or None.
     options
         The filters.
+    decisions
+        What the user decided, with undo.
     kept
         Shape (n,): numbers of the proposals that pass the filters or were added by hand, best first.
     removed
-        Shape (m,): numbers of those that pass the filters and were removed by hand.
+        Shape (m,): numbers of those that pass the filters and were removed by hand; of ranked ones all that were.
     reviewed
         Number of the proposal that is looked at, or None.
     """
 
     changed = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, tick: Callable[[], int] | None = None) -> None:
         self.found: FoundPlanes | None = None
         self.options = FilterOptions()
+        self.decisions = Decisions(tick or itertools.count(1).__next__)
         self.kept = self.removed = _none()
         self.reviewed: int | None = None
-        # Removed and added by hand.
-        self._by_hand: set[int] = set()
-        self._added: set[int] = set()
-        self._judged: set[int] = set()
+        # The class that the user chose for the one that is looked at.
+        self._class_name: str | None = None
+        # Those that were looked at and left undecided.
+        self._skipped: set[int] = set()
+        self.decisions.changed.connect(self._on_decided)
+        self.decisions.stepped.connect(self._on_stepped)
+
+    @property
+    def similar(self) -> SimilarPlanes | None:
+        """The proposals, if they are ranked by examples."""
+        return self.found if isinstance(self.found, SimilarPlanes) else None
 
     def clear(self) -> None:
         """Drop all proposals, and what the user decided about them; the filters stay."""
         self.found = self.reviewed = None
-        self._by_hand, self._added, self._judged = set(), set(), set()
+        self._skipped = set()
+        self.decisions.clear()
         self._select()
 
     def update(self, found: FoundPlanes) -> None:
         """Take over what was found by now: each tile adds to it, so the numbers of proposals stay what they are."""
         self.found = found
+        if self.similar is not None:
+            self.similar.answer(self.decisions.by_number)
         self._select()
+
+    def rank(self, found: FoundPlanes) -> None:
+        """Show the same proposals by other scores; what was decided about them was about other examples."""
+        self.decisions.clear()
+        self._skipped = set()
+        self.reviewed = None
+        self.update(found)
 
     def filter(self, options: FilterOptions) -> None:
         """Filter in another way."""
@@ -89,14 +120,7 @@ class ProposalSelection:
 
     def toggle(self, number: int) -> None:
         """Remove a proposal that is kept, or add one that is not."""
-        if number in self.kept:
-            self._added.discard(number)
-            self._by_hand.add(number)
-        elif number in self._by_hand:
-            self._by_hand.remove(number)
-        else:
-            self._added.add(number)
-        self._select()
+        self._decide(number, number not in self.kept, None)
 
     def _is_shown(self, part: FoundObjects, at: int, kept: NDArray[np.intp]) -> bool:
         """Return whether a kept proposal is the same object as another proposal."""
@@ -113,8 +137,10 @@ class ProposalSelection:
     # -- review --------------------------------------------------------------------------------------------------------
 
     def next_doubtful(self) -> int | None:
-        """Look at the least certain kept proposal that was not judged, after the one that is looked at, or none."""
-        self.reviewed = self._after(self.reviewed)
+        """Look at the least certain proposal that was neither decided nor skipped; the one looked at is skipped."""
+        if self.reviewed is not None:
+            self._skipped.add(self.reviewed)
+        self._look_at(self._next(self.reviewed))
         self.changed.emit()
         return self.reviewed
 
@@ -123,34 +149,74 @@ class ProposalSelection:
         number = self.reviewed
         if number is None:
             return self.next_doubtful()
-        following = self._after(number)
-        self._judged.add(number)
-        if not keep:
-            self._by_hand.add(number)
-            self._added.discard(number)
-        self.reviewed = None if following == number else following
-        self._select()
+        with self.changed.blocked():  # One picture for both.
+            self._decide(number, keep, self._class_name)
+        self._look_at(self._next(number))
+        self.changed.emit()
         return self.reviewed
 
     def leave_review(self) -> bool:
         """Look at no single proposal; say whether one was looked at."""
-        was, self.reviewed = self.reviewed is not None, None
+        was = self.reviewed is not None
+        self._look_at(None)
         if was:
             self.changed.emit()
         return was
 
+    def choose_class(self) -> None:
+        """Choose the next class for the proposal that is looked at, where the examples have several."""
+        if self.similar is not None and self.reviewed is not None and len(self.similar.classes) > 1:
+            names = self.similar.classes
+            self._class_name = names[(names.index(self.reviewed_class or "") + 1) % len(names)]
+            self.changed.emit()
+
+    @property
+    def reviewed_class(self) -> str | None:
+        """The class of the proposal that is looked at: the likeliest one, or the one that the user chose."""
+        if self.similar is None or self.reviewed is None:
+            return None
+        return (self.similar.class_of(self.reviewed) if self._class_name is None else self._class_name) or None
+
     @property
     def doubtful_count(self) -> int:
-        """How many kept proposals were not judged."""
-        return len(self.kept) - int(_are_in(self.kept, self._judged).sum())
+        """How many proposals are worth a question: of ranked ones those near the limit, else all that are kept."""
+        order = self._in_doubt()
+        return len(order) if self.similar is None else int(self.similar.are_doubtful(order, self.options).sum())
 
-    def _after(self, number: int | None) -> int | None:
-        """Return the next proposal that was not judged, by falling doubt; after the last one the first one again."""
+    def _in_doubt(self) -> NDArray[np.intp]:
+        """Return the proposals that were not decided, the least certain one first."""
+        if self.similar is not None:
+            return self.similar.doubtful(self.options)
         order = self.kept[::-1]
-        order = order[~_are_in(order, self._judged)]
-        if number is not None and number in order:
-            order = np.roll(order, -int(np.flatnonzero(order == number)[0]) - 1)
-        return int(order[0]) if len(order) else None
+        return order[~_are_in(order, set(self.decisions.by_number))]
+
+    def _next(self, number: int | None) -> int | None:
+        """Return the proposal to look at after another one, which comes again only if it is the last one."""
+        order = self._in_doubt()
+        new = order[~_are_in(order, self._skipped)]
+        if not len(new):
+            self._skipped = set()
+            new = order[order != number] if len(order) > 1 else order
+        return int(new[0]) if len(new) else None
+
+    def _look_at(self, number: int | None) -> None:
+        self.reviewed, self._class_name = number, None
+
+    def _decide(self, number: int, keep: bool, class_name: str | None) -> None:
+        if self.similar is not None and class_name is None:
+            class_name = self.similar.class_of(number) or ""
+        self.decisions.decide(number, Decision(keep, class_name))
+
+    def _on_decided(self, number: int) -> None:
+        if self.similar is not None:
+            self.similar.answer({number: self.decisions.by_number.get(number)})
+        self._select()
+
+    def _on_stepped(self, number: int) -> None:
+        """Look at a proposal again about which a decision was taken back, where the user is looking through them."""
+        if self.reviewed is not None:
+            self._look_at(number)
+            self.changed.emit()
 
     # -- selecting -----------------------------------------------------------------------------------------------------
 
@@ -160,13 +226,17 @@ class ProposalSelection:
             self.kept = self.removed = _none()
         else:
             passing = found.select(self.options)
-            if self._added:
-                passing = np.union1d(passing, sorted(self._added))
+            added = [number for number, decision in self.decisions.by_number.items() if decision.keep]
+            removed = {number for number, decision in self.decisions.by_number.items() if not decision.keep}
+            if not np.isin(added, passing).all():
+                passing = np.union1d(passing, added)
                 passing = passing[np.argsort(-found.scores[passing], kind="stable")]
-            is_out = _are_in(passing, self._by_hand)
+            is_out = _are_in(passing, removed)
             self.kept, self.removed = passing[~is_out], passing[is_out]
-        if self.reviewed is not None and self.reviewed not in self.kept:
-            self.reviewed = None
+            if self.similar is not None:
+                self.removed = np.array(sorted(removed), np.intp)
+        if self.reviewed is not None and self.similar is None and self.reviewed not in self.kept:
+            self._look_at(None)
         self.changed.emit()
 
 

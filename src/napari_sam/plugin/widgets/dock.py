@@ -82,7 +82,6 @@ class SamWidget(QWidget):
         self._session.changed.connect(self._refresh)
         self.controller.prefetcher.changed.connect(self.large.refresh)
         self.controller.finder.changed.connect(self.proposals.refresh)
-        self.objects.chosen.connect(self.proposals.refresh)
         self.objects.chosen.connect(self._choose_objects)
         self.controller.encoder_view.changed.connect(self.prompts.refresh_encoder_input)
         self._session.answered.connect(self._on_answered)
@@ -153,7 +152,7 @@ class SamWidget(QWidget):
     def _build_tasks(self) -> None:
         parts = self.controller
         self.prompts = PromptPanel(self._session, parts.keys, parts.editing, parts.hover, parts.encoder_view)
-        self.proposals = ProposalPanel(self._session, parts.finder, parts.keys, lambda: self.objects.chosen_areas)
+        self.proposals = ProposalPanel(self._session, parts.finder, parts.keys, self.objects)
         self.planes = PlanePanel(self._session, parts.through_planes, parts.keys)
         self.teaching = TeachPanel(self._session, parts.teacher, self.model)
         self.cleaning = CleaningPanel(lambda cleaning: parts.requests.set_cleaning(cleaning))

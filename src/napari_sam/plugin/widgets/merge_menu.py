@@ -1,4 +1,4 @@
-"""MergeMenu: the context menu of the table of objects, which merges and splits those that are selected."""
+"""MergeMenu: the context menu of the table of objects: find similar ones, merge and split those that are selected."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class MergeMenu(QMenu):
         super().__init__(table)
         self._session, self._merging, self._table = session, merging, table
         self.setToolTipsVisible(True)
+        self.find_similar = self.addAction("Find similar")
+        self.addSeparator()
         self.merge = self.addAction("Merge")
         self.addSeparator()
         self.split_regions = self.addAction("Split into connected regions")
@@ -58,6 +60,11 @@ class MergeMenu(QMenu):
         label = chosen[0] if len(chosen) == 1 else None
         busy = "An object is being written: wait a moment." if self._session.is_writing else ""
         for action, tip, why_not in (
+            (
+                self.find_similar,
+                "Find what is like the selected objects; each class that they have is found.",
+                "" if chosen else "Select an object in the table first.",
+            ),
             (
                 self.merge,
                 "Make one object of the selected ones, in all planes; the first row keeps its label.",

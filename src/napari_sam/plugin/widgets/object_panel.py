@@ -26,6 +26,7 @@ from napari_sam.plugin.widgets.merge_menu import MergeMenu
 from napari_sam.plugin.widgets.object_table import ObjectModel, ObjectView
 
 if TYPE_CHECKING:
+    from napari_sam.journal.objects import LabelledObject
     from napari_sam.plugin.objects.class_view import ClassView
     from napari_sam.plugin.objects.object_list import Objects
     from napari_sam.plugin.session import Session
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 NO_CLASS, NEXT_CLASS = "no class", "Next class"
 # Updating more rows than this one by one is slower than a reset.
 MAX_SYNC_OBJECTS = 20
+# Of more selected objects than this, the first ones are the examples of a search.
+MAX_EXAMPLES = 100
 CHOOSE_FIRST = "Select an object in the table first."
 
 
@@ -54,9 +57,12 @@ class ObjectPanel(QWidget):
     ----------
     chosen
         Emitted when other objects are selected.
+    similar_wanted
+        Emitted when the user looks for objects like the selected ones.
     """
 
     chosen = Signal()
+    similar_wanted = Signal()
 
     def __init__(
         self, session: Session, objects: Objects, class_view: ClassView, correct: Callable[[int], None]
@@ -70,9 +76,10 @@ class ObjectPanel(QWidget):
         self.model = ObjectModel()
         self.table = ObjectView(self.model, objects.go_to, correct, self._delete, self)
         self.table.setToolTip(
-            "Click: go there. Double-click or Return: correct. Delete: delete. Right click: merge and split."
+            "Click: go there. Double-click or Return: correct. Delete: delete. Right click: find similar, merge, split."
         )
         self.menu = MergeMenu(session, ObjectMerging(session, objects), self.table)
+        self.menu.find_similar.triggered.connect(lambda: self.similar_wanted.emit())
         self.reopen = push_button("Reopen", "Correct the object: its prompts come back, and accept replaces it.")
         self.delete = push_button("Delete", "Delete the selected objects from the output.")
         self.label = QLabel(NEXT_CLASS)
@@ -115,8 +122,12 @@ class ObjectPanel(QWidget):
     @property
     def chosen_areas(self) -> list[int]:
         """The areas of the selected objects, each on the plane where it is largest; of the first few."""
-        rows = [self._objects.get(label) for label in self.table.first_chosen(MAX_SYNC_OBJECTS)]
-        return [max(part.area for part in row.parts) for row in rows if row is not None]
+        return [max(part.area for part in row.parts) for row in self.chosen_rows(MAX_SYNC_OBJECTS)]
+
+    def chosen_rows(self, most: int = MAX_EXAMPLES) -> list[LabelledObject]:
+        """Return the first of the selected objects."""
+        rows = [self._objects.get(label) for label in self.table.first_chosen(most)]
+        return [row for row in rows if row is not None]
 
     def follow_image(self) -> None:
         """Show volumes in the unit of the image."""

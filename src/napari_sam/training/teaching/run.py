@@ -43,6 +43,8 @@ LEAST_STEPS, MOST_STEPS = 20, 400
 CHECKS, MOST_MEASURING = (0.34, 0.67), 0.4
 # The weights of an earlier point of the curve are taken if the last ones are worse by more than this.
 MUCH_WORSE = 0.01
+# Weights at this share of the way from the base model forget less; they are taken if they are not worse by more either.
+SHARE = 0.6
 BEST_FILE = "best.safetensors"
 # Crops that a slow image encoder sees at most; all steps draw from them.
 MOST_ENCODED = 96
@@ -109,8 +111,7 @@ class Teaching:
         before = Figures(*np.array(known["rows"], np.float64))
         state, spent = self._train(regions, held)
         self._tell(phase="measuring", step=state.step, seconds=spent, force=True)
-        after = measured(regions, held, self._predictor(state.averaged.state_dict(), "taught"))
-        return self._end(before, after, state, spent)
+        return self._end(before, *self._last(regions, held, state), state, spent)
 
     def taught(self) -> Predictor:
         """Return the model after `run`, whether it is better or not."""
@@ -156,7 +157,7 @@ class Teaching:
 
     def _steps(self, spent: float, done: int) -> int:
         """Return how many steps there can be, from the time that the first ones took."""
-        measuring = float(self.lesson.progress.get("measuring_seconds", 0.0)) * (2 + len(CHECKS))
+        measuring = float(self.lesson.progress.get("measuring_seconds", 0.0)) * (3 + len(CHECKS))
         wanted = (self.options.minutes * 60 - measuring) * done / max(spent, 1e-3)
         return int(min(max(wanted, LEAST_STEPS), MOST_STEPS))
 
@@ -178,7 +179,7 @@ class Teaching:
 
     def _checks(self, steps: int) -> set[int]:
         """Return after which steps the model is measured."""
-        measuring = float(self.lesson.progress.get("measuring_seconds", 0.0)) * (2 + len(CHECKS))
+        measuring = float(self.lesson.progress.get("measuring_seconds", 0.0)) * (3 + len(CHECKS))
         is_quick = measuring < MOST_MEASURING * self.options.minutes * 60
         return {round(share * steps) for share in CHECKS} if is_quick else set()
 
@@ -205,6 +206,17 @@ class Teaching:
             best = {"score": score, "step": state.step, "rows": _rows(figures)}
         self._tell(curve=[*now["curve"], [state.step, figures.means]], best=best, force=True)
 
+    def _last(self, regions: Sequence[Region], held: Held, state: TrainingState) -> tuple[Figures, State]:
+        """Return the last weights, or those on the way to them, with their figures."""
+        last = self._plain(state.averaged.state_dict())
+        near = {key: torch.lerp(self.weights[key].to(value), value, SHARE) for key, value in last.items()}
+        figures, others = (
+            measured(regions, held, self._predictor(weights, digest))
+            for weights, digest in ((last, "taught"), (near, "taught in part"))
+        )
+        is_enough = float(others.scores.mean()) > float(figures.scores.mean()) - MUCH_WORSE
+        return (others, near) if is_enough else (figures, last)
+
     def _plain(self, weights: State) -> State:
         """Return weights without the tables that a network computes from others."""
         copied = {key: value.detach().cpu().clone() for key, value in weights.items()}
@@ -214,9 +226,9 @@ class Teaching:
         copied = self._plain(weights)
         return predictor_of(copied, self.family, self.options.name, digest, self.device)
 
-    def _end(self, before: Figures, after: Figures, state: TrainingState, spent: float) -> bool:
+    def _end(self, before: Figures, after: Figures, weights: State, state: TrainingState, spent: float) -> bool:
         now = self.lesson.progress
-        best, weights = now.get("best"), self._plain(state.averaged.state_dict())
+        best = now.get("best")
         curve = [*now["curve"], [state.step, after.means]]
         if best is not None and best["score"] > float(after.scores.mean()) + MUCH_WORSE:
             after, weights = Figures(*np.array(best["rows"], np.float64)), load_weights(self.lesson.folder / BEST_FILE)

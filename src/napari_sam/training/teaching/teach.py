@@ -15,7 +15,7 @@ from napari_sam.training.run_lock import only_run_in
 from napari_sam.training.teaching.journals import TaughtImage, taught_images
 from napari_sam.training.teaching.lesson import MODEL_FILE, Lesson, TeachOptions
 from napari_sam.training.teaching.regions import Region
-from napari_sam.weights.taught import base_of, checked_name, gain, keep_model
+from napari_sam.weights.taught import base_file, base_of, checked_name, gain, keep_model
 
 LESSON_SUFFIX = ".lesson"
 MOST_MINUTES = 24 * 60.0
@@ -151,11 +151,16 @@ def teach(
     with only_lesson():
         lesson = lesson_of(options.name)
         if images_or_journals is not None:
+            base_file(options.base)  # Before the objects are read.
             lesson = begun(taught_images(images_or_journals), options)
         elif not lesson.exists:
             raise ModelError(f"There is no lesson of {name} to go on with: give the journals that it is to learn from.")
         lesson.resume()
-        run(lesson, report)
+        try:
+            run(lesson, report)
+        except ModelError:  # There is nothing to go on with, as after a full disk.
+            lesson.discard()
+            raise
         result = TeachResult.of(lesson)
         if result.is_better:
             keep_model(lesson.folder / MODEL_FILE, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
@@ -17,11 +17,13 @@ from napari_sam.plugin.prompts.keys import shown, spelled
 from napari_sam.plugin.proposals.finder import ProposalFinder, Where
 from napari_sam.plugin.proposals.region import Within
 from napari_sam.plugin.widgets.buttons import MIN_LETTERS, Bar, Line, push_button, rows_into, section
+from napari_sam.plugin.widgets.tasks.like_row import LikeRow
 from napari_sam.plugin.workers.activity import Activity
 
 if TYPE_CHECKING:
     from napari_sam.plugin.prompts.keys import LayerKeys
     from napari_sam.plugin.session import Session
+    from napari_sam.plugin.widgets.object_panel import ObjectPanel
 
 PLACES: dict[Where, tuple[str, str, str]] = {
     "view": ("View", "Search what the canvas shows.", "Find in view"),
@@ -42,6 +44,12 @@ NO_IMAGE, FIND_FIRST, REVIEW_FIRST = (
     "Find objects first.",
     "Review them first. A click on an outline removes it, too.",
 )
+CONFIDENCE = "Confidence"
+# The name of the first filter and what it does, for any objects and for those that are like examples.
+SCORES = {
+    False: (CONFIDENCE, "Keep only what the model is at least this sure of. Filters at once."),
+    True: ("Likeness", "Keep only what is at least this likely of the same kind. Filters at once."),
+}
 REVIEW = "Go from one to the next, the least certain one first."
 ONE_PLANE = "This image has one plane only."
 
@@ -57,15 +65,18 @@ class ProposalPanel(QWidget):
         The proposals.
     keys
         The keys of the buttons.
-    examples
-        Returns the areas of the objects that are selected in the table.
+    objects
+        The table of objects, of which the selected ones are examples.
     """
 
-    def __init__(
-        self, session: Session, finder: ProposalFinder, keys: LayerKeys, examples: Callable[[], Sequence[int]]
-    ) -> None:
+    def __init__(self, session: Session, finder: ProposalFinder, keys: LayerKeys, objects: ObjectPanel) -> None:
         super().__init__()
-        self._session, self._finder, self._layer_keys, self._examples = session, finder, keys, examples
+        self._session, self._finder, self._layer_keys, self._objects = session, finder, keys, objects
+        self.wanted = LikeRow(finder)
+        # The filters that the sliders show.
+        self._shown = finder.selection.options
+        objects.chosen.connect(self._on_chosen)
+        objects.similar_wanted.connect(lambda: finder.wanted.find_similar(objects.chosen_rows()))
         self._activity = Activity("Finding objects", finder.cancel)
         self._most = 0.0
         self._build_search()
@@ -75,8 +86,8 @@ class ProposalPanel(QWidget):
         column.setContentsMargins(4, 0, 4, 0)
         rows_into(column, [[self.step], list(self.places.values())])
         column.addLayout(self._limit_row())
-        rows_into(column, [[self.search, self.cancel], [self.bar]])
-        column.addLayout(self._grid(("Confidence", self.confidence), ("Size", self.sizes)))
+        rows_into(column, [[self.wanted], [self.search, self.cancel], [self.bar]])
+        column.addLayout(self._grid((CONFIDENCE, self.confidence), ("Size", self.sizes)))
         rows_into(column, [[self.like]])
         more = QWidget()
         more.setLayout(self._grid(("Stability", self.stability), ("Compactness", self.solidity)))
@@ -116,9 +127,8 @@ class ProposalPanel(QWidget):
     def _build_filters(self) -> None:
         options = self._finder.selection.options
         self.values: dict[QWidget, QLabel] = {}
-        self.confidence = self._share_slider(
-            options.confidence, "Keep only what the model is at least this sure of. Filters at once."
-        )
+        self.names: dict[QWidget, QLabel] = {}
+        self.confidence = self._share_slider(options.confidence, "")
         self.stability = self._share_slider(
             options.stability_score_thresh, "Keep only outlines that depend little on the threshold. Filters at once."
         )
@@ -154,7 +164,7 @@ class ProposalPanel(QWidget):
             name.setMinimumWidth(name.fontMetrics().horizontalAdvance("Compactness "))
             value.setFixedWidth(value.fontMetrics().horizontalAdvance("8888–8888 px"))  # noqa: RUF001
             value.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-            self.values[slider] = value
+            self.values[slider], self.names[slider] = value, name
             for col, widget in enumerate((name, slider, value)):
                 grid.addWidget(widget, row, col)
         grid.setColumnStretch(1, 1)
@@ -179,23 +189,29 @@ class ProposalPanel(QWidget):
     def _filter(self, _: object = None) -> None:
         low, high = self.sizes.value()
         sizes = 0.0 if low == 0 else self._diameter(low), math.inf if high == SIZE_STEPS else self._diameter(high)
-        self._finder.filter(
-            FilterOptions(
-                confidence=self.confidence.value() / 100,
-                stability_score_thresh=self.stability.value() / 100,
-                min_solidity=self.solidity.value() / 100,
-                sizes=sizes,
-            )
+        self._shown = FilterOptions(
+            confidence=self.confidence.value() / 100,
+            stability_score_thresh=self.stability.value() / 100,
+            min_solidity=self.solidity.value() / 100,
+            sizes=sizes,
         )
+        self._finder.filter(self._shown)
         self._refresh_values()
 
     def _on_like(self) -> None:
         """Take the sizes of the objects that are selected in the table, or let the user draw some."""
-        areas = self._examples()
+        areas = self._objects.chosen_areas
         if areas:
             self._take_examples(areas)
         else:
             self._finder.examples.draw()
+
+    def _on_chosen(self) -> None:
+        """Look for what is like the objects that are selected now, where that is wanted."""
+        rows = self._objects.chosen_rows()
+        if rows:
+            self._finder.wanted.select(rows)
+        self.refresh()
 
     def _on_drawn(self) -> None:
         self._take_examples(self._finder.examples.areas)
@@ -222,7 +238,9 @@ class ProposalPanel(QWidget):
         self._most = float(max((64, *(() if image is None else adapters.shape_of(image)))))
         self.step.setText(self._next_step())
         self.places[self._finder.where].setChecked(True)
+        self.wanted.refresh()
         self._refresh_search()
+        self._follow_filters()
         self._refresh_values()
         self._refresh_decisions()
 
@@ -260,6 +278,24 @@ class ProposalPanel(QWidget):
         # Not for the view: napari draws its whole window again for each picture of the turning wheel.
         self._activity.follow(progress if finder.is_long else None)
 
+    def _follow_filters(self) -> None:
+        """Move the sliders to filters that a search has set to what suits its scores."""
+        options, is_similar = self._finder.selection.options, self._finder.selection.similar is not None
+        name, tip = SCORES[is_similar]
+        self.names[self.confidence].setText(name)
+        self.confidence.setToolTip(tip)
+        if options is self._shown:
+            return
+        self._shown = options
+        low, high = options.sizes
+        places = math.floor(self._place(low)), SIZE_STEPS if math.isinf(high) else math.ceil(self._place(high))
+        shares = options.confidence, options.stability_score_thresh, options.min_solidity
+        sliders: tuple[Any, ...] = self.confidence, self.stability, self.solidity, self.sizes
+        for slider, value in zip(sliders, (*(round(100 * share) for share in shares), places), strict=True):
+            slider.blockSignals(True)
+            slider.setValue(value)
+            slider.blockSignals(False)
+
     def _refresh_values(self) -> None:
         options = self._finder.selection.options
         low, high = options.sizes
@@ -272,7 +308,7 @@ class ProposalPanel(QWidget):
             (self.sizes, size),
         ):
             self.values[slider].setText(text)
-        count, ready = len(self._examples()), self._session.image is not None
+        count, ready = len(self._objects.chosen_areas), self._session.image is not None
         self.like.setEnabled(ready)
         self.like.setText(
             f"Size like the selected object{'s' if count > 1 else ''}" if count else "Size like examples ..."
@@ -331,7 +367,7 @@ class ProposalPanel(QWidget):
             return finder.search.progress.text
         if selection.reviewed is not None:
             yes, no = shown(keys["keep_found"]), shown(keys["remove_found"])
-            return f"Is the white one right? {yes} or {no}; {selection.doubtful_count} left."
+            return f"{self._question} {yes} or {no}; {selection.doubtful_count} doubtful."
         if selection.found is None:
             if finder.accepted_count:
                 return f"{finder.accepted_count} accepted. Click missed ones in One ({spelled(keys['task_one'])})."
@@ -340,4 +376,14 @@ class ProposalPanel(QWidget):
             return f"{PLACES[finder.where][2]}, then filter and accept."
         if not len(selection.kept):
             return "Nothing is kept: loosen the filters." if len(selection.found) else "Nothing was found here."
+        if selection.similar is not None and selection.doubtful_count:
+            return f"{selection.doubtful_count} doubtful: review them ({shown(keys['next_doubtful'])}); accept."
         return "Filter; click wrong ones away; accept."
+
+    @property
+    def _question(self) -> str:
+        """What is asked about the proposal in review."""
+        similar, name = self._finder.selection.similar, self._finder.selection.reviewed_class
+        if similar is None or len(similar.classes) < 2:
+            return "Is the white one right?"
+        return f"{name or 'no class'} ({shown(self._layer_keys.keys['other_class'])}: other)?"

@@ -1,0 +1,296 @@
+"""WantedObjects: what a search looks for: anything, or what is like examples, with what was learned about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from psygnal import Signal
+
+from napari_sam.core.predictor import TextPredictor
+from napari_sam.errors import NapariSamError, PromptError
+from napari_sam.everything.options import FilterOptions
+from napari_sam.everything.similar import LIKENESS
+from napari_sam.plugin.proposals.found_planes import QueryMaker, SimilarPlanes
+from napari_sam.plugin.view import world
+from napari_sam.similarity.query import Query
+
+if TYPE_CHECKING:
+    from napari_sam.core.geometry import Plane
+    from napari_sam.core.masks import Mask
+    from napari_sam.journal.objects import LabelledObject, Part
+    from napari_sam.plugin.inference.jobs import Jobs
+    from napari_sam.plugin.objects.object_list import Objects
+    from napari_sam.plugin.proposals.found_planes import FoundPlanes
+    from napari_sam.plugin.proposals.search import ProposalSearch
+    from napari_sam.plugin.proposals.selection import ProposalSelection
+    from napari_sam.plugin.session import Session
+    from napari_sam.segmenter import Segmenter
+
+# Anything, what is like selected objects, what is like those of the last search by examples or of a file, or what words
+# name.
+Like = Literal["anything", "selected", "learned", "words"]
+
+NO_WORDS = "The chosen model finds nothing by words: choose one that does at Model, such as SAM 3."
+SELECT_FIRST = "Select one or a few objects in the table first: what is like them is found."
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An object that others are to be like.
+
+    Parameters
+    ----------
+    plane
+        Its plane.
+    mask
+        Reads its mask; safe in any thread.
+    class_name
+        Its class, or None.
+    """
+
+    plane: Plane
+    mask: Callable[[], Mask]
+    class_name: str | None
+
+
+class WantedObjects:
+    """Holds what the next search looks for, and ranks what was found already by it.
+
+    Parameters
+    ----------
+    session
+        The image and the view.
+    jobs
+        Makes the segmenter.
+    objects
+        The objects of the output.
+    selection, search
+        The proposals, and the search for them.
+
+    Attributes
+    ----------
+    changed
+        Emitted when anything here changed.
+    search_wanted
+        Emitted when there is nothing to rank yet.
+    like
+        What is looked for.
+    examples
+        The objects that are selected now.
+    query
+        What was learned last, or comes from a file; None before.
+    name
+        Says in a word or two what `query` is.
+    words
+        The words that name what is looked for.
+    """
+
+    changed = Signal()
+    search_wanted = Signal()
+
+    def __init__(
+        self, session: Session, jobs: Jobs, objects: Objects, selection: ProposalSelection, search: ProposalSearch
+    ) -> None:
+        self.like: Like = "anything"
+        self.examples: list[Example] = []
+        self.query: Query | None = None
+        self.name = self.words = ""
+        self._loaded: Query | None = None
+        self._session, self._jobs, self._objects = session, jobs, objects
+        self._selection, self._search = selection, search
+        # The least scores that were used last, for a search for anything and for one by examples.
+        self._limits = {False: FilterOptions().confidence, True: LIKENESS}
+        self._is_similar = False
+
+    # -- choosing what is wanted ---------------------------------------------------------------------------------------
+
+    def set_like(self, like: Like) -> None:
+        """Look for something else; what was found already is ranked by it at once."""
+        self._loaded = None
+        self.learn()
+        self.like = like
+        self._rank()
+        self.changed.emit()
+
+    def set_words(self, words: str) -> None:
+        """Look for what words name, in the next search."""
+        self.learn()
+        self.like, self.words = "words", words
+        self.changed.emit()
+
+    @property
+    def why_no_words(self) -> str:
+        """Why nothing can be found by words, or nothing; a model that is not loaded yet says so when it is."""
+        image = self._session.image
+        segmenter = None if image is None else self._jobs.segmenter_of(image)
+        if segmenter is None:
+            return ""
+        predictor = segmenter.predictor
+        return "" if isinstance(predictor, TextPredictor) and predictor.finds_text else NO_WORDS
+
+    def leave_image(self) -> None:
+        """Forget the objects of an image; what was learned by them is looked for in the next one."""
+        self.examples = []
+        if self.like == "selected" and self.query is not None:
+            self.like = "learned"
+
+    def select(self, objects: Sequence[LabelledObject]) -> None:
+        """Take objects of the output as examples, each in the plane in view if it is there."""
+        plane = self._session.plane
+        self.examples = []
+        for found in objects:
+            part = next((part for part in found.parts if part.plane == plane), found.parts[-1])
+            name = None if found.label_class is None else found.label_class.name
+            self.examples.append(Example(part.plane, partial(_mask_of, part), name))
+
+    def find_similar(self, objects: Sequence[LabelledObject]) -> None:
+        """Find what is like objects of the output: among what was found in the plane in view, or by a search."""
+        self.select(objects)
+        self._find_like_examples()
+
+    def find_similar_to_pointed(self) -> None:
+        """Find what is like the proposal or the object under the cursor."""
+        session, image, plane = self._session, self._session.image, self._session.plane
+        if image is None or plane is None:
+            return
+        position, found, number = session.viewer.cursor.position, self._selection.found, None
+        if found is not None and session.task == "all":
+            at = world.to_data(session.viewer, image, position)[list(plane.axes)]
+            number = self._selection.at(plane, float(at[0]), float(at[1]))
+        if found is not None and number is not None:
+            mask = found.mask(number)
+            self.examples = [Example(plane, lambda: mask, session.class_name)]
+            self._find_like_examples()
+        elif (labelled := self._labelled_at(position)) is not None:
+            self.find_similar([labelled])
+        else:
+            session.set_status("There is no object under the mouse: point at one.")
+
+    def maker(self) -> QueryMaker | None:
+        """Return what makes the query of a search in the worker; None where there are no examples.
+
+        Raises
+        ------
+        PromptError
+            No object is selected.
+        """
+        if self.like in ("anything", "words"):
+            return None
+        if self.like == "learned" and self.query is not None:
+            query = self.query
+            return lambda segmenter, _: segmenter.checked_query(query)
+        examples = tuple(self.examples)
+        if not examples:
+            raise PromptError(SELECT_FIRST)
+        return lambda segmenter, found: _described(segmenter, examples, found)
+
+    def adjust(self, found: FoundPlanes) -> None:
+        """Set the filters to what suits new scores: a likeness of the sizes of the examples, or a confidence."""
+        selection, similar = self._selection, isinstance(found, SimilarPlanes)
+        self._limits[self._is_similar] = selection.options.confidence
+        self._is_similar = similar
+        sizes = found.query.sizes if isinstance(found, SimilarPlanes) else selection.options.sizes
+        selection.options = replace(selection.options, confidence=self._limits[similar], sizes=sizes)
+
+    # -- what was learned ----------------------------------------------------------------------------------------------
+
+    @property
+    def can_save(self) -> bool:
+        """Whether something was learned that can be saved."""
+        return self.query is not None or self._selection.similar is not None
+
+    def learn(self) -> None:
+        """Remember what was learned from the answers about the proposals, which may be dropped next."""
+        similar = self._selection.similar
+        # A file that was chosen and cannot be used for these proposals stays what is wanted.
+        if similar is not None and self._loaded in (None, similar.query):
+            self._loaded = None
+            self.query = similar.learned
+            examples, answers = int((~self.query.is_answer).sum()), int(self.query.is_answer.sum())
+            self.name = f"{_count(examples, 'example')}, {_count(answers, 'answer')}"
+
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Save what was learned to a file, by which other images can be searched."""
+        session = self._session
+        self.learn()
+        if self.query is None:
+            session.notify("Nothing was learned yet: find what is like selected objects first.")
+            return
+        try:
+            self.query.save(path, overwrite=overwrite)
+        except NapariSamError as error:
+            session.notify(str(error))
+            return
+        session.set_status(f"Saved in {path.name}. Choose it at Like in another image.")
+        self.changed.emit()
+
+    def load(self, path: Path) -> None:
+        """Look for what a file was saved for."""
+        try:
+            self.query = self._loaded = Query.load(path)
+        except NapariSamError as error:
+            self._session.notify(str(error))
+        else:
+            self.name, self.like = path.name, "learned"
+            self._rank()
+        self.changed.emit()
+
+    # -- looking for it ------------------------------------------------------------------------------------------------
+
+    def _labelled_at(self, position: Sequence[float]) -> LabelledObject | None:
+        """Return the object of the output at a position of the viewer."""
+        target = self._session.target
+        if target is None:
+            return None
+        value = target.get_value(position, world=True)
+        label = value[-1] if isinstance(value, tuple) else value  # With its level, where there are several.
+        return None if label is None else self._objects.get(int(label))
+
+    def _find_like_examples(self) -> None:
+        self.like = "selected"
+        self._session.set_task("all")
+        found, plane = self._selection.found, self._session.plane
+        if found is None or plane is None or found.on(plane) is None or self._search.is_running:
+            self.search_wanted.emit()
+        else:
+            self._rank()
+        self.changed.emit()
+
+    def _rank(self) -> None:
+        """Rank what was found by what is wanted now, unless a search goes on or nothing is wanted yet."""
+        found, image = self._selection.found, self._session.image
+        if found is None or image is None or self._search.is_running:
+            return
+        try:
+            wanted, build = self.maker(), self._jobs.builder(image, self._session.channels)
+        except NapariSamError as error:
+            self._session.set_status(str(error))
+            return
+        self._search.rank(build, found, wanted)
+
+
+def _mask_of(part: Part) -> Mask:
+    return part.accepted.mask.tightened()
+
+
+def _described(segmenter: Segmenter, examples: Sequence[Example], found: FoundPlanes | None) -> Query:
+    """Describe examples; those that are among what was found need not be encoded."""
+    groups: dict[tuple[Plane, str | None], list[Mask]] = {}
+    for example in examples:
+        groups.setdefault((example.plane, example.class_name), []).append(example.mask())
+    queries = [
+        segmenter.examples(masks, plane=plane, class_name=name, found=None if found is None else found.on(plane))
+        for (plane, name), masks in groups.items()
+    ]
+    query = queries[0]
+    for other in queries[1:]:
+        query = query.joined(other)
+    return query
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
