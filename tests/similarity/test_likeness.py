@@ -28,19 +28,19 @@ def traits(kinds: list[float], sizes: list[float] | None = None) -> Traits:
     shapes = np.zeros((len(kinds), 5), np.float32)
     shapes[:, SIZE] = 4.0 if sizes is None else sizes
     points = np.repeat(np.array(kinds, np.float32)[:, None], 12, axis=1)
-    return Traits(points, shapes, np.repeat(usual_quality()[None], len(kinds), axis=0))
+    return Traits(points, np.zeros_like(points), shapes, np.repeat(usual_quality()[None], len(kinds), axis=0))
 
 
 def test_each_object_is_compared_with_the_example_that_is_most_like_it() -> None:
     compared, _ = comparison(traits([0, 1.2, 5], [4, 4, 6]), traits([0, 1, 5], [4, 4, 4]))
     np.testing.assert_allclose(compared[:, 0], [0, 0, 2], atol=1e-5)
-    np.testing.assert_allclose(compared[:, -3], [0, 0.2, 0], atol=1e-3)
+    np.testing.assert_allclose(compared[:, 7], [0, 0.2, 0], atol=1e-3)
 
 
 def test_the_median_distance_is_that_of_the_objects_unless_one_is_given() -> None:
     objects, example = traits([0, 1, 3]), traits([0])
     _, usual = comparison(objects, example)
-    assert usual == pytest.approx(1)
+    assert usual == pytest.approx((1, 0))
     alone, same = comparison(objects.taken(np.array([2])), example, usual)
     np.testing.assert_allclose(alone, comparison(objects, example)[0][2:], atol=1e-5)
     assert same == usual
@@ -76,14 +76,24 @@ def test_what_is_badly_outlined_is_less_likely(model: str) -> None:
 
 def test_the_embedded_model_has_fitted_axes_and_any_other_model_those_of_its_plane(compact: Predictor) -> None:
     layout = DescriptorLayout.of(compact)  # type: ignore[arg-type]
-    metric = KindMetric.for_layout(layout, np.zeros((0, layout.width), np.float16))
+    metric = KindMetric.fitted(layout)
+    assert metric is not None
     assert metric.is_fitted
     assert metric(np.zeros((3, layout.width), np.float16)).shape[0] == 3
+    assert KindMetric.fitted(LAYOUT) is None
     descriptors = descriptors_of([0.2, 0.21, 0.8, 0.81])
-    points = KindMetric.for_layout(LAYOUT, descriptors)(descriptors)
-    assert not KindMetric.for_layout(LAYOUT, descriptors).is_fitted
+    points = KindMetric.of_objects(LAYOUT, descriptors)(descriptors)
     near, far = (np.linalg.norm(points[0] - points[i]) for i in (1, 2))
     assert near < 0.1 * far
+
+
+def test_looks_tell_apart_what_is_of_one_kind() -> None:
+    objects, example = traits([0, 0]), traits([0])
+    looks = objects.looks.copy()
+    looks[1] = 2
+    compared, _ = comparison(replace(objects, looks=looks), example)
+    np.testing.assert_allclose(compared[:, 7], 0, atol=1e-3)
+    np.testing.assert_allclose(compared[:, 10], [0, 2], atol=1e-3)
 
 
 def test_the_size_is_no_kind() -> None:

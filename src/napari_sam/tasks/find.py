@@ -55,7 +55,7 @@ def find(
     PromptError
         The text is empty, or the box lies outside the image.
     """
-    if not hasattr(segmenter, "find"):
+    if not (hasattr(segmenter, "find") and hasattr(segmenter, "encoder")):
         raise ModelError(f"Objects are found in the image of a Segmenter, and {shown(segmenter)} is none: make one.")
     found = segmenter.find(text, plane=plane, box=box, downsample=downsample, threshold=threshold)
     return [found.mask(i) for i in range(len(found))]

@@ -42,7 +42,6 @@ class FakePredictor:
     encode_is_slow = False
     batch = 1
     digest = "fake/1"
-    feature_strides = ((3, 1),)
 
     def __init__(self) -> None:
         self.encoded: list[NDArray[np.uint8]] = []
@@ -54,10 +53,6 @@ class FakePredictor:
 
         self.encoded += list(tiles)
         return [Embedding((torch.from_numpy(tile.copy()).permute(2, 0, 1)[None],)) for tile in tiles]
-
-    def features(self, embedding: Embedding) -> list[NDArray[np.float32]]:
-        """Return the pixels of the tile, shape (3, 64, 64)."""
-        return [embedding.tensors[0][0].float().numpy()]
 
     def pack(self, embedding: Embedding) -> NDArray[np.float16]:
         """Return the values of an embedding, shape (64 * 64 * 3,)."""
