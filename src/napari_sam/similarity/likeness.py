@@ -15,8 +15,6 @@ LEAST_DISTANCE = 0.05
 MOST_LOGIT = 30.0
 # Linear models for the distances of a fitted metric, and for those of any other.
 FITTED, GENERAL = "fitted", "general"
-# Larger distances count as this: few samples were farther apart, so that farther objects would be likelier again.
-FARTHEST = {FITTED: 25.0, GENERAL: 3.5}
 # The size, which has its own comparison; elongation, ellipse, roughness and extent follow it.
 SIZE = SHAPES.index("size")
 
@@ -110,16 +108,8 @@ def linear_logits(name: str, objects: Traits, compared: NDArray[np.float32]) -> 
         What `comparison` compared, and its answer.
     """
     mean, spread, factor, bias = (weights()[f"{name} {part}"] for part in ("mean", "spread", "factor", "bias"))
-    values = (np.concatenate([objects.quality, _cut(compared, FARTHEST[name])], axis=1) - mean) / spread
+    values = (np.concatenate([objects.quality, compared], axis=1) - mean) / spread
     return np.asarray(np.clip(values, -6, 6) @ factor.astype(np.float64) + float(bias[0]), np.float64)
-
-
-def _cut(compared: NDArray[np.float32], farthest: float) -> NDArray[np.float32]:
-    """Return comparisons with no larger distance than `farthest`."""
-    cut = compared.copy()
-    cut[:, -3] = np.minimum(cut[:, -3], np.sqrt(farthest))
-    cut[:, -2:] -= np.maximum(cut[:, -2:-1] - np.log(farthest + LEAST_DISTANCE), 0)
-    return cut
 
 
 def usual_quality() -> NDArray[np.float32]:

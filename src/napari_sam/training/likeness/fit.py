@@ -28,6 +28,8 @@ PLANES_WITHIN, PLANES_BETWEEN = 0.5, 0.3
 ALONE, MIXED, CARRIED = 6, 3, 3
 MIXED_WEIGHT = 0.6
 RIDGE = 3e-4
+# Columns of a comparison, counted from its end, that say how different objects are, whatever the direction.
+DIFFERENCES = np.array([-11, -10, -5, -4, -3, -2, -1])
 # Subsets of one kind, which never count as different.
 ALIKE = ("nuclei",)
 
@@ -166,13 +168,28 @@ def _mixed(sample: PlaneSample, other: PlaneSample, count: int, rng: np.random.G
 
 
 def _logistic(drawn: Sequence[_Comparison]) -> dict[str, NDArray[np.float32]]:
-    """Return the linear model of comparisons, by logistic regression."""
+    """Return the linear model of comparisons, by logistic regression; what is farther is never likelier."""
     values = np.concatenate([each.values for each in drawn]).astype(np.float64)
     target = np.concatenate([each.is_like for each in drawn]).astype(np.float64)
     weight = np.concatenate([np.full(len(each.is_like), each.weight / len(each.is_like)) for each in drawn])
-    weight /= weight.sum()
     mean, spread = values.mean(0), values.std(0) + 1e-6
     scaled = np.column_stack([np.clip((values - mean) / spread, -6, 6), np.ones(len(values))])
+    used = np.ones(scaled.shape[1], bool)
+    factor = _newton(scaled, target, weight / weight.sum())
+    columns = len(used) - 1 + DIFFERENCES
+    while (rising := columns[factor[columns] > 0]).size:
+        # They depend on each other, so that one could rise only where another falls.
+        used[rising] = False
+        factor = np.zeros(len(used))
+        factor[used] = _newton(scaled[:, used], target, weight / weight.sum())
+    parts = {"mean": mean, "spread": spread, "factor": factor[:-1], "bias": factor[-1:]}
+    return {name: part.astype(np.float32) for name, part in parts.items()}
+
+
+def _newton(
+    scaled: NDArray[np.float64], target: NDArray[np.float64], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the factors of a logistic regression, whose last column is constant."""
     factor = np.zeros(scaled.shape[1])
     penalty = np.full(len(factor), RIDGE)
     penalty[-1] = 0
@@ -184,8 +201,7 @@ def _logistic(drawn: Sequence[_Comparison]) -> dict[str, NDArray[np.float32]]:
         factor -= step
         if np.abs(step).max() < 1e-8:
             break
-    parts = {"mean": mean, "spread": spread, "factor": factor[:-1], "bias": factor[-1:]}
-    return {name: part.astype(np.float32) for name, part in parts.items()}
+    return factor
 
 
 def _kind(subset: str) -> str:
