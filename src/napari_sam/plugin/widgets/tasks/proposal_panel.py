@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QButtonGroup, QComboBox, QGridLayout, QHBoxLayout, QLabel, QSlider, QVBoxLayout, QWidget
 from superqt import QRangeSlider
 
@@ -70,6 +70,7 @@ class ProposalPanel(QWidget):
     """
 
     def __init__(self, session: Session, finder: ProposalFinder, keys: LayerKeys, objects: ObjectPanel) -> None:
+        self._sliders: QGridLayout | None = None
         super().__init__()
         self._session, self._finder, self._layer_keys, self._objects = session, finder, keys, objects
         self.wanted = LikeRow(finder)
@@ -87,7 +88,8 @@ class ProposalPanel(QWidget):
         rows_into(column, [[self.step], list(self.places.values())])
         column.addLayout(self._limit_row())
         rows_into(column, [[self.wanted], [self.search, self.cancel], [self.bar]])
-        column.addLayout(self._grid((CONFIDENCE, self.confidence), ("Size", self.sizes)))
+        self._sliders = self._grid((CONFIDENCE, self.confidence), ("Size", self.sizes))
+        column.addLayout(self._sliders)
         rows_into(column, [[self.like]])
         more = QWidget()
         more.setLayout(self._grid(("Stability", self.stability), ("Compactness", self.solidity)))
@@ -95,6 +97,12 @@ class ProposalPanel(QWidget):
         column.addWidget(self.more)
         rows_into(column, [[self.next, self.keep, self.remove], [self.accept, self.discard]])
         column.addStretch()
+
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802  Qt's name.
+        """Measure the sliders again in another style: a panel that is hidden would be found higher when it changes."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange and self._sliders is not None:
+            self._sliders.invalidate()
 
     def _limit_row(self) -> QHBoxLayout:
         row = QHBoxLayout()
