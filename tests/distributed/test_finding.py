@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import tifffile
 from tests.everything.scenes import SIZES, discs, picture
+from tests.similarity.scenes import SeeingFinder
 
 from napari_sam import Segmenter
 from napari_sam.distributed.cluster import Cluster
 from napari_sam.everything.found import FoundObjects
-from napari_sam.testing import BlobFinder, DiscFinder, FakePredictor
+from napari_sam.testing import DiscFinder, FakePredictor
 
 Connect = Callable[..., Cluster]
 PIXELS = picture(discs((200, 260), [(40, 50), (120, 60), (110, 190)]))
@@ -47,7 +48,7 @@ def test_words_find_the_same(scheduler: str, connect: Connect, image: Path) -> N
 
 
 def test_examples_find_the_same(scheduler: str, connect: Connect, image: Path) -> None:
-    here, there = both(image, BlobFinder, connect(scheduler))
+    here, there = both(image, SeeingFinder, connect(scheduler))
     mask = np.zeros(PIXELS.shape, bool)
     mask[26:55, 36:65] = PIXELS[26:55, 36:65] > 100
     query = here.examples(mask)
