@@ -19,6 +19,7 @@ from skimage.transform import resize
 from napari_sam import Segmenter
 from napari_sam.core.masks import mask_of
 from napari_sam.evaluation.datasets import LabelledImage, labelled_plane, read_manifest, read_split, split_images
+from napari_sam.evaluation.instances import LEAST_IOU, best_match
 from napari_sam.models import load_predictor
 
 SIDE = 384
@@ -57,6 +58,7 @@ def measured(chosen: list[LabelledImage], predictor: Any, trials: int) -> dict[s
     first, second = (labels for _, labels in halves)
     truth = np.concatenate([first, np.where(second > 0, second + first.max(), 0)], axis=1)
     kinds = {label: int(label > first.max()) for label in np.unique(truth[truth > 0]).tolist()}
+    areas = dict(enumerate(np.bincount(truth.ravel()).tolist()))
     segmenter, rng = Segmenter(picture, model=predictor), np.random.default_rng(0)
     matrix = np.zeros((2, 2), int)
     for _ in range(trials):
@@ -66,8 +68,9 @@ def measured(chosen: list[LabelledImage], predictor: Any, trials: int) -> dict[s
         ]
         found = segmenter.find_similar(queries[0].joined(queries[1]))
         for i in found.select():
-            label = matched(found.mask(int(i)), truth)
-            if label and label not in examples:
+            mask = found.mask(int(i))
+            iou, label = best_match(truth[mask.box.slices][mask.pixels], areas)
+            if iou >= LEAST_IOU and label not in examples:
                 matrix[kinds[label], int(found.class_of(int(i)) or 0)] += 1
     right = int(np.trace(matrix))
     return {"confusion": matrix.tolist(), "right": round(right / max(int(matrix.sum()), 1), 4)}
@@ -87,17 +90,6 @@ def half(image: LabelledImage, predictor: Any) -> tuple[np.ndarray, np.ndarray]:
     cut = resize(labels[part], (SIDE, SIDE), order=0, preserve_range=True, anti_aliasing=False).astype(int)
     areas = np.bincount(cut.ravel())
     return pixels, np.where(areas[cut] >= LEAST_AREA, cut, 0)
-
-
-def matched(mask: Any, truth: np.ndarray) -> int:
-    """Return the label of the object that a mask outlines with an IoU of at least 0.5, or 0."""
-    labels = truth[mask.box.slices][mask.pixels]
-    values, shared = np.unique(labels[labels > 0], return_counts=True)
-    ious = [
-        count / (mask.area + np.count_nonzero(truth == value) - count)
-        for value, count in zip(values, shared, strict=True)
-    ]
-    return int(values[int(np.argmax(ious))]) if ious and max(ious) >= 0.5 else 0
 
 
 if __name__ == "__main__":

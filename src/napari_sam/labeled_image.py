@@ -92,12 +92,7 @@ class LabeledImage(LabeledParts):
         """
         if not isinstance(mask, (Mask, Candidates)):
             raise LabelsError("Only a mask that segment() gave can be accepted: pass candidates, or one of them.")
-        if plane is not None:
-            where = self.plane(plane)
-        elif isinstance(mask, Candidates):
-            where = mask.plane
-        else:
-            where = self._last_plane or self.plane()
+        where = mask.plane if plane is None and isinstance(mask, Candidates) else self._plane_or_last(plane)
         chosen = mask.best if isinstance(mask, Candidates) else mask
         check_mask(chosen, LabelsError)
         label = None if label is None else label_number(label)
@@ -156,7 +151,7 @@ class LabeledImage(LabeledParts):
         """
         _check_overlap(overlap)
         _check_class(class_name)
-        where = self._last_plane or self.plane() if plane is None else self.plane(plane)
+        where = self._plane_or_last(plane)
         given = [NewObject(each) if isinstance(each, Mask) else each for each in objects]
         for each in given:
             if not isinstance(each, NewObject):

@@ -65,7 +65,7 @@ class LabeledParts(LabeledPlanes):
             The journal cannot be written.
         """
         check_overlap(overlap)
-        where, journal = self._last_plane or self.plane() if plane is None else self.plane(plane), self._journal()
+        where, journal = self._plane_or_last(plane), self._journal()
         given: dict[int, NewObject] = {}
         for label, part in parts.items():
             new = NewObject(part) if isinstance(part, Mask) else part

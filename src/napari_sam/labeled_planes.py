@@ -100,6 +100,10 @@ class LabeledPlanes:
             check_plane_axes(self.shape, self._axes, is_named=index is not None)
         return Plane.of(self.shape, index, self._axes)
 
+    def _plane_or_last(self, index: Plane | int | Sequence[int] | None) -> Plane:
+        """Return a plane, see `plane`; by default that of the last call of `segment`."""
+        return self._last_plane or self.plane() if index is None else self.plane(index)
+
     def planes(self) -> list[Plane]:
         """Return all planes of the image, in array order."""
         others = [range(length) for axis, length in enumerate(self.shape) if axis not in self._axes]

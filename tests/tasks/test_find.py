@@ -10,9 +10,9 @@ from scipy import ndimage
 
 from napari_sam import Segmenter, find
 from napari_sam.core.geometry import Box
-from napari_sam.core.masks import Mask
+from napari_sam.core.masks import Mask, touches_border
 from napari_sam.errors import ModelError, PromptError
-from napari_sam.word_search.views import distinct
+from napari_sam.word_search.views import View, proposals_of, whole_objects
 
 
 @pytest.fixture
@@ -92,4 +92,7 @@ def test_of_two_views_of_an_object_the_whole_one_stays():
     whole = Mask(Box(20, 20, 40, 60), np.ones((20, 40), bool), 0.6, 1.0, None, grid.tile_at(0, 32, 32))
     cut = Mask(Box(20, 32, 40, 60), np.ones((20, 28), bool), 0.9, 1.0, None, grid.tile_at(0, 20, 70))
     other = Mask(Box(45, 20, 60, 60), np.ones((15, 40), bool), 0.3, 1.0, None, grid.tile_at(0, 32, 32))
-    assert distinct([cut, other, whole], grid.shape) == [whole, other]
+    masks = [cut, other, whole]
+    is_cut = np.array([touches_border(mask, grid.shape) for mask in masks])
+    proposals = proposals_of([View(*pair) for pair in zip(masks, is_cut, strict=True)], 0)
+    assert [masks[i] for i in whole_objects(proposals, is_cut)] == [whole, other]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +103,30 @@ def match_instances(
     exists[0] = False
     confidence = np.ones(count) if scores is None else np.r_[0, scores][:count].astype(float)
     return InstanceMatch(len(values), ious[exists], excused[exists], confidence[exists])
+
+
+def best_match(labels: NDArray[np.integer[Any]], areas: Mapping[int, int]) -> tuple[float, int]:
+    """Return the IoU of a mask with the labeled object that it matches best, and the label of that.
+
+    Parameters
+    ----------
+    labels
+        Shape (n,): the labels under the pixels of the mask, 0 for background.
+    areas
+        The number of pixels of each labeled object.
+
+    Returns
+    -------
+    iou : float
+        0 without any labeled pixel.
+    label : int
+        0 without any.
+    """
+    values, shared = np.unique(labels[labels != 0], return_counts=True)
+    if not len(values):
+        return 0.0, 0
+    ious = shared / (len(labels) + np.array([areas[value] for value in values.tolist()]) - shared)
+    return float(ious.max()), int(values[ious.argmax()])
 
 
 def mean_accuracy(matches: Sequence[InstanceMatch]) -> float | None:

@@ -15,7 +15,7 @@ from napari_sam.core.masks import Mask, paste
 from napari_sam.core.prompts import Prompts
 from napari_sam.everything.options import FilterOptions
 from napari_sam.everything.proposals import Proposals
-from napari_sam.everything.suppression import Overlaps, suppressed
+from napari_sam.everything.suppression import Overlaps, ranks_by, suppressed
 from napari_sam.journal.packing.objects import NewObject
 
 
@@ -78,6 +78,17 @@ class FoundObjects:
         """Return proposals as objects to write, in the given order."""
         return [NewObject(self.mask(int(i)), self.prompts(int(i))) for i in chosen]
 
+    def class_of(self, i: int) -> str | None:
+        """Return the name of the class of a proposal; None where none is known."""
+        return None
+
+    def by_class(self, numbers: Iterable[int] | NDArray[np.intp]) -> dict[str | None, list[int]]:
+        """Return proposals by their class, in their order; under None those without one."""
+        groups: dict[str | None, list[int]] = {}
+        for i in numbers:
+            groups.setdefault(self.class_of(int(i)), []).append(int(i))
+        return groups
+
     def select(self, options: FilterOptions | None = None) -> NDArray[np.intp]:
         """Return the numbers of the proposals that count, best first, without asking the model.
 
@@ -133,11 +144,7 @@ class FoundObjects:
     @cached_property
     def _ranks(self) -> NDArray[np.intp]:
         """Rank of each proposal by score; of equal ones by place, so that the order of tiles does not matter."""
-        place = self.boxes
-        order = np.lexsort((place[:, 3], place[:, 2], place[:, 1], place[:, 0], -self.scores))
-        ranks = np.empty(len(order), np.intp)
-        ranks[order] = np.arange(len(order))
-        return ranks
+        return ranks_by(self.boxes, -self.scores)
 
     @cached_property
     def _overlaps(self) -> Overlaps:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 
@@ -15,6 +14,7 @@ from napari_sam.everything.agreement import quality_of
 from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.options import FilterOptions
 from napari_sam.everything.proposals import Proposals
+from napari_sam.everything.suppression import ranks_by
 from napari_sam.similarity.answers import learned_logits
 from napari_sam.similarity.likeness import FITTED, GENERAL, Traits, comparison, distances, linear_logits, probability
 from napari_sam.similarity.metric import KindMetric
@@ -30,7 +30,8 @@ class SimilarObjects(FoundObjects):
     """Proposals of a plane that are like examples.
 
     The scores are likenesses: how probably each proposal is well outlined and of the kind of the examples. They change
-    with every answer.
+    with every answer. `select` takes a likeness of 0.3 and more by default; accepted proposals count whatever the
+    filters say, and rejected ones never.
 
     Parameters
     ----------
@@ -137,23 +138,11 @@ class SimilarObjects(FoundObjects):
         options
             The filters; their confidence is the least likeness that counts. Likenesses near it are the least certain.
         """
-        options = options or FilterOptions(confidence=LIKENESS)
+        options = options or self.filters
         asked = self.select(replace(options, confidence=min(LEAST_ASKED, options.confidence)))
         asked = asked[~np.isin(asked, list(self._answers))]
         doubt = np.abs(self.scores[asked] - options.confidence)
         return asked[np.argsort(doubt, kind="stable")]
-
-    def select(self, options: FilterOptions | None = None) -> NDArray[np.intp]:
-        """Return the numbers of the proposals that count, those most like the examples first.
-
-        Accepted proposals count whatever the filters say, and rejected ones never.
-
-        Parameters
-        ----------
-        options
-            The filters; their confidence is the least likeness, 0.3 by default.
-        """
-        return super().select(options or FilterOptions(confidence=LIKENESS))
 
     def learned(self, query: Query | None = None) -> Query:
         """Return the query with the answers, to save it or to search another plane or image by it.
@@ -174,13 +163,6 @@ class SimilarObjects(FoundObjects):
             is_accepted=[is_accepted for _, is_accepted in self._answers.values()],
         )
 
-    def by_class(self, numbers: Iterable[int] | NDArray[np.intp]) -> dict[str | None, list[int]]:
-        """Return proposals by their most likely class, in their order; under None those without a named one."""
-        groups: dict[str | None, list[int]] = {}
-        for i in numbers:
-            groups.setdefault(self.class_of(int(i)), []).append(int(i))
-        return groups
-
     def _passing(self, options: FilterOptions) -> NDArray[np.bool_]:
         passes = super()._passing(options)
         for i, is_accepted in self.answers.items():
@@ -192,9 +174,7 @@ class SimilarObjects(FoundObjects):
         """Rank of each proposal by likeness: unlike in everything mode it changes."""
         scores = self.scores
         if self._ranks_of is None or self._ranks_of[0] is not scores:
-            ranks = np.empty(len(self), np.intp)
-            ranks[np.lexsort((self.proposals.boxes[:, 1], self.proposals.boxes[:, 0], -scores))] = np.arange(len(self))
-            self._ranks_of = scores, ranks
+            self._ranks_of = scores, ranks_by(self.boxes, -scores)
         return self._ranks_of[1]
 
     @property

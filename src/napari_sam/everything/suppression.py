@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,22 @@ def meeting_boxes(boxes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[
         np.maximum(boxes[a, 1], boxes[b, 1]) < np.minimum(boxes[a, 3], boxes[b, 3])
     )
     return a[meets], b[meets]
+
+
+def ranks_by(boxes: NDArray[np.int64], *keys: NDArray[Any]) -> NDArray[np.intp]:
+    """Return the rank of each of some proposals, 0 for the first one; all differ.
+
+    Parameters
+    ----------
+    boxes
+        Shape (n, 4): of equal ones the place decides, so that the order of tiles does not matter.
+    keys
+        Shape (n,): what they are ordered by, the least first; the last key counts most.
+    """
+    order = np.lexsort((*boxes.T[::-1], *keys))
+    ranks = np.empty(len(order), np.intp)
+    ranks[order] = np.arange(len(order))
+    return ranks
 
 
 def suppressed(ranks: NDArray[np.intp], first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -247,7 +247,7 @@ class ComparedImage(SearchedImage):
 
     def _example(self, given: Any, plane: Any) -> tuple[Plane, Mask, str | None]:
         if isinstance(given, Mask) or np.ndim(given) == 2:
-            where = self.plane(plane) if plane is not None else self._last_plane or self.plane()
+            where = self._plane_or_last(plane)
             mask = checked_mask(given, where.shape_in(self.shape))
             assert mask is not None
             return where, mask.tightened(), None
@@ -259,7 +259,7 @@ class ComparedImage(SearchedImage):
                 raise LabelsError(f"Object {label} is not in that plane: name one of its planes, or none.")
             name = None if known.label_class is None else known.label_class.name
             return part.plane, part.accepted.mask.tightened(), name
-        where = self.plane(plane) if plane is not None else self._last_plane or self.plane()
+        where = self._plane_or_last(plane)
         mask = mask_of(self._store().read(where, Box.of_shape(where.shape_in(self.shape))) == label)
         if not mask.area:
             raise LabelsError(f"There is no object {shown(label)} in the plane {where.index}: give the label of one.")

@@ -22,7 +22,6 @@ from napari_sam.errors import PromptError
 from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.options import GridOptions, checked_sizes
 from napari_sam.everything.proposal_store import ProposalStore
-from napari_sam.everything.similar import SimilarObjects
 from napari_sam.everything.sweep import EverythingProgress, Region, RunTiles, Sweep, propose_all
 from napari_sam.labeled_image import LabeledImage
 
@@ -189,9 +188,8 @@ class SearchedImage(LabeledImage):
             As in `accept_all`.
         """
         numbers = [int(i) for i in (found.select() if chosen is None else chosen)]
-        groups = {class_name: numbers}
-        if isinstance(found, SimilarObjects) and class_name is None and self.journal is not None:
-            groups = found.by_class(numbers)
+        has_classes = class_name is None and self.journal is not None and len(numbers) > 0
+        groups = found.by_class(numbers) if has_classes else {class_name: numbers}
         made, labels = self.encoder.provenance_of_found(), dict[int, int | None]()
         with nullcontext() if self.journal is None else self.journal.together():
             for name, group in groups.items():

@@ -115,6 +115,12 @@ class TilePredictor(ABC):
         return torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32)
 
 
+def best_first(scores: Tensor, threshold: float) -> Tensor:
+    """Return the numbers of the scores above a threshold, the highest first."""
+    order = scores.argsort(descending=True, stable=True)
+    return order[scores[order] > threshold]
+
+
 def strided_shapes(features: Sequence[tuple[int, int]], side: int) -> list[tuple[int, ...]]:
     """Return the shapes of feature maps of one tile, from the channels and the stride of each."""
     return [(1, channels, side // stride, side // stride) for channels, stride in features]

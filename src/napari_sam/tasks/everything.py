@@ -22,7 +22,6 @@ from napari_sam.everything.linking import PlaneLinker
 from napari_sam.everything.options import FilterOptions, GridOptions
 from napari_sam.everything.proposal_store import ProposalStore
 from napari_sam.everything.proposals import Proposals
-from napari_sam.everything.similar import SimilarObjects
 from napari_sam.everything.sweep import Sweep
 from napari_sam.images.opening import open_image
 from napari_sam.journal.image_identity import pixel_digest
@@ -235,10 +234,11 @@ class LinkedWriter(ABC):
         for at, label in enumerate(known):
             if label is not None:
                 labels[at] = self._write_part(found.plane, objects[at], label)
-        new = [at for at, label in enumerate(known) if label is None]
-        for name, group in _by_class(found, chosen, new).items():
-            written = self._write_new(found.plane, [objects[at] for at in group], name)
-            for at, label in zip(group, written, strict=True):
+        new = {int(chosen[at]): at for at, label in enumerate(known) if label is None}
+        for name, group in found.by_class(new).items():
+            places = [new[i] for i in group]
+            written = self._write_new(found.plane, [objects[at] for at in places], name)
+            for at, label in zip(places, written, strict=True):
                 labels[at] = label
                 if label is not None and self._linker is not None:
                     self._labels[int(numbers[at])] = label
@@ -287,16 +287,6 @@ class FoundWriter(LinkedWriter):
             return self._writer.write(plane, part.mask, label, prompts=part.prompts, made=self._made).label
         except LabelsError:
             return None
-
-
-def _by_class(found: FoundObjects, chosen: NDArray[np.intp], places: Sequence[int]) -> dict[str | None, list[int]]:
-    """Return the places of chosen proposals by the class that they are like; all under None without examples."""
-    if not isinstance(found, SimilarObjects):
-        return {None: list(places)}
-    groups: dict[str | None, list[int]] = {}
-    for at in places:
-        groups.setdefault(found.class_of(int(chosen[at])), []).append(at)
-    return groups
 
 
 def runs_of_planes(volume: Volume, planes: Sequence[Plane]) -> list[list[Plane]]:

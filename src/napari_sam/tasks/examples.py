@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import reduce
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,12 @@ from napari_sam.core.masks import Mask
 from napari_sam.errors import LabelsError
 from napari_sam.exports.opening import opened_source
 from napari_sam.exports.options import ExportOptions
+from napari_sam.similarity.query import Query
 
 if TYPE_CHECKING:
+    from napari_sam.everything.found import FoundObjects
     from napari_sam.exports.source import ExportSource
     from napari_sam.segmenter import Segmenter
-    from napari_sam.similarity.query import Query
 
 # More examples say nothing new, and all are compared with every proposal.
 MOST_EXAMPLES = 200
@@ -72,18 +74,37 @@ def examples_of_labels(
             masks.append((*_largest_part(segmenter, source, at), None if known is None else known.name))
     if not masks:
         raise LabelsError("There is no object in the labels to take as an example: choose other labels.")
-    names = dict.fromkeys(name if class_name is None else class_name for *_, name in masks)
-    queries = []
-    for name in names:
-        of_class = [(plane, mask) for plane, mask, own in masks if class_name is not None or own == name]
-        queries += [
-            segmenter.examples([mask for at, mask in of_class if at == plane], plane=plane, class_name=name)
-            for plane in dict.fromkeys(plane for plane, _ in of_class)
-        ]
-    first, *others = queries
-    for other in others:
-        first = first.joined(other)
-    return first
+    return described_examples(
+        segmenter, [(plane, mask, name if class_name is None else class_name) for plane, mask, name in masks]
+    )
+
+
+def described_examples(
+    segmenter: Segmenter,
+    examples: Sequence[tuple[Plane, Mask, str | None]],
+    found_on: Callable[[Plane], FoundObjects | None] = lambda _: None,
+) -> Query:
+    """Describe objects of several planes and classes as one query.
+
+    Parameters
+    ----------
+    segmenter
+        The image and the model.
+    examples
+        The plane, the mask and the name of the class of each, at least one.
+    found_on
+        Returns what was found in a plane, of which nothing is encoded again.
+    """
+    groups: dict[tuple[Plane, str | None], list[Mask]] = {}
+    for plane, mask, name in examples:
+        groups.setdefault((plane, name), []).append(mask)
+    return reduce(
+        Query.joined,
+        (
+            segmenter.examples(masks, plane=plane, class_name=name, found=found_on(plane))
+            for (plane, name), masks in groups.items()
+        ),
+    )
 
 
 def _spread(count: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from napari_sam.core.masks import Mask, innermost, mask_from_logits, touches_bor
 from napari_sam.core.predictor import Found
 from napari_sam.core.tiles import Tile
 from napari_sam.everything.proposals import Proposals
-from napari_sam.everything.suppression import Overlaps, suppressed
+from napari_sam.everything.suppression import Overlaps, ranks_by, suppressed
 
 # Two masks are views of one object if more than this share of the smaller one lies in the other.
 SAME_OBJECT = 0.5
@@ -61,25 +61,6 @@ def whole_objects(proposals: Proposals, is_cut: NDArray[np.bool_]) -> NDArray[np
     """
     overlaps = Overlaps.of(proposals)
     same = overlaps.share_of_smaller(proposals.areas) > SAME_OBJECT
-    # Of equal scores the place decides, so that the order of tiles does not matter.
-    place = proposals.boxes.T[::-1]
-    order = np.lexsort((*place, -proposals.scores, is_cut))
-    ranks = np.empty(len(order), np.intp)
-    ranks[order] = np.arange(len(order))
+    ranks = ranks_by(proposals.boxes, -proposals.scores, is_cut)
     kept = np.flatnonzero(~suppressed(ranks, overlaps.first[same], overlaps.second[same]))
-    return kept[np.lexsort((*place[:, kept], -proposals.scores[kept]))]
-
-
-def distinct(masks: Iterable[Mask], shape: tuple[int, int]) -> list[Mask]:
-    """Return each object once, by falling score; of several views, one that is not cut by its tile's border.
-
-    Parameters
-    ----------
-    masks
-        Masks from overlapping tiles of one plane.
-    shape
-        Shape (rows, cols) of the plane.
-    """
-    views = [View(mask, touches_border(mask, shape)) for mask in masks if mask.area]
-    proposals = proposals_of(views, 0)
-    return [views[i].mask for i in whole_objects(proposals, np.array([view.is_cut for view in views], bool))]
+    return kept[np.argsort(ranks_by(proposals.boxes[kept], -proposals.scores[kept]))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,4 @@ def joined_queries(like: Sequence[Path]) -> Query:
 
     if not like:
         raise PromptError("There are no examples: give a file of napari-sam examples by --like.")
-    query, *others = (Query.load(path) for path in like)
-    for other in others:
-        query = query.joined(other)
-    return query
+    return reduce(Query.joined, map(Query.load, like))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.masks import Mask, mask_of
-from napari_sam.evaluation.instances import LEAST_IOU, MOST_IGNORED, InstanceMatch, match_instances
+from napari_sam.evaluation.instances import LEAST_IOU, MOST_IGNORED, InstanceMatch, best_match, match_instances
 from napari_sam.everything.found import FoundObjects
 
 
@@ -54,12 +54,8 @@ class PlaneTruth:
         ignored = self.ignored[mask.box.slices][mask.pixels]
         if np.count_nonzero(ignored) > MOST_IGNORED * mask.area:
             return None
-        labels = self.objects[mask.box.slices][mask.pixels][~ignored]
-        values, shared = np.unique(labels[labels != 0], return_counts=True)
-        if not len(values):
-            return None if self.is_partial else False
-        areas = np.array([self._areas[value] for value in values.tolist()])
-        return bool((shared / (len(labels) + areas - shared)).max() >= LEAST_IOU)
+        iou, label = best_match(self.objects[mask.box.slices][mask.pixels][~ignored], self._areas)
+        return None if self.is_partial and not label else iou >= LEAST_IOU
 
     @cached_property
     def _areas(self) -> dict[int, int]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_sam.core.finding.open_vocabulary import TextRanker
-from napari_sam.models.open_vocabulary.network_file import NetworkFile, clip_sizes
+from napari_sam.models.open_vocabulary.network_file import NetworkFile, clip_sizes, text_limits
 from napari_sam.models.open_vocabulary.pictures import CLIP_COLORS, normalized
 
 # Words that describe anything: a text must describe a picture better than each of them (Kerr et al. 2023, LERF).
@@ -48,11 +48,7 @@ class ClipRanker(TextRanker):
         self.name, self._file = file.name, file
         self._network = file.network(make)
         self.picture_side: int = vision["image_size"]
-        self._limits = {
-            "most": text["max_position_embeddings"],
-            "known": text["vocab_size"],
-            "last": text["eos_token_id"],
-        }
+        self._limits = text_limits(text)
         self._generic: Tensor | None = None
 
     @torch.inference_mode()

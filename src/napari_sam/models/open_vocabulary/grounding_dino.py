@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_sam.core.finding.open_vocabulary import Detected
+from napari_sam.models.base import best_first
 from napari_sam.models.open_vocabulary.network_file import HEAD, NetworkFile
 from napari_sam.models.open_vocabulary.pictures import IMAGENET_COLORS, corners, normalized, padded
 
@@ -95,8 +96,7 @@ class GroundingDinoDetector:
         pixels = normalized([seen], IMAGENET_COLORS, self._file.device)
         out = self._network(pixel_values=pixels, input_ids=numbers)
         scores = out.logits[0].sigmoid().amax(dim=-1)
-        order = scores.argsort(descending=True, stable=True)
-        order = order[scores[order] > threshold]
+        order = best_first(scores, threshold)
         boxes = corners(out.pred_boxes[0, order], seen.shape[:2], picture.shape[:2])
         return Detected(boxes, scores[order].cpu().numpy())
 

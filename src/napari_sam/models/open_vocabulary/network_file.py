@@ -104,6 +104,11 @@ class NetworkFile:
         return torch.tensor([numbers], device=self.device)
 
 
+def text_limits(text: Mapping[str, Any]) -> dict[str, int]:
+    """Return what `NetworkFile.words` must know of the text encoder of a CLIP, from its configuration."""
+    return {"most": text["max_position_embeddings"], "known": text["vocab_size"], "last": text["eos_token_id"]}
+
+
 def clip_sizes(file: NetworkFile, prefix: str = "") -> tuple[dict[str, Any], dict[str, Any], int]:
     """Return the configurations of the text and image encoders of a CLIP, and the width of their common space.
 

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from napari_sam.core.finding.open_vocabulary import Detected
-from napari_sam.models.open_vocabulary.network_file import NetworkFile, clip_sizes
+from napari_sam.models.base import best_first
+from napari_sam.models.open_vocabulary.network_file import NetworkFile, clip_sizes, text_limits
 from napari_sam.models.open_vocabulary.pictures import CLIP_COLORS, corners, normalized, padded
 
 
@@ -43,11 +44,7 @@ class Owlv2Detector:
         self.name, self._file = file.name, file
         self._network = file.network(make)
         self.input_side: int = vision["image_size"]
-        self._limits = {
-            "most": text["max_position_embeddings"],
-            "known": text["vocab_size"],
-            "last": text["eos_token_id"],
-        }
+        self._limits = text_limits(text)
 
     @torch.inference_mode()
     def detect(self, picture: NDArray[np.uint8], text: str, threshold: float) -> Detected:
@@ -64,8 +61,7 @@ class Owlv2Detector:
         pixels = normalized([padded(picture, self.input_side)], CLIP_COLORS, self._file.device)
         out = self._network(input_ids=numbers, pixel_values=pixels, attention_mask=torch.ones_like(numbers))
         scores = out.logits[0, :, 0].sigmoid()
-        order = scores.argsort(descending=True, stable=True)
-        order = order[scores[order] > threshold]
+        order = best_first(scores, threshold)
         side = float(self.input_side)
         boxes = corners(out.pred_boxes[0, order], (side, side), picture.shape[:2])
         return Detected(boxes, scores[order].cpu().numpy())

@@ -16,7 +16,7 @@ from napari_sam.core.geometry import Box
 from napari_sam.core.predictor import Decoded, Embedding, Found
 from napari_sam.core.prompts import TilePrompts
 from napari_sam.errors import ModelError
-from napari_sam.models.base import TilePredictor, split_tiles
+from napari_sam.models.base import TilePredictor, best_first, split_tiles
 from napari_sam.models.nested_checkpoints import State
 from napari_sam.models.sam2.decoding import PromptDecoder, resized
 from napari_sam.models.sam3.networks import SIDE, networks
@@ -155,8 +155,7 @@ class Sam3Predictor(TilePredictor):
         asked = torch.tensor([numbers], device=self._device)
         out = self._detector(vision_embeds=vision, input_ids=asked, **examples)
         scores = out.pred_logits[0].sigmoid() * out.presence_logits[0].sigmoid()
-        order = scores.argsort(descending=True, stable=True)
-        order = order[scores[order] > threshold]
+        order = best_first(scores, threshold)
         cells = self.input_side // 4
         boxes = out.pred_boxes[0, order][:, [1, 0, 3, 2]].clamp(0, 1) * self.input_side
         logits = resized(out.pred_masks[0, order], (cells, cells)) if len(order) else torch.zeros(0, cells, cells)

@@ -17,6 +17,7 @@ from napari_sam.everything.similar import LIKENESS
 from napari_sam.plugin.proposals.found_planes import QueryMaker, SimilarPlanes
 from napari_sam.plugin.view import world
 from napari_sam.similarity.query import Query
+from napari_sam.tasks.examples import described_examples
 
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
@@ -279,17 +280,8 @@ def _mask_of(part: Part) -> Mask:
 
 def _described(segmenter: Segmenter, examples: Sequence[Example], found: FoundPlanes | None) -> Query:
     """Describe examples; those that are among what was found need not be encoded."""
-    groups: dict[tuple[Plane, str | None], list[Mask]] = {}
-    for example in examples:
-        groups.setdefault((example.plane, example.class_name), []).append(example.mask())
-    queries = [
-        segmenter.examples(masks, plane=plane, class_name=name, found=None if found is None else found.on(plane))
-        for (plane, name), masks in groups.items()
-    ]
-    query = queries[0]
-    for other in queries[1:]:
-        query = query.joined(other)
-    return query
+    given = [(example.plane, example.mask(), example.class_name) for example in examples]
+    return described_examples(segmenter, given, lambda plane: None if found is None else found.on(plane))
 
 
 def _count(count: int, noun: str) -> str:

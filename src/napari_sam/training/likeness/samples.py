@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box
 from napari_sam.evaluation.datasets import LabelledImage, labelled_plane
+from napari_sam.evaluation.instances import best_match
 from napari_sam.everything.agreement import quality_of
 from napari_sam.everything.suppression import Overlaps
 from napari_sam.segmenter import Segmenter
@@ -50,9 +51,9 @@ class PlaneSample:
     def of(cls, image: LabelledImage, segmenter: Segmenter, layout: DescriptorLayout) -> Self | None:
         """Search the plane of a labeled image; None where there is nothing to learn from it."""
         plane, truth, ignored = labelled_plane(image, segmenter.shape)
-        areas = np.bincount(truth.ravel())
-        areas[0] = 0
-        large = areas[areas > LEAST_AREA]
+        values, sizes = np.unique(truth[truth > 0], return_counts=True)
+        areas = dict(zip(values.tolist(), sizes.tolist(), strict=True))
+        large = sizes[sizes > LEAST_AREA]
         if len(large) < 1:
             return None
         rows, cols = truth.shape
@@ -65,9 +66,8 @@ class PlaneSample:
         ).proposals
         if len(found) < 2:
             return None
-        matches = [
-            _match(truth[found.box(i).slices][found.pixels(i)], int(found.areas[i]), areas) for i in range(len(found))
-        ]
+        under = [truth[found.box(i).slices][found.pixels(i)] for i in range(len(found))]
+        matches = [best_match(labels, areas) for labels in under]
         ious, objects = np.array([iou for iou, _ in matches]), np.array([label for _, label in matches], np.int64)
         counts = np.ones(len(found), bool) if not image.is_partial else ious > 0
         if ignored is not None:
@@ -84,12 +84,3 @@ class PlaneSample:
         """Read a sample from a file of `save`."""
         with np.load(path) as file:
             return cls(str(file["subset"]), *(file[name] for name in cls.__slots__[1:]))
-
-
-def _match(labels: NDArray[np.int64], area: int, areas: NDArray[np.int64]) -> tuple[float, int]:
-    """Return the IoU of a mask with the object that it matches best, and its label; 0 and 0 without any."""
-    values, shared = np.unique(labels[labels > 0], return_counts=True)
-    if not len(values):
-        return 0.0, 0
-    ious = shared / (area + areas[values] - shared)
-    return float(ious.max()), int(values[ious.argmax()])
