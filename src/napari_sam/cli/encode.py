@@ -138,20 +138,26 @@ def _parse_range(text: str, option: str) -> range:
 
 
 def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Delete all embeddings in the folder.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete all embeddings in the folder, and proposals.")] = False,
     store: Annotated[
         str | None, typer.Option("--store", help="Folder of the embeddings. Default: the cache folder.")
     ] = None,
 ) -> None:
-    """Show the folder, number and size of the stored embeddings, or delete them."""
+    """Show the folder, number and size of the stored embeddings and of what searches have found, or delete them."""
     from napari_sam.embeddings.store import EmbeddingStore
+    from napari_sam.everything.proposal_cache import ProposalCache
     from napari_sam.files.folders import cache_capacity
 
     kept = EmbeddingStore(store) if store else EmbeddingStore.default()
+    proposed = None if store else ProposalCache.default()
     if clear:
         nbytes = kept.nbytes
         kept.clear()
         say(f"{_size(nbytes)} of embeddings deleted from {kept.path}")
+        if proposed is not None and proposed.count:
+            nbytes = proposed.nbytes
+            proposed.clear()
+            say(f"{_size(nbytes)} of proposals deleted from {proposed.folder}")
         return
     models = kept.by_predictor()
     count = sum(number for number, _ in models.values())
@@ -159,6 +165,8 @@ def cache(
     size = _size(sum(nbytes for _, nbytes in models.values())) + limit
     rows = [("folder", str(kept.path)), ("embeddings", str(count)), ("size", size)]
     rows += [(f"model {name}", f"{number} embeddings, {_size(nbytes)}") for name, (number, nbytes) in models.items()]
+    if proposed is not None and proposed.count:
+        rows.append(("proposals", f"{_size(proposed.nbytes)} of {proposed.count} tiles in {proposed.folder}"))
     show_table(rows)
 
 

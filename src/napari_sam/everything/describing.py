@@ -58,8 +58,13 @@ def describe_objects(
     for at, mask in enumerate(masks):
         for tile in () if known[at] else _tiles_of(sweep, mask):
             by_tile[tile].append(at)
+    searched = {tile for tile, numbers in by_tile.items() if _recall(sweep, tile, masks, numbers, known)}
     predictor = encoder.predictor
-    for tile, numbers in by_tile.items():
+    for tile, here in by_tile.items():
+        # Where an earlier search has looked and not found it on this level, it does not propose it there either.
+        numbers = [at for at in here if not (known[at] and tile in searched)]
+        if not numbers:
+            continue
         rendered = sweep.render(tile)
         (embedding,) = predictor.encode(rendered[None])
         values = described(predictor, embedding, rendered, tile, [masks[at] for at in numbers])
@@ -67,6 +72,19 @@ def describe_objects(
             known[at].append(value)
     counts = [len(values) for values in known]
     return np.stack([value for values in known for value in values]), np.repeat(np.arange(len(masks)), counts)
+
+
+def _recall(
+    sweep: Sweep, tile: Tile, masks: Sequence[Mask], numbers: Sequence[int], known: list[list[NDArray[np.float16]]]
+) -> bool:
+    """Add the descriptors of objects that an earlier search has proposed on a tile; return whether there was one."""
+    before = sweep.known(tile)
+    if before is None:
+        return False
+    there = FoundObjects(sweep.plane, before)
+    for at in numbers:
+        known[at] += _known(there, masks[at])
+    return True
 
 
 def _known(found: FoundObjects, mask: Mask) -> list[NDArray[np.float16]]:

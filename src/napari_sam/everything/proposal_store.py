@@ -29,6 +29,8 @@ WAIT_SECONDS = 0.1
 MAX_PROPOSALS = 10**6
 # Longest side of a box: an area of larger ones would not fit a number of 64 bits.
 MOST_PIXELS = 2**31
+# Counts up whenever the same pixels lead to other proposals, so that those of earlier versions are not used.
+STORE_VERSION = 3
 
 
 class ProposalStore:
@@ -80,12 +82,7 @@ class ProposalStore:
 
     def get(self, tile: Tile) -> Proposals | None:
         """Return the proposals of a tile; None if it was not done yet, or its file is damaged."""
-        try:
-            # Opened here, since numpy leaves a file open that is no archive.
-            with self._file(tile).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                return _checked({name: file[name] for name in file.files})
-        except Exception:  # A damaged file is any error of zipfile, zlib, numpy and its parser of headers.
-            return None
+        return load_proposals(self._file(tile))
 
     def put(self, tile: Tile, proposals: Proposals) -> None:
         """Write the proposals of a tile, whole or not at all.
@@ -95,13 +92,7 @@ class ProposalStore:
         OutputError
             The disk is full, or refuses.
         """
-
-        def save(file: Path) -> None:
-            with file.open("wb") as out:
-                arrays: dict[str, Any] = proposals.arrays
-                np.savez_compressed(out, **arrays)
-
-        self._write(self._file(tile), save)
+        self._write(self._file(tile), lambda file: save_proposals(file, proposals))
 
     @contextlib.contextmanager
     def claimed(self, tile: Tile) -> Iterator[bool]:
@@ -150,6 +141,23 @@ class ProposalStore:
                 f"Proposals cannot be written to {self.path} ({first_line(error)}): make room, check its permissions, "
                 "or choose another place for the output."
             ) from error
+
+
+def load_proposals(path: Path) -> Proposals | None:
+    """Return the proposals of a file; None if it is missing or damaged."""
+    try:
+        # Opened here, since numpy leaves a file open that is no archive.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return _checked({name: file[name] for name in file.files})
+    except Exception:  # A damaged file is any error of zipfile, zlib, numpy and its parser of headers.
+        return None
+
+
+def save_proposals(path: Path, proposals: Proposals) -> None:
+    """Write proposals to a file, which may be half written after a crash: name it otherwise until it is whole."""
+    with path.open("wb") as out:
+        arrays: dict[str, Any] = proposals.arrays
+        np.savez_compressed(out, **arrays)
 
 
 def _name(tile: Tile) -> str:

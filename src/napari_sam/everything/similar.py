@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from functools import cached_property
 
@@ -71,6 +72,13 @@ class SimilarObjects(FoundObjects):
         if isinstance(found, SimilarObjects) and found._query is query:
             similar.__dict__.update(found.remembered(SimilarObjects))
             similar._ranked = None if found._answers else found._ranked
+            similar._ranks_of = found._ranks_of
+        return similar
+
+    def copied(self) -> SimilarObjects:
+        """Return the same with the same answers, to which others can be added in another thread."""
+        similar = copy.copy(self)
+        similar._answers = dict(self._answers)
         return similar
 
     @property

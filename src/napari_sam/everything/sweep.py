@@ -14,8 +14,10 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.core.predictor import DenseGuesses, WindowPredictor
 from napari_sam.core.tiles import Tile, TileGrid
+from napari_sam.embeddings.cache import tile_digest
 from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.options import GridOptions
+from napari_sam.everything.proposal_cache import ProposalCache, key_of
 from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.proposing.grid import GridProposer
 from napari_sam.everything.proposing.guided import GuidedProposer, is_uniform
@@ -55,10 +57,13 @@ class Region:
         Half-open, in level-0 pixels.
     mask
         Pixels in it that count, or None for all.
+    first
+        The part that is searched first, and what lies around it next; by default the coarse levels are.
     """
 
     box: Box
     mask: Mask | None = None
+    first: Box | None = None
 
     def meets(self, tile: Tile) -> bool:
         """Return whether a tile owns a pixel that counts."""
@@ -156,6 +161,9 @@ class Sweep:
     shift
         Moves the tiles, in tile pixels, by multiples of 32: what an image encoder sees depends on where its coarsest
         cells begin. See `TileGrid`. For tests of the seams.
+    cache
+        Where the proposals of tiles are kept, so that tiles that were searched before are not encoded again; None to
+        keep nothing.
 
     Attributes
     ----------
@@ -179,8 +187,10 @@ class Sweep:
         grid: GridOptions | None = None,
         levels: Sequence[int] | None = None,
         shift: tuple[int, int] = (0, 0),
+        cache: ProposalCache | None = None,
     ) -> None:
         self.encoder, self.plane, self.region, self.grid_options = encoder, plane, region, grid
+        self._cache = cache
         self.shape = plane.shape_in(encoder.volume.shape)
         predictor = encoder.predictor
         options = grid or GridOptions()
@@ -213,13 +223,15 @@ class Sweep:
 
     @property
     def tiles(self) -> list[Tile]:
-        """The tiles, the coarse levels first."""
-        return [
+        """The tiles, the coarse levels first; or those first that lie nearest to what is searched first."""
+        tiles = [
             tile
             for level in sorted(self.levels, reverse=True)
             for tile in self.grid(level).tiles_over(level, self.region.box)
             if self.region.meets(tile)
         ]
+        first = self.region.first
+        return tiles if first is None else sorted(tiles, key=lambda tile: _distance(tile.owned, first))
 
     def run(self, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, Proposals]]:
         """Propose the objects of tiles, in their order.
@@ -230,8 +242,32 @@ class Sweep:
             A tile cannot be read.
         """
         for tile in tiles:
-            found = self._proposer.propose(tile, self.render, self.shape)
+            found = self._proposed(tile)
             yield tile, found.taken(np.flatnonzero(self.region.holds(found.points)))
+
+    def known(self, tile: Tile) -> Proposals | None:
+        """Return what an earlier search has proposed on a tile, in and around the region; None where there was none."""
+        return None if self._cache is None else self._cache.get(self._key(tile, self.render(tile)))
+
+    def _proposed(self, tile: Tile) -> Proposals:
+        """Return the proposals of a tile, from the cache if they are there."""
+        if self._cache is None:
+            return self._proposer.propose(tile, self.render, self.shape)
+        rendered = self.render(tile)
+        key = self._key(tile, rendered)
+        found = self._cache.get(key)
+        if found is None:
+            found = self._proposer.propose(
+                tile, lambda other: rendered if other == tile else self.render(other), self.shape
+            )
+            self._cache.put(key, found)
+        return found
+
+    def _key(self, tile: Tile, rendered: NDArray[np.uint8]) -> str:
+        """Return the key of a tile's proposals; the grid of points depends on the coarsest level, too."""
+        digest = tile_digest(rendered, self.encoder.predictor.digest)
+        coarsest = None if self._dense is not None else max(self.levels)
+        return key_of(digest, tile, self.shape, self.grid_options, coarsest)
 
     def render(self, tile: Tile) -> NDArray[np.uint8]:
         """Return the pixels of a tile, as the image encoder sees them."""
@@ -255,3 +291,10 @@ class Sweep:
         assert self._dense is not None
         (embedding,) = self.encoder.predictor.encode(rendered[None])
         return self._dense.dense_guesses(embedding)
+
+
+def _distance(box: Box, other: Box) -> float:
+    """Return how far apart two boxes are, 0 where they meet."""
+    rows = max(box.top - other.bottom, other.top - box.bottom, 0)
+    cols = max(box.left - other.right, other.left - box.right, 0)
+    return float(math.hypot(rows, cols))

@@ -195,8 +195,9 @@ class ComparedImage(SearchedImage):
         within: Mask | npt.ArrayLike | None = None,
         sizes: Sequence[float] | None = None,
         grid: GridOptions | None = None,
+        first: Box | None = None,
     ) -> Iterator[SimilarProgress]:
-        """Find similar objects tile by tile; see `find_similar` for parameters and errors.
+        """Find similar objects tile by tile; see `find_similar` and `everything_steps` for parameters and errors.
 
         Yields
         ------
@@ -205,7 +206,7 @@ class ComparedImage(SearchedImage):
         """
         checked = self.checked_query(query)
         where = self.plane(plane)
-        sweep = self.sweep(plane=where, box=box, within=within, sizes=sizes or checked.sizes, grid=grid)
+        sweep = self.sweep(plane=where, box=box, within=within, sizes=sizes or checked.sizes, grid=grid, first=first)
         for now in propose_all(where, sweep, self.run_on_cluster(sweep)):
             yield SimilarProgress(now.total, now.done, now.plane, now.parts, checked, numbers=now.numbers)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -21,6 +22,7 @@ from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.errors import PromptError
 from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.options import GridOptions, checked_sizes
+from napari_sam.everything.proposal_cache import ProposalCache
 from napari_sam.everything.proposal_store import ProposalStore
 from napari_sam.everything.sweep import EverythingProgress, Region, RunTiles, Sweep, propose_all
 from napari_sam.labeled_image import LabeledImage
@@ -35,10 +37,14 @@ class SearchedImage(LabeledImage):
         The `TileEncoder` of the image.
     cluster
         The cluster that long work is done on, or None.
+    proposal_cache
+        Where the proposals of tiles are kept, so that a place that was searched before is not encoded again; None, the
+        default, keeps nothing. `ProposalCache.default` is that of the window and of the commands.
     """
 
     encoder: TileEncoder
     cluster: Cluster | None = None
+    proposal_cache: ProposalCache | None = None
 
     def everything(
         self,
@@ -92,8 +98,12 @@ class SearchedImage(LabeledImage):
         within: Mask | npt.ArrayLike | None = None,
         sizes: Sequence[float] | None = None,
         grid: GridOptions | None = None,
+        first: Box | None = None,
     ) -> Iterator[EverythingProgress]:
         """Find all objects tile by tile; see `everything` for parameters and errors.
+
+        What lies in the box `first` is searched first, and what lies around it next; by default the coarse tiles come
+        first.
 
         Yields
         ------
@@ -101,7 +111,7 @@ class SearchedImage(LabeledImage):
             After every tile, with what was found so far. Close the iterator to stop.
         """
         where = self.plane(plane)
-        sweep = self.sweep(plane=where, box=box, within=within, sizes=sizes, grid=grid)
+        sweep = self.sweep(plane=where, box=box, within=within, sizes=sizes, grid=grid, first=first)
         return propose_all(where, sweep, self.run_on_cluster(sweep))
 
     @property
@@ -138,13 +148,14 @@ class SearchedImage(LabeledImage):
         sizes: Sequence[float] | None = None,
         grid: GridOptions | None = None,
         levels: Sequence[int] | None = None,
+        first: Box | None = None,
     ) -> Sweep:
         """Return the tiles of a search for all objects.
 
         Parameters
         ----------
-        plane, box, within, sizes, grid
-            As in `everything`.
+        plane, box, within, sizes, grid, first
+            As in `everything_steps`.
         levels
             The levels to search, as `Sweep.levels` of an earlier search; chosen by `sizes` or a sample by default.
 
@@ -153,9 +164,17 @@ class SearchedImage(LabeledImage):
         PromptError
             The box or the mask lies outside the plane, or the sizes are not two rising numbers.
         """
-        region = self._region(plane, box, within)
+        region = replace(self._region(plane, box, within), first=first)
         checked = None if sizes is None else checked_sizes(sizes)
-        return Sweep(self.encoder, plane, region, sizes=checked, grid=grid, levels=levels)
+        return Sweep(
+            self.encoder,
+            plane,
+            region,
+            sizes=checked,
+            grid=grid,
+            levels=levels,
+            cache=self.proposal_cache,
+        )
 
     def accept_found(
         self,

@@ -20,7 +20,7 @@ from napari_sam.errors import ImageError, LabelsError, OutputError
 from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.linking import PlaneLinker
 from napari_sam.everything.options import FilterOptions, GridOptions
-from napari_sam.everything.proposal_store import ProposalStore
+from napari_sam.everything.proposal_store import STORE_VERSION, ProposalStore
 from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.sweep import Sweep
 from napari_sam.images.opening import open_image
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from napari_sam.exchange.label_writer import LabelWriter
     from napari_sam.images.volume import Volume
     from napari_sam.segmenter import Segmenter
-
-STORE_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_sam.core.geometry import Plane
 from napari_sam.distributed.cluster import Cluster
 from napari_sam.embeddings.encoder import default_store
+from napari_sam.everything.proposal_cache import ProposalCache
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import labels as labels_layer
 from napari_sam.plugin.request_types import CleanedCandidates, Prediction, PredictionRequest
@@ -90,6 +91,7 @@ class Jobs:
                     store=default_store if store is None else store,
                     scheduler=self._cluster_of(scheduler),
                 )
+                self.segmenter.proposal_cache = ProposalCache.default()
                 self._key, self._image = key, image
             self.segmenter.encoder.progress = report
             return self.segmenter
