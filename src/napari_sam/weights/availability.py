@@ -80,6 +80,30 @@ def model_states() -> list[ModelState]:
     ]
 
 
+def detector_states() -> list[ModelState]:
+    """Return the models that know words and segment nothing themselves; `by_hand` says how to get each, and where to.
+
+    Raises
+    ------
+    ModelError
+        NAPARI_SAM_MODELS or NAPARI_SAM_CACHE is not a folder on this computer.
+    """
+    from napari_sam.weights.detectors import DETECTORS
+
+    return [
+        ModelState(
+            entry.name,
+            "here" if entry.is_here else "by hand",
+            entry.nbytes,
+            entry.licence,
+            entry.summary,
+            entry.homepage,
+            f"{entry.by_hand}, and put both into {entry.path.parent}",
+        )
+        for entry in DETECTORS.values()
+    ]
+
+
 def download_model(name: str, progress: Callable[[int, int | None], None]) -> None:
     """Download the weights of a model of the registry. Works in any thread.
 

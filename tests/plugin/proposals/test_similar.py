@@ -12,7 +12,7 @@ from napari_sam.everything.similar import LIKENESS
 from napari_sam.plugin.annotation.undo import DECISION_STEP
 from napari_sam.plugin.layers.proposals import COLORS, LIKENESS_COLORS
 from napari_sam.plugin.proposals.found_planes import Decision, SimilarPlanes
-from napari_sam.plugin.proposals.wanted import NO_WORDS, SELECT_FIRST
+from napari_sam.plugin.proposals.wanted import NO_TEXT, NO_WORDS, SELECT_FIRST
 from napari_sam.segmenter import Segmenter
 from napari_sam.similarity.query import Query
 from napari_sam.testing.plugin import disc, labels_of, make_controller, propose, random_image
@@ -303,6 +303,7 @@ def test_what_words_name_is_found_where_the_model_reads_them(controller, monkeyp
     controller.session.set_image(controller.viewer.add_image(image, name="discs"))
     reading = Segmenter(image, model=DiscFinder(), contrast_limits=(0, 255), store=None)
     use(controller, monkeypatch, reading)
+    monkeypatch.setattr(controller.jobs, "segmenter_of", lambda _: reading)
     finder.set_where("plane")
     finder.wanted.set_words("disc")
     finder.find()
@@ -323,7 +324,10 @@ def test_what_words_name_is_found_where_the_model_reads_them(controller, monkeyp
     silent = Segmenter(image, model=FakePredictor(), store=None)
     use(controller, monkeypatch, silent)
     monkeypatch.setattr(controller.jobs, "segmenter_of", lambda _: silent)
-    assert finder.wanted.why_no_words == NO_WORDS
+    assert finder.wanted.word_finder is None
     finder.find()
-    controller.runner.run_idle()
-    assert "finds nothing by words" in messages[-1]
+    assert messages[-1] == NO_WORDS
+    monkeypatch.setattr(controller.jobs, "segmenter_of", lambda _: reading)
+    finder.wanted.set_words(" ")
+    finder.find()
+    assert messages[-1] == NO_TEXT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from psygnal import Signal
@@ -19,6 +20,7 @@ from napari_sam.plugin.proposals.search import Place, ProposalSearch
 from napari_sam.plugin.proposals.selection import ProposalSelection
 from napari_sam.plugin.proposals.wanted import WantedObjects
 from napari_sam.plugin.view import world
+from napari_sam.plugin.workers.runner import apart
 from napari_sam.tasks.everything import runs_of_planes
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ class ProposalFinder:
         self.accepted_count = 0
         self._session, self._jobs = session, jobs
         self._label_layers, self._objects = label_layers, objects
-        self.selection = ProposalSelection(session.tick)
+        self.selection = ProposalSelection(session.tick, apart(runner), session.notify_error)
         self.decisions = self.selection.decisions
         self.search = ProposalSearch(runner, session.notify_error, session.set_status)
         self.wanted = WantedObjects(session, jobs, objects, self.selection, self.search)
@@ -205,6 +207,7 @@ class ProposalFinder:
     def accept(self) -> None:
         """Write all kept proposals into the output, by one step of undo."""
         session, image, selection = self._session, self._session.image, self.selection
+        selection.settle()
         found, numbers = selection.found, selection.kept
         if image is None or found is None or not len(numbers):
             session.notify("There is no proposal to accept: find objects first, or loosen the filters.")
@@ -277,10 +280,12 @@ class ProposalFinder:
         sizes = None if options.sizes == type(options)().sizes else options.sizes
         limit = limit_of(self.within, session, image, plane)
         planes = planes_like(plane, adapters.shape_of(image)) if self.where == "volume" else [plane]
-        box = adapters.view_of(session.viewer, image, plane) if self.where == "view" else None
+        view = adapters.view_of(session.viewer, image, plane)
+        box, first = (view, None) if self.where == "view" else (None, view)
         wanted = self.wanted.maker()
-        words = self.wanted.words if self.wanted.like == "words" else None
-        return Place(planes, box, limit, None if wanted is not None else sizes, wanted, words)
+        place = Place(planes, box, limit, None if wanted is not None else sizes, wanted, first=first)
+        finder = self.wanted.word_finder if self.wanted.like == "words" else None
+        return place if finder is None else replace(place, words=self.wanted.words, detector=finder.detector)
 
     def _on_found(self, found: FoundPlanes) -> None:
         if self.selection.found is None:

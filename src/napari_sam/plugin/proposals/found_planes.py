@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -151,6 +152,12 @@ class SimilarPlanes(FoundPlanes):
     def __init__(self, parts: Sequence[FoundObjects], query: Query) -> None:
         super().__init__([SimilarObjects.of(part, query) for part in parts])
         self.query = query
+
+    def copied(self) -> SimilarPlanes:
+        """Return the same with the same answers, to which others can be added in another thread."""
+        planes = copy.copy(self)
+        planes.parts = tuple(part.copied() for part in self.parts)
+        return planes
 
     @property
     def learned(self) -> Query:

@@ -6,24 +6,21 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from psygnal import Signal
 
-from napari_sam.core.geometry import Box
 from napari_sam.errors import PromptError
+from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.proposals import Proposals
+from napari_sam.everything.similar import SimilarObjects
 from napari_sam.everything.sweep import EverythingProgress
 from napari_sam.plugin.proposals.found_planes import FoundPlanes, QueryMaker, SimilarPlanes
 from napari_sam.plugin.workers.runner import Work
-from napari_sam.tasks.find import find
 
 if TYPE_CHECKING:
-    from napari_sam.core.geometry import Plane
+    from napari_sam.core.geometry import Box, Plane
     from napari_sam.core.masks import Mask
-    from napari_sam.everything.found import FoundObjects
     from napari_sam.plugin.proposals.region import Limit
     from napari_sam.plugin.workers.runner import Report, Runner
     from napari_sam.segmenter import Segmenter
@@ -87,8 +84,10 @@ class Place:
         (smallest, largest) diameter in pixels, or None to find out on a sample, or by the examples.
     wanted
         Makes the query whose objects are looked for; None for any objects.
-    words
-        Name the objects that are looked for; None without.
+    words, detector
+        What names the objects that are looked for, and which model knows it; see `Segmenter.find`. None without.
+    first
+        The part of each plane that is searched first, such as the one in view; None for none.
     """
 
     planes: Sequence[Plane]
@@ -97,6 +96,8 @@ class Place:
     sizes: tuple[float, float] | None = None
     wanted: QueryMaker | None = None
     words: str | None = None
+    detector: str | None = None
+    first: Box | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +181,11 @@ class _Run:
     def _tiles_of(self, segmenter: Segmenter, plane: Plane, within: Mask | None) -> Iterator[EverythingProgress]:
         place, query = self._place, self._query
         if place.words is not None:
-            return _named(segmenter, place.words, plane, place.box, within)
+            return segmenter.find_steps(place.words, plane=plane, box=place.box, within=within, detector=place.detector)
+        where: dict[str, Any] = {"plane": plane, "box": place.box, "within": within, "first": place.first}
         if query is None:
-            return segmenter.everything_steps(plane=plane, box=place.box, within=within, sizes=place.sizes)
-        return segmenter.find_similar_steps(query, plane=plane, box=place.box, within=within, sizes=place.sizes)
+            return segmenter.everything_steps(**where, sizes=place.sizes)
+        return segmenter.find_similar_steps(query, **where, sizes=place.sizes)
 
     def _progress(self, now: EverythingProgress) -> SearchProgress:
         seconds, count = time.monotonic() - self._started, len(self._place.planes)
@@ -196,9 +198,11 @@ class _Run:
     def _found(self, now: EverythingProgress, is_last: bool) -> FoundPlanes | None:
         """Return what was found, with the pairs that overlap; less often the longer that takes."""
         begun = time.monotonic()
-        if not is_last and begun - self._shown < RARELY * self._cost:
-            return None
         is_finished = bool(self._finished) and self._finished[-1].plane == now.plane
+        # A tile may show an object whole that words named on an earlier one, which would number the proposals anew.
+        waits = self._place.words is not None and not is_finished
+        if not is_last and (waits or begun - self._shown < RARELY * self._cost):
+            return None
         found = FoundPlanes([*self._finished, *([] if is_finished else [self._found_in(now)])])
         found.select()  # Here, and not in the GUI thread: it finds the overlapping pairs, which `found` remembers.
         if self._query is not None:
@@ -208,9 +212,17 @@ class _Run:
         return found
 
     def _found_in(self, now: EverythingProgress) -> FoundObjects:
-        """Return what was found in a plane so far; the same object again, which remembers the pairs that overlap."""
+        """Return what was found in a plane so far; the same object again, which remembers the pairs that overlap.
+
+        The tiles are joined as they came, so that further ones leave the numbers of proposals as they are: the workers
+        of a cluster finish them in any order.
+        """
+        if self._place.words is not None:
+            return now.found
         if self._last is None or self._last[0] is not now:
-            self._last = now, now.found
+            proposals, query = Proposals.joined(now.parts[: now.done]), self._query
+            found = FoundObjects(now.plane, proposals) if query is None else SimilarObjects(now.plane, proposals, query)
+            self._last = now, found
         return self._last[1]
 
 
@@ -331,26 +343,6 @@ class ProposalSearch:
         if run is self._run:
             self.drop()
             self._failed(error)
-
-
-def _named(
-    segmenter: Segmenter, words: str, plane: Plane, box: Box | None, within: Mask | None
-) -> Iterator[EverythingProgress]:
-    """Find what words name in a plane, at once."""
-    yield EverythingProgress(1, 0, plane, [])
-    masks = [mask.tightened() for mask in find(segmenter, words, plane=plane, box=box)]
-    points = [_point_in(mask) for mask in masks]
-    if within is not None:
-        inside = [bool(within.in_box(Box(row, col, row + 1, col + 1)).all()) for row, col in points]
-        masks, points = list(compress(masks, inside)), list(compress(points, inside))
-    yield EverythingProgress(1, 1, plane, [Proposals.of(masks, np.array(points, float).reshape(-1, 2), 0)])
-
-
-def _point_in(mask: Mask) -> tuple[int, int]:
-    """Return a pixel of a mask about in its middle."""
-    pixels = np.argwhere(mask.pixels)
-    row, col = pixels[len(pixels) // 2]
-    return int(mask.box.top + row), int(mask.box.left + col)
 
 
 def _duration(seconds: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,11 +15,16 @@ from napari_sam.core.masks import shared_pixels
 from napari_sam.everything.options import FilterOptions
 from napari_sam.plugin.proposals.decisions import Decisions
 from napari_sam.plugin.proposals.found_planes import Decision, SimilarPlanes
+from napari_sam.plugin.workers.runner import Work
 
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
     from napari_sam.everything.found import FoundObjects
     from napari_sam.plugin.proposals.found_planes import FoundPlanes
+    from napari_sam.similarity.query import Query
+
+# More proposals than these are ranked in a thread: 100 000 take half a second, in which the window must answer.
+AT_ONCE = 10_000
 
 
 class ProposalSelection:
@@ -31,6 +36,10 @@ class ProposalSelection:
     ----------
     tick
         Returns the time of a step, in the order of all steps that can be undone.
+    apart
+        Runs a job in a thread; without it, any number of proposals is ranked at once.
+    failed
+        Called with the error of such a job.
 
     Attributes
     ----------
@@ -48,11 +57,18 @@ class ProposalSelection:
         Shape (m,): numbers of those that pass the filters and were removed by hand; of ranked ones all that were.
     reviewed
         Number of the proposal that is looked at, or None.
+    is_ranking
+        Whether a thread ranks the proposals by the last answers; until then their scores are those of before.
     """
 
     changed = Signal()
 
-    def __init__(self, tick: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        tick: Callable[[], int] | None = None,
+        apart: Callable[[Work], None] | None = None,
+        failed: Callable[[Exception], None] = lambda _: None,
+    ) -> None:
         self.found: FoundPlanes | None = None
         self.options = FilterOptions()
         self.decisions = Decisions(tick or itertools.count(1).__next__)
@@ -62,6 +78,10 @@ class ProposalSelection:
         self._class_name: str | None = None
         # Those that were looked at and left undecided.
         self._skipped: set[int] = set()
+        self._apart, self._failed = apart, failed
+        # What the ranking of `found` was told of the decisions, and whether a thread is ranking by more of them.
+        self._told: dict[int, Decision] = {}
+        self.is_ranking = False
         self.decisions.changed.connect(self._on_decided)
         self.decisions.stepped.connect(self._on_stepped)
 
@@ -73,15 +93,14 @@ class ProposalSelection:
     def clear(self) -> None:
         """Drop all proposals, and what the user decided about them; the filters stay."""
         self.found = self.reviewed = None
-        self._skipped = set()
+        self._skipped, self._told = set(), {}
         self.decisions.clear()
         self._select()
 
     def update(self, found: FoundPlanes) -> None:
         """Take over what was found by now: each tile adds to it, so the numbers of proposals stay what they are."""
-        self.found = found
-        if self.similar is not None:
-            self.similar.answer(self.decisions.by_number)
+        self.found, self._told = found, {}
+        self._rank()
         self._select()
 
     def rank(self, found: FoundPlanes) -> None:
@@ -134,6 +153,58 @@ class ProposalSelection:
             for other in kept[meets]
         )
 
+    # -- ranking -------------------------------------------------------------------------------------------------------
+
+    @property
+    def learned(self) -> Query | None:
+        """The examples with all answers, if the proposals are ranked by examples."""
+        similar, untold = self.similar, self._untold
+        if similar is not None and untold:
+            similar = similar.copied()
+            similar.answer(untold)
+        return None if similar is None else similar.learned
+
+    def settle(self) -> None:
+        """Rank by all answers now, for a step that must not be taken by an earlier ranking."""
+        similar, untold = self.similar, self._untold
+        if similar is not None and untold:
+            self._show_ranked(_ranked(similar, untold, self.options, lambda: False))
+
+    @property
+    def _untold(self) -> dict[int, Decision | None]:
+        """The decisions by which the proposals are not ranked yet."""
+        decided, told = self.decisions.by_number, self._told
+        return {at: decided.get(at) for at in {**told, **decided} if decided.get(at) != told.get(at)}
+
+    def _rank(self) -> None:
+        """Rank by the answers: at once, or in a thread, of which one runs at a time."""
+        similar, untold = self.similar, self._untold
+        if similar is None or not untold:
+            return
+        if self._apart is None or len(similar) <= AT_ONCE:
+            similar.answer(untold)
+            self._told = dict(self.decisions.by_number)
+        elif not self.is_ranking:
+            self.is_ranking, options, decided = True, self.options, dict(self.decisions.by_number)
+
+            def end(ranked: SimilarPlanes | None) -> None:
+                self.is_ranking = False
+                if ranked is not None and self.found is similar:
+                    self._show_ranked(ranked, decided)
+                else:
+                    self._rank()
+
+            def fail(error: Exception) -> None:
+                self.is_ranking = False
+                self._failed(error)
+
+            self._apart(Work(lambda _: _ranked(similar, untold, options, lambda: self.found is not similar), end, fail))
+
+    def _show_ranked(self, ranked: SimilarPlanes | None, decided: Mapping[int, Decision] | None = None) -> None:
+        self.found, self._told = ranked, dict(self.decisions.by_number if decided is None else decided)
+        self._rank()  # There may be more answers since.
+        self._select()
+
     # -- review --------------------------------------------------------------------------------------------------------
 
     def next_doubtful(self) -> int | None:
@@ -185,9 +256,7 @@ class ProposalSelection:
 
     def _in_doubt(self) -> NDArray[np.intp]:
         """Return the proposals that were not decided, the least certain one first."""
-        if self.similar is not None:
-            return self.similar.doubtful(self.options)
-        order = self.kept[::-1]
+        order = self.kept[::-1] if self.similar is None else self.similar.doubtful(self.options)
         return order[~_are_in(order, set(self.decisions.by_number))]
 
     def _next(self, number: int | None) -> int | None:
@@ -208,8 +277,7 @@ class ProposalSelection:
         self.decisions.decide(number, Decision(keep, class_name))
 
     def _on_decided(self, number: int) -> None:
-        if self.similar is not None:
-            self.similar.answer({number: self.decisions.by_number.get(number)})
+        self._rank()
         self._select()
 
     def _on_stepped(self, number: int) -> None:
@@ -238,6 +306,22 @@ class ProposalSelection:
         if self.reviewed is not None and self.similar is None and self.reviewed not in self.kept:
             self._look_at(None)
         self.changed.emit()
+
+
+def _ranked(
+    similar: SimilarPlanes,
+    answers: Mapping[int, Decision | None],
+    options: FilterOptions,
+    is_stopped: Callable[[], bool],
+) -> SimilarPlanes | None:
+    """Return proposals ranked by more answers, also in a thread; None where they are not wanted any more."""
+    ranked = similar.copied()
+    ranked.answer(answers)
+    for part in ranked.parts:
+        if is_stopped():
+            return None
+        part.select(options)  # Which ranks them, and remembers the order.
+    return ranked
 
 
 def box_of(boxes: NDArray[np.int64]) -> Box:

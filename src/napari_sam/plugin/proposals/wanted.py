@@ -18,6 +18,8 @@ from napari_sam.plugin.proposals.found_planes import QueryMaker, SimilarPlanes
 from napari_sam.plugin.view import world
 from napari_sam.similarity.query import Query
 from napari_sam.tasks.examples import described_examples
+from napari_sam.weights.availability import detector_states
+from napari_sam.weights.registry import REGISTRY
 
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
@@ -35,8 +37,28 @@ if TYPE_CHECKING:
 # name.
 Like = Literal["anything", "selected", "learned", "words"]
 
-NO_WORDS = "The chosen model finds nothing by words: choose one that does at Model, such as SAM 3."
+NO_WORDS = "No model here knows words: choose SAM 3 at Model, or get one of those that are listed."
+NO_TEXT = "Type what to find in a word or two first, such as nucleus."
 SELECT_FIRST = "Select one or a few objects in the table first: what is like them is found."
+
+
+@dataclass(frozen=True, slots=True)
+class WordFinder:
+    """A model that may find what words name.
+
+    Parameters
+    ----------
+    name
+        What users call it.
+    detector
+        Its name, or the path of its file, for `Segmenter.find`; None for the model in use.
+    needs
+        What must be done before it can be used; empty where it can.
+    """
+
+    name: str
+    detector: str | None
+    needs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +108,9 @@ class WantedObjects:
         What was learned last, or comes from a file; None before.
     name
         Says in a word or two what `query` is.
-    words
-        The words that name what is looked for.
+    words, detector
+        The words that name what is looked for, and the model that knows them: its name or the path of its file, or
+        None for the model in use.
     """
 
     changed = Signal()
@@ -100,12 +123,13 @@ class WantedObjects:
         self.examples: list[Example] = []
         self.query: Query | None = None
         self.name = self.words = ""
+        self.detector: str | None = None
         self._loaded: Query | None = None
         self._session, self._jobs, self._objects = session, jobs, objects
         self._selection, self._search = selection, search
-        # The least scores that were used last, for a search for anything and for one by examples.
-        self._limits = {False: FilterOptions().confidence, True: LIKENESS}
-        self._is_similar = False
+        # The least scores that were used last for each kind of search; one by words has its own threshold.
+        self._limits = {"anything": FilterOptions().confidence, "similar": LIKENESS, "words": 0.0}
+        self._scored = "anything"
 
     # -- choosing what is wanted ---------------------------------------------------------------------------------------
 
@@ -114,24 +138,54 @@ class WantedObjects:
         self._loaded = None
         self.learn()
         self.like = like
-        self._rank()
+        if like != "words":
+            self._rank()
         self.changed.emit()
 
     def set_words(self, words: str) -> None:
         """Look for what words name, in the next search."""
         self.learn()
-        self.like, self.words = "words", words
+        self.like, self.words = "words", words.strip()
+        self.changed.emit()
+
+    def set_detector(self, detector: str | None) -> None:
+        """Choose the model that knows the words; None for the model in use."""
+        self.detector = detector
         self.changed.emit()
 
     @property
-    def why_no_words(self) -> str:
-        """Why nothing can be found by words, or nothing; a model that is not loaded yet says so when it is."""
+    def word_finders(self) -> list[WordFinder]:
+        """The models that could find what words name: the one in use if it reads, those by hand, and a chosen file."""
+        finders = [WordFinder("the model in use", None)] if self._model_reads else []
+        try:
+            states = detector_states()
+        except NapariSamError as error:
+            return [*finders, WordFinder(str(error), "", str(error))]
+        finders += [
+            WordFinder(state.name, state.name, "" if state.is_ready else f"To use {state.name}, {state.by_hand}.")
+            for state in states
+        ]
+        known = {finder.detector for finder in finders}
+        if self.detector is not None and self.detector not in known:
+            finders.append(WordFinder(Path(self.detector).name, self.detector))
+        return finders
+
+    @property
+    def word_finder(self) -> WordFinder | None:
+        """The model that knows the words: the chosen one, or else the first that can be used; None without any."""
+        ready = [finder for finder in self.word_finders if not finder.needs]
+        return next((finder for finder in ready if finder.detector == self.detector), ready[0] if ready else None)
+
+    @property
+    def _model_reads(self) -> bool:
+        """Whether the model in use finds what words name; a file that is not loaded yet may, and says so if not."""
         image = self._session.image
         segmenter = None if image is None else self._jobs.segmenter_of(image)
         if segmenter is None:
-            return ""
+            entry = REGISTRY.get(self._session.model)
+            return Path(self._session.model).suffix != "" if entry is None else entry.family == "sam3"
         predictor = segmenter.predictor
-        return "" if isinstance(predictor, TextPredictor) and predictor.finds_text else NO_WORDS
+        return isinstance(predictor, TextPredictor) and predictor.finds_text
 
     def leave_image(self) -> None:
         """Forget the objects of an image; what was learned by them is looked for in the next one."""
@@ -177,8 +231,12 @@ class WantedObjects:
         Raises
         ------
         PromptError
-            No object is selected.
+            No object is selected, or the words or a model that knows them are missing.
         """
+        if self.like == "words" and self.word_finder is None:
+            raise PromptError(NO_WORDS)
+        if self.like == "words" and not self.words:
+            raise PromptError(NO_TEXT)
         if self.like in ("anything", "words"):
             return None
         if self.like == "learned" and self.query is not None:
@@ -191,11 +249,12 @@ class WantedObjects:
 
     def adjust(self, found: FoundPlanes) -> None:
         """Set the filters to what suits new scores: a likeness of the sizes of the examples, or a confidence."""
-        selection, similar = self._selection, isinstance(found, SimilarPlanes)
-        self._limits[self._is_similar] = selection.options.confidence
-        self._is_similar = similar
+        selection = self._selection
+        scored = "similar" if isinstance(found, SimilarPlanes) else "words" if self.like == "words" else "anything"
+        self._limits[self._scored] = selection.options.confidence
+        self._scored = scored
         sizes = found.query.sizes if isinstance(found, SimilarPlanes) else selection.options.sizes
-        selection.options = replace(selection.options, confidence=self._limits[similar], sizes=sizes)
+        selection.options = replace(selection.options, confidence=self._limits[scored], sizes=sizes)
 
     # -- what was learned ----------------------------------------------------------------------------------------------
 
@@ -210,7 +269,8 @@ class WantedObjects:
         # A file that was chosen and cannot be used for these proposals stays what is wanted.
         if similar is not None and self._loaded in (None, similar.query):
             self._loaded = None
-            self.query = similar.learned
+            self.query = self._selection.learned
+            assert self.query is not None
             examples, answers = int((~self.query.is_answer).sum()), int(self.query.is_answer.sum())
             self.name = f"{_count(examples, 'example')}, {_count(answers, 'answer')}"
 

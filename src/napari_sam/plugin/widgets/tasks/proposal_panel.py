@@ -375,7 +375,8 @@ class ProposalPanel(QWidget):
             return finder.search.progress.text
         if selection.reviewed is not None:
             yes, no = shown(keys["keep_found"]), shown(keys["remove_found"])
-            return f"{self._question} {yes} or {no}; {selection.doubtful_count} doubtful."
+            doubtful = "ranking ..." if selection.is_ranking else f"{selection.doubtful_count} doubtful."
+            return f"{self._question} {yes} or {no}; {doubtful}"
         if selection.found is None:
             if finder.accepted_count:
                 return f"{finder.accepted_count} accepted. Click missed ones in One ({spelled(keys['task_one'])})."
