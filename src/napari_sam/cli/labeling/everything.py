@@ -209,7 +209,6 @@ def _label(
     source: str, out: Path, run: EverythingRun, json: Path | None, *, overwrite: bool, waits: bool
 ) -> dict[str, Any] | None:
     """Label the objects of one image; return them as plain data, or None where others must be waited for."""
-    from napari_sam.everything.proposal_cache import ProposalCache
     from napari_sam.tasks.everything import FoundWriter, found_in, runs_of_planes
 
     start = perf_counter()
@@ -222,7 +221,6 @@ def _label(
         {"--out": out, "--json": json, "--journal": output.journal, "proposals": proposals},
     )
     segmenter = run.model.open(source, run.image)
-    segmenter.proposal_cache = ProposalCache.default()
     position = opts.plane_position(segmenter, run.plane)
     planes = segmenter.planes() if position is None else [segmenter.plane(position)]
     where = planes[0] if len(planes) == 1 and not is_pyramid else None
@@ -254,12 +252,14 @@ def _label(
 
 def _opener(segmenter: Segmenter, proposals: Path, run: EverythingRun) -> OpenedSweep:
     """Return what opens the store and the sweep of a plane; the pixels that identify the image are read once."""
+    from napari_sam.everything.proposal_cache import ProposalCache
     from napari_sam.journal.image_identity import pixel_digest
     from napari_sam.tasks.everything import opened_sweep
 
     if run.query is not None:
         run.query.check_model(segmenter.predictor.digest, segmenter.predictor.name)
     pixels = pixel_digest(segmenter.volume.array)
+    segmenter.proposal_cache = ProposalCache.default()
     return lambda plane: opened_sweep(
         proposals,
         segmenter,
