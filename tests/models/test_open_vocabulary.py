@@ -280,7 +280,7 @@ def test_a_registered_model_is_loaded_from_its_folder(
     ranker = load_detector("clip", "cpu")
     assert isinstance(ranker, TextRanker)
     assert ranker.rank([np.zeros((64, 64, 3), np.uint8)], "cell").shape == (1,)
-    with pytest.raises(ModelError, match="holds clip weights where owlv2 needs others"):
+    with pytest.raises(ModelError, match="holds clip weights where owlv2 needs owlv2"):
         load_detector("owlv2", "cpu")
 
 

@@ -61,11 +61,9 @@ def load_predictor(
         The name or file is unknown, damaged, unsafe or of an architecture that napari-sam does not know, the weights
         cannot be downloaded, an optional dependency is missing, or the device is not available.
     """
-    import torch
-
     from napari_sam.models.checkpoints import detect_architecture
     from napari_sam.models.device import PRECISIONS, resolve_device
-    from napari_sam.models.safe_load import load_weights
+    from napari_sam.models.recognized import load_recognized
     from napari_sam.weights.download import sha256_of
     from napari_sam.weights.local import verified
     from napari_sam.weights.taught import taught_model
@@ -85,16 +83,7 @@ def load_predictor(
         path, digest = Path(model) if taught is None else taught.path, ""
     else:
         raise _unknown(str(model))
-    state = load_weights(path)
-    family, state = detect_architecture(state, path)
-    if entry and family != entry.family:
-        raise ModelError(
-            f"The file {path} holds {family} weights where {entry.name} needs {entry.family}: put the right file there."
-        )
-    if not all(bool(torch.isfinite(value).all()) for value in state.values()):
-        raise ModelError(
-            f"The weights in {path} hold NaN or infinite values: use a checkpoint of an intact training run."
-        )
+    family, state = load_recognized(path, entry, detect_architecture)
     predictor = predictor_of(state, family, str(model), digest or sha256_of(path), where, precision)
     if compiled:
         _compile(predictor, where)

@@ -7,14 +7,14 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation
 
 from napari_sam.core.masks import Mask
 from napari_sam.core.prompts import coverage
 from napari_sam.core.tiles import Tile
+from napari_sam.similarity.regions import inside_of, ring_around
 
-# The surroundings are the cells from the first to the last of these distances of the object.
-NEAR, FAR = 1, 5
+# The surroundings reach as far as this, in cells.
+FAR = 5
 MOST = 3.0
 
 
@@ -35,12 +35,8 @@ class Appearance:
     def of(cls, features: NDArray[np.float32], tile: Tile, mask: Mask) -> Self:
         """Return the appearance of a mask on a tile with features of shape (channels, cells, cells)."""
         covered = _covered(tile, mask, features.shape[-1])
-        inside = covered > 0.5
-        if not inside.any():
-            inside = covered >= covered.max()
-        ring = binary_dilation(inside, iterations=FAR) & ~binary_dilation(inside, iterations=NEAR)
-        if not ring.any():
-            ring = ~inside if not inside.all() else inside
+        inside = inside_of(covered)
+        ring = ring_around(inside, FAR)
         return cls(features[:, inside].mean(1), features[:, ring].mean(1))
 
     def likeness(self, features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,12 +9,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.ndimage import binary_dilation, binary_erosion
+from scipy.ndimage import binary_erosion
 
 from napari_sam.core.masks import Mask
 from napari_sam.core.predictor import Embedding, FeaturePredictor, Predictor
 from napari_sam.core.prompts import coverage
 from napari_sam.core.tiles import Tile
+from napari_sam.similarity.regions import inside_of, ring_around
 
 # Side of the cells in which regions are counted, in tile pixels: that of the finest features.
 CELL = 4
@@ -203,12 +204,8 @@ def _regions(
     covered = coverage(
         mask, tile.read.top + (rows + 0.5) * height, tile.read.left + (cols + 0.5) * width, (height, width)
     )
-    inside = covered > 0.5
-    if not inside.any():
-        inside = covered >= covered.max()
-    around = binary_dilation(inside, iterations=reach) & ~binary_dilation(inside) & (covered == 0)
-    if not around.any():
-        around = ~inside if not inside.all() else inside
+    inside = inside_of(covered)
+    around = ring_around(inside, reach, covered == 0)
     border = inside & ~binary_erosion(inside)
     weights = (np.where(inside, np.maximum(covered, 1e-3), 0), border, around)
     return np.add.outer(rows * count, cols), tuple(each.astype(np.float32) for each in weights)  # type: ignore[return-value]

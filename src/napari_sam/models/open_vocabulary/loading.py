@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-import torch
-
 from napari_sam.arguments import shown
 from napari_sam.core.finding.open_vocabulary import TextDetector, TextRanker
 from napari_sam.errors import ModelError
@@ -17,7 +15,7 @@ from napari_sam.models.open_vocabulary.clip import ClipRanker
 from napari_sam.models.open_vocabulary.grounding_dino import GroundingDinoDetector
 from napari_sam.models.open_vocabulary.network_file import NetworkFile
 from napari_sam.models.open_vocabulary.owlv2 import Owlv2Detector
-from napari_sam.models.safe_load import load_weights
+from napari_sam.models.recognized import State, load_recognized
 from napari_sam.weights.detectors import DETECTORS
 from napari_sam.weights.local import verified
 
@@ -68,21 +66,14 @@ def load_detector(detector: str | Path, device: str = "auto") -> KnowsWords:
         raise ModelError(
             f"There is no detector {shown(str(detector))}: use one of {names}, or the path of a checkpoint."
         )
-    state = load_weights(path)
-    family = _family(state, path)
-    if entry and family != entry.family:
-        raise ModelError(
-            f"The file {path} holds {family} weights where {entry.name} needs others: put the right file there."
-        )
-    if not all(bool(torch.isfinite(value).all()) for value in state.values()):
-        raise ModelError(f"The weights in {path} hold NaN or infinite values: get an intact checkpoint.")
+    family, state = load_recognized(path, entry, _recognized)
     return FAMILIES[family](NetworkFile(state, str(detector), where))
 
 
-def _family(state: dict[str, torch.Tensor], path: Path) -> str:
+def _recognized(state: State, path: Path) -> tuple[str, State]:
     for family, beginnings in BEGINNINGS.items():
         if all(any(key.startswith(beginning) for key in state) for beginning in beginnings):
-            return family
+            return family, state
     raise ModelError(
         f"The weights in {path} are not of OWLv2, Grounding DINO or CLIP with the names of the transformers library: "
         "get model.safetensors from Hugging Face (napari-sam models says where)."
