@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ import zarr
 
 from napari_sam import Segmenter
 from napari_sam.distributed.cluster import Cluster
+from napari_sam.distributed.encoding import Encoded
 from napari_sam.distributed.proposing import ProposingPlan
 from napari_sam.samples.cells import cells
 from napari_sam.tasks.everything import opened_sweep
@@ -51,6 +53,20 @@ class NoWork:
 
     def do(self, item: Any, *, again: bool = False) -> None:
         return None
+
+
+@dataclass(frozen=True)
+class FakeEncoding:
+    """Takes as long as a fast GPU on a tile, and answers as a job of `encode` does."""
+
+    seconds: float = 0.005
+
+    def open(self) -> FakeEncoding:
+        return self
+
+    def do(self, item: Any, *, again: bool = False) -> Encoded:
+        time.sleep(self.seconds)
+        return Encoded(Counter(encoded=1))
 
 
 @contextmanager
@@ -104,19 +120,26 @@ def overhead(jobs: int) -> dict[str, Any]:
 
 
 def memory(jobs: int) -> dict[str, Any]:
-    """Return the memory of the scheduler over many jobs, in MB, after each tenth of them."""
-    from cluster import NoWork
+    """Return the memory of all processes over many jobs of 5 ms, in MB, after each tenth of them."""
+    from cluster import FakeEncoding
 
     tile = tile_like()
     with processes(2) as (file, scheduler), Cluster(file) as cluster:
         cluster.client.wait_for_workers(2)
-        results = cluster.runner(NoWork()).run(tile for _ in range(jobs))
-        resident = []
-        for _ in range(STEPS):
-            list(islice(results, jobs // STEPS))
-            resident.append(round(scheduler.memory_info().rss / 2**20, 1))
+        workers = [psutil.Process(pid) for pid in cluster.client.run(os.getpid).values()]
+        watched = {"scheduler": [scheduler], "workers": workers, "client": [psutil.Process()]}
+        resident: dict[str, list[float]] = {name: [] for name in watched}
+        results, start = cluster.runner(FakeEncoding()).run(tile for _ in range(jobs)), time.perf_counter()
+        for step in range(STEPS):
+            for _ in islice(results, jobs // STEPS):
+                pass
+            for name, those in watched.items():
+                mean = sum(one.memory_info().rss for one in those) / len(those) / 2**20
+                resident[name].append(round(mean, 1))
+            print(f"{(step + 1) * jobs // STEPS} jobs: {resident['scheduler'][-1]} MB", file=sys.stderr, flush=True)
         results.close()
-        return {"jobs": jobs, "MB of the scheduler after each tenth": resident}
+        seconds = time.perf_counter() - start
+        return {"jobs": jobs, "milliseconds a job": round(1000 * seconds / jobs, 1), "MB after each tenth": resident}
 
 
 def speedup(side: int) -> dict[str, Any]:

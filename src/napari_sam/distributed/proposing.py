@@ -132,10 +132,14 @@ class ProposingPlan:
         ImageError, ModelError
             There is no such image or model here, or it is another one.
         """
-        sweep = Sweep(self.image.open(), self.plane, self._whole_region(), grid=self.grid, levels=self.levels)
+        sweep = self.open_sweep()
         store = None if self.folder is None else ProposalStore(self.folder, self.settings)
         # A machine that does not see the store returns what it proposes.
         return Proposing(sweep, None if store is None or store.levels is None else store)
+
+    def open_sweep(self) -> Sweep:
+        """Open image and model alone; raises as `open`."""
+        return Sweep(self.image.open(), self.plane, self._whole_region(), grid=self.grid, levels=self.levels)
 
     def _whole_region(self) -> Region:
         if self.packed_mask is None or self.region.mask is None:
