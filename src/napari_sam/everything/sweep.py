@@ -44,6 +44,10 @@ class Proposer(Protocol):
         """Propose the objects of a tile of a plane of `shape`; `render` returns the pixels of a tile."""
         ...
 
+    def pictures(self, tile: Tile) -> tuple[Tile, ...]:
+        """Return the tiles that may be rendered for a tile, itself first."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Region:
@@ -230,8 +234,16 @@ class Sweep:
             A tile cannot be read.
         """
         for tile in tiles:
-            found = self._proposer.propose(tile, self.render, self.shape)
-            yield tile, found.taken(np.flatnonzero(self.region.holds(found.points)))
+            yield tile, self.proposals(tile)
+
+    def proposals(self, tile: Tile, render: Callable[[Tile], NDArray[np.uint8]] | None = None) -> Proposals:
+        """Propose the objects of a tile; its pixels are those that `render` returns, and of the volume by default."""
+        found = self._proposer.propose(tile, render or self.render, self.shape)
+        return found.taken(np.flatnonzero(self.region.holds(found.points)))
+
+    def pictures(self, tile: Tile) -> tuple[Tile, ...]:
+        """Return the tiles that may be rendered for a tile, itself first."""
+        return self._proposer.pictures(tile)
 
     def render(self, tile: Tile) -> NDArray[np.uint8]:
         """Return the pixels of a tile, as the image encoder sees them."""

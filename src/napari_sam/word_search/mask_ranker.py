@@ -121,7 +121,7 @@ class RankedFinder:
 
     def find(self, tile: Tile) -> list[View]:
         """Return the objects of a tile; see `MaskRanker.scores` for errors."""
-        ((_, proposals),) = self.sweep.run([tile])
+        proposals = self.sweep.proposals(tile)
         likely = proposals.taken(np.flatnonzero(proposals.scores >= FilterOptions().confidence))
         scores = self.ranker.scores([likely.box(i) for i in range(len(likely))])
         return [
