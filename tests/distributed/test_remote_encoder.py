@@ -18,13 +18,14 @@ from napari_sam.distributed.cluster import Cluster
 from napari_sam.embeddings.encoder import TileSweep
 from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.testing import TIMEOUT, BlobFinder, FakePredictor
+from napari_sam.testing.predictors import SIDE
 
 Connect = Callable[..., Cluster]
 PIXELS = picture(discs((200, 200), [(60, 60), (150, 140)]))
 
 
 class Meeting(FakePredictor):
-    """Waits, from the second tile on, for another process to encode at the same time, and notes that they met."""
+    """Waits, once a file is there, for another process to encode at the same time, and notes that they met."""
 
     digest = "fake/meeting"  # Workers keep models by their digests.
 
@@ -33,7 +34,7 @@ class Meeting(FakePredictor):
         self.folder = folder
 
     def encode(self, tiles: np.ndarray) -> list:
-        if self.encoded:
+        if (self.folder / "go").exists():
             mine = self.folder / f"here-{os.getpid()}"
             mine.touch()
             end = time.monotonic() + TIMEOUT
@@ -68,6 +69,9 @@ def test_many_tiles_are_sent_as_fast_as_workers_take_them(scheduler: str, connec
     # As the buttons Plane and Volume of the window do: an array that no worker can open.
     model = Meeting(tmp_path)
     segmenter = Segmenter(PIXELS, model=model, contrast_limits=(0, 255), scheduler=connect(scheduler))
+    while segmenter.predictor.batch < 4:  # Until both workers have the model.
+        segmenter.predictor.encode(np.zeros((2, SIDE, SIDE, 3), np.uint8))
+    (tmp_path / "go").touch()
     store = EmbeddingStore(tmp_path / "store")
     *_, last = segmenter.encoder.encode_all(store, TileSweep(segmenter.encoder, [segmenter.plane()], [0]))
     assert last.done == last.total > 4

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from tests.distributed.plans import Squares
 
+from napari_sam.distributed import cluster as connecting
 from napari_sam.distributed.cluster import Cluster
 from napari_sam.errors import ClusterError
 from napari_sam.testing import TIMEOUT
@@ -42,34 +43,43 @@ def settings(of: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{before}{name}", value
 
 
-@pytest.fixture(scope="module")
-def configured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with certificates, and with the configuration of dask that names them."""
-    folder = tmp_path_factory.mktemp("tls")
-    commands = block_of_guide("sh", "openssl")
-    subprocess.run(["sh", "-e", "-c", commands], cwd=folder, check=True, capture_output=True)
+def make_certificates(folder: Path) -> dict[str, Any]:
+    """Make certificates in a folder, and the configuration of dask that names them; return its settings."""
+    subprocess.run(["sh", "-e", "-c", block_of_guide("sh", "openssl")], cwd=folder, check=True, capture_output=True)
     text = block_of_guide("yaml", "ca-file")
     for name in ("ca.pem", "cert.pem", "key.pem"):
         assert (folder / name).is_file()
         text = text.replace(name, str(folder / name))
     (folder / "distributed.yaml").write_text(text)
-    return folder
+    return dict(settings(yaml.safe_load(text)))
 
 
 @pytest.fixture(scope="module")
-def address(configured: Path) -> Iterator[str]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for certificates and configuration."""
+    return tmp_path_factory.mktemp("tls")
+
+
+@pytest.fixture(scope="module")
+def ours(folder: Path) -> dict[str, Any]:
+    """The settings of who has a certificate of our authority."""
+    return make_certificates(folder)
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path, ours: dict[str, Any]) -> Iterator[str]:
     """Address of the scheduler of a cluster of one worker."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DASK_CONFIG", str(configured))
+        patch.setenv("DASK_CONFIG", str(folder))
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]), prepend=":")
-        file = configured / "scheduler.json"
+        file = folder / "scheduler.json"
         for command in (
             ["dask_scheduler", "--protocol", "tls", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"],
             ["dask_worker", "--nthreads", "1", "--no-nanny", "--no-dashboard"],
         ):
             process = subprocess.Popen(
                 [sys.executable, "-m", f"distributed.cli.{command[0]}", *command[1:], "--scheduler-file", str(file)],
-                cwd=configured,
+                cwd=folder,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
@@ -84,20 +94,24 @@ def address(configured: Path) -> Iterator[str]:
 
 
 def test_who_has_a_certificate_works_on_the_cluster(
-    address: str, configured: Path, connect: Connect, tmp_path: Path
+    address: str, ours: dict[str, Any], connect: Connect, tmp_path: Path
 ) -> None:
     assert address.startswith("tls://")
-    ours = yaml.safe_load((configured / "distributed.yaml").read_text())
-    with dask.config.set(dict(settings(ours))):
+    with dask.config.set(ours):
         cluster = connect(address)
         assert sorted(cluster.runner(Squares(tmp_path)).run(range(3))) == [(0, 0), (1, 1), (2, 4)]
 
 
-def test_who_has_none_is_told_in_one_sentence(address: str, connect: Connect) -> None:
-    with pytest.raises(
-        ClusterError, match=r"^There is no scheduler at tls://\S+ \(.*ertificate.*\): name the"
-    ) as raised:
+def test_who_has_none_or_one_of_another_authority_is_told_in_one_sentence(
+    address: str, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ClusterError, match=r"^The scheduler at tls://\S+ asks for a certificate: name that of this"):
         connect(address)
-    assert "\n" not in str(raised.value)
+    monkeypatch.setattr(connecting, "CONNECT_SECONDS", 3.0)
+    with dask.config.set(make_certificates(tmp_path)):
+        with pytest.raises(ClusterError, match=r"^There is no scheduler at tls://") as raised:
+            connect(address)
+        assert "\n" not in str(raised.value)
+        assert str(raised.value).endswith("or the certificate of this computer.")
     with pytest.raises(ClusterError, match=r"^There is no scheduler at tcp://"):
         connect(address.replace("tls://", "tcp://"))

@@ -136,8 +136,13 @@ def _connected(distributed: Any, scheduler: Any) -> Client:
             **given, timeout=CONNECT_SECONDS, set_as_default=False, name="napari-sam", heartbeat_interval="2s"
         )
     except (OSError, TimeoutError, ValueError, RuntimeError, TypeError) as error:
+        is_tls = where.startswith("tls://")
+        if is_tls and isinstance(error, TypeError):
+            raise ClusterError(
+                f"The scheduler at {where} asks for a certificate: name that of this computer in dask's configuration."
+            ) from error
         advice = "start one with dask scheduler, or correct the address"
-        if where.startswith("tls://"):
-            advice = f"name the certificates of this computer in dask's configuration, or {advice}"
+        if is_tls:
+            advice = f"{advice}, or the certificate of this computer"
         raise ClusterError(f"There is no scheduler at {where} ({first_line(error)}): {advice}.") from error
     return client

@@ -214,9 +214,12 @@ class Prefetcher:
         if encoder is None:
             return None
         while self._plan:
-            place = self._plan.pop(0)
-            if not encoder.is_ready(*place):
-                return Work(_encode_quietly(encoder, place), self._on_tile, self._on_plan_error)
+            # One at a time, so that a click need not wait for more; but as many as the workers of a cluster take.
+            count = 1 if self._session.scheduler is None else encoder.predictor.batch
+            places, self._plan = self._plan[:count], self._plan[count:]
+            places = [place for place in places if not encoder.is_ready(*place)]
+            if places:
+                return Work(lambda _: encoder.encode_together(places), self._on_tile, self._on_plan_error)
         if self._bulk is not None:
             bulk = self._bulk
             return Work(_slice_of(bulk), lambda now: self._on_slice(bulk, now), lambda e: self._on_bulk_error(bulk, e))
@@ -283,17 +286,6 @@ class Prefetcher:
         if bulk is self._bulk:
             self.cancel()
             self._session.notify(str(error))
-
-
-def _encode_quietly(encoder: TileEncoder, place: TileKey) -> Callable[[Report], None]:
-    def job(_: Report) -> None:
-        report, encoder.progress = encoder.progress, None
-        try:
-            encoder.embedding(*place)
-        finally:
-            encoder.progress = report
-
-    return job
 
 
 def _slice_of(bulk: Iterator[EncodeProgress]) -> Callable[[Report], EncodeProgress | None]:
