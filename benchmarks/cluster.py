@@ -6,7 +6,7 @@
     python benchmarks/cluster.py sparse --tiles 500
 
 Scheduler and workers are processes of their own, started as in a shell. `sparse` writes a zarr of which a tenth has
-pixels, searches the empty tiles of its first tenth and some of the others, and says what that means for all of them.
+pixels, searches some tiles with pixels and some without of its first tenth, and says what that means for all of them.
 """
 
 from __future__ import annotations
@@ -227,10 +227,15 @@ class Cost:
         }
 
 
-def sparse(tiles: int) -> dict[str, Any]:
+def spread(tiles: list[Tile], count: int) -> list[Tile]:
+    """Return some of the tiles, from all over them."""
+    return tiles[:: max(1, len(tiles) // count)][:count]
+
+
+def sparse(tiles: int, empty_tiles: int) -> dict[str, Any]:
     """Return what tiles of a sparse plane cost a worker, and what that means for the whole plane on 1, 8, 64 workers.
 
-    All empty tiles of the first tenth of the plane are searched, and as many of those with pixels as are asked for.
+    As many tiles with pixels and empty ones as are asked for are searched, all over the first tenth of the plane.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -241,12 +246,12 @@ def sparse(tiles: int) -> dict[str, Any]:
             store, sweep = opened_sweep(folder / "proposals", segmenter, segmenter.plane(), sizes=(10, 40))
             store.begin(sweep.levels)
             tenth = [tile for tile in sweep.tiles if tile.read.bottom <= SIDE // SPARSE]
-            full = [tile for tile in tenth if is_full(tile)]
-            empty = [tile for tile in tenth if not is_full(tile)]
-            chosen = full[:: max(1, len(full) // tiles)][:tiles]
+            chosen = spread([tile for tile in tenth if is_full(tile)], tiles)
+            empty = spread([tile for tile in tenth if not is_full(tile)], empty_tiles)
             runner = segmenter.proposing_runner(sweep, store)
             assert runner is not None
             list(runner.run(chosen[:1]))  # The worker loads the model.
+            print(f"{len(sweep.tiles)} tiles on levels {sweep.levels}", file=sys.stderr, flush=True)
             (pid,) = cluster.client.run(os.getpid).values()
             cost, busy, begun = Cost(psutil.Process(pid)), sum(scheduler.cpu_times()[:2]), time.perf_counter()
             cost.of(1)
@@ -258,7 +263,7 @@ def sparse(tiles: int) -> dict[str, Any]:
             of_full = cost.of(done)
             seconds = time.perf_counter() - begun
             of_scheduler = (sum(scheduler.cpu_times()[:2]) - busy) / (len(empty) + done)
-            filled = sum(is_full(tile) for tile in sweep.tiles)
+            filled = sum(map(is_full, sweep.tiles))
         counts = {"with pixels": filled, "empty": len(sweep.tiles) - filled}
         return {
             "levels": list(sweep.levels),
@@ -293,6 +298,7 @@ def main() -> None:
     parser.add_argument("what", choices=["overhead", "memory", "speedup", "sparse"])
     parser.add_argument("--jobs", type=int, default=2000)
     parser.add_argument("--tiles", type=int, default=200)
+    parser.add_argument("--empty", type=int, default=2000)
     parser.add_argument("--side", type=int, default=6000)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -300,7 +306,7 @@ def main() -> None:
         "overhead": lambda: overhead(given.jobs),
         "memory": lambda: memory(given.jobs),
         "speedup": lambda: speedup(given.side),
-        "sparse": lambda: sparse(given.tiles),
+        "sparse": lambda: sparse(given.tiles, given.empty),
     }[given.what]()
     text = json.dumps({given.what: measured}, indent=1)
     print(text)

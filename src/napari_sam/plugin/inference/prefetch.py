@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from psygnal import Signal
@@ -21,7 +22,7 @@ from napari_sam.plugin.layers.coverage import coverage_of, make_coverage, show_c
 from napari_sam.plugin.workers.runner import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from napari.layers import Labels, Layer
 
@@ -219,7 +220,7 @@ class Prefetcher:
             places, self._plan = self._plan[:count], self._plan[count:]
             places = [place for place in places if not encoder.is_ready(*place)]
             if places:
-                return Work(lambda _: encoder.encode_together(places), self._on_tile, self._on_plan_error)
+                return Work(partial(_encode, encoder, places), self._on_tile, self._on_plan_error)
         if self._bulk is not None:
             bulk = self._bulk
             return Work(_slice_of(bulk), lambda now: self._on_slice(bulk, now), lambda e: self._on_bulk_error(bulk, e))
@@ -286,6 +287,10 @@ class Prefetcher:
         if bulk is self._bulk:
             self.cancel()
             self._session.notify(str(error))
+
+
+def _encode(encoder: TileEncoder, places: Sequence[TileKey], _: Report) -> None:
+    encoder.encode_together(places)
 
 
 def _slice_of(bulk: Iterator[EncodeProgress]) -> Callable[[Report], EncodeProgress | None]:
