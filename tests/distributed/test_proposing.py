@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from tests.distributed.conftest import local_cluster
 from tests.everything.scenes import SIZES, assert_each_is_found_once, discs, picture
 
 from napari_sam import Segmenter
@@ -135,9 +136,33 @@ def test_a_script_finds_the_same_with_a_cluster_and_within_a_mask(
     assert there.predictor.encoded == []
 
 
-def test_an_array_is_searched_here(scheduler: str, connect: Connect) -> None:
-    array = Segmenter(picture(LABELS), model=BlobFinder(), contrast_limits=(0, 255), scheduler=connect(scheduler))
-    assert_each_is_found_once(array.everything(sizes=SIZES), LABELS)
+def test_the_tiles_of_an_array_are_sent_to_the_workers(scheduler: str, connect: Connect) -> None:
+    volume = np.stack([np.full(SHAPE, 20, np.uint8), picture(LABELS)])
+    within = np.zeros(SHAPE, bool)
+    within[:330] = True
+    options = {"sizes": SIZES, "within": within, "plane": 1}
+    here, there = (
+        Segmenter(volume, model=BlobFinder(), contrast_limits=(0, 255), rgb=False, spacing=(3, 1, 1), scheduler=where)
+        for where in (None, connect(scheduler))
+    )
+    found = here.everything(**options)
+    assert len(found)
+    assert_equal(there.everything(**options), found)
+    assert here.predictor.encoded
+    assert there.predictor.encoded == []
+
+
+def test_when_the_cluster_goes_away_the_other_tiles_of_an_array_are_searched_here(connect: Connect) -> None:
+    said: list[str] = []
+    with local_cluster(1) as cluster:
+        connected = connect(cluster.scheduler_address, warn=said.append)
+        array = Segmenter(picture(LABELS), model=BlobFinder(), contrast_limits=(0, 255), scheduler=connected)
+        steps = array.everything_steps(sizes=SIZES)
+        for _ in range(3):
+            next(steps)
+    *_, last = steps
+    assert_each_is_found_once(last.found, LABELS)
+    assert said[0].startswith("Objects are searched on this computer from now on. The scheduler has gone away")
 
 
 def test_a_tile_that_another_process_works_on_is_done_at_the_end(
