@@ -55,17 +55,27 @@ def make_volume(folder: Path, planes: int, side: int = SIDE) -> zarr.Array:
     return array
 
 
+def resident_mib() -> int:
+    """Return the memory that this process has now; that of mapped files, which the system takes back, not counted."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines["RssAnon"].split()[0]) // 1024
+
+
 def main() -> None:
     """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--planes", type=int, default=2000)
     parser.add_argument("--side", type=int, default=SIDE)
+    parser.add_argument("--cache", type=float, help="MiB of embeddings in memory; by default the usual limit")
     given = parser.parse_args()
     planes, side = given.planes, given.side
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         array = make_volume(folder, planes, side)
         segmenter = Segmenter(array, labels=folder / "labels.ome.zarr", journal=True, rgb=False)
+        cache = segmenter.encoder._memory
+        if given.cache is not None:
+            cache.capacity = int(given.cache * 2**20)
         encoded: Counter[bytes] = Counter()
         encode = segmenter.predictor.encode
 
@@ -77,7 +87,7 @@ def main() -> None:
         middle = planes // 2
         truth = object_in(middle, planes, side)
         label = segmenter.accept(Mask(Box.of_shape(truth.shape), truth).tightened(), plane=middle)
-        memory, speed, shared, total, worst, tiles = [], [], 0, 0, 1.0, set()
+        memory, peak, cached, speed, shared, total, worst, tiles = [], [], [], [], 0, 0, 1.0, set()
         start = last = perf_counter()
         for step in segmenter.propagate_steps(label):
             truth = object_in(step.at, planes, side)
@@ -86,7 +96,9 @@ def main() -> None:
             both, either = int((answer & truth).sum()), int((answer | truth).sum())
             shared, total, worst = shared + both, total + either, min(worst, both / either)
             if step.done % max(planes // 8, 1) == 0:
-                memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+                memory.append(resident_mib())
+                peak.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+                cached.append(cache.nbytes // 2**20)
                 now = perf_counter()
                 speed.append(round(1000 * (now - last) / max(planes // 8, 1), 1))
                 last = now
@@ -105,7 +117,9 @@ def main() -> None:
                 "levels": sorted({level for level, _, _ in tiles}),
                 "encoded": sum(encoded.values()),
                 "encoded_twice": sum(count - 1 for count in encoded.values()),
-                "peak_mib_by_eighth": memory,
+                "resident_mib_by_eighth": memory,
+                "peak_mib_by_eighth": peak,
+                "cached_mib_by_eighth": cached,
                 "ms_per_plane_by_eighth": speed,
                 "ms_per_plane": round(1000 * seconds / planes, 1),
             }
