@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -24,6 +25,8 @@ from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
 
 SIDE = 768
+# How often memory and speed are noted.
+PARTS = 20
 # As shares of the side of a plane.
 SMALLEST, LARGEST = 14 / 768, 110 / 768
 
@@ -95,12 +98,17 @@ def main() -> None:
             answer = np.zeros_like(truth) if found is None else found.mask.to_array(truth.shape)
             both, either = int((answer & truth).sum()), int((answer | truth).sum())
             shared, total, worst = shared + both, total + either, min(worst, both / either)
-            if step.done % max(planes // 8, 1) == 0:
+            if step.done % max(planes // PARTS, 1) == 0:
                 memory.append(resident_mib())
                 peak.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
                 cached.append(cache.nbytes // 2**20)
+                print(
+                    f"plane {step.done}: {memory[-1]} MiB, of which {cached[-1]} embeddings",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 now = perf_counter()
-                speed.append(round(1000 * (now - last) / max(planes // 8, 1), 1))
+                speed.append(round(1000 * (now - last) / max(planes // PARTS, 1), 1))
                 last = now
         seconds = perf_counter() - start
         for _plane, tile in segmenter.encoder._digests:
@@ -117,10 +125,10 @@ def main() -> None:
                 "levels": sorted({level for level, _, _ in tiles}),
                 "encoded": sum(encoded.values()),
                 "encoded_twice": sum(count - 1 for count in encoded.values()),
-                "resident_mib_by_eighth": memory,
-                "peak_mib_by_eighth": peak,
-                "cached_mib_by_eighth": cached,
-                "ms_per_plane_by_eighth": speed,
+                "resident_mib_by_part": memory,
+                "peak_mib_by_part": peak,
+                "cached_mib_by_part": cached,
+                "ms_per_plane_by_part": speed,
                 "ms_per_plane": round(1000 * seconds / planes, 1),
             }
         )
