@@ -23,10 +23,10 @@ def shared_tiles(
 ) -> dict[int, Tile]:
     """Return a tile for each object, fewer than one each where many objects lie close together.
 
-    Each tile has to be encoded in each plane. Objects suit the tiles of two levels, and each of their tiles shows others
-    as well: the tile that shows the most objects is taken first. Smaller ones than the model is made for would share
-    even more: discs of 10 pixels a fifth of the tiles, but at an IoU of 0.94 instead of 0.98. A few objects have their own tiles, so that
-    what is found of them does not depend on the others.
+    Each tile has to be encoded in each plane. Objects suit the tiles of two levels, and each of their tiles shows
+    others as well: the tile that shows the most objects is taken first. Smaller ones than the model is made for would
+    share even more: discs of 10 pixels a fifth of the tiles, but at an IoU of 0.94 instead of 0.98. A few objects have
+    their own tiles, so that what is found of them does not depend on the others.
 
     Parameters
     ----------
