@@ -23,7 +23,7 @@ from napari_sam.core.masks import Mask
 from napari_sam.evaluation.datasets import LabelledImage, labelled_plane, read_manifest, read_split, split_images
 from napari_sam.images.volume import Volume
 from napari_sam.models import load_predictor
-from napari_sam.training.teaching.held_back import FEWEST, Figures, measured
+from napari_sam.training.teaching.measuring.held_back import FEWEST, Figures, measured
 from napari_sam.training.teaching.lesson import Lesson, TeachOptions
 from napari_sam.training.teaching.regions import Region, TaughtPart, cut_regions
 from napari_sam.training.teaching.run import Teaching

@@ -22,7 +22,7 @@ from napari_sam.training.prompts import PromptBatch
 from napari_sam.training.teaching import __main__ as in_process
 from napari_sam.training.teaching import lesson as lessons_of
 from napari_sam.training.teaching import run as running
-from napari_sam.training.teaching.held_back import Figures
+from napari_sam.training.teaching.measuring.held_back import Figures
 from napari_sam.training.teaching.journals import TaughtImage
 from napari_sam.training.teaching.lesson import Lesson, TeachOptions
 from napari_sam.training.teaching.process import LessonProcess

@@ -27,7 +27,7 @@ from napari_sam.training.checkpoint import TrainingState, restored, save, state_
 from napari_sam.training.config import TrainOptions
 from napari_sam.training.crops import Crop, CropOptions, Source, draw_crop
 from napari_sam.training.teaching.displaced import check_in_place
-from napari_sam.training.teaching.held_back import Figures, Held, held_back, is_better, measured
+from napari_sam.training.teaching.measuring.held_back import Figures, Held, held_back, is_better, measured
 from napari_sam.training.teaching.lesson import MODEL_FILE, Lesson, TeachOptions
 from napari_sam.training.teaching.regions import Region
 from napari_sam.training.teaching.trainers import TaughtSam, trained_parameters, trainer_of_weights
