@@ -14,10 +14,10 @@ from napari_sam.images.volume import Volume
 from napari_sam.segmenter import Segmenter
 from napari_sam.testing import FakePredictor
 from napari_sam.training.teaching.displaced import check_in_place, displaced_labels, edge_rank
-from napari_sam.training.teaching.measuring.held_back import FEWEST, Figures, held_back, is_better
 from napari_sam.training.teaching.journals import TaughtImage, taught_images
+from napari_sam.training.teaching.measuring.held_back import FEWEST, Figures, held_back, is_better
 from napari_sam.training.teaching.regions import SIDE, Region, TaughtPart, cut_regions
-from napari_sam.training.teaching.run import CORRECTED_WEIGHT, sources_of
+from napari_sam.training.teaching.steps import CORRECTED_WEIGHT, sources_of
 
 
 def regions(journal, *, is_complete=False):

@@ -14,7 +14,7 @@ from napari_sam.plugin.workers.runner import Work
 from napari_sam.training.teaching.lesson import ENDED, MODEL_FILE, Lesson, TeachOptions
 from napari_sam.training.teaching.process import LessonProcess
 from napari_sam.training.teaching.teach import begun, checked_options, lesson_of, lessons
-from napari_sam.weights.taught import gain, keep_model
+from napari_sam.weights.taught import gain, keep_model, loss
 
 if TYPE_CHECKING:
     from napari_sam.plugin.objects.object_list import Objects
@@ -124,7 +124,9 @@ class Teacher:
         if phase not in ENDED:
             return ""
         figures = f"{gain(now)} on {now.get('held_back', 0)} objects it has not seen"
-        return f"Better: {figures}." if phase == "better" else f"Not better: {figures}. The model is not offered."
+        if phase != "better":
+            return f"Not better: {figures}. The model is not offered."
+        return f"Better: {figures}{f'; {elsewhere}' if (elsewhere := loss(now)) else ''}."
 
     # -- actions -------------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from napari_sam.training.run_lock import only_run_in
 from napari_sam.training.teaching.journals import TaughtImage, taught_images
 from napari_sam.training.teaching.lesson import MODEL_FILE, Lesson, TeachOptions
 from napari_sam.training.teaching.regions import Region
-from napari_sam.weights.taught import base_file, base_of, checked_name, gain, keep_model
+from napari_sam.weights.taught import base_file, base_of, checked_name, gain, keep_model, loss
 
 LESSON_SUFFIX = ".lesson"
 MOST_MINUTES = 24 * 60.0
@@ -35,25 +35,30 @@ class TeachResult:
     is_better
         Whether it is better on the objects that were held back, and so was kept under its name.
     before, after
-        Mean IoU on these objects of the base model and of the new one: `click_1`, `click_3`, `box`.
+        Mean IoU on these objects of the base model and of the new one: `click_1`, `click_3`, `box`. `everything` is
+        what it finds without prompts around some of them: F1 where the surroundings are complete, else the recall,
+        as `everything_measure` says. `others` is the mean IoU on a few objects of the sample images.
     objects, corrected, held_back
         Number of the objects, of those that the user had corrected, and of those that were held back.
     steps, seconds
         How long it was trained.
+    share
+        How far the model lies from the base model to the last weights; less than 1 forgets less.
     curve
         (step, figures) on the way, as `before`.
     """
 
     name: str
     is_better: bool
-    before: dict[str, float]
-    after: dict[str, float]
+    before: dict[str, Any]
+    after: dict[str, Any]
     objects: int
     corrected: int
     held_back: int
     steps: int
     seconds: float
     curve: tuple[tuple[int, dict[str, float]], ...]
+    share: float = 1.0
 
     @classmethod
     def of(cls, lesson: Lesson) -> TeachResult:
@@ -70,15 +75,17 @@ class TeachResult:
             now.get("step", 0),
             round(now.get("seconds", 0.0), 1),
             tuple((step, figures) for step, figures in now.get("curve", [])),
+            now.get("share", 1.0),
         )
 
     @property
     def text(self) -> str:
         """The result in one sentence."""
-        figures = gain({"before": self.before, "after": self.after})
+        found = {"before": self.before, "after": self.after}
+        figures, elsewhere = gain(found), loss(found)
         of = f"on {self.held_back} objects it has not seen"
         if self.is_better:
-            return f"{self.name} is better: {figures} {of}."
+            return f"{self.name} is better: {figures} {of}{f'; {elsewhere}' if elsewhere else ''}."
         return f"{self.name} is not better ({figures} {of}), so it is not kept: accept more objects, or check them."
 
 
