@@ -28,7 +28,7 @@ from napari_sam.models import load_predictor
 from napari_sam.training.teaching.lesson import Lesson, TeachOptions
 from napari_sam.training.teaching.measuring.alone import found_alone
 from napari_sam.training.teaching.measuring.held_back import FEWEST, Figures, measured
-from napari_sam.training.teaching.regions import Region, TaughtPart, cut_regions
+from napari_sam.training.teaching.regions import Background, Region, TaughtPart, cut_regions
 from napari_sam.training.teaching.run import Teaching
 
 # Objects of each other subset on which forgetting is measured.
@@ -43,8 +43,8 @@ def regions_of(image: LabelledImage, number: int = 0) -> list[Region]:
     for value in np.unique(labels[labels > 0]):
         pixels = labels == value
         parts.append(TaughtPart(int(value), Mask(Box.of_shape(pixels.shape), pixels).tightened()))
-    is_complete = not image.is_partial
-    return list(cut_regions(volume, plane, volume.rendering(), parts, is_complete=is_complete, image=number))
+    background = Background() if image.is_partial else Background([Box.of_shape(labels.shape)])
+    return list(cut_regions(volume, plane, volume.rendering(), parts, background, image=number))
 
 
 def halves(regions: list[Region]) -> tuple[list[Region], list[Region]]:

@@ -256,9 +256,16 @@ def test_models_are_exported_and_imported_as_one_file(journal, few_steps, measur
     assert "no taught model" in refused.err
 
 
-def test_the_command_teaches_and_writes_its_figures(journal, few_steps, measured, run):
-    result = run("teach", journal, "--name", "mine", "--threads", "1", "--json")
+def test_the_command_teaches_and_writes_its_figures(journal, few_steps, measured, run, monkeypatch):
+    cut = []
+    monkeypatch.setattr(running.Lesson, "discard", lambda self: cut.append(self.regions()) if self.exists else None)
+    result = run("teach", journal, "--name", "mine", "--threads", "1", "--json", "--complete-area", "0,0,100,320")
     assert result.code == 0, result.err
+    assert (cut[-1][0].objects[:100] == 0).any()
+    assert (cut[-1][0].objects[100:] != 0).all()
+    refused = run("teach", journal, "--name", "mine", "--complete-area", "0,0,100")
+    assert refused.code == 1
+    assert "--complete-area" in refused.err
     figures = json.loads(result.out)
     assert figures["is_better"] is True
     assert figures["after"]["click_1"] == 0.7

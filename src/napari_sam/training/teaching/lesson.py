@@ -44,6 +44,8 @@ class TeachOptions:
         Fixes which objects are held back, and the order of the others.
     trust_labels
         Whether to learn also from masks of which many lie beside the edges of the image.
+    complete
+        (top, left, bottom, right) of parts of all planes in which every object was accepted.
     """
 
     name: str
@@ -54,6 +56,7 @@ class TeachOptions:
     is_complete: bool = False
     seed: int = 0
     trust_labels: bool = False
+    complete: Sequence[Sequence[float]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from napari_sam.arguments import number
+from napari_sam.core.geometry import Box
+from napari_sam.core.prompt_checks import checked_box
 from napari_sam.errors import ModelError
 from napari_sam.files.folders import taught_folder
 from napari_sam.training.run_lock import only_run_in
@@ -96,6 +99,7 @@ def teach(
     model: str | Path = "compact",
     minutes: float = 4.0,
     is_complete: bool = False,
+    complete: Sequence[Sequence[float]] = (),
     device: str = "auto",
     threads: int | None = None,
     seed: int = 0,
@@ -106,7 +110,8 @@ def teach(
 
     Nothing is exported: the journals have all that is needed. A fifth of the objects is held back, and the model is
     kept only if it is better on these than the one it began from. Objects that were corrected are learned most. Where
-    nothing was accepted, the model learns nothing, unless `is_complete`.
+    nothing was accepted, the model learns nothing, except in regions that are marked as complete (see
+    `Segmenter.mark_complete`): what has no label there is background.
 
     Parameters
     ----------
@@ -123,6 +128,9 @@ def teach(
         How long it may take, above 0.
     is_complete
         Whether every object was accepted in the planes that have any, so that all the rest is background.
+    complete
+        The same of parts of these planes, each (top, left, bottom, right) in pixels; of all images alike, and only for
+        this lesson.
     device, threads
         As for `Segmenter`; by default all processor threads but one.
     seed
@@ -142,6 +150,8 @@ def teach(
     ------
     LabelsError, ImageError
         A journal or its image cannot be used.
+    PromptError
+        A complete part is no box.
     ModelError
         The name is taken, the model cannot be taught, there are fewer than 8 objects, or many of them are shifted.
     OutputError
@@ -154,7 +164,7 @@ def teach(
     'mine is better: first click 0.52 -> 0.66 on 9 objects it has not seen.'
     """
     options = checked_options(name, model, minutes, is_complete, device, threads, seed)
-    options = replace(options, trust_labels=bool(trust_labels))
+    options = replace(options, trust_labels=bool(trust_labels), complete=checked_areas(complete))
     with only_lesson():
         lesson = lesson_of(options.name)
         if images_or_journals is not None:
@@ -190,6 +200,12 @@ def checked_options(
     return TeachOptions(checked_name(name), base_of(str(model)), count, device, threads, bool(is_complete), int(seed))
 
 
+def checked_areas(areas: Any) -> tuple[tuple[float, ...], ...]:
+    """Return the edges of boxes, which may reach beyond an image; raises PromptError where one is no box."""
+    found = (checked_box(each, Box(0, 0, math.inf, math.inf)) for each in areas)
+    return tuple(box.as_tuple() for box in found if box is not None)
+
+
 def only_lesson() -> AbstractContextManager[None]:
     """Keep other lessons from running at the same time; raises OutputError where one does."""
     return only_run_in(taught_folder(), BUSY)
@@ -223,7 +239,8 @@ def begun(images: Iterable[TaughtImage], options: TeachOptions) -> Lesson:
 
 def _cut(images: Iterable[TaughtImage], options: TeachOptions) -> Iterator[Region]:
     for at, image in enumerate(images):
-        yield from image.regions(at, is_complete=options.is_complete, seed=options.seed)
+        complete = [Box(*edges) for edges in options.complete]
+        yield from image.regions(at, is_complete=options.is_complete, complete=complete, seed=options.seed)
 
 
 def run(lesson: Lesson, report: Report | None = None) -> None:
