@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_sam.errors import NapariSamError
+from napari_sam.plugin.teaching.complete_regions import CompleteRegions
 from napari_sam.plugin.teaching.material import TeachingMaterial
 from napari_sam.plugin.workers.runner import Work
 from napari_sam.training.teaching.lesson import ENDED, MODEL_FILE, Lesson, TeachOptions
@@ -45,8 +46,8 @@ class Teacher:
         Emitted when a lesson began, went on or ended, or other objects are there.
     kept
         Emitted with the name of a model that is to be used.
-    material
-        The images to learn from.
+    material, complete
+        The images to learn from, and the regions of this one in which every object was accepted.
     lesson
         The lesson that is under way, was stopped, or has ended without a decision; or None.
     is_complete
@@ -61,12 +62,14 @@ class Teacher:
     def __init__(self, session: Session, runner: Runner, objects: Objects) -> None:
         self._session, self._runner = session, runner
         self.material = TeachingMaterial(session, runner, objects)
+        self.complete = CompleteRegions(session, runner, objects)
         self.lesson: Lesson | None = next(iter(lessons()), None)
         self.is_complete, self.minutes = False, MINUTES
         self._process: LessonProcess | None = None
         self._is_beginning = False
         self._shown: dict[str, Any] = {} if self.lesson is None else self.lesson.progress
         self.material.changed.connect(self.changed.emit)
+        self.complete.changed.connect(self.changed.emit)
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
