@@ -49,6 +49,11 @@ def teach(
     trust_labels: Annotated[
         bool, typer.Option("--trust-labels", help="Learn also from objects that seem to be shifted.")
     ] = False,
+    learns: Annotated[
+        str,
+        typer.Option("--train", help="What learns of a SAM: decoder, or adapters of the image encoder besides."),
+    ] = "decoder",
+    rank: Annotated[int, typer.Option("--rank", help="Width of the adapters.")] = 4,
     json: Annotated[bool, typer.Option("--json", help="Write the figures as JSON.")] = False,
 ) -> None:
     """Teach a model the objects that were accepted in images; it is kept only if it became better."""
@@ -71,6 +76,8 @@ def teach(
             threads=threads,
             seed=seed,
             trust_labels=trust_labels,
+            train=learns,
+            rank=rank,
             report=show if messages.is_terminal else None,
         )
     if json:

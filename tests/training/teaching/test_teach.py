@@ -27,10 +27,10 @@ from napari_sam.training.teaching.lesson import Lesson, TeachOptions
 from napari_sam.training.teaching.measuring import held_back as measuring
 from napari_sam.training.teaching.measuring.alone import Alone
 from napari_sam.training.teaching.measuring.held_back import Figures
+from napari_sam.training.teaching.networks.trainers import TaughtCompact
 from napari_sam.training.teaching.process import LessonProcess
 from napari_sam.training.teaching.run import StoppedError, Teaching
 from napari_sam.training.teaching.teach import BUSY, lesson_of, lessons, only_lesson, teach
-from napari_sam.training.teaching.networks.trainers import TaughtCompact
 from napari_sam.training.trainers import SamTrainer
 from napari_sam.weights.taught import base_of, export_model, import_model, read_card, taught_model, taught_models
 

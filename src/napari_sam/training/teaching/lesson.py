@@ -46,6 +46,10 @@ class TeachOptions:
         Whether to learn also from masks of which many lie beside the edges of the image.
     complete
         (top, left, bottom, right) of parts of all planes in which every object was accepted.
+    train
+        What learns of a SAM: its "decoder", or "adapters" of its image encoder besides.
+    rank
+        Of the adapters.
     """
 
     name: str
@@ -57,6 +61,8 @@ class TeachOptions:
     seed: int = 0
     trust_labels: bool = False
     complete: Sequence[Sequence[float]] = ()
+    train: str = "decoder"
+    rank: int = 4
 
 
 @dataclass(frozen=True, slots=True)

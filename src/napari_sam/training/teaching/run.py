@@ -18,10 +18,11 @@ from napari_sam import __version__
 from napari_sam.core.predictor import Predictor
 from napari_sam.errors import NapariSamError
 from napari_sam.models import predictor_of
-from napari_sam.models.checkpoints import detect_architecture
+from napari_sam.models.checkpoints import SAM2_FAMILIES, detect_architecture
 from napari_sam.models.device import free_threads, resolve_device
 from napari_sam.models.nested_checkpoints import State
 from napari_sam.models.safe_load import load_weights, save_weights
+from napari_sam.models.sam2.keys import for_videos
 from napari_sam.training.checkpoint import TrainingState, restored, save, state_of
 from napari_sam.training.config import TrainOptions
 from napari_sam.training.crops import Crop, CropOptions, Source, draw_crop
@@ -39,9 +40,10 @@ from napari_sam.training.teaching.measuring.held_back import (
     watched,
 )
 from napari_sam.training.teaching.measuring.rehearsal import rehearsed
+from napari_sam.training.teaching.networks.adapters import ADDED, merged
+from napari_sam.training.teaching.networks.trainers import TaughtSam, trained_parameters, trainer_of_weights
 from napari_sam.training.teaching.regions import Region
 from napari_sam.training.teaching.steps import pull, sources_of, teaching_options
-from napari_sam.training.teaching.networks.trainers import TaughtSam, trained_parameters, trainer_of_weights
 from napari_sam.training.train import take_step
 from napari_sam.weights.taught import base_file
 
@@ -90,6 +92,8 @@ class Teaching:
         self.device = resolve_device(self.options.device)
         self.path, self.digest = base_file(self.options.base)
         self.family, self.weights = detect_architecture(load_weights(self.path), self.path)
+        if self.family in SAM2_FAMILIES:
+            self.weights = for_videos(self.weights)
         self._told = 0.0
         self._chosen: State = self.weights
 
@@ -133,7 +137,8 @@ class Teaching:
 
     def _train(self, regions: Sequence[Region], held: Held, watch: Held) -> tuple[TrainingState, float]:
         options = teaching_options(self.family, self.options, self.lesson.folder)
-        trainer = trainer_of_weights(self.weights, self.family, self.options.base)
+        rank = self.options.rank if self.options.train == "adapters" else 0
+        trainer = trainer_of_weights(self.weights, self.family, self.options.base, rank)
         state = restored(state_of(trainer, options, self.device), self.lesson.folder)
         home = self._home(state)
         known = self.lesson.progress
@@ -185,7 +190,7 @@ class Teaching:
     ) -> list[Crop]:
         """Draw the crops of a step, which depend on the seed and the step only."""
         numbers = range(state.step * options.batch, (state.step + 1) * options.batch)
-        if isinstance(state.trainer, TaughtSam):
+        if isinstance(state.trainer, TaughtSam) and state.trainer.sees_crops_once:
             numbers = range(numbers.start % MOST_ENCODED, numbers.start % MOST_ENCODED + options.batch)
         return [
             draw_crop(sources, weights, crops, np.random.default_rng([self.options.seed, number])) for number in numbers
@@ -211,8 +216,13 @@ class Teaching:
         """Return the weights of the base model, of all parameters that are trained."""
         known = {id(parameter): name for name, parameter in state.trainer.network.named_parameters()}
         trained = trained_parameters(state.trainer)
-        # The dense head of the first release is not among its weights: it begins at random.
-        base = (self.weights.get(known.get(id(parameter), "")) for parameter in trained)
+        # The dense head of the first release is not among its weights: it begins at random. So does the one half of
+        # an adapter, and the other at 0.
+        base = (
+            torch.zeros_like(parameter) if name.endswith(f"{ADDED}.up") else self.weights.get(name)
+            for parameter in trained
+            for name in (known.get(id(parameter), ""),)
+        )
         return [
             parameter.detach().clone() if weights is None else weights.to(parameter.detach())
             for parameter, weights in zip(trained, base, strict=True)
@@ -278,9 +288,12 @@ class Teaching:
         return load_weights(self.lesson.folder / BEST_FILE)
 
     def _plain(self, weights: State) -> State:
-        """Return weights without the tables that a network computes from others."""
-        copied = {key: value.detach().cpu().clone() for key, value in weights.items()}
-        return {key: value for key, value in copied.items() if key in self.weights}
+        """Return weights as a model has them: without the tables that a network computes, and adapters merged.
+
+        What the network of the steps lacks, such as the memory of a SAM 2, stays as it was.
+        """
+        copied = {key: value.detach().cpu().clone() for key, value in merged(weights).items()}
+        return {key: copied.get(key, value) for key, value in self.weights.items()}
 
     def _predictor(self, weights: State, digest: str) -> Predictor:
         copied = self._plain(weights)

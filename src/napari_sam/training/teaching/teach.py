@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from napari_sam.arguments import number
+from napari_sam.arguments import number, shown, whole
 from napari_sam.core.geometry import Box
 from napari_sam.core.prompt_checks import checked_box
 from napari_sam.errors import ModelError
@@ -20,6 +20,8 @@ from napari_sam.training.teaching.lesson import MODEL_FILE, Lesson, TeachOptions
 from napari_sam.training.teaching.regions import Region
 from napari_sam.weights.taught import base_file, base_of, checked_name, gain, keep_model, loss
 
+TRAIN, MOST_RANK = ("decoder", "adapters"), 64
+ADVICE = f"give a whole number from 1 to {MOST_RANK}"
 LESSON_SUFFIX = ".lesson"
 MOST_MINUTES = 24 * 60.0
 BUSY = "Another model is being taught on this computer: wait until it has ended, or stop it there."
@@ -104,6 +106,8 @@ def teach(
     threads: int | None = None,
     seed: int = 0,
     trust_labels: bool = False,
+    train: str = "decoder",
+    rank: int = 4,
     report: Report | None = None,
 ) -> TeachResult:
     """Teach a model the objects that were accepted in images, and keep it under a name if it became better.
@@ -122,8 +126,8 @@ def teach(
     name
         Name of the new model; use it as `model=name`. An earlier one of this name is replaced if the new one is better.
     model
-        Name or path of the model to begin from: the compact model, which learns as a whole, or SAM ViT-B, L, H or
-        MobileSAM, of which the mask decoder learns. Of a model that was taught, it is the one that it began from.
+        Name or path of the model to begin from: the compact model, SAM ViT-B, L or H, MobileSAM or SAM 2.1. Of a model
+        that was taught, it is the one that it began from.
     minutes
         How long it may take, above 0.
     is_complete
@@ -138,6 +142,12 @@ def teach(
     trust_labels
         Whether to learn also where the outlines of many objects lie beside the edges of the image, which is refused
         otherwise: they may be shifted.
+    train
+        What learns of a SAM, MobileSAM or SAM 2: the "decoder" with the prompt encoder, or "adapters" of the image
+        encoder besides, which fit images of an unusual kind better and take much longer. The compact model learns as a
+        whole.
+    rank
+        Width of the adapters, 1 to 64.
     report
         Called with the progress, about once a second: a dictionary with `phase`, `step`, `steps`, `seconds`, `curve`.
 
@@ -165,6 +175,8 @@ def teach(
     """
     options = checked_options(name, model, minutes, is_complete, device, threads, seed)
     options = replace(options, trust_labels=bool(trust_labels), complete=checked_areas(complete))
+    width = whole(rank, "The rank", ADVICE, ModelError, least=1, most=MOST_RANK)
+    options = replace(options, train=_checked_train(train), rank=width)
     with only_lesson():
         lesson = lesson_of(options.name)
         if images_or_journals is not None:
@@ -198,6 +210,12 @@ def checked_options(
     advice = f"give a number of minutes up to {MOST_MINUTES:g}"
     count = number(minutes, "The time", advice, ModelError, above=0, most=MOST_MINUTES)
     return TeachOptions(checked_name(name), base_of(str(model)), count, device, threads, bool(is_complete), int(seed))
+
+
+def _checked_train(train: Any) -> str:
+    if train not in TRAIN:
+        raise ModelError(f"What learns is decoder or adapters, and {shown(train)} is neither: choose one.")
+    return str(train)
 
 
 def checked_areas(areas: Any) -> tuple[tuple[float, ...], ...]:
