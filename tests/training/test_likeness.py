@@ -68,7 +68,7 @@ def outlines(mask: Mask, label: int) -> bool:
 
 
 def likenesses(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the likeness of each good outline in a plane of both kinds to a striped disc, and whether it is striped."""
+    """Return the likeness to a striped disc of each good outline in a plane of both kinds, and which are striped."""
     is_striped = np.arange(len(CENTERS)) % 2 == 0
     segmenter = segmenter_of(plane(is_striped, seed), SeeingFinder())
     similar = segmenter.find_similar(segmenter.examples(LABELS == 1))
