@@ -33,9 +33,9 @@ TOOL = Path(__file__).parent.parent.parent / "tools" / "fit_likeness.py"
 def plane(is_striped: np.ndarray, seed: int) -> np.ndarray:
     """Return discs of any brightness, some of them with stripes."""
     rng = np.random.default_rng(seed)
-    gray = rng.uniform(120, 200, len(CENTERS) + 1)
+    gray = rng.uniform(150, 210, len(CENTERS) + 1)
     stripes = np.where(np.arange(SHAPE[1]) // 2 % 2, 40, -40) * np.concatenate([[False], is_striped])[LABELS]
-    pixels = np.where(LABELS > 0, gray[LABELS] + stripes, 20) + rng.normal(0, 3, SHAPE)
+    pixels = np.where(LABELS > 0, gray[LABELS] + stripes, 20) + rng.normal(0, 12, SHAPE)
     return pixels.clip(0, 255).astype(np.uint8)
 
 
@@ -108,7 +108,7 @@ def test_a_fit_tells_two_textures_apart_whatever_their_brightness(
     samples: list[PlaneSample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(fit_likeness(samples, LAYOUT), monkeypatch)
-    assert min(told_apart(seed) for seed in (20, 21)) > 0.9
+    assert min(told_apart(seed) for seed in (20, 21)) > 0.85
 
 
 def test_a_fit_to_planes_whose_kinds_were_mixed_up_does_not(
@@ -160,7 +160,7 @@ def test_the_script_searches_new_images_only_and_writes_weights_that_are_read(
         axes_name(LAYOUT)
     }
     use({name: values.astype(np.float32) for name, values in fitted.items()}, monkeypatch)
-    assert told_apart() > 0.9
+    assert told_apart() > 0.8
     encoded = len(model.encoded)
     out.unlink()
     script.main()

@@ -27,6 +27,8 @@ SIZES = 1.7
 # A query of more objects would not be ranked by at once.
 MOST = 10_000
 LONGEST_NAME = 1000
+# Largest logarithm to base 2 of the size of an object, in pixels: an image has fewer.
+MOST_SIZE = 40
 # Names of the arrays of the bias begin so; the stride follows.
 BIAS = "bias "
 
@@ -265,6 +267,12 @@ class Query:
             raise ValueError("the numbers of objects differ")
         if not (np.isfinite(query.descriptors).all() and np.isfinite(query.quality).all()):
             raise ValueError("some values are no numbers")
+        "".join(classes).encode()  # Which fails for half characters, as the labels would later.
+        if any(name != "" and not name.strip() for name in classes):
+            raise ValueError("the name of a class is none")
+        shapes = query.descriptors[:, layout.slices["shape"]]
+        if np.abs(shapes[:, SHAPES.index("size")]).max() > MOST_SIZE:
+            raise ValueError("no object is so large or small")
         _check_bias(query.bias, layout)
         if query.kinds.min() < 0 or query.kinds.max() >= len(classes):
             raise ValueError("there is no such class")
