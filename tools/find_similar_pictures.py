@@ -44,6 +44,7 @@ def take(folder: Path, size: tuple[int, int]) -> None:
     finder.discard()
     finder.wanted.set_like("anything")
     desk.press(widget.tasks.buttons["one"])
+    widget.objects.table.choose([])  # The class is for the next object, and not for a selected one.
     for name, middle in CLASSES.items():
         desk.type_class(name)
         desk.click(middle)

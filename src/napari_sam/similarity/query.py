@@ -267,18 +267,28 @@ class Query:
             raise ValueError("the numbers of objects differ")
         if not (np.isfinite(query.descriptors).all() and np.isfinite(query.quality).all()):
             raise ValueError("some values are no numbers")
-        "".join(classes).encode()  # Which fails for half characters, as the labels would later.
-        if any(name != "" and not name.strip() for name in classes):
-            raise ValueError("the name of a class is none")
-        shapes = query.descriptors[:, layout.slices["shape"]]
-        if np.abs(shapes[:, SHAPES.index("size")]).max() > MOST_SIZE:
-            raise ValueError("no object is so large or small")
+        _check_classes(classes)
+        _check_sizes(query.descriptors, layout)
         _check_bias(query.bias, layout)
         if query.kinds.min() < 0 or query.kinds.max() >= len(classes):
             raise ValueError("there is no such class")
         if not (query.is_accepted & ~query.is_answer).any():
             raise ValueError("there is no example")
         return query
+
+
+def _check_classes(classes: Sequence[str]) -> None:
+    """Raise a ValueError for names that labels would refuse once the objects are accepted."""
+    "".join(classes).encode()  # Which fails for half characters.
+    if any(name != "" and not name.strip() for name in classes):
+        raise ValueError("the name of a class is none")
+
+
+def _check_sizes(descriptors: NDArray[np.float16], layout: DescriptorLayout) -> None:
+    """Raise a ValueError for objects of impossible sizes, by which nothing could be searched."""
+    sizes = descriptors[:, layout.slices["shape"]][:, SHAPES.index("size")]
+    if np.abs(sizes).max() > MOST_SIZE:
+        raise ValueError("no object is so large or small")
 
 
 def _check_bias(bias: Bias, layout: DescriptorLayout) -> None:
