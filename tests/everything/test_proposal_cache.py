@@ -107,11 +107,15 @@ def test_those_that_were_not_used_for_longest_make_room(tmp_path: Path) -> None:
     assert len(files) > 4
     for age, file in enumerate(files):
         os.utime(file, (10**9 - age, 10**9 - age))
+    left = tmp_path / f".{files[0].name}.123"  # By a process that was killed.
+    left.touch()
+    os.utime(left, (10**9, 10**9))
     kept = sum(file.stat().st_size for file in files[:2])
     small = ProposalCache(tmp_path, kept)
     opened(small, PIXELS[::-1]).everything(sizes=SIZES, box=(0, 0, 8, 8))
     assert small.nbytes <= kept
     assert not files[-1].exists()
+    assert not left.exists()
     small.clear()
     assert small.count == 0
 

@@ -109,6 +109,10 @@ def test_a_damaged_file_is_refused(saved: Path, make: Callable[[Path], bytes]) -
         ({"widths": dict(LAYOUT.widths) | {"shape": 4, "color spread": 4}}, {}, "the layout is unknown"),
         ({"maps": [[64, 8]]}, {}, "the layout is unknown"),
         ({"classes": "ab", "maps": 3}, {}, "damaged"),
+        ({"classes": ["a", " "]}, {}, "the name of a class is none"),
+        ({"classes": ["a", "\ud800"]}, {}, "damaged"),
+        ({}, {"descriptors": np.full((2, LAYOUT.width), 6e4, np.float16)}, "no object is so large or small"),
+        ({}, {"descriptors": np.full((2, LAYOUT.width), -6e4, np.float16)}, "no object is so large or small"),
     ],
 )
 def test_a_file_whose_parts_do_not_fit_is_refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from hashlib import blake2b
 from pathlib import Path
 
@@ -19,6 +20,8 @@ FOLDER = "proposals"
 SHARE_OF_CACHE = 0.1
 # The oldest ones are deleted when the folder is full, until so much of it is left; it is looked at every so many bytes.
 KEEP_SHARE, LOOK_SHARE = 0.9, 0.02
+# An unfinished file that is older was left by a process that was killed.
+ABANDONED_SECONDS = 3600.0
 NAME = re.compile(r"[0-9a-f]{40}\.npz")
 UNFINISHED = re.compile(r"\.[0-9a-f]{40}\.npz\.\d+")
 
@@ -114,6 +117,12 @@ class ProposalCache:
             self.folder.rmdir()
 
     def _evict(self) -> None:
+        """Make room, and remove what killed processes have left."""
+        for entry in _listed(self.folder):
+            if UNFINISHED.fullmatch(entry.name):
+                with contextlib.suppress(OSError):
+                    if entry.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                        Path(entry.path).unlink(missing_ok=True)
         files = sorted(self._files(), key=lambda file: file[2])
         left = sum(size for _, size, _ in files)
         if left <= self._capacity:

@@ -27,6 +27,8 @@ SIZES = 1.7
 # A query of more objects would not be ranked by at once.
 MOST = 10_000
 LONGEST_NAME = 1000
+# Largest logarithm to base 2 of the size of an object, in pixels: an image has fewer.
+MOST_SIZE = 40
 # Names of the arrays of the bias begin so; the stride follows.
 BIAS = "bias "
 
@@ -265,12 +267,28 @@ class Query:
             raise ValueError("the numbers of objects differ")
         if not (np.isfinite(query.descriptors).all() and np.isfinite(query.quality).all()):
             raise ValueError("some values are no numbers")
+        _check_classes(classes)
+        _check_sizes(query.descriptors, layout)
         _check_bias(query.bias, layout)
         if query.kinds.min() < 0 or query.kinds.max() >= len(classes):
             raise ValueError("there is no such class")
         if not (query.is_accepted & ~query.is_answer).any():
             raise ValueError("there is no example")
         return query
+
+
+def _check_classes(classes: Sequence[str]) -> None:
+    """Raise a ValueError for names that labels would refuse once the objects are accepted."""
+    "".join(classes).encode()  # Which fails for half characters.
+    if any(name != "" and not name.strip() for name in classes):
+        raise ValueError("the name of a class is none")
+
+
+def _check_sizes(descriptors: NDArray[np.float16], layout: DescriptorLayout) -> None:
+    """Raise a ValueError for objects of impossible sizes, by which nothing could be searched."""
+    sizes = descriptors[:, layout.slices["shape"]][:, SHAPES.index("size")]
+    if np.abs(sizes).max() > MOST_SIZE:
+        raise ValueError("no object is so large or small")
 
 
 def _check_bias(bias: Bias, layout: DescriptorLayout) -> None:

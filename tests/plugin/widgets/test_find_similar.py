@@ -7,7 +7,9 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog, QScrollArea
+from tests.word_search.models import DiscDetector
 
+from napari_sam.models.open_vocabulary import loading
 from napari_sam.plugin.widgets.tasks.like_row import FROM_FILE, NOT_LEARNED
 from napari_sam.testing.window import flush
 
@@ -125,3 +127,38 @@ def test_what_is_under_the_mouse_is_an_example_and_anything_comes_back(window):
     assert sorted(selection.kept) == everything
     assert widget.proposals.confidence.value() == confidence
     assert widget.proposals.names[widget.proposals.confidence].text() == "Confidence"
+
+
+def test_words_say_what_they_need_and_are_found_by_a_model_that_was_put_into_its_folder(
+    window, told, tmp_path, monkeypatch
+):
+    """At 1280 x 800 all of it is in view, also the legend of classes."""
+    monkeypatch.setenv("NAPARI_SAM_MODELS", str(tmp_path))
+    monkeypatch.setattr(loading, "load_detector", lambda *_: DiscDetector())
+    widget, finder = window.widget, window.controller.finder
+    window.viewer.window._qt_window.resize(1280, 800)
+    widget.tasks.buttons["all"].click()
+    row = widget.proposals.wanted
+    assert row.named.isHidden()
+    choose(row, "words")
+    flush()
+    assert not row.named.isHidden()
+    assert not row.words.isEnabled()
+    assert str(tmp_path / "owlv2") in row.words.toolTip()
+    assert "SAM 3" in widget.proposals.step.toolTip()
+    (tmp_path / "owlv2").mkdir()
+    (tmp_path / "owlv2" / "model.safetensors").touch()
+    choose(row, "anything")
+    choose(row, "words")
+    assert row.words.isEnabled()
+    assert row.by.currentText() == "owlv2"
+    scroll = widget.findChild(QScrollArea)
+    assert scroll.verticalScrollBar().maximum() == 0
+    assert scroll.widget().minimumSizeHint().width() <= scroll.viewport().width()
+    row.words.setFocus()
+    QTest.keyClicks(row.words, "disc")
+    QTest.keyClick(row.words, Qt.Key.Key_Return)
+    wait(window)
+    assert finder.wanted.words == "disc"
+    assert len(finder.selection.found)
+    assert told == []

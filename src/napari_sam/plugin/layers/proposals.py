@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -184,10 +185,16 @@ def class_colors(kinds: NDArray[np.intp]) -> NDArray[np.uint8]:
     return (kinds % len(KEPT_COLORS) + 1).astype(np.uint8)
 
 
-def _colors() -> dict[int | None, NDArray[np.float32] | str]:
+def show_class_colors(layer: Labels, colors: Sequence[str]) -> None:
+    """Draw the classes in these colors, of which the first six count; without any, in those of neighbors."""
+    shown = (*colors, *KEPT_COLORS[len(colors) :])[: len(KEPT_COLORS)]
+    layer.colormap = DirectLabelColormap(color_dict=_colors(shown))
+
+
+def _colors(kept: Sequence[str] = KEPT_COLORS) -> dict[int | None, NDArray[np.float32] | str]:
     from napari.utils.colormaps.standardize_color import transform_color
 
-    edges = transform_color(list(COLORS))
+    edges = transform_color([*kept, *COLORS[len(kept) :]])
     filled = edges.copy()
     filled[:, 3] = [FILLED_OPACITY.get(color, KEPT_OPACITY) for color in COLORS]
     return {None: "transparent", **dict(enumerate(np.concatenate([edges, filled]), 1))}

@@ -14,7 +14,15 @@ from napari_sam.core.geometry import Box
 from napari_sam.everything.similar import SimilarObjects
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
-from napari_sam.plugin.layers.proposals import Pixels, class_colors, likeness_colors, make_proposals, step_for
+from napari_sam.plugin.layers.proposals import (
+    KEPT_COLORS,
+    Pixels,
+    class_colors,
+    likeness_colors,
+    make_proposals,
+    show_class_colors,
+    step_for,
+)
 from napari_sam.plugin.prompts.modifier_clicks import DRAGGED
 
 if TYPE_CHECKING:
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
 
     from napari_sam.everything.found import FoundObjects
     from napari_sam.plugin.layers.preview import PreviewLayers
+    from napari_sam.plugin.proposals.found_planes import SimilarPlanes
     from napari_sam.plugin.proposals.selection import ProposalSelection
     from napari_sam.plugin.session import Session
 
@@ -42,6 +51,8 @@ class ProposalDrawing:
         The layers that lie above.
     clicked
         Called with the world position of a click.
+    color_of
+        Returns the color of a class of the output as #rrggbb; None for one that is not there yet.
 
     Attributes
     ----------
@@ -60,10 +71,13 @@ class ProposalDrawing:
         selection: ProposalSelection,
         previews: PreviewLayers,
         clicked: Callable[[Any], None],
+        color_of: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self.layer: Labels | None = None
         self._session, self._selection, self._previews = session, selection, previews
-        self._clicked = clicked
+        self._clicked, self._color_of = clicked, color_of
+        # The colors of classes that the layer has now.
+        self._colors: tuple[str, ...] = ()
         # What can be drawn at once, until the view leaves it or a tile adds to it.
         self._pixels: Pixels | None = None
 
@@ -72,6 +86,22 @@ class ProposalDrawing:
         """The layer, if it exists."""
         return [] if self.layer is None else [self.layer]
 
+    @property
+    def legend(self) -> list[tuple[str, str, int]]:
+        """The name, the color and the number of kept proposals of each class; empty where there are not several."""
+        similar = self._selection.similar
+        if similar is None or len(similar.classes) < 2:
+            return []
+        counts = np.bincount(similar.kinds[self._selection.kept], minlength=len(similar.classes))
+        return list(zip(similar.classes, self._class_colors(similar), counts.tolist(), strict=True))
+
+    def _class_colors(self, similar: SimilarPlanes) -> list[str]:
+        """Return the colors of classes: those of the output, so that a proposal looks like what it becomes."""
+        colors = [
+            self._color_of(name) or usual for name, usual in zip(similar.classes, KEPT_COLORS, strict=False)
+        ]  # Where there are more, they begin again.
+        return [colors[at % len(colors)] for at in range(len(similar.classes))]
+
     def activate(self) -> None:
         """Make the layer the active one, so that clicks and keys go to the proposals; make it where it is missing."""
         image, viewer = self._session.image, self._session.viewer
@@ -79,6 +109,7 @@ class ProposalDrawing:
             return
         if self.layer is None:
             self.layer = layer = make_proposals(image)
+            self._colors = ()
             layer.mouse_drag_callbacks.append(self._on_press)
             self.layer_added.emit(layer)
             self._previews.insert(layer)
@@ -107,8 +138,17 @@ class ProposalDrawing:
         kept, removed = (selection.found.among(plane, numbers) for numbers in (selection.kept, selection.removed))
         reviewed = None if selection.reviewed is None else selection.found.among(plane, np.array([selection.reviewed]))
         white = int(reviewed[0]) if reviewed is not None and len(reviewed) else None
+        self._color(layer)
         picture = pixels.picture(kept, removed, white, self._colors_of(found, kept))
         self._put(layer, image, pixels.box, pixels.step, picture)
+
+    def _color(self, layer: Labels) -> None:
+        """Give the layer the colors of the classes that there are now; napari takes some time for that."""
+        similar = self._selection.similar
+        colors = () if similar is None or len(similar.classes) < 2 else tuple(self._class_colors(similar))
+        if colors != self._colors:
+            self._colors = colors
+            show_class_colors(layer, colors)
 
     def _colors_of(self, found: FoundObjects, kept: NDArray[np.intp]) -> NDArray[np.uint8] | None:
         """Return the colors of ranked proposals: by their class, where there are several, or else by their likeness."""

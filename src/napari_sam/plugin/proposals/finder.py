@@ -97,7 +97,7 @@ class ProposalFinder:
         self.decisions = self.selection.decisions
         self.search = ProposalSearch(runner, session.notify_error, session.set_status)
         self.wanted = WantedObjects(session, jobs, objects, self.selection, self.search)
-        self.drawing = ProposalDrawing(session, self.selection, previews, self._on_click)
+        self.drawing = ProposalDrawing(session, self.selection, previews, self._on_click, self._color_of)
         self.examples = Examples(session)
         self._camera = ReviewCamera(session, objects)
         self.search.found.connect(self._on_found)
@@ -300,6 +300,12 @@ class ProposalFinder:
     def _on_selection(self) -> None:
         self.drawing.draw()
         self.changed.emit()
+
+    def _color_of(self, name: str) -> str | None:
+        """Return the color of a class of the output."""
+        classes = [] if self._objects.journal is None else self._objects.journal.classes
+        found = next((kind for kind in classes if kind.name == name), None)
+        return None if found is None else "#" + "".join(f"{round(255 * value):02x}" for value in found.color)
 
     def _on_stepped(self, number: int) -> None:
         if self.selection.reviewed == number:

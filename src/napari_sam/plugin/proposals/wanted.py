@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # name.
 Like = Literal["anything", "selected", "learned", "words"]
 
-NO_WORDS = "No model here knows words: choose SAM 3 at Model, or get one of those that are listed."
+NO_WORDS = "Words need SAM 3 (at Model), owlv2, grounding-dino or clip: none is here yet."
 NO_TEXT = "Type what to find in a word or two first, such as nucleus."
 SELECT_FIRST = "Select one or a few objects in the table first: what is like them is found."
 

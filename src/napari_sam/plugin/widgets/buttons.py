@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Callable, Sequence
 
@@ -39,6 +40,7 @@ class Line(QElidingLabel):
 
     def __init__(self, lines: int = 1) -> None:
         super().__init__()
+        self.setTextFormat(Qt.TextFormat.PlainText)  # Or the name of a class could be taken for HTML.
         self.setWordWrap(lines > 1)
         # With room for the font of napari's theme, which Qt knows only once it is shown.
         self.setFixedHeight(lines * (self.fontMetrics().lineSpacing() + 2) + 2)
@@ -47,7 +49,12 @@ class Line(QElidingLabel):
     def setText(self, text: str) -> None:  # noqa: N802  Qt's name.
         """Show a text."""
         super().setText(text)
-        self.setToolTip(text)
+        self.setToolTip(plain_tip(text))
+
+
+def plain_tip(text: str) -> str:
+    """Return a tooltip that shows a text as it is, also where Qt would take it for HTML."""
+    return f"<span>{html.escape(text)}</span>" if "<" in text else text
 
 
 class Bar(QWidget):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +9,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QStandardItemModel
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
 
-from napari_sam.plugin.proposals.wanted import NO_WORDS, Like, WordFinder
+from napari_sam.plugin.proposals.wanted import NO_WORDS, Like
 from napari_sam.plugin.widgets.buttons import MIN_LETTERS, beside, push_button
+from napari_sam.plugin.widgets.tasks.class_legend import ClassLegend
 from napari_sam.similarity.query import SUFFIX
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ class LikeRow(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(_row(QLabel("Like"), self.like, self.save))
         column.addWidget(self.named)
+        self.legend = ClassLegend()
+        column.addWidget(self.legend)
         self.like.activated.connect(self._choose)
         self.save.clicked.connect(self._ask_save)
         self.by.activated.connect(self._choose_detector)
@@ -86,6 +88,7 @@ class LikeRow(QWidget):
             if wanted.can_save
             else NOT_LEARNED
         )
+        self.legend.show_classes(self._finder.drawing.legend)
         self.named.setVisible(wanted.like == "words")
         if wanted.like == "words":
             self._refresh_words()
@@ -105,7 +108,7 @@ class LikeRow(QWidget):
         needs = "\n".join(finder.needs for finder in finders if finder.needs)
         self.by.setToolTip("The model that knows the words." if used is not None else needs)
         self.words.setEnabled(used is not None)
-        self.words.setPlaceholderText("such as nucleus" if used is not None else f"needs {_listed(finders)}")
+        self.words.setPlaceholderText("such as nucleus" if used is not None else "needs a model")
         self.words.setToolTip(TIPS["words"] if used is not None else f"{NO_WORDS}\n{needs}")
         if not self.words.hasFocus():
             self.words.setText(wanted.words)
@@ -174,8 +177,3 @@ def _set_item(choice: QComboBox, at: int, text: str, tip: str, is_possible: bool
     item.setText(text)
     item.setToolTip(tip)
     item.setEnabled(is_possible)
-
-
-def _listed(finders: Sequence[WordFinder]) -> str:
-    names = [*(finder.name for finder in finders if finder.detector), "sam3"]
-    return f"{', '.join(names[:-1])} or {names[-1]}"

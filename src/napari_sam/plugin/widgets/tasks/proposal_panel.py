@@ -16,6 +16,7 @@ from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import labels as labels_layer
 from napari_sam.plugin.prompts.keys import shown, spelled
 from napari_sam.plugin.proposals.finder import ProposalFinder, Where
+from napari_sam.plugin.proposals.wanted import NO_WORDS
 from napari_sam.plugin.widgets.buttons import MIN_LETTERS, Bar, Line, push_button, rows_into, section
 from napari_sam.plugin.widgets.tasks.like_row import LikeRow
 from napari_sam.plugin.workers.activity import Activity
@@ -382,7 +383,8 @@ class ProposalPanel(QWidget):
                 return f"{finder.accepted_count} accepted. Click missed ones in One ({spelled(keys['task_one'])})."
             if finder.within == "drawn":
                 return f"Draw around what to search, then {PLACES[finder.where][2].lower()}."
-            return f"{PLACES[finder.where][2]}, then filter and accept."
+            missing = NO_WORDS if finder.wanted.like == "words" and finder.wanted.word_finder is None else ""
+            return missing or f"{PLACES[finder.where][2]}, then filter and accept."
         if not len(selection.kept):
             return "Nothing is kept: loosen the filters." if len(selection.found) else "Nothing was found here."
         if selection.similar is not None and selection.doubtful_count:
