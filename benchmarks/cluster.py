@@ -245,13 +245,14 @@ def sparse(tiles: int, empty_tiles: int) -> dict[str, Any]:
             segmenter = Segmenter(image, model="compact", contrast_limits=(0, 255), threads=1, scheduler=cluster)
             store, sweep = opened_sweep(folder / "proposals", segmenter, segmenter.plane(), sizes=(10, 40))
             store.begin(sweep.levels)
-            tenth = [tile for tile in sweep.tiles if tile.read.bottom <= SIDE // SPARSE]
+            tiles_of_plane = sweep.tiles
+            tenth = [tile for tile in tiles_of_plane if tile.read.bottom <= SIDE // SPARSE]
             chosen = spread([tile for tile in tenth if is_full(tile)], tiles)
             empty = spread([tile for tile in tenth if not is_full(tile)], empty_tiles)
             runner = segmenter.proposing_runner(sweep, store)
             assert runner is not None
             list(runner.run(chosen[:1]))  # The worker loads the model.
-            print(f"{len(sweep.tiles)} tiles on levels {sweep.levels}", file=sys.stderr, flush=True)
+            print(f"{len(tiles_of_plane)} tiles on levels {sweep.levels}", file=sys.stderr, flush=True)
             (pid,) = cluster.client.run(os.getpid).values()
             cost, busy, begun = Cost(psutil.Process(pid)), sum(scheduler.cpu_times()[:2]), time.perf_counter()
             cost.of(1)
@@ -263,8 +264,8 @@ def sparse(tiles: int, empty_tiles: int) -> dict[str, Any]:
             of_full = cost.of(done)
             seconds = time.perf_counter() - begun
             of_scheduler = (sum(scheduler.cpu_times()[:2]) - busy) / (len(empty) + done)
-            filled = sum(map(is_full, sweep.tiles))
-        counts = {"with pixels": filled, "empty": len(sweep.tiles) - filled}
+            filled = sum(map(is_full, tiles_of_plane))
+        counts = {"with pixels": filled, "empty": len(tiles_of_plane) - filled}
         return {
             "levels": list(sweep.levels),
             "tiles of the plane": counts,
