@@ -240,20 +240,21 @@ def sparse(tiles: int, empty_tiles: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         image = sparse_image(folder)
-        with processes(1) as (file, scheduler), Cluster(file) as cluster:
+        with processes(1) as (file, _), Cluster(file) as cluster:
             cluster.client.wait_for_workers(1)
             segmenter = Segmenter(image, model="compact", contrast_limits=(0, 255), threads=1, scheduler=cluster)
             store, sweep = opened_sweep(folder / "proposals", segmenter, segmenter.plane(), sizes=(10, 40))
             store.begin(sweep.levels)
-            tenth = [tile for tile in sweep.tiles if tile.read.bottom <= SIDE // SPARSE]
+            tiles_of_plane = sweep.tiles
+            tenth = [tile for tile in tiles_of_plane if tile.read.bottom <= SIDE // SPARSE]
             chosen = spread([tile for tile in tenth if is_full(tile)], tiles)
             empty = spread([tile for tile in tenth if not is_full(tile)], empty_tiles)
             runner = segmenter.proposing_runner(sweep, store)
             assert runner is not None
             list(runner.run(chosen[:1]))  # The worker loads the model.
-            print(f"{len(sweep.tiles)} tiles on levels {sweep.levels}", file=sys.stderr, flush=True)
+            print(f"{len(tiles_of_plane)} tiles on levels {sweep.levels}", file=sys.stderr, flush=True)
             (pid,) = cluster.client.run(os.getpid).values()
-            cost, busy, begun = Cost(psutil.Process(pid)), sum(scheduler.cpu_times()[:2]), time.perf_counter()
+            cost, begun = Cost(psutil.Process(pid)), time.perf_counter()
             cost.of(1)
             done = sum(1 for _ in runner.run(empty))
             of_empty = cost.of(done)
@@ -262,9 +263,8 @@ def sparse(tiles: int, empty_tiles: int) -> dict[str, Any]:
             done = sum(1 for _ in runner.run(chosen[1:]))
             of_full = cost.of(done)
             seconds = time.perf_counter() - begun
-            of_scheduler = (sum(scheduler.cpu_times()[:2]) - busy) / (len(empty) + done)
-            filled = sum(map(is_full, sweep.tiles))
-        counts = {"with pixels": filled, "empty": len(sweep.tiles) - filled}
+            filled = sum(map(is_full, tiles_of_plane))
+        counts = {"with pixels": filled, "empty": len(tiles_of_plane) - filled}
         return {
             "levels": list(sweep.levels),
             "tiles of the plane": counts,
@@ -272,7 +272,6 @@ def sparse(tiles: int, empty_tiles: int) -> dict[str, Any]:
             "minutes": round(seconds / 60, 1),
             "a tile with pixels": of_full,
             "an empty tile": of_empty,
-            "a tile, processor seconds of the scheduler": round(of_scheduler, 5),
             "the plane by workers with a core each": {n: plane_on(n, counts, of_full, of_empty) for n in (1, 8, 64)},
         }
 

@@ -207,7 +207,7 @@ class ClusterRunner(Generic[Item, Result]):
     def _items_of_a_job(self) -> int:
         if not self._item_times:
             return 1
-        return max(1, min(self._most, int(JOB_SECONDS / max(median(self._item_times), JOB_SECONDS / self._most))))
+        return max(1, int(JOB_SECONDS / max(median(self._item_times), JOB_SECONDS / self._most)))
 
     def _key(self) -> tuple[str, int]:
         return self._group, next(self._numbers)

@@ -39,8 +39,11 @@ def check_published(url: str, *, overwrite: bool = False) -> None:
         It cannot be reached, or something is there.
     """
     files, path = _opened(url)
+    path = path.rstrip("/")
     try:
-        is_taken = files.exists(path)
+        # A zarr that does not say what it is was copied by half.
+        said = [f"{path}/{name}" for name in HEADS] if path.endswith(".zarr") else [path]
+        is_taken = files.isfile(path) or any(map(files.exists, said))
     except Exception as error:  # Of any file system.
         raise _refused(url, error) from error
     if is_taken and not overwrite:

@@ -16,10 +16,12 @@ from napari_sam.cli.console import say
 from napari_sam.errors import OutputError
 from napari_sam.exchange.label_output import LabelOutput
 from napari_sam.files.folders import cache_folder
+from napari_sam.files.locks import SharedPlace
 from napari_sam.files.publishing import check_published, publish, url_of
 
 # In the cache folder: what is needed to go on with a run that was stopped, such as proposals, stays there.
 OUTPUTS = "outputs"
+COPY_SECONDS = 3600.0
 
 
 def also_at_urls(command: Callable[..., None]) -> Callable[..., None]:
@@ -51,8 +53,10 @@ def _published(url: str, *, overwrite: bool) -> Iterator[Path]:
     folder = cache_folder() / OUTPUTS / blake2b(url.encode(), digest_size=10).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     made, journal = folder / name, LabelOutput.path_of_journal(folder / name)
-    for left in (made, journal):  # Of a run that could not copy them.
-        shutil.rmtree(left, ignore_errors=True)
+    with _alone_in(folder):
+        check_published(url, overwrite=overwrite)  # Another process may just have copied them.
+        for left in (made, journal):  # Of a run that could not copy them.
+            shutil.rmtree(left, ignore_errors=True)
     try:
         yield made
     except typer.Exit:  # Some objects failed, and those that did not are written.
@@ -61,11 +65,26 @@ def _published(url: str, *, overwrite: bool) -> Iterator[Path]:
     _publish(made, journal, url, overwrite=overwrite)
 
 
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes on this computer, which may make the same labels, from copying or removing them."""
+    try:
+        with SharedPlace.of(folder).exclusive(COPY_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise OutputError("Another process copies the same labels: wait until it has ended.") from error
+
+
 def _publish(made: Path, journal: Path, url: str, *, overwrite: bool) -> None:
-    if not made.is_dir():
-        return
-    if journal.is_dir():  # First: who finds the labels finds it, too.
-        publish(journal, f"{url.rstrip('/').rpartition('/')[0]}/{journal.name}", overwrite=overwrite)
+    with _alone_in(made.parent):
+        if made.is_dir():  # Another process that made the same labels may have copied them.
+            _copy(made, journal, url, overwrite=overwrite)
+
+
+def _copy(made: Path, journal: Path, url: str, *, overwrite: bool) -> None:
+    if journal.is_dir():
+        # First, so that who finds the labels finds it, too; one without labels is of a copy that failed.
+        publish(journal, f"{url.rstrip('/').rpartition('/')[0]}/{journal.name}", overwrite=True)
     publish(made, url, overwrite=overwrite)
     say(f"They are at {url} now.")
     for copied in (made, journal):
