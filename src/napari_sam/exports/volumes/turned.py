@@ -63,8 +63,8 @@ def turn_between(
     return Turn(tuple(order), tuple(is_reversed))
 
 
-def turned(source: ExportSource, turn: Turn) -> ReadInParts:
-    """Return the labels of a volume of planes, rows and columns in the order of the file, read part by part."""
+def turned(source: ExportSource, turn: Turn) -> Any:
+    """Return an array of the labels of a volume (planes, rows, columns) in the order of the file, read in parts."""
     lengths = source.shape[::-1]
 
     def read(parts: tuple[slice, ...]) -> NDArray[Any]:
