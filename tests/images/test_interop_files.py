@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_sam.exchange.importing.reading import read_objects_of
 from napari_sam.images.opening import open_image
+from napari_sam.images.volume import Volume
 
 FILES = Path(__file__).parents[3] / "shared" / "interop"
 pytestmark = pytest.mark.skipif(not FILES.is_dir(), reason="the files of other programs are not on this computer")
@@ -71,3 +73,13 @@ def test_pixels_of_tiffs_are_those_of_tifffile(name):
     found = np.asarray(opened.levels[0][...])
     channels = min(found.shape[-1], expected.shape[-1]) if found.ndim == 3 else None
     np.testing.assert_array_equal(found[..., :channels], expected[..., :channels])
+
+
+def test_annotations_of_qupath_are_objects_with_holes_and_classes_and_lines_are_left_out():
+    tumor, stroma = read_objects_of(FILES / "qupath.geojson", Volume.of(np.zeros((400, 400), np.uint8)))[0]
+    assert (tumor.class_name, stroma.class_name) == ("Tumor", "Stroma")
+    pixels = tumor.mask.to_array((400, 400))
+    assert pixels.sum() == 60 * 60
+    assert pixels[70:130, 90:150].all()
+    assert not stroma.mask.to_array((400, 400))[345:355, 345:355].any()
+    assert read_objects_of(FILES / "qupath.geojson", Volume.of(np.zeros((400, 400), np.uint8)))[1] == 1
