@@ -49,14 +49,12 @@ def shared_tiles(
         coarser = grid.clamp(tile.level + 1)
         if extents[label] > least * grid.span(coarser):
             offered[grid.tile_at(coarser, *boxes[label].center)] = None
-    shown = {
-        tile: {
-            label
-            for label, box in wider.items()
-            if tile.read.contains(box) and least < extents[label] / grid.span(tile.level) < most
-        }
-        for tile in offered
-    }
+
+    def suits(label: int, tile: Tile) -> bool:
+        is_small = extents[label] <= least * grid.span(tile.level) and tile.level > own[label].level
+        return not is_small and extents[label] < most * grid.span(tile.level) and tile.read.contains(wider[label])
+
+    shown = {tile: {label for label in own if suits(label, tile)} for tile in offered}
     tiles = dict(own)
     left = set(own)
     while left:
