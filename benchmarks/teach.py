@@ -3,8 +3,8 @@
 python benchmarks/teach.py MANIFEST SPLIT --subset NAME... [--objects 20 50 100] [--minutes 4] [--others] [--out FILE]
 
 What is done is written at once and not done again, so a run that was ended goes on.
-With --trial FILE it tells what a new user needs by the model that was taught before: the clicks until the objects of the
-first images are accepted, and what is found alone in the next image by the base model and by the taught one.
+With --trial FILE it tells what a new user gets from a model that was taught before: how many clicks the objects of the
+first images take, and what is found alone in the next image by the base model and by the taught one.
 
 The objects that teach are those of the first kept-out images of a subset (of the left half, where there is one image).
 What is measured are the objects of its other kept-out images (or of the right half), which no model has seen.
