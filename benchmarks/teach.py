@@ -124,17 +124,21 @@ def shifted(regions: list[Region], rng: np.random.Generator) -> list[Region]:
     return moved
 
 
+def parted(members: list[LabelledImage]) -> tuple[list[Region], list[Region]]:
+    """Return the regions that teach, of the first images or the left half, and those that are measured."""
+    if len(members) == 1:
+        return halves(regions_of(members[0]))
+    share = max(1, len(members) // 2)
+    own = [one for at, image in enumerate(members[:share]) for one in regions_of(image, at)]
+    return own, [one for image in members[share:] for one in regions_of(image)]
+
+
 def teach_subset(
     members: list[LabelledImage], others: list[LabelledImage], objects: int, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Teach one subset by so many objects and return the figures."""
     rng = np.random.default_rng(options.seed)
-    if len(members) > 1:
-        share = max(1, len(members) // 2)
-        own = [one for at, image in enumerate(members[:share]) for one in regions_of(image, at)]
-        rest = [one for image in members[share:] for one in regions_of(image)]
-    else:
-        own, rest = halves(regions_of(members[0]))
+    own, rest = parted(members)
     is_of_training = sum(len(one.numbers) for one in own) < FEWEST
     if is_of_training:
         own = [one for at, image in enumerate(others) for one in regions_of(image, at)]
@@ -216,12 +220,11 @@ def found_in_image(region: Region, model: Any) -> dict[str, Any]:
 
 def trial(members: list[LabelledImage], options: argparse.Namespace) -> dict[str, Any]:
     """Return the clicks for the first images, and what is found alone in the next one."""
-    share = max(1, len(members) // 2)
-    own = [one for at, image in enumerate(members[:share]) for one in regions_of(image, at)]
+    own, rest = parted(members)
     own = limited(own, options.objects[0], np.random.default_rng(options.seed), hide=True)
+    region = rest[0]
     models = {"before": load_predictor("compact", threads=options.threads)}
     models["after"] = load_predictor(options.trial, threads=options.threads)
-    (region,) = regions_of(members[share])
     counts = clicks_for(own, models["before"])
     next_image = limited([region], options.measured, np.random.default_rng(options.seed), hide=False)
     return {
