@@ -26,6 +26,7 @@ from desk import Desk
 from teach_pictures import begin, desk_with_objects, nuclei, take_learning, take_ready
 
 TICK_MS, STALL_MS = 10, 50.0
+OBJECTS = 10
 
 
 def main() -> None:
@@ -38,20 +39,35 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NAPARI_SAM_CACHE"], os.environ["NAPARI_SAM_MODELS"] = folder, folder
-        desk = desk_with_objects()
+        desk = desk_with_objects(None if options.pictures else OBJECTS)
         if options.pictures:
             take_ready(desk, options.pictures)
         before = phase(desk, options)
         begin(desk)
+        teacher = desk.controller.teacher
+        process = teacher.progress["process"]
+        start = cpu_seconds(process)
+        results = {"before": before, "teaching": phase(desk, options), "then": teacher.phase}
+        results["process"] = {"nice": nice_of(process), "cpu_s": round(cpu_seconds(process) - start, 1)}
+        results["window"] = {"nice": nice_of(0)}
         if options.pictures:
             take_learning(desk, options.pictures)
-        results = {"before": before, "teaching": phase(desk, options), "ended as": desk.controller.teacher.phase}
-        results["nice of the process"] = os.getpriority(os.PRIO_PROCESS, desk.controller.teacher.progress["process"])
         desk.controller.teacher.discard()
         desk.close()
     print(json.dumps(results, indent=1))
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def nice_of(process: int) -> int:
+    """Return the nice value of a process; 0 is this one."""
+    return os.getpriority(os.PRIO_PROCESS, process)
+
+
+def cpu_seconds(process: int) -> float:
+    """Return how long a process of Linux has had a processor."""
+    times = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def phase(desk: Desk, options: argparse.Namespace) -> dict[str, Any]:

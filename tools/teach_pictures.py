@@ -32,10 +32,10 @@ def main() -> None:
         desk.close()
 
 
-def desk_with_objects() -> Desk:
-    """Return a window in which the nuclei of a corner are accepted, and the corner is marked as complete."""
+def desk_with_objects(count: int | None = None) -> Desk:
+    """Return a window with nuclei of a corner, by default all, that are accepted; the corner is marked as complete."""
     desk = Desk("cells")
-    for place in nuclei():
+    for place in nuclei()[:count]:
         desk.click(place)
         desk.key(Qt.Key.Key_C)
     desk.key(Qt.Key.Key_4, Qt.KeyboardModifier.AltModifier)
@@ -67,11 +67,11 @@ def nuclei() -> list[tuple[float, float]]:
 
 
 def begin(desk: Desk) -> None:
-    """Press Teach, and wait until the first figures are there."""
+    """Press Teach, and wait until the process works."""
     teacher = desk.controller.teacher
     teacher.minutes = float(MINUTES)
     desk.widget.teaching.teach.click()
-    desk.wait_until(lambda: teacher.phase == "training" or "failed" in teacher.phase)
+    desk.wait_until(lambda: "process" in teacher.progress or teacher.phase == "failed")
 
 
 def take_ready(desk: Desk, folder: Path = IMAGES) -> None:
@@ -83,7 +83,7 @@ def take_ready(desk: Desk, folder: Path = IMAGES) -> None:
 def take_learning(desk: Desk, folder: Path = IMAGES) -> None:
     """Write the picture of the task while a model learns."""
     desk.mouse = None
-    desk.wait_until(lambda: bool(desk.controller.teacher.progress.get("steps")))
+    desk.wait_until(lambda: desk.controller.teacher.phase == "training")
     desk.rest()
     save(desk.picture().crop(desk.part([desk.widget.teaching])), folder / "teach-learning.png")
 
