@@ -1,4 +1,4 @@
-"""Take the pictures of the guide to teaching: python tools/teach_pictures.py."""
+"""Take the picture of the guide to teaching: python tools/teach_pictures.py."""
 
 from __future__ import annotations
 
@@ -16,19 +16,16 @@ from napari_sam.samples.cells import cells
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 # The corner of the image in which every nucleus is accepted: top, left, bottom, right, in pixels.
 CORNER = (0, 0, 330, 330)
-MINUTES = 2
 
 
 def main() -> None:
-    """Write docs/images/teach*.png: objects and a complete region, and a model that learns from them."""
+    """Write docs/images/teach.png: accepted objects in a region that is marked as complete."""
     with tempfile.TemporaryDirectory() as folder:
-        # Or earlier work on the sample would be offered, and a lesson of one's own.
+        # Or earlier work on the sample would be offered, and the models of one's own.
         os.environ["NAPARI_SAM_CACHE"], os.environ["NAPARI_SAM_MODELS"] = folder, folder
         desk = desk_with_objects()
-        take_ready(desk)
-        begin(desk)
-        take_learning(desk)
-        desk.controller.teacher.discard()
+        desk.mouse = None
+        save(desk.picture().crop(desk.part([desk.canvas, desk.widget])), IMAGES / "teach.png")
         desk.close()
 
 
@@ -64,28 +61,6 @@ def nuclei() -> list[tuple[float, float]]:
             deepest = np.unravel_index(distance_transform_edt(mask).argmax(), mask.shape)
             found.append((float(deepest[0] + top), float(deepest[1] + left)))
     return found
-
-
-def begin(desk: Desk) -> None:
-    """Press Teach, and wait until the process works."""
-    teacher = desk.controller.teacher
-    teacher.minutes = float(MINUTES)
-    desk.widget.teaching.teach.click()
-    desk.wait_until(lambda: "process" in teacher.progress or teacher.phase == "failed")
-
-
-def take_ready(desk: Desk, folder: Path = IMAGES) -> None:
-    """Write the picture before a lesson."""
-    desk.mouse = None
-    save(desk.picture().crop(desk.part([desk.canvas, desk.widget])), folder / "teach.png")
-
-
-def take_learning(desk: Desk, folder: Path = IMAGES) -> None:
-    """Write the picture of the task while a model learns."""
-    desk.mouse = None
-    desk.wait_until(lambda: desk.controller.teacher.phase == "training")
-    desk.rest()
-    save(desk.picture().crop(desk.part([desk.widget.teaching])), folder / "teach-learning.png")
 
 
 if __name__ == "__main__":
