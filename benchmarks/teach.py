@@ -3,6 +3,8 @@
 python benchmarks/teach.py MANIFEST SPLIT --subset NAME... [--objects 20 50 100] [--minutes 4] [--others] [--out FILE]
 
 What is done is written at once and not done again, so a run that was ended goes on.
+With --trial FILE it tells what a new user gets from a model that was taught before: how many clicks the objects of the
+first images take, and what is found alone in the next image by the base model and by the taught one.
 
 The objects that teach are those of the first kept-out images of a subset (of the left half, where there is one image).
 What is measured are the objects of its other kept-out images (or of the right half), which no model has seen.
@@ -22,9 +24,20 @@ import numpy as np
 
 from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
-from napari_sam.evaluation.datasets import LabelledImage, labelled_plane, read_manifest, read_split, split_images
+from napari_sam.evaluation.clicks import most_interior, next_click
+from napari_sam.evaluation.datasets import (
+    LabelledImage,
+    TargetObject,
+    labelled_plane,
+    read_manifest,
+    read_split,
+    split_images,
+)
+from napari_sam.evaluation.instances import f1_score, match_instances
+from napari_sam.evaluation.metrics import iou_of
 from napari_sam.images.volume import Volume
 from napari_sam.models import load_predictor
+from napari_sam.segmenter import Segmenter
 from napari_sam.training.teaching.lesson import Lesson, TeachOptions
 from napari_sam.training.teaching.measuring.alone import found_alone
 from napari_sam.training.teaching.measuring.held_back import FEWEST, Figures, measured
@@ -111,17 +124,21 @@ def shifted(regions: list[Region], rng: np.random.Generator) -> list[Region]:
     return moved
 
 
+def parted(members: list[LabelledImage]) -> tuple[list[Region], list[Region]]:
+    """Return the regions that teach, of the first images or the left half, and those that are measured."""
+    if len(members) == 1:
+        return halves(regions_of(members[0]))
+    share = max(1, len(members) // 2)
+    own = [one for at, image in enumerate(members[:share]) for one in regions_of(image, at)]
+    return own, [one for image in members[share:] for one in regions_of(image)]
+
+
 def teach_subset(
     members: list[LabelledImage], others: list[LabelledImage], objects: int, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Teach one subset by so many objects and return the figures."""
     rng = np.random.default_rng(options.seed)
-    if len(members) > 1:
-        share = max(1, len(members) // 2)
-        own = [one for at, image in enumerate(members[:share]) for one in regions_of(image, at)]
-        rest = [one for image in members[share:] for one in regions_of(image)]
-    else:
-        own, rest = halves(regions_of(members[0]))
+    own, rest = parted(members)
     is_of_training = sum(len(one.numbers) for one in own) < FEWEST
     if is_of_training:
         own = [one for at, image in enumerate(others) for one in regions_of(image, at)]
@@ -168,6 +185,59 @@ def figures_of(regions: list[Region], model: Any) -> dict[str, Any]:
     return {**measured(regions, all_held(regions), model).means, "everything": alone.value, "by": alone.measure}
 
 
+# An object is accepted from this IoU on, and a user gives up after so many clicks.
+GOOD, MOST_CLICKS = 0.8, 8
+
+
+def clicks_for(regions: list[Region], model: Any) -> list[int]:
+    """Return how many clicks each object takes until its mask is good."""
+    counts = []
+    for region in regions:
+        segmenter = Segmenter(region.pixels, model=model, rgb=True)
+        for number in region.numbers:
+            target = TargetObject(segmenter.plane(), region.objects == number, None)
+            points, signs = [most_interior(target.truth)], [1]
+            for count in range(1, MOST_CLICKS + 1):
+                mask = segmenter.segment(points=points, labels=signs).best.to_array(target.truth.shape)
+                if iou_of(mask, target) >= GOOD or count == MOST_CLICKS:
+                    counts.append(count)
+                    break
+                point, sign = next_click(mask, target)
+                points.append(point)
+                signs.append(sign)
+    return counts
+
+
+def found_in_image(region: Region, model: Any) -> dict[str, Any]:
+    """Return what a model finds alone in a whole image, of which every object is labeled."""
+    segmenter = Segmenter(region.pixels, model=model, rgb=True)
+    found = segmenter.everything()
+    labels = found.labels(region.objects.shape)
+    match = match_instances(labels, np.maximum(region.objects, 0), ignored=region.objects < 0)
+    right, wrong, missed = match.counts()
+    return {"f1": round(f1_score([match]) or 0.0, 3), "right": right, "wrong": wrong, "missed": missed}
+
+
+def trial(members: list[LabelledImage], options: argparse.Namespace) -> dict[str, Any]:
+    """Return the clicks for the first images, and what is found alone in the next one."""
+    own, rest = parted(members)
+    own = limited(own, options.objects[0], np.random.default_rng(options.seed), hide=True)
+    region = rest[0]
+    models = {"before": load_predictor("compact", threads=options.threads)}
+    models["after"] = load_predictor(options.trial, threads=options.threads)
+    counts = clicks_for(own, models["before"])
+    next_image = limited([region], options.measured, np.random.default_rng(options.seed), hide=False)
+    return {
+        "objects": len(counts),
+        "clicks": sum(counts),
+        "given up": sum(count == MOST_CLICKS for count in counts),
+        "next image": {name: found_in_image(region, model) for name, model in models.items()},
+        "clicks in the next image": {
+            name: [len(found := clicks_for(next_image, model)), sum(found)] for name, model in models.items()
+        },
+    }
+
+
 def others_of(subset: str, options: argparse.Namespace, *models: Any) -> list[dict[str, float]]:
     """Return what each model reaches on objects of all other subsets; of the base model it is computed once."""
     rows = []
@@ -196,6 +266,7 @@ def main() -> None:
     parser.add_argument("--processor", action="store_true", help="count processor time, on a busy machine")
     parser.add_argument("--others", type=int, default=0, help="of so many other subsets, an object each is measured")
     parser.add_argument("--shifted", action="store_true")
+    parser.add_argument("--trial", type=Path)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     images = read_manifest(options.manifest)
@@ -215,7 +286,8 @@ def main() -> None:
             if name in results:
                 continue
             members, others = ([image for image in part if image.subset == subset] for part in (held_out, training))
-            results[name] = teach_subset(members, others, objects, options)
+            taught = trial(members, options) if options.trial else teach_subset(members, others, objects, options)
+            results[name] = taught
             print(name, json.dumps(results[name]), flush=True)
             if options.out:
                 options.out.write_text(json.dumps(results, indent=1) + "\n")

@@ -119,6 +119,6 @@ def test_a_drawn_rectangle_is_marked_as_complete_by_the_menu(window):
     window.viewer.add_shapes([[(0, 0), (0, 100), (60, 100), (60, 0)]], shape_type="rectangle")
     panel.regions.menu().actions()[1].trigger()
     window.wait_until(lambda: panel.regions.text() == "1 region")
-    assert [area.box.as_tuple() for area in regions.areas] == [(0, 0, 60, 100)]
+    assert [area.box.as_tuple() for area in regions.areas] == [(0, 0, 61, 101)]
     panel.regions.menu().actions()[3].trigger()
     window.wait_until(lambda: panel.regions.text() == "Regions")

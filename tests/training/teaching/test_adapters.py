@@ -11,7 +11,8 @@ from napari_sam.models.sam.network import ViTSize
 from napari_sam.models.sam2.configs import HieraSize, network_of
 from napari_sam.training.prompts import PromptBatch
 from napari_sam.training.teaching.networks.adapters import adapt, merged
-from napari_sam.training.teaching.networks.trainers import TaughtSam, check_teachable, trained_parameters
+from napari_sam.training.teaching.networks.teachable import check_teachable
+from napari_sam.training.teaching.networks.trainers import TaughtSam, trained_parameters
 from napari_sam.training.teaching.teach import teach
 
 pytestmark = pytest.mark.usefixtures("one_thread")

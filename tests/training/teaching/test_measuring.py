@@ -113,7 +113,7 @@ def test_the_share_with_the_largest_gain_is_taken_that_forgets_little(gains, los
 
 
 def test_watched_objects_are_others_than_those_held_back_and_only_of_many():
-    many = [Region(*_fields(40)), Region(*_fields(40))]
+    many = [Region(*_fields(40), image=image) for image in (0, 1)]
     held = held_back(many, seed=3)
     watch = watched(many, held, seed=3)
     assert sum(int(one.sum()) for one in watch) == 8

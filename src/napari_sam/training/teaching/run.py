@@ -41,7 +41,8 @@ from napari_sam.training.teaching.measuring.held_back import (
 )
 from napari_sam.training.teaching.measuring.rehearsal import rehearsed
 from napari_sam.training.teaching.networks.adapters import ADDED, merged
-from napari_sam.training.teaching.networks.trainers import TaughtSam, trained_parameters, trainer_of_weights
+from napari_sam.training.teaching.networks.teachable import trainer_of_weights
+from napari_sam.training.teaching.networks.trainers import TaughtSam, trained_parameters
 from napari_sam.training.teaching.regions import Region
 from napari_sam.training.teaching.steps import pull, sources_of, teaching_options
 from napari_sam.training.train import take_step

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from napari_sam.models.nested_checkpoints import State
 
 # The layers of attention that get an adapter, by their names in SAM, MobileSAM and SAM 2.
-ADAPTED = ("qkv", "proj")
+ADAPTED = (".attn.qkv", ".attn.proj")
 ORIGINAL, ADDED = ".parametrizations.weight.original", ".parametrizations.weight.0"
 
 
@@ -67,5 +67,5 @@ def merged(state: State) -> State:
 
 def _attention_layers(encoder: nn.Module) -> Iterator[nn.Linear]:
     for name, module in encoder.named_modules():
-        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in ADAPTED:
+        if isinstance(module, nn.Linear) and name.endswith(ADAPTED):
             yield module

@@ -47,11 +47,12 @@ class TaughtSam2(TaughtSam):
     def encode_now(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Encode images of shape (n, 3, side, side), uint8, into features from fine to coarse."""
         mean, std = (torch.tensor(v, device=pixels.device)[:, None, None] for v in (PIXEL_MEAN, PIXEL_STD))
+        network: Any = self.network
         with torch.set_grad_enabled(not self._frozen and torch.is_grad_enabled()):
             images = (pixels.float() / 255 - mean) / std
-            maps = list(self.network.get_image_features(images, return_dict=True).fpn_hidden_states)
-            maps[-1] = maps[-1] + self.network.no_memory_embedding
-            sizes = self.network.backbone_feature_sizes
+            maps = list(network.get_image_features(images, return_dict=True).fpn_hidden_states)
+            maps[-1] = maps[-1] + network.no_memory_embedding
+            sizes = network.backbone_feature_sizes
             return tuple(
                 one.permute(1, 2, 0).reshape(len(pixels), -1, *size) for one, size in zip(maps, sizes, strict=True)
             )
@@ -79,7 +80,8 @@ class TaughtSam2(TaughtSam):
 
     def learning_parts(self) -> list[nn.Module]:
         """Return the parts whose parameters learn, as far as they need a gradient."""
-        return [self.network.prompt_encoder, self.network.mask_decoder, self.network.vision_encoder]
+        network: Any = self.network
+        return [network.prompt_encoder, network.mask_decoder, network.vision_encoder]
 
 
 def sam2_of(weights: State, family: str, source: str) -> Any:
