@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -24,6 +25,8 @@ from napari_sam.core.geometry import Box
 from napari_sam.core.masks import Mask
 
 SIDE = 768
+# How often memory and speed are noted.
+PARTS = 20
 # As shares of the side of a plane.
 SMALLEST, LARGEST = 14 / 768, 110 / 768
 
@@ -55,17 +58,27 @@ def make_volume(folder: Path, planes: int, side: int = SIDE) -> zarr.Array:
     return array
 
 
+def resident_mib() -> int:
+    """Return the memory that this process has now; that of mapped files, which the system takes back, not counted."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines["RssAnon"].split()[0]) // 1024
+
+
 def main() -> None:
     """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--planes", type=int, default=2000)
     parser.add_argument("--side", type=int, default=SIDE)
+    parser.add_argument("--cache", type=float, help="MiB of embeddings in memory; by default the usual limit")
     given = parser.parse_args()
     planes, side = given.planes, given.side
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         array = make_volume(folder, planes, side)
         segmenter = Segmenter(array, labels=folder / "labels.ome.zarr", journal=True, rgb=False)
+        cache = segmenter.encoder._memory
+        if given.cache is not None:
+            cache.capacity = int(given.cache * 2**20)
         encoded: Counter[bytes] = Counter()
         encode = segmenter.predictor.encode
 
@@ -77,7 +90,7 @@ def main() -> None:
         middle = planes // 2
         truth = object_in(middle, planes, side)
         label = segmenter.accept(Mask(Box.of_shape(truth.shape), truth).tightened(), plane=middle)
-        memory, speed, shared, total, worst, tiles = [], [], 0, 0, 1.0, set()
+        memory, peak, cached, speed, shared, total, worst, tiles = [], [], [], [], 0, 0, 1.0, set()
         start = last = perf_counter()
         for step in segmenter.propagate_steps(label):
             truth = object_in(step.at, planes, side)
@@ -85,10 +98,17 @@ def main() -> None:
             answer = np.zeros_like(truth) if found is None else found.mask.to_array(truth.shape)
             both, either = int((answer & truth).sum()), int((answer | truth).sum())
             shared, total, worst = shared + both, total + either, min(worst, both / either)
-            if step.done % max(planes // 8, 1) == 0:
-                memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+            if step.done % max(planes // PARTS, 1) == 0:
+                memory.append(resident_mib())
+                peak.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+                cached.append(cache.nbytes // 2**20)
+                print(
+                    f"plane {step.done}: {memory[-1]} MiB, of which {cached[-1]} embeddings",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 now = perf_counter()
-                speed.append(round(1000 * (now - last) / max(planes // 8, 1), 1))
+                speed.append(round(1000 * (now - last) / max(planes // PARTS, 1), 1))
                 last = now
         seconds = perf_counter() - start
         for _plane, tile in segmenter.encoder._digests:
@@ -105,8 +125,10 @@ def main() -> None:
                 "levels": sorted({level for level, _, _ in tiles}),
                 "encoded": sum(encoded.values()),
                 "encoded_twice": sum(count - 1 for count in encoded.values()),
-                "peak_mib_by_eighth": memory,
-                "ms_per_plane_by_eighth": speed,
+                "resident_mib_by_part": memory,
+                "peak_mib_by_part": peak,
+                "cached_mib_by_part": cached,
+                "ms_per_plane_by_part": speed,
                 "ms_per_plane": round(1000 * seconds / planes, 1),
             }
         )

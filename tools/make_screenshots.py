@@ -22,6 +22,7 @@ def main() -> None:
         "tutorial_pictures.py",
         "all_objects_pictures.py",
         "find_similar_pictures.py",
+        "teach_pictures.py",
         "through_planes_pictures.py",
         "make_animation.py",
     ):

@@ -9,12 +9,14 @@ from typing import Self
 
 import numpy as np
 
-from napari_sam.core.geometry import Plane, plane_axes
+from napari_sam.core.geometry import Box, Plane, plane_axes
+from napari_sam.core.prompt_checks import checked_box
 from napari_sam.errors import LabelsError
 from napari_sam.images.arguments import check_plane_axes
 from napari_sam.images.volume import Volume
 from napari_sam.journal.discovery import record
 from napari_sam.journal.journal import Journal
+from napari_sam.journal.storage.complete_areas import CompleteArea, complete_areas, write_complete_areas
 from napari_sam.journal.storage.object_table import ObjectView
 from napari_sam.labels.array import LabelArray, WritableArray
 from napari_sam.labels.opening import open_labels
@@ -113,6 +115,50 @@ class LabeledPlanes:
     def objects(self) -> ObjectView:
         """The objects in the labels, by rising label. Raises LabelsError where there is no journal."""
         return self._journal().objects
+
+    @property
+    def complete_areas(self) -> list[CompleteArea]:
+        """The areas that were marked as complete; none without a journal on disk."""
+        has_file = self.journal is not None and self.journal.is_on_disk
+        return complete_areas(self._journal().folder) if has_file else []
+
+    def mark_complete(
+        self,
+        box: Box | Sequence[float] | None = None,
+        *,
+        plane: Plane | int | Sequence[int] | None = None,
+        is_complete: bool = True,
+    ) -> None:
+        """Mark a region in which every object is accepted: to `teach`, what has no label there is background.
+
+        The journal keeps it, also for later sessions.
+
+        Parameters
+        ----------
+        box
+            (top, left, bottom, right) of the region, half-open; by default the whole plane.
+        plane
+            The plane; see `plane`. By default that of the last call of `segment`.
+        is_complete
+            False forgets all marks in the plane that meet the region.
+
+        Raises
+        ------
+        PromptError
+            The box has no area, or lies outside the plane.
+        ImageError
+            There is no such plane.
+        LabelsError, OutputError
+            There is no journal on disk, or it cannot be written to.
+        """
+        where = self._plane_or_last(plane)
+        whole = Box.of_shape(where.shape_in(self.shape))
+        area = CompleteArea(where, checked_box(box, whole) or whole)
+        folder = self._journal().folder
+        kept = complete_areas(folder)
+        if not is_complete:
+            kept = [one for one in kept if one.plane != where or one.box.intersection(area.box).is_empty]
+        write_complete_areas(folder, [*kept, area] if is_complete else kept)
 
     def close(self) -> None:
         """Close the journal, so that other programs can write to it. A `with` block does so at its end."""

@@ -106,8 +106,8 @@ class Segmenter(PropagatedImage):
         back. By default nothing is recorded, and `undo` ends with the session.
     scheduler
         Address of the scheduler of a dask.distributed cluster (tcp://HOST:PORT), its .json file, or a client of it.
-        Its workers encode tiles, find all objects and follow objects. They open the image from its path or URL; of an
-        array, they only encode. By default everything is done in this process.
+        Its workers encode tiles, find objects and follow objects. They open the image from its path or URL; of an array
+        tiles are sent to them, for encoding and for finding all objects. By default everything is done in this process.
 
     Attributes
     ----------

@@ -119,3 +119,23 @@ class Unfit(Squares):
             (self.notes / "fit").write_text(str(os.getpid()))
             return self
         raise ModelError("There is no model here: download it.")
+
+
+@dataclass(frozen=True)
+class FailingThenKilled(Squares):
+    """Fails at one job and kills its process at another, each once.
+
+    Parameters
+    ----------
+    fails, kills
+        The jobs.
+    """
+
+    fails: int = 0
+    kills: int = 0
+
+    def befall(self, item: int) -> None:
+        if item == self.fails and self.is_first("failed"):
+            raise ImageError("The tile is damaged: copy the image again.")
+        if item == self.kills and self.is_first("killed"):
+            os.kill(os.getpid(), signal.SIGKILL)

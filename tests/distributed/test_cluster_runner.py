@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 from tests.distributed.conftest import local_cluster
-from tests.distributed.plans import Failing, Killed, Squares, Stopped, Unfit, Waiting
+from tests.distributed.plans import Failing, FailingThenKilled, Killed, Squares, Stopped, Unfit, Waiting
 
+import distributed
 from napari_sam.distributed import cluster as connecting
 from napari_sam.distributed.cluster import Cluster
+from napari_sam.distributed.cluster_runner import MOST_ITEMS
 from napari_sam.distributed.worker_pool import JOBS_OF_A_WORKER
 from napari_sam.errors import ClusterError, ImageError
 from napari_sam.testing import TIMEOUT
@@ -47,8 +49,38 @@ def test_jobs_are_made_only_as_there_is_room_for_them(scheduler: str, connect: C
     made = itertools.count()
     steps = connect(scheduler).runner(Squares(tmp_path)).run(next(made) for _ in itertools.count())
     got = [next(steps) for _ in range(50)]
-    assert next(made) <= len(got) + 2 * JOBS_OF_A_WORKER + JOBS_OF_A_WORKER
+    assert next(made) <= len(got) + (2 + 1) * JOBS_OF_A_WORKER * MOST_ITEMS
     steps.close()
+
+
+def test_the_scheduler_keeps_one_record_of_all_jobs_of_a_run(
+    two_workers: distributed.LocalCluster, scheduler: str, connect: Connect, tmp_path: Path
+) -> None:
+    spans = two_workers.scheduler.extensions["spans"].spans
+
+    def records() -> int:
+        return len(spans) + sum(len(span.groups) for span in spans.values())
+
+    runner = connect(scheduler).runner(Squares(tmp_path))
+    assert list(runner.run([1])) == [(1, 1)]
+    before = records()
+    for item in range(COUNT):  # Each is done before the next one is there, as from a window.
+        assert list(runner.run([item])) == [(item, item * item)]
+    assert records() == before
+    assert two_workers.scheduler.task_groups.keys() >= {runner._group}
+    del runner
+    assert list(connect(scheduler).runner(Squares(tmp_path)).run([2])) == [(2, 4)]
+
+
+def test_short_items_are_done_together_and_of_those_that_fail_or_kill_each_is_tried_alone(
+    scheduler: str, connect: Connect, tmp_path: Path
+) -> None:
+    many = 40 * MOST_ITEMS
+    runner = connect(scheduler).runner(FailingThenKilled(tmp_path, fails=many - 100, kills=many - 10))
+    assert sorted(runner.run(range(many))) == [(item, item * item) for item in range(many)]
+    assert next(runner._numbers) < many / 8
+    assert (tmp_path / "failed").exists()
+    assert (tmp_path / "killed").exists()
 
 
 def test_no_job_is_no_work(scheduler: str, connect: Connect, tmp_path: Path) -> None:

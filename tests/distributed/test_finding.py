@@ -1,4 +1,4 @@
-"""What a cluster finds by words and by examples is what one process finds."""
+"""What a cluster finds by words, detectors, exemplars and examples is what one process finds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import pytest
 import tifffile
 from tests.everything.scenes import SIZES, discs, picture
 from tests.similarity.scenes import SeeingFinder
+from tests.word_search.models import BrightnessRanker, DiscDetector, LikeFinder
 
 from napari_sam import Segmenter
 from napari_sam.distributed.cluster import Cluster
 from napari_sam.everything.found import FoundObjects
 from napari_sam.testing import DiscFinder, FakePredictor
+from napari_sam.word_search.exemplars import Exemplars
 
 Connect = Callable[..., Cluster]
 PIXELS = picture(discs((200, 260), [(40, 50), (120, 60), (110, 190)]))
@@ -57,4 +59,32 @@ def test_examples_find_the_same(scheduler: str, connect: Connect, image: Path) -
     assert here.predictor.encoded
     assert_same(found, there.find_similar(query, sizes=SIZES), len(found.select()))
     assert len(found.select())
+    assert there.predictor.encoded == []
+
+
+def test_a_detector_and_its_boxes_find_the_same(scheduler: str, connect: Connect, image: Path) -> None:
+    here, there = both(image, FakePredictor, connect(scheduler))
+    ours, theirs = DiscDetector(), DiscDetector()
+    assert_same(here.find("disc", detector=ours), there.find("disc", detector=theirs), 3)
+    assert ours.seen
+    assert theirs.seen == there.predictor.encoded == []
+
+
+def test_a_ranker_chooses_the_same(scheduler: str, connect: Connect, image: Path) -> None:
+    here, there = both(image, DiscFinder, connect(scheduler))
+    ours, theirs = BrightnessRanker(), BrightnessRanker()
+    assert_same(here.find("bright", detector=ours), there.find("bright", detector=theirs), 3)
+    assert ours.pictures
+    assert theirs.pictures == there.predictor.encoded == []
+
+
+@pytest.mark.parametrize("other", [None, np.where(PIXELS[::-1] > 100, 210, 30).astype(np.uint8)])
+def test_exemplars_of_this_and_of_another_image_find_the_same(
+    scheduler: str, connect: Connect, image: Path, other: np.ndarray | None
+) -> None:
+    here, there = both(image, LikeFinder, connect(scheduler))
+    box = (24, 34, 57, 67) if other is None else (143, 34, 176, 67)
+    exemplars = Exemplars([box], image=other)
+    assert_same(here.find(exemplars=exemplars), there.find(exemplars=exemplars), 3)
+    assert here.predictor.encoded
     assert there.predictor.encoded == []

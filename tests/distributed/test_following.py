@@ -10,6 +10,9 @@ import tifffile
 
 from napari_sam import Segmenter
 from napari_sam.distributed.cluster import Cluster
+from napari_sam.distributed.shared_image import SharedImage
+from napari_sam.embeddings.store import EmbeddingStore
+from napari_sam.options import ImageOptions
 from napari_sam.testing import FakePredictor
 
 Connect = Callable[..., Cluster]
@@ -25,10 +28,19 @@ def volume() -> np.ndarray:
     return pixels
 
 
-def followed(image: Path, cluster: Cluster | None = None) -> tuple[np.ndarray, dict[int, list[int]], FakePredictor]:
+def followed(
+    image: Path, cluster: Cluster | None = None, store: Path | None = None
+) -> tuple[np.ndarray, dict[int, list[int]], FakePredictor]:
     model = FakePredictor()
     segmenter = Segmenter(
-        image, model=model, contrast_limits=(0, 255), axes=(1, 2), rgb=False, scheduler=cluster, spacing=(1, 1, 1)
+        image,
+        model=model,
+        contrast_limits=(0, 255),
+        axes=(1, 2),
+        rgb=False,
+        scheduler=cluster,
+        spacing=(1, 1, 1),
+        store=store,
     )
     for point in ((24, 24), (66, 62)):
         segmenter.accept(segmenter.segment(points=[point], plane=2).best)
@@ -47,3 +59,26 @@ def test_a_cluster_follows_what_one_process_follows(scheduler: str, connect: Con
     np.testing.assert_array_equal(again, labels)
     assert here.encoded
     assert there.encoded == []
+
+
+def test_workers_that_follow_fill_the_store_and_read_from_it(scheduler: str, connect: Connect, tmp_path: Path) -> None:
+    image, store = tmp_path / "volume.tif", tmp_path / "store"
+    tifffile.imwrite(image, volume(), photometric="minisblack")
+    cluster = connect(scheduler)
+    labels, written, _ = followed(image, cluster, store)
+    kept = EmbeddingStore(store).count
+    again, also, here = followed(image, store=store)
+    assert here.encoded == [], "what the workers have encoded is there"
+    assert kept == EmbeddingStore(store).count >= DEPTH
+    assert also == written
+    np.testing.assert_array_equal(again, labels)
+
+
+def test_workers_do_without_a_store_that_they_do_not_see(tmp_path: Path) -> None:
+    image = tmp_path / "volume.tif"
+    tifffile.imwrite(image, volume(), photometric="minisblack")
+    segmenter = Segmenter(image, model=FakePredictor(), store=tmp_path / "elsewhere")
+    shared = SharedImage.of(image, ImageOptions(), segmenter.encoder)
+    (tmp_path / "elsewhere").rmdir()
+    assert shared.open().store is None
+    assert not (tmp_path / "elsewhere").exists()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tests.everything.scenes import discs, picture
 
 from napari_sam import Segmenter
+from napari_sam.cli import models as cli_models
 from napari_sam.distributed.cluster import Cluster
 from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.files.claims import expiring_claim
-from napari_sam.testing import FakePredictor
+from napari_sam.testing import BlobFinder, FakePredictor
 
 moto = pytest.importorskip("moto.server")
 fsspec = pytest.importorskip("fsspec")
@@ -75,6 +77,29 @@ def test_a_bucket_holds_image_embeddings_and_labels(bucket: str) -> None:
     assert (PIXELS[written > 0] == 200).mean() > 0.9
     names = {name.rsplit("/", 1)[1] for name in fsspec.filesystem("s3").ls("data")}
     assert {"image.zarr", "labels.zarr", "embeddings"} <= names
+
+
+def test_a_run_has_image_embeddings_and_labels_in_a_bucket(
+    bucket: str, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, scheduler: str
+) -> None:
+    import zarr
+
+    model = BlobFinder()
+    monkeypatch.setattr(cli_models, "load", lambda *_, **__: model)
+    image, options = put(f"{bucket}/run.zarr", PIXELS), ("--contrast", "0,255", "--scheduler", scheduler)
+    encoded = run("encode", image, "--store", f"{bucket}/run.embeddings", *options)
+    assert encoded.code == 0, encoded.err
+    labeled = run("everything", image, "--out", f"{bucket}/run.ome.zarr", "--sizes", "20,40", *options)
+    assert labeled.code == 0, labeled.err
+    assert model.encoded == [], "the workers did it"
+    labels = np.asarray(zarr.open_group(f"{bucket}/run.ome.zarr", mode="r")["0"])
+    assert len(np.unique(labels)) == 3
+    assert (PIXELS[labels > 0] == 200).mean() > 0.9
+    names = {name.rsplit("/", 1)[1] for name in fsspec.filesystem("s3").ls("data")}
+    assert {"run.zarr", "run.embeddings", "run.ome.zarr", "run.ome.zarr.journal"} <= names
+    again = run("everything", image, "--out", f"{bucket}/run.ome.zarr", "--sizes", "20,40", *options)
+    assert again.code == 1
+    assert "exists already" in again.err
 
 
 def test_a_cluster_encodes_from_a_bucket_into_a_bucket(bucket: str, scheduler: str, connect: Connect) -> None:

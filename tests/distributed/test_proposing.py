@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
+from tests.distributed.conftest import local_cluster
 from tests.everything.scenes import SIZES, assert_each_is_found_once, discs, picture
 
 from napari_sam import Segmenter
+from napari_sam.distributed import shared_image
 from napari_sam.distributed.cluster import Cluster
 from napari_sam.everything.found import FoundObjects
 from napari_sam.tasks.everything import found_in, opened_sweep, sweep_into
@@ -135,9 +138,71 @@ def test_a_script_finds_the_same_with_a_cluster_and_within_a_mask(
     assert there.predictor.encoded == []
 
 
-def test_an_array_is_searched_here(scheduler: str, connect: Connect) -> None:
-    array = Segmenter(picture(LABELS), model=BlobFinder(), contrast_limits=(0, 255), scheduler=connect(scheduler))
-    assert_each_is_found_once(array.everything(sizes=SIZES), LABELS)
+class Counted(BlobFinder):
+    """A model of one test, of which workers are asked what they have encoded."""
+
+    digest = "fake-blobs/counted"
+
+
+def encoded_there(digest: str) -> int:
+    """Return how many tiles this worker has encoded by a model."""
+    model = shared_image._models.get(digest.encode())
+    return 0 if model is None else len(model.encoded)
+
+
+def test_of_a_sparse_image_workers_encode_only_tiles_with_pixels(
+    scheduler: str, connect: Connect, tmp_path: Path
+) -> None:
+    # Of the others no chunk is stored, so that they hold the fill value.
+    array = zarr.create_array(tmp_path / "sparse.zarr", shape=(2000, 2000), chunks=(64, 64), dtype=np.uint8)
+    array[: SHAPE[0], : SHAPE[1]] = np.where(LABELS > 0, 200, 20)
+    cluster = connect(scheduler)
+    segmenter = Segmenter(
+        tmp_path / "sparse.zarr", model=Counted(), contrast_limits=(0, 255), scheduler=cluster, store=tmp_path / "store"
+    )
+    *_, last = segmenter.everything_steps(sizes=SIZES)
+    assert_each_is_found_once(last.found, np.pad(LABELS, ((0, 2000 - SHAPE[0]), (0, 2000 - SHAPE[1]))))
+    filled = sum(
+        tile.read.top < SHAPE[0] and tile.read.left < SHAPE[1]
+        for tile in segmenter.sweep(plane=segmenter.plane(), sizes=SIZES).tiles
+    )
+    assert last.total > 5 * filled
+    encoded = sum(cluster.client.run(encoded_there, Counted.digest).values())
+    assert filled <= encoded <= 2 * filled, "each once, and once at twice the resolution"
+    *_, progress = segmenter.encode()
+    assert progress.encoded + progress.known + progress.empty == progress.done == progress.total
+    assert progress.empty > 0.9 * progress.total
+    after = sum(cluster.client.run(encoded_there, Counted.digest).values())
+    assert after == encoded + progress.encoded
+
+
+def test_the_tiles_of_an_array_are_sent_to_the_workers(scheduler: str, connect: Connect) -> None:
+    volume = np.stack([np.full(SHAPE, 20, np.uint8), picture(LABELS)])
+    within = np.zeros(SHAPE, bool)
+    within[:330] = True
+    options = {"sizes": SIZES, "within": within, "plane": 1}
+    here, there = (
+        Segmenter(volume, model=BlobFinder(), contrast_limits=(0, 255), rgb=False, spacing=(3, 1, 1), scheduler=where)
+        for where in (None, connect(scheduler))
+    )
+    found = here.everything(**options)
+    assert len(found)
+    assert_equal(there.everything(**options), found)
+    assert here.predictor.encoded
+    assert there.predictor.encoded == []
+
+
+def test_when_the_cluster_goes_away_the_other_tiles_of_an_array_are_searched_here(connect: Connect) -> None:
+    said: list[str] = []
+    with local_cluster(1) as cluster:
+        connected = connect(cluster.scheduler_address, warn=said.append)
+        array = Segmenter(picture(LABELS), model=BlobFinder(), contrast_limits=(0, 255), scheduler=connected)
+        steps = array.everything_steps(sizes=SIZES)
+        for _ in range(3):
+            next(steps)
+    *_, last = steps
+    assert_each_is_found_once(last.found, LABELS)
+    assert said[0].startswith("Objects are searched on this computer from now on. The scheduler has gone away")
 
 
 def test_a_tile_that_another_process_works_on_is_done_at_the_end(

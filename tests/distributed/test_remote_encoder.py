@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +14,42 @@ from tests.everything.scenes import discs, picture
 
 from napari_sam import Segmenter
 from napari_sam.core.predictor import WindowPredictor
+from napari_sam.distributed import remote_encoder
 from napari_sam.distributed.cluster import Cluster
-from napari_sam.testing import BlobFinder, FakePredictor
+from napari_sam.embeddings.encoder import TileSweep
+from napari_sam.embeddings.store import EmbeddingStore
+from napari_sam.testing import TIMEOUT, BlobFinder, FakePredictor
+from napari_sam.testing.predictors import SIDE
 
 Connect = Callable[..., Cluster]
 PIXELS = picture(discs((200, 200), [(60, 60), (150, 140)]))
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for workers on a busy machine, which import torch at their first tile."""
+    monkeypatch.setattr(remote_encoder, "PATIENCE", TIMEOUT)
+
+
+class Meeting(FakePredictor):
+    """Waits, once a file is there, for another process to encode at the same time, and notes that they met."""
+
+    digest = "fake/meeting"  # Workers keep models by their digests.
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def encode(self, tiles: np.ndarray) -> list:
+        if (self.folder / "go").exists():
+            mine = self.folder / f"here-{os.getpid()}"
+            mine.touch()
+            end = time.monotonic() + TIMEOUT
+            while not (self.folder / "met").exists() and time.monotonic() < end:
+                if len(list(self.folder.glob("here-*"))) > 1:
+                    (self.folder / "met").touch()
+                time.sleep(0.01)
+        return super().encode(tiles)
 
 
 def answer(segmenter: Segmenter) -> np.ndarray:
@@ -36,6 +70,21 @@ def test_a_model_keeps_all_that_it_can_do(scheduler: str, connect: Connect) -> N
     segmenter = Segmenter(PIXELS, model=BlobFinder(), scheduler=connect(scheduler))
     assert isinstance(segmenter.predictor, WindowPredictor)
     assert segmenter.predictor.digest == BlobFinder.digest
+
+
+def test_many_tiles_are_sent_as_fast_as_workers_take_them(scheduler: str, connect: Connect, tmp_path: Path) -> None:
+    # As the buttons Plane and Volume of the window do: an array that no worker can open.
+    model = Meeting(tmp_path)
+    segmenter = Segmenter(PIXELS, model=model, contrast_limits=(0, 255), scheduler=connect(scheduler))
+    while segmenter.predictor.batch < 4:  # Until both workers have the model.
+        segmenter.predictor.encode(np.zeros((2, SIDE, SIDE, 3), np.uint8))
+    (tmp_path / "go").touch()
+    store = EmbeddingStore(tmp_path / "store")
+    *_, last = segmenter.encoder.encode_all(store, TileSweep(segmenter.encoder, [segmenter.plane()], [0]))
+    assert last.done == last.total > 4
+    assert last.encoded > 4
+    assert model.encoded == []
+    assert (tmp_path / "met").exists(), "two workers encode at the same time"
 
 
 def test_when_the_cluster_goes_away_the_next_tile_is_encoded_here_and_said_so_once(connect: Connect) -> None:

@@ -1,4 +1,4 @@
-"""NIfTI and NRRD: pixels, axes and places as other libraries read them."""
+"""NIfTI, NRRD and MetaImage: pixels, axes and places as other libraries read them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from napari_sam.exports.opening import open_label_file
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.orientation import Orientation
 from napari_sam.exports.source import ExportSource, Place
+from napari_sam.exports.volumes.meta_image import MetaImage
 from napari_sam.exports.volumes.nifti import Nifti
 from napari_sam.exports.volumes.nrrd import Nrrd
 from napari_sam.images.axes.calibration import Calibration
 
 nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed: pip install nibabel")
 nrrd = pytest.importorskip("nrrd", reason="pynrrd is not installed: pip install pynrrd")
+itk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed: pip install SimpleITK")
 
 AFFINES = {
     "plain": np.diag([0.7, 0.7, 2.5, 1.0]),
@@ -79,12 +81,45 @@ def test_labels_in_nifti_keep_their_place_in_every_volume_format(tmp_path, image
     assert np.allclose(matrix, file.affine, atol=1e-6)
 
 
-def test_labels_of_a_medical_image_lie_on_it_in_every_other_format(tmp_path, image, labels):
-    export_labels(labels, tmp_path / "labels.nrrd", image=image)
-    export_labels(labels, tmp_path / "again.nii", image=tmp_path / "labels.nrrd")
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_labels_of_a_medical_image_lie_on_it_in_every_other_format(tmp_path, image, labels, ending):
+    export_labels(labels, tmp_path / f"labels{ending}", image=image)
+    export_labels(labels, tmp_path / "again.nii", image=tmp_path / f"labels{ending}")
     again = nibabel.load(tmp_path / "again.nii")
     assert np.allclose(again.affine, nibabel.load(image).affine, atol=1e-5)
     assert np.array_equal(np.asarray(again.dataobj), labels.transpose(2, 1, 0))
+
+
+def test_simple_itk_reads_the_voxels_and_the_place_of_meta_images(tmp_path, image, labels):
+    export_labels(labels, tmp_path / "labels.mha", image=image)
+    file = itk.ReadImage(str(tmp_path / "labels.mha"))
+    assert np.array_equal(itk.GetArrayFromImage(file), labels)
+    assert file.GetPixelID() == itk.sitkUInt8
+    for index in ((0, 0, 0), (6, 5, 4)):
+        to_right, to_front, to_head = (nibabel.load(image).affine @ [*index, 1])[:3]
+        wanted = (-to_right, -to_front, to_head)
+        assert file.TransformIndexToPhysicalPoint(index) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_meta_images_of_planes_of_sections_and_of_movies_have_their_axes(tmp_path):
+    labels = np.arange(2 * 4 * 5 * 6, dtype=np.uint8).reshape(2, 4, 5, 6)
+    cases = {"yx": labels[0, 0], "zyx": labels[0], "tyx": labels[0], "tzyx": labels, "zxy": labels[0].swapaxes(1, 2)}
+    wanted = {"yx": (6, 5), "zyx": (6, 5, 4), "tyx": (6, 5, 1, 4), "tzyx": (6, 5, 4, 2), "zxy": (6, 5, 4)}
+    for axes, pixels in cases.items():
+        place = Place(Calibration(axes, tuple(range(1, len(axes) + 1)), None, "millimeter"))
+        path = tmp_path / f"{axes}.mha"
+        MetaImage().write(ExportSource(pixels, place), path, ExportOptions())
+        file = itk.ReadImage(str(path))
+        assert file.GetSize() == wanted[axes]
+        steps = dict(zip("xyzt", file.GetSpacing(), strict=False))
+        assert all(steps[letter] == axes.index(letter) + 1 for letter in axes)
+        plain = pixels.swapaxes(1, 2) if axes == "zxy" else pixels
+        assert np.array_equal(np.squeeze(itk.GetArrayFromImage(file)), plain)
+    section = Place(orientation=Orientation(AFFINES["sagittal"]), calibration=Calibration("yx", (1.0, 1.0)))
+    MetaImage().write(ExportSource(labels[0, 0], section), tmp_path / "section.mha", ExportOptions())
+    file = itk.ReadImage(str(tmp_path / "section.mha"))
+    assert (file.GetSize(), file.GetOrigin()) == ((6, 5, 1), pytest.approx((80, -90, 40)))
+    assert MetaImage().refusal(ExportSource(labels, Place(Calibration("tcyx", (1.0,) * 4)))) is not None
 
 
 def test_a_volume_of_a_microscope_has_its_pixel_sizes_in_millimeters(tmp_path, labels):
@@ -125,9 +160,11 @@ def test_labels_are_stored_in_the_smallest_type_that_holds_them(tmp_path, highes
     assert file.get_data_dtype() == np.dtype(wanted[highest])
     export_labels(labels, tmp_path / "labels.nrrd")
     assert int(nrrd.read(str(tmp_path / "labels.nrrd"))[0].max()) == highest
+    export_labels(labels, tmp_path / "labels.mha")
+    assert int(itk.GetArrayFromImage(itk.ReadImage(str(tmp_path / "labels.mha"))).max()) == highest
 
 
-@pytest.mark.parametrize("ending", [".nii", ".nrrd"])
+@pytest.mark.parametrize("ending", [".nii", ".nrrd", ".mha"])
 def test_labels_of_more_than_32_bits_are_refused(tmp_path, ending):
     with pytest.raises(LabelsError, match="more than 32 bits"):
         export_labels(np.full((2, 3), 2**40 + 7, np.int64), tmp_path / f"a{ending}")

@@ -225,7 +225,6 @@ def at(offset, magic):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.mha", b"ObjectType = Image\n", ["MetaImage"]),
         ("a.mat", b"MATLAB 5.0 MAT-file" + bytes(200), ["MATLAB"]),
         ("a.oib", at(0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), ["Olympus"]),
         ("a.dm4", bytes(50), ["electron"]),
@@ -257,6 +256,7 @@ HEADS = [
     ("a.mrc", bytes(2000), "an MRC volume: pip install mrcfile."),
     ("volume", at(208, b"MAP "), "an MRC volume: pip install mrcfile."),
     ("a.nrrd", b"NRRD0004\n" + bytes(50), "an NRRD volume: pip install pynrrd."),
+    ("a.mha", b"ObjectType = Image\n", "a MetaImage volume: pip install SimpleITK."),
     ("a.ims", at(0, b"\x89HDF\r\n\x1a\n"), "an HDF5 file: pip install h5py."),
 ]
 

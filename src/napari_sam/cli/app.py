@@ -30,6 +30,7 @@ from napari_sam.cli.labeling import find as cli_find
 from napari_sam.cli.labeling import import_objects as cli_import
 from napari_sam.cli.labeling import propagate as cli_propagate
 from napari_sam.cli.labeling import segment as cli_segment
+from napari_sam.cli.labeling.at_url import also_at_urls
 from napari_sam.cli.labeling.segment import describe
 from napari_sam.cli.options import DeviceOption
 from napari_sam.errors import NapariSamError, OutputError
@@ -71,9 +72,9 @@ DEMO_POINTS = (
 )
 
 
-app.command()(cli_segment.segment)
-app.command()(cli_everything.everything)
-app.command()(cli_propagate.propagate)
+app.command()(also_at_urls(cli_segment.segment))
+app.command()(also_at_urls(cli_everything.everything))
+app.command()(also_at_urls(cli_propagate.propagate))
 app.command()(cli_evaluate.evaluate)
 app.command()(cli_train.teach)
 app.command()(cli_train.train)
@@ -82,7 +83,7 @@ app.command()(cli_encode.cache)
 app.command()(cli_replay.replay)
 app.command()(cli_export.export)
 app.command()(cli_examples.examples)
-app.command()(cli_find.find)
+app.command()(also_at_urls(cli_find.find))
 app.command("import")(cli_import.import_objects)
 app.command()(cli_models.models)
 app.command()(cli_models.convert)

@@ -23,9 +23,11 @@ from napari_sam.images.files.inner_names import split_name
 # among files that are no images.
 IMAGE_SUFFIXES = (
     *(".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".zarr", ".svs", ".ndpi", ".jp2", ".vrt", ".btf", ".scn"),
-    *(".qptiff", ".lsm", ".gif", ".webp", ".npy", ".nii", ".nii.gz", ".nrrd", ".nhdr", ".mrc", ".czi", ".lif"),
-    *(".nd2", ".h5", ".hdf5"),
+    *(".qptiff", ".lsm", ".gif", ".webp", ".npy", ".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".mrc"),
+    *(".czi", ".lif", ".n5", ".nd2", ".h5", ".hdf5"),
 )
+# Folders that are one image.
+STORES = (".zarr", ".n5")
 # In the name of an output it stands for the name of the image.
 ANY_NAME = "*"
 
@@ -82,7 +84,7 @@ def sources_of(images: Sequence[str], *, with_labels: bool = False) -> list[str]
     found: list[str] = []
     for text in images:
         path = Path(text)
-        if "://" in text or path.is_file() or (path.is_dir() and path.suffix.lower() == ".zarr"):
+        if "://" in text or path.is_file() or (path.is_dir() and path.suffix.lower() in STORES):
             found.append(text)
         elif path.is_dir():
             # A zarr folder without the usual name is an image itself, and so is a folder with a DICOM series.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_sam.cli.console import console, finish_listing, messages, progress_bar, say, warn
-from napari_sam.cli.options import DeviceOption
+from napari_sam.cli.options import DeviceOption, parse_numbers
 from napari_sam.files.paths import check_apart
 
 if TYPE_CHECKING:
@@ -34,12 +34,26 @@ def teach(
     complete: Annotated[
         bool, typer.Option("--complete", help="Every object was accepted where any was: the rest is background.")
     ] = False,
+    complete_area: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--complete-area",
+            metavar="R0,C0,R1,C1",
+            help="The same of a part of each plane, in pixels; may be repeated. Regions that were marked in the window "
+            "count anyway.",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     threads: Annotated[int | None, typer.Option("--threads", help="Number of processor threads.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Fixes which objects are held back.")] = 0,
     trust_labels: Annotated[
         bool, typer.Option("--trust-labels", help="Learn also from objects that seem to be shifted.")
     ] = False,
+    learns: Annotated[
+        str,
+        typer.Option("--train", help="What learns of a SAM: decoder, or adapters of the image encoder besides."),
+    ] = "decoder",
+    rank: Annotated[int, typer.Option("--rank", help="Width of the adapters.")] = 4,
     json: Annotated[bool, typer.Option("--json", help="Write the figures as JSON.")] = False,
 ) -> None:
     """Teach a model the objects that were accepted in images; it is kept only if it became better."""
@@ -57,10 +71,13 @@ def teach(
             model=model,
             minutes=minutes,
             is_complete=complete,
+            complete=[parse_numbers(text, 4, "--complete-area", "R0,C0,R1,C1") for text in complete_area or ()],
             device=device,
             threads=threads,
             seed=seed,
             trust_labels=trust_labels,
+            train=learns,
+            rank=rank,
             report=show if messages.is_terminal else None,
         )
     if json:

@@ -58,6 +58,11 @@ class Tile:
         """Units for each tile pixel."""
         return 2.0**self.level
 
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Level, row and column, by which the tiles of a plane can be sorted."""
+        return self.level, self.row, self.col
+
     def point_to_tile(self, row: float, col: float) -> tuple[float, float]:
         """Turn a level-0 point into tile pixels, where again whole numbers are pixel centres."""
         by_row, by_col = self.step

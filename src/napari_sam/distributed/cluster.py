@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.arguments import shown
-from napari_sam.distributed.cluster_runner import ClusterRunner
+from napari_sam.distributed.cluster_runner import MOST_ITEMS, ClusterRunner
 from napari_sam.distributed.job import Item, Plan, Result
 from napari_sam.distributed.worker import version_here
 from napari_sam.errors import ClusterError, first_line
@@ -74,7 +74,9 @@ class Cluster:
         """Whether the scheduler answered when it was last heard of."""
         return bool(self.client.status == "running")
 
-    def runner(self, plan: Plan[Item, Result], *, patience: float | None = None) -> ClusterRunner[Item, Result]:
+    def runner(
+        self, plan: Plan[Item, Result], *, patience: float | None = None, most: int = MOST_ITEMS
+    ) -> ClusterRunner[Item, Result]:
         """Return what does the jobs of a plan on the workers.
 
         Parameters
@@ -83,6 +85,8 @@ class Cluster:
             What all jobs share.
         patience
             Seconds without an answer after which a worker is not waited for any more; those of the cluster by default.
+        most
+            Largest number of items that a worker is given at once; 1 for large ones.
 
         Raises
         ------
@@ -97,7 +101,7 @@ class Cluster:
             ) from error
         name = blake2b(packed, digest_size=16).digest()
         prepared = name, packed, version_here()
-        return ClusterRunner(self.client, *prepared, patience=patience or self._patience, warn=self.warn)
+        return ClusterRunner(self.client, *prepared, patience=patience or self._patience, most=most, warn=self.warn)
 
     def close(self) -> None:
         """Close the connection, unless it was given."""
@@ -132,8 +136,13 @@ def _connected(distributed: Any, scheduler: Any) -> Client:
             **given, timeout=CONNECT_SECONDS, set_as_default=False, name="napari-sam", heartbeat_interval="2s"
         )
     except (OSError, TimeoutError, ValueError, RuntimeError, TypeError) as error:
-        raise ClusterError(
-            f"There is no scheduler at {where} ({first_line(error)}): start one with dask scheduler, or correct the "
-            "address."
-        ) from error
+        is_tls = where.startswith("tls://")
+        if is_tls and isinstance(error, TypeError):
+            raise ClusterError(
+                f"The scheduler at {where} asks for a certificate: name that of this computer in dask's configuration."
+            ) from error
+        advice = "start one with dask scheduler, or correct the address"
+        if is_tls:
+            advice = f"{advice}, or the certificate of this computer"
+        raise ClusterError(f"There is no scheduler at {where} ({first_line(error)}): {advice}.") from error
     return client

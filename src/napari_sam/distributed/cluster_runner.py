@@ -5,16 +5,16 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from queue import Empty, SimpleQueue
 from statistics import median
 from typing import TYPE_CHECKING, Any, Generic
 
 from napari_sam.distributed.job import Item, Result
-from napari_sam.distributed.worker import Answer, do_job
+from napari_sam.distributed.worker import Answer, Answers, do_job
 from napari_sam.distributed.worker_pool import GPU, WorkerPool
 from napari_sam.errors import ClusterError, NapariSamError, first_line
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 SLOW = 20
 # Jobs of which the time is known.
 TIMES_KEPT = 100
+# Of each job that it is given the scheduler keeps 0.7 kB, mostly for ever, and it takes it 2 ms: a job is as many
+# items as take a second, and at most so many.
+JOB_SECONDS = 1.0
+MOST_ITEMS = 64
 # So many workers may fail at a job, or end while they do it, before the run ends.
 TRIES = 3
 # So many times the patience is left to workers that open the image and the model.
@@ -40,8 +44,8 @@ class _Job(Generic[Item]):
 
     Parameters
     ----------
-    item
-        What to do.
+    items
+        What to do, one thing after the other.
     failed
         The workers that failed at it or ended while they had it.
     again
@@ -50,7 +54,7 @@ class _Job(Generic[Item]):
         The workers that have it.
     """
 
-    item: Item
+    items: tuple[Item, ...]
     failed: list[str] = field(default_factory=list)
     again: bool = False
     running: set[str] = field(default_factory=set)
@@ -63,7 +67,7 @@ class _Copy(Generic[Item]):
 
     job: _Job[Item]
     address: str
-    future: Future[Answer]
+    future: Future[Answers]
     since: float
     is_late: bool = False
 
@@ -71,9 +75,9 @@ class _Copy(Generic[Item]):
 class ClusterRunner(Generic[Item, Result]):
     """Does jobs on the workers of a cluster.
 
-    A worker has a few jobs at a time, so that the scheduler's memory does not grow with their number. A job of a worker
-    that has ended is done by another one; so is one of a worker that does not answer, and whichever is done first
-    counts.
+    A worker has a few jobs at a time, each of as many items as take about a second, so that the scheduler's memory does
+    not grow with their number. A job of a worker that has ended is done by another one; so is one of a worker that does
+    not answer, and whichever is done first counts.
 
     Parameters
     ----------
@@ -83,6 +87,8 @@ class ClusterRunner(Generic[Item, Result]):
         The plan of the jobs, see `prepare`.
     patience
         Seconds after which a worker that says nothing of a job is not waited for any more.
+    most
+        Largest number of items of a job.
     warn
         Called with a sentence about a worker that is not used.
     """
@@ -95,9 +101,11 @@ class ClusterRunner(Generic[Item, Result]):
         version: str,
         *,
         patience: float,
+        most: int = MOST_ITEMS,
         warn: Callable[[str], None],
     ) -> None:
         self._client, self._name, self._patience, self._warn = client, name, patience, warn
+        self._most = most
         self._events: SimpleQueue[_Copy[Item] | None] = SimpleQueue()
         self._pool = WorkerPool(client, name, packed, version, lambda: self._events.put(None), warn)
         self._copies: set[_Copy[Item]] = set()
@@ -105,9 +113,12 @@ class ClusterRunner(Generic[Item, Result]):
         self._overtaken: set[_Copy[Item]] = set()
         self._asked: list[_Copy[Item]] = []
         self._queued: deque[_Job[Item]] = deque()
-        # One group for all jobs: of each group the scheduler keeps a record.
-        self._group, self._numbers = f"napari-sam-{secrets.token_hex(16)}", count()
+        # One group for all jobs, and something in it at all times: whenever a group is empty the scheduler forgets it,
+        # and makes another record of the next job's, which it never drops.
+        self._group, self._numbers = f"napari-sam-{secrets.token_hex(8)}", count()
+        self._in_group: Future[int] | None = None
         self._times: deque[float] = deque(maxlen=TIMES_KEPT)
+        self._item_times: deque[float] = deque(maxlen=TIMES_KEPT)
 
     def run(self, items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
         """Do jobs, in any order, and yield each with its result.
@@ -135,6 +146,11 @@ class ClusterRunner(Generic[Item, Result]):
             self._cancel()
 
     @property
+    def workers(self) -> int:
+        """Number of workers that can do the jobs, as far as a run has found out."""
+        return self._pool.count
+
+    @property
     def _is_waiting(self) -> bool:
         """Whether nothing can happen unless a worker comes or one that is late answers."""
         return all(copy.is_late for copy in self._copies)
@@ -151,7 +167,7 @@ class ClusterRunner(Generic[Item, Result]):
         for copy in list(self._copies):
             if copy.address in gone:
                 self._drop(copy)
-                self._retry(copy, "the worker has ended")
+                self._retry(copy.job, copy.address, "the worker has ended")
             elif now - copy.since > limit and not copy.is_late:
                 self._go_round(copy)
 
@@ -180,23 +196,33 @@ class ClusterRunner(Generic[Item, Result]):
                 return True
             if job is not None:
                 self._queued.popleft()
+            elif part := tuple(islice(items, self._items_of_a_job)):
+                job = _Job(part)
             else:
-                try:
-                    job = _Job(next(items))
-                except StopIteration:
-                    return False
+                return False
             self._submit(job, state.address, has_gpu=state.has_gpu)
             state.jobs += 1
 
+    @property
+    def _items_of_a_job(self) -> int:
+        if not self._item_times:
+            return 1
+        return max(1, int(JOB_SECONDS / max(median(self._item_times), JOB_SECONDS / self._most)))
+
+    def _key(self) -> tuple[str, int]:
+        return self._group, next(self._numbers)
+
     def _submit(self, job: _Job[Item], address: str, *, has_gpu: bool) -> None:
+        if self._in_group is None:
+            self._in_group = self._client.submit(len, (), key=self._key(), pure=False)
         future = self._client.submit(
             do_job,
             self._name,
-            job.item,
+            job.items,
             again=job.again,
             workers=[address],
             resources={GPU: 1} if has_gpu else None,
-            key=(self._group, next(self._numbers)),
+            key=self._key(),
             pure=False,
         )
         copy = _Copy(job, address, future, time.monotonic())
@@ -221,7 +247,7 @@ class ClusterRunner(Generic[Item, Result]):
     def _result(self, copy: _Copy[Item]) -> Iterator[tuple[Item, Result]]:
         try:
             self._check_scheduler()
-            answer = copy.future.result(timeout=RESULT_SECONDS)
+            answers = copy.future.result(timeout=RESULT_SECONDS)
         except ClusterError:
             raise
         except TimeoutError:
@@ -230,19 +256,29 @@ class ClusterRunner(Generic[Item, Result]):
         except Exception as error:  # Of dask, of a worker that ended, or of the job.
             self._drop(copy)
             self._check_scheduler()
-            self._retry(copy, f"{first_line(error)} ({type(error).__name__})")
+            self._retry(copy.job, copy.address, f"{first_line(error)} ({type(error).__name__})")
             return
         self._drop(copy)
         self._answers_again(copy)
-        if answer.is_lost:
+        if answers.each is None:
             self._pool.prepare_again(copy.address)
             self._queued.appendleft(copy.job)
-        elif answer.error is not None:
-            self._retry(copy, str(answer.error), answer.error)
-        else:
-            self._times.append(time.monotonic() - copy.since)
-            self._overtake(copy.job)
-            yield copy.job.item, answer.value
+            return
+        self._times.append(time.monotonic() - copy.since)
+        self._item_times.append(answers.seconds / len(copy.job.items))
+        yield from self._results(copy.job, copy.address, answers.each)
+
+    def _results(self, job: _Job[Item], address: str, each: Sequence[Answer]) -> Iterator[tuple[Item, Result]]:
+        """Yield what was done of a job, and give the rest to another worker."""
+        if len(job.items) == 1 and each[0].error is not None:
+            self._retry(job, address, str(each[0].error), each[0].error)
+            return
+        self._overtake(job)
+        for item, answer in zip(job.items, each, strict=True):
+            if answer.error is None:
+                yield item, answer.value
+            else:
+                self._retry(_Job((item,), list(job.failed)), address, str(answer.error), answer.error)
 
     def _answers_again(self, copy: _Copy[Item]) -> None:
         if (state := self._pool.state(copy.address)) is not None:
@@ -257,15 +293,18 @@ class ClusterRunner(Generic[Item, Result]):
             if (state := self._pool.state(copy.address)) is not None:
                 state.jobs -= 1
 
-    def _retry(self, copy: _Copy[Item], reason: str, error: NapariSamError | None = None) -> None:
+    def _retry(self, job: _Job[Item], address: str, reason: str, error: NapariSamError | None = None) -> None:
         """Give a job that failed to another worker, unless several have failed at it."""
-        job = copy.job
-        job.failed.append(copy.address)
+        job.failed.append(address)
         is_last = error is not None and not self._pool.has_others(set(job.failed))
-        if len(job.failed) < TRIES and not is_last:
+        if len(job.items) > 1 and not job.running:
+            # One of the items may be what ends workers; the others are done all the same.
+            job.is_done = True
+            self._queued.extendleft(_Job((item,), list(job.failed)) for item in reversed(job.items))
+        elif len(job.failed) < TRIES and not is_last:
             self._queued.appendleft(job)
         elif error is not None:
-            raise type(error)(f"{reason.rstrip('.')} (on the worker {copy.address}).")
+            raise type(error)(f"{reason.rstrip('.')} (on the worker {address}).")
         else:
             raise ClusterError(
                 f"{len(job.failed)} workers ended or failed at the same piece of work, at last because "

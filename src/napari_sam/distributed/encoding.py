@@ -6,7 +6,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,12 +106,11 @@ def encode_on(
     counts: Counter[str] = Counter()
     total = len(places)
     with ExitStack() as stack:
-        where: Path | str = store.path
         mark = None
-        if isinstance(where, Path):
-            where, mark = where.absolute(), secrets.token_hex(20)
+        if isinstance(store.path, Path):
+            mark = secrets.token_hex(20)
             stack.enter_context(store.process_lock(mark))
-        runner = cluster.runner(EncodingPlan(image, SharedStore(where, mark)))
+        runner = cluster.runner(EncodingPlan(replace(image, store=None), SharedStore.of(store, mark)))
         left: Iterator[TileKey] = iter(places)
         while True:
             others: list[TileKey] = []

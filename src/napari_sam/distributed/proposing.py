@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask
 from napari_sam.core.tiles import Tile
 from napari_sam.distributed.job import Runner
-from napari_sam.distributed.shared_image import SharedImage
+from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.everything.options import GridOptions
 from napari_sam.everything.proposal_store import ProposalStore
 from napari_sam.everything.proposals import Proposals
@@ -77,8 +77,15 @@ class Proposing:
         return Proposed(is_new=True)
 
     def _proposals(self, tile: Tile) -> Proposals:
-        ((_, proposals),) = self._sweep.run([tile])
-        return proposals
+        return self._sweep.proposals(tile)
+
+
+class OpenedByWorkers(Protocol):
+    """An image with a model, as plain data, such as a `SharedImage`."""
+
+    def open(self) -> TileEncoder:
+        """Open image and model on this machine."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +104,7 @@ class ProposingPlan:
         As in `ProposalStore`; no folder where the proposals are returned.
     """
 
-    image: SharedImage
+    image: OpenedByWorkers
     plane: Plane
     region: Region
     grid: GridOptions | None
@@ -107,7 +114,7 @@ class ProposingPlan:
     settings: Mapping[str, Any]
 
     @classmethod
-    def of(cls, image: SharedImage, sweep: Sweep, store: ProposalStore | None = None) -> ProposingPlan:
+    def of(cls, image: OpenedByWorkers, sweep: Sweep, store: ProposalStore | None = None) -> ProposingPlan:
         """Return the plan of a sweep that is open here; without a store, the proposals are returned."""
         region, packed = sweep.region, None
         if region.mask is not None:
@@ -132,10 +139,14 @@ class ProposingPlan:
         ImageError, ModelError
             There is no such image or model here, or it is another one.
         """
-        sweep = Sweep(self.image.open(), self.plane, self._whole_region(), grid=self.grid, levels=self.levels)
+        sweep = self.open_sweep()
         store = None if self.folder is None else ProposalStore(self.folder, self.settings)
         # A machine that does not see the store returns what it proposes.
         return Proposing(sweep, None if store is None or store.levels is None else store)
+
+    def open_sweep(self) -> Sweep:
+        """Open image and model alone; raises as `open`."""
+        return Sweep(self.image.open(), self.plane, self._whole_region(), grid=self.grid, levels=self.levels)
 
     def _whole_region(self) -> Region:
         if self.packed_mask is None or self.region.mask is None:

@@ -17,6 +17,9 @@ from napari_sam.errors import ClusterError, NapariSamError
 if TYPE_CHECKING:
     from napari_sam.distributed.cluster import Cluster
 
+# Tiles that are sent at once for each worker, one that it encodes and one that is on its way; and altogether, of 3 MB.
+TILES_OF_A_WORKER = 2
+MOST_TILES = 64
 # Somebody waits for an answer: a worker that says nothing for this time is not waited for.
 PATIENCE = 30.0
 NumberedTile = tuple[int, NDArray[np.uint8]]
@@ -78,9 +81,16 @@ class RemoteEncoder:
 
     def __init__(self, cluster: Cluster, predictor: Predictor) -> None:
         self._cluster, self._predictor = cluster, predictor
-        self._runner = cluster.runner(TilePackingPlan(SharedModel.of(predictor)), patience=PATIENCE)
+        self._runner = cluster.runner(TilePackingPlan(SharedModel.of(predictor)), patience=PATIENCE, most=1)
         self._is_lost = False
         self._lock = Lock()
+
+    @property
+    def batch(self) -> int:
+        """Number of tiles that are best given at once: a few for each worker."""
+        if self._is_lost:
+            return self._predictor.batch
+        return min(max(TILES_OF_A_WORKER * self._runner.workers, 1), MOST_TILES)
 
     def encode(self, tiles: NDArray[np.uint8]) -> list[Embedding]:
         """Encode tiles; see `Predictor.encode`. Tiles of another side than the model's are encoded here."""
@@ -109,10 +119,16 @@ def encoded_on(cluster: Cluster | None, predictor: Predictor) -> Predictor:
         return predictor
     try:
         # A copy and not a wrapper, which would hide what else the model can do.
-        remote = copy.copy(predictor)
-        vars(remote).update({"encode": RemoteEncoder(cluster, predictor).encode, ON_THIS_COMPUTER: predictor})
+        remote, encoder = copy.copy(predictor), RemoteEncoder(cluster, predictor)
+        vars(remote).update({"encode": encoder.encode, ON_THIS_COMPUTER: predictor})
+        remote.__class__ = _with_batch(type(predictor), encoder)
     except TypeError as error:
         raise ClusterError(
             f"The model {predictor.name} cannot encode on a cluster: leave out the scheduler."
         ) from error
     return remote
+
+
+def _with_batch(model: type[Predictor], encoder: RemoteEncoder) -> type[Predictor]:
+    """Return the class of a model whose `batch`, a property of most, is that of a remote encoder."""
+    return type(model.__name__, (model,), {"batch": property(lambda _: encoder.batch)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +83,56 @@ class SharedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedStore:
+    """A store of embeddings that every machine can open.
+
+    Parameters
+    ----------
+    place
+        Absolute path of a folder, or a URL.
+    mark
+        A digest that the owner of the run has locked in the folder, by which a worker knows that it is the same one.
+    capacity, read_only
+        As in `EmbeddingStore`.
+    """
+
+    place: Path | str
+    mark: str | None = None
+    capacity: int | None = None
+    read_only: bool = False
+
+    @classmethod
+    def of(cls, store: EmbeddingStore, mark: str | None = None) -> SharedStore:
+        """Return a store that is open here; its folder is made where there is none, for other machines to see."""
+        place = store.path.absolute() if isinstance(store.path, Path) else store.path
+        if isinstance(place, Path) and not store.read_only:
+            with suppress(OSError):
+                place.mkdir(parents=True, exist_ok=True)
+        return cls(place, mark, store.capacity, store.read_only)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this machine sees a folder of this name; at a URL, always True."""
+        return not isinstance(self.place, Path) or self.place.is_dir()
+
+    def open(self) -> EmbeddingStore:
+        """Open the store.
+
+        Raises
+        ------
+        OutputError
+            This machine does not have the folder, or it cannot be used.
+        """
+        store = EmbeddingStore(self.place, capacity=self.capacity, read_only=self.read_only)
+        if self.mark is not None and not store.has_lock(self.mark):
+            raise OutputError(
+                f"It does not see the folder {self.place} of the embeddings: name a folder or URL that all machines "
+                "share by --store."
+            )
+        return store
+
+
+@dataclass(frozen=True, slots=True)
 class SharedImage:
     """An image with a model.
 
@@ -97,6 +148,8 @@ class SharedImage:
         How it is shown to the model.
     model
         The model.
+    store
+        Where embeddings are kept, which machines that do not see it do without; or None.
     """
 
     place: str
@@ -104,6 +157,7 @@ class SharedImage:
     pixels: str
     rendering: Rendering
     model: SharedModel
+    store: SharedStore | None = None
 
     @classmethod
     def of(cls, image: str | Path, options: ImageOptions, encoder: TileEncoder) -> SharedImage:
@@ -111,15 +165,16 @@ class SharedImage:
         local = local_path(image)
         place = str(image) if local is None else str(local.absolute())
         model = SharedModel.of(encoder.predictor)
-        return cls(place, options, pixel_digest(encoder.volume.array), encoder.rendering, model)
+        store = None if encoder.store is None else SharedStore.of(encoder.store)
+        return cls(place, options, pixel_digest(encoder.volume.array), encoder.rendering, model, store)
 
     def open(self) -> TileEncoder:
         """Open the image and load the model, unless this process has them open already.
 
         Raises
         ------
-        ImageError, ModelError
-            There is no such image or model here, or it is another one.
+        ImageError, ModelError, OutputError
+            There is no such image or model here, or it is another one; or the store cannot be used.
         """
         name = pickle.dumps(self)
         known = _images.get(name)
@@ -128,36 +183,5 @@ class SharedImage:
         volume = Volume.of(self.place, **self.options.volume_arguments)
         if pixel_digest(volume.array) != self.pixels:
             raise ImageError(f"It has another image at {self.place}: use a folder or URL that all machines share.")
-        return _images.put(name, TileEncoder(volume, self.model.load(), lambda: self.rendering))
-
-
-@dataclass(frozen=True, slots=True)
-class SharedStore:
-    """A store of embeddings that every machine can open.
-
-    Parameters
-    ----------
-    place
-        Absolute path of a folder, or a URL.
-    mark
-        A digest that the owner of the run has locked in the folder, by which a worker knows that it is the same one.
-    """
-
-    place: Path | str
-    mark: str | None = None
-
-    def open(self) -> EmbeddingStore:
-        """Open the store.
-
-        Raises
-        ------
-        OutputError
-            This machine does not have the folder, or it cannot be used.
-        """
-        store = EmbeddingStore(self.place)
-        if self.mark is not None and not store.has_lock(self.mark):
-            raise OutputError(
-                f"It does not see the folder {self.place} of the embeddings: name a folder or URL that all machines "
-                "share by --store."
-            )
-        return store
+        store = self.store.open() if self.store is not None and self.store.is_here else None
+        return _images.put(name, TileEncoder(volume, self.model.load(), lambda: self.rendering, store))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pickle
 import sys
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Result of a job on a worker.
+    """Result of an item of a job.
 
     Parameters
     ----------
@@ -27,13 +29,26 @@ class Answer:
         The result.
     error
         Why there is none.
-    is_lost
-        Whether the worker has closed the plan since it was prepared.
     """
 
     value: Any = None
     error: NapariSamError | None = None
-    is_lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a worker did of a job.
+
+    Parameters
+    ----------
+    each
+        The answers, one for each item; None where the worker has closed the plan since it was prepared.
+    seconds
+        How long it took.
+    """
+
+    each: tuple[Answer, ...] | None
+    seconds: float = 0.0
 
 
 class LastUsed(Generic[T]):
@@ -102,17 +117,22 @@ def prepare(name: bytes, packed: bytes, version: str) -> str | None:
     return None
 
 
-def do_job(name: bytes, item: Any, *, again: bool) -> Answer:
-    """Do a job of a plan that was prepared."""
+def do_job(name: bytes, items: Sequence[Any], *, again: bool) -> Answers:
+    """Do a job of a plan that was prepared: one item or several short ones, of which each succeeds or fails alone."""
     with _lock:
-        work = _works.get(name)
+        work, start = _works.get(name), time.perf_counter()
         if work is None:
-            return Answer(is_lost=True)
-        try:
-            return Answer(work.do(item, again=again))
-        except NapariSamError as error:
-            return Answer(error=error)
-        except MemoryError:
-            return Answer(error=ClusterError("It has too little memory: give each worker more, or run fewer."))
-        except OSError as error:
-            return Answer(error=OutputError(f"{error}: correct that, and run it again."))
+            return Answers(None)
+        each = tuple(_answer(work, item, again=again) for item in items)
+        return Answers(each, time.perf_counter() - start)
+
+
+def _answer(work: Work[Any, Any], item: Any, *, again: bool) -> Answer:
+    try:
+        return Answer(work.do(item, again=again))
+    except NapariSamError as error:
+        return Answer(error=error)
+    except MemoryError:
+        return Answer(error=ClusterError("It has too little memory: give each worker more, or run fewer."))
+    except OSError as error:
+        return Answer(error=OutputError(f"{error}: correct that, and run it again."))

@@ -133,6 +133,11 @@ class WorkerPool:
         self.warn(f"The worker {address} is left out. {reason}")
 
     @property
+    def count(self) -> int:
+        """Number of workers that are ready and answer."""
+        return sum(not state.is_silent for state in self._ready.values())
+
+    @property
     def is_empty(self) -> bool:
         """Whether no worker is ready or about to be."""
         return not self._ready and not self._preparing

@@ -46,6 +46,10 @@ class Proposer(Protocol):
         """Propose the objects of a tile of a plane of `shape`; `render` returns the pixels of a tile."""
         ...
 
+    def pictures(self, tile: Tile) -> tuple[Tile, ...]:
+        """Return the tiles that may be rendered for a tile, itself first."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Region:
@@ -242,24 +246,30 @@ class Sweep:
             A tile cannot be read.
         """
         for tile in tiles:
-            found = self._proposed(tile)
-            yield tile, found.taken(np.flatnonzero(self.region.holds(found.points)))
+            yield tile, self.proposals(tile)
+
+    def proposals(self, tile: Tile, render: Callable[[Tile], NDArray[np.uint8]] | None = None) -> Proposals:
+        """Propose the objects of a tile; its pixels are those that `render` returns, and of the volume by default."""
+        found = self._proposed(tile, render or self.render)
+        return found.taken(np.flatnonzero(self.region.holds(found.points)))
+
+    def pictures(self, tile: Tile) -> tuple[Tile, ...]:
+        """Return the tiles that may be rendered for a tile, itself first."""
+        return self._proposer.pictures(tile)
 
     def known(self, tile: Tile) -> Proposals | None:
         """Return what an earlier search has proposed on a tile, in and around the region; None where there was none."""
         return None if self._cache is None else self._cache.get(self._key(tile, self.render(tile)))
 
-    def _proposed(self, tile: Tile) -> Proposals:
+    def _proposed(self, tile: Tile, render: Callable[[Tile], NDArray[np.uint8]]) -> Proposals:
         """Return the proposals of a tile, from the cache if they are there."""
         if self._cache is None:
-            return self._proposer.propose(tile, self.render, self.shape)
-        rendered = self.render(tile)
+            return self._proposer.propose(tile, render, self.shape)
+        rendered = render(tile)
         key = self._key(tile, rendered)
         found = self._cache.get(key)
         if found is None:
-            found = self._proposer.propose(
-                tile, lambda other: rendered if other == tile else self.render(other), self.shape
-            )
+            found = self._proposer.propose(tile, lambda other: rendered if other == tile else render(other), self.shape)
             self._cache.put(key, found)
         return found
 

@@ -18,6 +18,7 @@ from napari_sam.exports.tracks.ctc import CellTrackingChallenge
 from napari_sam.exports.tracks.geff import Geff
 from napari_sam.exports.tracks.napari_tracks import NapariTracks
 from napari_sam.exports.volumes.dicom_segmentation import DicomSegmentation
+from napari_sam.exports.volumes.meta_image import MetaImage
 from napari_sam.exports.volumes.nifti import Nifti
 from napari_sam.exports.volumes.nrrd import Nrrd
 
@@ -35,6 +36,7 @@ FORMATS: tuple[ExportFormat, ...] = (
     ZarrArray(),
     Nifti(),
     Nrrd(),
+    MetaImage(),
     DicomSegmentation(),
     CellTrackingChallenge(),
     Geff(),
@@ -75,5 +77,5 @@ def _first_suffixes(source: ExportSource) -> list[str]:
     if on_map is not None and on_map.is_known:
         return [".gpkg", ".geojson", ".csv", ".tif"]
     if source.place.orientation is not None:
-        return [".nii.gz", ".nrrd", ".csv"]
+        return [".nii.gz", ".nrrd", ".mha", ".csv"]
     return [".csv", ".geojson", ".ome.zarr"]

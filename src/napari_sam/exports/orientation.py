@@ -41,6 +41,11 @@ class Orientation:
     is_anatomical: bool = True
     codes: tuple[int, int] | None = None
 
+    @property
+    def is_of_header(self) -> bool:
+        """Whether the position is the one that the header states: readers turn images, and keep the header."""
+        return self.header is not None and np.allclose(self.ras, self.header.get_best_affine(), atol=1e-3)
+
     @classmethod
     def of_image(cls, image: Volume | ImageSource | None, path: Path | None) -> Self | None:
         """Return the orientation of an image, from its NIfTI file or what its reader found; None where neither is."""

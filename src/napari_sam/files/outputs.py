@@ -15,6 +15,7 @@ from typing import Any
 from napari_sam.errors import OutputError
 from napari_sam.files.locks import SharedPlace
 from napari_sam.files.paths import check_name, exists
+from napari_sam.files.publishing import url_of
 from napari_sam.files.temporary import move_all, remove_leftovers, temporary_folder, unfinished
 
 ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
@@ -26,8 +27,6 @@ _IN_ZARR = re.compile(
 # Files of the Cell Tracking Challenge.
 _IN_RESULTS = re.compile(r"mask\d+\.tif|res_track\.txt|\.DS_Store|Thumbs\.db|desktop\.ini|\._.*")
 MOVE_SECONDS = 60.0
-# `Path` reduces two slashes to one.
-_URL = re.compile(r"(file|https?|ftp|s3|gs|gcs|az|abfss?|memory):/", re.ASCII | re.IGNORECASE)
 
 
 def check_output(
@@ -55,7 +54,7 @@ def check_output(
         folder (the nearest that exists) cannot be written to.
     """
     check_name(path)
-    if _URL.match(str(path)):
+    if url_of(path) is not None:
         raise OutputError(f"{path} is a URL, and outputs are written to disk only: give a path.")
     if suffixes and path.suffix.lower() not in suffixes:
         raise OutputError(f"{path.name} has an unknown ending: use one of {', '.join(suffixes)}.")

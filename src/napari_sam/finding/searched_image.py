@@ -17,6 +17,7 @@ from napari_sam.core.tiles import Tile
 from napari_sam.distributed.cluster import Cluster
 from napari_sam.distributed.job import Runner
 from napari_sam.distributed.proposing import Proposed, ProposingPlan, proposals_of
+from napari_sam.distributed.sent_tiles import proposals_of_sent
 from napari_sam.distributed.shared_image import SharedImage
 from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.errors import PromptError
@@ -122,7 +123,12 @@ class SearchedImage(LabeledImage):
     def run_on_cluster(self, sweep: Sweep) -> RunTiles | None:
         """Return what proposes the objects of tiles on the workers of the cluster, for `propose_all`, or None."""
         runner = self.proposing_runner(sweep)
-        return None if runner is None else partial(proposals_of, runner)
+        if runner is not None:
+            return partial(proposals_of, runner)
+        # Workers cannot open an array; nor does one that went away help, which was said already.
+        if self.cluster is None or not self.cluster.is_there:
+            return None
+        return partial(proposals_of_sent, self.cluster, sweep)
 
     def proposing_runner(self, sweep: Sweep, store: ProposalStore | None = None) -> Runner[Tile, Proposed] | None:
         """Return what proposes the objects of tiles on the workers of the cluster; None without a cluster.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask
 from napari_sam.core.predictor import Predictor, TextPredictor
 from napari_sam.core.tiles import Tile, TileGrid
+from napari_sam.distributed.job import Plan
+from napari_sam.distributed.proposing import ProposingPlan
+from napari_sam.distributed.shared_image import SharedImage
 from napari_sam.embeddings.round_decoder import RoundDecoder
 from napari_sam.errors import ModelError, PromptError
 from napari_sam.everything.found import FoundObjects
@@ -25,10 +29,12 @@ from napari_sam.everything.sweep import Region
 from napari_sam.finding.compared_image import ComparedImage
 from napari_sam.images.volume import Volume
 from napari_sam.weights.detectors import DETECTORS
-from napari_sam.word_search.box_finder import BoxFinder
-from napari_sam.word_search.exemplar_finder import ExemplarFinder
+from napari_sam.word_search.box_finder import BoxFinder, BoxFinderPlan
+from napari_sam.word_search.canvas import DrawnExemplars
+from napari_sam.word_search.exemplar_finder import ExemplarFinder, ExemplarFinderPlan
 from napari_sam.word_search.exemplars import Exemplars, checked_exemplars
-from napari_sam.word_search.mask_ranker import MaskRanker, RankedFinder, with_scores
+from napari_sam.word_search.mask_ranker import MaskRanker, RankedFinder, RankedFinderPlan, with_scores
+from napari_sam.word_search.shared_detector import SharedDetector
 from napari_sam.word_search.steps import FindProgress, RunViews, find_on_tiles
 from napari_sam.word_search.text_finder import TextFinder, TextFinderPlan
 from napari_sam.word_search.views import View
@@ -245,37 +251,46 @@ class WordSearchedImage(ComparedImage):
             raise ModelError(f"The model {self.predictor.name} finds nothing by words: {ADVICE}.")
         finder = TextFinder(self.encoder, search.plane, search.text, search.threshold_or(USUAL_THRESHOLD))
         tiles = search.tiles(self.encoder.grid(search.plane))
-        if self.cluster is None or (image := self.shared) is None:
-            return search.steps(tiles, finder.find)
-        runner = self.cluster.runner(TextFinderPlan(image, search.plane, search.text, finder.threshold))
-        return search.steps(tiles, finder.find, runner.run)
+        plan = partial(TextFinderPlan, plane=search.plane, text=search.text, threshold=finder.threshold)
+        return search.steps(tiles, finder.find, self._on_workers(plan))
 
     def _by_exemplars(self, search: _Search, exemplars: Exemplars) -> Iterator[FindProgress]:
         predictor = self.predictor
         if not (isinstance(predictor, ExemplarPredictor) and predictor.finds_exemplars):
             raise ModelError(f"The model {self.predictor.name} finds nothing by examples: use SAM 3.")
-        tiles = search.tiles(self.encoder.grid(search.plane))
-        finder = ExemplarFinder(
-            predictor,
-            self.encoder,
-            search.plane,
-            exemplars.checked(self.encoder, search.plane),
-            text=search.text,
-            threshold=search.threshold_or(USUAL_THRESHOLD),
-            downsample=tiles[0].downsample if tiles else search.downsample,
-        )
-        return search.steps(tiles, finder.find)
+        tiles, plane = search.tiles(self.encoder.grid(search.plane)), search.plane
+        downsample = tiles[0].downsample if tiles else search.downsample
+        drawn = DrawnExemplars.of(exemplars.checked(self.encoder, plane), self.encoder, plane, downsample)
+        threshold = search.threshold_or(USUAL_THRESHOLD)
+        finder = ExemplarFinder(self.encoder, plane, drawn, text=search.text, threshold=threshold)
+        plan = partial(ExemplarFinderPlan, exemplars=drawn, plane=plane, text=search.text, threshold=threshold)
+        return search.steps(tiles, finder.find, self._on_workers(plan))
 
     def _by_boxes(self, search: _Search, detector: TextDetector) -> Iterator[FindProgress]:
         threshold = search.threshold_or(detector.usual_threshold)
         finder = BoxFinder(detector, self.encoder, self.decoder, search.plane, search.text, threshold)
-        return search.steps(search.tiles(finder.grid), finder.find)
+        run = self._on_workers(
+            lambda image: BoxFinderPlan(image, SharedDetector.of(detector), search.plane, search.text, threshold)
+        )
+        return search.steps(search.tiles(finder.grid), finder.find, run)
 
     def _by_rank(self, search: _Search, ranker: TextRanker) -> Iterator[FindProgress]:
         sweep = self.sweep(plane=search.plane, box=search.region.box, within=search.region.mask)
         scorer = MaskRanker(ranker, self.encoder, search.plane, search.text)
-        finder = RankedFinder(sweep, scorer, search.threshold_or(ranker.usual_threshold))
-        return search.steps(sweep.tiles, finder.find)
+        threshold = search.threshold_or(ranker.usual_threshold)
+        finder = RankedFinder(sweep, scorer, threshold)
+        run = self._on_workers(
+            lambda image: RankedFinderPlan(
+                ProposingPlan.of(image, sweep), SharedDetector.of(ranker), search.text, threshold
+            )
+        )
+        return search.steps(sweep.tiles, finder.find, run)
+
+    def _on_workers(self, plan: Callable[[SharedImage], Plan[Tile, list[View]]]) -> RunViews | None:
+        """Return what finds the objects of tiles on the workers of the cluster, by a plan for the image; or None."""
+        if self.cluster is None or (image := self.shared) is None:
+            return None
+        return self.cluster.runner(plan(image)).run
 
     def _detector(self, given: Detector) -> KnowsWords:
         """Return a loaded model that knows words; one that is named is loaded once."""

@@ -75,6 +75,8 @@ def _open_inner(path: Path, name: str) -> ImageSource:
     if reader is None or reader.open is None:
         if path.is_file() and known_format(path) is not None:
             raise ValueError("its library is missing")
+        if path.is_dir() and not is_zarr_folder(path):
+            raise ImageError(explain_folder(path))
         raise ImageError(f"{path} holds no images with names: leave out :/{name}.")
     return reader.open(path, name)
 

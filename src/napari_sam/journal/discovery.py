@@ -31,6 +31,7 @@ from napari_sam.journal.image_identity import (
     spread_blocks,
 )
 from napari_sam.journal.journal import Journal
+from napari_sam.journal.storage.complete_areas import AREAS
 from napari_sam.journal.storage.database import read_about
 from napari_sam.journal.storage.files import NAME, log_of
 from napari_sam.journal.storage.former_log import LINES, read_log_header
@@ -45,7 +46,10 @@ if TYPE_CHECKING:
     from napari_sam.images.opening import ArrayLike
 
 SUFFIX = ".journal"
-_PARTS = re.compile(rf"{re.escape(NAME)}(-wal|-shm|-journal|\.new.*)?|{re.escape(LINES)}(\.cut)?|{re.escape(LOCK)}")
+_PARTS = re.compile(
+    rf"{re.escape(NAME)}(-wal|-shm|-journal|\.new.*)?|{re.escape(LINES)}(\.cut)?|{re.escape(LOCK)}"
+    rf"|{re.escape(AREAS)}"
+)
 NAMED = re.compile(r"[0-9a-f]{32}(-\d+)?\.journal")
 # What `set_aside` adds to the name of a journal that is not to be continued.
 SET_ASIDE = re.compile(r"-\d{8}-\d{6}\.journal$")

@@ -42,6 +42,11 @@ class JournalReader:
         return self._folder
 
     @property
+    def is_on_disk(self) -> bool:
+        """Whether it has a folder."""
+        return self._folder is not None
+
+    @property
     def about(self) -> Content:
         """What the journal says of the image."""
         return dict(self._history.about)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_sam.arguments import index_of, path_argument, shown
 from napari_sam.errors import ImageError, LabelsError, one_line
+from napari_sam.files.publishing import url_of
 from napari_sam.images.lazy.levels import dtype_of
 
 Region = tuple[slice, ...]
@@ -229,6 +230,11 @@ def checked_labels(labels: Any) -> WritableArray | Path | None:
     if labels is None:
         return None
     if isinstance(labels, (str, Path)):
+        if url_of(labels) is not None:
+            raise LabelsError(
+                f"{labels} is a URL, and labels are changed on disk only: name a folder, and copy it by "
+                "napari_sam.files.publishing.publish when it is finished."
+            )
         return path_argument(labels, "The path of the labels", LabelsError)
     if hasattr(labels, "detach") and hasattr(labels, "cpu"):
         if labels.device.type != "cpu":

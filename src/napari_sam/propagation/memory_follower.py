@@ -13,7 +13,7 @@ from napari_sam.core.masks import Mask, mask_from_logits, near_border
 from napari_sam.core.prompts import coverage_on
 from napari_sam.core.tile_search import MAX_REFINEMENTS
 from napari_sam.errors import ModelError
-from napari_sam.propagation.encoding_ahead import encode_ahead
+from napari_sam.propagation.followed_tiles import encode_ahead
 from napari_sam.propagation.follower import Followed, Sighting, last_passed
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class MemoryFollower:
         tiles = {label: self._objects[label].tile_in(at, grid) for label in labels}
         encode_ahead(self._encoder, self._stack, at, self._direction, plane, list(tiles.values()))
         # Objects on one tile after each other, so that its embedding stays in memory.
-        ordered = sorted(labels, key=lambda label: (tiles[label].level, tiles[label].row, tiles[label].col))
+        ordered = sorted(labels, key=lambda label: tiles[label].key)
         return {label: self._objects[label].follow(at, plane, tiles[label]) for label in ordered}
 
     @property

@@ -16,7 +16,7 @@ from napari_sam.core.prompts import Prompts, TilePrompts
 from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.propagation.appearance import Appearance
-from napari_sam.propagation.encoding_ahead import encode_ahead
+from napari_sam.propagation.followed_tiles import encode_ahead, shared_tiles
 from napari_sam.propagation.follower import Followed, Sighting, last_passed
 from napari_sam.propagation.object_window import ObjectWindow
 from napari_sam.propagation.plane_stack import PlaneStack
@@ -130,19 +130,23 @@ class PromptFollower:
     def follow(self, at: int, plane: Plane, labels: Sequence[int]) -> dict[int, Followed]:
         """Return what the objects look like in a plane; see `Follower`."""
         grid = self.encoder.grid(plane)
-        tiles = {label: self._tile_of(self._state(label, at), grid) for label in labels}
+        self._begin(labels, at)
+        own = {label: self._tile_of(self._states[label], grid) for label in labels}
+        boxes = {label: self._states[label].mask.box for label in labels}
+        tiles = shared_tiles(grid, own, boxes, self.encoder.predictor.object_range)
         # Objects on one tile after each other, so that its embedding stays in memory, whatever the number of objects.
-        ordered = sorted(labels, key=lambda label: (tiles[label].level, tiles[label].row, tiles[label].col))
+        ordered = sorted(labels, key=lambda label: tiles[label].key)
         found: dict[int, Followed] = {}
         for start in range(0, len(ordered), AT_ONCE):
             some = ordered[start : start + AT_ONCE]
             encode_ahead(self.encoder, self.stack, at, self.direction, plane, [tiles[label] for label in some])
-            found |= self._found(some, at, plane, grid)
+            found |= self._found({label: tiles[label] for label in some}, at, plane, grid)
         return found
 
-    def _found(self, labels: Sequence[int], at: int, plane: Plane, grid: TileGrid) -> dict[int, Followed]:
-        """Return what some objects look like in a plane."""
-        seen = [each for label in labels if (each := self._seen(label, at, plane, grid)) is not None]
+    def _found(self, tiles: Mapping[int, Tile], at: int, plane: Plane, grid: TileGrid) -> dict[int, Followed]:
+        """Return what some objects look like in a plane, each on a tile."""
+        labels = list(tiles)
+        seen = [each for label in labels if (each := self._seen(label, at, plane, grid, tiles[label])) is not None]
         found = {label: _missing(self._states[label].mask) for label in labels}
         if not seen:
             return found
@@ -169,7 +173,8 @@ class PromptFollower:
     def go_on(self, label: int, at: int, recent: Sequence[Sighting]) -> None:
         """Go on from earlier answers; see `ResumableFollower`."""
         self._states.pop(label, None)
-        state = self._state(label, at)
+        self._begin([label], at)
+        state = self._states[label]
         for one in recent:
             if (one.at - state.accepted_at) * self.direction > 0 and one.found.mask.area:
                 self.put_right(label, one.plane, one.found.mask)
@@ -199,14 +204,13 @@ class PromptFollower:
         """Return the mask of an object in the plane in which it was found last."""
         return self._states[label].mask
 
-    def _seen(self, label: int, at: int, plane: Plane, grid: TileGrid) -> Seen | None:
-        """Return what is seen of an object in a plane, or None where the plane shows nothing at all."""
-        state = self._state(label, at)
+    def _seen(self, label: int, at: int, plane: Plane, grid: TileGrid, tile: Tile) -> Seen | None:
+        """Return what is seen of an object in a plane on a tile, or None where the plane shows nothing at all."""
+        state = self._states[label]
         window = ObjectWindow.around(grid, state.mask.box)
         pixels = self._pixels(window, plane)
         if pixels.min() == pixels.max():
             return None
-        tile = self._tile_of(state, grid)
         embedding, features = self.encoder.embedding(plane, tile), self._features_of(plane, tile)
         answers, scores = self._answers(embedding, tile, state.mask, grid.shape)
         own, template = self._template(state, window.span, grid)
@@ -250,17 +254,23 @@ class PromptFollower:
             scores.append(decoded.iou_prediction[order])
         return np.concatenate(answers), np.concatenate(scores)
 
-    def _state(self, label: int, at: int) -> _State:
-        """Return what is known of an object before a plane: of its last accepted plane, where that was passed since."""
-        state = self._states.get(label)
-        last = last_passed(self._accepted[label], at, self.direction)
-        if state is None or state.accepted_at != last:
-            # Nothing of the planes before it, so that answers depend on this accepted plane alone.
-            plane, mask = self._accepted[label][last]
-            tile = self._tile(self.encoder.grid(plane), mask.box, None)
-            looks = Appearance.of(self._features_of(plane, tile), tile, mask)
-            state = self._states[label] = _State(last, plane, mask, plane, mask, mask, tile, looks, looks)
-        return state
+    def _begin(self, labels: Sequence[int], at: int) -> None:
+        """Begin anew with the objects whose last accepted plane was passed since they were followed last."""
+        beginning: dict[int, dict[int, Mask]] = {}
+        planes: dict[int, Plane] = {}
+        for label in labels:
+            state, last = self._states.get(label), last_passed(self._accepted[label], at, self.direction)
+            if state is None or state.accepted_at != last:
+                planes[last], beginning.setdefault(last, {})[label] = self._accepted[label][last]
+        for last, masks in beginning.items():
+            grid, boxes = self.encoder.grid(planes[last]), {label: mask.box for label, mask in masks.items()}
+            own = {label: self._tile(grid, box, None) for label, box in boxes.items()}
+            tiles = shared_tiles(grid, own, boxes, self.encoder.predictor.object_range)
+            for label in sorted(masks, key=lambda label: tiles[label].key):
+                # Nothing of the planes before it, so that answers rest on this accepted plane.
+                plane, mask, tile = planes[last], masks[label], tiles[label]
+                looks = Appearance.of(self._features_of(plane, tile), tile, mask)
+                self._states[label] = _State(last, plane, mask, plane, mask, mask, tile, looks, looks)
 
     def _features_of(self, plane: Plane, tile: Tile) -> NDArray[np.float32]:
         """Return the features of a tile; objects of one plane often share it."""

@@ -83,7 +83,7 @@ class CompactTrainer:
 
     def decode(self, features: tuple[Tensor, ...], each: int, prompts: PromptBatch) -> tuple[Tensor, Tensor]:
         """Decode `each` objects of every image; return logits (n, masks, side/4, side/4) and predicted IoUs."""
-        f16, f8, f4, pixels, centers = (_repeated(feature, each) for feature in features)
+        f16, f8, f4, pixels, centers = (repeated(feature, each) for feature in features)
         encoded = self.network.prompt_encoder(pixels, centers, prompts.coords, prompts.types, prompts.logits)
         logits, iou_prediction = self.network.mask_decoder(f16, f8, f4, encoded)
         return logits, iou_prediction
@@ -151,7 +151,7 @@ class SamTrainer:
         masks = prompts.logits[:, None] if bool(prompts.logits.any()) else None
         sparse, dense = self.network.prompt_encoder(prompts.coords, types, masks)
         position = self.network.prompt_encoder.dense_position()
-        logits, scores = self.network.mask_decoder(_repeated(features[0], each), position, sparse, dense)
+        logits, scores = self.network.mask_decoder(repeated(features[0], each), position, sparse, dense)
         if masks is None:
             return logits[:, 1:].float(), scores[:, 1:].float()
         return logits.float(), scores.float()
@@ -254,7 +254,7 @@ def dense_labels(f4: Tensor, objects: NDArray[np.int32]) -> tuple[Tensor, Tensor
     return targets, torch.from_numpy(cells).to(f4.device)
 
 
-def _repeated(feature: Tensor, each: int) -> Tensor:
+def repeated(feature: Tensor, each: int) -> Tensor:
     """Return every image's feature `each` times in turn; its gradient is a sum, not a scatter."""
     last = feature.permute(0, 2, 3, 1)  # Convolutions are faster where the channels lie side by side.
     return last[:, None].expand(-1, each, *last.shape[1:]).flatten(0, 1).permute(0, 3, 1, 2)

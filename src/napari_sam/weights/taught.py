@@ -37,7 +37,8 @@ class TaughtModel:
         The file of its weights.
     card
         What is known of it: `base`, `date`, `images`, `objects`, `corrected`, `held_back`, `steps`, `minutes`, and the
-        figures `before` and `after` on the objects that were held back.
+        figures `before` and `after` on the objects that were held back; of these, `everything` is what it finds alone
+        around some of them, as `everything_measure` says, and `others` the rehearsal on images of other kinds.
     """
 
     name: str
@@ -59,11 +60,31 @@ class TaughtModel:
 
 
 def gain(figures: dict[str, Any]) -> str:
-    """Return what teaching gained at the first click, as in "first click 0.52 -> 0.66"; figures have two decimals."""
-    before, after = ((figures.get(name) or {}).get("click_1") for name in ("before", "after"))
+    """Return what teaching gained, as in "first click 0.52 -> 0.66, all objects F1 0.40 -> 0.62".
+
+    Parameters
+    ----------
+    figures
+        With `before` and `after`, as the card of a model.
+    """
+    click = _change(figures, "click_1")
+    alone = _change(figures, "everything")
+    measure = (figures.get("after") or {}).get("everything_measure", "F1")
+    return f"first click {click or 'not measured'}" + (f", all objects {measure} {alone}" if alone else "")
+
+
+def loss(figures: dict[str, Any]) -> str:
+    """Return what teaching changed on images of other kinds, as in "other images 0.75 -> 0.73"; empty if unknown."""
+    others = _change(figures, "others")
+    return f"other images {others}" if others else ""
+
+
+def _change(figures: dict[str, Any], name: str) -> str:
+    """Return a figure before and after, with two decimals; empty where it is not known."""
+    before, after = ((figures.get(when) or {}).get(name) for when in ("before", "after"))
     if not isinstance(before, (int, float)) or not isinstance(after, (int, float)):
-        return "first click not measured"
-    return f"first click {before:.2f} -> {after:.2f}"
+        return ""
+    return f"{before:.2f} -> {after:.2f}"
 
 
 def taught_models() -> list[TaughtModel]:

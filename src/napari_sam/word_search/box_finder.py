@@ -12,11 +12,13 @@ from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import near_border
 from napari_sam.core.prompts import Prompts
 from napari_sam.core.tiles import Tile, TileGrid
+from napari_sam.distributed.shared_image import SharedImage
 from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.embeddings.round_decoder import RoundDecoder
 from napari_sam.everything.proposing.grid import distinct
 from napari_sam.everything.proposing.guided import MARGIN, is_uniform
-from napari_sam.word_search.views import View
+from napari_sam.word_search.shared_detector import SharedDetector
+from napari_sam.word_search.views import View, without_logits
 
 # Of two boxes of one tile with a larger IoU the one with the lower score is left out.
 MOST_IOU = 0.5
@@ -70,6 +72,10 @@ class BoxFinder:
                 views.append(View(replace(mask, iou_prediction=score), near_border(box, tile, shape)))
         return views
 
+    def do(self, item: Tile, *, again: bool = False) -> list[View]:
+        """Return the objects of a tile as they are sent."""
+        return without_logits(self.find(item))
+
     def _boxes(self, tile: Tile) -> Iterator[tuple[Box, float]]:
         """Yield the boxes with their scores, in level-0 pixels."""
         rendered = self.encoder.volume.render(self.plane, tile, self.encoder.rendering)
@@ -83,6 +89,39 @@ class BoxFinder:
             box = _from_tile(tile, Box(*detected.boxes[i].tolist())).intersection(tile.read)
             if near.contains_point(*box.center) and min(box.height, box.width) >= 1:
                 yield box, float(detected.scores[i])
+
+
+@dataclass(frozen=True, slots=True)
+class BoxFinderPlan:
+    """An image in which a detector looks for a text.
+
+    Parameters
+    ----------
+    image
+        The image with the model that fills the boxes.
+    detector
+        The detector.
+    plane, text, threshold
+        As in `BoxFinder`.
+    """
+
+    image: SharedImage
+    detector: SharedDetector
+    plane: Plane
+    text: str
+    threshold: float
+
+    def open(self) -> BoxFinder:
+        """Open the image and both models.
+
+        Raises
+        ------
+        ImageError, ModelError
+            There is no such image or model here, or it is another one.
+        """
+        detector, encoder = self.detector.load(), self.image.open()
+        assert isinstance(detector, TextDetector)
+        return BoxFinder(detector, encoder, RoundDecoder(encoder), self.plane, self.text, self.threshold)
 
 
 def _from_tile(tile: Tile, box: Box) -> Box:

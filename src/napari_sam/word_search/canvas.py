@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.core.geometry import Box
+from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.tiles import Tile
+from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.word_search.exemplars import PlacedExemplars
 from napari_sam.word_search.mask_ranker import picture_tile
 
@@ -78,3 +79,41 @@ class Canvas:
         """Return the part of logits over the canvas, shape (n, cells, cells), that covers the target."""
         side = logits.shape[-1] * (SQUARES - 1) // SQUARES
         return logits[:, :side, -side:]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawnExemplars:
+    """Examples as plain data, wherever they are from.
+
+    Parameters
+    ----------
+    boxes, labels
+        Those that lie in the plane that is searched, as in `PlacedExemplars`.
+    canvas
+        A picture with all of them.
+    """
+
+    boxes: tuple[Box, ...]
+    labels: NDArray[np.bool_]
+    canvas: Canvas
+
+    @classmethod
+    def of(cls, exemplars: PlacedExemplars, encoder: TileEncoder, plane: Plane, downsample: float) -> DrawnExemplars:
+        """Draw examples for a search.
+
+        Parameters
+        ----------
+        exemplars
+            The examples.
+        encoder, plane, downsample
+            Of the image that is searched, and of its tiles.
+
+        Raises
+        ------
+        ImageError
+            An example cannot be read.
+        """
+        canvas = Canvas.of(exemplars, encoder.predictor.input_side, downsample * SQUARES / (SQUARES - 1))
+        if exemplars.volume is encoder.volume and exemplars.plane == plane:
+            return cls(exemplars.boxes, exemplars.labels, canvas)
+        return cls((), np.zeros(0, bool), canvas)

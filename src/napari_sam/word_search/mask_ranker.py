@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from napari_sam.core.finding.open_vocabulary import TextRanker
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.tiles import Tile
+from napari_sam.distributed.proposing import ProposingPlan
 from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.everything.options import FilterOptions
 from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.sweep import Sweep
 from napari_sam.images.volume import Volume
-from napari_sam.word_search.views import View
+from napari_sam.word_search.shared_detector import SharedDetector
+from napari_sam.word_search.views import View, without_logits
 
 # A picture shows the object and a little of its surroundings: this multiple of the longer side of its box, and no less
 # than so many pixels, of which an enlarged picture is made.
@@ -119,13 +121,49 @@ class RankedFinder:
 
     def find(self, tile: Tile) -> list[View]:
         """Return the objects of a tile; see `MaskRanker.scores` for errors."""
-        ((_, proposals),) = self.sweep.run([tile])
+        proposals = self.sweep.proposals(tile)
         likely = proposals.taken(np.flatnonzero(proposals.scores >= FilterOptions().confidence))
         scores = self.ranker.scores([likely.box(i) for i in range(len(likely))])
         return [
             View(replace(likely.mask(int(i)), iou_prediction=float(scores[i])), is_cut=False)
             for i in np.flatnonzero(scores >= self.threshold)
         ]
+
+    def do(self, item: Tile, *, again: bool = False) -> list[View]:
+        """Return the objects of a tile as they are sent."""
+        return without_logits(self.find(item))
+
+
+@dataclass(frozen=True, slots=True)
+class RankedFinderPlan:
+    """A search for all objects of which those count that a text describes.
+
+    Parameters
+    ----------
+    proposing
+        The search for all objects.
+    ranker
+        The model that knows words.
+    text, threshold
+        As in `MaskRanker` and `RankedFinder`.
+    """
+
+    proposing: ProposingPlan
+    ranker: SharedDetector
+    text: str
+    threshold: float
+
+    def open(self) -> RankedFinder:
+        """Open the image and both models.
+
+        Raises
+        ------
+        ImageError, ModelError
+            There is no such image or model here, or it is another one.
+        """
+        ranker, sweep = self.ranker.load(), self.proposing.open_sweep()
+        assert isinstance(ranker, TextRanker)
+        return RankedFinder(sweep, MaskRanker(ranker, sweep.encoder, sweep.plane, self.text), self.threshold)
 
 
 def with_scores(proposals: Proposals, scores: NDArray[np.float32]) -> Proposals:

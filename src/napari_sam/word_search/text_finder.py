@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from napari_sam.core.geometry import Plane
 from napari_sam.core.predictor import TextPredictor
 from napari_sam.core.tiles import Tile
 from napari_sam.distributed.shared_image import SharedImage
 from napari_sam.embeddings.encoder import TileEncoder
-from napari_sam.word_search.views import View, views_of
+from napari_sam.word_search.views import View, views_of, without_logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,8 @@ class TextFinder:
         return views_of(found, tile, self.encoder.grid(self.plane).shape)
 
     def do(self, item: Tile, *, again: bool = False) -> list[View]:
-        """Return the objects on a tile without their logits, which are many times as large."""
-        views = self.find(item)
-        return [replace(view, mask=replace(view.mask, low_res_logits=None, tile=None)) for view in views]
+        """Return the objects on a tile as they are sent."""
+        return without_logits(self.find(item))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,11 @@ def views_of(found: Found, tile: Tile, shape: tuple[int, int]) -> list[View]:
     pairs = zip(found.logits, found.scores, strict=True)
     masks = [mask_from_logits(logits, tile, float(score)) for logits, score in pairs]
     return [View(mask, touches_border(mask, shape)) for mask in masks if mask.area]
+
+
+def without_logits(views: Sequence[View]) -> list[View]:
+    """Return views without their logits, which are many times as large as the masks, to be sent."""
+    return [replace(view, mask=replace(view.mask, low_res_logits=None, tile=None)) for view in views]
 
 
 def proposals_of(views: Sequence[View], level: int) -> Proposals:

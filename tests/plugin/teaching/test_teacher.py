@@ -10,6 +10,7 @@ import tifffile
 
 from napari_sam.core.geometry import Plane
 from napari_sam.errors import OutputError
+from napari_sam.journal.storage.complete_areas import complete_areas
 from napari_sam.models.safe_load import load_weights, save_weights
 from napari_sam.plugin.teaching import teacher as teaching
 from napari_sam.segmenter import Segmenter
@@ -221,3 +222,27 @@ def test_the_options_say_what_the_user_chose(controller):
     assert (options.is_complete, options.minutes, options.base) == (True, 2.0, "compact")
     (region,) = Lesson(teacher.lesson.folder).regions()
     assert set(np.unique(region.objects)) == set(range(10))
+
+
+def test_regions_are_marked_as_complete_by_rectangles_and_stay_with_the_journal(controller, messages):
+    regions, viewer = controller.teacher.complete, controller.viewer
+    regions.mark_plane()
+    assert messages[-1].startswith("Accept objects first")
+    accept(controller, 3)
+    regions.mark_drawn()
+    assert messages[-1].startswith("No rectangle is drawn")
+    assert regions.text == "Regions"
+    viewer.add_shapes([[(0, 0), (0, 60), (30, 60), (30, 0)]], shape_type="rectangle")
+    regions.mark_drawn()
+    assert regions.text == "1 region"
+    ((own,),) = [controller.teacher.material.images()()]
+    (region,) = own.regions(0, is_complete=False)
+    unlabelled = region.objects <= 0
+    assert (region.objects[:30, :60][unlabelled[:30, :60]] == 0).all()
+    assert (region.objects[31:][unlabelled[31:]] == -1).all()
+    assert (region.objects[:, 61:][unlabelled[:, 61:]] == -1).all()
+    # Another session of the same image finds the mark in the journal.
+    folder = controller.objects.journal.folder
+    assert complete_areas(folder) == regions.areas
+    regions.unmark_plane()
+    assert (regions.text, complete_areas(folder)) == ("Regions", [])

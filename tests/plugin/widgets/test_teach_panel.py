@@ -110,3 +110,15 @@ def test_the_task_fits_a_small_screen_and_every_button_that_cannot_be_pressed_sa
     for button in widget.teaching.findChildren(QPushButton):
         assert button.isEnabled() or button.toolTip(), button.text()
         assert button.fontMetrics().horizontalAdvance(button.text()) <= button.width(), button.text()
+
+
+def test_a_drawn_rectangle_is_marked_as_complete_by_the_menu(window):
+    panel, regions = window.widget.teaching, window.controller.teacher.complete
+    names = [action.text() for action in panel.regions.menu().actions()]
+    assert names[1] == "The drawn rectangles are complete"
+    window.viewer.add_shapes([[(0, 0), (0, 100), (60, 100), (60, 0)]], shape_type="rectangle")
+    panel.regions.menu().actions()[1].trigger()
+    window.wait_until(lambda: panel.regions.text() == "1 region")
+    assert [area.box.as_tuple() for area in regions.areas] == [(0, 0, 61, 101)]
+    panel.regions.menu().actions()[3].trigger()
+    window.wait_until(lambda: panel.regions.text() == "Regions")

@@ -9,15 +9,17 @@ from tests.training.teaching.conftest import CENTERS, SHAPE, disc
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, Provenance, mask_of
-from napari_sam.errors import ImageError, LabelsError, ModelError
+from napari_sam.errors import ImageError, LabelsError, ModelError, PromptError
 from napari_sam.images.volume import Volume
+from napari_sam.journal.discovery import is_only_journal, journal_beside
+from napari_sam.journal.storage.complete_areas import AREAS, CompleteArea
 from napari_sam.segmenter import Segmenter
 from napari_sam.testing import FakePredictor
 from napari_sam.training.teaching.displaced import check_in_place, displaced_labels, edge_rank
-from napari_sam.training.teaching.held_back import FEWEST, Figures, held_back, is_better
 from napari_sam.training.teaching.journals import TaughtImage, taught_images
-from napari_sam.training.teaching.regions import SIDE, Region, TaughtPart, cut_regions
-from napari_sam.training.teaching.run import CORRECTED_WEIGHT, sources_of
+from napari_sam.training.teaching.measuring.held_back import FEWEST, Figures, held_back, is_better
+from napari_sam.training.teaching.regions import SIDE, Background, Region, TaughtPart, cut_regions
+from napari_sam.training.teaching.steps import CORRECTED_WEIGHT, sources_of
 
 
 def regions(journal, *, is_complete=False):
@@ -38,6 +40,51 @@ def test_what_was_not_accepted_is_background_only_where_all_was(journal):
     outside = ~np.isin(partial.objects, partial.numbers)
     assert (partial.objects[outside] == -1).all()
     assert (complete.objects[outside] == 0).all()
+
+
+def test_a_region_that_was_marked_as_complete_is_background_and_the_mark_survives(journal, image, tmp_path):
+    with Segmenter(image, model=FakePredictor(), labels=journal, journal=True) as segmenter:
+        segmenter.mark_complete((0, 0, 100, 160))
+        segmenter.mark_complete((150, 0, 240, 100))
+        segmenter.mark_complete((200, 0, 210, 10), is_complete=False)
+        with pytest.raises(PromptError, match="no area"):
+            segmenter.mark_complete((5, 5, 5, 9))
+    with Segmenter(image, model=FakePredictor(), labels=journal, journal=True) as segmenter:
+        assert segmenter.complete_areas == [CompleteArea(segmenter.plane(), Box(0, 0, 100, 160))]
+    (region,) = regions(journal)
+    inside = np.zeros(SHAPE, bool)
+    inside[:100, :160] = True
+    unlabelled = ~np.isin(region.objects, region.numbers)
+    assert (region.objects[unlabelled & inside] == 0).all()
+    assert (region.objects[unlabelled & ~inside] == -1).all()
+    # Parts that are given for one lesson come on top.
+    (more,) = TaughtImage.of(journal).regions(0, is_complete=False, complete=[Box(220, 300, 400, 400)])
+    assert more.objects[230, 310] == 0
+    assert (more.objects == 0).sum() == (region.objects == 0).sum() + 20 * 20
+    # A journal with such a file is nothing but a journal: it may be replaced.
+    assert is_only_journal(journal_beside(journal))
+
+
+def test_marks_that_cannot_be_read_or_written_say_what_to_do(journal, pixels):
+    path = journal_beside(journal) / AREAS
+    path.write_text('{"areas": [{"axes": [0]}]}')
+    with pytest.raises(LabelsError, match=r"complete\.json cannot be read .* mark the complete regions again"):
+        TaughtImage.of(journal)
+    with Segmenter(pixels, model=FakePredictor()) as segmenter, pytest.raises(LabelsError, match="no journal"):
+        segmenter.mark_complete()
+
+
+def test_propagated_objects_are_no_background_of_a_complete_plane(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, SHAPE).astype(np.uint8)
+    with Segmenter(image, model=FakePredictor(), journal=tmp_path / "own") as segmenter:
+        segmenter.journal.accept(segmenter.plane(), mask_of(disc(CENTERS[0])), 1)
+        made = Provenance(is_propagated=True)
+        segmenter.journal.accept(segmenter.plane(), mask_of(disc(CENTERS[5])), 2, made=made)
+        segmenter.mark_complete(plane=segmenter.plane())
+        (region,) = regions(segmenter)
+    assert region.labels.tolist() == [1]
+    np.testing.assert_array_equal(region.objects == -1, disc(CENTERS[5]))
+    assert (region.objects[~disc(CENTERS[5]) & ~disc(CENTERS[0])] == 0).all()
 
 
 @pytest.mark.parametrize("name", ["labels.zarr", "labels.zarr.journal", "discs.tif"])
@@ -95,7 +142,7 @@ def test_each_object_of_a_large_plane_is_whole_in_one_region():
         for at, (row, col) in enumerate(corners, 1)
     ]
     volume = Volume.of(image)
-    cut = list(cut_regions(volume, Plane.of(shape), volume.rendering(), parts, is_complete=False))
+    cut = list(cut_regions(volume, Plane.of(shape), volume.rendering(), parts, Background()))
     assert len(cut) > 4
     assert all(max(region.objects.shape) <= SIDE + 1 for region in cut)
     labels = np.concatenate([region.labels for region in cut])
@@ -113,7 +160,9 @@ def test_an_object_larger_than_a_region_is_taken_from_a_reduced_plane():
     pixels[large], pixels[small] = 200, 100
     volume = Volume.of(pixels)
     parts = [TaughtPart(at, mask_of(mask)) for at, mask in enumerate((large, small), 1)]
-    fine, coarse = cut_regions(volume, Plane.of(shape), volume.rendering((0, 255)), parts, is_complete=True)
+    fine, coarse = cut_regions(
+        volume, Plane.of(shape), volume.rendering((0, 255)), parts, Background([Box.of_shape(shape)])
+    )
     assert fine.labels.tolist() == [2]
     assert coarse.labels.tolist() == [1]
     assert coarse.objects.shape == (shape[0] / 8, shape[1] / 8)
@@ -130,7 +179,7 @@ def test_masks_over_each_other_are_taken_as_the_labels_got_them():
     volume = Volume.of(np.zeros(shape, np.uint8))
     for overlap, owner in (("keep", 1), ("overwrite", 2)):
         parts = [TaughtPart(1, mask_of(one)), TaughtPart(2, mask_of(two), overlap)]
-        (region,) = cut_regions(volume, Plane.of(shape), volume.rendering(), parts, is_complete=True)
+        (region,) = cut_regions(volume, Plane.of(shape), volume.rendering(), parts, Background([Box.of_shape(shape)]))
         assert (region.objects[one & two] == region.numbers[region.labels == owner]).all()
 
 
@@ -221,7 +270,7 @@ def test_objects_of_which_many_are_shifted_are_refused_by_their_labels(pixels, s
     masks = [disc((row, col + 20 if at < shifted else col)) for at, (row, col) in enumerate(CENTERS)]
     volume = Volume.of(pixels)
     parts = [TaughtPart(at, mask_of(mask)) for at, mask in enumerate(masks, 1)]
-    cut = list(cut_regions(volume, Plane.of(SHAPE), volume.rendering(), parts, is_complete=False))
+    cut = list(cut_regions(volume, Plane.of(SHAPE), volume.rendering(), parts, Background()))
     found, count = displaced_labels(cut, seed=0)
     assert (sorted(found), count) == (list(range(1, shifted + 1)), 12)
     if is_refused:

@@ -107,6 +107,10 @@ class GridProposer:
         masks = [found.mask(i) for i in range(len(found))]
         return replace(found, descriptors=described(self._predictor, embedding, rendered, tile, masks))
 
+    def pictures(self, tile: Tile) -> tuple[Tile, ...]:
+        """Return the tile."""
+        return (tile,)
+
     def _candidates(self, tile: Tile, embedding: Embedding, shape: tuple[int, int]) -> Iterator[Candidate]:
         """Yield the masks that pass the thresholds, and are not cut by the tile."""
         left = self._points(tile)

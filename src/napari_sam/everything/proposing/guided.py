@@ -120,6 +120,10 @@ class GuidedProposer:
         descriptors = described(self._predictor, embedding, rendered, tile, masks)
         return Proposals.of(masks, points, tile.level, descriptors)
 
+    def pictures(self, tile: Tile) -> tuple[Tile, ...]:
+        """Return the tile, and the same pixels at twice the resolution."""
+        return tile, _finer(tile)
+
     def _first_answers(self, tile: Tile, embedding: Embedding) -> list[FirstAnswer]:
         """Decode the seeds of a tile, each as a point; without those whose mask is empty or fills its window."""
         points, radius = center_seeds(self._predictor.dense_guesses(embedding))

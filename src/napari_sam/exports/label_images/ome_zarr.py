@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,15 @@ from napari_sam.labels.pyramid import LabelPyramid
 from napari_sam.labels.storage.multiscales import CHUNK_SIDE, create_level, step_between
 
 LABELS = "labels"
-# The versions of OME-Zarr that go with the formats 2 and 3 of zarr.
+# The versions of OME-Zarr that go with the formats 2 and 3 of zarr, and the one in images with coordinate systems: all
+# images in a store are of one version.
 VERSIONS = {2: "0.4", 3: "0.5"}
+WITH_SYSTEMS, SYSTEM = "0.6", "physical"
 OPAQUE = 255
 
 
 class OmeZarr:
-    """OME-Zarr 0.5, or of the version of the image that the labels are put into; see `ExportFormat`."""
+    """OME-Zarr 0.5, or of the version (0.4 to 0.6) of the image that the labels are put into; see `ExportFormat`."""
 
     name = "OME-Zarr"
     suffixes = (".ome.zarr",)
@@ -97,7 +100,7 @@ def list_label(path: Path) -> None:
             zarr_format: Any = zarr.open_group(image, mode="r").metadata.zarr_format
             group = zarr.open_group(path.parent, mode="a", zarr_format=zarr_format)
             attributes = group.attrs.asdict()
-            ome: Any = attributes.get("ome", {"version": VERSIONS[3]}) if zarr_format == 3 else attributes
+            ome: Any = attributes.get("ome", {"version": _version_in(image)}) if zarr_format == 3 else attributes
             listed = [name for name in ome.get(LABELS, []) if name != path.name]
             ome = {**ome, LABELS: [*listed, path.name]}
             group.update_attributes({"ome": ome} if zarr_format == 3 else ome)
@@ -112,6 +115,15 @@ def list_label(path: Path) -> None:
         ) from error
 
 
+def _version_in(image: Path) -> str:
+    """Return the version of OME-Zarr of labels in an image."""
+    import zarr
+
+    node = zarr.open_group(image, mode="r")
+    has_systems = read_multiscale(node.attrs.asdict()).has_systems
+    return WITH_SYSTEMS if has_systems else VERSIONS[node.metadata.zarr_format]
+
+
 def _create_in_image(source: ExportSource, path: Path, image: Path) -> None:
     """Make an empty label image with the levels, axes and positions of an image, but for its channels."""
     import zarr
@@ -120,14 +132,17 @@ def _create_in_image(source: ExportSource, path: Path, image: Path) -> None:
     multiscale = read_multiscale(node.attrs.asdict())
     arrays: list[Any] = [node[level] for level in multiscale.paths]
     ndim, zarr_format = arrays[0].ndim, node.metadata.zarr_format
-    letters, _ = multiscale.letters_of(ndim, None, getattr(arrays[0].metadata, "dimension_names", None))
+    place = multiscale.placement_of(0, ndim)
+    order = range(ndim) if place is None else place.order
+    letters, _ = multiscale.letters_of(ndim, order, getattr(arrays[0].metadata, "dimension_names", None))
     if letters is None:
         raise OutputError(f"{image} does not name its axes, so no labels can be put into it: export .ome.zarr.")
     kept = [axis for axis in range(ndim) if letters[axis] != "c" or ndim == source.ndim]
     shapes = [tuple(int(array.shape[axis]) for axis in kept) for array in arrays]
     if shapes[0] != source.shape:
         raise LabelsError(f"The labels have shape {source.shape} and {image} {shapes[0]}: name the image they are of.")
-    attributes = _metadata(multiscale, kept, shapes, ndim, VERSIONS[zarr_format], final_name(path))
+    described = [] if multiscale.axes is None else [multiscale.axes[order[axis]] for axis in kept]
+    attributes = _metadata(multiscale, described, kept, shapes, ndim, _version_in(image), final_name(path))
     axes = "".join(letters[axis] for axis in kept)
     in_plane = plane_axes(axes)
     options: dict[str, Any] = (
@@ -143,14 +158,19 @@ def _create_in_image(source: ExportSource, path: Path, image: Path) -> None:
 
 
 def _metadata(
-    multiscale: Multiscale, kept: list[int], shapes: list[tuple[int, ...]], ndim: int, version: str, name: str
+    multiscale: Multiscale,
+    axes: list[dict[str, Any]],
+    kept: list[int],
+    shapes: list[tuple[int, ...]],
+    ndim: int,
+    version: str,
+    name: str,
 ) -> dict[str, Any]:
     """Return the attributes of labels of an image, for some of its axes.
 
     Pixel i of a coarse level *is* pixel i * n of the finest one, so that no level is shifted, whatever those of the
     image are.
     """
-    axes = multiscale.axes or []
     places = [multiscale.placement_of(level, ndim) for level in range(len(shapes))]
     scales = [[1.0 if place is None else float(place.scale[axis]) for axis in kept] for place in places]
     origin = [0.0 if places[0] is None else float(places[0].origin[axis]) for axis in kept]
@@ -163,11 +183,25 @@ def _metadata(
             steps = [step * (factor or 1) for step, factor in zip(steps, whole, strict=True)]
         transforms = [{"type": "scale", "scale": steps}, *shift]
         datasets.append({"path": str(level), "coordinateTransformations": transforms})
-    entry: dict[str, Any] = {"name": name, "axes": [axes[axis] for axis in kept], "datasets": datasets}
+    entry: dict[str, Any] = {"name": name, "axes": axes, "datasets": datasets}
+    if version == WITH_SYSTEMS:
+        entry = _with_systems(entry)
     label: dict[str, Any] = {"source": {"image": "../../"}}
     if version == VERSIONS[2]:
         return {"multiscales": [{"version": version, **entry}], "image-label": {"version": version, **label}}
     return {"ome": {"version": version, "multiscales": [entry], "image-label": label}}
+
+
+def _with_systems(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the description of an image as OME-Zarr 0.6 has it: each level leads into a coordinate system."""
+    datasets = []
+    for dataset in entry["datasets"]:
+        path, steps = dataset["path"], dataset["coordinateTransformations"]
+        only = {"type": "sequence", "transformations": steps} if len(steps) > 1 else steps[0]
+        leading = {"input": {"path": path}, "output": {"name": SYSTEM}, "name": f"{path}_to_{SYSTEM}", **only}
+        datasets.append({"path": path, "coordinateTransformations": [leading]})
+    systems = [{"name": SYSTEM, "axes": entry["axes"]}]
+    return {"name": entry["name"], "coordinateSystems": systems, "datasets": datasets}
 
 
 def _describe(path: Path, source: ExportSource) -> None:

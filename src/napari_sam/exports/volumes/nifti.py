@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import IO, Any, cast
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 from napari_sam.errors import LabelsError
 from napari_sam.exports.options import ExportOptions
 from napari_sam.exports.orientation import Orientation
-from napari_sam.exports.source import ExportSource
+from napari_sam.exports.source import ExportSource, Place
+from napari_sam.exports.volumes.turned import turn_between, turned
 from napari_sam.files.libraries import library
+from napari_sam.images.axes.calibration import Calibration
 
 # The axes of a file, the one whose pixels follow one another first.
 FILE_AXES = "xyztc"
@@ -40,6 +43,7 @@ class Nifti:
 
     def write(self, source: ExportSource, path: Path, options: ExportOptions) -> None:
         dtype = label_dtype(source.extents.highest)
+        source = _on_the_grid_of_its_file(source)
         header = _header(source, dtype)
         with ExitStack() as stack:
             file = stack.enter_context(path.open("wb"))
@@ -50,6 +54,21 @@ class Nifti:
             header.write_to(stream)
             for plane in planes_in_file_order(source):
                 stream.write(plane.astype(dtype.newbyteorder(header.endianness)).tobytes())
+
+
+def _on_the_grid_of_its_file(source: ExportSource) -> ExportSource:
+    """Return labels with the axes of the NIfTI file of their image, where a reader has turned that."""
+    orientation = source.place.orientation
+    if orientation is None or orientation.header is None or source.axes != "zyx":
+        return source
+    lengths = tuple(int(length) for length in orientation.header.get_data_shape()[:3])
+    file = np.asarray(orientation.header.get_best_affine(), float)
+    turn = turn_between(orientation.ras, source.shape[::-1], file, lengths)
+    if turn is None or turn.is_none:
+        return source
+    # Only its pixels are written, with the header of the image.
+    place = Place(Calibration("zyx"), orientation=replace(orientation, ras=file))
+    return ExportSource(turned(source, turn), place)
 
 
 def refusal_of_axes(source: ExportSource, form: str) -> str | None:
@@ -100,6 +119,7 @@ def _header(source: ExportSource, dtype: np.dtype[Any]) -> Any:
     shape = file_shape(source)
     kind = nibabel.Nifti1Header if max(shape) <= MAX_LENGTH else nibabel.Nifti2Header
     orientation = source.place.orientation
+    is_of_file = orientation is not None and orientation.is_of_header
     if orientation is not None and orientation.header is not None:
         header = kind.from_header(orientation.header)
         header.extensions.clear()  # Of the image, such as its history.
@@ -112,7 +132,7 @@ def _header(source: ExportSource, dtype: np.dtype[Any]) -> Any:
     header.set_data_shape(shape)
     header.set_slope_inter(1, 0)
     header["vox_offset"] = 0  # nibabel finds it.
-    if orientation is None or orientation.header is None:
+    if not is_of_file:
         _set_place(header, orientation or Orientation.of_calibration(source.place.calibration), source)
     return header
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from napari_sam.images.files.unsupported_formats import DICOM, N5, known_format
 
 ZARR_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+N5_FILE = "attributes.json"
 MAX_ENTRIES = 2000
 PICTURES = {
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
@@ -20,6 +21,12 @@ PICTURES = {
 def is_zarr_folder(path: Path) -> bool:
     """Return whether a folder holds the metadata of a zarr array or group."""
     return any((path / name).exists() for name in ZARR_FILES)
+
+
+def is_n5_folder(path: Path) -> bool:
+    """Return whether a folder is an N5 store, or a group or an array in one."""
+    is_store = (path / N5_FILE).is_file() or (path.suffix.lower() == ".n5" and path.is_dir())
+    return is_store and not is_zarr_folder(path)
 
 
 def explain_folder(path: Path) -> str:
@@ -36,7 +43,7 @@ def explain_folder(path: Path) -> str:
             f"{path} cannot be read as an image, since it is a folder of {len(stores)} zarrs: give the path of one of "
             f"them, such as {stores[0]}."
         )
-    if any(entry.name in ("attributes.json",) for entry in entries):
+    if is_n5_folder(path):
         return f"{path} cannot be read as an image, since it is {N5[0]}: {N5[1]}."
     files = [entry for entry in entries if entry.is_file()]
     if any(entry.name.upper() == "DICOMDIR" or known_format(entry) is DICOM for entry in files[:20]):

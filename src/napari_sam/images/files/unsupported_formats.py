@@ -13,14 +13,7 @@ BIOFORMATS = (
     f"{CONVERT} with Fiji (Bio-Formats) or bioformats2raw, or open it in napari with a reader plugin such as "
     "napari-bioformats or napari-bioio-reader and choose its layer"
 )
-PLUGIN = "open it in napari with a reader plugin such as {plugin} and choose its layer"
 ARRAY = "or read it in Python with {library} and give the array"
-
-
-def _volume(name: str, plugin: str, library: str) -> tuple[str, str]:
-    advice = [CONVERT, PLUGIN.format(plugin=plugin), ARRAY.format(library=library)]
-    return name, ", ".join(advice)
-
 
 # Read if a library is installed, see `images.formats`.
 NIFTI = ("a NIfTI volume", f"{INSTALL} nibabel")
@@ -31,7 +24,8 @@ ND2 = ("a Nikon ND2 file", f"{INSTALL} nd2")
 MRC = ("an MRC volume", f"{INSTALL} mrcfile")
 NRRD = ("an NRRD volume", f"{INSTALL} pynrrd")
 HDF5 = ("an HDF5 file", f"{INSTALL} h5py")
-META_IMAGE = _volume("a MetaImage volume", "napari-medical-image-formats", "SimpleITK")
+META_IMAGE = ("a MetaImage volume", f"{INSTALL} SimpleITK")
+N5 = ("an N5 store", f"{INSTALL} z5py")
 NETCDF = ("a netCDF file", f"convert it to TIFF, {ARRAY.format(library='xarray')}")
 MATLAB = ("a MATLAB file", f"save it as TIFF, {ARRAY.format(library='scipy.io.loadmat')}")
 OLYMPUS = ("an Olympus or Evident file", BIOFORMATS)
@@ -49,7 +43,6 @@ ARRAYS = ("an archive of numpy arrays", "load it in Python with numpy.load and g
 WEIGHTS = ("a file of model weights", "give it as the model, and an image as the image")
 OME_XML = ("OME-XML without pixels", "give one of the TIFF files that it describes")
 MRXS = ("a slide of the MIRAX format", "convert it to OME-TIFF or OME-Zarr with QuPath or bioformats2raw")
-N5 = ("an N5 store", "convert it to OME-Zarr, or read it in Python with zarr 2 or tensorstore and give the array")
 RAW_PIXELS = (
     "raw pixels without a header",
     "read it in Python with numpy.fromfile, give it its shape, and save it as .npy or TIFF",

@@ -10,13 +10,15 @@ from pathlib import Path
 from napari_sam.images.dicom.reader import open_dicom
 from napari_sam.images.dicom.series import holds_dicom
 from napari_sam.images.files import unsupported_formats as known
-from napari_sam.images.files.folders import is_zarr_folder
+from napari_sam.images.files.folders import is_n5_folder, is_zarr_folder
 from napari_sam.images.microscopy.czi import open_czi
 from napari_sam.images.microscopy.lif import open_lif
 from napari_sam.images.microscopy.nd2 import open_nd2
 from napari_sam.images.source import ImageSource
 from napari_sam.images.volumes.hdf5 import open_hdf5
+from napari_sam.images.volumes.meta_image import open_meta_image
 from napari_sam.images.volumes.mrc import open_mrc
+from napari_sam.images.volumes.n5 import open_n5
 from napari_sam.images.volumes.nifti import open_nifti
 from napari_sam.images.volumes.nrrd import open_nrrd
 
@@ -138,6 +140,17 @@ FORMATS = (
         _plain(open_nrrd),
     ),
     ReadableFormat(
+        "MetaImage",
+        (".mha", ".mhd"),
+        "SimpleITK",
+        "plane by plane; compressed ones at once",
+        f"{BODY}, colors",
+        "time steps; pixels in several files (refused)",
+        "SimpleITK",
+        known.META_IMAGE,
+        _plain(open_meta_image),
+    ),
+    ReadableFormat(
         "MRC and CCP4",
         (".mrc", ".mrcs", ".map", ".rec", ".st", ".ali", ".ccp4"),
         "mrcfile",
@@ -158,6 +171,17 @@ FORMATS = (
         "h5py",
         known.HDF5,
         open_hdf5,
+    ),
+    ReadableFormat(
+        "N5, an array or the levels of an image as FOLDER.n5:/PATH",
+        (".n5/",),
+        "z5py",
+        "chunk by chunk",
+        "levels, axes, pixel size, origin and units (attributes of the N5 viewer, Paintera and COSEM)",
+        "transformations of BigDataViewer, which are in its XML file",
+        "z5py",
+        known.N5,
+        open_n5,
     ),
     ReadableFormat(
         "Zeiss CZI, a scene as FILE.czi:/0",
@@ -197,15 +221,18 @@ FORMATS = (
 
 def reader_of(path: Path) -> ReadableFormat | None:
     """Return the format that reads a file or folder by an installed library of its own; None for others."""
-    if path.is_dir():
-        found = known.DICOM if not is_zarr_folder(path) and holds_dicom(path) else None
-    else:
-        found = known.known_format(path)
+    found = _format_of_folder(path) if path.is_dir() else known.known_format(path)
     if found is known.HDF5 and find_spec("h5py") is not None and not _is_hdf5(path):
         return None  # Then GDAL is asked: other rasters have the same endings.
     return next(
         (each for each in FORMATS if each.open and each.recognized is found and found and each.is_installed), None
     )
+
+
+def _format_of_folder(path: Path) -> tuple[str, str] | None:
+    if is_zarr_folder(path):
+        return None
+    return known.N5 if is_n5_folder(path) else known.DICOM if holds_dicom(path) else None
 
 
 def is_without_library(path: Path) -> bool:

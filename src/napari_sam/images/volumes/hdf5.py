@@ -13,10 +13,10 @@ from napari_sam.errors import ImageError
 from napari_sam.images.axes.attributes import grid_in, names_in
 from napari_sam.images.axes.letters import named_axes
 from napari_sam.images.files.external_references import MAX_NESTED, check_beside
+from napari_sam.images.files.inner_names import MAX_LISTED, several_arrays
 from napari_sam.images.source import ImageSource, calibrated, checked
 
 MAX_OBJECTS = 20000
-MAX_LISTED = 6
 MAX_LINKS = 64
 # Pixel sizes (z, y, x) in micrometers, as ImageJ and PlantSeg write them.
 ELEMENT_SIZE = "element_size_um"
@@ -71,11 +71,7 @@ def _only_image(path: Path, file: Any) -> Any:
         return found[0]
     if not found:
         raise ImageError(f"{path} holds no array of pixels: give another file.")
-    listed = ", ".join(
-        f"{entry.name} ({' x '.join(map(str, entry.shape))}, {entry.dtype})" for entry in found[:MAX_LISTED]
-    )
-    more = f" and {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
-    raise ImageError(f"{path} holds several images, {listed}{more}: name one of them, as in {path}:{found[0].name}.")
+    raise several_arrays(path, [(entry.name, entry) for entry in found])
 
 
 def _is_image(entry: Any) -> bool:

@@ -72,10 +72,7 @@ def decompressed(path: Path, stream: Stream, dtype: np.dtype[Any], shape: Sequen
         The pixels take more than 4 GiB, or the stream ends before.
     """
     nbytes = _nbytes(path, dtype, shape)
-    if nbytes > MAX_WHOLE_BYTES:
-        raise ImageError(
-            f"{path} is compressed and holds {nbytes / 2**30:.1f} GiB, which cannot be read in parts: {advice}."
-        )
+    check_whole_size(path, nbytes, advice)
     # Memory that no byte is written to takes no room, so a header that lies costs nothing.
     pixels, done = np.empty(nbytes, np.uint8), 0
     try:
@@ -89,6 +86,20 @@ def decompressed(path: Path, stream: Stream, dtype: np.dtype[Any], shape: Sequen
             f"{path} is cut off, since its header promises {nbytes} bytes of pixels and it has {done}: copy it again."
         )
     return pixels.view(dtype).reshape(tuple(shape))
+
+
+def check_whole_size(path: Path, nbytes: int, advice: str) -> None:
+    """Refuse compressed pixels that are too large to be read at once; see `decompressed`.
+
+    Raises
+    ------
+    ImageError
+        They take more than 4 GiB.
+    """
+    if nbytes > MAX_WHOLE_BYTES:
+        raise ImageError(
+            f"{path} is compressed and holds {nbytes / 2**30:.1f} GiB, which cannot be read in parts: {advice}."
+        )
 
 
 def _nbytes(path: Path, dtype: np.dtype[Any], shape: Sequence[int]) -> int:

@@ -144,7 +144,9 @@ def _orientation(
             # A reader that leaves the axes in the order of the file, with the affine matrix of the layer.
             return Orientation(matrix, header), "xyz"
         ras = header.get_best_affine() if affine is None else np.asarray(affine, float)
-        return (Orientation(ras, header), None) if shape == _backwards(lengths) else (None, None)
+        # A reader may have turned the volume, and tells its affine matrix; other lengths are those of another volume.
+        is_of_it = sorted(shape) == sorted(_backwards(lengths)) if affine is not None else shape == _backwards(lengths)
+        return (Orientation(ras, header), None) if is_of_it else (None, None)
     if metadata.get("coordinate_system") == "RAS" and np.shape(affine) == (4, 4):
         return Orientation(np.asarray(affine, float)), None
     if len(shape) == 3 and {"spacing", "origin", "direction"} <= set(metadata):

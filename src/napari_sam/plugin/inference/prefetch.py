@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from psygnal import Signal
@@ -21,7 +22,7 @@ from napari_sam.plugin.layers.coverage import coverage_of, make_coverage, show_c
 from napari_sam.plugin.workers.runner import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from napari.layers import Labels, Layer
 
@@ -214,9 +215,12 @@ class Prefetcher:
         if encoder is None:
             return None
         while self._plan:
-            place = self._plan.pop(0)
-            if not encoder.is_ready(*place):
-                return Work(_encode_quietly(encoder, place), self._on_tile, self._on_plan_error)
+            # One at a time, so that a click need not wait for more; but as many as the workers of a cluster take.
+            count = 1 if self._session.scheduler is None else encoder.predictor.batch
+            places, self._plan = self._plan[:count], self._plan[count:]
+            places = [place for place in places if not encoder.is_ready(*place)]
+            if places:
+                return Work(partial(_encode, encoder, places), self._on_tile, self._on_plan_error)
         if self._bulk is not None:
             bulk = self._bulk
             return Work(_slice_of(bulk), lambda now: self._on_slice(bulk, now), lambda e: self._on_bulk_error(bulk, e))
@@ -285,15 +289,8 @@ class Prefetcher:
             self._session.notify(str(error))
 
 
-def _encode_quietly(encoder: TileEncoder, place: TileKey) -> Callable[[Report], None]:
-    def job(_: Report) -> None:
-        report, encoder.progress = encoder.progress, None
-        try:
-            encoder.embedding(*place)
-        finally:
-            encoder.progress = report
-
-    return job
+def _encode(encoder: TileEncoder, places: Sequence[TileKey], _: Report) -> None:
+    encoder.encode_together(places)
 
 
 def _slice_of(bulk: Iterator[EncodeProgress]) -> Callable[[Report], EncodeProgress | None]:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
+from napari_sam.plugin.inference.region import draw_in
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers.proposals import EXAMPLES_NAME
-from napari_sam.plugin.proposals.region import draw_in
 
 if TYPE_CHECKING:
     from napari.layers import Shapes

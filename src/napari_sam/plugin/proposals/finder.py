@@ -9,12 +9,12 @@ from psygnal import Signal
 
 from napari_sam.errors import NapariSamError
 from napari_sam.plugin.inference.jobs import planes_like
+from napari_sam.plugin.inference.region import Within, draw_region, limit_of
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import factory as own_layers
 from napari_sam.plugin.proposals.acceptance import ProposalCommit
 from napari_sam.plugin.proposals.drawing import ProposalDrawing
 from napari_sam.plugin.proposals.examples import Examples
-from napari_sam.plugin.proposals.region import Within, draw_region, limit_of
 from napari_sam.plugin.proposals.review import ReviewCamera
 from napari_sam.plugin.proposals.search import Place, ProposalSearch
 from napari_sam.plugin.proposals.selection import ProposalSelection

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
 from napari_sam.errors import NapariSamError
+from napari_sam.journal.storage.complete_areas import complete_areas
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.workers.runner import Work
 from napari_sam.training.teaching.journals import MOST_OBJECTS, TaughtImage
@@ -126,10 +127,12 @@ class TeachingMaterial:
         ImageError
             The layer's pixels are no image.
         """
-        paths, own = tuple(self.added), self._own()
+        paths, own, journal = tuple(self.added), self._own(), self._objects.journal
+        folder = None if journal is None else journal.folder
 
         def given() -> list[TaughtImage]:
-            return [*([] if own is None else [own]), *map(TaughtImage.of, paths)]
+            complete = [] if folder is None else complete_areas(folder)
+            return [*([] if own is None else [replace(own, complete=complete)]), *map(TaughtImage.of, paths)]
 
         return given
 

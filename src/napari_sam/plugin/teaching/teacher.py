@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_sam.errors import NapariSamError
+from napari_sam.plugin.teaching.complete_regions import CompleteRegions
 from napari_sam.plugin.teaching.material import TeachingMaterial
 from napari_sam.plugin.workers.runner import Work
 from napari_sam.training.teaching.lesson import ENDED, MODEL_FILE, Lesson, TeachOptions
 from napari_sam.training.teaching.process import LessonProcess
 from napari_sam.training.teaching.teach import begun, checked_options, lesson_of, lessons
-from napari_sam.weights.taught import gain, keep_model
+from napari_sam.weights.taught import gain, keep_model, loss
 
 if TYPE_CHECKING:
     from napari_sam.plugin.objects.object_list import Objects
@@ -45,8 +46,8 @@ class Teacher:
         Emitted when a lesson began, went on or ended, or other objects are there.
     kept
         Emitted with the name of a model that is to be used.
-    material
-        The images to learn from.
+    material, complete
+        The images to learn from, and the regions of this one in which every object was accepted.
     lesson
         The lesson that is under way, was stopped, or has ended without a decision; or None.
     is_complete
@@ -61,12 +62,14 @@ class Teacher:
     def __init__(self, session: Session, runner: Runner, objects: Objects) -> None:
         self._session, self._runner = session, runner
         self.material = TeachingMaterial(session, runner, objects)
+        self.complete = CompleteRegions(session, runner, objects)
         self.lesson: Lesson | None = next(iter(lessons()), None)
         self.is_complete, self.minutes = False, MINUTES
         self._process: LessonProcess | None = None
         self._is_beginning = False
         self._shown: dict[str, Any] = {} if self.lesson is None else self.lesson.progress
         self.material.changed.connect(self.changed.emit)
+        self.complete.changed.connect(self.changed.emit)
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
@@ -124,7 +127,9 @@ class Teacher:
         if phase not in ENDED:
             return ""
         figures = f"{gain(now)} on {now.get('held_back', 0)} objects it has not seen"
-        return f"Better: {figures}." if phase == "better" else f"Not better: {figures}. The model is not offered."
+        if phase != "better":
+            return f"Not better: {figures}. The model is not offered."
+        return f"Better: {figures}{f'; {elsewhere}' if (elsewhere := loss(now)) else ''}."
 
     # -- actions -------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter, shift
 
 from napari_sam.core.geometry import Box, Plane
 from napari_sam.core.masks import Mask, mask_of
-from napari_sam.core.tiles import TileGrid
+from napari_sam.core.tiles import Tile, TileGrid
 from napari_sam.propagation.follower import Followed
 from napari_sam.propagation.meeting import signed_distance
 from napari_sam.propagation.plane_stack import PlaneStack
@@ -87,8 +87,8 @@ class SampledFollower(PromptFollower):
             found[label] = Followed(taught, 1.0)
         return found
 
-    def _seen(self, label: int, at: int, plane: Plane, grid: TileGrid) -> Seen | None:
-        seen = super()._seen(label, at, plane, grid)
+    def _seen(self, label: int, at: int, plane: Plane, grid: TileGrid, tile: Tile) -> Seen | None:
+        seen = super()._seen(label, at, plane, grid, tile)
         if seen is not None and self._lost < MOST_LOST:
             truth = seen.window.coverage(mask_of(self.truth[at]))
             self.samples.append(

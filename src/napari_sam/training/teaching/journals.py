@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from napari_sam.arguments import path_argument, shown
-from napari_sam.core.geometry import Plane
+from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.masks import Mask
 from napari_sam.core.prompts import Prompts
 from napari_sam.core.rendering import Rendering
 from napari_sam.errors import ImageError, LabelsError, NapariSamError
@@ -22,8 +23,9 @@ from napari_sam.journal.image_identity import pixel_digest
 from napari_sam.journal.journal import open_journal
 from napari_sam.journal.objects import LabelledObject
 from napari_sam.journal.reader import JournalReader
+from napari_sam.journal.storage.complete_areas import CompleteArea, complete_areas
 from napari_sam.labeled_planes import LabeledPlanes
-from napari_sam.training.teaching.regions import Region, TaughtPart, cut_regions
+from napari_sam.training.teaching.regions import Background, Region, TaughtPart, cut_regions
 
 # Entries that a user makes where a mask was not right.
 CORRECTIONS = ("correct", "merge", "split")
@@ -47,12 +49,15 @@ class TaughtImage:
         The objects.
     rendering
         How the model saw the pixels; by default as `Volume.rendering` says.
+    complete
+        Areas in which the user accepted every object.
     """
 
     name: str
     volume: Volume
     objects: Sequence[LabelledObject]
     rendering: Rendering | None = None
+    complete: Sequence[CompleteArea] = ()
 
     @classmethod
     def of(cls, given: Any) -> TaughtImage:
@@ -88,7 +93,8 @@ class TaughtImage:
             raise LabelsError("This Segmenter has no journal, which teaching needs: give journal=True when it is made.")
         image = planes.journal.about.get("image")
         name = Path(str(image)).name if image else "image"
-        return cls(name, planes.volume, planes.journal.objects, _last_rendering(planes.journal.objects))
+        objects = planes.journal.objects
+        return cls(name, planes.volume, objects, _last_rendering(objects), planes.complete_areas)
 
     @classmethod
     def _of_journal(cls, journal: JournalReader, image: Any) -> TaughtImage:
@@ -113,25 +119,35 @@ class TaughtImage:
                 f"{journal.folder} is of: give the image that it is of."
             )
         name = Path(str(recorded)).name if recorded else journal.folder.name
-        return cls(name, volume, journal.objects, _last_rendering(journal.objects))
+        return cls(name, volume, journal.objects, _last_rendering(journal.objects), complete_areas(journal.folder))
 
     def parts(self, seed: int = 0) -> dict[Plane, list[TaughtPart]]:
         """Return the accepted objects of each plane, in the order in which they were accepted, and no propagated ones.
 
         Nobody has looked at a propagated mask by itself, so it would teach the model its own errors.
         """
+        return self._parts_and_hidden(seed)[0]
+
+    def _parts_and_hidden(self, seed: int) -> tuple[dict[Plane, list[TaughtPart]], dict[Plane, list[Mask]]]:
+        """Return the parts, and the masks of each plane that teach nothing."""
         planes: dict[Plane, list[tuple[int, TaughtPart]]] = defaultdict(list)
+        hidden: dict[Plane, list[Mask]] = defaultdict(list)
         for each in self._drawn(seed):
             for part in each.parts:
                 entry = part.entry(part.number)
                 origin = entry.of_object(part.label, part.plane)
-                if origin.mask is not None and not (origin.made is not None and origin.made.is_propagated):
-                    is_corrected = entry.what in CORRECTIONS or _has_several(origin.prompts)
-                    taught = TaughtPart(each.label, origin.mask, origin.overlap, is_corrected)
-                    planes[part.plane].append((part.number, taught))
-        return {
+                if origin.mask is None:
+                    continue
+                if origin.made is not None and origin.made.is_propagated:
+                    hidden[part.plane].append(origin.mask)
+                    continue
+                is_corrected = entry.what in CORRECTIONS or _has_several(origin.prompts)
+                taught = TaughtPart(each.label, origin.mask, origin.overlap, is_corrected)
+                planes[part.plane].append((part.number, taught))
+        parts = {
             plane: [taught for _, taught in sorted(found, key=lambda one: one[0])] for plane, found in planes.items()
         }
+        return parts, hidden
 
     def _drawn(self, seed: int) -> Iterable[LabelledObject]:
         if len(self.objects) <= MOST_OBJECTS:
@@ -139,7 +155,9 @@ class TaughtImage:
         chosen = np.random.default_rng(seed).choice(len(self.objects), MOST_OBJECTS, replace=False)
         return [self.objects[int(at)] for at in sorted(chosen)]
 
-    def regions(self, number: int, *, is_complete: bool, seed: int = 0) -> Iterator[Region]:
+    def regions(
+        self, number: int, *, is_complete: bool, complete: Sequence[Box] = (), seed: int = 0
+    ) -> Iterator[Region]:
         """Yield the regions of all planes with accepted objects, of many planes those of 64 that are drawn.
 
         Parameters
@@ -148,17 +166,23 @@ class TaughtImage:
             Number of the image among those that teach.
         is_complete
             Whether all objects of these planes were accepted, so that the rest is background.
+        complete
+            Parts of each of these planes in which they were, besides those that the journal knows.
         seed
             Fixes which planes are drawn.
         """
-        is_complete = is_complete and len(self.objects) <= MOST_OBJECTS  # Of more, some are left out here.
-        planes = sorted(self.parts(seed).items(), key=lambda one: (one[0].axes, one[0].index))
+        parts_of, hidden = self._parts_and_hidden(seed)
+        planes = sorted(parts_of.items(), key=lambda one: (one[0].axes, one[0].index))
         if len(planes) > MOST_PLANES:
             chosen = np.random.default_rng(seed).choice(len(planes), MOST_PLANES, replace=False)
             planes = [planes[at] for at in sorted(chosen)]
         rendering = self.volume.rendering() if self.rendering is None else self.rendering
         for plane, parts in planes:
-            yield from cut_regions(self.volume, plane, rendering, parts, is_complete=is_complete, image=number)
+            boxes = [*complete, *(area.box for area in self.complete if area.plane == plane)]
+            boxes = [Box.of_shape(plane.shape_in(self.volume.shape))] if is_complete else boxes
+            is_whole = len(self.objects) <= MOST_OBJECTS  # Of more, some are left out here.
+            background = Background(boxes, hidden[plane]) if is_whole else Background()
+            yield from cut_regions(self.volume, plane, rendering, parts, background, image=number)
 
 
 def _has_several(prompts: Prompts | None) -> bool:

@@ -44,6 +44,12 @@ class TeachOptions:
         Fixes which objects are held back, and the order of the others.
     trust_labels
         Whether to learn also from masks of which many lie beside the edges of the image.
+    complete
+        (top, left, bottom, right) of parts of all planes in which every object was accepted.
+    train
+        What learns of a SAM: its "decoder", or "adapters" of its image encoder besides.
+    rank
+        Of the adapters.
     """
 
     name: str
@@ -54,6 +60,9 @@ class TeachOptions:
     is_complete: bool = False
     seed: int = 0
     trust_labels: bool = False
+    complete: Sequence[Sequence[float]] = ()
+    train: str = "decoder"
+    rank: int = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,22 @@ class TaughtPart:
     is_corrected: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Background:
+    """Where a plane is background if it has no label; elsewhere nothing is known of what has none.
+
+    Parameters
+    ----------
+    boxes
+        Parts of the plane in which every object was accepted.
+    hidden
+        Objects in them that teach nothing, such as propagated ones, and are no background either.
+    """
+
+    boxes: Sequence[Box] = ()
+    hidden: Sequence[Mask] = ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
     """A part of a plane, as the encoder sees it.
@@ -102,8 +118,8 @@ def cut_regions(
     plane: Plane,
     rendering: Rendering,
     parts: Sequence[TaughtPart],
+    background: Background,
     *,
-    is_complete: bool,
     image: int = 0,
 ) -> Iterator[Region]:
     """Yield the regions of a plane that together hold all of its accepted objects.
@@ -114,8 +130,8 @@ def cut_regions(
         The pixels, and how they are stretched.
     parts
         The objects in the plane, in the order in which they were accepted.
-    is_complete
-        Whether all objects of the plane were accepted, so that the rest is background.
+    background
+        Where the rest of the plane is background.
     image
         Number of the image.
     """
@@ -128,7 +144,7 @@ def cut_regions(
         step = (2.0**level / size[0], 2.0**level / size[1])
         taught = [number for number, own in enumerate(levels, 1) if own == level]
         for read, inside in _windows(plane.shape_in(volume.shape), step, parts, taught):
-            region = _region(volume, plane, rendering, _tile(read, step, level), parts, inside, is_complete=is_complete)
+            region = _region(volume, plane, rendering, _tile(read, step, level), parts, inside, background)
             if len(region.numbers):
                 yield replace(region, image=image, position=position)
 
@@ -171,8 +187,7 @@ def _region(
     tile: Tile,
     parts: Sequence[TaughtPart],
     inside: list[int],
-    *,
-    is_complete: bool,
+    background: Background,
 ) -> Region:
     read, step = tile.read, tile.step
     rows, cols = (
@@ -182,7 +197,13 @@ def _region(
         for first, length, by in zip((read.top, read.left), (read.height, read.width), step, strict=True)
     )
     pixels = volume.render(plane, tile, rendering)[: len(rows), : len(cols)]
-    objects = np.full((len(rows), len(cols)), BACKGROUND if is_complete else UNKNOWN, np.int32)
+    objects = np.full((len(rows), len(cols)), UNKNOWN, np.int32)
+    for box in background.boxes:
+        is_inside = np.ix_((rows >= box.top) & (rows < box.bottom), (cols >= box.left) & (cols < box.right))
+        objects[is_inside] = BACKGROUND
+    for mask in background.hidden:
+        if not mask.box.intersection(read).is_empty:
+            _paint(objects, UNKNOWN, TaughtPart(0, mask, "overwrite"), rows, cols)
     for number, part in enumerate(parts, 1):
         if not part.mask.box.intersection(read).is_empty:
             _paint(objects, number, part, rows, cols)

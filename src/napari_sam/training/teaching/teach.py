@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from napari_sam.arguments import number
+from napari_sam.arguments import number, shown, whole
+from napari_sam.core.geometry import Box
+from napari_sam.core.prompt_checks import checked_box
 from napari_sam.errors import ModelError
 from napari_sam.files.folders import taught_folder
 from napari_sam.training.run_lock import only_run_in
 from napari_sam.training.teaching.journals import TaughtImage, taught_images
 from napari_sam.training.teaching.lesson import MODEL_FILE, Lesson, TeachOptions
 from napari_sam.training.teaching.regions import Region
-from napari_sam.weights.taught import base_file, base_of, checked_name, gain, keep_model
+from napari_sam.weights.taught import base_file, base_of, checked_name, gain, keep_model, loss
 
+TRAIN, MOST_RANK = ("decoder", "adapters"), 64
+ADVICE = f"give a whole number from 1 to {MOST_RANK}"
 LESSON_SUFFIX = ".lesson"
 MOST_MINUTES = 24 * 60.0
 BUSY = "Another model is being taught on this computer: wait until it has ended, or stop it there."
@@ -35,25 +40,30 @@ class TeachResult:
     is_better
         Whether it is better on the objects that were held back, and so was kept under its name.
     before, after
-        Mean IoU on these objects of the base model and of the new one: `click_1`, `click_3`, `box`.
+        Mean IoU on these objects of the base model and of the new one: `click_1`, `click_3`, `box`. `everything` is
+        what it finds without prompts around some of them: F1 where the surroundings are complete, else the recall,
+        as `everything_measure` says. `others` is the mean IoU on a few objects of the sample images.
     objects, corrected, held_back
         Number of the objects, of those that the user had corrected, and of those that were held back.
     steps, seconds
         How long it was trained.
+    share
+        How far the model lies from the base model to the last weights; less than 1 forgets less.
     curve
         (step, figures) on the way, as `before`.
     """
 
     name: str
     is_better: bool
-    before: dict[str, float]
-    after: dict[str, float]
+    before: dict[str, Any]
+    after: dict[str, Any]
     objects: int
     corrected: int
     held_back: int
     steps: int
     seconds: float
     curve: tuple[tuple[int, dict[str, float]], ...]
+    share: float = 1.0
 
     @classmethod
     def of(cls, lesson: Lesson) -> TeachResult:
@@ -70,15 +80,17 @@ class TeachResult:
             now.get("step", 0),
             round(now.get("seconds", 0.0), 1),
             tuple((step, figures) for step, figures in now.get("curve", [])),
+            now.get("share", 1.0),
         )
 
     @property
     def text(self) -> str:
         """The result in one sentence."""
-        figures = gain({"before": self.before, "after": self.after})
+        found = {"before": self.before, "after": self.after}
+        figures, elsewhere = gain(found), loss(found)
         of = f"on {self.held_back} objects it has not seen"
         if self.is_better:
-            return f"{self.name} is better: {figures} {of}."
+            return f"{self.name} is better: {figures} {of}{f'; {elsewhere}' if elsewhere else ''}."
         return f"{self.name} is not better ({figures} {of}), so it is not kept: accept more objects, or check them."
 
 
@@ -89,17 +101,21 @@ def teach(
     model: str | Path = "compact",
     minutes: float = 4.0,
     is_complete: bool = False,
+    complete: Sequence[Sequence[float]] = (),
     device: str = "auto",
     threads: int | None = None,
     seed: int = 0,
     trust_labels: bool = False,
+    train: str = "decoder",
+    rank: int = 4,
     report: Report | None = None,
 ) -> TeachResult:
     """Teach a model the objects that were accepted in images, and keep it under a name if it became better.
 
     Nothing is exported: the journals have all that is needed. A fifth of the objects is held back, and the model is
     kept only if it is better on these than the one it began from. Objects that were corrected are learned most. Where
-    nothing was accepted, the model learns nothing, unless `is_complete`.
+    nothing was accepted, the model learns nothing, except in regions that are marked as complete (see
+    `Segmenter.mark_complete`): what has no label there is background.
 
     Parameters
     ----------
@@ -110,12 +126,15 @@ def teach(
     name
         Name of the new model; use it as `model=name`. An earlier one of this name is replaced if the new one is better.
     model
-        Name or path of the model to begin from: the compact model, which learns as a whole, or SAM ViT-B, L, H or
-        MobileSAM, of which the mask decoder learns. Of a model that was taught, it is the one that it began from.
+        Name or path of the model to begin from: the compact model, SAM ViT-B, L or H, MobileSAM or SAM 2.1. Of a model
+        that was taught, it is the one that it began from.
     minutes
         How long it may take, above 0.
     is_complete
         Whether every object was accepted in the planes that have any, so that all the rest is background.
+    complete
+        The same of parts of these planes, each (top, left, bottom, right) in pixels; of all images alike, and only for
+        this lesson.
     device, threads
         As for `Segmenter`; by default all processor threads but one.
     seed
@@ -123,6 +142,12 @@ def teach(
     trust_labels
         Whether to learn also where the outlines of many objects lie beside the edges of the image, which is refused
         otherwise: they may be shifted.
+    train
+        What learns of a SAM, MobileSAM or SAM 2: the "decoder" with the prompt encoder, or "adapters" of the image
+        encoder besides, which fit images of an unusual kind better and take much longer. The compact model learns as a
+        whole.
+    rank
+        Width of the adapters, 1 to 64.
     report
         Called with the progress, about once a second: a dictionary with `phase`, `step`, `steps`, `seconds`, `curve`.
 
@@ -135,6 +160,8 @@ def teach(
     ------
     LabelsError, ImageError
         A journal or its image cannot be used.
+    PromptError
+        A complete part is no box.
     ModelError
         The name is taken, the model cannot be taught, there are fewer than 8 objects, or many of them are shifted.
     OutputError
@@ -147,7 +174,9 @@ def teach(
     'mine is better: first click 0.52 -> 0.66 on 9 objects it has not seen.'
     """
     options = checked_options(name, model, minutes, is_complete, device, threads, seed)
-    options = replace(options, trust_labels=bool(trust_labels))
+    options = replace(options, trust_labels=bool(trust_labels), complete=checked_areas(complete))
+    width = whole(rank, "The rank", ADVICE, ModelError, least=1, most=MOST_RANK)
+    options = replace(options, train=_checked_train(train), rank=width)
     with only_lesson():
         lesson = lesson_of(options.name)
         if images_or_journals is not None:
@@ -183,6 +212,18 @@ def checked_options(
     return TeachOptions(checked_name(name), base_of(str(model)), count, device, threads, bool(is_complete), int(seed))
 
 
+def _checked_train(train: Any) -> str:
+    if train not in TRAIN:
+        raise ModelError(f"What learns is decoder or adapters, and {shown(train)} is neither: choose one.")
+    return str(train)
+
+
+def checked_areas(areas: Any) -> tuple[tuple[float, ...], ...]:
+    """Return the edges of boxes, which may reach beyond an image; raises PromptError where one is no box."""
+    found = (checked_box(each, Box(0, 0, math.inf, math.inf)) for each in areas)
+    return tuple(box.as_tuple() for box in found if box is not None)
+
+
 def only_lesson() -> AbstractContextManager[None]:
     """Keep other lessons from running at the same time; raises OutputError where one does."""
     return only_run_in(taught_folder(), BUSY)
@@ -216,7 +257,8 @@ def begun(images: Iterable[TaughtImage], options: TeachOptions) -> Lesson:
 
 def _cut(images: Iterable[TaughtImage], options: TeachOptions) -> Iterator[Region]:
     for at, image in enumerate(images):
-        yield from image.regions(at, is_complete=options.is_complete, seed=options.seed)
+        complete = [Box(*edges) for edges in options.complete]
+        yield from image.regions(at, is_complete=options.is_complete, complete=complete, seed=options.seed)
 
 
 def run(lesson: Lesson, report: Report | None = None) -> None:

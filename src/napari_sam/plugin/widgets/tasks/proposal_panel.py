@@ -11,11 +11,11 @@ from qtpy.QtWidgets import QButtonGroup, QComboBox, QGridLayout, QHBoxLayout, QL
 from superqt import QRangeSlider
 
 from napari_sam.everything.options import FilterOptions
+from napari_sam.plugin.inference.region import Within
 from napari_sam.plugin.layers import adapters
 from napari_sam.plugin.layers import labels as labels_layer
 from napari_sam.plugin.prompts.keys import shown, spelled
 from napari_sam.plugin.proposals.finder import ProposalFinder, Where
-from napari_sam.plugin.proposals.region import Within
 from napari_sam.plugin.proposals.wanted import NO_WORDS
 from napari_sam.plugin.widgets.buttons import MIN_LETTERS, Bar, Line, push_button, rows_into, section
 from napari_sam.plugin.widgets.tasks.like_row import LikeRow

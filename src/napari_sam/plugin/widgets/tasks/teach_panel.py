@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam.errors import NapariSamError
-from napari_sam.plugin.widgets.buttons import Bar, Line, push_button, rows_into
+from napari_sam.plugin.widgets.buttons import Bar, Line, beside, push_button, rows_into
 from napari_sam.plugin.widgets.tasks.lesson_curve import LessonCurve
 from napari_sam.segmenter import model_names
 from napari_sam.weights.taught import base_of, export_model, import_model, remove_model, taught_models
@@ -81,8 +81,19 @@ class TeachPanel(QWidget):
         )
         self.complete.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.complete.toggled.connect(self._on_complete)
+        self._build_regions()
         self.add.clicked.connect(self._ask_image)
         self.clear.clicked.connect(lambda: material.clear())
+
+    def _build_regions(self) -> None:
+        regions = self._teacher.complete
+        self.regions = push_button("Regions", "Mark parts of the plane in view in which you accepted every object.")
+        menu = QMenu(self.regions)
+        menu.addAction("Draw a rectangle", regions.draw)
+        menu.addAction("The drawn rectangles are complete", regions.mark_drawn)
+        menu.addAction("This whole plane is complete", regions.mark_plane)
+        menu.addAction("Forget the marks of this plane", regions.unmark_plane)
+        self.regions.setMenu(menu)
 
     def _build_lesson(self) -> None:
         teacher = self._teacher
@@ -111,7 +122,7 @@ class TeachPanel(QWidget):
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 0, 4, 0)
-        rows_into(column, [[self.step], [self.images], [self.add, self.clear], [self.complete]])
+        rows_into(column, [[self.step], [self.images], [self.add, self.clear], [beside(self.complete, self.regions)]])
         row = QHBoxLayout()
         for widget, share in ((QLabel("Name"), 0), (self.name, 1), (self.minutes, 0)):
             row.addWidget(widget, share)
@@ -206,6 +217,7 @@ class TeachPanel(QWidget):
         more = f"{others} other image{'' if others == 1 else 's'}" if others else ""
         where = " and ".join([*names, *([more] if more else [])]) or "no image yet"
         self.images.setText(f"{material.count.text}: {where}")
+        self.regions.setText(self._teacher.complete.text)
         self.clear.setEnabled(bool(others))
         self.clear.setToolTip("Learn from the image in the window only." if others else "No other image was added.")
 

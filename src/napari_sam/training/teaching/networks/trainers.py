@@ -5,21 +5,21 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from napari_sam.errors import ModelError
 from napari_sam.models.compact import Compact
 from napari_sam.models.compact.image_encoder import ImageEncoder
-from napari_sam.models.nested_checkpoints import State
-from napari_sam.models.sam import Sam, build
+from napari_sam.models.sam import Sam
 from napari_sam.training.losses import dense_loss
 from napari_sam.training.prompts import PromptBatch
+from napari_sam.training.teaching.networks.adapters import adapt
 from napari_sam.training.teaching.regions import UNKNOWN
-from napari_sam.training.trainers import TRAINABLE, CompactTrainer, SamTrainer, Trainer, dense_labels
+from napari_sam.training.trainers import CompactTrainer, SamTrainer, Trainer, dense_labels
 
 # As in `configs/finetune.toml`: the pretrained trunk learns slowly, and its first stages and normalizations do not.
 TRUNK_RATE, FROZEN_STAGES = 0.25, 2
@@ -72,56 +72,61 @@ class TaughtCompact(CompactTrainer):
 
 
 class TaughtSam(SamTrainer):
-    """Train the prompt encoder and the mask decoder of a SAM, whose image encoder sees each crop only once.
+    """Train the prompt encoder and the mask decoder of a SAM, and adapters of its image encoder if there are any.
 
-    Encoding takes seconds on a processor, and decoding a part of one.
+    Without adapters the image encoder sees each crop only once: encoding takes seconds on a processor, and decoding a
+    part of one.
 
     Parameters
     ----------
     network
         The network to train.
+    rank
+        Of the adapters; 0 for none.
     """
 
-    def __init__(self, network: Sam) -> None:
-        super().__init__(network, frozen_encoder=True)
-        self._encoded: dict[bytes, Tensor] = {}
+    def __init__(self, network: Sam, rank: int = 0) -> None:
+        super().__init__(network, frozen_encoder=not rank)
+        self._encoded: dict[bytes, tuple[Tensor, ...]] = {}
+        with_trained_parts(network, network.image_encoder, rank)
+
+    @property
+    def sees_crops_once(self) -> bool:
+        """Whether crops are encoded once, so that few different ones take less time."""
+        return self._frozen
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Encode images that were not seen before, one by one, and return what is known of the others."""
+        """Encode images; without adapters only those that were not seen before, one by one."""
+        if not self._frozen:
+            return self.encode_now(pixels)
         rows = []
         for image in pixels:
             key = hashlib.blake2b(image.cpu().numpy().tobytes(), digest_size=16).digest()
             if key not in self._encoded:
-                self._encoded[key] = super().encode(image[None])[0].detach().half()
+                self._encoded[key] = tuple(one.detach().half() for one in self.encode_now(image[None]))
             rows.append(self._encoded[key])
-        return (torch.cat(rows).float(),)
+        return tuple(torch.cat(one).float() for one in zip(*rows, strict=True))
+
+    def encode_now(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Encode images of shape (n, 3, side, side), uint8, into features for `decode`."""
+        return super().encode(pixels)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the trained parameters; see `CompactTrainer.parameter_groups`."""
+        every = [parameter for part in self.learning_parts() for parameter in part.parameters()]
+        return [{"params": [parameter for parameter in every if parameter.requires_grad], "rate": 1.0}]
+
+    def learning_parts(self) -> list[nn.Module]:
+        """Return the parts whose parameters learn, as far as they need a gradient."""
+        return [self.network.prompt_encoder, self.network.mask_decoder, self.network.image_encoder]
 
 
-def trainer_of_weights(state: State, family: str, source: str) -> Trainer:
-    """Return the trainer of a model that can be taught.
-
-    Raises
-    ------
-    ModelError
-        Its network cannot be trained here.
-    """
-    check_teachable(family, source)
-    weights = {key: value.float() for key, value in state.items()}
-    if family == "compact":
-        compact = Compact.matching(weights)
-        compact.load_state_dict(weights)
-        return TaughtCompact(compact)
-    network = build(family)
-    network.load_state_dict(weights)
-    return TaughtSam(network)
-
-
-def check_teachable(family: str, source: str) -> None:
-    """Refuse a network that cannot be trained here; raises ModelError."""
-    if family not in TRAINABLE:
-        raise ModelError(
-            f"{source} is a model of {family}, which cannot be taught: choose compact, MobileSAM, or SAM ViT-B, L or H."
-        )
+def with_trained_parts(network: nn.Module, encoder: nn.Module, rank: int) -> None:
+    """Let all of a network learn but its image encoder, which gets adapters of a rank, or none for 0."""
+    network.requires_grad_(True)
+    encoder.requires_grad_(False)
+    if rank:
+        adapt(encoder, rank)
 
 
 def trained_parameters(trainer: Trainer) -> Sequence[nn.Parameter]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -67,14 +68,16 @@ def region_of(session: Session, image: Image, plane: Plane) -> Mask:
     PromptError
         No rectangle, polygon or ellipse lies in the plane.
     """
-    for layer in _candidates(session):
-        parts = adapters.drawn_masks(layer, image, plane)
-        if parts:
-            whole = parts[0]
-            for part in parts[1:]:
-                whole = adapters.union_of(whole, part)
-            return whole
-    raise PromptError("There is no region yet: drag a rectangle, or draw in any Shapes layer.")
+    parts = drawn_parts(session, image, plane)
+    if not parts:
+        raise PromptError("There is no region yet: drag a rectangle, or draw in any Shapes layer.")
+    return reduce(adapters.union_of, parts)
+
+
+def drawn_parts(session: Session, image: Image, plane: Plane) -> list[Mask]:
+    """Return the pixels in each shape that the user drew in a plane; of several layers, those in the first one."""
+    found = (adapters.drawn_masks(layer, image, plane) for layer in _candidates(session))
+    return next((parts for parts in found if parts), [])
 
 
 def draw_region(session: Session) -> None:

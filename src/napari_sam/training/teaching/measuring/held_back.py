@@ -21,6 +21,9 @@ from napari_sam.training.teaching.regions import Region
 # With fewer objects nothing could be said about objects that the model has not seen.
 FEWEST = 8
 SHARE, MOST = 0.2, 24
+# Of the objects that are left, so many are watched: they say when it no longer gets better. Of fewer than 24, all are
+# needed to learn from.
+FEWEST_TO_WATCH, WATCHED_SHARE, MOST_WATCHED = 24, 0.15, 8
 # Clicks beside the middle of each object; the mean of several says more about few objects.
 OFF_CENTER = 2
 CLICKS = 3
@@ -54,20 +57,49 @@ def held_back(regions: Sequence[Region], seed: int) -> Held:
             f"Teaching needs {FEWEST} objects or more, and there {'is' if count == 1 else 'are'} {count}: accept more, "
             "or add another image."
         )
-    wanted, rng = min(max(2, round(count * SHARE)), MOST), np.random.default_rng(seed)
-    held = [np.zeros(len(region.numbers), bool) for region in regions]
-    done = before = 0
-    for units in groups.values():
-        before += len(units)
-        take = min(math.floor(wanted * before / count + 0.5) - done, len(units) - 1)
-        done += max(take, 0)
-        for unit in _drawn(units, take, rng):
-            for region, at in unit:
-                held[region][at] = True
-    return held
+    return _spread(regions, groups, min(max(2, round(count * SHARE)), MOST), seed)
+
+
+def watched(regions: Sequence[Region], held: Held, seed: int) -> Held:
+    """Choose objects that are not held back and that the model does not learn from either: they say when to stop.
+
+    Those that are held back must not say it, since they decide whether the model is offered.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        As `held_back`; none where fewer than 24 objects are left.
+    """
+    left = {
+        image: [unit for unit in units if not any(held[region][at] for region, at in unit)]
+        for image, units in _groups(regions).items()
+    }
+    count = sum(len(units) for units in left.values())
+    wanted = min(round(count * WATCHED_SHARE), MOST_WATCHED) if count >= FEWEST_TO_WATCH else 0
+    return _spread(regions, left, wanted, seed)
+
+
+def either(first: Held, second: Held) -> Held:
+    """Return the objects that are in one of two choices."""
+    return [one | other for one, other in zip(first, second, strict=True)]
 
 
 Unit = list[tuple[int, int]]
+
+
+def _spread(regions: Sequence[Region], groups: dict[int, list[Unit]], wanted: int, seed: int) -> Held:
+    """Draw so many units, spread over the images; of each image at least one is left."""
+    chosen = [np.zeros(len(region.numbers), bool) for region in regions]
+    rng, count = np.random.default_rng(seed), sum(len(units) for units in groups.values())
+    done = before = 0
+    for units in groups.values():
+        before += len(units)
+        take = min(math.floor(wanted * before / max(count, 1) + 0.5) - done, len(units) - 1)
+        done += max(take, 0)
+        for unit in _drawn(units, take, rng):
+            for region, at in unit:
+                chosen[region][at] = True
+    return chosen
 
 
 def _groups(regions: Sequence[Region]) -> dict[int, list[Unit]]:
@@ -124,8 +156,22 @@ class Figures:
         """The mean of the three for each object; the first click counts twice, since it decides how fast one is."""
         return (2 * self.click_1 + self.click_3 + self.box) / 4
 
+    @property
+    def score(self) -> float:
+        """The mean of `scores`."""
+        return float(self.scores.mean())
 
-def measured(regions: Sequence[Region], held: Held, predictor: Predictor) -> Figures:
+    @property
+    def rows(self) -> list[list[float]]:
+        """The three arrays, for a file; `Figures(*np.array(rows))` reads them."""
+        return [[round(float(value), 6) for value in values] for values in (self.click_1, self.click_3, self.box)]
+
+    def of(self, chosen: NDArray[np.bool_]) -> Figures:
+        """Return the figures of some of the objects; shape (objects,)."""
+        return Figures(self.click_1[chosen], self.click_3[chosen], self.box[chosen])
+
+
+def measured(regions: Sequence[Region], held: Held, predictor: Predictor, *, beside: int = OFF_CENTER) -> Figures:
     """Measure a model on the held-back objects, through the Segmenter, as the user will click.
 
     Parameters
@@ -136,6 +182,8 @@ def measured(regions: Sequence[Region], held: Held, predictor: Predictor) -> Fig
         See `held_back`.
     predictor
         The model.
+    beside
+        Number of first clicks beside the middle of each object.
     """
     rows = []
     for region, chosen in zip(regions, held, strict=True):
@@ -144,11 +192,11 @@ def measured(regions: Sequence[Region], held: Held, predictor: Predictor) -> Fig
         segmenter = Segmenter(region.pixels, model=predictor, rgb=True)
         for number in region.numbers[chosen]:
             target = TargetObject(segmenter.plane(), region.objects == number, None)
-            rows.append(_clicked(segmenter, target, f"{number}"))
+            rows.append(_clicked(segmenter, target, f"{number}", beside))
     return Figures(*np.array(rows, np.float64).T)
 
 
-def _clicked(segmenter: Segmenter, target: TargetObject, seed: str) -> tuple[float, float, float]:
+def _clicked(segmenter: Segmenter, target: TargetObject, seed: str, count: int) -> tuple[float, float, float]:
     """Return the IoUs of one click, of three clicks and of the box."""
     shape = target.truth.shape
 
@@ -162,7 +210,7 @@ def _clicked(segmenter: Segmenter, target: TargetObject, seed: str) -> tuple[flo
         points.append(point)
         signs.append(sign)
         answers.append(answer(points, signs))
-    beside = [iou_of(answer([point], [1]), target) for point in off_center(target.truth, OFF_CENTER, seed)]
+    beside = [iou_of(answer([point], [1]), target) for point in off_center(target.truth, count, seed)]
     boxed = segmenter.segment(box=target.box).best.to_array(shape)
     first = float(np.mean([iou_of(answers[0], target), *beside]))
     return first, iou_of(answers[-1], target), iou_of(boxed, target)

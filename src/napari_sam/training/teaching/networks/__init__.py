@@ -1,0 +1,1 @@
+"""Networks that are taught: what of them learns, and how."""

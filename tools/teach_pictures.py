@@ -1,0 +1,67 @@
+"""Take the picture of the guide to teaching: python tools/teach_pictures.py."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from desk import Desk, save
+from qtpy.QtCore import Qt
+from scipy.ndimage import distance_transform_edt
+
+from napari_sam.samples.cells import cells
+
+IMAGES = Path(__file__).parent.parent / "docs" / "images"
+# The corner of the image in which every nucleus is accepted: top, left, bottom, right, in pixels.
+CORNER = (0, 0, 330, 330)
+
+
+def main() -> None:
+    """Write docs/images/teach.png: accepted objects in a region that is marked as complete."""
+    with tempfile.TemporaryDirectory() as folder:
+        # Or earlier work on the sample would be offered, and the models of one's own.
+        os.environ["NAPARI_SAM_CACHE"], os.environ["NAPARI_SAM_MODELS"] = folder, folder
+        desk = desk_with_objects()
+        desk.mouse = None
+        save(desk.picture().crop(desk.part([desk.canvas, desk.widget])), IMAGES / "teach.png")
+        desk.close()
+
+
+def desk_with_objects(count: int | None = None) -> Desk:
+    """Return a window with nuclei of a corner, by default all, that are accepted; the corner is marked as complete."""
+    desk = Desk("cells")
+    for place in nuclei()[:count]:
+        desk.click(place)
+        desk.key(Qt.Key.Key_C)
+    desk.key(Qt.Key.Key_4, Qt.KeyboardModifier.AltModifier)
+    regions = desk.controller.teacher.complete
+    regions.draw()
+    top, left, bottom, right = CORNER
+    image, layer = desk.controller.session.image, desk.viewer.layers.selection.active
+    corners = [(top, left), (top, right), (bottom, right), (bottom, left)]
+    index = [0] * (image.ndim - 2)
+    layer.add_rectangles(np.array([layer.world_to_data(image.data_to_world([*index, *one])) for one in corners]))
+    regions.mark_drawn()
+    desk.rest()
+    desk.wait_until(lambda: bool(regions.areas) and desk.controller.teacher.material.count.objects > 0)
+    return desk
+
+
+def nuclei() -> list[tuple[float, float]]:
+    """Return the middle of each nucleus that lies in the corner."""
+    truth, (top, left, bottom, right) = cells().truth, CORNER
+    inside = truth[top:bottom, left:right]
+    whole = np.bincount(truth.ravel())
+    found = []
+    for label in np.unique(inside[inside > 0]):
+        mask = inside == label
+        if mask.sum() == whole[label]:
+            deepest = np.unravel_index(distance_transform_edt(mask).argmax(), mask.shape)
+            found.append((float(deepest[0] + top), float(deepest[1] + left)))
+    return found
+
+
+if __name__ == "__main__":
+    main()
