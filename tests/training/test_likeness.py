@@ -162,6 +162,9 @@ def test_the_script_searches_new_images_only_and_writes_weights_that_are_read(
     assert set(fitted) == set(metric.weights()) - {name for name in metric.weights() if name.startswith("axes")} | {
         axes_name(LAYOUT)
     }
+    expected = fit_likeness([PlaneSample.load(path) for path in sorted(found.iterdir())], LAYOUT)
+    for name, values in expected.items():
+        np.testing.assert_allclose(fitted[name], values, rtol=1e-3, atol=1e-3 * np.abs(values).max(), err_msg=name)
     use({name: values.astype(np.float32) for name, values in fitted.items()}, monkeypatch)
     assert told_apart() > 0.8
     encoded = len(model.encoded)
