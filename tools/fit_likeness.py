@@ -58,9 +58,12 @@ def main() -> None:
     samples = [PlaneSample.load(path) for path in sorted(arguments.samples.glob("*.npz"))]
     target = WEIGHTS if arguments.ship else arguments.out
     fitted = fit_likeness(samples, layout)
-    save_file(
-        {name: values.astype(np.float16 if "axes" in name else np.float32) for name, values in fitted.items()}, target
-    )
+    # In the order of rows: safetensors writes the memory of an array as it is, whatever its strides.
+    arrays = {
+        name: np.ascontiguousarray(values, np.float16 if "axes" in name else np.float32)
+        for name, values in fitted.items()
+    }
+    save_file(arrays, target)
     print(f"{len(samples)} planes; written to {target}")
 
 

@@ -27,6 +27,12 @@ def one_predictor() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test a cache of its own: what another one has searched would not be encoded again."""
+    monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     """The coins as a TIFF."""
