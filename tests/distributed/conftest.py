@@ -10,6 +10,7 @@ import pytest
 
 distributed = pytest.importorskip("distributed")
 
+from napari_sam.distributed import remote_encoder  # noqa: E402
 from napari_sam.distributed.cluster import Cluster  # noqa: E402
 from napari_sam.distributed.worker import version_here  # noqa: E402
 from napari_sam.testing import TIMEOUT  # noqa: E402
@@ -43,6 +44,12 @@ def scheduler(two_workers: distributed.LocalCluster) -> str:
         client.wait_for_workers(2, timeout=TIMEOUT)
         client.run(version_here)  # They import napari-sam, which takes long on a busy machine.
     return two_workers.scheduler_address
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for workers on a busy machine, which import torch at their first tile."""
+    monkeypatch.setattr(remote_encoder, "PATIENCE", TIMEOUT)
 
 
 @pytest.fixture

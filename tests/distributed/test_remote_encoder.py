@@ -14,7 +14,6 @@ from tests.everything.scenes import discs, picture
 
 from napari_sam import Segmenter
 from napari_sam.core.predictor import WindowPredictor
-from napari_sam.distributed import remote_encoder
 from napari_sam.distributed.cluster import Cluster
 from napari_sam.embeddings.encoder import TileSweep
 from napari_sam.embeddings.store import EmbeddingStore
@@ -23,12 +22,6 @@ from napari_sam.testing.predictors import SIDE
 
 Connect = Callable[..., Cluster]
 PIXELS = picture(discs((200, 200), [(60, 60), (150, 140)]))
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for workers on a busy machine, which import torch at their first tile."""
-    monkeypatch.setattr(remote_encoder, "PATIENCE", TIMEOUT)
 
 
 class Meeting(FakePredictor):
