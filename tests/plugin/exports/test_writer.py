@@ -219,3 +219,15 @@ def test_labels_are_not_saved_over_themselves(tmp_path):
     image = ViewerModel().add_image(np.zeros((1500, 1600), np.uint8))
     with pytest.raises(OutputError, match="is the label image itself"):
         saved(factory.labels_of_pyramid(pyramid, image), tmp_path / "work.ome.zarr")
+
+
+def test_labels_of_a_volume_that_a_reader_has_turned_lie_on_its_file(tmp_path, labels):
+    affine = np.array([[-0.7, 0.05, 0, 90], [-0.05, -0.7, 0.1, 120], [0, -0.1, 2.5, -300], [0, 0, 0, 1.0]])
+    file = nibabel.Nifti1Image(labels.T, affine)
+    # As napari-nifti does it: turned to the right, front and head, with that affine matrix and the header of the file.
+    shown = nibabel.as_closest_canonical(file)
+    metadata = {"header": file.header, "affine": shown.affine, "coordinate_system": "RAS+"}
+    saved(Labels(np.asarray(shown.dataobj).T, scale=(-2.5, -0.7, -0.7), metadata=metadata), tmp_path / "labels.nii")
+    written = nibabel.load(tmp_path / "labels.nii")
+    assert np.array_equal(np.asarray(written.dataobj), np.asarray(file.dataobj))
+    assert np.allclose(written.affine, file.affine, atol=1e-6)
