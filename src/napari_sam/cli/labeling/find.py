@@ -29,8 +29,8 @@ def find(
     out: Annotated[
         Path,
         typer.Option(
-            help="Label image of the plane, .tif or .zarr, or of the whole image, .ome.zarr; of several images a "
-            "folder, or a name with *."
+            help="Label image of the plane, .tif or .zarr, or of the whole image, .ome.zarr, also at a URL; of "
+            "several images a folder, or a name with *."
         ),
     ],
     model: Annotated[

@@ -69,7 +69,7 @@ def propagate(
     ],
     out: Annotated[
         Path,
-        typer.Option(help="Label image, .ome.zarr of any size and with a journal, or .tif or .zarr."),
+        typer.Option(help="Label image: .ome.zarr of any size and with a journal, also at a URL, or .tif or .zarr."),
     ],
     axis: Annotated[
         str | None,

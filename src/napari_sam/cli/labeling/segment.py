@@ -49,8 +49,8 @@ def segment(
     out: Annotated[
         Path,
         typer.Option(
-            help="Label image of the plane, .tif or .zarr, or of the whole image, .ome.zarr, of any size; of several "
-            "images a folder, or a name with *."
+            help="Label image of the plane, .tif or .zarr, or of the whole image, .ome.zarr, of any size, also "
+            "at a URL; of several images a folder, or a name with *."
         ),
     ],
     point: Annotated[
