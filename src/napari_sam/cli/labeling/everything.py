@@ -76,8 +76,8 @@ def everything(
     out: Annotated[
         Path,
         typer.Option(
-            help="Label image: .ome.zarr of any size, also at a URL, or .tif or .zarr; of several images a folder, or a "
-            "name with *."
+            help="Label image: .ome.zarr of any size, also at a URL, or .tif or .zarr; of several images a folder, or "
+            "a name with *."
         ),
     ],
     plane: opts.PlaneOption = None,
