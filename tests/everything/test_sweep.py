@@ -24,6 +24,7 @@ from napari_sam.core.masks import Mask
 from napari_sam.core.predictor import Predictor
 from napari_sam.core.tiles import TileGrid
 from napari_sam.errors import PromptError
+from napari_sam.everything.proposing import levels
 from napari_sam.everything.proposing.guided import GuidedProposer
 from napari_sam.everything.sweep import Region, Sweep
 from napari_sam.testing import BlobFinder, CountingArray
@@ -305,3 +306,13 @@ def test_the_embedded_model_finds_nothing_where_an_image_ends_in_pixels_without_
     noise = np.random.default_rng(0).normal(0, 1, pixels.shape)
     found = segmenter_of(pixels + noise, compact, contrast_limits=(0, 255)).everything()
     assert len(found.select()) == 0, found.boxes[found.select()].tolist()
+
+
+def test_without_coarser_levels_no_sample_reads_much_of_a_huge_plane(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 2**20
+    monkeypatch.setattr(levels, "MOST_PIXELS_SAMPLED", most)
+    image = CountingArray(shape=(1_000_000, 1_000_000))
+    segmenter = segmenter_of(image)
+    found = segmenter.everything(box=Box(5000, 5000, 5200, 5200))
+    assert len(found.select()) == 4, "the discs of the box"
+    assert max(rows * cols for rows, cols in image.reads) <= 2 * most

@@ -7,7 +7,9 @@ import zarr
 from PIL import Image
 from skimage.io import imread
 
+from napari_sam.core import rendering
 from napari_sam.core.geometry import Box, Plane
+from napari_sam.core.rendering import Rendering
 from napari_sam.core.tiles import TileGrid
 from napari_sam.errors import ImageError
 from napari_sam.images.sampling import SAMPLE_BLOCK_SIDE, SAMPLE_BLOCKS, SAMPLE_PLANES
@@ -424,3 +426,28 @@ def test_a_read_for_which_there_is_no_memory_is_not_called_a_damaged_file():
     volume = Volume.of(Full())
     with pytest.raises(ImageError, match="do not fit into memory"):
         volume.read(Plane.of(volume.shape), Box(0, 0, 50, 50))
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (1.0, 1.7), (2.3, 1.0)])
+@pytest.mark.parametrize("level", [0, 2, 3])
+def test_a_tile_on_many_pixels_is_read_in_parts_and_looks_the_same(spacing, level, monkeypatch):
+    pixels = np.random.default_rng(2).random((203, 190, 3)).astype(np.float32)
+    pixels[50:90, 20:40] = np.nan
+    volume = Volume.of(pixels, True, spacing=spacing)
+    plane = Plane.of(volume.shape)
+    tile = TileGrid(plane.shape_in(volume.shape), 32, volume.pixel_size(plane)).tile(level, 0, 0)
+    stretch = Rendering(((0.0, 1.0),) * 3)
+    expected = volume.render(plane, tile, stretch)
+    read, sizes = Volume.read, []
+
+    def counted(self, plane, box, level=0):
+        sizes.append(box.height * box.width)
+        return read(self, plane, box, level)
+
+    monkeypatch.setattr(Volume, "read", counted)
+    most = volume.pixels_for(plane, tile) / 5
+    monkeypatch.setattr(rendering, "MOST_AT_ONCE", most)
+    np.testing.assert_allclose(volume.render(plane, tile, stretch).astype(int), expected, atol=1)
+    is_magnified = tile.step[0] < 1
+    assert len(sizes) == 1 if is_magnified else len(sizes) > 4
+    assert is_magnified or max(sizes) < 2 * most

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.transform import downscale_local_mean
 
-from napari_sam.core.geometry import interpolation_matrix, shared_lengths
+from napari_sam.core.geometry import Box, interpolation_matrix, shared_lengths
 from napari_sam.core.tiles import Tile
 
 PERCENTILES = (0.5, 99.5)
+# A tile that lies on more pixels is read and averaged in parts, since an image without coarser levels is read whole.
+MOST_AT_ONCE = 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,44 @@ def render_tile(
     rendered = _magnify(rendering(reduced), spans)
     out = np.zeros((tile.side, tile.side, 3), np.uint8)
     out[: counts[0], : counts[1]] = rendered
+    return out
+
+
+def render_in_parts(
+    read: Callable[[Tile], tuple[NDArray[Any], tuple[float, float], tuple[float, float]]],
+    tile: Tile,
+    rendering: Rendering,
+    pixels: float,
+) -> NDArray[np.uint8]:
+    """Read and render a tile, so many of its rows at a time that memory stays bounded.
+
+    Parameters
+    ----------
+    read
+        Returns pixels under a tile, the (row, col) of their first edge and the size of one; see `Volume.read_tile`.
+    tile
+        The tile.
+    rendering
+        How to stretch them.
+    pixels
+        Number of pixels of the data that the tile lies on.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (side, side, 3), uint8: what `render_tile` returns for all pixels at once.
+    """
+    box, step = tile.read, tile.step[0]
+    count = min(tile.side, math.ceil(box.height / step - 1e-9))
+    # Rows of a magnified tile are interpolated between pixels beyond the edges of a part.
+    rows = count if step < 1 else max(1, int(count * MOST_AT_ONCE / max(pixels, 1)))
+    out = np.zeros((tile.side, tile.side, 3), np.uint8)
+    for first in range(0, count, rows):
+        bottom = min(box.top + (first + rows) * step, box.bottom)
+        part = replace(tile, read=Box(box.top + first * step, box.left, bottom, box.right))
+        values, origin, size = read(part)
+        until = min(first + rows, count)
+        out[first:until] = render_tile(values, part, rendering, origin, size)[: until - first]
     return out
 
 

@@ -289,7 +289,13 @@ class Sweep:
         if self._dense is not None:
             # A sample of small tiles says as much and costs a quarter.
             small = self.encoder.predictor.input_side
-            return sampled_levels(lambda level: self.grid(level, small), self._guesses, self.region.box)
+            volume = self.encoder.volume
+            return sampled_levels(
+                lambda level: self.grid(level, small),
+                self._guesses,
+                self.region.box,
+                lambda tile: volume.pixels_for(self.plane, tile),
+            )
         grid = self.grid(0)
         top = min(grid.max_level, coarsest_level(self.shape, LEAST_SIDE_OF_GRID))
         return sorted({grid.clamp(top - step) for step in range(options.crop_n_layers + 1)})

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.core.rendering import Rendering, render_tile
+from napari_sam.core.rendering import Rendering, render_in_parts
 from napari_sam.core.tiles import Tile
 from napari_sam.images.arguments import (
     MAX_CHANNELS,
@@ -291,8 +291,8 @@ class Volume:
 
     def render(self, plane: Plane, tile: Tile, rendering: Rendering) -> NDArray[np.uint8]:
         """Read a tile and render it into the encoder's input, shape (side, side, 3)."""
-        pixels, origin, size = self.read_tile(plane, tile)
-        return render_tile(pixels, tile, rendering, origin, size)
+        pixels = self.pixels_for(plane, tile)
+        return render_in_parts(lambda part: self.read_tile(plane, part), tile, rendering, pixels)
 
     def level_for(self, plane: Plane, tile: Tile) -> int:
         """Return the coarsest level of the data whose pixels are no larger than those of a tile, on any axis."""

@@ -23,6 +23,9 @@ FINEST = -2
 LEAST_SIDE = 40.0
 # The same for a grid of points, whose coarsest layer has points at a fixed number for each tile.
 LEAST_SIDE_OF_GRID = 96.0
+# The sample has no tiles that lie on more pixels of the data: without coarser levels, the coarsest tile of a plane of
+# 100 000 x 100 000 pixels reads all of them.
+MOST_PIXELS_SAMPLED = 2**26
 
 
 def coarsest_level(shape: tuple[int, int], least_side: float = LEAST_SIDE) -> int:
@@ -42,7 +45,10 @@ def levels_for(sizes: tuple[float, float], shape: tuple[int, int]) -> list[int]:
 
 
 def sampled_levels(
-    grid_of: Callable[[int], TileGrid], guesses: Callable[[Tile], DenseGuesses | None], box: Box
+    grid_of: Callable[[int], TileGrid],
+    guesses: Callable[[Tile], DenseGuesses | None],
+    box: Box,
+    pixels_of: Callable[[Tile], float],
 ) -> list[int]:
     """Return the levels at which most of the objects in a box are found best.
 
@@ -57,11 +63,16 @@ def sampled_levels(
         Encodes a tile and returns its guesses; None for a tile without any content.
     box
         Part of the plane that is looked at.
+    pixels_of
+        Returns the number of pixels of the data that a tile lies on. Levels whose tiles lie on more than
+        `MOST_PIXELS_SAMPLED` are not looked at.
     """
     shape = grid_of(0).shape
     votes: dict[int, float] = {}
     for level in range(FINEST, coarsest_level(shape) + 1):
-        tiles = _spread(list(grid_of(level).corners(level, box)), grid_of(level))
+        tiles = list(_spread(list(grid_of(level).corners(level, box)), grid_of(level)))
+        if any(pixels_of(tile) > MOST_PIXELS_SAMPLED for tile in tiles):
+            break
         seen = [(tile, guess) for tile in tiles if (guess := guesses(tile)) is not None]
         votes[level] = float(np.mean([_votes(guess, tile) for tile, guess in seen])) if seen else 0.0
     most = max(votes.values())
