@@ -6,6 +6,7 @@ import logging
 import pickle
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,11 +132,16 @@ def _connected(distributed: Any, scheduler: Any) -> Client:
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     given = {"scheduler_file": where} if is_file else {"address": where}
+    # One that cannot connect is closed here: left to the garbage collector, it may be closed while another one starts,
+    # and both would wait for the same lock for ever.
+    client: Client = distributed.Client.__new__(distributed.Client)
     try:
-        client: Client = distributed.Client(
+        client.__init__(  # type: ignore[misc]
             **given, timeout=CONNECT_SECONDS, set_as_default=False, name="napari-sam", heartbeat_interval="2s"
         )
     except (OSError, TimeoutError, ValueError, RuntimeError, TypeError) as error:
+        with suppress(Exception):  # It may have failed before there was anything to close.
+            client.close(timeout=CONNECT_SECONDS)
         is_tls = where.startswith("tls://")
         if is_tls and isinstance(error, TypeError):
             raise ClusterError(
