@@ -32,6 +32,7 @@ ELSEWHERE = {
     "clip": "the same",
     "scheduler": "a cluster",
     "dask_jobqueue": "SLURM",
+    "s3://bucket": "a bucket",
     "torch.load": "a checkpoint of another trainer",
     "checkpoint.pth": "a checkpoint of another model",
     "viewer.add_image": "a window",
