@@ -1,13 +1,15 @@
-"""Take the picture of the guide to teaching: python tools/teach_pictures.py."""
+"""Take the pictures of the guide to teaching: python tools/teach_pictures.py [--minutes 4]."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from desk import Desk, save
+from PIL import Image
 from qtpy.QtCore import Qt
 from scipy.ndimage import distance_transform_edt
 
@@ -16,17 +18,39 @@ from napari_sam.samples.cells import cells
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 # The corner of the image in which every nucleus is accepted: top, left, bottom, right, in pixels.
 CORNER = (0, 0, 330, 330)
+GAP = 16
 
 
 def main() -> None:
-    """Write docs/images/teach.png: accepted objects in a region that is marked as complete."""
+    """Write docs/images/teach.png, the window before the lesson, and teach-lesson.png, the panel in it and after it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=int, default=4)
+    minutes = parser.parse_args().minutes
     with tempfile.TemporaryDirectory() as folder:
         # Or earlier work on the sample would be offered, and the models of one's own.
         os.environ["NAPARI_SAM_CACHE"], os.environ["NAPARI_SAM_MODELS"] = folder, folder
         desk = desk_with_objects()
         desk.mouse = None
         save(desk.picture().crop(desk.part([desk.canvas, desk.widget])), IMAGES / "teach.png")
+        save(lesson(desk, minutes), IMAGES / "teach-lesson.png")
         desk.close()
+
+
+def lesson(desk: Desk, minutes: int) -> Image.Image:
+    """Teach, and return the panel while it learns and with its result, side by side."""
+    panel, teacher = desk.widget.teaching, desk.controller.teacher
+    panel.minutes.setValue(minutes)
+    desk.press(panel.teach)
+    desk.wait_until(lambda: len(teacher.progress.get("curve", [])) > 2 or not teacher.is_running)
+    learning = desk.picture().crop(desk.part([panel]))
+    desk.wait_until(lambda: not teacher.is_running)
+    desk.rest()
+    print(teacher.result)
+    result = desk.picture().crop(desk.part([panel]))
+    both = Image.new("RGB", (learning.width + GAP + result.width, max(learning.height, result.height)), "white")
+    both.paste(learning, (0, 0))
+    both.paste(result, (learning.width + GAP, 0))
+    return both
 
 
 def desk_with_objects(count: int | None = None) -> Desk:
