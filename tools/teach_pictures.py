@@ -48,9 +48,12 @@ def lesson(desk: Desk, minutes: int) -> Image.Image:
     panel, teacher = desk.widget.teaching, desk.controller.teacher
     panel.minutes.setValue(minutes)
     desk.press(panel.teach)
-    desk.wait_until(lambda: len(teacher.progress.get("curve", [])) > 2 or not teacher.is_running)
+    # Short lessons have no point of the curve between the first and the last one, so the steps tell.
+    desk.wait_until(
+        lambda: 2 * teacher.progress.get("step", 0) > teacher.progress.get("steps", 0) > 0 or teacher.result
+    )
     learning = desk.picture().crop(desk.part([panel]))
-    desk.wait_until(lambda: not teacher.is_running)
+    desk.wait_until(lambda: bool(teacher.result))
     desk.rest()
     print(teacher.result)
     result = desk.picture().crop(desk.part([panel]))
