@@ -22,6 +22,8 @@ from napari_sam.weights.registry import REGISTRY, is_there
 
 SUFFIX = ".safetensors"
 CARD = "card"
+# The prompts of the figures, in words.
+PROMPTS = {"click_1": "first click", "click_3": "3 clicks", "box": "box"}
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
 
 
@@ -62,21 +64,29 @@ class TaughtModel:
 def gain(figures: dict[str, Any]) -> str:
     """Return what teaching gained, as in "first click 0.52 -> 0.66, all objects F1 0.40 -> 0.62".
 
+    Where the first click is as good as before, three clicks or the box are told if they changed.
+
     Parameters
     ----------
     figures
         With `before` and `after`, as the card of a model.
     """
-    click = _change(figures, "click_1")
+    changes = {text: _change(figures, name) for name, text in PROMPTS.items()}
+    told = next((text for text, change in changes.items() if not _is_same(change)), next(iter(changes)))
     alone = _change(figures, "everything")
     measure = (figures.get("after") or {}).get("everything_measure", "F1")
-    return f"first click {click or 'not measured'}" + (f", all objects {measure} {alone}" if alone else "")
+    return f"{told} {changes[told] or 'not measured'}" + (f", all objects {measure} {alone}" if alone else "")
 
 
 def loss(figures: dict[str, Any]) -> str:
     """Return what teaching changed on images of other kinds, as in "other images 0.75 -> 0.73"; empty if unknown."""
     others = _change(figures, "others")
     return f"other images {others}" if others else ""
+
+
+def _is_same(change: str) -> bool:
+    before, _, after = change.partition(" -> ")
+    return before == after
 
 
 def _change(figures: dict[str, Any], name: str) -> str:

@@ -113,6 +113,20 @@ def test_a_better_model_is_used_on_request(controller):
     assert lessons() == []
 
 
+def test_the_end_of_the_process_is_told_after_its_result(controller):
+    teacher, told = begin(controller), []
+    FakeProcess.last.end("better")
+    FakeProcess.last.is_running = True  # It wrote its result and is about to end.
+    teacher.poll()
+    assert teacher.is_running
+    FakeProcess.last.is_running = False
+    teacher.changed.connect(lambda: told.append(teacher.is_running))
+    teacher.poll()
+    assert told == [False]
+    teacher.poll()
+    assert told == [False]
+
+
 def test_a_model_that_is_not_better_is_not_offered(controller, messages):
     teacher = begin(controller)
     FakeProcess.last.end("not better")

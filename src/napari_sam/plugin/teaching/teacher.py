@@ -66,7 +66,7 @@ class Teacher:
         self.lesson: Lesson | None = next(iter(lessons()), None)
         self.is_complete, self.minutes = False, MINUTES
         self._process: LessonProcess | None = None
-        self._is_beginning = False
+        self._is_beginning, self._seemed_running = False, True
         self._shown: dict[str, Any] = {} if self.lesson is None else self.lesson.progress
         self.material.changed.connect(self.changed.emit)
         self.complete.changed.connect(self.changed.emit)
@@ -182,9 +182,10 @@ class Teacher:
         """Look how far the lesson is."""
         if self.lesson is None or self._is_beginning:
             return
-        was_running, before = self.is_running, self._shown
+        was_running, before = self._seemed_running, self._shown
         self._shown = self.lesson.progress if self._process is None else self._process.progress
-        if self._shown != before or was_running:
+        self._seemed_running = self.is_running
+        if self._shown != before or was_running or self._seemed_running:
             if self.phase in ENDED and before.get("phase") not in ENDED:
                 self._session.set_status(self.result)
             self.changed.emit()

@@ -10,9 +10,12 @@ from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QWidget
 
+from napari_sam.weights.taught import PROMPTS
+
 HEIGHT = 66
 # Readable on napari's dark and light themes.
-LINES = {"click_1": ("first click", "#5a9bd8"), "click_3": ("3 clicks", "#3a9d5d"), "box": ("box", "#e8871e")}
+COLORS = ("#5a9bd8", "#3a9d5d", "#e8871e")
+LINES = {name: (text, color) for (name, text), color in zip(PROMPTS.items(), COLORS, strict=True)}
 TRACK = "#408a919c"
 TOP, BOTTOM, SIDE, TEXT = 16, 4, 34, 13
 

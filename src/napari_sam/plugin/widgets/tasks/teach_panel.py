@@ -106,7 +106,7 @@ class TeachPanel(QWidget):
         self.minutes.valueChanged.connect(self._on_minutes)
         self.teach, self.stop = push_button("", ""), push_button("Stop", "")
         self.use, self.discard = push_button("Use", ""), push_button("Discard", "")
-        self.bar, self.curve, self.result = Bar(), LessonCurve(), Line(2)
+        self.bar, self.curve, self.result = Bar(), LessonCurve(), Line(3)
         self.teach.clicked.connect(lambda: teacher.teach(self.name.text().strip()))
         self.stop.clicked.connect(lambda: teacher.stop())
         self.use.clicked.connect(lambda: teacher.use())
