@@ -61,6 +61,7 @@ class LikeRow(QWidget):
         for at, tip in enumerate([*TIPS.values(), "Find what was learned and saved before."]):
             self.like.setItemData(at, tip, Qt.ItemDataRole.ToolTipRole)
         self.named = beside(self.words, self.by)
+        self.named.setVisible(False)  # Or its row would count in the height of the dock before this task is shown.
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(_row(QLabel("Like"), self.like, self.save))
