@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def lesson(desk: Desk, minutes: int) -> Image.Image:
-    """Teach, and return the panel while it learns and with its result, side by side."""
+    """Teach, and return the panel while it learns, and beside it the curve and the result."""
     panel, teacher = desk.widget.teaching, desk.controller.teacher
     panel.minutes.setValue(minutes)
     desk.press(panel.teach)
@@ -53,10 +53,10 @@ def lesson(desk: Desk, minutes: int) -> Image.Image:
         lambda: 2 * teacher.progress.get("step", 0) > teacher.progress.get("steps", 0) > 0 or teacher.result
     )
     learning = desk.picture().crop(desk.part([panel]))
-    desk.wait_until(lambda: bool(teacher.result))
+    desk.wait_until(lambda: bool(teacher.result) and not panel.stop.isEnabled())
     desk.rest()
     print(teacher.result)
-    result = desk.picture().crop(desk.part([panel]))
+    result = desk.picture().crop(desk.part([panel.curve, panel.result]))
     both = Image.new("RGB", (learning.width + GAP + result.width, max(learning.height, result.height)), "white")
     both.paste(learning, (0, 0))
     both.paste(result, (learning.width + GAP, 0))

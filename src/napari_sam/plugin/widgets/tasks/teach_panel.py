@@ -122,6 +122,7 @@ class TeachPanel(QWidget):
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 0, 4, 0)
+        column.setSpacing(3)  # Or three lines of the result do not fit a small screen.
         rows_into(column, [[self.step], [self.images], [self.add, self.clear], [beside(self.complete, self.regions)]])
         row = QHBoxLayout()
         for widget, share in ((QLabel("Name"), 0), (self.name, 1), (self.minutes, 0)):
