@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from napari_sam.errors import NapariSamError
 from napari_sam.evaluation.datasets import read_manifest, read_split, split_images
@@ -36,7 +35,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=50, help="of training in each round")
     parser.add_argument("--images", type=int, default=0, help="number of images drawn in each round; 0 for all")
     parser.add_argument("--model", default="compact")
-    parser.add_argument("--out", type=Path, default=Path("fusion.safetensors"))
+    parser.add_argument("--out", type=Path, default=Path("fusion.npz"))
     parser.add_argument("--ship", action="store_true", help="replace the weights of the package")
     arguments = parser.parse_args()
     images = read_manifest(arguments.manifest)
@@ -59,7 +58,7 @@ def main() -> None:
         print(f"round {number + 1}: {len(samples)} samples")
         network = fit_fusion(samples, arguments.minutes, start=network, seed=number, report=print)
         target = WEIGHTS if arguments.ship and number == arguments.rounds - 1 else arguments.out
-        save_file({key: value.contiguous() for key, value in network.state_dict().items()}, target)
+        np.savez(target, **{key: value.numpy() for key, value in network.state_dict().items()})
         print(f"written to {target}")
 
 

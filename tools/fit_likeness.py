@@ -12,7 +12,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from napari_sam import Segmenter
 from napari_sam.errors import NapariSamError
@@ -33,7 +32,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=24, help="images of each subset")
     parser.add_argument("--subsets", nargs="*", help="subsets of many objects of a kind; all by default")
     parser.add_argument("--model", default="compact")
-    parser.add_argument("--out", type=Path, default=Path("likeness.safetensors"))
+    parser.add_argument("--out", type=Path, default=Path("likeness.npz"))
     parser.add_argument("--ship", action="store_true", help="replace the weights of the package")
     arguments = parser.parse_args()
     images = read_manifest(arguments.manifest)
@@ -58,12 +57,8 @@ def main() -> None:
     samples = [PlaneSample.load(path) for path in sorted(arguments.samples.glob("*.npz"))]
     target = WEIGHTS if arguments.ship else arguments.out
     fitted = fit_likeness(samples, layout)
-    # In the order of rows: safetensors writes the memory of an array as it is, whatever its strides.
-    arrays = {
-        name: np.ascontiguousarray(values, np.float16 if "axes" in name else np.float32)
-        for name, values in fitted.items()
-    }
-    save_file(arrays, target)
+    arrays = {name: values.astype(np.float16 if "axes" in name else np.float32) for name, values in fitted.items()}
+    np.savez(target, **arrays)
     print(f"{len(samples)} planes; written to {target}")
 
 

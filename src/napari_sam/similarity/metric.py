@@ -9,13 +9,12 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from napari_sam.similarity.descriptors import DescriptorLayout
 from napari_sam.similarity.positional_bias import Bias, unbiased
 
 # Fitted by tools/fit_likeness.py on objects of known kinds.
-WEIGHTS = Path(__file__).with_name("likeness.safetensors")
+WEIGHTS = Path(__file__).with_name("likeness.npz")
 # Axes of the space of a model without fitted weights.
 AXES = 12
 # A spread below this share of the mean spread is noise, which must not count as much as the others.
@@ -84,7 +83,8 @@ class KindMetric:
 @lru_cache(1)
 def weights() -> dict[str, NDArray[np.float32]]:
     """Return the fitted values by their names, in single precision."""
-    return {name: values.astype(np.float32) for name, values in load_file(WEIGHTS).items()}
+    with np.load(WEIGHTS, allow_pickle=False) as file:
+        return {name: values.astype(np.float32) for name, values in file.items()}
 
 
 def axes_name(layout: DescriptorLayout) -> str:

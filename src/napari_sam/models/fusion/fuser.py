@@ -15,9 +15,9 @@ from napari_sam.core.following.mask_fuser import FEATURE_CELLS, Fused
 from napari_sam.core.predictor import Embedding
 from napari_sam.models.device import resolve_device
 from napari_sam.models.fusion.network import FusionNetwork
-from napari_sam.models.safe_load import load_weights, sha256_of
+from napari_sam.models.safe_load import sha256_of
 
-WEIGHTS = Path(__file__).with_name("fusion.safetensors")
+WEIGHTS = Path(__file__).with_name("fusion.npz")
 # Tensors of an embedding with fewer channels are guesses, not features.
 LEAST_CHANNELS = 16
 # Objects that are decided on in one call: more gain nothing, and take memory.
@@ -94,4 +94,6 @@ def load_fuser(device: str = "auto") -> NetworkFuser:
     ModelError
         The device is not available, or the file of the weights is damaged.
     """
-    return NetworkFuser(load_weights(WEIGHTS), resolve_device(device), sha256_of(WEIGHTS))
+    with np.load(WEIGHTS, allow_pickle=False) as file:
+        state = {name: torch.from_numpy(values) for name, values in file.items()}
+    return NetworkFuser(state, resolve_device(device), sha256_of(WEIGHTS))
