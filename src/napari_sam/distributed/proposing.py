@@ -64,7 +64,7 @@ class Proposing:
     def do(self, item: Tile, *, again: bool = False) -> Proposed:
         """Propose the objects of a tile, unless another process is doing so."""
         if self._store is None:
-            return Proposed(is_new=True, proposals=self._proposals(item))
+            return Proposed(is_new=True, proposals=self._sweep.proposals(item))
         if again:
             return self._propose(item, self._store)
         with self._store.claimed(item) as is_mine:
@@ -73,11 +73,8 @@ class Proposing:
     def _propose(self, tile: Tile, store: ProposalStore) -> Proposed:
         if store.get(tile) is not None:  # Another process may have done it since.
             return Proposed()
-        store.put(tile, self._proposals(tile))
+        store.put(tile, self._sweep.proposals(tile))
         return Proposed(is_new=True)
-
-    def _proposals(self, tile: Tile) -> Proposals:
-        return self._sweep.proposals(tile)
 
 
 class OpenedByWorkers(Protocol):

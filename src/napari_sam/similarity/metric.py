@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_sam.similarity.descriptors import DescriptorLayout
 from napari_sam.similarity.positional_bias import Bias, unbiased
+from napari_sam.weights.fitted import fitted_values
 
 # Fitted by tools/fit_likeness.py on objects of known kinds.
 WEIGHTS = Path(__file__).with_name("likeness.npz")
@@ -83,8 +84,7 @@ class KindMetric:
 @lru_cache(1)
 def weights() -> dict[str, NDArray[np.float32]]:
     """Return the fitted values by their names, in single precision."""
-    with np.load(WEIGHTS, allow_pickle=False) as file:
-        return {name: values.astype(np.float32) for name, values in file.items()}
+    return {name: values.astype(np.float32) for name, values in fitted_values(WEIGHTS).items()}
 
 
 def axes_name(layout: DescriptorLayout) -> str:

@@ -20,11 +20,6 @@ OBJECTS = (((8, 10), 5, 0.9), ((8, 30), 5, 0.6), ((28, 10), 6, 0.7), ((28, 34), 
 
 
 @pytest.fixture
-def messages():
-    return []
-
-
-@pytest.fixture
 def controller(messages, monkeypatch):
     controller = make_controller(random_image(), messages.append)
     controller.viewer.dims.set_current_step(0, 0)

@@ -11,20 +11,7 @@ from napari_sam.finding.compared_image import SimilarProgress
 from napari_sam.plugin.layers.proposals import COLORS, KEPT_COLORS
 from napari_sam.plugin.proposals import search as search_module
 from napari_sam.plugin.proposals import selection as selections
-from napari_sam.testing.plugin import labels_of, make_controller, random_image
-
-
-@pytest.fixture
-def messages():
-    return []
-
-
-@pytest.fixture
-def controller(messages):
-    controller = make_controller(random_image(), messages.append)
-    controller.viewer.dims.set_current_step(0, 0)
-    yield controller
-    controller.close()
+from napari_sam.testing.plugin import labels_of
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from napari_sam.plugin.proposals.found_planes import Decision, SimilarPlanes
 from napari_sam.plugin.proposals.wanted import NO_TEXT, NO_WORDS, SELECT_FIRST
 from napari_sam.segmenter import Segmenter
 from napari_sam.similarity.query import Query
-from napari_sam.testing.plugin import disc, labels_of, make_controller, propose, random_image
+from napari_sam.testing.plugin import disc, labels_of, propose, random_image
 from napari_sam.testing.predictors import DiscFinder, FakePredictor
 
 PLANE = Plane((1, 2), (0, 0, 0))
@@ -23,19 +23,6 @@ PLANE = Plane((1, 2), (0, 0, 0))
 DARK = [((8, 6), 3, 0.9, -1.0), ((8, 16), 3, 0.8, -0.9), ((8, 26), 3, 0.85, -1.1), ((8, 36), 3, 0.7, -1.0)]
 BRIGHT = [((26, 6), 3, 0.9, 1.0), ((26, 16), 3, 0.8, 0.9), ((26, 26), 3, 0.85, 1.1), ((26, 36), 3, 0.7, 1.0)]
 BETWEEN = ((17, 40), 3, 0.8, 0.1)
-
-
-@pytest.fixture
-def messages():
-    return []
-
-
-@pytest.fixture
-def controller(messages):
-    controller = make_controller(random_image(), messages.append)
-    controller.viewer.dims.set_current_step(0, 0)
-    yield controller
-    controller.close()
 
 
 @pytest.fixture

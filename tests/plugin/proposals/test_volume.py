@@ -27,11 +27,6 @@ def plane_at(z):
 
 
 @pytest.fixture
-def messages():
-    return []
-
-
-@pytest.fixture
 def controller(messages, monkeypatch):
     controller = make_controller(random_image(), messages.append)
     controller.viewer.dims.set_current_step(0, 1)

@@ -17,11 +17,6 @@ CENTERS = [(20, 20), (20, 70)]
 
 
 @pytest.fixture
-def messages():
-    return []
-
-
-@pytest.fixture
 def models(tmp_path, monkeypatch):
     """The folder of the user's models, which is empty."""
     monkeypatch.setenv("NAPARI_SAM_MODELS", str(tmp_path))

@@ -16,6 +16,7 @@ from napari_sam.core.predictor import Embedding
 from napari_sam.models.device import resolve_device
 from napari_sam.models.fusion.network import FusionNetwork
 from napari_sam.models.safe_load import sha256_of
+from napari_sam.weights.fitted import fitted_values
 
 WEIGHTS = Path(__file__).with_name("fusion.npz")
 # Tensors of an embedding with fewer channels are guesses, not features.
@@ -94,6 +95,5 @@ def load_fuser(device: str = "auto") -> NetworkFuser:
     ModelError
         The device is not available, or the file of the weights is damaged.
     """
-    with np.load(WEIGHTS, allow_pickle=False) as file:
-        state = {name: torch.from_numpy(values) for name, values in file.items()}
+    state = {name: torch.from_numpy(values) for name, values in fitted_values(WEIGHTS).items()}
     return NetworkFuser(state, resolve_device(device), sha256_of(WEIGHTS))

@@ -21,7 +21,6 @@ from napari_sam.plugin.workers.runner import Work
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Box, Plane
     from napari_sam.core.masks import Mask
-    from napari_sam.everything.found import FoundObjects
     from napari_sam.plugin.inference.region import Limit
     from napari_sam.plugin.workers.runner import Report, Runner
     from napari_sam.segmenter import Segmenter

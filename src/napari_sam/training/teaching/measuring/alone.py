@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt
 
 from napari_sam.core.geometry import Box
 from napari_sam.core.predictor import Predictor
-from napari_sam.evaluation.instances import LEAST_IOU
+from napari_sam.evaluation.instances import LEAST_IOU, best_match
 from napari_sam.segmenter import Segmenter
 from napari_sam.training.teaching.measuring.held_back import Held
 from napari_sam.training.teaching.regions import UNKNOWN, Region
@@ -88,6 +88,7 @@ def _counts(region: Region, numbers: list[int], asked: set[int], predictor: Pred
     """Return how many of the objects were found and missed, and how many others were found next to them."""
     segmenter = Segmenter(region.pixels, model=predictor, rgb=True)
     areas = np.bincount(region.objects[region.objects > 0], minlength=int(region.objects.max()) + 1)
+    area_of = dict(enumerate(areas.tolist()))
     diameters = 2 * np.sqrt(areas[region.numbers] / np.pi)
     sizes = (max(float(diameters.min()) * SIZES[0], 2.0), float(diameters.max()) * SIZES[1])
     nearest = region.objects[tuple(distance_transform_edt(region.objects <= 0, return_indices=True)[1])]
@@ -99,23 +100,14 @@ def _counts(region: Region, numbers: list[int], asked: set[int], predictor: Pred
     matched, wrong = set[int](), 0
     for mask in (all_found.mask(int(i)) for i in all_found.select()):
         under = region.objects[mask.box.slices][mask.pixels]
-        label = _match(under, areas)
+        iou, label = best_match(np.maximum(under, 0), area_of)  # What is unknown is no object.
         row, col = (int(at) for at in mask.box.center)
-        if label:
+        if iou >= LEAST_IOU:
             matched.add(label)
         elif (under == UNKNOWN).mean() < LEAST_IOU and int(nearest[row, col]) in asked:
             wrong += 1
     here = {each for each in asked if any(place.contains(_box(region, each)) for place in places)}
     return np.array([len(here & matched), len(here - matched), wrong])
-
-
-def _match(under: NDArray[np.int32], areas: NDArray[np.int_]) -> int:
-    """Return the object that a mask matches with an IoU of 0.5 or more, or 0."""
-    labels, shared = np.unique(under[under > 0], return_counts=True)
-    if not len(labels):
-        return 0
-    ious = shared / (areas[labels] + len(under) - shared)
-    return int(labels[ious.argmax()]) if ious.max() >= LEAST_IOU else 0
 
 
 def _is_complete(region: Region, number: int) -> bool:
