@@ -20,7 +20,8 @@ def fitted_values(path: Path) -> dict[str, NDArray[Any]]:
         It is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, since numpy leaves a file open that is no archive.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return dict(file)
     except Exception as error:  # A damaged file is any error of zipfile, zlib, numpy and its parser of headers.
         raise ModelError(f"{path} is missing or damaged: install napari-sam again.") from error
