@@ -19,10 +19,10 @@ from napari_sam.errors import LabelsError, PromptError
 from napari_sam.finding.word_searched_image import WordSearchedImage
 from napari_sam.journal.image_identity import pixel_digest
 from napari_sam.labels.regions import label_number
-from napari_sam.propagation.answer_store import AnswerStore
 from napari_sam.propagation.plane_stack import PlaneStack
 from napari_sam.propagation.propagation import PATIENCE, Propagation, PropagationStep
-from napari_sam.propagation.recorded_follower import RecordedFollower
+from napari_sam.propagation.recording.answer_store import AnswerStore
+from napari_sam.propagation.recording.recorded_follower import RecordedFollower
 
 if TYPE_CHECKING:
     from napari_sam.journal.journal import Journal

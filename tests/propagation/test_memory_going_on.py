@@ -17,11 +17,11 @@ from napari_sam.core.predictor import Embedding
 from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.images.volume import Volume
 from napari_sam.models.sam2.memory import MemoryNetwork, Sam2Memory
-from napari_sam.propagation.answer_store import AnswerStore
 from napari_sam.propagation.memory_follower import MemoryFollower
 from napari_sam.propagation.plane_stack import PlaneStack
 from napari_sam.propagation.propagation import Propagation
-from napari_sam.propagation.recorded_follower import RecordedFollower
+from napari_sam.propagation.recording.answer_store import AnswerStore
+from napari_sam.propagation.recording.recorded_follower import RecordedFollower
 from napari_sam.testing import FakePredictor
 
 pytest.importorskip("transformers", reason="pip install transformers")

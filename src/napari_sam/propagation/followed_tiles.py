@@ -43,7 +43,7 @@ def shared_tiles(
         return dict(own)
     least, most = object_range
     extents = {label: grid.extent(box) for label, box in boxes.items()}
-    wider = {label: _with_margin(box, MARGIN * extents[label], grid.shape) for label, box in boxes.items()}
+    wider = {label: with_margin(box, MARGIN * extents[label], grid.shape) for label, box in boxes.items()}
     offered = dict.fromkeys(own.values())
     for label, tile in own.items():
         coarser = grid.clamp(tile.level + 1)
@@ -67,7 +67,8 @@ def shared_tiles(
     return tiles
 
 
-def _with_margin(box: Box, margin: float, shape: tuple[int, int]) -> Box:
+def with_margin(box: Box, margin: float, shape: tuple[int, int]) -> Box:
+    """Return a box that is extended on all sides by a number of units, as far as a plane of `shape` reaches."""
     wider = Box(box.top - margin, box.left - margin, box.bottom + margin, box.right + margin)
     return wider.intersection(Box.of_shape(shape))
 

@@ -20,7 +20,7 @@ from napari_sam.exchange.label_output import LabelOutput
 from napari_sam.files.outputs import check_output
 from napari_sam.files.paths import check_apart, exists
 from napari_sam.options import ImageOptions, LabelOptions, ModelOptions
-from napari_sam.propagation.answer_store import check_answers
+from napari_sam.propagation.recording.answer_store import check_answers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

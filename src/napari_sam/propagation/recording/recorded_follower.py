@@ -11,8 +11,8 @@ import numpy as np
 
 from napari_sam.core.geometry import Plane
 from napari_sam.core.masks import Mask
-from napari_sam.propagation.answer_store import AnswerStore
 from napari_sam.propagation.follower import Followed, ResumableFollower, Sighting
+from napari_sam.propagation.recording.answer_store import AnswerStore
 
 DIGEST_SIZE = 16
 # Answers before a plane that following goes on from: SAM 2 holds features of seven planes.

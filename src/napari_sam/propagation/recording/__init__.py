@@ -1,0 +1,1 @@
+"""Recording: keep what followers have found, so that no plane is followed twice."""
