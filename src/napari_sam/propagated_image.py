@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,10 @@ from napari_sam.journal.image_identity import pixel_digest
 from napari_sam.labels.regions import label_number
 from napari_sam.propagation.plane_stack import PlaneStack
 from napari_sam.propagation.propagation import PATIENCE, Propagation, PropagationStep
+from napari_sam.propagation.recording.action import Action
 from napari_sam.propagation.recording.answer_store import AnswerStore
 from napari_sam.propagation.recording.recorded_follower import RecordedFollower
+from napari_sam.propagation.review import ReviewedPlane, next_plane
 
 if TYPE_CHECKING:
     from napari_sam.journal.journal import Journal
@@ -130,6 +132,43 @@ class PropagatedImage(WordSearchedImage):
             raise PromptError("There is no object with an accepted plane to begin from: accept a mask first.")
         return self._write_steps(stacks, patience, overlap, engine)
 
+    def plane_to_correct(
+        self, label: int, *, axis: int | str | None = None, planes: Sequence[int] | None = None
+    ) -> int | None:
+        """Return the plane of a followed object to look at next: its correction is expected to gain the most.
+
+        Confidence, size and place of all its planes count, since a correction helps the planes around it as well.
+
+        Parameters
+        ----------
+        label
+            The object.
+        axis, planes
+            As in `propagate`.
+
+        Returns
+        -------
+        int or None
+            Position along the axis; None where no plane is left that was propagated and not accepted since.
+
+        Raises
+        ------
+        LabelsError
+            There is no such object, or no journal, which knows the confidences.
+        PromptError
+            The axis or the planes do not exist.
+        """
+        if self.journal is None:
+            raise LabelsError("Without a journal no confidence is known: open the labels with journal=True.")
+        (stack, _), *_ = self._stacks(self._labels_to_follow(label), axis, planes)
+        at_parts = [(stack.position_of(part.plane), part) for part in self.journal.object(label).parts]
+        states = {
+            at: ReviewedPlane(part.area, part.iou_prediction, not part.is_propagated)
+            for at, part in at_parts
+            if at is not None
+        }
+        return next_plane(states, stack.first, stack.last)
+
     def keep_answers(self, path: Path) -> None:
         """Keep what is found in planes in a file, so that a run that was killed goes on where it was.
 
@@ -203,7 +242,7 @@ class PropagatedImage(WordSearchedImage):
         made = replace(self.encoder.provenance_of_found(), is_propagated=True)
         # Without a journal, one undo takes back what is written in one block.
         with self._store().together() if self.journal is None else nullcontext():
-            action = _Action(self.journal)
+            action = Action(self.journal)
             for number, steps in self._steps_of(stacks, patience, engine):
                 stack, accepted = stacks[number]
                 written: dict[int, set[int]] = {label: set(masks) for label, masks in accepted.items()}
@@ -354,36 +393,3 @@ def _state_of(journal: Journal, label: int, plane: Plane, mask: Mask) -> Literal
 def _have_same_pixels(one: Mask, other: Mask) -> bool:
     one, other = one.tightened(), other.tightened()
     return one.box == other.box and np.array_equal(one.pixels, other.pixels)
-
-
-class _Action:
-    """The entries of one propagation, which one undo takes back.
-
-    Parameters
-    ----------
-    journal
-        The journal, or None.
-    """
-
-    def __init__(self, journal: Journal | None) -> None:
-        self._journal = journal
-        self._first: int | None = None
-
-    @contextmanager
-    def entries(self) -> Iterator[None]:
-        """Let the entries of a block belong to the action; between two blocks others can write to the journal."""
-        if self._journal is None:
-            yield
-            return
-        before = _last_number(self._journal)
-        with self._journal.together(self._first):
-            yield
-        if self._first is None and _last_number(self._journal) != before:
-            last = self._journal.next_undo
-            assert last is not None
-            self._first = last.group or last.number
-
-
-def _last_number(journal: Journal) -> int:
-    last = journal.next_undo
-    return 0 if last is None else last.number

@@ -62,6 +62,7 @@ def test_prompted_objects_are_followed_through_all_planes_into_labels_with_a_jou
         assert row["prompted"] == [{"plane": [3], "area": areas(labels, row["label"])[3]}]
         assert [one["plane"] for one in row["followed"]] == [0, 1, 2, 4, 5, 6]
         assert all(0 <= one["confidence"] <= 1 and one["area"] > 0 for one in row["followed"])
+        assert row["correct_next"] in {one["plane"] for one in row["followed"]}
     with open_journal(out.with_name("l.ome.zarr.journal")) as journal:
         parts = journal.object(5).parts
     assert {part.plane.position for part in parts if not (part.made and part.made.is_propagated)} == {(3,)}

@@ -128,7 +128,7 @@ def test_n_goes_to_the_worst_plane_first_and_leaves_out_those_beside_one_that_wa
 def test_where_no_plane_is_doubtful_n_shows_the_least_certain_one(controller, monkeypatch, pixels):
     sure = {**BALL, 2: (20, 22, 7, 0.95), 6: (20, 26, 7, 0.95)}
     follow(controller, monkeypatch, pixels, {1: sure})
-    assert controller.through_planes.hint == "None of 7 planes is doubtful: N shows the least certain one"
+    assert controller.through_planes.hint == "None of 7 planes is doubtful: N shows the one that counts most"
     controller.keys.run("next_candidate")
     assert controller.session.plane.index[0] == 3
 

@@ -21,9 +21,10 @@ from napari_sam.files.outputs import check_output
 from napari_sam.files.paths import check_apart, exists
 from napari_sam.options import ImageOptions, LabelOptions, ModelOptions
 from napari_sam.propagation.recording.answer_store import check_answers
+from napari_sam.propagation.review import ReviewedPlane, next_plane
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from napari_sam.core.masks import Overlap
     from napari_sam.segmenter import Segmenter
@@ -92,7 +93,10 @@ def propagate(
     device: opts.DeviceOption = "auto",
     precision: opts.PrecisionOption = "auto",
     scheduler: opts.SchedulerOption = None,
-    json: Annotated[Path | None, typer.Option(help="Also write in which planes each object was found.")] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(help="Also write in which planes each object was found, and which one to correct next."),
+    ] = None,
     store: opts.StoreOption = None,
     channels: opts.ChannelsOption = None,
     nodata: opts.NodataOption = None,
@@ -178,10 +182,13 @@ def _propagate(image: str, prompts: Path, output: LabelOutput, run: _Run) -> dic
     count = sum(map(len, found.values()))
     labels = {one.label for one in results if one.label is not None}
     say(f"{len(labels)} object(s), followed into {count} more plane(s), written to {output.path}")
+    rows = _described(results, found)
+    for row in rows:
+        row["correct_next"] = _next_to_correct(segmenter, row["label"], results, found[row["label"]], run)
     return {
         "image": image,
         "model": run.model.name,
-        "objects": _described(results, found),
+        "objects": rows,
         "failed": [{"object": one.name, "error": one.error} for one in results if one.error is not None],
         "seconds": round(perf_counter() - start, 3),
     }
@@ -218,6 +225,20 @@ def _described(outcomes: Sequence[Outcome], found: Found) -> list[dict[str, Any]
             for at, (area, confidence) in sorted(planes.items())
         ]
     return list(rows.values())
+
+
+def _next_to_correct(
+    segmenter: Segmenter, label: int, outcomes: Sequence[Outcome], found: Mapping[int, tuple[int, float]], run: _Run
+) -> int | None:
+    """Return the position of the followed plane of an object whose correction is expected to gain the most."""
+    prompted = [one for one in outcomes if one.label == label and one.plane is not None]
+    planes = {at: ReviewedPlane(area, confidence, False) for at, (area, confidence) in found.items()}
+    if not (planes and prompted):
+        return None
+    stack = segmenter.stack_of(prompted[0].plane, run.axis, run.planes)
+    for one in prompted:
+        planes[one.plane.index[stack.axis]] = ReviewedPlane(one.area or 0, 1.0, True)
+    return next_plane(planes, stack.first, stack.last)
 
 
 def _parse_axis(text: str | None) -> int | str | None:

@@ -23,6 +23,7 @@ from napari_sam.evaluation.volumes.metrics import PLANES, VolumeEvaluation, Volu
 from napari_sam.propagation.follower import Followed, Follower
 from napari_sam.propagation.plane_stack import PlaneStack
 from napari_sam.propagation.propagation import Propagation
+from napari_sam.propagation.review import ReviewedPlane, next_plane
 from napari_sam.segmenter import Segmenter
 
 # Objects in fewer planes have nothing to follow.
@@ -175,13 +176,14 @@ class _Trial:
         return found
 
     def _worst(self, followed: Mapping[int, Followed], known: Mapping[int, Mask], *, by_truth: bool) -> int | None:
-        """Return the plane to correct next: of the lowest confidence, or of the most wrong pixels."""
+        """Return the plane to correct next: the one that the tool names, or the one of the most wrong pixels."""
         if by_truth:
             wrong = {at: self._wrong_pixels(at, followed.get(at)) for at in range(len(self.truth)) if at not in known}
             most = max(wrong, key=lambda at: wrong[at], default=None)
             return most if most is not None and wrong[most] else None
-        unsure = {at: one.confidence for at, one in followed.items() if at not in known}
-        return min(unsure, key=lambda at: unsure[at], default=None)
+        planes = {at: ReviewedPlane(one.mask.area, one.confidence, False) for at, one in followed.items()}
+        planes |= {at: ReviewedPlane(mask.area, 1.0, True) for at, mask in known.items()}
+        return next_plane(planes, 0, len(self.truth) - 1)
 
     def _wrong_pixels(self, at: int, followed: Followed | None) -> int:
         answer = np.zeros_like(self.truth[at]) if followed is None else followed.mask.to_array(self.truth[at].shape)

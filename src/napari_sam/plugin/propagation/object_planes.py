@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from napari_sam.core.geometry import Box
+from napari_sam.propagation.review import ReviewedPlane, expected_gains
 
 if TYPE_CHECKING:
     from napari_sam.journal.journal import Journal
@@ -64,21 +64,30 @@ class ObjectPlanes:
         All planes along the axis.
     states
         Those in which it has pixels, by position.
+    limits
+        The first and the last plane that it is followed through.
     """
 
     label: int
     stack: PlaneStack
     states: Mapping[int, PlaneState]
+    limits: tuple[int, int]
 
     @classmethod
-    def of(cls, found: LabelledObject, stack: PlaneStack, was_propagated: Callable[[Part], bool]) -> ObjectPlanes:
+    def of(
+        cls,
+        found: LabelledObject,
+        stack: PlaneStack,
+        was_propagated: Callable[[Part], bool],
+        limits: tuple[int, int] | None = None,
+    ) -> ObjectPlanes:
         """Return what is known of an object in the planes of a stack."""
         states = {}
         for part in found.parts:
             at = stack.position_of(part.plane)
             if at is not None:
                 states[at] = PlaneState(at, part.iou_prediction, not was_propagated(part), part.area, part.box)
-        return cls(found.label, stack, states)
+        return cls(found.label, stack, states, limits or (stack.first, stack.last))
 
     @property
     def area(self) -> int:
@@ -105,13 +114,14 @@ class ObjectPlanes:
 
     @cached_property
     def propagated(self) -> list[PlaneState]:
-        """The planes that were propagated and not accepted, the least certain one first."""
-        states = [state for state in self.states.values() if not state.is_accepted]
-        return sorted(states, key=lambda state: (-1.0 if math.isnan(state.confidence) else state.confidence, state.at))
+        """The planes that were propagated and not accepted, the one whose correction gains the most first."""
+        planes = {at: ReviewedPlane(one.area, one.confidence, one.is_accepted) for at, one in self.states.items()}
+        gains = expected_gains(planes, min(self.limits[0], *planes), max(self.limits[1], *planes)) if planes else {}
+        return sorted((self.states[at] for at in gains), key=lambda state: (-gains[state.at], state.at))
 
     @cached_property
     def doubtful(self) -> list[PlaneState]:
-        """The planes that may be wrong, the least certain one first."""
+        """The planes that may be wrong, the one whose correction gains the most first."""
         return [state for state in self.propagated if state.is_doubtful]
 
     def behind(self, at: int) -> list[int]:
@@ -123,12 +133,13 @@ class ObjectPlanes:
         return sorted(other for other in self.states if other == at or (other > at) == is_lower)
 
     def next_doubtful(self, seen: Collection[int]) -> PlaneState | None:
-        """Return the least certain plane that is not near one of those that were looked at.
+        """Return the plane to look at next, which is not near one of those that were looked at.
 
-        Where all are, it is the least certain one that was not looked at itself, then the least certain one of all.
-        Where no plane is doubtful, the least certain one that was propagated counts as such.
+        It is the one whose correction is expected to gain the most, and then a doubtful one. Where all are near, it is
+        one that was not looked at itself, then the first of all. Where no plane is doubtful, all count as such.
         """
-        candidates = self.doubtful or self.propagated
+        candidates = [state for state in self.propagated if state.is_doubtful or state is self.propagated[0]]
+        candidates = candidates if self.doubtful else self.propagated
         away = [state for state in candidates if all(abs(state.at - other) > NEAR for other in seen)]
         unseen = [state for state in candidates if state.at not in seen]
         return next(iter(away or unseen or candidates), None)

@@ -105,7 +105,7 @@ class PlaneChoice:
     def choose_planes(self, first: int, last: int) -> None:
         """Follow objects through some planes only, both included."""
         self._planes = min(first, last), max(first, last)
-        self.changed.emit()
+        self.forget()
 
     def reset(self) -> None:
         """Forget the choices: another image is shown."""
@@ -173,7 +173,8 @@ class PlaneChoice:
         plane = _accepted_plane(found, is_propagated)
         if axis.number in plane.axes:
             return None
-        return ObjectPlanes.of(found, PlaneStack.of(adapters.shape_of(image), plane, axis.number), is_propagated)
+        stack = PlaneStack.of(adapters.shape_of(image), plane, axis.number)
+        return ObjectPlanes.of(found, stack, is_propagated, self.planes)
 
     @property
     def _known(self) -> _Read:

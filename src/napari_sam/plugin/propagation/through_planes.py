@@ -178,7 +178,7 @@ class ThroughPlanes:
             self._objects.look_at(plane, state.box)
 
     def next_doubtful(self) -> bool:
-        """Go to the least certain plane that was not looked at; return whether this task is chosen at all."""
+        """Go to the plane that counts most and was not looked at; return whether this task is chosen at all."""
         session, shown = self._session, self.choice.object
         if session.task != "planes":
             return False
@@ -300,7 +300,7 @@ class ThroughPlanes:
             return ""
         count, total = len(shown.doubtful), len(shown.states)
         if count == 0:
-            return f"None of {total} planes is doubtful: N shows the least certain one"
+            return f"None of {total} planes is doubtful: N shows the one that counts most"
         are = "plane is" if total == 1 else f"planes {'is' if count == 1 else 'are'}"
         return f"{count} of {total} {are} doubtful: N jumps to the next"
 

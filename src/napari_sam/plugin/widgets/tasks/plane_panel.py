@@ -192,7 +192,9 @@ class PlanePanel(QWidget):
         self.next.setText(f"Next doubtful ({shown(keys['next_candidate'])})")
         self.next.setEnabled(is_propagated)
         self.next.setToolTip(
-            f"Go to the least certain plane. Key: {spelled(keys['next_candidate'])}." if is_propagated else FOLLOW_FIRST
+            f"Go to the plane where a correction gains the most. Key: {spelled(keys['next_candidate'])}."
+            if is_propagated
+            else FOLLOW_FIRST
         )
         is_locked = state is not None and state.is_accepted
         self.lock.setText("Unlock plane" if is_locked else f"Accept plane ({shown(keys['accept'])})")
