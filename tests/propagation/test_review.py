@@ -19,7 +19,7 @@ def test_of_planes_of_one_size_between_accepted_ones_it_is_the_least_certain():
 def test_a_plane_amid_doubtful_ones_comes_before_a_worse_one_that_is_alone():
     run = {at: followed(0.6) for at in range(1, 10)}
     planes = {0: ACCEPTED, **run, 10: ACCEPTED, 11: followed(0.5), 12: ACCEPTED}
-    assert next_plane(planes, 0, 12) == 5
+    assert 3 <= next_plane(planes, 0, 12) <= 7
 
 
 def test_a_tiny_end_counts_less_than_a_large_middle():

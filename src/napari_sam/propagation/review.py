@@ -51,9 +51,9 @@ def next_plane(planes: Mapping[int, ReviewedPlane], first: int, last: int) -> in
 def expected_gains(planes: Mapping[int, ReviewedPlane], first: int, last: int) -> dict[int, float]:
     """Return how many wrong pixels a correction of each followed plane is expected to put right, by position.
 
-    Planes up to the next known ones are followed again from a corrected plane, the less surely the farther they are.
-    So a plane amid many doubtful ones comes before a worse one at their end. Where the object ends doubtfully it may
-    go on, and that counts for the planes at its end.
+    Planes up to the next known ones are followed again from a corrected plane, the less surely the farther they are;
+    those that are less certain than it was stay so by as much. So a plane amid many doubtful ones comes before a worse
+    one at their end. Where the object ends doubtfully it may go on, and that counts for the planes at its end.
 
     Parameters
     ----------
@@ -67,26 +67,32 @@ def expected_gains(planes: Mapping[int, ReviewedPlane], first: int, last: int) -
     followed = [at for at in places if not planes[at].is_known]
     if not followed:
         return {}
-    areas, wrong = _expected_errors(planes, places, first, last)
-    errors_by_distance = _wrong_share(np.exp(-_loss(planes, followed, known) * np.arange(REACH)))
+    areas, wrong, confidence = _expected_errors(planes, places, first, last)
+    by_distance = np.exp(-_loss(planes, followed, known) * np.arange(REACH))
     gains = {}
     for at in followed:
         low = max([at - REACH + 1, first, *(other + 1 for other in known if other < at)])
         high = min([at + REACH - 1, last, *(other - 1 for other in known if other > at)])
         part = slice(low - first, high + 1 - first)
-        left = areas[part] * errors_by_distance[np.abs(np.arange(low, high + 1) - at)]
-        gains[at] = float((wrong[part] - left).clip(0).sum())
+        after = np.minimum(
+            by_distance[np.abs(np.arange(low, high + 1) - at)], confidence[part] / confidence[at - first]
+        )
+        gains[at] = float((wrong[part] - areas[part] * _wrong_share(after)).clip(0).sum())
     return gains
 
 
 def _expected_errors(
     planes: Mapping[int, ReviewedPlane], places: Sequence[int], first: int, last: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the pixels of the object and the wrong ones that are expected in each plane from the first to the last."""
-    areas, wrong = np.zeros(last - first + 1), np.zeros(last - first + 1)
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the pixels of the object that are expected in each plane, the wrong ones, and the confidence.
+
+    Where there is no mask, the confidence is 1: it limits nothing.
+    """
+    areas, wrong, confidence = (np.full(last - first + 1, value) for value in (0.0, 0.0, 1.0))
     at_places = np.array(places) - first
     areas[at_places] = [planes[at].area for at in places]
-    wrong[at_places] = areas[at_places] * _wrong_share(np.array([_confidence(planes[at]) for at in places]))
+    confidence[at_places] = [_confidence(planes[at]) for at in places]
+    wrong[at_places] = areas[at_places] * _wrong_share(confidence[at_places])
     for end, others, beyond in (
         (places[0], places[:AT_END], slice(0, places[0] - first)),
         (places[-1], places[-AT_END:], slice(places[-1] + 1 - first, None)),
@@ -95,7 +101,7 @@ def _expected_errors(
             missed = (1 - _confidence(planes[end])) * float(np.mean([planes[at].area for at in others]))
             distances = np.abs(np.arange(first, last + 1)[beyond] - end)
             areas[beyond] = wrong[beyond] = missed * GOES_ON**distances
-    return areas, wrong
+    return areas, wrong, confidence
 
 
 def _loss(planes: Mapping[int, ReviewedPlane], followed: Sequence[int], known: Sequence[int]) -> float:

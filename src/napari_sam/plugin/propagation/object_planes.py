@@ -114,14 +114,12 @@ class ObjectPlanes:
 
     @cached_property
     def propagated(self) -> list[PlaneState]:
-        """The planes that were propagated and not accepted, the one whose correction gains the most first."""
-        planes = {at: ReviewedPlane(one.area, one.confidence, one.is_accepted) for at, one in self.states.items()}
-        gains = expected_gains(planes, min(self.limits[0], *planes), max(self.limits[1], *planes)) if planes else {}
-        return sorted((self.states[at] for at in gains), key=lambda state: (-gains[state.at], state.at))
+        """The planes that were propagated and not accepted."""
+        return [state for state in self.states.values() if not state.is_accepted]
 
     @cached_property
     def doubtful(self) -> list[PlaneState]:
-        """The planes that may be wrong, the one whose correction gains the most first."""
+        """The planes that may be wrong."""
         return [state for state in self.propagated if state.is_doubtful]
 
     def behind(self, at: int) -> list[int]:
@@ -138,11 +136,20 @@ class ObjectPlanes:
         It is the one whose correction is expected to gain the most, and then a doubtful one. Where all are near, it is
         one that was not looked at itself, then the first of all. Where no plane is doubtful, all count as such.
         """
-        candidates = [state for state in self.propagated if state.is_doubtful or state is self.propagated[0]]
-        candidates = candidates if self.doubtful else self.propagated
+        order = self._by_gain
+        candidates = [state for state in order if state.is_doubtful or state is order[0]] if self.doubtful else order
         away = [state for state in candidates if all(abs(state.at - other) > NEAR for other in seen)]
         unseen = [state for state in candidates if state.at not in seen]
         return next(iter(away or unseen or candidates), None)
+
+    @cached_property
+    def _by_gain(self) -> list[PlaneState]:
+        """The planes that were propagated, the one whose correction is expected to gain the most first."""
+        if not self.propagated:
+            return []
+        planes = {at: ReviewedPlane(one.area, one.confidence, one.is_accepted) for at, one in self.states.items()}
+        gains = expected_gains(planes, min(self.limits[0], *planes), max(self.limits[1], *planes))
+        return sorted(self.propagated, key=lambda state: (-gains[state.at], state.at))
 
 
 class Propagated:
