@@ -231,13 +231,12 @@ def _next_to_correct(
     segmenter: Segmenter, label: int, outcomes: Sequence[Outcome], found: Mapping[int, tuple[int, float]], run: _Run
 ) -> int | None:
     """Return the position of the followed plane of an object whose correction is expected to gain the most."""
-    prompted = [one for one in outcomes if one.label == label and one.plane is not None]
+    prompted = [(one.plane, one.area or 0) for one in outcomes if one.label == label and one.plane is not None]
     planes = {at: ReviewedPlane(area, confidence, False) for at, (area, confidence) in found.items()}
     if not (planes and prompted):
         return None
-    stack = segmenter.stack_of(prompted[0].plane, run.axis, run.planes)
-    for one in prompted:
-        planes[one.plane.index[stack.axis]] = ReviewedPlane(one.area or 0, 1.0, True)
+    stack = segmenter.stack_of(prompted[0][0], run.axis, run.planes)
+    planes |= {plane.index[stack.axis]: ReviewedPlane(area, 1.0, True) for plane, area in prompted}
     return next_plane(planes, stack.first, stack.last)
 
 
