@@ -8,7 +8,8 @@ from tests.plugin.proposals.playback import use
 from tests.word_search.models import DiscDetector
 
 from napari_sam.models.open_vocabulary import loading
-from napari_sam.plugin.proposals.wanted import NO_WORDS
+from napari_sam.plugin.proposals import wanted as wanted_module
+from napari_sam.plugin.proposals.wanted import LOOK_SECONDS, NO_WORDS
 from napari_sam.segmenter import Segmenter
 from napari_sam.testing.plugin import make_controller
 from napari_sam.testing.predictors import FakePredictor
@@ -126,3 +127,20 @@ def test_a_wrong_file_is_told_in_a_sentence_and_the_next_search_works(controller
     assert str(file) in messages[-1]
     controller.finder.wanted.set_like("anything")
     assert controller.finder.wanted.maker() is None
+
+
+def test_files_of_models_are_looked_for_once_in_a_while_and_not_at_each_change(controller, models, monkeypatch):
+    looks, now = [], [1000.0]
+    states = wanted_module.detector_states
+    monkeypatch.setattr(wanted_module, "detector_states", lambda: looks.append(now[0]) or states())
+    monkeypatch.setattr(wanted_module.time, "monotonic", lambda: now[0])
+    wanted = controller.finder.wanted
+    wanted.set_like("words")
+    for _ in range(20):
+        wanted.changed.emit()
+        assert wanted.word_finder is None
+    assert looks == [1000.0]
+    register(models, monkeypatch)
+    now[0] += LOOK_SECONDS
+    assert wanted.word_finder.detector == "owlv2"
+    assert looks == [1000.0, now[0]]
