@@ -20,7 +20,9 @@ from napari_sam.plugin.view import world
 from napari_sam.similarity.query import Query
 from napari_sam.tasks.examples import described_examples
 from napari_sam.weights.availability import ModelState, detector_states
+from napari_sam.weights.detectors import RANKER
 from napari_sam.weights.registry import REGISTRY
+from napari_sam.word_search.scored_objects import ScoredObjects
 
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
@@ -263,6 +265,9 @@ class WantedObjects:
         """Set the filters to what suits new scores: a likeness of the sizes of the examples, or a confidence."""
         selection = self._selection
         scored = "similar" if isinstance(found, SimilarPlanes) else "words" if self.like == "words" else "anything"
+        if found.parts and isinstance(ranked := found.parts[0], ScoredObjects):
+            scored = "ranked by words"
+            self._limits.setdefault(scored, ranked.filters.confidence)
         self._limits[self._scored] = selection.options.confidence
         self._scored = scored
         sizes = found.query.sizes if isinstance(found, SimilarPlanes) else selection.options.sizes
@@ -333,6 +338,21 @@ class WantedObjects:
             self._rank()
         self.changed.emit()
 
+    def rank_by_words(self) -> bool:
+        """Rank what was found in the plane in view by the words, if their model ranks; return whether that is so.
+
+        What words have found is not ranked by others: it is not all that is there.
+        """
+        found, plane, finder = self._selection.found, self._session.plane, self.word_finder
+        if self.like != "words" or not self.words or finder is None or finder.detector != RANKER:
+            return False
+        if found is None or plane is None or found.on(plane) is None:
+            return False
+        if self._search.is_running or self._scored == "words":
+            return False
+        self._rank()
+        return True
+
     def _rank(self) -> None:
         """Rank what was found by what is wanted now, unless a search goes on or nothing is wanted yet."""
         found, image = self._selection.found, self._session.image
@@ -343,7 +363,7 @@ class WantedObjects:
         except NapariSamError as error:
             self._session.set_status(str(error))
             return
-        self._search.rank(build, found, wanted)
+        self._search.rank(build, found, wanted, self.words if self.like == "words" else None)
 
 
 def _mask_of(part: Part) -> Mask:
