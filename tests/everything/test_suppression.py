@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.everything.scenes import proposals_of
 
 from napari_sam.core.geometry import Box, Plane
-from napari_sam.core.masks import Mask
+from napari_sam.core.masks import Mask, shared_pixels
+from napari_sam.everything import suppression
 from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.options import FilterOptions
 from napari_sam.everything.proposals import Proposals
@@ -148,6 +150,23 @@ def test_the_common_pixels_of_a_pair_are_counted(count, seed):
     areas = np.array([mask.area for mask in masks], np.int64)
     shares = [shared / min(masks[i].area, masks[j].area) for (i, j), shared in expected.items()]
     np.testing.assert_allclose(overlaps.share_of_smaller(areas), shares)
+
+
+@pytest.mark.parametrize("most", [1, 7, 2**20])
+def test_common_pixels_are_the_same_however_many_are_compared_at_once(most, monkeypatch):
+    monkeypatch.setattr(suppression, "MOST_WORDS", most)
+    rng, masks = np.random.default_rng(3), []
+    for _ in range(30):  # Of up to five words in a row, which begin anywhere in one.
+        top, left, height, width = (int(rng.integers(*part)) for part in ((0, 30), (0, 300), (1, 20), (1, 260)))
+        pixels = rng.random((height, width)) < 0.5
+        pixels[0, 0] = True
+        masks.append(Mask(Box(top, left, top + height, left + width), pixels, 0.5, 0.5))
+    overlaps = Overlaps.of(proposals_of(masks))
+    expected = [shared_pixels(one, other) for one, other in itertools.combinations(masks, 2)]
+    counted = dict.fromkeys(itertools.combinations(range(30), 2), 0)
+    found = zip(overlaps.first.tolist(), overlaps.second.tolist(), strict=True)
+    counted.update(zip(found, overlaps.shared.tolist(), strict=True))
+    assert list(counted.values()) == expected
 
 
 def test_what_a_proposal_hid_comes_back_when_the_proposal_is_filtered_out():

@@ -15,7 +15,7 @@ from tests.similarity.scenes import LAYOUT, OtherFinder, SeeingFinder, descripto
 
 from napari_sam.errors import ModelError, NapariSamError, PromptError
 from napari_sam.similarity.likeness import usual_quality
-from napari_sam.similarity.query import FORMAT, SIZES, Query
+from napari_sam.similarity.query import FORMAT, LARGER, LITTLE_SMALLER, SMALL, SMALLER, Query
 
 
 @pytest.fixture
@@ -151,4 +151,12 @@ def test_sizes_are_those_of_the_examples_with_a_margin_and_not_of_answers() -> N
     expected = 2 * 2**5 / np.sqrt(np.pi)
     answered = query.with_objects(descriptors_of([0.5], size=9), usual_quality()[None], [""], is_accepted=[True])
     for each in (query, answered):
-        assert each.sizes == pytest.approx((expected / SIZES, expected * SIZES))
+        assert each.sizes == pytest.approx((expected / SMALLER, expected * LARGER))
+
+
+def test_much_smaller_objects_are_searched_only_where_tiles_need_not_be_magnified_for_them() -> None:
+    for size in (3.0, 3.9, 4.5):
+        diameter = 2 * 2**size / np.sqrt(np.pi)
+        part = Query.of_examples("digest", "name", LAYOUT, descriptors_of([0.5], size=size), "")
+        least = min(max(diameter / SMALLER, SMALL), diameter / LITTLE_SMALLER)
+        assert part.sizes[0] == pytest.approx(least, rel=1e-2)

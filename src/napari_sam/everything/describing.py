@@ -16,16 +16,17 @@ from napari_sam.everything.found import FoundObjects
 from napari_sam.everything.proposing.levels import levels_for
 from napari_sam.everything.sweep import Sweep
 from napari_sam.similarity.descriptors import described
-from napari_sam.similarity.query import SIZES
 
 # A proposal with at least this IoU with an object is that object, found by a search.
 SAME = 0.7
+# Objects are described on the levels for objects this many times smaller and larger: seldom is one proposed on others.
+SIZES = 1.7
 
 
 def describe_objects(
     encoder: TileEncoder, sweep: Sweep, masks: Sequence[Mask], found: FoundObjects | None = None
 ) -> tuple[NDArray[np.float16], NDArray[np.intp]]:
-    """Describe objects of one plane, on each level on which a search for similar ones would propose them.
+    """Describe objects of one plane, on each level on which a search for similar ones usually proposes them.
 
     An encoder sees the same object differently at another magnification: described on one level only, two kinds that
     were proposed on different levels were told apart by their levels (16 of 34 objects of two obvious kinds wrong).

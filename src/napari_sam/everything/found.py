@@ -100,12 +100,11 @@ class FoundObjects:
         """
         options = options or self.filters
         passes = self._passing(options)
-        ranks = self._ranks
         pairs = self._overlaps
         conflict = (self._shares > options.max_overlap) & passes[pairs.first] & passes[pairs.second]
-        out = suppressed(ranks, pairs.first[conflict], pairs.second[conflict])
+        out = suppressed(self._precedence, pairs.first[conflict], pairs.second[conflict])
         kept = np.flatnonzero(passes & ~out)
-        return kept[np.argsort(ranks[kept], kind="stable")]
+        return kept[np.argsort(self._ranks[kept], kind="stable")]
 
     def unranked(self) -> FoundObjects:
         """Return the same proposals by their confidence, whatever they are ranked by here."""
@@ -145,6 +144,11 @@ class FoundObjects:
     def _ranks(self) -> NDArray[np.intp]:
         """Rank of each proposal by score; of equal ones by place, so that the order of tiles does not matter."""
         return ranks_by(self.boxes, -self.scores)
+
+    @property
+    def _precedence(self) -> NDArray[np.intp]:
+        """Rank of each proposal among those that overlap, of which the first one stays."""
+        return self._ranks
 
     @cached_property
     def _overlaps(self) -> Overlaps:

@@ -22,16 +22,18 @@ from napari_sam.similarity.metric import KindMetric
 from napari_sam.similarity.query import Query
 
 # The least likeness of what is found without a wish of the user: best F1 on training images.
-LIKENESS = 0.3
+LIKENESS = 0.4
 # Less likely ones are not worth a question.
 LEAST_ASKED = 0.08
+# Of two that overlap, one whose likeness is below this share of the other's goes, however well it is outlined.
+UNLIKE = 0.6
 
 
 class SimilarObjects(FoundObjects):
     """Proposals of a plane that are like examples.
 
     The scores are likenesses: how probably each proposal is well outlined and of the kind of the examples. They change
-    with every answer. `select` takes a likeness of 0.3 and more by default; accepted proposals count whatever the
+    with every answer. `select` takes a likeness of 0.4 and more by default; accepted proposals count whatever the
     filters say, and rejected ones never.
 
     Parameters
@@ -62,7 +64,7 @@ class SimilarObjects(FoundObjects):
         self._answers: dict[int, tuple[str, bool]] = {}
         self._ranked: tuple[NDArray[np.float32], NDArray[np.intp]] | None = None
         # Scores, and the ranks by them, which are asked for several times after each answer.
-        self._ranks_of: tuple[NDArray[np.float32], NDArray[np.intp]] | None = None
+        self._ranks_of: tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.intp]] | None = None
 
     @classmethod
     def of(cls, found: FoundObjects, query: Query) -> SimilarObjects:
@@ -180,10 +182,35 @@ class SimilarObjects(FoundObjects):
     @property
     def _ranks(self) -> NDArray[np.intp]:
         """Rank of each proposal by likeness: unlike in everything mode it changes."""
+        return self._ranks_now[0]
+
+    @property
+    def _precedence(self) -> NDArray[np.intp]:
+        return self._ranks_now[1]
+
+    @property
+    def _ranks_now(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Ranks by likeness, and among those that overlap."""
         scores = self.scores
         if self._ranks_of is None or self._ranks_of[0] is not scores:
-            self._ranks_of = scores, ranks_by(self.boxes, -scores)
-        return self._ranks_of[1]
+            self._ranks_of = scores, ranks_by(self.boxes, -scores), self._ranks_among_overlapping(scores)
+        return self._ranks_of[1:]
+
+    def _ranks_among_overlapping(self, scores: NDArray[np.float32]) -> NDArray[np.intp]:
+        """Return ranks by confidence, but accepted ones first, and last those that are much less like than a rival.
+
+        All outlines of one object are about as like the examples; which is the right one, the confidence knows better:
+        F1 of H&E nuclei was 0.02 higher than by likeness on training images.
+        """
+        pairs = self._overlaps
+        rivals = self._shares > self.filters.max_overlap
+        first, second = pairs.first[rivals], pairs.second[rivals]
+        is_unlike = np.zeros(len(scores), bool)
+        for one, other in ((first, second), (second, first)):
+            is_unlike[one[scores[one] < UNLIKE * scores[other]]] = True
+        is_accepted = np.zeros(len(scores), bool)
+        is_accepted[[i for i, accepted in self.answers.items() if accepted]] = True
+        return ranks_by(self.boxes, -self.proposals.scores, is_unlike, ~is_accepted)
 
     @property
     def _ranking(self) -> tuple[NDArray[np.float32], NDArray[np.intp]]:

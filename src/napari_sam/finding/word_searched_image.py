@@ -33,7 +33,8 @@ from napari_sam.word_search.box_finder import BoxFinder, BoxFinderPlan
 from napari_sam.word_search.canvas import DrawnExemplars
 from napari_sam.word_search.exemplar_finder import ExemplarFinder, ExemplarFinderPlan
 from napari_sam.word_search.exemplars import Exemplars, checked_exemplars
-from napari_sam.word_search.mask_ranker import MaskRanker, RankedFinder, RankedFinderPlan, with_scores
+from napari_sam.word_search.mask_ranker import MaskRanker, RankedFinder, RankedFinderPlan
+from napari_sam.word_search.scored_objects import ScoredObjects
 from napari_sam.word_search.shared_detector import SharedDetector
 from napari_sam.word_search.steps import FindProgress, RunViews, find_on_tiles
 from napari_sam.word_search.text_finder import TextFinder, TextFinderPlan
@@ -243,7 +244,7 @@ class WordSearchedImage(ComparedImage):
         if multiply:
             scores, least = scores * found.scores, least * found.filters.confidence
         filters = FilterOptions(confidence=least, max_overlap=found.filters.max_overlap)
-        return FoundObjects(found.plane, with_scores(proposals, scores), filters)
+        return ScoredObjects(found, scores, filters)
 
     def _by_text(self, search: _Search) -> Iterator[FindProgress]:
         predictor = self.predictor

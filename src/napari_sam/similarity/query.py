@@ -22,8 +22,11 @@ from napari_sam.similarity.positional_bias import Bias
 
 SUFFIX = ".sam"
 FORMAT = "napari-sam query 1"
-# Objects this many times smaller or larger than the examples are searched, too.
-SIZES = 1.7
+# Objects this many times smaller or larger than the examples are searched, too: with a margin of 1.7 for both, F1 of
+# roofs was 0.05 lower on training images.
+SMALLER, LARGER = 2.8, 2.4
+# Below this diameter in pixels only objects up to so many times smaller are: magnified tiles take long.
+SMALL, LITTLE_SMALLER = 10.0, 1.7
 # A query of more objects would not be ranked by at once.
 MOST = 10_000
 LONGEST_NAME = 1000
@@ -96,7 +99,8 @@ class Query:
         shapes = self.descriptors[:, self.layout.slices["shape"]].astype(np.float64)
         examples = shapes[self.is_accepted & ~self.is_answer, SHAPES.index("size")]
         diameters = 2 * 2.0**examples / math.sqrt(math.pi)
-        return float(diameters.min()) / SIZES, float(diameters.max()) * SIZES
+        least = float(diameters.min())
+        return max(least / SMALLER, min(least / LITTLE_SMALLER, SMALL)), float(diameters.max()) * LARGER
 
     def with_objects(
         self,

@@ -50,3 +50,5 @@ DETECTORS: dict[str, ModelEntry] = {
         ),
     )
 }
+# The one that finds nothing itself, and says how well words describe what was found.
+RANKER = "clip"

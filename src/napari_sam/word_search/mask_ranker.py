@@ -15,7 +15,6 @@ from napari_sam.core.tiles import Tile
 from napari_sam.distributed.proposing import ProposingPlan
 from napari_sam.embeddings.encoder import TileEncoder
 from napari_sam.everything.options import FilterOptions
-from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.sweep import Sweep
 from napari_sam.images.volume import Volume
 from napari_sam.word_search.shared_detector import SharedDetector
@@ -164,8 +163,3 @@ class RankedFinderPlan:
         ranker, sweep = self.ranker.load(), self.proposing.open_sweep()
         assert isinstance(ranker, TextRanker)
         return RankedFinder(sweep, MaskRanker(ranker, sweep.encoder, sweep.plane, self.text), self.threshold)
-
-
-def with_scores(proposals: Proposals, scores: NDArray[np.float32]) -> Proposals:
-    """Return the same proposals with other scores."""
-    return replace(proposals, scores=scores.astype(np.float32))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from tests.plugin.proposals.playback import use
-from tests.word_search.models import DiscDetector
+from tests.word_search.models import BrightnessRanker, DiscDetector
 
+from napari_sam.everything.options import FilterOptions
 from napari_sam.models.open_vocabulary import loading
-from napari_sam.plugin.proposals.wanted import NO_WORDS
+from napari_sam.plugin.proposals import wanted as wanted_module
+from napari_sam.plugin.proposals.wanted import LOOK_SECONDS, NO_WORDS
+from napari_sam.plugin.widgets.tasks.like_row import LikeRow
 from napari_sam.segmenter import Segmenter
 from napari_sam.testing.plugin import make_controller
 from napari_sam.testing.predictors import FakePredictor
@@ -126,3 +129,48 @@ def test_a_wrong_file_is_told_in_a_sentence_and_the_next_search_works(controller
     assert str(file) in messages[-1]
     controller.finder.wanted.set_like("anything")
     assert controller.finder.wanted.maker() is None
+
+
+def test_files_of_models_are_looked_for_once_in_a_while_and_not_at_each_change(controller, models, monkeypatch):
+    looks, now = [], [1000.0]
+    states = wanted_module.detector_states
+    monkeypatch.setattr(wanted_module, "detector_states", lambda: looks.append(now[0]) or states())
+    monkeypatch.setattr(wanted_module.time, "monotonic", lambda: now[0])
+    wanted = controller.finder.wanted
+    wanted.set_like("words")
+    for _ in range(20):
+        wanted.changed.emit()
+        assert wanted.word_finder is None
+    assert looks == [1000.0]
+    register(models, monkeypatch)
+    now[0] += LOOK_SECONDS
+    assert wanted.word_finder.detector == "owlv2"
+    assert looks == [1000.0, now[0]]
+
+
+def test_a_model_that_ranks_ranks_what_was_found_and_searches_nothing(qtbot, controller, models, monkeypatch):
+    register(models, monkeypatch, "clip")
+    ranker = BrightnessRanker()
+    monkeypatch.setattr(loading, "load_detector", lambda *_: ranker)
+    finder, row = controller.finder, LikeRow(controller.finder)
+    finder.set_where("plane")
+    finder.find()
+    controller.runner.run_idle()
+    found, searches = finder.selection.found, []
+    kept, confidence = finder.selection.kept.tolist(), finder.selection.options.confidence
+    monkeypatch.setattr(finder.search, "start", lambda *_: searches.append(1))
+    for words, count in (("dark", 0), ("bright", len(CENTERS))):
+        finder.wanted.set_like("words")
+        row.refresh()
+        row.words.setText(words)
+        row.words.returnPressed.emit()
+        controller.runner.run_idle()
+        assert len(finder.selection.kept) == count
+        np.testing.assert_array_equal(finder.selection.found.boxes, found.boxes)
+    assert len(ranker.pictures) == 2 * (found.scores >= FilterOptions().confidence).sum()
+    assert not searches
+    finder.wanted.set_like("anything")
+    controller.runner.run_idle()
+    np.testing.assert_array_equal(finder.selection.found.scores, found.scores)
+    assert (finder.selection.kept.tolist(), finder.selection.options.confidence) == (kept, confidence)
+    row.deleteLater()

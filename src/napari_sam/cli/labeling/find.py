@@ -50,7 +50,7 @@ def find(
         ),
     ] = None,
     likeness: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Least likeness to the examples; 0.3 by default.")
+        float | None, typer.Option(min=0, max=1, help="Least likeness to the examples; 0.4 by default.")
     ] = None,
     proposals: Annotated[
         Path | None,

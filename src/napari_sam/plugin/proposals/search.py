@@ -8,15 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from psygnal import Signal
 
 from napari_sam.errors import PromptError
 from napari_sam.everything.found import FoundObjects
+from napari_sam.everything.options import FilterOptions
 from napari_sam.everything.proposals import Proposals
 from napari_sam.everything.similar import SimilarObjects
 from napari_sam.everything.sweep import EverythingProgress
 from napari_sam.plugin.proposals.found_planes import FoundPlanes, QueryMaker, SimilarPlanes
 from napari_sam.plugin.workers.runner import Work
+from napari_sam.word_search.scored_objects import ScoredObjects
 
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Box, Plane
@@ -227,17 +230,22 @@ class _Run:
 
 
 class _Ranking:
-    """What was found already, ranked by other examples or by none, in one step; encodes at most the examples."""
+    """What was found already, ranked by examples, words or neither, in one step; encodes at most the examples."""
 
-    def __init__(self, build: Callable[[Report], Segmenter], found: FoundPlanes, wanted: QueryMaker | None) -> None:
+    def __init__(
+        self, build: Callable[[Report], Segmenter], found: FoundPlanes, wanted: QueryMaker | None, words: str | None
+    ) -> None:
         self.is_stopped = False
-        self._build, self._found, self._wanted = build, found, wanted
+        self._build, self._found, self._wanted, self._words = build, found, wanted, words
 
     def step(self, report: Report) -> Step:
         """Rank, in the worker."""
         if self.is_stopped:
             return Step(SearchProgress(0, 0, 0.0), None, True)
-        if self._wanted is None:
+        if self._words is not None:
+            segmenter = self._build(report)
+            found = FoundPlanes([_by_words(segmenter, part.unranked(), self._words) for part in self._found.parts])
+        elif self._wanted is None:
             found = FoundPlanes([part.unranked() for part in self._found.parts])
         else:
             found = SimilarPlanes(self._found.parts, self._wanted(self._build(report), self._found))
@@ -299,9 +307,27 @@ class ProposalSearch:
         self.changed.emit()
         self._runner.wake()
 
-    def rank(self, build: Callable[[Report], Segmenter], found: FoundPlanes, wanted: QueryMaker | None) -> None:
-        """Rank what was found by what is wanted now, instead of searching on; in the worker, and reported once."""
-        self._run = _Ranking(build, found, wanted)
+    def rank(
+        self,
+        build: Callable[[Report], Segmenter],
+        found: FoundPlanes,
+        wanted: QueryMaker | None,
+        words: str | None = None,
+    ) -> None:
+        """Rank what was found by what is wanted now, instead of searching on; in the worker, and reported once.
+
+        Parameters
+        ----------
+        build
+            Makes the segmenter, in the worker.
+        found
+            What was found.
+        wanted
+            Makes the query by which it is ranked; None for none.
+        words
+            What it is ranked by instead, by the model that ranks.
+        """
+        self._run = _Ranking(build, found, wanted, words)
         self.progress = SearchProgress(0, 0, 0.0)
         self.changed.emit()
         self._runner.wake()
@@ -351,3 +377,12 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _by_words(segmenter: Segmenter, found: FoundObjects, words: str) -> ScoredObjects:
+    """Score what was found by how well words describe it; what is no object by its own score is not looked at."""
+    likely = np.flatnonzero(found.scores >= FilterOptions().confidence)
+    ranked = segmenter.rank_by_words(FoundObjects(found.plane, found.proposals.taken(likely)), words)
+    scores = np.zeros(len(found), np.float32)
+    scores[likely] = ranked.scores
+    return ScoredObjects(found, scores, ranked.filters)

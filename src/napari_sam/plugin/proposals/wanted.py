@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,8 +19,10 @@ from napari_sam.plugin.proposals.found_planes import QueryMaker, SimilarPlanes
 from napari_sam.plugin.view import world
 from napari_sam.similarity.query import Query
 from napari_sam.tasks.examples import described_examples
-from napari_sam.weights.availability import detector_states
+from napari_sam.weights.availability import ModelState, detector_states
+from napari_sam.weights.detectors import RANKER
 from napari_sam.weights.registry import REGISTRY
+from napari_sam.word_search.scored_objects import ScoredObjects
 
 if TYPE_CHECKING:
     from napari_sam.core.geometry import Plane
@@ -39,6 +42,8 @@ Like = Literal["anything", "selected", "learned", "words"]
 
 NO_WORDS = "Words need SAM 3 (at Model), owlv2, grounding-dino or clip: none is here yet."
 NO_TEXT = "Type what to find in a word or two first, such as nucleus."
+# The files of models that know words are looked for no more often than this: the row asks at every change.
+LOOK_SECONDS = 2.0
 SELECT_FIRST = "Select one or a few objects in the table first: what is like them is found."
 
 
@@ -125,6 +130,8 @@ class WantedObjects:
         self.name = self.words = ""
         self.detector: str | None = None
         self._loaded: Query | None = None
+        # When the files of models that know words were looked for, and what was there.
+        self._looked: tuple[float, list[ModelState]] | None = None
         self._session, self._jobs, self._objects = session, jobs, objects
         self._selection, self._search = selection, search
         # The least scores that were used last for each kind of search; one by words has its own threshold.
@@ -158,7 +165,7 @@ class WantedObjects:
         """The models that could find what words name: the one in use if it reads, those by hand, and a chosen file."""
         finders = [WordFinder("the model in use", None)] if self._model_reads else []
         try:
-            states = detector_states()
+            states = self._detector_states()
         except NapariSamError as error:
             return [*finders, WordFinder(str(error), "", str(error))]
         finders += [
@@ -175,6 +182,13 @@ class WantedObjects:
         """The model that knows the words: the chosen one, or else the first that can be used; None without any."""
         ready = [finder for finder in self.word_finders if not finder.needs]
         return next((finder for finder in ready if finder.detector == self.detector), ready[0] if ready else None)
+
+    def _detector_states(self) -> list[ModelState]:
+        """Return the models that know words, of whose files nobody looks more often than is worth it."""
+        now = time.monotonic()
+        if self._looked is None or now - self._looked[0] >= LOOK_SECONDS:
+            self._looked = now, detector_states()
+        return self._looked[1]
 
     @property
     def _model_reads(self) -> bool:
@@ -251,6 +265,9 @@ class WantedObjects:
         """Set the filters to what suits new scores: a likeness of the sizes of the examples, or a confidence."""
         selection = self._selection
         scored = "similar" if isinstance(found, SimilarPlanes) else "words" if self.like == "words" else "anything"
+        if found.parts and isinstance(ranked := found.parts[0], ScoredObjects):
+            scored = "ranked by words"
+            self._limits.setdefault(scored, ranked.filters.confidence)
         self._limits[self._scored] = selection.options.confidence
         self._scored = scored
         sizes = found.query.sizes if isinstance(found, SimilarPlanes) else selection.options.sizes
@@ -321,6 +338,21 @@ class WantedObjects:
             self._rank()
         self.changed.emit()
 
+    def rank_by_words(self) -> bool:
+        """Rank what was found in the plane in view by the words, if their model ranks; return whether that is so.
+
+        What words have found is not ranked by others: it is not all that is there.
+        """
+        found, plane, finder = self._selection.found, self._session.plane, self.word_finder
+        if self.like != "words" or not self.words or finder is None or finder.detector != RANKER:
+            return False
+        if found is None or plane is None or found.on(plane) is None:
+            return False
+        if self._search.is_running or self._scored == "words":
+            return False
+        self._rank()
+        return True
+
     def _rank(self) -> None:
         """Rank what was found by what is wanted now, unless a search goes on or nothing is wanted yet."""
         found, image = self._selection.found, self._session.image
@@ -331,7 +363,7 @@ class WantedObjects:
         except NapariSamError as error:
             self._session.set_status(str(error))
             return
-        self._search.rank(build, found, wanted)
+        self._search.rank(build, found, wanted, self.words if self.like == "words" else None)
 
 
 def _mask_of(part: Part) -> Mask:

@@ -143,7 +143,8 @@ class LikeRow(QWidget):
         self._take_words()
         if self._finder.search.progress is None:
             self.words.clearFocus()
-            self._finder.find()
+            if not self._finder.wanted.rank_by_words():
+                self._finder.find()
 
     def _ask_saved(self) -> None:
         name, _ = QFileDialog.getOpenFileName(self, "What to find", str(self._folder), FILES)
