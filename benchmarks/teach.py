@@ -3,6 +3,8 @@
 python benchmarks/teach.py MANIFEST SPLIT --subset NAME... [--objects 20 50 100] [--minutes 4] [--others] [--out FILE]
 
 What is done is written at once and not done again, so a run that was ended goes on.
+With --complete every object of the first images teaches and what has no label there is background; all that is found
+alone in the next image is counted before and after.
 With --trial FILE it tells what a new user gets from a model that was taught before: how many clicks the objects of the
 first images take, and what is found alone in the next image by the base model and by the taught one.
 
@@ -76,7 +78,7 @@ def halves(regions: list[Region]) -> tuple[list[Region], list[Region]]:
     return found
 
 
-NAMES = ("numbers", "labels", "is_corrected", "image", "position")
+NAMES = ("numbers", "labels", "is_corrected", "image", "position", "step")
 
 
 def limited(regions: list[Region], count: int, rng: np.random.Generator, *, hide: bool) -> list[Region]:
@@ -143,8 +145,9 @@ def teach_subset(
     if is_of_training:
         own = [one for at, image in enumerate(others) for one in regions_of(image, at)]
         rest = [one for image in members for one in regions_of(image)]
-    own = limited(own, objects, rng, hide=True)
-    rest = limited(rest, options.measured, rng, hide=False)
+    if not options.complete:
+        own = limited(own, objects, rng, hide=True)
+    whole, rest = rest, limited(rest, options.measured, rng, hide=False)
     if options.shifted:
         own = shifted(own, rng)
     folder = Path(tempfile.mkdtemp())
@@ -165,6 +168,7 @@ def teach_subset(
         "steps": now["step"],
         "offered": is_better,
         "share": now["share"],
+        "knows_size": now["knows_size"],
         "tried": now["tried"],
         "watched": now["watched"],
         "held_back": {"count": now["held_back"], "before": now["before"], "after": now["after"]},
@@ -173,6 +177,10 @@ def teach_subset(
         "after": figures_of(rest, taught),
         "curve": now["curve"],
     }
+    if options.complete:
+        found["next image"] = {
+            name: found_in_image(whole[0], one) for name, one in (("before", base), ("after", taught))
+        }
     if options.others:
         found["others_before"], found["others_after"] = others_of(members[0].subset, options, base, taught)
     lesson.discard()
@@ -266,6 +274,7 @@ def main() -> None:
     parser.add_argument("--processor", action="store_true", help="count processor time, on a busy machine")
     parser.add_argument("--others", type=int, default=0, help="of so many other subsets, an object each is measured")
     parser.add_argument("--shifted", action="store_true")
+    parser.add_argument("--complete", action="store_true", help="all objects of the first images, all else background")
     parser.add_argument("--trial", type=Path)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

@@ -16,7 +16,9 @@ from napari_sam.models.compact import Compact, CompactPredictor
 from napari_sam.models.compact.candidate_scorer import (
     COMPARED_FEATURES,
     DECODER_FEATURES,
+    SIZE_WEIGHT,
     CandidateScorer,
+    UsualSize,
     agreement,
     comparison_features,
     dense_features,
@@ -173,3 +175,49 @@ def test_examples_of_different_numbers_of_tiles_can_be_fitted_together():
     scorer = fit_scorer([first, short], epochs=64)
     assert isinstance(scorer, CandidateScorer)
     assert all(torch.isfinite(value).all() for value in scorer.state_dict().values())
+
+
+def clicked(level, **changes):
+    """Return an answer to one positive click: squares of 16, 64 and 128 pixels."""
+    tile, decoded = answers_at([level])[0]
+    features = decoded.features.copy()
+    features[:, DECODER_FEATURES - 6 :] = 0
+    for column, value in changes.items():
+        features[:, DECODER_FEATURES - 6 + ("positive", "negative", "box", "_", "mask").index(column)] = value
+    return tile, replace(decoded, features=features)
+
+
+def of_size(side, spread=0.5):
+    usual = UsualSize()
+    usual.load_state_dict({"log_area": torch.tensor([2 * np.log(side), spread])})
+    return usual
+
+
+@pytest.mark.parametrize(("side", "best"), [(16, 0), (64, 1), (128, 2)])
+def test_of_answers_to_a_first_click_that_of_the_usual_size_counts_most(side, best):
+    scores, answers = np.full((2, 3), 0.7, np.float32), [clicked(0, positive=1), clicked(1, positive=1)]
+    adjusted = of_size(side).adjusted(scores, answers)
+    assert (adjusted.argmax(axis=1) == best).all()
+    assert adjusted[:, best] == pytest.approx(0.7, abs=0.005)
+    # However unusual, a much better mask stays the best one.
+    assert (adjusted >= 0.7 - 2 * SIZE_WEIGHT - 1e-6).all()
+
+
+@pytest.mark.parametrize("prompt", ["negative", "box", "mask"])
+def test_prompts_that_say_more_of_the_size_leave_the_scores_as_they_are(prompt):
+    scores = np.full((1, 3), 0.7, np.float32)
+    adjusted = of_size(16).adjusted(scores, [clicked(0, positive=1, **{prompt: 1})])
+    assert (adjusted == scores).all()
+
+
+def test_objects_of_quite_another_size_are_judged_as_before():
+    scores = np.array([[0.3, 0.6, 0.5]], np.float32)
+    assert of_size(4000).adjusted(scores, [clicked(0, positive=1)]) == pytest.approx(scores)
+
+
+def test_weights_of_a_model_that_was_taught_hold_the_usual_size():
+    network = Compact(has_scorer=True, has_usual_size=True)
+    again = Compact.matching(network.state_dict())
+    again.load_state_dict(network.state_dict())
+    assert again.usual_size is not None
+    assert Compact.matching(Compact().state_dict()).usual_size is None

@@ -19,6 +19,7 @@ COMPONENTS = frozenset(
         "prompt_encoder",
         "mask_decoder",
         "scorer",
+        "usual_size",
         "vision_encoder",
         "shared_image_embedding",
         "sam_prompt_encoder",

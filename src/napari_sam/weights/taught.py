@@ -24,6 +24,8 @@ SUFFIX = ".safetensors"
 CARD = "card"
 # The prompts of the figures, in words.
 PROMPTS = {"click_1": "first click", "click_3": "3 clicks", "box": "box"}
+# A smaller change of a figure is none.
+LEAST_CHANGE = 0.005
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
 
 
@@ -71,11 +73,12 @@ def gain(figures: dict[str, Any]) -> str:
     figures
         With `before` and `after`, as the card of a model.
     """
-    changes = {text: _change(figures, name) for name, text in PROMPTS.items()}
-    told = next((text for text, change in changes.items() if not _is_same(change)), next(iter(changes)))
+    known = {name: _figures(figures, name) for name in PROMPTS}
+    told = next((name for name, pair in known.items() if pair and abs(pair[1] - pair[0]) >= LEAST_CHANGE), "click_1")
     alone = _change(figures, "everything")
     measure = (figures.get("after") or {}).get("everything_measure", "F1")
-    return f"{told} {changes[told] or 'not measured'}" + (f", all objects {measure} {alone}" if alone else "")
+    prompt = f"{PROMPTS[told]} {_change(figures, told) or 'not measured'}"
+    return prompt + (f", all objects {measure} {alone}" if alone else "")
 
 
 def loss(figures: dict[str, Any]) -> str:
@@ -84,17 +87,18 @@ def loss(figures: dict[str, Any]) -> str:
     return f"other images {others}" if others else ""
 
 
-def _is_same(change: str) -> bool:
-    before, _, after = change.partition(" -> ")
-    return before == after
-
-
 def _change(figures: dict[str, Any], name: str) -> str:
     """Return a figure before and after, with two decimals; empty where it is not known."""
+    found = _figures(figures, name)
+    return "" if found is None else f"{found[0]:.2f} -> {found[1]:.2f}"
+
+
+def _figures(figures: dict[str, Any], name: str) -> tuple[float, float] | None:
+    """Return a figure before and after, or None where it is not known."""
     before, after = ((figures.get(when) or {}).get(name) for when in ("before", "after"))
     if not isinstance(before, (int, float)) or not isinstance(after, (int, float)):
-        return ""
-    return f"{before:.2f} -> {after:.2f}"
+        return None
+    return float(before), float(after)
 
 
 def taught_models() -> list[TaughtModel]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,9 +12,10 @@ from tests.training.teaching.conftest import CENTERS, SHAPE, disc
 
 from napari_sam.core.masks import mask_of
 from napari_sam.training.teaching.measuring import alone
-from napari_sam.training.teaching.measuring.choice import SHARES, choose
+from napari_sam.training.teaching.measuring.choice import SHARES, Choice, choose, sized
 from napari_sam.training.teaching.measuring.held_back import Figures, either, held_back, watched
 from napari_sam.training.teaching.measuring.rehearsal import rehearsal
+from napari_sam.training.teaching.measuring.sizes import LEAST_SPREAD, usual_log_area
 from napari_sam.training.teaching.regions import Region
 
 
@@ -110,6 +112,29 @@ def test_the_share_with_the_largest_gain_is_taken_that_forgets_little(gains, los
     assert [one for one, _, _ in choice.tried] == list(SHARES)
     # What was not needed was not rehearsed.
     assert {one for one, _, others in choice.tried if others is not None} == losses.keys()
+
+
+@pytest.mark.parametrize(
+    ("score", "others", "is_taken"),
+    [(0.66, 0.74, True), (0.66, 0.71, False), (0.6, 0.75, False)],
+)
+def test_the_usual_size_is_kept_where_it_is_better_and_little_is_lost(score, others, is_taken):
+    plain = Choice({"w": torch.zeros(2)}, 0.8, figures(0.6), 0.745)
+    size = {"size": torch.ones(2)}
+    choice = sized(plain, size, 0.75, lambda w, name: figures(score), lambda w, name: others)
+    assert choice.knows_size is is_taken
+    assert choice.weights.keys() == ({"w", "size"} if is_taken else {"w"})
+    assert choice.others == (others if is_taken else 0.745)
+    assert sized(plain, {}, 0.75, None, None) is plain
+
+
+def test_the_usual_size_is_that_of_the_objects_that_teach():
+    region, hidden = discs(-1), np.isin(np.arange(12), (0, 5))
+    region.objects[region.objects == 1] = -1
+    log_area = usual_log_area([region], [hidden])
+    assert float(log_area[0]) == pytest.approx(np.log(np.pi * 18**2), abs=0.02)
+    assert float(log_area[1]) == pytest.approx(LEAST_SPREAD, abs=0.01)
+    assert usual_log_area([replace(region, step=2)], [hidden]) is None
 
 
 def test_watched_objects_are_others_than_those_held_back_and_only_of_many():

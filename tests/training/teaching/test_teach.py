@@ -14,6 +14,7 @@ from napari_sam.core.masks import mask_of
 from napari_sam.errors import ModelError, OutputError
 from napari_sam.models import load_predictor
 from napari_sam.models.compact import Compact
+from napari_sam.models.compact.candidate_scorer import UsualSize
 from napari_sam.models.safe_load import load_weights, save_weights
 from napari_sam.models.sam import build
 from napari_sam.segmenter import Segmenter, model_names
@@ -309,6 +310,28 @@ def one_watched(monkeypatch):
 
     monkeypatch.setattr(running, "measured", measure)
     return scores, seen
+
+
+def test_the_usual_size_is_part_of_a_model_that_is_better_with_it(
+    journal, few_steps, measured, own_models, monkeypatch, image
+):
+    measure = running.measured
+
+    def better_with_size(regions, held, predictor):
+        found = measure(regions, held, predictor)
+        return Figures(found.click_1 + 0.1, found.click_3, found.box) if "sized" in predictor.digest else found
+
+    monkeypatch.setattr(running, "measured", better_with_size)
+    result = teach(journal, "mine", threads=1)
+    assert result.knows_size
+    assert result.after["click_1"] == pytest.approx(0.8)
+    log_area = load_weights(own_models / "mine.safetensors")["usual_size.log_area"]
+    assert float(log_area[0]) == pytest.approx(np.log(np.pi * 18**2), abs=0.05)
+    # And a click asks for it.
+    adjusted, full = [], UsualSize.adjusted
+    monkeypatch.setattr(UsualSize, "adjusted", lambda *arguments: (adjusted.append(1), full(*arguments))[1])
+    Segmenter(image, model="mine", threads=1).segment(points=[CENTERS[0]])
+    assert adjusted
 
 
 def test_an_earlier_point_of_the_curve_is_taken_where_the_watched_objects_were_better(

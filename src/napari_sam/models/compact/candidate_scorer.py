@@ -30,6 +30,10 @@ CELL, NEAR = 4, 9
 MOST_LOG_RADIUS = 6.0
 LEVEL_UNIT = 3.0
 LEAST_SHARE = 1e-3
+# Of the entry with the usual size of the objects that a model was taught.
+SIZE_PREFIX = "usual_size."
+# How much less masks of an unusual size count, for each half of the squared distance in spreads, and at most.
+SIZE_WEIGHT, MOST_UNUSUAL = 0.1, 2.0
 
 Answers = Sequence[tuple[Tile, Decoded]]
 
@@ -73,6 +77,37 @@ class CandidateScorer(nn.Module):
         """
         scores: Tensor = self.head(self.described(described) + self.compared(compared))[..., 0]
         return scores
+
+
+class UsualSize(nn.Module):
+    """How large the objects are that a model was taught: of answers to a first click, others count less."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Mean and spread of the logarithm of the area, in the smallest pixels of a plane.
+        self.register_buffer("log_area", torch.tensor([0.0, 1.0]))
+
+    def adjusted(self, scores: NDArray[np.float32], answers: Answers) -> NDArray[np.float32]:
+        """Return scores of masks, shape (tiles, masks), lower where their sizes are unusual.
+
+        A box or a second click say more of the size, and so does an earlier mask: they leave the scores as they are.
+        """
+        if not all(_is_first_click(decoded) for _, decoded in answers):
+            return scores
+        mean, spread = np.asarray(self.get_buffer("log_area").cpu(), np.float32)
+        cells = np.stack([np.count_nonzero(decoded.logits > 0, axis=(1, 2)) for _, decoded in answers])
+        sides = np.array([[CELL * tile.downsample] for tile, _ in answers])
+        distance = (np.log(cells * sides**2 + 1) - mean) / spread
+        unusual = np.minimum(distance**2 / 2, MOST_UNUSUAL)
+        # Where no mask is of the usual size, these are other objects: nothing is changed.
+        return np.asarray(np.maximum(scores - SIZE_WEIGHT * (unusual - unusual.min()), 0), np.float32)
+
+
+def _is_first_click(decoded: Decoded) -> bool:
+    """Whether an answer is to positive points only, as `prompt_features` tells."""
+    assert decoded.features is not None
+    _, negative, has_box, _, has_mask, _ = decoded.features[0, -PROMPT_FEATURES:]
+    return not (negative or has_box or has_mask)
 
 
 def dense_features(logits: Tensor, region: Tensor, centers: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from napari_sam.models.compact.candidate_scorer import SCORER_PREFIX, CandidateScorer
+from napari_sam.models.compact.candidate_scorer import SCORER_PREFIX, SIZE_PREFIX, CandidateScorer, UsualSize
 from napari_sam.models.compact.image_encoder import DenseHead, ImageEncoder
 from napari_sam.models.compact.layers import ResidualBlock
 from napari_sam.models.compact.mask_decoder import MaskDecoder
@@ -31,21 +31,32 @@ class Compact(nn.Module):
         Image encoder: "efficientnet_lite2" or, for checkpoints of the first release, "residual".
     has_scorer
         Whether there is a `CandidateScorer`, which is fitted after the rest was trained.
+    has_usual_size
+        Whether it knows the `UsualSize` of the objects that it was taught.
     """
 
-    def __init__(self, *, width: int = 128, encoder: str = "efficientnet_lite2", has_scorer: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        width: int = 128,
+        encoder: str = "efficientnet_lite2",
+        has_scorer: bool = False,
+        has_usual_size: bool = False,
+    ) -> None:
         super().__init__()
         self.image_encoder = ENCODERS[encoder](width=width)
         self.prompt_encoder = PromptEncoder(width=width)
         self.mask_decoder = MaskDecoder(width=width)
         self.scorer = CandidateScorer() if has_scorer else None
+        self.usual_size = UsualSize() if has_usual_size else None
 
     @classmethod
     def matching(cls, state: Mapping[str, Tensor]) -> Compact:
         """Return a network with random weights that has the parts of a state dict."""
         is_residual = any(key.startswith("image_encoder.stage8.") for key in state)
-        has_scorer = any(key.startswith(SCORER_PREFIX) for key in state)
-        return cls(encoder="residual" if is_residual else "efficientnet_lite2", has_scorer=has_scorer)
+        has_scorer, has_size = (any(key.startswith(one) for key in state) for one in (SCORER_PREFIX, SIZE_PREFIX))
+        encoder = "residual" if is_residual else "efficientnet_lite2"
+        return cls(encoder=encoder, has_scorer=has_scorer, has_usual_size=has_size)
 
     def forward(self, images: Tensor, coords: Tensor, types: Tensor, mask_logits: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images and decode one object in each.

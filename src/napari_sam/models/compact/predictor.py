@@ -152,7 +152,9 @@ class CompactPredictor(TilePredictor):
         scores = self._network.scorer(torch.stack(described).to(self._device), compared.to(self._device))
         # Masks of a clear object have nearly equal scores; among them the decoder knows which outline is exact.
         decoders = np.stack([decoded.iou_prediction for _, decoded in answers])
-        return np.asarray((1 - DECODERS_SHARE) * scores.sigmoid().cpu().numpy() + DECODERS_SHARE * decoders, np.float32)
+        both = (1 - DECODERS_SHARE) * scores.sigmoid().cpu().numpy() + DECODERS_SHARE * decoders
+        usual = self._network.usual_size
+        return np.asarray(both if usual is None else usual.adjusted(both, answers), np.float32)
 
     @torch.inference_mode()
     def dense_guesses(self, embedding: Embedding) -> DenseGuesses:

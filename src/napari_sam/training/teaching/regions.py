@@ -84,6 +84,8 @@ class Region:
         Number of the image, from 0 on.
     position
         Number of the plane along the axes that are not in it, in the order of the image's pixels.
+    step
+        Side of its pixels, as a multiple of the smallest ones of the plane; above 1 where the objects are large.
     """
 
     pixels: NDArray[np.uint8]
@@ -93,6 +95,7 @@ class Region:
     is_corrected: NDArray[np.bool_]
     image: int = 0
     position: int = 0
+    step: int = 1
 
     def without(self, hidden: NDArray[np.bool_]) -> Region:
         """Return the region without some of its objects: nothing is known of their pixels.
@@ -146,7 +149,7 @@ def cut_regions(
         for read, inside in _windows(plane.shape_in(volume.shape), step, parts, taught):
             region = _region(volume, plane, rendering, _tile(read, step, level), parts, inside, background)
             if len(region.numbers):
-                yield replace(region, image=image, position=position)
+                yield replace(region, image=image, position=position, step=2**level)
 
 
 def _level(box: Box, size: tuple[float, float]) -> int:

@@ -19,6 +19,7 @@ from napari_sam.core.predictor import Predictor
 from napari_sam.errors import NapariSamError
 from napari_sam.models import predictor_of
 from napari_sam.models.checkpoints import SAM2_FAMILIES, detect_architecture
+from napari_sam.models.compact.candidate_scorer import SCORER_PREFIX, SIZE_PREFIX
 from napari_sam.models.device import free_threads, resolve_device
 from napari_sam.models.nested_checkpoints import State
 from napari_sam.models.safe_load import load_weights, save_weights
@@ -29,7 +30,7 @@ from napari_sam.training.crops import Crop, CropOptions, Source, draw_crop
 from napari_sam.training.teaching.displaced import check_in_place
 from napari_sam.training.teaching.lesson import MODEL_FILE, Lesson, TeachOptions
 from napari_sam.training.teaching.measuring.alone import found_alone
-from napari_sam.training.teaching.measuring.choice import Choice, choose
+from napari_sam.training.teaching.measuring.choice import Choice, choose, sized
 from napari_sam.training.teaching.measuring.held_back import (
     Figures,
     Held,
@@ -40,6 +41,7 @@ from napari_sam.training.teaching.measuring.held_back import (
     watched,
 )
 from napari_sam.training.teaching.measuring.rehearsal import rehearsed
+from napari_sam.training.teaching.measuring.sizes import usual_log_area
 from napari_sam.training.teaching.networks.adapters import ADDED, merged
 from napari_sam.training.teaching.networks.teachable import trainer_of_weights
 from napari_sam.training.teaching.networks.trainers import TaughtSam, trained_parameters
@@ -58,7 +60,7 @@ LEAST_PROGRESS, PATIENCE = 0.003, 2
 # The weights of an earlier point of the curve are taken if the watched objects are worse by more than this at the end.
 MUCH_WORSE = 0.01
 # How often the held-back objects are measured after the training, and other images: see `choose`.
-LAST_MEASURES, REHEARSALS = 4, 2
+LAST_MEASURES, REHEARSALS = 5, 3
 BEST_FILE = "best.safetensors"
 # Crops that a slow image encoder sees at most; all steps draw from them.
 MOST_ENCODED = 96
@@ -121,13 +123,13 @@ class Teaching:
         state, spent = self._train(regions, held, watch)
         self._tell(phase="measuring", step=state.step, seconds=spent, force=True)
         last = self._best_of(regions, watch, self._plain(state.averaged.state_dict()))
-        choice = choose(
-            self.weights,
-            last,
-            self.lesson.progress["before"]["others"],
+        others = float(self.lesson.progress["before"]["others"])
+        measures: tuple[Callable[[State, str], Figures], Callable[[State, str], float]] = (
             lambda weights, name: measured(regions, held, self._predictor(weights, name)),
             lambda weights, name: rehearsed(self._predictor(weights, name)).score,
         )
+        choice = choose(self.weights, last, others, *measures)
+        choice = sized(choice, self._usual_size(regions, either(held, watch)), others, *measures)
         return self._end(before, choice, self._alone(regions, held, choice.weights, "taught"), state, spent)
 
     def taught(self) -> Predictor:
@@ -294,7 +296,15 @@ class Teaching:
         What the network of the steps lacks, such as the memory of a SAM 2, stays as it was.
         """
         copied = {key: value.detach().cpu().clone() for key, value in merged(weights).items()}
-        return {key: copied.get(key, value) for key, value in self.weights.items()}
+        size = {key: value for key, value in copied.items() if key.startswith(SIZE_PREFIX)}
+        return {key: copied.get(key, value) for key, value in self.weights.items()} | size
+
+    def _usual_size(self, regions: Sequence[Region], hidden: Held) -> State:
+        """Return what the weights say of the usual size of the objects, for a model that compares sizes."""
+        if not any(key.startswith(SCORER_PREFIX) for key in self.weights):
+            return {}
+        size = usual_log_area(regions, hidden)
+        return {} if size is None else {f"{SIZE_PREFIX}log_area": size}
 
     def _predictor(self, weights: State, digest: str) -> Predictor:
         copied = self._plain(weights)
@@ -308,8 +318,8 @@ class Teaching:
             card = self._card(after, choice, state, spent)
             path = self.lesson.folder / MODEL_FILE
             save_weights(choice.weights, path, family=self.family, half=True, card=card)
-        said = {"after": after, "share": choice.share, "tried": choice.tried, "curve": curve}
-        self._tell(phase="better" if better else "not better", **said, force=True)
+        said = {"after": after, "share": choice.share, "knows_size": choice.knows_size, "tried": choice.tried}
+        self._tell(phase="better" if better else "not better", **said, curve=curve, force=True)
         return better
 
     def _card(self, after: dict[str, Any], choice: Choice, state: TrainingState, spent: float) -> dict[str, Any]:
@@ -326,6 +336,7 @@ class Teaching:
             "steps": state.step,
             "minutes": round(spent / 60, 1),
             "share": choice.share,
+            "knows_size": choice.knows_size,
             "before": self.lesson.progress["before"],
             "after": after,
         }

@@ -49,6 +49,8 @@ class TeachResult:
         How long it was trained.
     share
         How far the model lies from the base model to the last weights; less than 1 forgets less.
+    knows_size
+        Whether the model knows the usual size of the objects, and so prefers such masks at a first click.
     curve
         (step, figures) on the way, as `before`.
     """
@@ -64,6 +66,7 @@ class TeachResult:
     seconds: float
     curve: tuple[tuple[int, dict[str, float]], ...]
     share: float = 1.0
+    knows_size: bool = False
 
     @classmethod
     def of(cls, lesson: Lesson) -> TeachResult:
@@ -81,6 +84,7 @@ class TeachResult:
             round(now.get("seconds", 0.0), 1),
             tuple((step, figures) for step, figures in now.get("curve", [])),
             now.get("share", 1.0),
+            now.get("knows_size", False),
         )
 
     @property

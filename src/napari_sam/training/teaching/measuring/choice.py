@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from napari_sam.models.nested_checkpoints import State
-from napari_sam.training.teaching.measuring.held_back import Figures
+from napari_sam.training.teaching.measuring.held_back import LEAST_GAIN, Figures
 
 # How far from the base model to the last weights. Further ones fit the user's objects more and forget more.
 SHARES = (1.0, 0.8, 0.6, 0.4)
@@ -32,6 +32,8 @@ class Choice:
         The score of the rehearsal.
     tried
         (share, score of the held-back objects, score of the rehearsal or None) of every share.
+    knows_size
+        Whether the weights hold the usual size of the objects.
     """
 
     weights: State
@@ -39,6 +41,7 @@ class Choice:
     figures: Figures
     others: float
     tried: tuple[tuple[float, float, float | None], ...] = ()
+    knows_size: bool = False
 
 
 def choose(
@@ -76,6 +79,33 @@ def choose(
         share = max(tried, key=lambda one: tried[one].others)
     scores = [(one, each.score, tried[one].others if one in tried else None) for each, one, _ in found]
     return replace(tried[share], tried=tuple(scores))
+
+
+def sized(
+    choice: Choice,
+    size: State,
+    base_others: float,
+    measure: Callable[[State, str], Figures],
+    rehearse: Callable[[State, str], float],
+) -> Choice:
+    """Add the usual size of the objects where that is better for the held-back objects and loses little elsewhere.
+
+    Parameters
+    ----------
+    choice
+        What was chosen without it.
+    size
+        The entries of the weights that hold it; none where it is unknown.
+    base_others, measure, rehearse
+        See `choose`.
+    """
+    weights, name = {**choice.weights, **size}, f"{named(choice.share)}, sized"
+    if not size or (figures := measure(weights, name)).score <= choice.figures.score + LEAST_GAIN:
+        return choice
+    others = rehearse(weights, name)
+    if round(base_others - others, 4) > max(MOST_LOSS, round(base_others - choice.others, 4)):
+        return choice
+    return replace(choice, weights=weights, figures=figures, others=others, knows_size=True)
 
 
 def named(share: float) -> str:
