@@ -85,3 +85,15 @@ class ResumableFollower(Follower, Protocol):
     def go_on(self, label: int, at: int, recent: Sequence[Sighting]) -> None:
         """Take what was found of an object in the planes before a position, as if this follower had found it."""
         ...
+
+    def needed(self, label: int, sightings: Sequence[Sighting]) -> list[Sighting]:
+        """Return those of earlier answers that `go_on` needs for the next plane.
+
+        Parameters
+        ----------
+        label
+            The object.
+        sightings
+            What was returned for the plane before, and the answer there; at least one, in the order of following.
+        """
+        ...

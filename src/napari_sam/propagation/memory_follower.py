@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from napari_sam.embeddings.encoder import TileEncoder
     from napari_sam.propagation.plane_stack import PlaneStack
 
+# Answers before a plane that following goes on from: SAM 2 holds features of seven planes.
+RECENT = 8
 # Accepted planes, the closest ones, that the tile is placed to show as well.
 MOST_SHOWN = 2
 
@@ -92,6 +94,11 @@ class MemoryFollower:
     def go_on(self, label: int, at: int, recent: Sequence[Sighting]) -> None:
         """Go on from earlier answers; see `ResumableFollower`."""
         self._objects[label].go_on(recent)
+
+    def needed(self, label: int, sightings: Sequence[Sighting]) -> list[Sighting]:
+        """Return the last planes, and the last one with the object; see `ResumableFollower`."""
+        found = [one for one in sightings[:-RECENT] if one.found.mask.area]
+        return [*found[-1:], *sightings[-RECENT:]]
 
 
 def with_memory(predictor: Predictor) -> MemoryPredictor:

@@ -32,6 +32,11 @@ MOST_LOGIT = 16.0
 DISTANCE_SCALE, MOST_DISTANCE = 16, 16
 # Logarithm of the ratio of sizes up to which the accepted plane is compared without reading it again.
 MOST_GROWTH = 0.1
+# So many planes away, an object of which the logarithm of the extent has changed by so much is compared with a nearer
+# plane: compared with the accepted one, a disc that had shrunk to half counted as gone after 600 planes.
+FAR, MOST_CHANGE = 32, 0.3
+# Before a plane, those where the object was found that following goes on from: its motion is seen in two.
+RECENT_FOUND = 2
 # Below this probability the object is not in the plane.
 LEAST_PRESENCE = 0.7
 # Below this confidence a mask is more likely another object than this one. At 0.25 organs of a CT are followed farther,
@@ -45,29 +50,32 @@ class _State:
 
     Parameters
     ----------
-    accepted_at, accepted_plane, accepted
-        The accepted plane that it was followed from, and its mask.
+    accepted_at
+        The accepted plane that it was followed from.
+    reference_at, reference_plane, reference
+        The plane that it is compared with, and its mask there: the accepted one, or a nearer one; see `FAR`.
     plane, mask, tile
         The plane in which it was found last, the mask there, and the tile that it was decoded on.
     before
         The mask in the plane before that one.
-    looks, accepted_looks
-        Its appearance there, and in the accepted plane.
+    looks, reference_looks
+        Its appearance there, and in the plane that it is compared with.
     template
-        The window around it in the accepted plane, with its pixels.
+        The window around it in that plane, with its pixels.
     trust
         Confidence of the mask in that plane; 1 for an accepted one.
     """
 
     accepted_at: int
-    accepted_plane: Plane
-    accepted: Mask
+    reference_at: int
+    reference_plane: Plane
+    reference: Mask
     plane: Plane
     mask: Mask
     before: Mask
     tile: Tile
     looks: Appearance
-    accepted_looks: Appearance
+    reference_looks: Appearance
     template: tuple[ObjectWindow, NDArray[np.float32]] | None = None
     trust: float = 1.0
 
@@ -159,12 +167,14 @@ class PromptFollower:
                 continue
             found[each.label] = self._trusted(self._states[each.label], mask, confidence)
             self.put_right(each.label, plane, mask, each.tile)
+            self._compare_from(self._states[each.label], at)
         return found
 
     @property
     def identity(self) -> str:
         """What the answers depend on; see `ResumableFollower`."""
-        return f"prompts {self.encoder.predictor.digest} {self.fuser.digest} {self.direction}"
+        # The number counts changes of the way to follow: answers of an earlier way are not gone on with.
+        return f"prompts 2 {self.encoder.predictor.digest} {self.fuser.digest} {self.direction}"
 
     def basis(self, label: int, at: int) -> Sequence[int]:
         """Return the accepted plane that was passed last; see `ResumableFollower`."""
@@ -178,7 +188,27 @@ class PromptFollower:
         for one in recent:
             if (one.at - state.accepted_at) * self.direction > 0 and one.found.mask.area:
                 self.put_right(label, one.plane, one.found.mask)
+                self._compare_from(state, one.at)
                 state.trust = one.found.confidence
+
+    def needed(self, label: int, sightings: Sequence[Sighting]) -> list[Sighting]:
+        """Return the last planes with the object, and those that it was compared with; see `ResumableFollower`."""
+        passed = last_passed(self._accepted[label], sightings[-1].at, self.direction)
+        at, (_, mask) = passed, self._accepted[label][passed]
+        found = [one for one in sightings if one.found.mask.area and (one.at - passed) * self.direction > 0]
+        kept = set(found[-RECENT_FOUND:])
+        for one in found:
+            if _is_unlike(at, mask, one.at, one.found.mask):
+                at, mask = one.at, one.found.mask
+                kept.add(one)
+        return [one for one in found if one in kept]
+
+    @staticmethod
+    def _compare_from(state: _State, at: int) -> None:
+        """Compare with the plane that was followed last from now on, if the object has changed much on a long way."""
+        if _is_unlike(state.reference_at, state.reference, at, state.mask):
+            state.reference_at, state.reference_plane, state.reference = at, state.plane, state.mask
+            state.reference_looks, state.template = state.looks, None
 
     @staticmethod
     def _trusted(state: _State, mask: Mask, confidence: float) -> Followed:
@@ -217,10 +247,10 @@ class PromptFollower:
         channels = np.concatenate(
             [
                 np.stack([pixels, self._pixels(window, state.plane), template]),
-                np.stack([window.coverage(state.mask), window.coverage(state.before), own.coverage(state.accepted)]),
+                np.stack([window.coverage(state.mask), window.coverage(state.before), own.coverage(state.reference)]),
                 window.sampled(tile, answers, -LOGIT_SCALE).clip(-MOST_LOGIT, MOST_LOGIT) / LOGIT_SCALE,
                 window.sampled(
-                    tile, np.stack([looks.likeness(features) for looks in (state.looks, state.accepted_looks)]), 0
+                    tile, np.stack([looks.likeness(features) for looks in (state.looks, state.reference_looks)]), 0
                 ),
             ]
         )
@@ -228,13 +258,13 @@ class PromptFollower:
         return Seen(label, window, channels, np.array([*scores, distance], np.float32), tile)
 
     def _template(self, state: _State, span: float, grid: TileGrid) -> tuple[ObjectWindow, NDArray[np.float32]]:
-        """Return the window in the accepted plane, of about the present size, and its pixels.
+        """Return the window in the plane that is compared with, of about the present size, and its pixels.
 
         That plane may be far behind: it is read again only where the object has grown or shrunk.
         """
         if state.template is None or abs(np.log(state.template[0].span / span)) > MOST_GROWTH:
-            own = ObjectWindow.around(grid, state.accepted.box, span)
-            state.template = own, self._pixels(own, state.accepted_plane)
+            own = ObjectWindow.around(grid, state.reference.box, span)
+            state.template = own, self._pixels(own, state.reference_plane)
         return state.template
 
     def _answers(
@@ -270,7 +300,7 @@ class PromptFollower:
                 # Nothing of the planes before it, so that answers rest on this accepted plane.
                 plane, mask, tile = planes[last], masks[label], tiles[label]
                 looks = Appearance.of(self._features_of(plane, tile), tile, mask)
-                self._states[label] = _State(last, plane, mask, plane, mask, mask, tile, looks, looks)
+                self._states[label] = _State(last, last, plane, mask, plane, mask, mask, tile, looks, looks)
 
     def _features_of(self, plane: Plane, tile: Tile) -> NDArray[np.float32]:
         """Return the features of a tile; objects of one plane often share it."""
@@ -297,6 +327,12 @@ class PromptFollower:
 
     def _pixels(self, window: ObjectWindow, plane: Plane) -> NDArray[np.float32]:
         return window.pixels(self.encoder.volume, plane, self.encoder.rendering)
+
+
+def _is_unlike(at: int, mask: Mask, other_at: int, other: Mask) -> bool:
+    """Return whether an object in one plane says little of it in another: they lie far apart, and it has changed."""
+    sizes = [max(box.height, box.width) for box in (mask.box, other.box)]
+    return abs(at - other_at) > FAR and abs(float(np.log(sizes[1] / sizes[0]))) > MOST_CHANGE
 
 
 def _extended(box: Box, shape: tuple[int, int]) -> Box:

@@ -33,6 +33,10 @@ class PlayedBack:
     def go_on(self, label, at, recent):
         """Go on from earlier answers, which change nothing."""
 
+    def needed(self, label, sightings):
+        """Return that no earlier answer is needed."""
+        return []
+
     def remember(self, at, plane, masks):
         """Take accepted masks, which change no answer."""
         for label in masks:

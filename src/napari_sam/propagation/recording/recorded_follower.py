@@ -15,10 +15,6 @@ from napari_sam.propagation.follower import Followed, ResumableFollower, Sightin
 from napari_sam.propagation.recording.answer_store import AnswerStore
 
 DIGEST_SIZE = 16
-# Answers before a plane that following goes on from: SAM 2 holds features of seven planes.
-RECENT = 8
-# Of them, planes in which the object was found: its motion is seen in two.
-RECENT_FOUND = 2
 
 
 class RecordedFollower:
@@ -78,9 +74,7 @@ class RecordedFollower:
         return digest.digest()
 
     def _note(self, label: int, sighting: Sighting) -> None:
-        recent = [*self._recent.get(label, []), sighting]
-        found = [one for one in recent if one.found.mask.area][-RECENT_FOUND:]
-        self._recent[label] = [one for one in recent[:-RECENT] if one in found] + recent[-RECENT:]
+        self._recent[label] = self._follower.needed(label, [*self._recent.get(label, []), sighting])
 
 
 def _digest_of(mask: Mask) -> bytes:
