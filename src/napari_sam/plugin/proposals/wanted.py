@@ -145,6 +145,7 @@ class WantedObjects:
         self._loaded = None
         self.learn()
         self.like = like
+        self._looked = None  # Whoever chooses anew may have put a file there.
         if like != "words":
             self._rank()
         self.changed.emit()
